@@ -317,5 +317,5 @@ def test_the_package_is_there_without_nir_and_says_what_to_install():
     without = "import sys; sys.modules['nir'] = sys.modules['h5py'] = None; "
     done = subprocess.run([sys.executable, "-c", without + call], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1].startswith(
-        "ImportError: NIR graphs need the package nir. Install it: pip install"
+        "ImportError: Got no package nir, expected it. Install it: pip install"
     )

@@ -17,7 +17,7 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import ALIF, LIF, Dropout, Trainable, connect
-from training.small import SAMPLER, Killed, batch, killed_at, made, numbers, optimizer_of, same
+from training.small import BATCHES, SAMPLER, Killed, batch, killed_at, made, numbers, optimizer_of, same
 
 PLAIN = sr.BPTT()
 
@@ -98,6 +98,8 @@ def test_a_run_that_stops_at_any_step_goes_on_from_the_checkpoint_before(kind, d
 def test_a_finished_run_is_returned_as_it_was_and_the_newest_are_kept(finished, directory):
     assert run(directory) == finished[0]
     assert steps(directory) == [4, 6, 8]
+    with pytest.raises(ValueError, match=r"held_out: float32\[6, 4, 5\], int64\[4\], digest \w+ saved"):
+        run(directory, held_out=[batch(3)])
 
 
 class Late(ThreadPoolExecutor):
@@ -133,7 +135,7 @@ def test_a_damaged_checkpoint_is_refused_or_nothing_was_lost(place, finished, di
         assert run(directory) == finished[0]
     except ValueError as error:
         text = str(error)
-        assert f"The checkpoint of step 8 in {directory} is damaged" in text or "is of another run" in text
+        assert f"The checkpoint of step 8 in {directory} is damaged" in text or "belongs to a run" in text
     else:
         assert place
     newest.unlink()
@@ -160,6 +162,31 @@ def test_weights_of_a_checkpoint_are_loaded(folder, directory):
     sr.load_weights(directory / folder, model)
     sr.fit(*other, sr.cross_entropy, SAMPLER, epochs=2)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(model), nnx.state(other[0]))
+
+
+def test_a_run_says_from_where_it_resumes_and_refuses_another_split(tmp_path, monkeypatch, capsys):
+    """A generator, whose first batch is compared and not lost; and a loader that shuffles by itself."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def resumed(batches, folder="run", **options):
+        nodes = made()
+        where = sr.Checkpoints(f"~/{folder}", every=2, changed=options.pop("changed", ()))
+        history = sr.fit(*nodes, sr.cross_entropy, batches, checkpoints=where, **options)
+        return [history.losses, *numbers(*nodes)], history.resumed_from
+
+    whole, step = resumed(iter(BATCHES), "whole")
+    assert step is None and "resumed" not in capsys.readouterr().err
+    with pytest.raises(Killed):
+        resumed(iter(BATCHES), callbacks=[killed_at(3)])
+    with pytest.raises(ValueError, match=r"data: first batch: float32\[6, 4, 5\], int64\[4\], digest \w+ saved"):
+        resumed(iter(BATCHES[::-1]))
+    ours, step = resumed(iter(BATCHES))
+    assert same(ours, whole) and step == 2
+    assert f"fit resumed from step 2 of {tmp_path / 'run'}\n" in capsys.readouterr().err
+    assert resumed(iter(BATCHES[::-1]), changed=["data"])[1] == 4
+    draws = np.random.default_rng(0)
+    steps = [resumed(lambda epoch: [batch(draws.integers(99))], "own", epochs=epochs)[1] for epochs in (1, 2)]
+    assert steps == [None, 1]
 
 
 def no_room(*arguments, **arrays):
@@ -257,7 +284,7 @@ def test_damaged_weights_are_refused_or_nothing_was_lost(tmp_path):
             sr.load_weights(path, model)
             assert same(numbers(model), numbers(saved))
         except ValueError as error:
-            assert "damaged" in str(error) or "of another model" in str(error)
+            assert "damaged" in str(error) or "do not match this model" in str(error)
             assert same(numbers(model), before)
             refused += 1
     assert refused > 50

@@ -313,7 +313,7 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(rule, tmp_path):
         assert saved == {str(stop), "10", "20"}
         assert again.step == T and again.numbers == whole.numbers
         assert deviation((again.outputs, numbers(again.stream)), (whole.outputs, numbers(whole.stream))) == 0
-    with pytest.raises(ValueError, match="of another run, with other settings"):
+    with pytest.raises(ValueError, match="belongs to a run with different settings"):
         last(sr.run_stream(stream_of(window=1), pieces(), checkpoints=sr.Checkpoints(tmp_path / "5")))
 
 

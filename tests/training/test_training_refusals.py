@@ -141,6 +141,7 @@ CALLS = {
     "patience": (lambda: sr.EarlyStopping(patience=0), "patience=0"),
     "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "metric 'error', .*\"loss\" and \"accuracy\" need no"),
     "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
+    "changed": (lambda: sr.Checkpoints("x", changed=["rate"]), r"changed=\['rate'\], expected a list of some of: data, held"),
     "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0, keep=3"),
     "decay of outputs": (lambda: sr.OTPE(output_decay=1.5), r"OTPE got output_decay=1.5, expected a number in \[0, 1\]"),
     "series": (lambda: sr.History(np.zeros(0), [{"loss": 1.0}]).series("error"), "expected one of: loss"),
@@ -205,9 +206,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def resumed(folder, kind="run", nodes=made, batches=SAMPLER, best=None, **options):
+def resumed(folder, kind="run", nodes=made, batches=SAMPLER, best=None, loss_fn=sr.cross_entropy, **options):
     where = sr.Checkpoints(folder / kind, best=best, mode=best and "min")
-    return sr.fit(*nodes(), sr.cross_entropy, batches, checkpoints=where, **options)
+    return sr.fit(*nodes(), loss_fn, batches, checkpoints=where, **options)
 
 
 def loaded(folder, model, file="weights", **options):
@@ -233,6 +234,12 @@ FILES = {
     "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"rule: BPTT\(remat=False\) saved, OSTL\(.*=True\) here"),
     "key": (lambda f: resumed(f, batches=sr.Sampler(sample, jax.random.key(3), 4)), r"key: \[0, 1\] saved, \[0, 3\] here"),
     "window": (lambda f: resumed(f, window=2), "window: None saved, 2 here"),
+    "loss": (lambda f: resumed(f, loss_fn=sr.squared_error), "loss_fn: cross_entropy saved, squared_error here.*=.'loss_fn'"),
+    "rate": (
+        lambda f: resumed(f, nodes=lambda: made(optax.sgd(0.2, momentum=0.9))),
+        r"optimizer: step_size of scale: -0.1 saved, -0.2 here\. .*, or continue on purpose with .* changed=\['optimizer'\]",
+    ),
+    "sampler": (lambda f: resumed(f, batches=sr.Sampler(lambda key: sample(key), SAMPLER.key, 4)), "data: code: "),
     "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),
     "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4\. .*/99 to start"),
     "best": (
@@ -240,7 +247,7 @@ FILES = {
         "Checkpoints got NaN for 'nan' at step 4, expected a comparable number",
     ),
     "half precision": (lambda f: loaded(f, made(dtype=jnp.float16)[0]), r"0 Linear/bias: float32\[6\] saved, float16"),
-    "another neuron": (lambda f: loaded(f, adaptive()), "of another model: 1 ALIF: LIF saved, ALIF here"),
+    "another neuron": (lambda f: loaded(f, adaptive()), "do not match this model: 1 ALIF: LIF saved, ALIF here"),
     "no stack": (lambda f: loaded(f, nnx.Linear(N, 6, rngs=rngs())), "model: Connect saved, Linear here.* and 2 more"),
     "eight differences": (lambda f: loaded(f, connect([LI()])), r"0 LI: Linear saved, LI here; .* nothing here\. Make"),
     "no array": (lambda f: loaded(f, connect([LI()]), strict=False), r"here; .* No array fits"),

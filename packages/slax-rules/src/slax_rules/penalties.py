@@ -27,8 +27,8 @@ class Penalty:
 
     Args:
         function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. Programs are
-            cached by it, so pass the same function, or a frozen dataclass, in each call.
-        weight: factor of the loss, any number; below 0 it rewards what is penalized otherwise.
+            found by its content, so let a class with options be a frozen dataclass.
+        weight: factor of the loss; may be negative, which makes the penalty a bonus.
         layers: numbers of the layers of neurons, from 0 for the first; all layers whose outputs are spikes by default.
         of_mean: whether the function is applied to the mean over time and batch. With several windows and updates offline, the
             mean is found in a first forward pass; online it is the mean since the start of the sequence.
@@ -87,7 +87,7 @@ def firing_rate(target: float, weight: float = 1.0, layers: Sequence[int] | None
 
     Args:
         target: spikes per step, in [0, 1].
-        weight: factor of the loss, any number; below 0 it rewards what is penalized otherwise.
+        weight: factor of the loss; may be negative, which makes the penalty a bonus.
         layers: see `Penalty`.
 
     Raises:

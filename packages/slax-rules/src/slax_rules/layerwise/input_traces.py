@@ -1,4 +1,4 @@
-"""Traces of the inputs of a layer: the form of eligibility traces where all its neurons forget in the same way.
+"""Traces of the inputs of a layer: the form of eligibility traces where all its neurons share one decay.
 
 Let m be a neuron's membranes before it fires, and A and b the derivatives of m_t w.r.t. m_{t-1} and I_t without any paths
 through spikes, the same numbers for the entire layer (`linear_response`). Then dm/dw is one trace per input,
@@ -210,7 +210,7 @@ class _Detached:
 
 
 def check_linear(name: str, neuron: Neuron) -> None:
-    """Raise TypeError unless a neuron forgets linearly, and in the same way for the entire layer."""
+    """Raise TypeError unless a neuron's dynamics are linear without spikes, with one decay for the entire layer."""
     if not (neuron.linear and neuron.has_split_step):
         raise TypeError(
             f"{name} filters the inputs of a layer as its neurons would, which needs a neuron that is linear except for its "
@@ -234,7 +234,7 @@ def check_linear(name: str, neuron: Neuron) -> None:
     if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
         raise TypeError(
             f"{name} got a {type(neuron).__name__} that declares `linear = True`, but the derivatives of `integrate` or `fire` "
-            "depend on its state, or its current reaches nothing. Its use of spikes counts as well, unless they come from "
+            "depend on its state, or no state depends on the current. Its use of spikes counts as well, unless they come from "
             f"a SpikingNeuron, `self.spike(...)`. {ANY_NEURON}"
         )
 

@@ -14,7 +14,6 @@ neither.
 import dataclasses
 import operator
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -43,6 +42,8 @@ from slax_rules.loop.devices import (
     target_specs,
 )
 from slax_rules.loop.objective import counted, read_targets
+from slax_rules.loop.programs import Programs, Transformation, shared, shared_graph, shared_transformation
+from slax_rules.loop.structure import Place, with_numbers
 from slax_rules.loop.windows import (
     Batch,
     Gradients,
@@ -56,6 +57,7 @@ from slax_rules.loop.windows import (
     over_windows,
     sequence_gradient,
     some_count,
+    trained_together,
     zero_means,
 )
 from slax_rules.losses import LossFn, SequenceLoss, check_mask
@@ -82,8 +84,8 @@ def gradients(
 
     The loss is the mean over time and batch, or over the entries of `mask` that are true. State and traces are constants at the
     boundaries of windows, so memory does not grow with the number of windows. A call compiles a program for the structure of
-    its arguments, and later calls with the same structure and the same `loss_fn` reuse it, as `jax.jit` does. The model and the
-    rule stay unchanged except for variables that they change themselves, in place: the statistics of a BatchNorm in training
+    its arguments, and later calls with the same structure reuse it; functions are compared by content. The model and the rule
+    stay unchanged except for variables that they change themselves, in place: the statistics of a BatchNorm in training
     (of each window) and of a `RunningNorm` in training (once for the sequence), and random streams.
 
     Args:
@@ -263,11 +265,10 @@ def _call(
         check_mask(mask, inputs.shape[:2])
     penalties_by_layer(penalties, model)
     objects = (model, rule, optimizer)
-    graphdef, state = nnx.split(objects)
     mesh = mesh_of(inputs)
+    program, state = make_program(objects, loss_fn, update, window, mesh, penalties)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, REPLICATED))
-    program = Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
     if new:
         _write(objects, state, new)
@@ -299,6 +300,8 @@ class Program:
         window: steps of a window, or None for the default.
         mesh: the devices that the batch is split over, or None for one device.
         penalties: the penalties of hidden layers.
+        places: where the numbers are in the transformation of the optimizer.
+        numbers: the numbers of the optimizer that are data, such as its learning rate; programs are equal without them.
     """
 
     graphdef: nnx.GraphDef
@@ -307,6 +310,8 @@ class Program:
     window: int | None
     mesh: Mesh | None
     penalties: tuple[Penalty, ...] = ()
+    places: tuple[Place, ...] = ()
+    numbers: tuple[Any, ...] = dataclasses.field(default=(), compare=False)
 
     def __hash__(self) -> int:
         # Without the graphdef, which would take a large part of a call's time; it is checked when the program is traced.
@@ -316,12 +321,23 @@ class Program:
             check_hashable(self.graphdef, self.loss_fn, self.penalties)
             raise
 
+    def with_numbers(self, numbers: tuple[Any, ...]) -> "Program":
+        """The program with other numbers of the optimizer."""
+        return dataclasses.replace(self, numbers=numbers)
+
+    def objects(self, state: nnx.State) -> tuple[Any, Any, Any]:
+        """The model, the rule and the optimizer, whose numbers are those of the program."""
+        model, rule, optimizer = nnx.merge(self.graphdef, state, copy=True)
+        if self.places:
+            optimizer.tx = with_numbers(optimizer.tx, dict(zip(self.places, self.numbers, strict=True)))
+        return model, rule, optimizer
+
     def __call__(
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
     ) -> tuple[Array, nnx.State | None, nnx.State]:
         """Return the mean loss, the gradient or None, and the state of (model, rule, optimizer) afterwards."""
         check_hashable(self.graphdef, self.loss_fn, self.penalties)
-        objects = nnx.merge(self.graphdef, state, copy=True)
+        objects = self.objects(state)
         model, given, _ = objects
         rule = as_rule(given)
         check_sequence(inputs)
@@ -337,8 +353,10 @@ class Program:
         check_splittable(model)
         leaves = batch.targets.leaves
 
-        def share(state: nnx.State, start: Any, inputs: Array, leaves: list[Array], mask: Array | None) -> Any:
-            objects = nnx.merge(self.graphdef, state, copy=True)
+        def share(
+            numbers: Any, state: nnx.State, start: Any, inputs: Array, leaves: list[Array], mask: Array | None
+        ) -> Any:
+            objects = self.with_numbers(numbers).objects(state)
             share_statistics(objects[0])
             piece = Batch(inputs, batch.targets._replace(leaves=leaves), mask)
             loss, gradient = self._run(objects, plan, start, piece, AXIS)
@@ -348,13 +366,15 @@ class Program:
 
         specs = (
             REPLICATED,
+            REPLICATED,
             rule_state_specs(rule, plan, model, inputs),
             BATCH_SHARDED,
             target_specs(batch.targets),
             BATCH_SHARDED,
         )
         before = nnx.state(objects)
-        loss, gradient, after = map_shares(share, self.mesh, specs, REPLICATED)(before, start, inputs, leaves, mask)
+        shares = map_shares(share, self.mesh, specs, REPLICATED)
+        loss, gradient, after = shares(self.numbers, before, start, inputs, leaves, mask)
         changes = self.update != "none" or changes_when_called(model)
         return loss, gradient, after if changes else before
 
@@ -403,7 +423,29 @@ class Program:
         return loss
 
 
-@partial(jax.jit, static_argnums=0)
+def make_program(
+    objects: tuple[Any, Any, Any],
+    loss_fn: Any,
+    update: Update,
+    window: int | None,
+    mesh: Mesh | None,
+    penalties: Sequence[Penalty],
+) -> tuple[Program, nnx.State]:
+    """The program of (model, rule, optimizer or None), and their state.
+
+    Objects whose functions have the same structure have the same program.
+    """
+    model, rule, optimizer = objects
+    graphdef, state = nnx.split(objects)
+    found = Transformation(None)
+    if optimizer is not None:
+        found = shared_transformation(optimizer, lambda: trained_together(model, rule), state)
+    graphdef = shared_graph(graphdef, optimizer and optimizer.tx, found.shared)
+    penalties = tuple(map(shared, penalties))
+    return Program(graphdef, shared(loss_fn), update, window, mesh, penalties, found.places, found.numbers), state
+
+
+@Programs
 def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | None, dict[int, Array]]:
     """Run a program; return the mean loss, the gradient or None, and the new leaves of the state, by their number.
 

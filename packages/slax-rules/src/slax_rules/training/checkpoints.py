@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,12 @@ import jax
 from flax import nnx
 
 from slax_rules.loop.devices import part_here
-from slax_rules.losses import SequenceLoss
 from slax_rules.training.callbacks import Mode, mode_of
+from slax_rules.training.run_identity import CHANGEABLE, differing_parts
 from slax_rules.training.weights import (
     described,
     differences,
     filled,
-    model_types,
     read_about,
     read_arrays,
     readable,
@@ -38,21 +38,25 @@ PARTS = ("model", "rule", "optimizer")
 class Checkpoints:
     """The folder and frequency of `fit`'s checkpoints; `fit` resumes from the newest checkpoint there, if there is one.
 
+    It refuses the checkpoint of a run with other data, or another loss, rule, window or optimizer, including its learning rate.
+
     A checkpoint is a file named after its step, in the format of `save_weights`. It is written under another name and renamed
     when it is complete, in the background while training continues, so a run that is killed loses at most the steps since the
     last one.
 
     Args:
-        directory: a folder for this run alone.
+        directory: a folder for this run alone; `~` is your home.
         every: steps between checkpoints, >= 1. There is also one at the end.
         keep: number of newest checkpoints to keep, >= 1.
         best: a number of the evaluation, "loss" or one of `metrics`. The weights of the best evaluation are then saved in
             the file `best` next to the checkpoints, for `load_weights(directory / "best", model)`.
         mode: "min" if less is better, "max" if more is. It may be omitted for "loss" and "accuracy".
+        changed: what may differ from the run that is resumed: "data", "held_out", "loss_fn", "optimizer", "penalties", "rule",
+            "update" and "window". `changed=["optimizer"]` continues with another learning rate.
 
     Raises:
-        ValueError: every or keep below 1, an unknown mode, no mode for a metric of another name; in `fit`, NaN for the metric
-            `best`.
+        ValueError: every or keep below 1, an unknown mode, no mode for a metric of another name, an unknown name in `changed`;
+            in `fit`, NaN for the metric `best`.
 
     Example:
         >>> from slax_rules import Checkpoints
@@ -64,8 +68,13 @@ class Checkpoints:
     keep: int = 3
     best: str | None = None
     mode: Mode | None = None
+    changed: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.changed, str) or not set(self.changed) <= set(CHANGEABLE):
+            raise ValueError(
+                f"Checkpoints got changed={self.changed!r}, expected a list of some of: {', '.join(CHANGEABLE)}."
+            )
         if self.every < 1 or self.keep < 1:
             raise ValueError(f"Checkpoints got every={self.every}, keep={self.keep}, expected at least 1 for both.")
         if self.best is not None:
@@ -78,14 +87,14 @@ class Checkpoints:
         Raises:
             OSError: a checkpoint could not be written, as on a full disk; a note on the error, if another one ends the block.
         """
-        directory = Path(self.directory).absolute()
+        directory = Path(self.directory).expanduser().absolute()
         with told_if_not_written("Checkpoints", directory):
             directory.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=directory).close()  # better now than at the first checkpoint
             for left_over in directory.glob(".*.part") if jax.process_index() == 0 else ():
                 left_over.unlink()  # of a run that was killed while it wrote
         with ThreadPoolExecutor(1) as writer:
-            store = Store(directory, self.keep, json.loads(json.dumps(settings)), writer)
+            store = Store(directory, self.keep, json.loads(json.dumps(settings)), writer, tuple(self.changed))
             try:
                 yield store
             except BaseException as error:
@@ -106,6 +115,7 @@ class Store:
         keep: number of newest ones to keep.
         settings: settings that a resumed run must share with the stopped run, as JSON.
         writer: the thread that writes.
+        changed: what may differ from the stopped run.
         pending: the checkpoint that was begun last.
     """
 
@@ -113,6 +123,7 @@ class Store:
     keep: int
     settings: Mapping[str, Any]
     writer: ThreadPoolExecutor
+    changed: tuple[str, ...] = ()
     pending: Future[None] | None = None
 
     def save(self, step: int, trees: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -179,22 +190,39 @@ class Store:
             about = read_about(path)
             if about["step"] != step:
                 raise ValueError(f"it was saved as that of step {about['step']}")
-        self._check_same(step, about["settings"], self.settings, "settings")
+        self.check_same(step, about["settings"], self.settings)
         trees = dict(expected(about["facts"]))
         mine = {name: described(leaf) for name, leaf in filled(trees).items()}
-        self._check_same(step, about["arrays"], mine, "arrays")
+        self.check_same(step, about["arrays"], mine, "arrays")
         with readable(*damaged):
             arrays = read_arrays(path, mine)
         return with_arrays(trees, arrays), about["facts"]
 
-    def _check_same(self, step: int, saved: Mapping[str, Any], mine: Mapping[str, Any], what: str) -> None:
-        differing = differences(saved, mine)
+    def check_same(self, step: int, saved: Mapping[str, Any], mine: Mapping[str, Any], what: str = "settings") -> None:
+        """Raise ValueError for settings or arrays that differ between the stopped run and this one."""
+
+        # A run may be evaluated from some step on.
+        free = {*self.changed, *({"held_out"} - (saved.keys() & mine.keys()))}
+
+        def fixed(table: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in table.items() if name.partition(":")[0] not in free}
+
+        differing = differences(fixed(saved), fixed(mine))
         if differing:
+            parts = differing_parts(saved, mine) if what == "settings" else []
+            on_purpose = f", or continue on purpose with Checkpoints(..., changed={parts})" if parts else ""
             raise ValueError(
-                f"The checkpoint of step {step} in {self.directory} is of another run, with other {what}: "
-                f"{differing}. Make model, rule, optimizer and batches as they were, or give this run a directory of its own. "
-                "Its weights alone are read by load_weights."
+                f"The checkpoint of step {step} in {self.directory} belongs to a run with different {what}: "
+                f"{differing}. Make model, rule, optimizer and batches as they were, use another folder, or delete this "
+                f"one{on_purpose}. Its weights alone are read by load_weights."
             )
+
+    def tell(self, name: str, step: int, progress: bool | None) -> None:
+        """Say from where a run resumes, on stderr, unless it has no progress to show; `name` is the function called."""
+        from tqdm.auto import tqdm  # not needed to import this package
+
+        if progress is not False and not jax.process_index():
+            tqdm.write(f"{name} resumed from step {step} of {self.directory}", file=sys.stderr)
 
 
 def parts(state: nnx.State) -> dict[str, Any]:
@@ -206,27 +234,3 @@ def whole(state: nnx.State, trees: Mapping[str, Any]) -> nnx.State:
     """The state of (model, rule, optimizer) with parts from a checkpoint."""
     found = {number: trees[name] for number, name in enumerate(PARTS) if number in state}
     return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(found))
-
-
-def describe_run(program: Any, model: nnx.Module, rule: Any) -> dict[str, Any]:
-    """The settings of a run, by name, which arrays do not show: options, and the type of each module of the model."""
-    loss_fn = program.loss_fn.function if isinstance(program.loss_fn, SequenceLoss) else program.loss_fn
-    return {
-        "window": program.window,
-        "rule": _describe_rule(rule),
-        "loss_fn": getattr(loss_fn, "__qualname__", type(loss_fn).__name__),
-        "penalties": [one.describe() for one in program.penalties],
-        **{"/".join(filter(None, ("model", path))): name for path, name in model_types(model).items()},
-    }
-
-
-def _describe_rule(rule: Any) -> str:
-    """The class of a rule and its options."""
-    if isinstance(rule, list | tuple):
-        return f"[{', '.join(map(_describe_rule, rule))}]"
-    if dataclasses.is_dataclass(rule):
-        options = (f"{field.name}={_describe_rule(getattr(rule, field.name))}" for field in dataclasses.fields(rule))
-        return f"{type(rule).__name__}({', '.join(options)})"
-    if isinstance(rule, nnx.Module):
-        return type(rule).__name__
-    return getattr(rule, "__qualname__", None) or repr(rule)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from slax_neurons.building_blocks import carry_without_buffer, first_carry
 from slax_rules.loop.devices import part_here
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import read_targets, sequence_losses, step_losses
+from slax_rules.loop.programs import Programs
 from slax_rules.losses import SequenceLoss
 from slax_rules.training.batches import Batch
 from slax_rules.training.checkpoints import PARTS
@@ -86,7 +86,7 @@ def told_of_silence(names: list[str]) -> str:
     )
 
 
-@partial(jax.jit, static_argnums=0)
+@Programs
 def _spikes(graphdef: Any, state: nnx.State, batch: Batch) -> list[Array | None]:
     """True for each layer that spikes at all, False for a silent one, and None for a layer without spiking neurons."""
     model = nnx.merge(graphdef, state, copy=True)[0]
@@ -156,7 +156,7 @@ def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
                 yield f"the update makes {bad}, in the {part}, of a gradient that is finite. {SLOWER}"
 
 
-@partial(jax.jit, static_argnums=0)
+@Programs
 def _unguarded(train: Train, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
     return train.unguarded(state, batch)
 
@@ -197,7 +197,7 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, s
         )
 
 
-@partial(jax.jit, static_argnums=0)
+@Programs
 def _run_again(train: Train, state: nnx.State, batch: Batch) -> dict[str, Any]:
     """The inputs, the outputs and carry of each layer, and the losses that count."""
     loss_fn = train.program.loss_fn

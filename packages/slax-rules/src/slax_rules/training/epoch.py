@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.entry import Program
+from slax_rules.loop.programs import Programs, warn_of_compilations
 from slax_rules.losses import check_mask, check_some_entry, sum_dtype
 from slax_rules.training.batches import Batch, Epochs, Sampler, as_batch, cast_dtype, cast_inputs, check_time_first
 
@@ -29,13 +30,27 @@ class Train:
     """A training step as a function of the state of (model, rule, optimizer) and a batch.
 
     A step whose inputs, loss, gradient or result is not finite changes nothing, and neither does any step after it.
+
+    Args:
+        program: the computation on a batch.
+        sample: the function of a `Sampler` that draws batches, or None.
     """
 
     program: Program
+    sample: Callable[[Array], Any] | None = None
 
     def __hash__(self) -> int:
         # Hashing the graphdef would take a large part of a call's time.
-        return hash((self.program.loss_fn, self.program.update, self.program.window))
+        return hash((self.program.loss_fn, self.program.update, self.program.window, self.sample))
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """The numbers of the optimizer that are data of the compiled step."""
+        return self.program.numbers
+
+    def with_numbers(self, numbers: tuple[Any, ...]) -> "Train":
+        """The training step with other numbers of the optimizer."""
+        return dataclasses.replace(self, program=self.program.with_numbers(numbers))
 
     def __call__(self, state: nnx.State, healthy: Bool[Array, ""], batch: Batch) -> tuple[nnx.State, Array, Array]:
         """Return the state after the step, whether all steps so far were finite, and the loss, NaN if the step was not."""
@@ -116,7 +131,7 @@ def run_epoch(
         while done < batches.steps:
             count = min([STEPS_PER_CALL, batches.steps - done, *(every - step % every for every in intervals)])
             first, last = np.int32(done), np.int32(done + count)
-            state, healthy, losses = _sampled_steps(train, batches.sample, state, healthy, key, first, last)
+            state, healthy, losses = _sampled_steps(train, state, healthy, key, first, last)
             yield Call(state, losses, count, lambda index, first=done: batches.batch(epoch, first + index))
             step, done = step + count, done + count
         return
@@ -144,16 +159,21 @@ def run_epoch(
         )
 
 
-@partial(jax.jit, static_argnums=0)
+def _warn(train: Train) -> None:
+    program = train.program
+    parts = {"loss_fn": program.loss_fn, "penalties": program.penalties, "the sampler": train.sample}
+    warn_of_compilations("fit", program.graphdef, parts, (program.update, program.window, program.mesh))
+
+
+@partial(Programs, missed=_warn)
 def _one_step(train: Train, state: nnx.State, healthy: Array, batch: Batch) -> tuple[nnx.State, Array, Array]:
     state, healthy, loss = train(state, healthy, batch)
     return state, healthy, loss[None]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(Programs, missed=_warn)
 def _sampled_steps(
     train: Train,
-    sample: Callable[[Array], Any],
     state: nnx.State,
     healthy: Array,
     key: Array,
@@ -164,6 +184,8 @@ def _sampled_steps(
 
     It is one program for any number of them. The losses of steps that were not taken are NaN.
     """
+    sample = train.sample
+    assert sample is not None
     drawn = jax.eval_shape(sample, key)[0]
     dtype = sum_dtype(cast_dtype(nnx.merge(train.program.graphdef, state, copy=True)[0], drawn.dtype))
 

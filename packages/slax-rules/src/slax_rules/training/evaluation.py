@@ -1,7 +1,6 @@
 """The evaluation of a model without training: losses and metrics of a held-out set, and outputs."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from slax_rules.loop.devices import (
 )
 from slax_rules.loop.entry import check_hashable
 from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
+from slax_rules.loop.programs import Programs, shared, shared_graph
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
 from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
@@ -79,12 +79,13 @@ def evaluate(
     table = check_metrics("evaluate", metrics)
     check_parameters("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
+    loss_fn, numbers = shared(loss_fn), tuple((name, shared(metric)) for name, metric in table.items())
     totals: list[dict[str, Any]] = []
     for batch in map(as_batch, set_batches(batches)):
         check_has_numbers("evaluate", batch)
         share = _divided_by(mesh, batch[0])
         there = batch if share is None else split_batch(batch, share)
-        totals.append(_measure((graphdef, loss_fn, tuple(table.items()), share), state, there))
+        totals.append(_measure((graphdef, loss_fn, numbers, share), state, there))
     if not totals:
         raise ValueError(
             "evaluate got no batches, expected at least one. An iterator can be read only once: give a list."
@@ -166,7 +167,7 @@ def _split(model: nnx.RNNCellBase, devices: Devices | None) -> tuple[Mesh | None
     mesh = None if devices is None else as_mesh(devices)
     graphdef, state = nnx.split(model)
     check_hashable(graphdef, None, ())
-    return mesh, graphdef, state if mesh is None else replicated(state, mesh)
+    return mesh, shared_graph(graphdef), state if mesh is None else replicated(state, mesh)
 
 
 def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:
@@ -201,7 +202,7 @@ def _not_finite(name: str, number: int | None, what: str) -> str:
     return f"{name} got {what}{where}, expected finite numbers. Spikes mask NaN and infinity: the output looks normal."
 
 
-@partial(jax.jit, static_argnums=0)
+@Programs
 def _predict(what: Any, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
     """Return the outputs, and whether inputs and parameters are finite."""
     graphdef, mesh = what
@@ -212,7 +213,7 @@ def _predict(what: Any, state: nnx.State, inputs: Array, carry: Any) -> tuple[An
     return _outputs(model, inputs, carry, mesh), finite
 
 
-@partial(jax.jit, static_argnums=0)
+@Programs
 def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
     """Each number of a batch, and its weight."""
     graphdef, loss_fn, metrics, mesh = what

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -16,13 +15,8 @@ from flax import nnx
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, part_here, replicated
-from slax_rules.loop.entry import (
-    AnyRule,
-    Program,
-    check_hashable,
-    check_online_loss,
-    check_optimizer,
-)
+from slax_rules.loop.entry import AnyRule, check_hashable, check_online_loss, check_optimizer, make_program
+from slax_rules.loop.programs import shared
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.training.batches import Batches, Epochs, Sampler, check_held_out, epoch_batches
@@ -36,11 +30,12 @@ from slax_rules.training.callbacks import (
     check_comparable,
     gain,
 )
-from slax_rules.training.checkpoints import BEST, Checkpoints, Store, describe_run, parts, whole
+from slax_rules.training.checkpoints import BEST, Checkpoints, Store, parts, whole
 from slax_rules.training.diagnosis import check_has_numbers, check_parameters, explain, silent_layers, told_of_silence
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.history import History, Log, Progress, StepNotFinite, make_bar
+from slax_rules.training.run_identity import compared_data, describe_batch, describe_data, describe_run
 from slax_rules.training.weights import save_weights, weights
 
 START = Progress(0, 0, 0)
@@ -142,16 +137,16 @@ def fit(
     check_parameters("fit", model, rule)
     mesh = None if devices is None else as_mesh(devices)
     objects = (model, rule, optimizer)
-    graphdef, state = nnx.split(objects)
-    check_hashable(graphdef, loss_fn, tuple(penalties))
+    check_hashable(nnx.graphdef(objects), loss_fn, tuple(penalties))
     penalties_by_layer(penalties, model)
+    program, state = make_program(objects, loss_fn, update, window, mesh, penalties)
     home = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
     run = _Run(
         objects=objects,
-        train=Train(Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))),
+        train=Train(program, shared(batches.sample) if isinstance(batches, Sampler) else None),
         batches=epoch_batches(batches, epochs=epochs),
         early_stopping=early_stopping,
         checkpoints=checkpoints,
@@ -171,10 +166,13 @@ def fit(
         losses: np.ndarray = np.zeros(0, np.float32)
         records: list[dict[str, Any]] = []
         if checkpoints is not None:
-            run.store = stack.enter_context(checkpoints.open(_settings(run, batches)))
+            run.store = stack.enter_context(checkpoints.open(_settings(run, batches, held_out)))
             found = run.store.restore(run.expected)
             if found is not None:
                 losses, records = run.restore(*found)
+                run.resumed_from = run.progress.step
+                run.check_data(batches)
+                run.store.tell("fit", run.resumed_from, progress)
         bar = make_bar(_total_steps(batches, epochs), run.progress.step, progress)
         stack.callback(bar.close)
         run.log = Log(losses, records, bar, has_lines=progress is None and bar.disable and jax.process_index() == 0)
@@ -186,7 +184,8 @@ def fit(
                     if run.progress.step == 0:
                         first = part_here(call.batch(0))
                         check_has_numbers("fit", first)
-                        silent = silent_layers(graphdef, part_here(run.state), first)
+                        run.data = None if run.store is None else describe_batch(first)
+                        silent = silent_layers(program.graphdef, part_here(run.state), first)
                     run.after(call)
                     if run.log.unsaid:
                         warnings.warn(run.log.unsaid.pop(), UserWarning, stacklevel=2)
@@ -196,7 +195,7 @@ def fit(
                     run.synchronize()
                     if held_out is not None and evaluate_every is None:
                         run.evaluate()
-                    still = silent_layers(graphdef, part_here(run.state), first) if silent else []
+                    still = silent_layers(program.graphdef, part_here(run.state), first) if silent else []
                     if names := [name for name in still if name in silent]:
                         warnings.warn(told_of_silence(names), UserWarning, stacklevel=2)
                     first, silent = None, []
@@ -227,6 +226,8 @@ class _Run:
         progress: how far the run is.
         due: what is done every so many steps, in order.
         store: the checkpoints on disk.
+        data: a description of the first batch, for a run with checkpoints.
+        resumed_from: the step of the checkpoint that the run resumed from, if it did.
         log: losses and records.
         evaluation: the numbers of the held-out set, if there is one.
         is_stopped: whether a callback has stopped the run.
@@ -243,6 +244,8 @@ class _Run:
     progress: Progress = START
     due: list[tuple[int, Callable[[Call], None]]] = dataclasses.field(default_factory=list)
     store: Store | None = None
+    data: str | None = None
+    resumed_from: int | None = None
     log: Log = dataclasses.field(init=False)
     evaluation: Callable[[], dict[str, Any]] = dataclasses.field(init=False)
     is_stopped: bool = False
@@ -308,13 +311,13 @@ class _Run:
         found = self.evaluation()
         self.log.add_record(step, self.progress.epoch, found)
         self.log.show({f"held-out {name}": number for name, number in found.items() if np.ndim(number) == 0})
-        if self.checkpoints is not None and self.checkpoints.best is not None:
+        if self.store is not None and self.checkpoints is not None and self.checkpoints.best is not None:
             value, best = found[self.checkpoints.best], self.progress.best_saved
             check_comparable("Checkpoints", self.checkpoints.best, value, step)
             if best is None or gain(self.checkpoints.mode, best, value) > 0:
                 self.progress = self.progress._replace(best_saved=value)
                 if jax.process_index() == 0:
-                    save_weights(Path(self.checkpoints.directory) / BEST, model)
+                    save_weights(self.store.directory / BEST, model)
         if self.early_stopping is not None:
             stopping = self.early_stopping.update(self.progress.early_stopping, found[self.early_stopping.metric], step)
             self.progress = self.progress._replace(early_stopping=stopping)
@@ -330,7 +333,9 @@ class _Run:
         """The numbers that were read so far."""
         stopping = self.progress.early_stopping
         best_step = None if stopping is None else stopping.step
-        return History(np.concatenate(self.log.read), self.log.records, best_step, self.should_stop())
+        return History(
+            np.concatenate(self.log.read), self.log.records, best_step, self.should_stop(), self.resumed_from
+        )
 
     def keep_history(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Attach the history to an exception that ends the run, if there is one and training had begun."""
@@ -346,6 +351,7 @@ class _Run:
             "progress": self.progress._asdict() | {"best": self.progress.best is not None},
             "records": list(self.log.records),  # more are added while the file is written
             "losses": losses.dtype.name,
+            "data": self.data,
         }
         trees = parts(self.state) | {"losses": losses, "best": self.progress.best}
         self.store.save(self.progress.step, trees, facts)
@@ -362,7 +368,16 @@ class _Run:
         stopping = progress.early_stopping and EarlyStoppingState(*progress.early_stopping)
         self.progress = progress._replace(early_stopping=stopping, best=trees["best"] if progress.best else None)
         self.state = whole(self.state, trees)
+        self.data = facts["data"]
         return trees["losses"], facts["records"]
+
+    def check_data(self, batches: Batches) -> None:
+        """Check that the first batch is that of the stopped run."""
+        assert self.store is not None
+        mine, self.batches = compared_data(batches, self.data)
+        if self.data is not None and mine is not None:
+            self.store.check_same(self.progress.step, {"data: first batch": self.data}, {"data: first batch": mine})
+            self.data = mine
 
     def stopped_at(self, bad: StepNotFinite) -> str:
         """Save the state before a step that is not finite, and return the error message."""
@@ -380,14 +395,12 @@ class _Run:
         return f"{first}, which is not finite: {cause} {last}"
 
 
-def _settings(run: _Run, batches: Any) -> dict[str, Any]:
+def _settings(run: _Run, batches: Any, held_out: Any) -> dict[str, Any]:
     """The settings that must be the same after a resume, in addition to the arrays."""
-    model, rule, _ = run.objects
+    model, rule, optimizer = run.objects
     program = run.train.program
-    settings = {"update": program.update, **describe_run(program, model, rule)}
-    if isinstance(batches, Sampler):
-        settings |= {"steps per epoch": batches.steps, "key": jax.random.key_data(batches.key).tolist()}
-    return settings
+    described = describe_run(program, model, rule, optimizer.tx)
+    return {"update": program.update, **described, **describe_data(batches, held_out)}
 
 
 def _total_steps(batches: Any, epochs: int) -> int | None:

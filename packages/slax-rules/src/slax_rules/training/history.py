@@ -29,6 +29,7 @@ class History:
             defined. An array, such as a confusion matrix, is a nested list.
         best_step: the step of the best evaluation, if early stopping was used.
         stopped_early: whether early stopping or a callback ended the run.
+        resumed_from: the step of the checkpoint that the run resumed from, if it did.
 
     Example:
         >>> import numpy as np
@@ -45,6 +46,7 @@ class History:
     records: list[dict[str, Any]]
     best_step: int | None = None
     stopped_early: bool = False
+    resumed_from: int | None = None
 
     def __repr__(self) -> str:
         parts = [f"{len(self.losses)} steps"]
@@ -58,6 +60,8 @@ class History:
             parts.append(f"best step {self.best_step}")
         if self.stopped_early:
             parts.append("stopped early")
+        if self.resumed_from is not None:
+            parts.append(f"resumed from step {self.resumed_from}")
         return f"History({'; '.join(parts)})"
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:

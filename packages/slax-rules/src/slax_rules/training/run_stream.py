@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_rules.loop.stream import Stream, extend_stream
 from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
 from slax_rules.training.batches import as_array
-from slax_rules.training.checkpoints import Checkpoints, Store, describe_run, parts, whole
+from slax_rules.training.checkpoints import Checkpoints, Store, parts, whole
 from slax_rules.training.diagnosis import SLOWER, faults_of_target
 from slax_rules.training.history import make_bar
+from slax_rules.training.run_identity import describe_run
 
 Source = Iterable[Any] | Callable[[int], Iterable[Any]]
 Metrics = tuple[tuple[str, LossFn], ...]  # by name
@@ -222,7 +224,9 @@ class _Run:
 
     def settings(self) -> dict[str, Any]:
         """The settings that must be the same after a resume, in addition to the arrays."""
-        described = describe_run(self.stream.program, self.stream.model, self.stream.rule)
+        program = self.stream.program
+        model, rule, optimizer = nnx.merge(program.graphdef, self.stream.online.objects, copy=True)
+        described = describe_run(program, model, rule, optimizer.tx)
         return {"kind": "stream", "metrics": [name for name, _ in self.metrics], "gamma": self.gamma, **described}
 
 
@@ -235,6 +239,7 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
             found = store.restore(run.trees)
             if found is not None:
                 run.restore(*found)
+                store.tell("run_stream", run.step, progress)
 
         def save() -> None:
             if store is not None and run.step:

@@ -140,7 +140,7 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
     if differing and (strict or not fits):
         advice = "Make the model as it was when they were saved, or load what fits: load_weights(..., strict=False)."
         raise ValueError(
-            f"The weights in {path} are of another model: {differing}. {advice if strict else 'No array fits.'}"
+            f"The weights in {path} do not match this model: {differing}. {advice if strict else 'No array fits.'}"
         )
     with readable(f"The file {path} is damaged", "Take a copy of it, or save the weights again."):
         arrays = read_arrays(path, [prefix + name for name in fits])

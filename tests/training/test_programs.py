@@ -1,0 +1,131 @@
+"""A loop of `fit` over fresh functions: one program, the numbers of a program of its own, and programs that are freed."""
+
+import functools
+import gc
+import weakref
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import slax_rules as sr
+from slax_rules.loop import entry, programs
+from slax_rules.loop.structure import structure
+from slax_rules.training import epoch
+from training.small import BATCHES, made, numbers, same, sample
+
+
+@pytest.fixture(autouse=True)
+def promotion_of_users():
+    """Adam of Optax raises a float to an integer power."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def fresh(rate):
+    """Numbers that are multiplied, added, compared, and within a schedule."""
+    adam = optax.adamw(optax.cosine_decay_schedule(rate, 10), weight_decay=rate)
+    return optax.chain(optax.clip_by_global_norm(rate), adam)
+
+
+def run(transformation, weight=2.0, **options):
+    """A run with a fresh loss and a fresh sampler: its losses and arrays."""
+
+    def loss_fn(outputs, labels):
+        return weight * sr.cross_entropy(outputs, labels)
+
+    nodes = made(transformation)
+    sampler = sr.Sampler(functools.partial(lambda key: sample(key)), jax.random.key(1), steps=4)
+    history = sr.fit(*nodes, loss_fn, sampler, epochs=2, held_out=BATCHES[:1], **options)
+    return [history.losses, *numbers(*nodes)]
+
+
+def test_a_sweep_by_hand_compiles_once_and_gives_the_numbers_of_a_program_of_its_own(monkeypatch):
+    before = set(epoch._sampled_steps.compiled.entries)
+    runs = [run(fresh(rate)) for rate in (0.1, 0.03, 0.2)]
+    assert len(set(epoch._sampled_steps.compiled.entries) - before) == 1 and not same(runs[0], runs[1])
+    monkeypatch.setattr(entry, "shared_transformation", lambda optimizer, *rest: programs.Transformation(optimizer.tx))
+    assert same(run(fresh(0.03)), runs[1])
+
+
+def test_a_number_that_python_computes_with_is_no_data():
+    """1 - b1 is computed in float64, and would be another number in float32; the other numbers only meet arrays."""
+    optimizer = made(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)))[1]
+    found = entry.make_program((made()[0], sr.BPTT(), optimizer), sr.cross_entropy, "offline", None, None, ())[0]
+    kinds = {held.name.partition(" ")[0]: held.place in found.places for held in structure(optimizer.tx).values}
+    data = {"max_norm": True, "eps": True, "eps_root": True, "step_size": True}
+    assert kinds == {"b1": False, "b2": False, **data}
+
+
+def test_the_third_compilation_of_one_structure_is_told_with_its_cure():
+    run(optax.adam(0.1, b1=0.9))
+    run(optax.adam(0.1, b1=0.8))
+    with pytest.warns(
+        UserWarning, match=r"b1 of scale_by_adam in the optimizer is 0.9, 0.8, 0.7\. .*optax.inject_hyper"
+    ):
+        run(optax.adam(0.1, b1=0.7))
+
+
+class Held:
+    """What cannot be compared by content."""
+
+
+def test_programs_used_last_are_kept_and_others_are_freed(monkeypatch):
+    traced = []
+
+    @programs.Programs
+    def compiled(what, x):
+        traced.append(what)
+        return x + what[0]
+
+    monkeypatch.setattr(compiled.compiled, "size", 2)
+    held = weakref.ref(first := Held())
+    for what in ((1, first), (2,), (1, first), (3,), (1, first)):
+        assert compiled(what, 1.0) == 1 + what[0]
+    assert [what[0] for what in traced] == [1, 2, 3]
+    del first, what
+    traced.clear()
+    for number in (4, 5):
+        compiled((number,), 1.0)
+    gc.collect()
+    assert held() is None
+
+
+SCALE, ROWS = 2.0, [1.0, 2.0]
+
+
+def read(outputs):
+    return SCALE * outputs
+
+
+def functions(x=1.0, start=0.0):
+    """Functions, each made afresh."""
+    rows = np.arange(3.0) + start
+    return {
+        "closure": lambda y: y * x + rows,
+        "partial": functools.partial(read, x=x),
+        "default": lambda y, z=x: y * z,
+        "global": lambda y: read(y) + len(ROWS),
+        "transformation": optax.adam(x),
+        "dataclass": sr.SequenceLoss(lambda y, labels: x * y),
+        "nested": (lambda inner: lambda y: inner(y))(lambda y: y**x),
+    }
+
+
+def test_a_structure_is_the_content(monkeypatch):
+    """Its digest is that of any process; another number, array or global value is another key; another code another outline."""
+    one, again, other = ({k: structure(f) for k, f in functions(x).items()} for x in (1.0, 1.0, 2.0))
+    assert one == again and not any(found.unknown for found in one.values())
+    assert {kind for kind in one if one[kind].key != other[kind].key} == {*one} - {"global"}
+    assert {kind for kind in one if one[kind].outline != other[kind].outline} == set()
+    rows = structure(functions(start=1.0)["closure"])
+    assert rows.outline == one["closure"].outline and rows.key != one["closure"].key
+    assert len({found.digest() for found in one.values()}) == len(one)
+    monkeypatch.setitem(globals(), "SCALE", 3.0)  # it is read by a function that the function reads
+    assert structure(functions()["global"]).key != one["global"].key
+    held, out = Held(), []
+    assert structure((lambda y: held, lambda y: out.append(y))).unknown == (
+        "held of test_a_structure_is_the_content, a Held",
+        "out of test_a_structure_is_the_content, which is empty, a list",
+    )
