@@ -154,7 +154,7 @@ def _compiled(model: nnx.RNNCellBase, rule: Any, inputs: jax.ShapeDtypeStruct, w
     spikes = jax.random.bernoulli(jax.random.key(0), 0.1, inputs.shape).astype(inputs.dtype)
     arguments = (state, spikes, PerSequence(jnp.zeros(inputs.shape[1], int)), None, None)
     program = Program(graphdef, _sum_of_squares, "none", window, None)
-    return run_program.lower(program, *arguments).compile(), arguments
+    return run_program.lower(program, *arguments).compile(), (program.numbers, *arguments)
 
 
 def _sum_of_squares(outputs: Any, labels: Any) -> Array:
