@@ -90,19 +90,27 @@ class Programs:
 UNKNOWN = "unknown"  # in place of the content of a function that cannot be compared
 _first: Recent[Any] = Recent(SHARED)
 _keys: "weakref.WeakKeyDictionary[Any, Hashable]" = weakref.WeakKeyDictionary()
+_keys_by_value: Recent[Hashable] = Recent(SHARED)
 
 
 def shared(value: Any) -> Any:
     """The first value with the structure of this one, so that their programs are the same; itself if it is the first."""
     if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
-    is_simple = type(value).__hash__ is object.__hash__  # a function or a partial, which is compared by identity
-    key = _keys.get(value) if is_simple else None
+    try:
+        hash(value)
+    except TypeError:
+        return value  # `check_hashable` says so
+    # A function or a partial is compared by identity, and others, such as a surrogate, as they compare themselves.
+    is_identity = type(value).__hash__ is object.__hash__
+    key = _keys.get(value) if is_identity else _keys_by_value.get((type(value), value))
     if key is None:
         found = structure(value)
         key = UNKNOWN if found.unknown else found.key
-        if is_simple:
+        if is_identity:
             _keys[value] = key
+        else:
+            _keys_by_value.put((type(value), value), key)
         first = _first.get(key)
         if first is not None and structure(first).key != key:  # it holds something that has changed since
             _first.put(key, value)
