@@ -36,7 +36,7 @@ from experiments.common.yaml_files import read_yaml
 
 
 @dataclasses.dataclass(frozen=True)
-class Places:
+class Paths:
     """Where an experiment's files are at a scale."""
 
     experiment: str
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.list:
         print(*jobs, sep="\n")
         return
-    where = Places(options.experiment, options.scale, options.results or Path("results"), options.data)
+    where = Paths(options.experiment, options.scale, options.results or Path("results"), options.data)
     keep = is_kept(options.scale, options.outdated)
     for name in options.jobs:
         run(jobs[name], where, jobs, keep, options.set)
@@ -140,7 +140,7 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
     return changed
 
 
-def run(job: Job, where: Places, jobs: Mapping[str, Job], keep: bool = False, changes: Sequence[str] = ()) -> None:
+def run(job: Job, where: Paths, jobs: Mapping[str, Job], keep: bool = False, changes: Sequence[str] = ()) -> None:
     """Compute one job and write its files, and a record of what they were made from, and of the `changes` of its settings.
 
     The spikes that it reads have to be current, and so the results of other `jobs`; with `keep`, these may be older.

@@ -22,7 +22,7 @@ SCALES = ("tiny", "quick", "full", "paper")
 NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
 
 # The settings of training and of its evaluation, on which the cost of a gradient does not depend.
-OF_TRAINING = (
+TRAINING_KEYS = (
     "seeds",
     "rate_seeds",
     "steps",

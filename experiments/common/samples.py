@@ -17,7 +17,7 @@ from slax_data import Augmentation, Task, held_out
 Samples = tuple[Any, Any]  # spikes [T, B, N], labels [B]; of several batches [M, T, B, N] and [M, B]
 
 PART = 100  # batches that are drawn together, by one program
-MOST_KEPT = 2**30  # bytes of the batches of all seeds that are kept for the next training; more are drawn again
+CACHE_BYTES = 2**30  # bytes of the batches of all seeds that are kept for the next training; more are drawn again
 
 
 class SeedSamples:
@@ -64,7 +64,7 @@ class SeedSamples:
         for spikes, labels in self._drawn():
             kept.append((spikes, labels))
             size += spikes.nbytes
-            if size * self._config["seeds"] > MOST_KEPT:
+            if size * self._config["seeds"] > CACHE_BYTES:
                 return None
         return kept
 

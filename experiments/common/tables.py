@@ -111,7 +111,7 @@ def summary(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str
         numbers: one for each seed.
         bounds: bounds of each number.
     """
-    return [*interval(numbers, bounds), " ".join(map(in_full, numbers))]
+    return [*interval(numbers, bounds), " ".join(map(repr_float, numbers))]
 
 
 def of_seeds(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str | None]:
@@ -138,7 +138,7 @@ def ratio_interval(numbers: Sequence[float]) -> tuple[float | None, float | None
 
 def ratio_summary(numbers: Sequence[float]) -> list[float | str | None]:
     """The cells of `ratio_columns`: as in `summary`, but with the geometric mean; a claim is judged by the logarithms."""
-    return [*ratio_interval(numbers), " ".join(map(in_full, numbers)), "geometric"]
+    return [*ratio_interval(numbers), " ".join(map(repr_float, numbers)), "geometric"]
 
 
 def ratio_columns(quantity: str) -> list[str]:
@@ -146,7 +146,7 @@ def ratio_columns(quantity: str) -> list[str]:
     return [*summary_columns(quantity), f"{quantity}_mean"]
 
 
-def in_full(number: float | None) -> str:
+def repr_float(number: float | None) -> str:
     """A number in seven digits, which are those of a float32; a whole number in all of its digits."""
     if number is None:
         return "None"

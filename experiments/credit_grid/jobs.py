@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments.common.checks import check_known
-from experiments.common.job import ARRAYS, NUMBERS, OF_TRAINING, TIMES, Job, drop, each_task
+from experiments.common.job import ARRAYS, NUMBERS, TIMES, TRAINING_KEYS, Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
@@ -25,5 +25,5 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
                 yield Job(f"{name}/{temporal}", row, spikes=spikes, reads=(references,))
         if task in settings["cost_tasks"]:
             repeats = {"repeats": settings["cost_repeats"], "window": settings["cost_window"]}
-            costs = drop(codes[0], *OF_TRAINING) | repeats
+            costs = drop(codes[0], *TRAINING_KEYS) | repeats
             yield Job(f"{task}_cost", costs, module="cost", endings=(TIMES,), spikes=spikes)

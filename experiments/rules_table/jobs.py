@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments.common.checks import check_known
-from experiments.common.job import OF_TRAINING, TIMES, Job, drop, each_task
+from experiments.common.job import TIMES, TRAINING_KEYS, Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
@@ -15,5 +15,5 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         for rule in rules:
             yield Job(f"{task}/{rule}", own | {"rule": rule})
         if task in settings["cost_tasks"]:
-            costs = drop(own, *OF_TRAINING) | {"rules": rules, "repeats": settings["cost_repeats"]}
+            costs = drop(own, *TRAINING_KEYS) | {"rules": rules, "repeats": settings["cost_repeats"]}
             yield Job(task, costs, module="cost", endings=(TIMES,))

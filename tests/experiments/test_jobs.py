@@ -169,7 +169,7 @@ def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
     both = Job("both", {}, endings=(NUMBERS, TIMES))
     with monkeypatch.context() as patch:
         patch.setattr(run.importlib, "import_module", lambda name: module)
-        run.run(both, run.Places("thing", "tiny", tmp_path, tmp_path), {})
+        run.run(both, run.Paths("thing", "tiny", tmp_path, tmp_path), {})
     folder = tmp_path / "tiny" / "thing"
     assert sorted(path.name for path in folder.iterdir()) == ["both.json", "both.record.json", "both.timing.json"]
     (result,) = plot.read(folder, [both], "thing", tmp_path, keep=False)

@@ -29,7 +29,7 @@ def test_batches_that_take_too_much_memory_are_drawn_again_and_are_the_same(monk
     sampler = make_sampler(CONFIG, None)
     first = list(sampler(0).batches())
     for bound, kept in ((2 * 6 * 30 * 8 * 20, True), (2 * 6 * 30 * 8 * 20 - 1, False)):  # for both seeds
-        monkeypatch.setattr(samples_module, "MOST_KEPT", bound)
+        monkeypatch.setattr(samples_module, "CACHE_BYTES", bound)
         sampler.cache_clear()
         one, other = (list(sampler(0).batches()) for _ in range(2))
         assert sampler(0) is sampler(0) and (one[0][0] is other[0][0]) == kept and one[0][0].dtype == bool

@@ -142,7 +142,7 @@ def unroll_chunk(
         return carry, outputs, Source(module, membranes) if module.has_split_step else None
     if isinstance(module, nnx.RNNCellBase):
         unroll = getattr(module, "unroll", functools.partial(scan_cell, module))
-        if getattr(module, "hands_on_kernel", False):
+        if getattr(module, "forwards_kernel_option", False):
             unroll = functools.partial(unroll, kernel=kernel)
         return *unroll(carry, inputs), None
     if kernel == "plain" or type(module) not in (nnx.Linear, nnx.Conv):

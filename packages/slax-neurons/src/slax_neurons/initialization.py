@@ -14,7 +14,7 @@ from jaxtyping import Array, DTypeLike, Float
 from slax_neurons.neurons.neuron import Neuron
 
 SMALL = 2.0**-12  # the impulse with which a neuron is probed, in units of its threshold
-PIECE, LONGEST = 2**8, 2**14  # steps simulated in one piece, and in total at most
+CHUNK, MAX_STEPS = 2**8, 2**14  # steps simulated in one piece, and in total at most
 TAIL = 1e-5  # a response has decayed when its last piece has at most this share of the total
 
 
@@ -165,7 +165,7 @@ def impulse_moments(
     current = jnp.stack([jnp.zeros_like(given), given])  # the same neuron without and with the impulse
     first, second, size, done = np.zeros_like(impulse), np.zeros_like(impulse), np.zeros_like(impulse), 0
     while steps is None or done < steps:
-        length = PIECE if steps is None else min(PIECE, steps - done)
+        length = CHUNK if steps is None else min(CHUNK, steps - done)
         carry, membrane, fired = _run(graphdef, state, carry, current, length)
         if fired:
             raise ValueError(
@@ -177,10 +177,10 @@ def impulse_moments(
         current, done, size = jnp.zeros_like(current), done + length, size + last
         if steps is None and np.all(last <= TAIL * size):
             break
-        if steps is None and done >= LONGEST:
+        if steps is None and done >= MAX_STEPS:
             raise ValueError(
-                f"fluctuation_driven got a {type(neuron).__name__} whose membrane does not forget an impulse within {LONGEST} "
-                "steps, expected steps for it. Give the length of your sequences, as in fluctuation_driven(..., steps=100)."
+                f"fluctuation_driven got a {type(neuron).__name__} whose membrane does not forget an impulse within "
+                f"{MAX_STEPS} steps, expected steps for it. Give the length of your sequences, as in fluctuation_driven(..., steps=100)."
             )
     return first, second
 

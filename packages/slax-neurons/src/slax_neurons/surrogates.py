@@ -371,9 +371,9 @@ def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, h
 
 
 def _multi_gaussian(x: Array, gamma: float, width: float, scale: float, height: float) -> Array:
-    centre = (1 + height) * _normal_density(x, 0.0, width)
+    center = (1 + height) * _normal_density(x, 0.0, width)
     flanks = _normal_density(x, width, scale * width) + _normal_density(x, -width, scale * width)
-    return gamma * (centre - height * flanks)
+    return gamma * (center - height * flanks)
 
 
 def _normal_density(x: Array, mean: float, deviation: float) -> Array:

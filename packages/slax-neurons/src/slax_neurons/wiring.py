@@ -99,7 +99,7 @@ class Connect(nnx.RNNCellBase):
         [(20, 2, 16), (20, 2, 16)]
     """
 
-    hands_on_kernel = True  # its `unroll` takes the option of the same name
+    forwards_kernel_option = True  # its `unroll` takes the option of the same name
 
     def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):
         if isinstance(modules, nnx.Module) or callable(modules):

@@ -30,8 +30,8 @@ from slax_rules.loop.reward import Trial as Trial
 from slax_rules.loop.reward import extend_trial as extend_trial
 from slax_rules.loop.reward import reward_gradient as reward_gradient
 from slax_rules.loop.reward import start_trial as start_trial
-from slax_rules.loop.stream import Extended as Extended
 from slax_rules.loop.stream import Stream as Stream
+from slax_rules.loop.stream import StreamStep as StreamStep
 from slax_rules.loop.stream import extend_stream as extend_stream
 from slax_rules.loop.stream import look_ahead as look_ahead
 from slax_rules.loop.stream import start_stream as start_stream

@@ -189,7 +189,7 @@ class Probed(nnx.RNNCellBase):
     more from its inputs, so that derivatives hold for any wiring.
     """
 
-    hands_on_kernel = True
+    forwards_kernel_option = True
 
     def __init__(self, model: Connect, probes: tuple[int, ...]):
         self.model = model

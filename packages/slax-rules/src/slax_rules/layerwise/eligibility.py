@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize, scan_units
-from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, add_up, dot, scale, states_of
+from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, dot, scale, states_of, tree_sum
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient, sum_to_parameter
 from slax_rules.layerwise.synapse import (
     bias_gradient,
@@ -148,7 +148,7 @@ def eligibility_gradient(
             if has_bias(synapse):
                 gradient["bias"] += bias_gradient(synapse, x, past)
         bias = tuple(
-            add_up([dot(row, bias), jnp.sum(origin, axis=0)])
+            tree_sum([dot(row, bias), jnp.sum(origin, axis=0)])
             for row, origin in zip(reverse.transition, reverse.origin, strict=True)
         )
 
@@ -202,8 +202,8 @@ def _reverse(window: LayerWindow, signal: Array, jacobians_at: JacobiansAt) -> _
     def step(_: tuple[()], carry: tuple[States, tuple[States, ...]], at: tuple[Any, ...]) -> tuple[Any, Any]:
         a, origins = carry
         D, d, _, psi, weighed = at
-        below = add_up(psi * one.signal for one in weighed)
-        ys = add_up([below, dot(d, a)]), below, tuple(dot(d, origin) for origin in origins)
+        below = tree_sum(psi * one.signal for one in weighed)
+        ys = tree_sum([below, dot(d, a)]), below, tuple(dot(d, origin) for origin in origins)
         a = add(functools.reduce(add, (scale(one.signal, one.o) for one in weighed)), transposed(D, a))
         return (a, tuple(transposed(D, origin) for origin in origins)), ys
 
@@ -258,7 +258,7 @@ def _end_traces(synapse: Any, inputs: Array, reverse: _Reverse, trace: tuple[Arr
         return None if factor is None else current_rows(synapse, factor)[:, None] * trace
 
     return tuple(
-        add_up(
+        tree_sum(
             [
                 jnp.einsum("krj,kro->rjo", x, current_rows(synapse, origin, lead=1)),
                 *(decayed(factor, old) for factor, old in zip(row, trace, strict=True)),
@@ -290,10 +290,10 @@ def neuron_parameter_gradients(
         sums, traces = carry
         (D, _, _, _, pS, _), weighed = at_step
         for signal, o, pO in weighed:
-            eligibilities = (add_up([dot(o, E), direct]) for E, direct in zip(traces, pO, strict=True))
+            eligibilities = (tree_sum([dot(o, E), direct]) for E, direct in zip(traces, pO, strict=True))
             sums = tuple(total + signal * eps for total, eps in zip(sums, eligibilities, strict=True))
         traces = tuple(
-            tuple(add_up([dot(row, E), direct]) for row, direct in zip(D, directs, strict=True))
+            tuple(tree_sum([dot(row, E), direct]) for row, direct in zip(D, directs, strict=True))
             for E, directs in zip(traces, pS, strict=True)
         )
         return (sums, traces), None

@@ -27,11 +27,11 @@ from slax_rules.layerwise.jacobians import (
     States,
     StepPoint,
     add,
-    add_up,
+    basis_tangents,
     dot,
-    one_at_a_time,
     scale,
     slopes,
+    tree_sum,
 )
 from slax_rules.layerwise.layer import ANY_NEURON, Layer, LayerWindow
 from slax_rules.layerwise.synapse import bias_gradient, has_bias, has_weights, kernel_gradient
@@ -112,7 +112,7 @@ def input_trace_gradients(
     def summed(product: Callable[[Array, Array], Array], along: States) -> Array:
         """Return sum_t weights_t . a_t."""
         pairs = zip(along, weights, strict=True)
-        return add_up(product(a, w) for a, w in pairs if a is not None and w is not None)
+        return tree_sum(product(a, w) for a, w in pairs if a is not None and w is not None)
 
     def total_bias_gradient(synapse: Any, x: Array) -> Array:
         if not bias_trace:
@@ -276,7 +276,7 @@ def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoin
         o=tuple(dot(column, c) for column in zip(*response.integrate, strict=True)),
         psi=dot(c, response.current),
         pS=tuple(add(response.fired(by.membrane), by.state) for by in direct),
-        pO=tuple(add_up([dot(c, by.membrane), by.output]) for by in direct),
+        pO=tuple(tree_sum([dot(c, by.membrane), by.output]) for by in direct),
     )
 
 
@@ -311,7 +311,7 @@ def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
             output=slope(lambda params: merged(params).fire(point.membrane)[1]),
         )
 
-    return [along(*of_leaf) for of_leaf in one_at_a_time(params)]
+    return [along(*of_leaf) for of_leaf in basis_tangents(params)]
 
 
 def _leaves(tree: Any) -> tuple[Array, ...]:

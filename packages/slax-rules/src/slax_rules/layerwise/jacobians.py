@@ -78,7 +78,7 @@ def slopes(function: Callable[[Array], Any], at: Array) -> States:
     return tuple(slope if some else None for slope, some in zip(jax.tree.leaves(push(one)), known, strict=True))
 
 
-def one_at_a_time(tree: Any) -> list[tuple[Array, Callable[[Array], Any]]]:
+def basis_tangents(tree: Any) -> list[tuple[Array, Callable[[Array], Any]]]:
     """Each leaf of a tree, and the tree as a function of this leaf alone.
 
     A derivative of such a function has no terms for the other leaves. With tangents of zero for them, it would compute zeros.
@@ -93,10 +93,10 @@ def one_at_a_time(tree: Any) -> list[tuple[Array, Callable[[Array], Any]]]:
 
 def dot(a: States, b: States) -> Any:
     """The inner product of two vectors of states, sum_s a[s] b[s]; None if it is structurally zero."""
-    return add_up(x * y for x, y in zip(a, b, strict=True) if x is not None and y is not None)
+    return tree_sum(x * y for x, y in zip(a, b, strict=True) if x is not None and y is not None)
 
 
-def add_up(terms: Iterable[Any]) -> Any:
+def tree_sum(terms: Iterable[Any]) -> Any:
     """The sum of the terms that are not None; None if there are none."""
     present = [term for term in terms if term is not None]
     return functools.reduce(jnp.add, present) if present else None
@@ -104,7 +104,7 @@ def add_up(terms: Iterable[Any]) -> Any:
 
 def add(a: States, b: States) -> States:
     """The sum of two vectors of states, a + b."""
-    return tuple(add_up(pair) for pair in zip(a, b, strict=True))
+    return tuple(tree_sum(pair) for pair in zip(a, b, strict=True))
 
 
 def scale(factor: Array, states: States) -> States:
@@ -186,7 +186,7 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
             _, (d_carry, d_output) = jax.jvp(lambda leaf: call(*point_with(leaf)), (leaf,), (one,))
         return states_of(d_carry), d_output
 
-    *derivatives, (d, psi) = (along(*of_leaf) for of_leaf in one_at_a_time(point))
+    *derivatives, (d, psi) = (along(*of_leaf) for of_leaf in basis_tangents(point))
     by_parameter, by_state = derivatives[: -len(states)], derivatives[-len(states) :]
     return LocalJacobians(
         D=tuple(zip(*(dh for dh, _ in by_state), strict=True)),

@@ -34,10 +34,10 @@ from slax_rules.layerwise.jacobians import (
     States,
     StepPoint,
     add,
-    add_up,
     dot,
     linearize,
     scale,
+    tree_sum,
     with_leaky_sum,
 )
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, check_unit_interval, layer_gradient
@@ -412,5 +412,5 @@ def _summed_jacobians(
         D=(*((*row, *nothing, None) for row in plain.D), *sums, (*nothing, *nothing, decay)),
         o=(*plain.o, *scale(decay, g), decay),
         pS=tuple((*h, *by.membrane, by.output) for h, by in zip(plain.pS, direct, strict=True)),
-        pO=tuple(add_up([dot(g, by.membrane), by.output]) for by in direct),
+        pO=tuple(tree_sum([dot(g, by.membrane), by.output]) for by in direct),
     )

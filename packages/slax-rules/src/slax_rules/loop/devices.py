@@ -73,28 +73,29 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
     shares = NamedSharding(mesh, BATCH_SHARDED)
     found = read_targets(targets, *inputs.shape[:2])
     leaves = [
-        placed(leaf, NamedSharding(mesh, spec)) for leaf, spec in zip(found.leaves, target_specs(found), strict=True)
+        device_put_as(leaf, NamedSharding(mesh, spec))
+        for leaf, spec in zip(found.leaves, target_specs(found), strict=True)
     ]
     marked = jax.tree.unflatten(jax.tree.structure(targets), leaves)
-    return placed(inputs, shares), marked, *(placed(valid, shares) for valid in mask)
+    return device_put_as(inputs, shares), marked, *(device_put_as(valid, shares) for valid in mask)
 
 
 def replicated(tree: Any, mesh: Mesh) -> Any:
     """Put the same numbers on all devices. Each process has to have them; `check_same_everywhere` makes sure of it."""
-    return jax.tree.map(lambda leaf: placed(leaf, NamedSharding(mesh, REPLICATED)), tree)
+    return jax.tree.map(lambda leaf: device_put_as(leaf, NamedSharding(mesh, REPLICATED)), tree)
 
 
-def placed(leaf: Any, sharding: Sharding) -> Array:
+def device_put_as(leaf: Any, sharding: Sharding) -> Array:
     """Put an array on devices; in one of several processes, what it holds is its own share of a split array."""
     if sharding.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
         return jax.device_put(leaf, sharding)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = placed(jax.random.key_data(leaf), sharding)
+        data = device_put_as(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
 
 
-def part_here(tree: Any) -> Any:
+def local_shard(tree: Any) -> Any:
     """The part of each array that this process holds, on one of its devices: all of it, or its samples of a split array."""
 
     def part(leaf: Any) -> Any:

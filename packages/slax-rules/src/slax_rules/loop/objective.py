@@ -223,7 +223,7 @@ class WindowObjective:
 
     def targets(self, outputs: Any) -> Float[Array, "K B C"]:
         """Return the targets of each step in the shape of the outputs, divided by the number of losses in the mean."""
-        values = like_outputs(self.window_targets, outputs)
+        values = expand_targets(self.window_targets, outputs)
         count = counted(self.mask, values.shape[:2], self.axis) if self.count is None else self.count
         values = values / count.astype(values.dtype)
         return values if self.mask is None else jnp.where(self.mask[..., None], values, 0)
@@ -289,7 +289,7 @@ class WindowObjective:
         return penalty.weight * total / count.astype(total.dtype)
 
 
-def like_outputs(targets: Targets, outputs: Any) -> Float[Array, "K B C"]:
+def expand_targets(targets: Targets, outputs: Any) -> Float[Array, "K B C"]:
     """The targets of each step as numbers in the shape of the outputs, one-hot for labels; several heads are concatenated.
 
     Raises:

@@ -104,7 +104,7 @@ class Stream:
         return self.online.state
 
 
-class Extended(NamedTuple):
+class StreamStep(NamedTuple):
     """A stream after a piece, and what came out.
 
     Args:
@@ -116,8 +116,8 @@ class Extended(NamedTuple):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from slax_rules import Extended
-        >>> Extended(None, jnp.zeros((5, 2, 3)), jnp.zeros((5, 2))).losses.shape
+        >>> from slax_rules import StreamStep
+        >>> StreamStep(None, jnp.zeros((5, 2, 3)), jnp.zeros((5, 2))).losses.shape
         (5, 2)
     """
 
@@ -193,7 +193,7 @@ def extend_stream(
     mask: Any = None,
     *,
     reset: Any = None,
-) -> Extended:
+) -> StreamStep:
     """Run L more steps of a stream, with an update after each window of them; the last one may be shorter.
 
     It is compiled once for each L. One step at a time predicts and learns with the least delay; many steps in a call spare
@@ -233,7 +233,7 @@ def extend_stream(
     _check_piece("extend_stream", stream, inputs, reset)
     if mask is not None:
         check_steps_and_samples(mask, inputs.shape[:2])
-    return Extended(*_extend(stream, inputs, targets, mask, reset))
+    return StreamStep(*_extend(stream, inputs, targets, mask, reset))
 
 
 def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) -> tuple[Any, Any]:

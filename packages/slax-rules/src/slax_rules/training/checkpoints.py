@@ -13,18 +13,18 @@ from typing import Any
 import jax
 from flax import nnx
 
-from slax_rules.loop.devices import part_here
+from slax_rules.loop.devices import local_shard
 from slax_rules.training.callbacks import Mode, mode_of
 from slax_rules.training.run_identity import CHANGEABLE, differing_parts
 from slax_rules.training.weights import (
     described,
     differences,
+    explain_write_errors,
     filled,
     read_about,
     read_arrays,
     readable,
     steps_in,
-    told_if_not_written,
     weights,
     with_arrays,
     write_archive,
@@ -88,7 +88,7 @@ class Checkpoints:
             OSError: a checkpoint could not be written, as on a full disk; a note on the error, if another one ends the block.
         """
         directory = Path(self.directory).expanduser().absolute()
-        with told_if_not_written("Checkpoints", directory):
+        with explain_write_errors("Checkpoints", directory):
             directory.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=directory).close()  # better now than at the first checkpoint
             for left_over in directory.glob(".*.part") if jax.process_index() == 0 else ():
@@ -149,7 +149,7 @@ class Store:
             },
             "weights": list(filled({"model": weights(trees["model"])})),
         }
-        self.pending = self.writer.submit(self._write, step, about, filled(part_here(dict(trees))))
+        self.pending = self.writer.submit(self._write, step, about, filled(local_shard(dict(trees))))
 
     def _write(self, step: int, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         write_archive(self.directory / str(step), "A checkpoint", about, arrays)

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from slax_neurons import Connect, unroll
 from slax_neurons.building_blocks import carry_without_buffer, first_carry
-from slax_rules.loop.devices import part_here
+from slax_rules.loop.devices import local_shard
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import read_targets, sequence_losses, step_losses
 from slax_rules.loop.programs import Programs
@@ -76,7 +76,7 @@ def silent_layers(graphdef: Any, state: nnx.State, batch: Batch) -> list[str]:
     return [name for name, found in zip(layer_names(model), spikes, strict=True) if found is not None and not found]
 
 
-def told_of_silence(names: list[str]) -> str:
+def silence_message(names: list[str]) -> str:
     """A warning about layers that were silent before training and after the first epoch."""
     which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
     return (
@@ -133,7 +133,7 @@ def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
     mesh, batch = train.program.mesh, jax.tree.map(jnp.asarray, bad.call.batch(bad.index))
     if mesh is not None:  # the step is repeated on one device
         train = dataclasses.replace(train, program=dataclasses.replace(train.program, mesh=None))
-        state, batch = jax.device_put(part_here((state, batch)), mesh.local_devices[0])
+        state, batch = jax.device_put(local_shard((state, batch)), mesh.local_devices[0])
     elsewhere = "" if mesh is None or not mesh.is_multi_process else " Another process may have found it."
     not_seen = f"the cause could not be reproduced by repeating the step.{elsewhere} {SLOWER}"
     if elsewhere and not all(mask.any() for mask in batch[2:]):  # nothing counts in the share of this process

@@ -17,8 +17,8 @@ from slax_rules.loop.devices import (
     REPLICATED,
     Devices,
     as_mesh,
-    part_here,
-    placed,
+    device_put_as,
+    local_shard,
     replicated,
     split_batch,
 )
@@ -124,12 +124,12 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
     def outputs_of(inputs: Any, number: int | None) -> Any:
         inputs = as_array(inputs, "inputs")
         share = _divided_by(mesh, inputs)
-        there = inputs if share is None else placed(inputs, NamedSharding(share, BATCH_SHARDED))
+        there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
         outputs, finite = _predict((graphdef, share), state, there, carry)
         if not isinstance(finite, jax.core.Tracer) and not finite:
             check_parameters("predict", model)
             raise FloatingPointError(_not_finite("predict", number, "inputs that are not finite"))
-        return part_here(outputs)
+        return local_shard(outputs)
 
     if isinstance(inputs, jax.core.Tracer) or hasattr(inputs, "__array__") or hasattr(inputs, "detach"):
         return outputs_of(inputs, None)

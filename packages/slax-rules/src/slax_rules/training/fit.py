@@ -14,7 +14,7 @@ from flax import nnx
 
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, part_here, replicated
+from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, local_shard, replicated
 from slax_rules.loop.entry import AnyRule, check_hashable, check_online_loss, check_optimizer, make_program
 from slax_rules.loop.programs import shared
 from slax_rules.losses import LossFn, SequenceLoss
@@ -31,7 +31,7 @@ from slax_rules.training.callbacks import (
     gain,
 )
 from slax_rules.training.checkpoints import BEST, Checkpoints, Store, parts, whole
-from slax_rules.training.diagnosis import check_has_numbers, check_parameters, explain, silent_layers, told_of_silence
+from slax_rules.training.diagnosis import check_has_numbers, check_parameters, explain, silence_message, silent_layers
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.history import History, Log, Progress, StepNotFinite, make_bar
@@ -182,10 +182,10 @@ def fit(
             while run.progress.epoch < epochs and not run.should_stop():
                 for call in run.calls():
                     if run.progress.step == 0:
-                        first = part_here(call.batch(0))
+                        first = local_shard(call.batch(0))
                         check_has_numbers("fit", first)
                         run.data = None if run.store is None else describe_batch(first)
-                        silent = silent_layers(program.graphdef, part_here(run.state), first)
+                        silent = silent_layers(program.graphdef, local_shard(run.state), first)
                     run.after(call)
                     if run.log.unsaid:
                         warnings.warn(run.log.unsaid.pop(), UserWarning, stacklevel=2)
@@ -195,9 +195,9 @@ def fit(
                     run.synchronize()
                     if held_out is not None and evaluate_every is None:
                         run.evaluate()
-                    still = silent_layers(program.graphdef, part_here(run.state), first) if silent else []
+                    still = silent_layers(program.graphdef, local_shard(run.state), first) if silent else []
                     if names := [name for name in still if name in silent]:
-                        warnings.warn(told_of_silence(names), UserWarning, stacklevel=2)
+                        warnings.warn(silence_message(names), UserWarning, stacklevel=2)
                     first, silent = None, []
                     run.log.end_epoch(run.progress, epochs)
                     run.progress = run.progress._replace(epoch=run.progress.epoch + 1, batches=0)
@@ -207,7 +207,7 @@ def fit(
         except StepNotFinite as bad:
             raise FloatingPointError(run.stopped_at(bad)) from None
         finally:
-            nnx.update(objects, run.state if home is None else jax.device_put(part_here(run.state), home))
+            nnx.update(objects, run.state if home is None else jax.device_put(local_shard(run.state), home))
     if early_stopping is not None and early_stopping.restore_best and run.progress.best is not None:
         nnx.update(model, run.progress.best)
     return run.history()
@@ -278,7 +278,7 @@ class _Run:
     def synchronize(self) -> None:
         """Wait for the steps so far, and copy their values into the user's model, rule and optimizer."""
         self.log.flush()
-        nnx.update(self.objects, part_here(self.state))
+        nnx.update(self.objects, local_shard(self.state))
 
     def look(self, callback: Callback, call: Call) -> None:
         """Call a callback after a call, and record what it returns."""
@@ -295,7 +295,7 @@ class _Run:
             update=program.update,  # type: ignore[arg-type]  # not "none"
             window=program.window,
             penalties=program.penalties,
-            batch=part_here(call.batch(call.steps - 1)),
+            batch=local_shard(call.batch(call.steps - 1)),
             loss=self.log.shown["loss"],
             seconds=self.seconds,
         )
@@ -307,7 +307,7 @@ class _Run:
     def evaluate(self) -> None:
         """Evaluate on the held-out set, and update the history, the best weights and early stopping."""
         model, step = self.objects[0], self.progress.step
-        nnx.update(self.objects, part_here(self.state))  # a callback may have written into the model
+        nnx.update(self.objects, local_shard(self.state))  # a callback may have written into the model
         found = self.evaluation()
         self.log.add_record(step, self.progress.epoch, found)
         self.log.show({f"held-out {name}": number for name, number in found.items() if np.ndim(number) == 0})

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from slax_rules.loop.devices import placed
+from slax_rules.loop.devices import device_put_as
 from slax_rules.training.paths import by_path, module_names, readable_path
 
 FORMAT = "slax weights 1"
@@ -192,7 +192,7 @@ def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mappi
     text = json.dumps({"format": FORMAT, "arrays": {name: described(leaf) for name, leaf in arrays.items()}, **about})
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     members: dict[str, Any] = {ABOUT: np.array(text), **stored}
-    with told_if_not_written(what, path, sum(array.nbytes for array in members.values())):
+    with explain_write_errors(what, path, sum(array.nbytes for array in members.values())):
         try:
             with open(part, "xb") as file:
                 np.savez(file, **members)  # type: ignore[arg-type]
@@ -205,7 +205,7 @@ def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mappi
 
 
 @contextmanager
-def told_if_not_written(what: str, path: Path, size: int = 0) -> Iterator[None]:
+def explain_write_errors(what: str, path: Path, size: int = 0) -> Iterator[None]:
     """Say in an error of the system what could not be written and where, the room that it takes, and what to do."""
     try:
         yield
@@ -295,4 +295,4 @@ def _restored(stored: np.ndarray, leaf: Any) -> Any:
         stored = jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(leaf))
     elif stored.dtype != leaf.dtype:
         stored = stored.view(leaf.dtype)
-    return placed(stored, leaf.sharding) if isinstance(leaf, jax.Array) else stored
+    return device_put_as(stored, leaf.sharding) if isinstance(leaf, jax.Array) else stored
