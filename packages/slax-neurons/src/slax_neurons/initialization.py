@@ -180,7 +180,8 @@ def impulse_moments(
         if steps is None and done >= MAX_STEPS:
             raise ValueError(
                 f"fluctuation_driven got a {type(neuron).__name__} whose membrane does not forget an impulse within "
-                f"{MAX_STEPS} steps, expected steps for it. Give the length of your sequences, as in fluctuation_driven(..., steps=100)."
+                f"{MAX_STEPS} steps, expected steps for it. Give the length of your sequences, as in "
+                "fluctuation_driven(..., steps=100)."
             )
     return first, second
 
