@@ -53,7 +53,7 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
         >>> bool((model.modules[0].kernel[...] == other.modules[0].kernel[...]).all())
         True
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.parent.is_dir():
         raise FileNotFoundError(f"save_weights got {path}, but there is no folder {path.parent}. Make it first.")
     write_archive(path, "The weights", {"types": model_types(model)}, filled(weights(nnx.state(model))))
@@ -114,7 +114,7 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
         >>> found.different[0]
         '2 Linear/bias: float32[3] saved, float32[5] here'
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         saved = steps_in(path)
         if not saved:
