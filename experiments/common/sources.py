@@ -11,13 +11,14 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 OURS = ("experiments", "gallery", "benchmarks")
+STANDARD = sys.stdlib_module_names
 
 
 def sha256_of(path: Path) -> str | None:
@@ -110,37 +111,80 @@ def own_rules(settings: Any) -> dict[str, str]:
         return {}
     own = {name: entry for name, entry in registry.RULES.items() if registry.LIBRARY_RULES.get(name) is not entry}
     named = json.dumps(settings)
-    return {name: digest_of_rule(name, entry) for name, entry in own.items() if json.dumps(name) in named}
+    is_used = (name for name in own if name in registry.LIBRARY_RULES or json.dumps(name) in named)
+    return {name: digest_of_rule(name, own[name]) for name in is_used}
 
 
 def digest_of_rule(name: str, entry: Any) -> str:
-    """The digest of an entry of `RULES`, of the files of its classes, and of the modules beside these that they import.
+    """The digest of an entry of `RULES`, of the files of its classes and functions, and of the modules that these import.
 
     Raises:
-        SystemExit: a class that is in no file.
+        SystemExit: a class or a function that is in no file.
     """
-    parts = [part for part in (entry.rule, entry.route, entry.optimizer) if part is not None]
+    made = (entry.rule, entry.route, entry.optimizer, dict(entry.options), entry.needs_rngs, entry.updates)
     files: set[Path] = set()
-    for one in (one for part in parts for one in getattr(part, "__mro__", (part,))):
-        if one.__module__.partition(".")[0] in {"flax", "slax_rules", "slax_neurons", *sys.stdlib_module_names}:
+    for one in (base for part in parts_of(made) for base in getattr(part, "__mro__", (part,))):
+        if one.__module__.partition(".")[0] in {
+            "flax",
+            "jax",
+            "numpy",
+            "optax",
+            "slax_rules",
+            "slax_neurons",
+            *STANDARD,
+        }:
             continue
         try:
-            files.add(Path(str(inspect.getsourcefile(one))))
+            file = Path(str(inspect.getsourcefile(one)))
         except (OSError, TypeError):
+            file = Path()
+        if not file.is_file():
             raise SystemExit(
                 f"Got the rule {name!r}, whose {one.__qualname__} is in no file, expected one: results are made again when "
                 "the source of their rule changes. Put it into a .py file."
-            ) from None
-    names = [getattr(part, "__qualname__", part) for part in parts]
-    made = repr([dict(entry.options), entry.needs_rngs, entry.updates, names])
+            )
+        files.add(file)
     of_files = sorted(f"{file.name} {sha256_of(file)}" for file in with_imported(files, imported_beside))
-    lines = [re.sub(r" at 0x\w+", "", made), *of_files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join([repr(content(made)), *of_files]).encode()).hexdigest()
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """The classes and functions that a value consists of."""
+    if isinstance(value, partial):
+        yield from parts_of((value.func, *value.args, *value.keywords.values()))
+    elif isinstance(value, Mapping):
+        yield from parts_of(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from parts_of(one)
+    else:
+        yield value if hasattr(value, "__qualname__") else type(value)
+
+
+def content(value: Any) -> Any:
+    """A value as something whose `repr` is the same in every process."""
+    if isinstance(value, partial):
+        return content((value.func, value.args, value.keywords))
+    if isinstance(value, Mapping):
+        return [(key, content(one)) for key, one in value.items()]
+    if isinstance(value, tuple | list):
+        return [content(one) for one in value]
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    if hasattr(value, "tobytes"):
+        return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()
+    return re.sub(r" at 0x\w+", "", repr(value))
 
 
 def imported_beside(file: Path) -> Iterator[Path]:
-    """The modules in the folder of a file that it imports itself."""
-    for parts in (module.split(".") for module in modules_of(file)):
+    """The modules that a file of the user imports itself, without installed ones."""
+    for module in modules_of(file):
+        parts = module.split(".")
+        if parts[0] in {*OURS, *STANDARD} or parts[0].startswith("slax_"):
+            continue
+        imported = getattr(sys.modules.get(module), "__file__", None)
         path = file.parent.joinpath(*parts)
-        if parts[0] not in OURS:
-            yield from (one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file())
+        candidates = [Path(imported)] if imported else [path.with_suffix(".py"), path / "__init__.py"]
+        yield from (
+            one for one in candidates if one.is_file() and not {"site-packages", "dist-packages"} & {*one.parts}
+        )

@@ -2,10 +2,12 @@
 
 import copy
 import dataclasses
+import functools
 import importlib
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from experiments import plot, run
@@ -67,16 +69,19 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
 
 
 OWN = {
-    "own_rule.py": "from slax_rules import SLTT\nfrom own_number import K\nclass Own(SLTT): pass",
-    "own_number.py": "K = 1",
+    "own/rule.py": "from slax_rules import SLTT\nfrom own.number import K\nclass Own(SLTT): pass",
+    "own/number.py": "K = 1",
+    "own_route.py": "def made(number): pass",
 }
 
 
 def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_change(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own").mkdir()
     for name, text in OWN.items():
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    entry = RuleEntry(title="own", rule=importlib.import_module("own_rule").Own)
+    route = functools.partial(importlib.import_module("own_route").made, 1)
+    entry = RuleEntry(title="own", rule=importlib.import_module("own.rule").Own, route=route)
     monkeypatch.setitem(RULES, "own", entry)
     monkeypatch.setattr(importlib.import_module("experiments.activity.run"), "compute", lambda config: {})
     place, words = ["activity", "--scale", "tiny", "--results", str(tmp_path)], ["--set", "rules=[own, sltt]"]
@@ -89,12 +94,13 @@ def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_cha
     for name, text in OWN.items():
         (tmp_path / name).write_text(f"{text}  # edited")
         assert computed() == ["own"]
-    monkeypatch.setitem(RULES, "own", dataclasses.replace(entry, options={"route": None}))
-    assert computed() == ["own"] and computed() == []
+    for changed in ({"options": {"weights": np.zeros(2000)}}, {"options": {"weights": np.ones(2000)}}, {"route": None}):
+        monkeypatch.setitem(RULES, "own", dataclasses.replace(entry, **changed))
+        assert computed() == ["own"] and computed() == []
     with pytest.raises(SystemExit, match="Give --output FOLDER"):  # the words of the last run are other settings
         plot.main(place)
     assert capsys.readouterr().out.endswith(": --set 'rules=[own, sltt]'\n")
-    for name in ("own_rule", "own_number"):
+    for name in ("own", "own.rule", "own.number", "own_route"):
         del sys.modules[name]
 
 
