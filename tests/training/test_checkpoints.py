@@ -17,6 +17,7 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import ALIF, LIF, Dropout, Trainable, connect
+from slax_rules.training.run_identity import compared_data, describe_batch
 from training.small import BATCHES, SAMPLER, Killed, batch, killed_at, made, numbers, optimizer_of, same
 
 PLAIN = sr.BPTT()
@@ -98,8 +99,25 @@ def test_a_run_that_stops_at_any_step_goes_on_from_the_checkpoint_before(kind, d
 def test_a_finished_run_is_returned_as_it_was_and_the_newest_are_kept(finished, directory):
     assert run(directory) == finished[0]
     assert steps(directory) == [4, 6, 8]
-    with pytest.raises(ValueError, match=r"held_out: float32\[6, 4, 5\], int64\[4\], digest \w+ saved"):
+    with pytest.raises(ValueError, match=r"held_out: float32\[6, 4, 5\], int32\[4\], digest \w+ saved"):
         run(directory, held_out=[batch(3)])
+
+
+class Shuffled:
+    """Batches in an order from its own random numbers, another one each time."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __iter__(self):
+        return iter([BATCHES[index] for index in self.rng.permutation(len(BATCHES))])
+
+
+def test_the_first_batch_is_compared_as_on_a_device_and_read_once():
+    inputs, labels = (np.asarray(leaf) for leaf in BATCHES[0])
+    assert describe_batch((inputs.astype(float), labels.astype(int))) == describe_batch(BATCHES[0])
+    _, epochs = compared_data(Shuffled(), None, 0)
+    assert all(map(same, epochs(0), Shuffled()))
 
 
 class Late(ThreadPoolExecutor):
@@ -178,7 +196,7 @@ def test_a_run_says_from_where_it_resumes_and_refuses_another_split(tmp_path, mo
     assert step is None and "resumed" not in capsys.readouterr().err
     with pytest.raises(Killed):
         resumed(iter(BATCHES), callbacks=[killed_at(3)])
-    with pytest.raises(ValueError, match=r"data: first batch: float32\[6, 4, 5\], int64\[4\], digest \w+ saved"):
+    with pytest.raises(ValueError, match=r"data: first batch: float32\[6, 4, 5\], int32\[4\], digest \w+ saved"):
         resumed(iter(BATCHES[::-1]))
     ours, step = resumed(iter(BATCHES))
     assert same(ours, whole) and step == 2

@@ -235,6 +235,13 @@ def test_a_callback_can_end_a_run_and_an_exception_keeps_its_history():
     assert history.stopped_early and not expected.stopped_early
     assert same([history.losses], [expected.losses]) and same(numbers(*stopped), numbers(*short))
     assert [record["step"] for record in history.records] == [3]
+
+    def stop_now(info):
+        raise sr.StopTraining
+
+    options_of_epochs = {"epochs": 5, "held_out": BATCHES[:1], "callbacks": [sr.Every(len(BATCHES), stop_now)]}
+    whole = sr.fit(*made(), sr.cross_entropy, BATCHES, **options_of_epochs)
+    assert [record["step"] for record in whole.records] == [len(whole.losses)] == [len(BATCHES)]
     for error, callback in ((Killed, killed_at(3)), (KeyboardInterrupt, sr.Every(1, interrupt))):
         with pytest.raises(error) as raised:
             sr.fit(*made(), sr.cross_entropy, BATCHES, callbacks=[callback], **options)

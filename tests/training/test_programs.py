@@ -1,7 +1,9 @@
 """A loop of `fit` over fresh functions: one program, the numbers of a program of its own, and programs that are freed."""
 
+import dataclasses
 import functools
 import gc
+import sys
 import weakref
 
 import jax
@@ -108,6 +110,7 @@ def functions(x=1.0, start=0.0):
         "default": lambda y, z=x: y * z,
         "global": lambda y: read(y) + len(ROWS),
         "transformation": optax.adam(x),
+        "accumulation": optax.MultiSteps(optax.adam(x), 4).gradient_transformation(),
         "dataclass": sr.SequenceLoss(lambda y, labels: x * y),
         "nested": (lambda inner: lambda y: inner(y))(lambda y: y**x),
     }
@@ -129,3 +132,32 @@ def test_a_structure_is_the_content(monkeypatch):
         "held of test_a_structure_is_the_content, a Held",
         "out of test_a_structure_is_the_content, which is empty, a list",
     )
+
+
+class Settings:
+    scale = 1.0
+
+
+@dataclasses.dataclass(eq=False)
+class Scaled:
+    scale: float = 1.0
+
+
+def test_what_may_change_behind_a_function_has_a_program_of_its_own(monkeypatch):
+    """The attributes of a class, an object that is not frozen, those of a function, a large array."""
+    monkeypatch.setattr(sys.modules[structure.__module__], "LARGE", 100)
+    scaled, rows = Scaled(), np.ones(50)
+
+    def noted(y):
+        return y
+
+    noted.scale = 2.0
+
+    def functions():
+        return [lambda y: y * Settings.scale, lambda y: y * scaled.scale, lambda y: noted(y), lambda y: y * rows]
+
+    for one, two in zip(functions(), functions(), strict=True):
+        assert programs.shared(one) is one and programs.shared(two) is two
+    rows = rows[:5]
+    one, two = functions()[-1], functions()[-1]
+    assert programs.shared(one) is one and programs.shared(two) is one

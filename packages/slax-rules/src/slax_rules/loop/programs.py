@@ -4,6 +4,7 @@
 of a loop, would be compiled in each pass.
 """
 
+import dataclasses
 import threading
 import warnings
 import weakref
@@ -12,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -37,9 +39,10 @@ class Recent(Generic[_T]):
     def get(self, key: Hashable) -> _T | None:
         """The entry of a key, which is now the one used last."""
         with _lock:
-            if key in self.entries:
+            entry = self.entries.get(key)
+            if entry is not None and len(self.entries) > 1:
                 self.entries.move_to_end(key)
-            return self.entries.get(key)
+            return entry
 
     def put(self, key: Hashable, entry: _T) -> _T:
         """Add or replace an entry, and return it."""
@@ -63,6 +66,7 @@ class Programs:
     def __init__(self, function: Callable[..., Any], missed: Callable[[Any], None] = lambda what: None):
         self.function, self.missed = function, missed
         self.compiled: Recent[Any] = Recent(KEPT, lambda program: program.clear_cache())
+        self.last: tuple[Any, Any] = (None, None)  # found by identity: to compare two graphs takes time
 
     def __call__(self, what: Any, *arguments: Any) -> Any:
         return self.program(what)(getattr(what, "numbers", ()), *arguments)
@@ -73,16 +77,24 @@ class Programs:
 
     def program(self, what: Any) -> Any:
         """The jitted function of the numbers of `what` and of the arguments."""
-        found = self.compiled.get(what)
-        if found is not None:
+        last, found = self.last
+        if last is what:
             return found
-        self.missed(what)
+        found = self.compiled.get(what)
+        if found is None:
+            self.missed(what)
+            found = self.compiled.put(what, self.jitted(what))
+        self.last = what, found
+        return found
+
+    def jitted(self, what: Any) -> Any:
+        """The function under `jit`, for one `what`."""
 
         def program(numbers: Any, *arguments: Any) -> Any:
             return self.function(what.with_numbers(numbers) if numbers else what, *arguments)
 
         program.__name__ = self.function.__name__
-        return self.compiled.put(what, jax.jit(program))
+        return jax.jit(program)
 
 
 # ------------------------------------------------------------------------------------------------- functions by structure
@@ -98,26 +110,32 @@ def shared(value: Any) -> Any:
     if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
     try:
-        hash(value)
+        known = _known(value)
     except TypeError:
-        return value  # `check_hashable` says so
-    # A function or a partial is compared by identity, and others, such as a surrogate, as they compare themselves.
+        return value  # it cannot be hashed, as `check_hashable` says, or not be referred to weakly
+    if known == UNKNOWN:
+        return value
+    first = _first.get(known)
+    return _first.put(known, value) if first is None else first
+
+
+def _known(value: Any) -> Hashable:
+    """The key of a value's structure, found once."""
+    # A function or a partial is compared by identity, and a dataclass, such as a surrogate, as it compares itself.
     is_identity = type(value).__hash__ is object.__hash__
-    key = _keys.get(value) if is_identity else _keys_by_value.get((type(value), value))
+    by_value = dataclasses.is_dataclass(value)
+    key = _keys.get(value) if is_identity else _keys_by_value.get((type(value), value)) if by_value else None
     if key is None:
         found = structure(value)
         key = UNKNOWN if found.unknown else found.key
         if is_identity:
             _keys[value] = key
-        else:
+        elif by_value:
             _keys_by_value.put((type(value), value), key)
         first = _first.get(key)
         if first is not None and structure(first).key != key:  # it holds something that has changed since
             _first.put(key, value)
-    if key == UNKNOWN:
-        return value
-    first = _first.get(key)
-    return _first.put(key, value) if first is None else first
+    return key
 
 
 class Transformation(NamedTuple):
@@ -144,7 +162,7 @@ def shared_graph(graphdef: nnx.GraphDef, own: Any = None, instead: Any = None) -
 
 
 _transformations: "weakref.WeakKeyDictionary[Any, dict[Hashable, Any]]" = weakref.WeakKeyDictionary()
-_places: Recent[tuple[Place, ...]] = Recent(SHARED)
+_places: Recent[dict[Hashable, tuple[Place, ...]]] = Recent(SHARED)
 UPDATE, INIT = ("item", 1), ("item", 0)  # the places of the functions of a transformation
 
 
@@ -152,7 +170,8 @@ def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], 
     """Find the numbers of an optimizer's transformation that are data, such as its learning rate.
 
     A number is data if the update only adds or multiplies it to arrays, or compares it with them: XLA then computes the same
-    operations, whether it knows the number or not. Others, such as the decays of Adam, from which Python computes 1 - decay in
+    operations, whether it knows the number or not (two factors that follow each other may be rounded once less if it knows
+    both). Others, such as the decays of Adam, from which Python computes 1 - decay in
     float64, stay in the program. So do all in half precision, which would round a number once more.
 
     Args:
@@ -169,10 +188,14 @@ def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], 
         if found.unknown:
             _transformations[tx.update][tx.init, shapes] = UNKNOWN, (), ()
             return Transformation(tx)
-        places = _places.get((found.outline, shapes))
-        if places is None:
-            places = _places.put((found.outline, shapes), _data(optimizer, trained(), found))
-        key = _without(found, places)
+        tried = _places.get((found.outline, shapes)) or {}  # the places by what is not data, on which Python may branch
+        key = next((key for places in {*tried.values()} if tried.get(key := _without(found, places)) == places), None)
+        if key is None:
+            places = _data(optimizer, trained(), found)
+            key = _without(found, places)
+            _places.put((found.outline, shapes), {**tried, key: places})
+        else:
+            places = tried[key]
         values = {held.place: held.value for held in found.values}
         # A scalar of JAX would be on one device.
         scalars = (value if type(value) is float else np.asarray(value) for value in map(values.get, places))
@@ -223,7 +246,9 @@ def _used_as_data(tx: Any, numbers: Mapping[Place, Any], params: Any, state: Any
 
     def update(values: list[Any], gradient: Any, other: Any, state: Any, params: Any) -> Any:
         mine = with_numbers(tx, dict(zip(numbers, values, strict=True)))
-        extra = {"gradient_at": lambda params: other} if isinstance(tx, optax.GradientTransformationExtraArgs) else {}
+        is_extra = isinstance(tx, optax.GradientTransformationExtraArgs)
+        loss = jnp.sum(jax.tree.leaves(other)[0])
+        extra = {"gradient_at": lambda params: other, "value": loss} if is_extra else {}
         return mine.update(gradient, state, params, **extra)
 
     try:
@@ -314,7 +339,7 @@ def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, 
             f"{name} compiles a training step for the {COMPILATIONS}rd time, since {'; '.join(texts)}. Each compilation takes "
             f"seconds. {' '.join(CURES[cure] for cure in dict.fromkeys(cures))}",
             UserWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
 
 
@@ -337,5 +362,5 @@ def _differing(all_found: list[dict[str, Structure]]) -> Iterator[tuple[str, str
             if len(contents) > 1:
                 shown = ", ".join(f"{one.value:.4g}" if one.is_number else "an array" for one in held)
                 yield f"{held[0].name} in {part} is {shown}", "optimizer" if part == "the optimizer" else "numbers"
-        for what in same[0].unknown:
+        for what in same[0].unknown if len({one.key for one in same}) == 1 else ():
             yield f"{part} holds {what}, which cannot be compared", "unknown"

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import inspect
 import pathlib
+import site
 import sys
 import sysconfig
 import types
@@ -21,10 +22,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 
+SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
+LARGE = (
+    2**24
+)  # bytes of an array that is not compared by content: it would be copied to the host, and kept with its program
 PLAIN = (type(None), bool, int, complex, str, bytes, type(Ellipsis), type(NotImplemented), slice, range, np.dtype)
-INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+# Where installed packages are: those of Python, of the user, and of JAX, wherever it is.
+INSTALLED = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {site.getusersitepackages(), *(str(pathlib.Path(str(module.__file__)).parents[1]) for module in (jax, optax, np))}
+)
 
 Place = tuple[tuple[str, Any], ...]  # the way from a value to a number that it holds
 
@@ -126,7 +136,8 @@ class _Walk:
         if isinstance(value, float | np.generic | np.ndarray | jax.Array):
             return self._array(value, name, place)
         if isinstance(value, type | types.ModuleType):
-            return self._named(value)
+            module = value.__module__ if isinstance(value, type) else value.__name__
+            return self._named(value) if _is_installed(module) else self._unknown(value, name)  # for its attributes
         if id(value) in self.above:
             return "above", len(self.above) - self.above.index(id(value))
         self.above.append(id(value))
@@ -143,6 +154,8 @@ class _Walk:
         kind = "float" if type(value) is float else f"{value.dtype}{list(value.shape)}"
         if kind.endswith("[]") or kind == "float":
             self.values.append(Held(name, place, value))
+        elif value.nbytes > LARGE:
+            return self._unknown(value, f"{name}, of {value.nbytes / 1e6:.0f} MB")
         else:
             digest = hashlib.blake2b(np.ascontiguousarray(_array(value)).tobytes(), digest_size=12)
             self.values.append(Held(name, None, f"{kind}, digest {digest.hexdigest()}"))
@@ -175,17 +188,27 @@ class _Walk:
         if isinstance(value, pathlib.PurePath):
             return "path", str(value)
         if dataclasses.is_dataclass(value) and not isinstance(value, nnx.Pytree | nnx.Variable):
-            kind = type(value).__name__
-            return self._named(type(value)), tuple(
-                (field.name, self.visit(getattr(value, field.name), f"{field.name} of {kind}", None))
-                for field in dataclasses.fields(value)
-            )
+            kind, fields = type(value).__name__, dataclasses.fields(value)
+            others = {*getattr(value, "__dict__", ())} - {field.name for field in fields}
+            if others or not value.__dataclass_params__.frozen:  # type: ignore[union-attr]
+                return self._unknown(value, name)  # it may be changed
+            content = [
+                (one.name, self.visit(getattr(value, one.name), f"{one.name} of {kind}", None)) for one in fields
+            ]
+            return self._named(type(value)), tuple(content), *_methods(type(value))
         if callable(value) and (found := _found_by_name(value)):
-            is_python = isinstance(value, types.FunctionType)
-            if not is_python or _is_installed(value.__module__):
+            if _is_installed(value.__module__):
                 return Named(value, found)
+            if not isinstance(value, types.FunctionType):  # such as one under `jit`
+                return Named(value, found), self.visit(getattr(value, "__wrapped__", None), name, None)
         if isinstance(value, types.FunctionType):
             return self._function(value, place)
+        if type(value).__module__.startswith("optax."):  # `MultiSteps`
+            kind = type(value).__name__
+            content = [
+                (key, self.visit(held, f"{key.strip('_')} of {kind}", None)) for key, held in vars(value).items()
+            ]
+            return self._named(type(value)), tuple(content)
         return self._unknown(value, name)
 
     def _function(self, function: types.FunctionType, place: Place | None) -> Hashable:
@@ -205,6 +228,8 @@ class _Walk:
                 # Optax makes the integers of a schedule floats when it is traced.
                 content, within = float(content) if isinstance(content, int) else content, None
             cells.append((name, self.visit(content, where, within)))
+        if set(vars(function)) - {"__wrapped__"} and not self.is_installed:
+            self._unknown(function, f"{owner}, with attributes")
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)
         reads = () if self.is_installed else tuple(self._globals(function))
         self.is_installed = outside
@@ -212,14 +237,16 @@ class _Walk:
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The global values that a function reads, and the attributes of the modules among them."""
-        names = sorted(set(_names(function.__code__)))
-        for name in names:
+        attributes = sorted(set(_names(function.__code__)))
+        for name in sorted(set(_global_names(function.__code__))):
             if name not in function.__globals__:
                 continue
             content = function.__globals__[name]
-            yield name, self.visit(content, name, None)
-            if isinstance(content, types.ModuleType) and not _is_installed(content.__name__):
-                for attribute in names:
+            if not isinstance(content, types.ModuleType) or _is_installed(content.__name__):
+                yield name, self.visit(content, name, None)
+            else:
+                yield name, self._named(content)
+                for attribute in attributes:
                     if attribute in vars(content):
                         yield name, attribute, self.visit(vars(content)[attribute], f"{name}.{attribute}", None)
 
@@ -290,7 +317,7 @@ def is_installed_by_name(value: Any) -> bool:
 def _is_installed(module: str | None) -> bool:
     """True for a module of Python, of an installed package or of Slax, whose global values do not change."""
     top = str(module).partition(".")[0]
-    if top in sys.stdlib_module_names or top.startswith("slax_"):
+    if top in sys.stdlib_module_names or top in SLAX:
         return top != "__main__"
     path = getattr(sys.modules.get(top), "__file__", None)
     return path is not None and path.startswith(INSTALLED)
@@ -320,8 +347,25 @@ def _assigned(code: types.CodeType) -> frozenset[str]:
     return frozenset(found & set(code.co_freevars))
 
 
+def _methods(kind: type) -> list[Hashable]:
+    """The code of the functions of a class and of the classes above it, without installed ones."""
+    own = (one for one in kind.__mro__ if not _is_installed(one.__module__))
+    functions = ((name, getattr(held, "__code__", None)) for one in own for name, held in vars(one).items())
+    return [
+        (name, _code(code)) for name, code in functions if code is not None and not code.co_filename.startswith("<")
+    ]
+
+
 def _constant(constant: Any) -> str:
     return repr(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    """The names of the globals that code reads, and the functions within it."""
+    yield from (one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            yield from _global_names(constant)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

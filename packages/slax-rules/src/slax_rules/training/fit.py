@@ -189,8 +189,8 @@ def fit(
                     run.after(call)
                     if run.log.unsaid:
                         warnings.warn(run.log.unsaid.pop(), UserWarning, stacklevel=2)
-                    if run.should_stop():
-                        break
+                    if run.should_stop() and run.progress.batches != _total_steps(batches, 1):
+                        break  # a complete epoch ends as any other
                 else:
                     run.synchronize()
                     if held_out is not None and evaluate_every is None:
@@ -368,13 +368,13 @@ class _Run:
         stopping = progress.early_stopping and EarlyStoppingState(*progress.early_stopping)
         self.progress = progress._replace(early_stopping=stopping, best=trees["best"] if progress.best else None)
         self.state = whole(self.state, trees)
-        self.data = facts["data"]
+        self.data = facts.get("data")  # of an earlier version
         return trees["losses"], facts["records"]
 
     def check_data(self, batches: Batches) -> None:
         """Check that the first batch is that of the stopped run."""
         assert self.store is not None
-        mine, self.batches = compared_data(batches, self.data)
+        mine, self.batches = compared_data(batches, self.data, self.progress.epoch)
         if self.data is not None and mine is not None:
             self.store.check_same(self.progress.step, {"data: first batch": self.data}, {"data: first batch": mine})
             self.data = mine

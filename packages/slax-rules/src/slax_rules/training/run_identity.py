@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -57,6 +58,7 @@ def describe_batch(batch: Any) -> str | None:
     if batch is None or jax.process_count() > 1:
         return None
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(as_batch(batch))]
+    leaves = [leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves]  # as on a device
     digest = hashlib.blake2b(digest_size=6)
     for leaf in leaves:
         digest.update(np.ascontiguousarray(leaf).tobytes())
@@ -68,20 +70,34 @@ def first_batch(batches: Any) -> Any:
     return batches.batch(0, 0) if isinstance(batches, Sampler) else next(iter(epoch_batches(batches)(0)), None)
 
 
-def compared_data(batches: Any, saved: str | None) -> tuple[str | None, Epochs]:
+def compared_data(batches: Any, saved: str | None, epoch: int) -> tuple[str | None, Epochs]:
     """The description of the first batch, and the batches, of which none is lost.
 
     For a loader that shuffles with random numbers of its own, whose first batch is another one each time, the description that
-    was saved is returned if dtypes and shapes are the same.
+    was saved is returned if dtypes and numbers of axes are the same. Batches of epoch 0 continue where the first one was read,
+    since a loader with a seed would have another order the second time.
     """
-    first = first_batch(batches)
-    mine, epochs = describe_batch(first), epoch_batches(batches)
-    if isinstance(batches, Iterator):
-        return mine, lambda epoch: itertools.chain([] if first is None else [first], batches)
-    if saved is None or mine is None or mine == saved or isinstance(batches, Sampler | list | tuple):
-        return mine, epochs
+    epochs = epoch_batches(batches)
+    if isinstance(batches, Sampler | list | tuple):
+        return describe_batch(first_batch(batches)), epochs
+    stream = iter(epochs(0))
+    first = next(stream, None)
+    mine = describe_batch(first)
+    if epoch == 0:
+        rest = itertools.chain([] if first is None else [first], stream)
+        continued: Epochs = lambda epoch: epochs(epoch) if epoch else rest  # noqa: E731
+    else:
+        continued = epochs
+    if saved is None or mine is None or mine == saved or isinstance(batches, Iterator):
+        return mine, continued
     changes = describe_batch(first_batch(batches)) != mine
-    return saved if changes and mine.partition(", digest")[0] == saved.partition(", digest")[0] else mine, epochs
+    return saved if changes and _axes(mine) == _axes(saved) else mine, continued
+
+
+def _axes(description: str) -> str:
+    """The dtypes of a batch, and how many axes its leaves have."""
+    shapes = description.partition(", digest")[0]
+    return re.sub(r"\d+(?=[,\]])", "*", shapes)
 
 
 def _content(name: str, value: Any) -> dict[str, Any]:
