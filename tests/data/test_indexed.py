@@ -103,6 +103,12 @@ def test_batches_are_samples_with_their_own_targets():
     np.testing.assert_array_equal(inputs, np.where(mask, targets, 0)[..., None].repeat(2, axis=2))
 
 
+def test_targets_of_several_types_are_kept():
+    items = [(np.ones((2, 1)), np.array(targets)) for targets in ([1, 2], [0.5, 1.5])]
+    _, targets = indexed_task({"train": items}, per_step=True).full_split("train")
+    np.testing.assert_array_equal(targets, [[1, 0.5], [2, 1.5]])
+
+
 def test_a_transform_makes_steps_of_anything():
     items = [({"x": np.full((4, 3), i)}, i % 2) for i in range(6)]
     splits = {"train": items[:4], "test": items[4:]}

@@ -5,10 +5,10 @@ import importlib
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments.common.figures import draw_interval
+from experiments.common.figures import draw_interval, draw_means, plot_seed_intervals
 from experiments.common.job import experiment_names
 from experiments.common.styles import STYLES
-from experiments.common.tables import SUMMARY, interval, ratio_interval, summary_columns
+from experiments.common.tables import SHARE, SUMMARY, interval, ratio_interval, summary_columns
 from slax_rules import RULES
 from slax_viz import style
 
@@ -44,6 +44,24 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
     drawn = [line[2][0].get_segments()[0] for line in (row, column, geometric)]
     assert [*drawn[0][:, 0], *drawn[1][:, 1]] == pytest.approx([*ends, *ends])
     assert list(drawn[2][:, 0]) == pytest.approx(ratio_interval([0.5, 2.0])[1:])
+
+
+def test_means_are_drawn_at_their_places_and_rows_from_top_to_bottom_with_a_dot_for_each_seed(ax):
+    places = {1.0: [0.1, 0.2, 0.6], 2.0: [None], 4.0: [0.3, 0.5, 0.4]}
+    draw_means(ax, places, SHARE)
+    (line,) = (container.lines for container in ax.containers)
+    found = [[x, y, *bar[:, 1]] for (x, y), bar in zip(line[0].get_xydata(), line[2][0].get_segments(), strict=True)]
+    assert found == [pytest.approx([x, *interval(places[x], SHARE)]) for x in (1.0, 4.0)]
+    ax.clear()
+    rows = [("otpe", "first", places[1.0]), ("bptt", "second", places[4.0])]
+    plot_seed_intervals(ax, rows, SHARE)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"] and ax.yaxis_inverted()
+    dots = [line for line in ax.lines if line.get_marker() == "."]
+    for row, ((rule, _, numbers), (mark, _, _), of_row) in enumerate(zip(rows, ax.containers, dots, strict=True)):
+        look = STYLES[rule]
+        assert mark.get_xydata().tolist() == [[interval(numbers, SHARE)[0], row]]
+        assert [*of_row.get_xdata()] == numbers and all(row < y < row + 0.5 for y in of_row.get_ydata())
+        assert {mark.get_color(), of_row.get_color()} == {look.color} and mark.get_marker() == look.marker
 
 
 def test_every_rule_has_a_look_of_its_own():

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
@@ -50,3 +51,10 @@ def test_wheels_for_a_gpu_are_those_of_the_locked_jax():
     assert {pin for pin in cuda if pin[0] in names} <= plain
     for name in ("jax", "jax-cuda12-plugin", "jax-cuda12-pjrt"):
         assert {version for pin, version in cuda if pin == name} == {version for pin, version in plain if pin == "jax"}
+
+
+@pytest.mark.parametrize(("suffix", "more"), [("", []), ("-cuda", ["requirements-cuda.lock"])])
+def test_conda_installs_the_lock_files(suffix, more):
+    *_, by_pip = yaml.safe_load((ROOT / f"environment{suffix}.yml").read_text())["dependencies"]
+    locks = ["bootstrap.lock", "requirements.lock", *more]
+    assert by_pip == {"pip": [f"-r {lock}" for lock in locks]} and all((ROOT / lock).exists() for lock in locks)

@@ -42,9 +42,10 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
     values = np.asarray(labels)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= n_classes:
+        behind = " For steps after the end of a recording, give 0: np.where(inside, y, 0)." if low < 0 else ""
         raise ValueError(
             f"Got labels from {low} to {high}, expected 0..{n_classes - 1} for n_classes={n_classes}. "
-            "Set n_classes to the largest label plus one, or number the classes from 0."
+            f"Set n_classes to the largest label plus one, or number the classes from 0.{behind}"
         )
 
 

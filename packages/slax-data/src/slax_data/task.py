@@ -98,7 +98,8 @@ def stored_task(
         padding: what the steps after the end of a shorter recording are. With "mask", the task returns (inputs, targets, mask),
             and the mask [T, B] is true before the end of each recording, so that `fit` and `accuracy` leave the rest out.
             With "silence", they count as any other step. It may be left out if no recording is shorter than T.
-        per_step: whether there is a target for each step, [D, T, ...]; batches have them as [T, B, ...].
+        per_step: whether there is a target for each step, [D, T, ...]; batches have them as [T, B, ...]. Without it, real
+            targets [D, T] are T numbers to predict for each sample.
 
     Returns:
         A task with batches (inputs [T, B, ...], targets [B, ...]); the mask [T, B] comes third. Inputs are float32 and have the
@@ -169,6 +170,11 @@ def _packed(name: str, split: SpikeTrains | tuple[Any, ...]) -> SpikeTrains:
     """The recordings of a split, packed; an error names the split."""
     if isinstance(split, SpikeTrains):
         return split
+    if not isinstance(split, tuple | list) or len(split) not in (2, 3):
+        given = f"{len(split)} parts" if isinstance(split, tuple | list) else type(split).__name__
+        raise ValueError(
+            f"Got {given} in the split {name!r}, expected SpikeTrains, (recordings, targets) or (recordings, targets, lengths)."
+        )
     try:
         return spike_trains(*split)
     except ValueError as error:
@@ -205,6 +211,11 @@ def _check_targets(trains: Mapping[str, SpikeTrains], n_classes: int | None, per
     if n_classes is None:
         raise ValueError(
             "Got targets that are integers and no n_classes, expected their number. Give it, or real targets."
+        )
+    if not per_step and targets.shape[:2] == trains["train"].packed.shape[:2]:
+        raise ValueError(
+            f"Got integer targets of shape {list(targets.shape)}, as many as steps, expected one class for each sample. If "
+            "there is a class for each step, give per_step=True; if they are one-hot, give labels.argmax(axis=-1)."
         )
     steps = per_step and targets.ndim == 2
     labels = {name: one.labels.reshape(-1) if steps else one.labels for name, one in trains.items()}

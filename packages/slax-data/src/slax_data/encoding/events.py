@@ -109,10 +109,13 @@ def bin_events(
         )
     # Compare with edges instead of rounding a quotient, so that an event at an edge falls in the step that begins there.
     edges = np.arange(1, n_steps) * duration / n_steps
-    steps = np.searchsorted(edges, exact[inside], side="right")
-    found = np.bincount(steps * n_units + units[inside].astype(np.int64), minlength=n_steps * n_units)
-    found = found.reshape(n_steps, n_units)
-    return found.astype(np.min_scalar_type(found.max())) if counts else found > 0
+    steps, units = np.searchsorted(edges, exact[inside], side="right"), units[inside].astype(np.int64)
+    if not counts:
+        spikes = np.zeros((n_steps, n_units), bool)
+        spikes[steps, units] = True
+        return spikes
+    found = np.bincount(steps * n_units + units, minlength=n_steps * n_units).reshape(n_steps, n_units)
+    return found.astype(np.min_scalar_type(found.max()))
 
 
 def _flat_addresses(addresses: Shaped[np.ndarray, "..."], sizes: tuple[int, ...]) -> Shaped[np.ndarray, " E"]:

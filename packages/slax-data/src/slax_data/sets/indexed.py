@@ -90,7 +90,7 @@ def read_samples(
     indices: Iterable[Any] | None = None,
     transform: Callable[[Any], Any] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The samples [T_i, ...] of a data set, of one type and with steps of one shape, and their targets.
+    """The samples [T_i, ...] of a data set, with steps of one shape, and their targets.
 
     Args:
         items: see the splits of `indexed_task`.
@@ -122,8 +122,7 @@ def read_samples(
     samples = [sample[:, None] if sample.ndim == 1 else sample for sample in samples]
     if len(shapes := {sample.shape[1:] for sample in samples}) > 1:
         raise ValueError(f"Got samples of different shapes in {name}, {sorted(shapes)} in a step, expected one shape.")
-    kind = np.result_type(*{sample.dtype for sample in samples})
-    return [sample.astype(kind, copy=False) for sample in samples], [np.asarray(target) for _, target in pairs]
+    return samples, [np.asarray(target) for _, target in pairs]
 
 
 def enough_steps(n_steps: int | None, longest: int) -> int:
@@ -136,8 +135,9 @@ def enough_steps(n_steps: int | None, longest: int) -> int:
 
 
 def stacked(samples: list[np.ndarray], n_steps: int) -> Shaped[np.ndarray, "D T ..."]:
-    """Samples [T_i, ...] as one array, with zeros after the end of the shorter ones."""
-    array = np.zeros((len(samples), n_steps, *samples[0].shape[1:]), samples[0].dtype)
+    """Samples [T_i, ...] as one array of a type for all of them, with zeros after the end of the shorter ones."""
+    kind = np.result_type(*{sample.dtype for sample in samples})
+    array = np.zeros((len(samples), n_steps, *samples[0].shape[1:]), kind)
     for row, sample in zip(array, samples, strict=True):
         row[: len(sample)] = sample
     return array

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, PRNGKeyArray
 
-from slax_data.checks import check_choice, check_finite, check_labels
+from slax_data.checks import check_choice, check_classes, check_finite, check_labels
 from slax_data.encoding.delta_code import delta_encode
 from slax_data.extras import import_extra
 from slax_data.loading.batching import time_first
@@ -101,7 +101,7 @@ def japanese_vowels_task(
 
     Raises:
         ImportError, FileNotFoundError: the errors of `japanese_vowels`.
-        ValueError: an unknown code, too few steps, a class that is in no split, or a threshold not above 0.
+        ValueError: an unknown code, too few steps, a split that lacks a speaker, or a threshold not above 0.
 
     Example:
         `japanese_vowels_task(key)` reads the set from aeon. A file with a series of each speaker in each split:
@@ -141,6 +141,8 @@ def japanese_vowel_spikes(
         {'train': ((9, 29, 3), 24), 'test': ((9, 29, 3), 24)}
     """
     series = {split: japanese_vowels(path, split=split) for split in SPLITS}
+    for split, one in series.items():
+        check_classes({split: one.labels}, n_classes=len(SPEAKERS))
     return series_spikes(series, n_steps=n_steps, threshold=threshold)
 
 
