@@ -28,7 +28,7 @@ LAYERS = (64, 100, 100, 10)  # of the task randman_deep
 LENGTHS = (10, 100, 1000, 10_000)
 WINDOW = 10
 GAP = 0.05  # lines that end closer share a label; a share of the height of the axes
-WIDTH = 14  # letters in a line of a label
+WIDTH = 18  # letters in a line of a label
 NOTE = (
     f"LIF network, {'-'.join(map(str, LAYERS))}. a: bytes counted by slax_rules.cost, windows of {WINDOW} steps. "
     "b, c: while BPTT trains\non Randman, a synthetic task of spike times, T = 50; mean of 20 seeds, 95 % interval."
@@ -83,7 +83,7 @@ def main() -> None:
     table = read_table(TABLE)
     with style():
         figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="none")
-        figure.subplots_adjust(left=0.06, right=0.9, bottom=0.28, top=0.92, wspace=0.78)
+        figure.subplots_adjust(left=0.06, right=0.87, bottom=0.28, top=0.92, wspace=0.78)
         memory_of, *cosines_of = axes
         memory_of.set(xscale="log", yscale="log", xlabel="time steps", ylim=(4, 2e4))
         memory_of.set_xticks(LENGTHS, [f"{length:,}" for length in LENGTHS], size="small")
