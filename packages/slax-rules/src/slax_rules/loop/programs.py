@@ -40,7 +40,7 @@ class Recent(Generic[_T]):
         """The entry of a key, which is now the one used last."""
         with _lock:
             entry = self.entries.get(key)
-            if entry is not None and len(self.entries) > 1:
+            if entry is not None and next(reversed(self.entries.values())) is not entry:  # a key takes time to compare
                 self.entries.move_to_end(key)
             return entry
 
