@@ -244,7 +244,14 @@ class Strided(Synapse):
         return sum(jnp.pad(self.conv.kernel[...], shift) for shift in shifts) / 2, 2 * self.conv.bias[...]
 
 
-@pytest.mark.parametrize("rule", [OTPE(), [OTTT(), STLLR(), OSTL()]], ids=["otpe", "a list"])
+POOLED = {
+    "otpe": OTPE(),
+    "a list": [OTTT(), STLLR(), OSTL()],
+    "another list": [RULES["pp_prop"].make(), ApproximateOTPE(), SLTT()],
+}
+
+
+@pytest.mark.parametrize("rule", POOLED.values(), ids=POOLED)
 def test_average_pooling_between_a_convolution_and_its_neuron_is_a_convolution_with_strides(rule):
     images = inputs(T, B, (10, 10, 2))
     ours, theirs = (run(image_net(pooled), rule, x=images)["modules"] for pooled in (True, False))
