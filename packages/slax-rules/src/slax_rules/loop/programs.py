@@ -312,7 +312,9 @@ CURES = {
 }
 
 
-def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, Any], options: Hashable) -> None:
+def warn_of_compilations(
+    name: str, graphdef: nnx.GraphDef, parts: Mapping[str, Any], options: Hashable, data: Sequence[Place] = ()
+) -> None:
     """Warn of the third compilation of programs that differ only in what their functions hold.
 
     Args:
@@ -320,6 +322,7 @@ def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, 
         graphdef: the graph of model, rule and optimizer.
         parts: other functions of the program, by the name of their argument.
         options: everything else.
+        data: the places of the numbers of the optimizer that are data, which need no compilation.
     """
     functions = _functions(graphdef)
     optimizers = [value for value in functions.values() if isinstance(value, optax.GradientTransformation)]
@@ -332,7 +335,7 @@ def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, 
     if len(all_found) == COMPILATIONS:
         return
     _compiled.put(key, [*all_found, found])
-    differing = list(_differing([*all_found, found]))
+    differing = list(_differing([*all_found, found], {(("item", 0), *place) for place in data}))
     if len(all_found) + 1 == COMPILATIONS and differing:
         texts, cures = zip(*differing, strict=True)
         warnings.warn(
@@ -353,13 +356,14 @@ def _functions(graphdef: nnx.GraphDef) -> dict[int, Any]:
     }
 
 
-def _differing(all_found: list[dict[str, Structure]]) -> Iterator[tuple[str, str]]:
-    """What differs between programs, in words, and the name of the cure."""
+def _differing(all_found: list[dict[str, Structure]], data: set[Place]) -> Iterator[tuple[str, str]]:
+    """What differs between programs, except for the numbers of the optimizer that are data: in words, and the name of the cure."""
     for part in all_found[0]:
         same = [found[part] for found in all_found]
         for held in zip(*(one.values for one in same), strict=True):
             contents = dict.fromkeys(one.content for one in held)
-            if len(contents) > 1:
+            is_data = part == "the optimizer" and held[0].place in data
+            if len(contents) > 1 and not is_data:
                 shown = ", ".join(f"{one.value:.4g}" if one.is_number else "an array" for one in held)
                 yield f"{held[0].name} in {part} is {shown}", "optimizer" if part == "the optimizer" else "numbers"
         for what in same[0].unknown if len({one.key for one in same}) == 1 else ():

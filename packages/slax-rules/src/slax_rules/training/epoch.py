@@ -162,7 +162,7 @@ def run_epoch(
 def _warn(train: Train) -> None:
     program = train.program
     parts = {"loss_fn": program.loss_fn, "penalties": program.penalties, "the sampler": train.sample}
-    warn_of_compilations("fit", program.graphdef, parts, (program.update, program.window, program.mesh))
+    warn_of_compilations("fit", program.graphdef, parts, (program.update, program.window, program.mesh), program.places)
 
 
 @partial(Programs, missed=_warn)
