@@ -357,7 +357,7 @@ def _functions(graphdef: nnx.GraphDef) -> dict[int, Any]:
 
 
 def _differing(all_found: list[dict[str, Structure]], data: set[Place]) -> Iterator[tuple[str, str]]:
-    """What differs between programs, except for the numbers of the optimizer that are data: in words, and the name of the cure."""
+    """What differs between programs, in words, and the name of the cure. Numbers that are data do not count."""
     for part in all_found[0]:
         same = [found[part] for found in all_found]
         for held in zip(*(one.values for one in same), strict=True):
