@@ -42,13 +42,10 @@ def stand_ins() -> dict[str, types.ModuleType]:
     """Other libraries' readers of sets, with small sets of the true form: the libraries and the sets are not installed."""
     rng = np.random.default_rng(0)
     examples = [{"image": rng.integers(256, size=(28, 28, 1)).astype(np.uint8), "label": i % 10} for i in range(20)]
-    series = [rng.normal(size=(12, 7 + i)) for i in range(18)], np.array([str(i % 9 + 1) for i in range(18)])
     parts = {
         "tonic": {},
         "tonic.datasets": {"NMNIST": Recordings},
         "tensorflow_datasets": {"data_source": lambda name, split: examples},
-        "aeon": {},
-        "aeon.datasets": {"load_japanese_vowels": lambda split: series},
     }
     modules = {name: types.ModuleType(name) for name in parts}
     for name, content in parts.items():

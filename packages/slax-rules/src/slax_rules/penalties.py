@@ -21,17 +21,17 @@ class Penalty:
         loss  +=  weight p(mean_{t,b} z_t)        with of_mean=True
 
     where z are the outputs of a layer, and the mean is over all steps and samples whose loss counts: with a mask,
-    padding is left out of it; without one, padding counts, and its silence lowers a mean rate. Under BPTT and every other rule
-    for any cell the gradient is that of this sum. Under a rule for layers, dp/dz joins the learning signal of its layer within
-    the step, and passes to the layers below as the rule's route lets signals pass.
+    it excludes padding; without one, padding counts, and its silence lowers a mean rate. Under BPTT and every other rule
+    for any cell, the gradient is exact for this sum. Under a rule for layers, dp/dz joins the learning signal of its layer
+    within the step, and passes to the layers below as the rule's route lets signals pass.
 
     Args:
-        function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. Programs are
-            found by its content, so let a class with options be a frozen dataclass.
+        function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. A class
+            with options should be a frozen dataclass, so that it does not compile again each time it is made.
         weight: factor of the loss; may be negative, which makes the penalty a bonus.
         layers: numbers of the layers of neurons, from 0 for the first; all layers whose outputs are spikes by default.
         of_mean: whether the function is applied to the mean over time and batch. With several windows and updates offline, the
-            mean is found in a first forward pass; online it is the mean since the start of the sequence.
+            mean is computed in a first forward pass; online it is the mean since the start of the sequence.
 
     Example:
         >>> import jax.numpy as jnp

@@ -27,9 +27,9 @@ class Layer:
     Args:
         number: index among the layers of the stack, from 0.
         synapses: modules without a carry whose outputs add up to the neuron's current: first the synapse of the chain,
-            then the synapses of the edges; none if the chain feeds the neuron directly. A synapse whose weights are made of
-            parameters is the Linear or Conv with its effective weights here. One with average pooling, or another linear map,
-            behind it is a module with the `kernel` and `bias` of the synapse that maps its current as well.
+            then the synapses of the edges; none if the chain feeds the neuron directly. A synapse whose weights are
+            functions of parameters appears as a Linear or Conv with its effective weights, and one with average pooling, or
+            another linear map, behind it as a module that has its `kernel` and `bias` and also maps its current.
         neuron: an element-wise neuron.
         above: the neuron of the next layer of the chain; None for the last layer.
         self_delays: the delays of the edges from the neuron to its own layer.

@@ -153,7 +153,7 @@ class OTPE(SummedRule):
 
     Raises:
         ValueError: an output_decay outside [0, 1].
-        TypeError: no output_decay for a layer whose next layer has not one number as its decay, or that is the last one. In a
+        TypeError: no output_decay for the last layer, or for a layer below one that does not have one number as its decay. In a
             list of rules, which gives each layer its own, `OSTL()` is the rule of the last layer.
 
     References:

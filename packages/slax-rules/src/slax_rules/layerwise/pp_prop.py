@@ -56,7 +56,7 @@ class PPProp(LayerRule):
 
     References:
         Wang et al.: Model-agnostic linear-memory online learning in spiking neural networks, 2026,
-        doi 10.1038/s41467-026-68453-w. The division by 1 - decay^t is that of its implementation, braintrace.
+        doi 10.1038/s41467-026-68453-w. The division by 1 - decay^t follows its implementation, braintrace.
 
     Example:
         >>> import jax.numpy as jnp

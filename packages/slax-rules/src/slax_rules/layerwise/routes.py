@@ -65,8 +65,8 @@ class Adaptive(Route, nnx.Module):
     are parameters of the rule, so the optimizer is made with both: `nnx.Optimizer((model, rule), optax.adamw(1e-3),
     wrt=nnx.Param)`.
 
-    A synapse whose weights are made of parameters moves these parameters, and not the kernel that B replaces. Then B and the
-    kernel W do not become equal in general: behind `Quantized`, B becomes equal to the weights before rounding; behind `Masked`
+    A synapse whose weights are functions of parameters trains these, and not the kernel that B replaces. Then B and the kernel
+    W do not become equal in general: behind `Quantized`, B becomes equal to the weights before rounding; behind `Masked`
     and `BlockDiagonal`, B becomes equal to W where there are connections, and its other entries learn as well, although W is 0
     there; behind a `RunningNorm`, whose scale is part of W, B does not become equal to W.
 
@@ -311,7 +311,7 @@ class FixedBases(_LocalLosses):
 
     References:
         Apolinario, Roy, Frenkel: TESS: a scalable temporally and spatially local learning rule for spiking neural networks,
-        2025, arXiv 2502.01837, with the traces of `STLLR`; the waves are those of the authors' code.
+        2025, arXiv 2502.01837, with the traces of `STLLR`; the waves follow the authors' code.
 
     Note:
         The authors first average the outputs of a convolution over patches of the image.

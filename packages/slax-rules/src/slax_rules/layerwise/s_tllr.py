@@ -54,7 +54,7 @@ class STLLR(LayerRule):
         arXiv 2306.15220, Eqs. 10 and 11 by the numbering of the authors' code.
 
     Note:
-        The equations are those of the authors' code. The sum in the paper has one more factor lambda_post, so alpha_post here
+        The equations follow the authors' code. The sum in the paper has one more factor lambda_post, so alpha_post here
         is lambda_post alpha_post there. The defaults are their values for DVS Gesture. The code uses one function as Psi and
         psi, standardizes the weights (`Standardized`), and computes the loss in the last steps only: pass a mask of these
         steps.

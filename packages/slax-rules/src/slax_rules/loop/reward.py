@@ -108,10 +108,9 @@ def extend_trial(
 
         z_t = discount z_{t-1} + g_t
 
-    Parameters are constant within the K steps; between calls they may change, as in online training. In contrast to
-    `gradients`, a call compiles nothing by itself: it traces the rule and runs its operations one by one. A loop should call
-    it within a function under `nnx.jit`, whose calls with the same shapes are one program; the model, the trial and the rule
-    may be arguments of that function.
+    Parameters are constant within the K steps; between calls they may change, as in online training. Unlike
+    `gradients`, a call is not compiled: it traces the rule and runs its operations one by one. In a loop, call it within a
+    function under `nnx.jit`, which is compiled once for each shape; the model, the trial and the rule may be its arguments.
 
     Actions have to be known before their losses, so the rule is asked for two forward passes over the K steps: one for the
     actions, and one for the gradient. In a compiled program on a CPU, XLA merges them under rules for layers such as `OSTL`,

@@ -196,8 +196,8 @@ def extend_stream(
 ) -> StreamStep:
     """Run L more steps of a stream, with an update after each window of them; the last one may be shorter.
 
-    It is compiled once for each L. One step at a time predicts and learns with the least delay; many steps in a call spare
-    the time of calls.
+    It is compiled once for each L. One step at a time predicts and learns with the least delay; several steps per call
+    save the overhead of calls.
 
     Args:
         stream: the stream so far.

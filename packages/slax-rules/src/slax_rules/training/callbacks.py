@@ -116,7 +116,8 @@ class StopTraining(Exception):
 class Callback(Protocol):
     """A callable that runs at every `every`-th step. Its return value becomes a record of the history.
 
-    It returns numbers by name, or None. It may raise `StopTraining`, which ends the run. Any other exception goes through.
+    It returns numbers by name, or None. It may raise `StopTraining`, which ends the run. Any other exception passes through
+    `fit`.
 
     Example:
         `fit(..., callbacks=[LossEvery(10)])` then records the loss of every tenth step:

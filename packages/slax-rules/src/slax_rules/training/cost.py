@@ -89,9 +89,9 @@ def cost(
 ) -> Cost:
     """Count and measure the cost of a rule for a model and a batch, compared with BPTT.
 
-    Counting compiles nothing: bytes are those of the arrays that the rule carries and that a window keeps. In a single window
-    of all T steps nothing reads the traces at the end: give the `window` that you train with. The measurement compiles the
-    gradient under the rule and under BPTT, reads how much temporary memory each needs, and times both in turn on random
+    Counting compiles nothing: it adds up the bytes of the arrays that the rule carries and that a window keeps. In a single
+    window of all T steps nothing reads the traces at the end: pass the `window` that you train with. The measurement compiles
+    the gradient under the rule and under BPTT, reads how much temporary memory each needs, and times both in turn on random
     spikes, on the device that JAX uses.
 
     Args:

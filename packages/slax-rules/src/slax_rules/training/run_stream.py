@@ -120,7 +120,7 @@ def run_stream(
         An iterator over a `StreamInfo` for each piece.
 
     Raises:
-        TypeError, ValueError: a source that gives something else, arrays of the wrong shape, a checkpoint of another stream.
+        TypeError, ValueError: a source that yields something else, arrays of the wrong shape, a checkpoint of another stream.
         FloatingPointError: inputs, a loss or a gradient that are not finite. Everything is as after the piece before, in the
             checkpoint, too.
 

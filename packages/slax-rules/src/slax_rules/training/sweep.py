@@ -81,7 +81,7 @@ def sweep(
     Raises:
         TypeError, ValueError: arguments that do not fit together; see `fit` for model, rules, inputs and targets.
         FloatingPointError: a rule none of whose rates kept all its trials and their scores finite. A trial that is not finite
-            is told in the table, and its rate is not chosen. Held-out inputs that are not finite.
+            is listed in the table, and its rate is not chosen. Held-out inputs that are not finite.
 
     Example:
         >>> import jax

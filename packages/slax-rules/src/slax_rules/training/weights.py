@@ -60,10 +60,10 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
 
 
 class LoadedWeights(NamedTuple):
-    """What `load_weights` loaded, and what it left, by the names of arrays, such as "0 Linear/kernel".
+    """The arrays that `load_weights` loaded and the others, by name, such as "0 Linear/kernel".
 
     Args:
-        loaded: arrays of the file that are now those of the model.
+        loaded: arrays of the file that were loaded into the model.
         missing: arrays of the model that are not in the file. They stay as they were, as do those of `different`.
         unexpected: arrays of the file that are not in the model.
         different: arrays of both in another shape, or in a dtype that is not cast, with what is saved and what is here.
@@ -88,11 +88,11 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
         model: a model with the same modules, of the same sizes and dtypes, as when the weights were saved. Saved decays and
             thresholds replace its own: those that are trained, or an array with one number for each unit. One that is a fixed
             number is not in the file, and stays as it is, as do other options and random streams.
-        strict: whether all has to be the same. Otherwise the arrays of the same path and shape are loaded, whatever the types
-            of modules, and floating-point numbers are cast to the model's dtype; the rest stays as it is.
+        strict: whether file and model have to agree in every array. Otherwise the arrays of the same path and shape are
+            loaded, whatever the types of modules, and floating-point numbers are cast to the model's dtype; the rest stays.
 
     Returns:
-        The names of what was loaded and of what was left.
+        The names of the arrays that were loaded and of the others.
 
     Raises:
         FileNotFoundError: no such file.
