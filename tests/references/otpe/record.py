@@ -13,7 +13,8 @@
 FOLDER has three files of the repository Intelligent-Microsystems-Lab/OTPE: OTPE.py at commit 39cd582, utils.py at 58739c3 and
 spiking_learning.py at 700d39b. All numbers are float64, on the processor. The same versions give the same files, bit by bit.
 
-    inputs [T, B, I], labels [B], decay, slope      of a case; the decay and the slope of the surrogate are those of all layers
+    inputs [T, B, I], labels [B]
+    decay, slope                                    of the membranes, per layer, and of the surrogate
     kernel_0 [I, N], bias_0 [N], ...                weights, from the first layer up
     RULE/loss, RULE/kernel_0, ...                   the mean over T and B, and its gradient
     RULE/trained/kernel_0, ...                      the weights after one sequence of online updates, SGD with rate `RATE`
@@ -21,6 +22,7 @@ spiking_learning.py at 700d39b. All numbers are float64, on the processor. The s
 """
 
 import hashlib
+import itertools
 import sys
 from functools import partial
 from pathlib import Path
@@ -42,12 +44,12 @@ SHA256 = {
 }
 
 
-def draw(sizes, steps, batch, seed, tau, slope):
+def draw(sizes, steps, batch, seed, taus, slope):
     """A case: inputs, labels and weights large enough for spikes in each layer."""
     rng = np.random.default_rng(seed)
     case = {"inputs": (rng.uniform(size=(steps, batch, sizes[0])) < 0.4).astype(np.float64)}
-    case |= {"labels": rng.integers(sizes[-1], size=batch), "decay": 1 / (1 + np.exp(-tau)), "slope": slope}
-    for index, (n_in, n_out) in enumerate(zip(sizes, sizes[1:])):
+    case |= {"labels": rng.integers(sizes[-1], size=batch), "decay": 1 / (1 + np.exp(-np.array(taus))), "slope": slope}
+    for index, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         width = 2 * (3 / n_in) ** 0.5
         case[f"kernel_{index}"] = rng.uniform(-width, width, (n_in, n_out))
         case[f"bias_{index}"] = rng.uniform(0, 0.25, n_out)
@@ -66,7 +68,7 @@ def named(tree, order, prefix):
 
 
 def one_hot(case):
-    shape, size = case["inputs"].shape[:2], case["bias_1" if "bias_2" not in case else "bias_2"].size
+    shape, size = case["inputs"].shape[:2], case[f"bias_{len(case['decay']) - 1}"].size
     return jnp.broadcast_to(jax.nn.one_hot(case["labels"], size, dtype=jnp.float64), (*shape, size))
 
 
@@ -99,20 +101,38 @@ def authors(folder):
         "approximate_otpe_front": (OTPE.Approx_OTPE_front, OTPE.Approx_OTPE),
     }
 
-    def run(case, sizes, tau, rules, online=False, steps=()):
+    class Network(utils.custom_snn):
+        """Theirs has one decay for all layers."""
+
+        taus: tuple = ()
+
+        def layer(self, number):
+            dense = partial(nn.Dense, dtype=self.dtype, param_dtype=self.dtype)
+            neuron = partial(spiking_learning.subtraction_LIF, dtype=self.dtype)
+            make, size = (self.mod2, self.layer_sz(number)) if number else (self.mod1, self.output_sz)
+            return make(dense, size, neuron, self.taus[number], self.spike_fn, dtype=self.dtype)
+
+        def setup(self):
+            self.snns = [self.layer(number) for number in range(self.n_layers)]
+
+    def run(sizes, steps, batch, seed, taus, slope, rules, online=False, each_step=()):
+        case = draw(sizes, steps, batch, seed, taus, slope)
         depth, batch = len(sizes) - 1, (jnp.asarray(case["inputs"]), one_hot(case))
         order = list(reversed(range(depth)))  # their first layer is the last one
         options = {
-            "spike_fn": spiking_learning.fs(float(case["slope"])),
+            "spike_fn": spiking_learning.fs(float(slope)),
             "layer_sz": lambda i: sizes[depth - i],
             "n_layers": depth,
             "output_sz": sizes[-1],
-            "tau": float(tau),
             "dtype": jnp.float64,
         }
+        if len(set(taus)) == 1:
+            network, options["tau"] = utils.custom_snn, float(taus[0])
+        else:
+            network, options["taus"] = Network, tuple(map(float, reversed(taus)))
         optimizer = optax.sgd(RATE)
-        carry = [(OTPE.OTPE_front).initialize_carry(dtype=jnp.float64)] * depth
-        maker = utils.custom_snn(mod1=OTPE.OTPE_front, mod2=OTPE.OTPE, **options)
+        carry = [OTPE.OTPE_front.initialize_carry(dtype=jnp.float64)] * depth
+        maker = network(mod1=OTPE.OTPE_front, mod2=OTPE.OTPE, **options)
         params = maker.init(jax.random.PRNGKey(0), carry, batch[0][0])
         params = tree_unflatten(tree_structure(params), weights(case, order))
         carry, _ = maker.apply(params, carry, batch[0][0])  # zeroed by their training functions
@@ -126,7 +146,7 @@ def authors(folder):
                 loss, gradient, *_ = jax.jit(train)(its, alone, batch, optimizer.init(its))
             else:
                 last, hidden = last_and_hidden[rule]
-                model = utils.custom_snn(mod1=last, mod2=hidden, **options)
+                model = network(mod1=last, mod2=hidden, **options)
                 train = jax.jit(partial(utils.offline_train_func, optimizer, model))
                 loss, gradient, *_ = train(params, carry, batch, optimizer.init(params))
             case |= {f"{rule}/loss": np.asarray(loss), **named(gradient, order, rule)}
@@ -134,22 +154,22 @@ def authors(folder):
                 train = jax.jit(partial(utils.online_train_func, optimizer, model))
                 _, _, trained, _ = train(params, carry, batch, optimizer.init(params))
                 case |= named(trained, order, f"{rule}/trained")
-            if rule in steps:
+            if rule in each_step:
                 step = jax.jit(jax.jacrev(partial(utils.loss_fn, model), has_aux=True))
                 now = tree_map(lambda x: jnp.zeros((batch[0].shape[1], *x.shape[1:]), x.dtype), carry)
                 found = []
-                for one in zip(*batch):
+                for one in zip(*batch, strict=True):
                     gradient, (now, _, _) = step(params, now, one)
                     found.append(gradient)
                 case |= named(tree_map(lambda *g: jnp.stack(g), *found), order, f"{rule}/steps")
         return case
 
-    three, two = (8, 7, 6, 5), (1, 7, 5)
-    rules = tuple(last_and_hidden)
+    three, two, rules = (8, 7, 6, 5), (1, 7, 5), tuple(last_and_hidden)
     cases = {
-        "slow": run(draw(three, 12, 3, 0, 3, 25), three, 3, rules, online=True, steps=("otpe",)),
-        "fast": run(draw(three, 9, 2, 1, 1, 10), three, 1, rules),
-        "one_input": run(draw(two, 9, 2, 2, 3, 25), two, 3, ("ottt", "approximate_otpe")),
+        "slow": run(three, 12, 3, 0, (3, 3, 3), 25, rules, online=True, each_step=("otpe",)),
+        "fast": run(three, 9, 2, 1, (1, 1, 1), 10, rules),
+        "unequal": run(three, 9, 2, 4, (3, 2, 0), 25, ("ottt", "otpe", "approximate_otpe")),
+        "one_input": run(two, 9, 2, 2, (3, 3), 25, ("ottt", "approximate_otpe")),
     }
     write("authors", cases)
 
@@ -161,7 +181,7 @@ def slax():
     import slax as sl
 
     sizes, tau, slope = (8, 7, 6, 5), 2, 25
-    case = draw(sizes, 12, 3, 3, tau, slope)
+    case = draw(sizes, 12, 3, 3, (tau, tau, tau), slope)
     batch, order = (jnp.asarray(case["inputs"]), one_hot(case)), range(len(sizes) - 1)
     optimizer, leak = optax.sgd(RATE), nn.sigmoid(float(tau))
 
