@@ -189,12 +189,15 @@ def test_traces_of_ottt_decay_as_the_layer_here_too():
     assert worst(by_oracle(RULES["ottt"], case)[1], leaves(case, "ottt/")) < EXACT
 
 
-@pytest.mark.parametrize("name", ["ottt", "approximate_otpe"])
-def test_kernel_of_a_single_input_has_the_gradient_of_a_bias_in_the_code_of_the_authors(name):
-    """They tell a bias by its size, which is that of such a kernel. So the input does not count."""
-    case = recorded("authors", "one_input")
+@pytest.mark.parametrize(
+    ("file", "name", "factor"),
+    [("authors", "ottt", 1.0), ("authors", "approximate_otpe", 1.0), ("slax", "ottt", 2 / 9)],
+)
+def test_kernel_of_a_single_input_has_the_gradient_of_a_bias_there(file, name, factor):
+    """The code of the authors, and slax 0.0.1, tell a bias by its size, which is that of such a kernel: no input counts."""
+    case = recorded(file, "one_input")
     np.testing.assert_array_equal(case[f"{name}/kernel_0"][0], case[f"{name}/bias_0"])
-    kernels, biases = deviations(by_oracle(RULES[name], case)[1], leaves(case, f"{name}/"))
+    kernels, biases = deviations(by_oracle(RULES[name], case)[1], leaves(case, f"{name}/", factor))
     assert kernels[0] > 0.05 and kernels[1] < EXACT and max(biases) < EXACT
 
 
@@ -206,7 +209,7 @@ def test_kernel_of_a_single_input_has_the_gradient_of_a_bias_in_the_code_of_the_
 )
 def test_slax_001_has_our_gradient_times_t_over_b_if_a_rule_learns_online(name, rule):
     """It divides the sum over the steps by the size of the batch; `train_offline` has the mean. No trace for biases in OTTT."""
-    case = recorded("slax", "slax")
+    case = recorded("slax", "three_layers")
     steps, batch = case["inputs"].shape[:2]
     loss, found = by_oracle(rule, case)
     assert abs(loss - case[f"{name}/loss"]) < EXACT
@@ -230,7 +233,7 @@ class Slax001OTPE(oracle.OTPE):
 
 
 def test_otpe_of_slax_001_has_two_defects_and_no_other():
-    case = recorded("slax", "slax")
+    case = recorded("slax", "three_layers")
     steps, batch = case["inputs"].shape[:2]
     theirs = leaves(case, "otpe/", batch / steps)
     assert worst(by_oracle(Slax001OTPE(twice=True, psi=True), case)[1], theirs) < EXACT
