@@ -13,6 +13,17 @@ from jaxtyping import Array
 rematerialize = partial(jax.checkpoint, prevent_cse=False)
 
 
+def fire(neuron: Any, carry: Any, membrane: Any) -> tuple[Any, Any]:
+    """The carry and the output that `fire` makes; TypeError unless the carry has the structure of the one before."""
+    fired = neuron.fire(membrane)
+    if not isinstance(fired, tuple) or len(fired) != 2 or jax.tree.structure(fired[0]) != jax.tree.structure(carry):
+        raise TypeError(
+            f"{type(neuron).__name__}.fire returned arrays of shapes {jax.tree.map(jnp.shape, fired)}, expected "
+            f"(carry, output), with a carry of shapes {jax.tree.map(jnp.shape, carry)}. End it with: return carry, output."
+        )
+    return fired
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
@@ -24,7 +35,7 @@ def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inp
 
     def step(carry: Any, current: Array) -> tuple[Any, Any]:
         membrane = neuron.integrate(carry, current)
-        return neuron.fire(membrane)[0], membrane
+        return fire(neuron, carry, membrane)[0], membrane
 
     return jax.lax.scan(step, carry, inputs)
 
