@@ -14,14 +14,15 @@ rematerialize = partial(jax.checkpoint, prevent_cse=False)
 
 
 def fire(neuron: Any, carry: Any, membrane: Any) -> tuple[Any, Any]:
-    """The carry and the output that `fire` makes; TypeError unless the carry has the structure of the one before."""
+    """The carry and the output that `fire` makes; TypeError unless the carry has as many arrays as the one before."""
     fired = neuron.fire(membrane)
-    if not isinstance(fired, tuple) or len(fired) != 2 or jax.tree.structure(fired[0]) != jax.tree.structure(carry):
+    is_pair = isinstance(fired, tuple | list) and len(fired) == 2
+    if not is_pair or len(jax.tree.leaves(fired[0])) != len(jax.tree.leaves(carry)):
         raise TypeError(
             f"{type(neuron).__name__}.fire returned arrays of shapes {jax.tree.map(jnp.shape, fired)}, expected "
             f"(carry, output), with a carry of shapes {jax.tree.map(jnp.shape, carry)}. End it with: return carry, output."
         )
-    return fired
+    return fired[0], fired[1]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
