@@ -95,6 +95,7 @@ CALLS = {
     "no epochs": (lambda: train(epochs=0), "epochs=0"),
     "window": (lambda: train(window=0), "window=0, expected at least 1"),
     "loss": (lambda: train(loss_fn=3), "got int as loss_fn, expected a function such as cross_entropy"),
+    "route": (lambda: train(rule=sr.OSTL(route="random")), r"OSTL got route='random', expected .* Random\(rngs=nnx.Rngs"),
     "optimizer of a rule": (
         lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), r"nnx.Optimizer\(\(model, rule\), ...\)"
     ),
@@ -140,6 +141,8 @@ CALLS = {
     "carry for several": (lambda: sr.predict(made()[0], [X], carry=()), "a carry for several batches, expected it for one"),
     "patience": (lambda: sr.EarlyStopping(patience=0), "patience=0"),
     "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "metric 'error', .*\"loss\" and \"accuracy\" need no"),
+    "task as a sampler": (lambda: sr.Sampler(BATCHES, jax.random.key(0), 4), "Sampler got a .*, expected a function"),
+    "number as a key": (lambda: sr.Sampler(sample, 7, 4), r"key=7, expected a random key. Make one: jax.random.key\(7\)"),
     "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
     "changed": (lambda: sr.Checkpoints("x", changed=["rate"]), r"changed=\['rate'\], expected a list of some of: data, held"),
     "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0, keep=3"),
