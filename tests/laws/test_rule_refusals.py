@@ -174,7 +174,7 @@ def late(n=6):
 HIDDEN = [synapse(7, 6), LIF()]
 STACKS = [
     (OSTL(), lambda: LIF(), "OSTL got LIF, expected a stack made by connect"),
-    (OTTT(), lambda: connect([synapse()]), "OTTT got a stack without neurons, expected at least one"),
+    (OTTT(), lambda: connect([synapse()]), r"OTTT got a stack without neurons, expected at least one .* Use rule=BPTT\(\)"),
     (SLTT(), lambda: connect([nnx.LSTMCell(7, 4, rngs=rngs()), LI()]), r"SLTT .*got LSTMCell as module 0"),
     (EProp(), lambda: connect([synapse(), connect([Doubled()])]),
      "got a Doubled as module 1, whose class replaces outputs of Neuron.*let integrate and fire, or __call__, do the same"),
@@ -219,8 +219,8 @@ STACKS = [
     (OTTT(), lambda: layers(OtherMembrane(), LIF()),
      "OTTT needs a neuron whose membranes have the structure of its state, got a OtherMembrane.*or OSTL"),
     (PPProp(), lambda: layers(Whole(), LIF()), "PPProp needs a neuron that defines .*got Whole.*or OSTL"),
-    (PPProp(), lambda: layers(LIF(decay=Trainable(0.9))), r"PPProp is not .* a LIF that has some\. Fix"),
-    (STLLR(), lambda: layers(LIF(decay=Trainable(0.9))), r"STLLR is not .* a LIF that has some\. Fix"),
+    (PPProp(), lambda: layers(LIF(decay=Trainable(0.9))), r"PPProp is not .* LIF, which has some\. Fix"),
+    (STLLR(), lambda: layers(LIF(decay=Trainable(0.9))), r"STLLR is not .* LIF, which has some\. Fix"),
     (STLLR(secondary=LIF().spike_fn), lambda: layers(LI(), LIF()),
      r"STLLR\(secondary=...\) .* got a LI\. Leave it out"),
     (OTPE(), lambda: layers(LIF(), per_unit()), "OTPE sums .* got a LIF .* Give one: output_decay=0.9"),

@@ -53,11 +53,16 @@ def test_a_sweep_by_hand_compiles_once_and_gives_the_numbers_of_a_program_of_its
 
 def test_a_number_that_python_computes_with_is_no_data():
     """1 - b1 is computed in float64, and would be another number in float32; the other numbers only meet arrays."""
-    optimizer = made(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)))[1]
-    found = entry.make_program((made()[0], sr.BPTT(), optimizer), sr.cross_entropy, "offline", None, None, ())[0]
-    kinds = {held.name.partition(" ")[0]: held.place in found.places for held in structure(optimizer.tx).values}
+
+    def kinds(transformation):
+        optimizer = made(transformation)[1]
+        found = entry.make_program((made()[0], sr.BPTT(), optimizer), sr.cross_entropy, "offline", None, None, ())[0]
+        return {held.name.partition(" ")[0]: held.place in found.places for held in structure(optimizer.tx).values}
+
     data = {"max_norm": True, "eps": True, "eps_root": True, "step_size": True}
-    assert kinds == {"b1": False, "b2": False, **data}
+    assert kinds(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1))) == {"b1": False, "b2": False, **data}
+    scheduled = kinds(optax.chain(optax.sgd(optax.linear_schedule(1.0, 0.1, 9)), optax.scale(0.1)))
+    assert scheduled["step_size"] and not scheduled["end_value"]  # as the warning of compilations says
 
 
 def test_the_third_compilation_of_one_structure_is_told_with_its_cure(monkeypatch):

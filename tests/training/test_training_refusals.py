@@ -55,9 +55,9 @@ HELD, NO_ENTRY, TRACK = {"held_out": BATCHES}, np.zeros((T, B), bool), np.zeros(
 OF_SEQUENCE = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.mean(axis=0), labels))
 
 
-def stream(model=None, **options):
+def stream(model=None, shape=(B, N), **options):
     model = model or made()[0]
-    return sr.start_stream(model, optimizer_of(model), sr.cross_entropy, (B, N), rule=sr.BPTT(), **options)
+    return sr.start_stream(model, optimizer_of(model), sr.cross_entropy, shape, rule=sr.BPTT(), **options)
 
 
 def runs(*pieces, **options):
@@ -95,6 +95,7 @@ CALLS = {
     "no epochs": (lambda: train(epochs=0), "epochs=0"),
     "window": (lambda: train(window=0), "window=0, expected at least 1"),
     "loss": (lambda: train(loss_fn=3), "got int as loss_fn, expected a function such as cross_entropy"),
+    "route": (lambda: train(rule=sr.OSTL(route="random")), r"OSTL got route='random', expected .* Random\(rngs=nnx.Rngs"),
     "optimizer of a rule": (
         lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), r"nnx.Optimizer\(\(model, rule\), ...\)"
     ),
@@ -140,6 +141,8 @@ CALLS = {
     "carry for several": (lambda: sr.predict(made()[0], [X], carry=()), "a carry for several batches, expected it for one"),
     "patience": (lambda: sr.EarlyStopping(patience=0), "patience=0"),
     "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "metric 'error', .*\"loss\" and \"accuracy\" need no"),
+    "task as a sampler": (lambda: sr.Sampler(BATCHES, jax.random.key(0), 4), "Sampler got a .*, expected a function"),
+    "number as a key": (lambda: sr.Sampler(sample, 7, 4), r"key=7, expected a random key. Make one: jax.random.key\(7\)"),
     "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
     "changed": (lambda: sr.Checkpoints("x", changed=["rate"]), r"changed=\['rate'\], expected a list of some of: data, held"),
     "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0, keep=3"),
@@ -149,8 +152,11 @@ CALLS = {
         lambda: sr.agreement({"a": jnp.ones(1)}, {"b": jnp.ones(1)}),
         r"got \['a \[1\]'\] in the gradient alone and \['b \[1\]'\] in the reference",
     ),
-    "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"expected that of inputs, \[T, B, features...\]"),
+    "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"expected that of inputs, \(T, B, features...\)"),
+    "number as a shape": (lambda: sr.cost(made()[0], sr.OSTL(), N), r"cost got the shape 5, expected that of inputs"),
+    "number of devices": (lambda: train(devices=2), r"devices=2, expected a list of JAX devices, as in jax.devices\(\)\[:2\]"),
     "repeats": (lambda: sr.cost(made()[0], sr.OSTL(), (T, B, N), repeats=0), "repeats=0, expected 1 or more"),
+    "stream: shape": (lambda: stream(shape=(N,)), r"shape \(5,\), expected that of a step, \(B, features...\)"),
     "stream: window": (lambda: stream(window=0), "window=0"),
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
     "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"extend_stream got .* expected \[L, 4, 5\]"),
@@ -177,7 +183,8 @@ CALLS = {
     "sweep: no cell": (lambda: swept(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), "expected a cell"),
     "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "expected a function that maps a learning rate"),
     "sweep: list of rules": (lambda: swept(rules=[sr.BPTT()]), "expects rules by name"),
-    "sweep: rates": (lambda: swept(rates=[0.1, -0.1]), "expected different positive numbers"),
+    "sweep: rates": (lambda: swept(rates=[0.1, -0.1]), "expected a list of different positive numbers"),
+    "sweep: one rate": (lambda: swept(rates=0.1), "rates=0.1, expected a list of different positive numbers"),
     "sweep: seeds": (lambda: swept(trial_seeds=3), "expected different seeds"),
     "sweep: validation": (lambda: swept(validation=None), "no validation samples to choose by"),
     "sweep: update": (lambda: swept(update="on"), 'expected "offline" or "online"'),
@@ -237,7 +244,7 @@ FILES = {
     "loss": (lambda f: resumed(f, loss_fn=sr.squared_error), "loss_fn: cross_entropy saved, squared_error here.*=.'loss_fn'"),
     "rate": (
         lambda f: resumed(f, nodes=lambda: made(optax.sgd(0.2, momentum=0.9))),
-        r"optimizer: step_size of scale: -0.1 saved, -0.2 here\. .*, or continue on purpose with .* changed=\['optimizer'\]",
+        r"optimizer: step_size of scale: -0.1 saved, -0.2 here\. .*, continue on purpose with .* changed=\['optimizer'\]",
     ),
     "sampler": (lambda f: resumed(f, batches=sr.Sampler(lambda key: sample(key), SAMPLER.key, 4)), "data: code: "),
     "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),

@@ -300,6 +300,10 @@ def even_length(steps: int, length: int) -> int:
 
 
 def check_sequence(inputs: Array) -> None:
+    if not hasattr(inputs, "ndim"):
+        raise TypeError(
+            f"Got a {type(inputs).__name__} as inputs, expected an array [T, B, features...]. Make it: jnp.asarray(inputs)."
+        )
     if inputs.ndim < 3:
         raise ValueError(
             f"Got inputs of shape {list(inputs.shape)}, expected [T, B, features...] with time first. "

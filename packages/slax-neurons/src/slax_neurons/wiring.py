@@ -113,6 +113,10 @@ class Connect(nnx.RNNCellBase):
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> tuple:
         """The carries of all modules at rest, for inputs of `input_shape` [B, features...]."""
+        if not isinstance(input_shape, Sequence):
+            raise TypeError(
+                f"Got the shape {input_shape}, expected (B, features...), as in inputs.shape[1:] of [T, B, ...]."
+            )
         carries = []
         struct = input_struct(self.modules, input_shape)
         for index, module in enumerate(self.modules):
@@ -131,7 +135,7 @@ class Connect(nnx.RNNCellBase):
         if takes_statistics(self):
             raise ValueError(
                 "Got a call, which is one step, with BatchNorm in training, expected all steps, since it takes statistics "
-                "over them. Use unroll, or model.eval()."
+                "over them. Use unroll, rule=BPTT(), or model.eval()."
             )
         carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]

@@ -12,7 +12,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.kernels import is_fused
 from slax_neurons.neurons.fused import fused_integrate_and_fire, has_kernel
-from slax_neurons.neurons.states import integrate_and_fire, rematerialize
+from slax_neurons.neurons.states import fire, integrate_and_fire, rematerialize
 from slax_neurons.parameter import Parameter
 from slax_neurons.surrogates import spike_function
 
@@ -185,7 +185,7 @@ class Neuron(NeuronCell):
 
     def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
         with self._missing_states_explained():
-            return self.fire(self.integrate(carry, inputs))
+            return fire(self, carry, self.integrate(carry, inputs))
 
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
         """Run all steps in one pass: a scan over element-wise work."""

@@ -13,6 +13,18 @@ from jaxtyping import Array
 rematerialize = partial(jax.checkpoint, prevent_cse=False)
 
 
+def fire(neuron: Any, carry: Any, membrane: Any) -> tuple[Any, Any]:
+    """The carry and the output that `fire` makes; TypeError unless the carry has as many arrays as the one before."""
+    fired = neuron.fire(membrane)
+    is_pair = isinstance(fired, tuple | list) and len(fired) == 2
+    if not is_pair or len(jax.tree.leaves(fired[0])) != len(jax.tree.leaves(carry)):
+        raise TypeError(
+            f"{type(neuron).__name__}.fire returned arrays of shapes {jax.tree.map(jnp.shape, fired)}, expected "
+            f"(carry, output), with a carry of shapes {jax.tree.map(jnp.shape, carry)}. End it with: return carry, output."
+        )
+    return fired[0], fired[1]
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
@@ -24,7 +36,7 @@ def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inp
 
     def step(carry: Any, current: Array) -> tuple[Any, Any]:
         membrane = neuron.integrate(carry, current)
-        return neuron.fire(membrane)[0], membrane
+        return fire(neuron, carry, membrane)[0], membrane
 
     return jax.lax.scan(step, carry, inputs)
 

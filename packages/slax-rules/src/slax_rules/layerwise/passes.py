@@ -23,7 +23,16 @@ from jaxtyping import Array, Float
 from slax_neurons import Connect, Delay, Dropout, Edge
 from slax_neurons.building_blocks import StepSize, apply_rows, carry_without_buffer, check_features, delayed
 from slax_rules.layerwise.jacobians import states_of
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Teaching, input_current, run_neuron
+from slax_rules.layerwise.layer import (
+    Layer,
+    LayerGradient,
+    LayerRule,
+    LayerWindow,
+    Route,
+    Teaching,
+    input_current,
+    run_neuron,
+)
 from slax_rules.layerwise.stack import StackPlan, plan_stack
 from slax_rules.layerwise.synapse import check_maps, input_gradient, sum_by_input
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
@@ -64,6 +73,11 @@ class Layerwise(LearningRule):
         layers = plan.layers(model)
         for layer, rule in zip(layers, self.layer_rules(layers), strict=True):
             rule.check(layer)
+            if not isinstance(rule.route, Route):
+                raise TypeError(
+                    f"{type(rule).__name__} got route={rule.route!r}, expected a route such as Symmetric() or "
+                    "Random(rngs=nnx.Rngs(0))."
+                )
             rule.route.check(layer)
         return plan
 

@@ -83,7 +83,7 @@ class PPProp(LayerRule):
             raise TypeError(f"PPProp needs a neuron that defines `integrate` and `fire`, got {name}. {ANY_NEURON}")
         if layer.parameters:
             raise TypeError(
-                f"PPProp is not defined for parameters of a neuron, got a {name} that has some. Fix them, or use OTPE()."
+                f"PPProp is not defined for parameters of a neuron, got {name}, which has some. Fix them, or use OTPE()."
             )
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:

@@ -84,7 +84,7 @@ class STLLR(LayerRule):
         name = type(layer.neuron).__name__
         if layer.parameters:
             raise TypeError(
-                f"STLLR is not defined for parameters of a neuron, got a {name} that has some. Fix them, or use OTPE()."
+                f"STLLR is not defined for parameters of a neuron, got {name}, which has some. Fix them, or use OTPE()."
             )
         if self.secondary is not None and not isinstance(layer.neuron, SpikingNeuron):
             raise TypeError(

@@ -278,7 +278,7 @@ def _way_out(module: Any, following: Any) -> str:
 
 def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None:
     if not plan.neurons:
-        raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer.")
+        raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer. {ANY_CELL}")
     last = plan.neurons[-1]
     for index, module in enumerate(chain):
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):

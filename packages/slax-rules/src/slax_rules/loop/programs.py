@@ -306,7 +306,8 @@ def _is_wide(dtype: Any) -> bool:
 
 _compiled: Recent[list[dict[str, Structure]]] = Recent(SHARED)
 CURES = {
-    "optimizer": "Make such a number part of the optimizer's state: optax.inject_hyperparams(optax.adam)(rate, b1=b1).",
+    "optimizer": "Make such a number part of the optimizer's state: optax.inject_hyperparams(optax.adam)(rate, b1=b1). Keep "
+    "one schedule, and multiply what it gives: optax.chain(optax.adam(schedule), optax.scale(rate)).",
     "numbers": "Pass such a number or array with the targets.",
     "unknown": "Make the function once, before the loop.",
 }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -170,6 +171,10 @@ def start_stream(
         >>> outputs.shape, losses.shape
         ((20, 2, 3), (20, 2))
     """
+    if np.ndim(input_shape) != 1 or len(input_shape) < 2:
+        raise ValueError(
+            f"start_stream got the shape {input_shape}, expected that of a step, (B, features...): (1, 64)."
+        )
     if window < 1:
         raise ValueError(f"start_stream got window={window}, expected at least 1.")
     if accumulates(model):

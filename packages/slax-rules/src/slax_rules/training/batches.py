@@ -51,6 +51,13 @@ class Sampler:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"Sampler got {self.steps} steps per epoch, expected at least 1.")
+        if not callable(self.sample):
+            raise TypeError(
+                f"Sampler got a {type(self.sample).__name__}, expected a function of a key that returns a batch. Of a task: "
+                "functools.partial(task.sample, batch_size=32)."
+            )
+        if isinstance(self.key, int):
+            raise TypeError(f"Sampler got key={self.key}, expected a random key. Make one: jax.random.key({self.key}).")
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, one by one."""

@@ -210,11 +210,11 @@ class Store:
         differing = differences(fixed(saved), fixed(mine))
         if differing:
             parts = differing_parts(saved, mine) if what == "settings" else []
-            on_purpose = f", or continue on purpose with Checkpoints(..., changed={parts})" if parts else ""
+            on_purpose = f", continue on purpose with Checkpoints(..., changed={parts})" if parts else ""
             raise ValueError(
                 f"The checkpoint of step {step} in {self.directory} belongs to a run with different {what}: "
-                f"{differing}. Make model, rule, optimizer and batches as they were, use another folder, or delete this "
-                f"one{on_purpose}. Its weights alone are read by load_weights."
+                f"{differing}. Make model, rule, optimizer and batches as they were, use another folder{on_purpose}, "
+                "or delete this one. Its weights alone are read by load_weights."
             )
 
     def tell(self, name: str, step: int, progress: bool | None) -> None:

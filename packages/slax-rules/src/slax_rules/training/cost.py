@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
@@ -119,8 +120,8 @@ def cost(
         windows of 25 steps: 16,088 bytes per sample, 848 of them carried (BPTT 60,480)
         windows of 25 steps: 37,720 bytes per sample, 22,480 of them carried (BPTT 60,480)
     """
-    if len(input_shape) < 3:
-        raise ValueError(f"cost got the shape {list(input_shape)}, expected that of inputs, [T, B, features...].")
+    if np.ndim(input_shape) != 1 or len(input_shape) < 3:
+        raise ValueError(f"cost got the shape {input_shape}, expected that of inputs, (T, B, features...).")
     if repeats < 1:
         raise ValueError(f"cost got repeats={repeats}, expected 1 or more; measure=False measures nothing.")
     model = nnx.clone(model)

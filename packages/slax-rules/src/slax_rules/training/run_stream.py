@@ -197,15 +197,14 @@ class _Run:
         stream, outputs, sums, finite = _advance(self.metrics, self.gamma, self.stream, self.sums, piece)
         end = self.step + len(piece.inputs)
         if not finite:
-            what = "a loss or a gradient" if np.isfinite(piece.inputs).all() else "the inputs"
+            good = np.isfinite(piece.inputs).all()
+            what = "a loss or a gradient is" if good else "the inputs are"
             targets = np.asarray(piece.targets)
             counted = np.ones(targets.shape[:2], bool) if piece.mask is None else piece.mask
             faults = (faults_of_target(targets[at, i], i, outputs) for at, i in np.argwhere(counted).tolist())
-            cause = next(
-                itertools.chain.from_iterable(faults), f"Look at what the source gave. If that is finite: {SLOWER}"
-            )
+            cause = next(itertools.chain.from_iterable(faults), SLOWER if good else "Look at what the source gave.")
             raise FloatingPointError(
-                f"run_stream stopped at steps {self.step} to {end - 1}: {what} are not finite. The stream of the piece before "
+                f"run_stream stopped at steps {self.step} to {end - 1}: {what} not finite. The stream of the piece before "
                 f"is unchanged. {cause[0].upper()}{cause[1:]}"
             )
         self.stream, self.sums, self.step = stream, sums, end

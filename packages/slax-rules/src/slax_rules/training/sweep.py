@@ -292,8 +292,10 @@ def _check(
                 f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule: "
                 f"{name}={{{missing[0]!r}: ...}}."
             )
-    if not len(rates) or min(rates) <= 0 or len(set(rates)) < len(rates):
-        raise ValueError(f"sweep got the rates {list(rates)}, expected different positive numbers, at least one.")
+    if not np.size(rates) or np.ndim(rates) != 1 or min(rates) <= 0 or len(set(rates)) < len(rates):
+        raise ValueError(
+            f"sweep got rates={rates}, expected a list of different positive numbers, at least one: [1e-3, 1e-2]."
+        )
     if update not in ("offline", "online"):
         raise ValueError(f'sweep got update={update!r}, expected "offline" or "online".')
     if update == "online":
