@@ -191,7 +191,9 @@ def test_a_killed_run_on_two_devices_resumes_with_the_same_numbers_and_refuses_o
     whole = run("whole")[0]
     with pytest.raises(Killed):
         run("killed", callbacks=[killed_at(3)])
-    with pytest.raises(ValueError, match=r"data: first batch: float32\[6, 4, 5\], int32\[4\], digest \w+ saved, .* here"):
+    with pytest.raises(
+        ValueError, match=r"data: first batch: float32\[6, 4, 5\], int32\[4\], digest \w+ saved, .* here"
+    ):
         run("killed", BATCHES[::-1])
     ours, step = run("killed")
     assert same(ours, whole) and step == 2
