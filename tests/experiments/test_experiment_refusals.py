@@ -65,7 +65,7 @@ STOPS = [
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
     (
-        lambda: sources.digest_of_rule("own", RuleEntry("own", NOWHERE)),
+        lambda: sources.digest_of_entry("rule", "own", RuleEntry("own", NOWHERE)),
         "rule 'own', whose Own is in no file, expected one",
     ),
     (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),

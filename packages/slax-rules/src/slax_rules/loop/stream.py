@@ -98,7 +98,7 @@ class Stream:
 
     program: StreamProgram = dataclasses.field(metadata={"static": True})
     online: Online
-    numbers: tuple[Array, ...] = ()
+    numbers: tuple[Any, ...] = ()
 
     @property
     def model(self) -> nnx.RNNCellBase:

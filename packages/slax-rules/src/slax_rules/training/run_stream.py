@@ -226,8 +226,9 @@ class _Run:
         """The settings that must be the same after a resume, in addition to the arrays."""
         # Arrays have rounded the numbers, and the shortest decimals are those that the user gave.
         numbers = tuple(float(str(number)) for number in jax.device_get(self.stream.numbers))
+        program = self.stream.program
         model, rule, optimizer = dataclasses.replace(self.stream, numbers=numbers).objects()
-        described = describe_run(self.stream.program, model, rule, optimizer.tx)
+        described = describe_run(program, model, rule, optimizer.tx)
         return {"kind": "stream", "metrics": [name for name, _ in self.metrics], "gamma": self.gamma, **described}
 
 
