@@ -60,7 +60,7 @@ STOPS = [
     (lambda: paths_of(demo_model([4, 3], nnx.Rngs(0)), {}, 0), "they were made with another configuration"),
     (lambda: prepare("credit_grid", CELLS), "The figures of a, time need its references: name the job a/time/ref"),
     (lambda: prepare("rules_table", *[{"rules": {}}] * 9), "Got the costs of 9 tasks, the figure has marks for"),
-    (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the scale quick, expected"),
+    (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the quick scale, expected"),
     (lambda: run.main(["accuracy", "spoken_digits/bptt", "--data", "/nowhere"]), "no /nowhere/spoken_digits.npz"),
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
