@@ -342,8 +342,8 @@ def _extend(
     steps, batch = inputs.shape[:2]
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     leaves = read_targets(targets if isinstance(targets, PerStep) else PerStep(targets), steps, batch)
-    objects = stream.objects()
-    graphdef, learner = nnx.graphdef(objects), program.learner(*objects[:2])
+    model, given, optimizer = stream.objects()
+    graphdef, learner = nnx.graphdef((model, given, optimizer)), program.learner(model, given)
     if reset is not None:
         state, objects = _reset(stream, online.state, reset)
         online = online._replace(state=state, objects=objects)
