@@ -61,7 +61,7 @@ def default_of(rule: str | None, size: int, inputs: jax.Array) -> int:
     model = network(size)
     if rule is not None:
         return as_rule(getattr(slax_rules, rule)()).offline_window(None, model, inputs)
-    return default_chunk(model.initialize_carry(inputs.shape[1:]), inputs)
+    return default_chunk(model, model.initialize_carry(inputs.shape[1:]), inputs)
 
 
 def row(rule: str | None, batch: int, size: int, steps: int, rounds: int) -> str:

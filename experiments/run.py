@@ -112,7 +112,7 @@ def jobs_with(experiment: str, scale: str, changes: list[str], names: list[str])
             )
     jobs = jobs_of(experiment, scale, settings)
     for name in names:
-        check_known("job", name, jobs, f" of {experiment} at the scale {scale}")
+        check_known("job", name, jobs, f" of {experiment} at the {scale} scale")
     return jobs
 
 

@@ -277,7 +277,7 @@ def _look_up(side: dict[str, Any] | float, claim: dict[str, Any], stem: str, tab
     scales = claim.get("scale", scale)
     about = [scales] if isinstance(scales, str) else scales
     if scale not in about:
-        return found(None, f"is about the scale {' and '.join(about)}")
+        return found(None, f"is about {' and '.join(f'the {one} scale' for one in about)}")
     if file not in tables:
         return found(None, f"there is no {file}.csv")
     try:
@@ -287,7 +287,7 @@ def _look_up(side: dict[str, Any] | float, claim: dict[str, Any], stem: str, tab
         if not rows and "needs" in claim:
             return found(None, f"needs {claim['needs']}")
         if not rows and scale in PARTIAL_SCALES:
-            return found(None, f"is left out at the scale {scale}")
+            return found(None, f"is left out at the {scale} scale")
         if not rows:
             raise ValueError(
                 f"has no row where {_spelled(where)}; {_nearest(tables[file], where)}. "

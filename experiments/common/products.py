@@ -9,7 +9,7 @@ from typing import Any
 from experiments.common.job import ARRAYS, EXPERIMENTS, Job, experiment_names, figures_of, jobs_of, scales_of
 from experiments.common.policy import is_kept, with_peers
 from experiments.common.records import Product, State, record_of, require_used, state_of
-from experiments.common.sources import ROOT, own_rules, sha256_of
+from experiments.common.sources import ROOT, own_entries, sha256_of
 from experiments.common.yaml_files import read_yaml
 
 LOCK = "requirements.lock"
@@ -45,7 +45,7 @@ def result_product(experiment: str, scale: str, job: Job, *, results: Path = RES
         ("experiments/common/result_files.py", f"experiments/{experiment}/{job.module}.py", *scripts),
         (LOCK, *sorted({*job.files}.difference(scripts))),
         made,
-        own_rules(job.settings),
+        own_entries(job.settings),
     )
 
 

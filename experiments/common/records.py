@@ -38,7 +38,7 @@ class Product:
         scripts: the sources that make it; see `experiments.common.sources`.
         others: further files below the root that it is made from.
         inputs: files of other products, or their records, that it is made from, by names that do not depend on folders.
-        rules: the digests of rules that are not the library's, by name.
+        own: the digests of rules, data sets and codes that are not the library's, by kind and name.
     """
 
     label: str
@@ -47,7 +47,7 @@ class Product:
     scripts: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     inputs: Mapping[str, Path] = dataclasses.field(default_factory=dict)
-    rules: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    own: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def record(self) -> Path:
@@ -58,7 +58,7 @@ class Product:
         """The digest of all that it would be made from now."""
         others = {name: sha256_of(ROOT / name) for name in self.others}
         inputs = {name: checksum(path) for name, path in self.inputs.items()}
-        own = [self.rules] if self.rules else []
+        own = [self.own] if self.own else []
         return digest_of([self.settings, digest_of_sources(*self.scripts), others, inputs, *own])
 
 

@@ -101,27 +101,40 @@ def package(name: str) -> frozenset[Path]:
     return frozenset(folder.glob("src/**/*.py")).union(*map(package, needed))
 
 
-def own_rules(settings: Any) -> dict[str, str]:
-    """The digests of the rules that settings name and that the library does not have, by name.
+# The tables to which a script adds, by what is in them: the module, the table, and what the library has put into it.
+TABLES = {
+    "rule": ("slax_rules.registry", "RULES", "LIBRARY_RULES"),
+    "data set": ("slax_data.datasets", "DATASETS", "LIBRARY_DATASETS"),
+    "code": ("slax_data.encoding.encoders", "ENCODERS", "LIBRARY_ENCODERS"),
+}
 
-    A script adds such a rule to `slax_rules.RULES`. It stands for its options, and for the sources of its class.
+
+def own_entries(settings: Any) -> dict[str, str]:
+    """The digests of the rules, data sets and codes that settings name and that the library does not have, by kind and name.
+
+    A script adds such an entry to a table of the library. A rule stands for its options and for the sources of its class, and
+    the others for the sources of their functions.
     """
-    registry = sys.modules.get("slax_rules.registry")
-    if registry is None:  # nobody added a rule
-        return {}
-    own = {name: entry for name, entry in registry.RULES.items() if registry.LIBRARY_RULES.get(name) is not entry}
-    named = json.dumps(settings)
-    is_used = (name for name in own if name in registry.LIBRARY_RULES or json.dumps(name) in named)
-    return {name: digest_of_rule(name, own[name]) for name in is_used}
+    named, found = json.dumps(settings), {}
+    for kind, (module, table, library) in TABLES.items():
+        if module not in sys.modules:  # nobody added anything
+            continue
+        entries, known = (getattr(sys.modules[module], name) for name in (table, library))
+        own = {name: entry for name, entry in entries.items() if known.get(name) is not entry}
+        is_used = (name for name in own if name in known or json.dumps(name) in named)
+        found |= {f"{kind} {name}": digest_of_entry(kind, name, own[name]) for name in is_used}
+    return found
 
 
-def digest_of_rule(name: str, entry: Any) -> str:
-    """The digest of an entry of `RULES`, of the files of its classes and functions, and of the modules that these import.
+def digest_of_entry(kind: str, name: str, entry: Any) -> str:
+    """The digest of an entry of a table, of the files of its classes and functions, and of the modules that these import.
 
     Raises:
         SystemExit: a class or a function that is in no file.
     """
-    made = (entry.rule, entry.route, entry.optimizer, dict(entry.options), entry.needs_rngs, entry.updates)
+    made = entry
+    if kind == "rule":  # without its title
+        made = (entry.rule, entry.route, entry.optimizer, dict(entry.options), entry.needs_rngs, entry.updates)
     files: set[Path] = set()
     for one in (base for part in parts_of(made) for base in getattr(part, "__mro__", (part,))):
         if one.__module__.partition(".")[0] in {
@@ -129,6 +142,7 @@ def digest_of_rule(name: str, entry: Any) -> str:
             "jax",
             "numpy",
             "optax",
+            "slax_data",
             "slax_rules",
             "slax_neurons",
             *STANDARD,
@@ -140,8 +154,8 @@ def digest_of_rule(name: str, entry: Any) -> str:
             file = Path()
         if not file.is_file():
             raise SystemExit(
-                f"Got the rule {name!r}, whose {one.__qualname__} is in no file, expected one: results are made again when "
-                "the source of their rule changes. Put it into a .py file."
+                f"Got the {kind} {name!r}, whose {one.__qualname__} is in no file, expected one: results are made again when "
+                "it changes. Put it into a .py file."
             )
         files.add(file)
     of_files = sorted(f"{file.name} {sha256_of(file)}" for file in with_imported(files, imported_beside))

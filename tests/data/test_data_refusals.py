@@ -57,6 +57,7 @@ REFUSED = [
     (lambda: sd.stored_task({"train": (X, Y)}), "Got targets that are integers and no n_classes, expected their number"),
     (lambda: sd.stored_task({"train": (X, np.eye(2, dtype=int)[Y])}, n_classes=2), r"int32 and shape \[4, 2\].*labels.argmax"),
     (lambda: sd.stored_task({"train": (X, Y)}, n_classes=2, per_step=True), r"targets of shape \[4\] in the split"),
+    (lambda: sd.stored_task({"train": (X, X), "test": (X, X[:, 1:])}, per_step=True), r"shape \[4, 4, 2\] in the split 'test'"),
     (lambda: sd.stored_task({"train": (X, X[:, :, 0].astype(int))}, n_classes=2), r"shape \[4, 5\], .* give per_step=True"),
     *((lambda given=given: sd.stored_task({"train": given}), f"Got {told} in the split 'train', expected SpikeTrains, ")
       for given, told in ((X, "ndarray"), ((X,), "1 parts"), ((X, Y, Y, Y), "4 parts"))),

@@ -203,12 +203,15 @@ def npz_of_shape(shape):
 UNSAFE = [
     *((tar_gz({name: b"1"}), f"contains an unsafe path, '{name}'") for name in ("../x", "/x", "a/../../x")),
     *((tar_gz(special("x.wav", kind)), "a link, a device or sparse, 'x.wav'") for kind in b"1 2 3 6".split()),
-    (tar_gz(special("x.wav", size=512, pax_headers=SPARSE)), "a link, a device or sparse, 'x.wav', expected a file"),
+    (
+        tar_gz(special("x.wav", size=512, pax_headers=SPARSE)),
+        r"a link, a device or sparse, 'x.wav'\), expected a whole",
+    ),
     (tar_gz({"x.wav": bytes(100_001)}), "holds more than 100000 bytes"),
     (npz({"a": np.zeros(20_000)}), "unpacks to 160128 bytes, expected at most 100000"),
     (npz({"a": np.array([{}], object)}), "Object arrays cannot be loaded"),
     (npz_of_shape((10**15,)), r"an array of shape \[1000000000000000\] has 8 bytes, expected 8000000000000000"),
-    (b"\x80\x04}.", r"not a readable \.tar\.gz archive, or it is truncated"),
+    (b"\x80\x04}.", r"expected a whole \.tar\.gz archive\. Download"),
 ]
 
 
@@ -246,7 +249,7 @@ def test_spikes_are_made_once_and_again_for_other_options_and_other_programs(tmp
     assert files([1], "a = 2") == (3, 2)  # what the other program made is gone
     for file in cache.iterdir():
         file.write_bytes(file.read_bytes()[:-50])
-    with pytest.raises(ValueError, match=r"is not a complete \.npz file of plain arrays.*Delete it"):
+    with pytest.raises(ValueError, match=r"expected a complete \.npz file of plain arrays.*Delete it"):
         files([1], "a = 2")
     packed._sources.cache_clear()
 

@@ -1,8 +1,12 @@
 """Which sources a script consists of, and their digest."""
 
+import importlib
+import sys
+
 import pytest
 
 from experiments.common import sources
+from slax_data import DATASETS, ENCODERS, Encoder
 
 FILES = {
     "experiments/__init__.py": "",
@@ -66,3 +70,22 @@ def test_results_do_not_depend_on_the_command_and_the_list_of_jobs():
     assert any(name.startswith("packages/slax-rules/src/slax_rules/") for name in code)
     apart = {f"experiments/{name}.py" for name in ("run", "common/job", "common/records", "common/program_cache")}
     assert not apart & code and all((sources.ROOT / file).is_file() for file in code)
+
+
+def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path, monkeypatch):
+    text = "def task(key): pass\ndef onset(intensities, *, n_steps): pass"
+    (tmp_path / "own_data.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("own_data")
+    monkeypatch.setitem(DATASETS, "mine", module.task)
+    monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=False))
+    settings = {"tasks": {"first": {"dataset": "mine", "code": "onset"}}}
+    before = sources.own_entries(settings)
+    assert set(before) == {"data set mine", "code onset"} and not sources.own_entries({"dataset": "digits"})
+    monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=True))
+    changed = sources.own_entries(settings)
+    assert {name for name in before if changed[name] != before[name]} == {"code onset"}
+    (tmp_path / "own_data.py").write_text(f"{text}  # edited")
+    after = sources.own_entries(settings)
+    assert not {*before.values(), *changed.values()} & {*after.values()}
+    del sys.modules["own_data"]

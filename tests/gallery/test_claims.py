@@ -163,10 +163,10 @@ def test_seeds_that_would_resolve_a_claim_are_those_of_holms_next_step():
 @pytest.mark.parametrize(
     "ours, than, more, reason",
     [
-        ("middle", 3, {"scale": "paper"}, "is about the scale paper"),
-        ("absent", 3, {"scale": ["tiny", "paper"]}, "is about the scale tiny and paper"),
+        ("middle", 3, {"scale": "paper"}, "is about the paper scale"),
+        ("absent", 3, {"scale": ["tiny", "paper"]}, "is about the tiny scale and the paper scale"),
         ("middle", "absent", {"needs": "spoken_digits"}, "needs spoken_digits"),
-        ("absent", 3, {"at": "quick"}, "is left out at the scale quick"),
+        ("absent", 3, {"at": "quick"}, "is left out at the quick scale"),
         ("middle", "lost", {}, "x.csv has no number there"),
         ("middle", 3, {"stem": "gone"}, "there is no gone.csv"),
     ],

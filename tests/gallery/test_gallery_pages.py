@@ -24,7 +24,7 @@ OUTCOMES = {
     "faster": "✓ holds: p = 0.0017",
     HOSTILE: "≈ unresolved: p = 0.18; the means agree with it; about 6 seeds would be needed",
     "as_published": "✓ holds: p < 0.0001",
-    "on_paper": "○ not run: is about the scale paper",
+    "on_paper": "○ not run: is about the paper scale",
     "perfect_everywhere": "✗ does not hold: p = 0.013",
 }
 

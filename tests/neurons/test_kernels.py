@@ -159,7 +159,7 @@ def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
         (2**20 // 90, {}, "scan"),  # of 4.2 MB
     ):
         assert (
-            kernel_of("auto", carry, jnp.zeros((steps, B, 20)), **{"chunk": steps, "remat": False} | options)
+            kernel_of("auto", model, carry, jnp.zeros((steps, B, 20)), **{"chunk": steps, "remat": False} | options)
             == expected
         )
     made = {kernel: program(model, kernel) for kernel in ("plain", "scan", "fused")}

@@ -115,15 +115,20 @@ def test_remat_keeps_less():
 def test_chunks_fit_the_cache_and_the_sequence():
     def steps(n, length=1000, batch=32, edges=None):
         model = connect([nnx.Linear(n, n, rngs=nnx.Rngs(0)), LIF()], edges, rngs=nnx.Rngs(0))
-        return default_chunk(model.initialize_carry((batch, n)), jnp.zeros((length, batch, n)))
+        return default_chunk(model, model.initialize_carry((batch, n)), jnp.zeros((length, batch, n)))
 
     # Arrays of 1.5 MB have 768, 96, 48, 24 and 12 steps; chunks are near these, or near 32, and equally long.
     assert [steps(16), steps(128), steps(256), steps(512), steps(1024)] == [1000, 100, 40, 25, 25]
     assert [steps(16, length=20), steps(512, length=40), steps(128, batch=1)] == [20, 40, 1000]
     # A long delay does not shorten the chunk, even one of as many steps as there are samples.
     assert [steps(128, edges=[Edge(1, 0, delay=delay)]) for delay in (50, 32)] == [steps(128)] * 2
-    half = LIF(param_dtype=jnp.bfloat16).initialize_carry((32, 128))
-    assert default_chunk(half, jnp.zeros((1000, 32, 128), jnp.bfloat16)) == 40  # for 48
+    half, rest = LIF(param_dtype=jnp.bfloat16), jnp.zeros((32, 128), jnp.bfloat16)
+    assert default_chunk(half, rest, jnp.zeros((1000, 32, 128), jnp.bfloat16)) == 40  # for 48
+    for longest in (50, 32):
+        delay, x = Delay(128, longest), jnp.zeros((1000, 32, 128))
+        assert default_chunk(delay, delay.initialize_carry((32, 128)), x) == steps(128)
+    image, x = LIF(), jnp.zeros((1000, 32, 32, 4))  # as high as there are samples
+    assert default_chunk(image, image.initialize_carry((32, 32, 4)), x) == steps(128)
     assert [even_length(steps, 32) for steps in (20, 47, 48, 96, 100, 97)] == [20, 47, 24, 32, 25, 33]
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: a run that was killed and started again is the run that was never killed, bit for bit."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,8 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import ALIF, LIF, Dropout, Trainable, connect
-from slax_rules.training.run_identity import compared_data, describe_batch
+from slax_rules.loop.entry import make_program
+from slax_rules.training.run_identity import compared_data, describe_batch, describe_run
 from training.small import BATCHES, SAMPLER, Killed, batch, killed_at, made, numbers, optimizer_of, same
 
 PLAIN = sr.BPTT()
@@ -118,6 +120,16 @@ def test_the_first_batch_is_compared_as_on_a_device_and_read_once():
     assert describe_batch((inputs.astype(float), labels.astype(int))) == describe_batch(BATCHES[0])
     _, epochs = compared_data(Shuffled(), None, 0)
     assert all(map(same, epochs(0), Shuffled()))
+
+
+def test_settings_that_were_saved_are_those_of_the_same_run():
+    """As JSON, in which NaN is not equal to itself."""
+    model, optimizer = made()
+    floor = np.nan
+    loss_fn = lambda outputs, labels: jnp.fmax(sr.cross_entropy(outputs, labels), floor)  # noqa: E731
+    program, _ = make_program((model, PLAIN, optimizer), loss_fn, "offline", None, None, ())
+    settings = describe_run(program, model, PLAIN, optimizer.tx)
+    assert json.loads(json.dumps(settings)) == settings and "nan" in settings.values()
 
 
 class Late(ThreadPoolExecutor):

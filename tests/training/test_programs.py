@@ -7,13 +7,14 @@ import sys
 import weakref
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import slax_rules as sr
 from slax_rules.loop import entry, programs
-from slax_rules.loop.structure import structure
+from slax_rules.loop.structure import structure, with_numbers
 from slax_rules.training import epoch
 from training.small import BATCHES, made, numbers, same, sample
 
@@ -51,17 +52,27 @@ def test_a_sweep_by_hand_compiles_once_and_gives_the_numbers_of_a_program_of_its
     assert same(run(fresh(0.03)), runs[1])
 
 
-def test_a_number_that_python_computes_with_is_no_data():
-    """1 - b1 is computed in float64, and would be another number in float32; the other numbers only meet arrays."""
+def narrow(factor):
+    """A transformation whose number meets arrays of half precision."""
 
-    def kinds(transformation):
-        optimizer = made(transformation)[1]
+    def update(gradient, state, params=None):
+        return jax.tree.map(lambda g: (g.astype(jnp.bfloat16) * factor).astype(g.dtype), gradient), state
+
+    return optax.GradientTransformation(optax.identity().init, update)
+
+
+def test_a_number_that_python_computes_with_or_that_is_rounded_twice_is_no_data():
+    """1 - b1 and 1 - decay are computed in float64, and would be other numbers in float32; the rest only meets arrays."""
+
+    def kinds(*parts):
+        optimizer = made(optax.chain(*parts))[1]
         found = entry.make_program((made()[0], sr.BPTT(), optimizer), sr.cross_entropy, "offline", None, None, ())[0]
         return {held.name.partition(" ")[0]: held.place in found.places for held in structure(optimizer.tx).values}
 
-    data = {"max_norm": True, "eps": True, "eps_root": True, "step_size": True}
-    assert kinds(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1))) == {"b1": False, "b2": False, **data}
-    scheduled = kinds(optax.chain(optax.sgd(optax.linear_schedule(1.0, 0.1, 9)), optax.scale(0.1)))
+    found = kinds(optax.clip_by_global_norm(1.0), optax.scale_by_rms(0.7), narrow(0.3), optax.adam(0.1))
+    data = {name for name, is_data in found.items() if is_data}
+    assert data >= {"max_norm", "eps", "eps_root", "step_size"} and not data & {"b1", "b2", "decay", "factor"}
+    scheduled = kinds(optax.sgd(optax.linear_schedule(1.0, 0.1, 9)), optax.scale(0.1))
     assert scheduled["step_size"] and not scheduled["end_value"]  # as the warning of compilations says
 
 
@@ -129,6 +140,8 @@ def test_a_structure_is_the_content(monkeypatch):
     assert one == again and not any(found.unknown for found in one.values())
     assert {kind for kind in one if one[kind].key != other[kind].key} == {*one} - {"global"}
     assert {kind for kind in one if one[kind].outline != other[kind].outline} == set()
+    weak, strong = (functools.partial(read, x=two) for two in (jnp.asarray(2.0), jnp.asarray(2.0, jnp.float32)))
+    assert structure(weak).outline != structure(strong).outline  # with half precision, they make other dtypes
     rows = structure(functions(start=1.0)["closure"])
     assert rows.outline == one["closure"].outline and rows.key != one["closure"].key
     assert len({found.digest() for found in one.values()}) == len(one)
@@ -139,6 +152,18 @@ def test_a_structure_is_the_content(monkeypatch):
         "held of test_a_structure_is_the_content, a Held",
         "out of test_a_structure_is_the_content, which is empty, a list",
     )
+
+
+def test_a_copy_with_another_number_keeps_everything_else():
+    x = 2.0
+
+    def scaled(y, z=3.0, *, shift=1.0):
+        return x * y + z + shift
+
+    whole = functools.partial(scaled, z=5.0)
+    places = {held.name: held.place for held in structure(whole).values}
+    assert with_numbers(whole, {places["x of test_a_copy_with_another_number_keeps_everything_else"]: 4.0})(1.0) == 10
+    assert with_numbers(whole, {places["z"]: 7.0})(1.0) == 10 and whole(1.0) == 8
 
 
 class Settings:

@@ -1,6 +1,7 @@
 """Streams: pieces are one sequence, samples are reset, means, checkpoints in the middle."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -12,6 +13,8 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, connect
+from slax_rules.loop.stream import _start
+from slax_rules.training.run_stream import _advance
 from training.small import optimizer_of
 
 pytestmark = pytest.mark.usefixtures("x64")  # all numbers are float64
@@ -80,6 +83,25 @@ def test_pieces_are_one_sequence(name):
     if not penalties:
         assert abs(float(jnp.concatenate(losses).mean()) - float(expected)) < SAME
     assert deviation(nnx.state(model, nnx.Param), nnx.state(stream.model, nnx.Param)) < SAME
+
+
+def test_streams_of_fresh_functions_share_a_program_and_have_rates_of_their_own():
+    """One step of SGD is as long as its rate, after another stream and with the same loss, made once more."""
+
+    def step(rate):
+        loss_fn = functools.partial(
+            lambda outputs, labels, weight: weight * sr.cross_entropy(outputs, labels), weight=2.0
+        )
+        stream = stream_of(transformation=optax.sgd(rate), loss_fn=loss_fn)
+        metrics = {"accuracy": lambda outputs, labels: sr.correct(outputs, labels)}
+        (info,) = sr.run_stream(stream, [FIRST], metrics=metrics)
+        before, after = (nnx.state(model, nnx.Param) for model in (stream.model, info.stream.model))
+        return jax.tree.map(lambda old, new: (new - old) / rate, before, after)
+
+    programs = [_start._cache_size, _advance._cache_size]
+    first, counts = step(0.5), [count() for count in programs]
+    assert deviation(first, step(0.125)) < SAME < deviation(first, jax.tree.map(jnp.zeros_like, first))
+    assert [count() for count in programs] == counts
 
 
 def test_a_piece_that_is_no_whole_number_of_windows_ends_with_a_shorter_one():

@@ -1,5 +1,7 @@
 """`sweep` is the plain loop over rules, rates and seeds, chooses on validation samples, and reads the test samples last."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from scipy import stats
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
+from slax_rules.training.sweep import _step
 from training.small import optimizer_of
 
 RATES, STEPS = (0.01, 0.1), 4
@@ -157,6 +160,18 @@ def test_online_rules_have_windows_optimizers_and_draws_of_their_own():
             np.testing.assert_allclose(got.losses, by_hand(make, 0.02, got.seed, **options)[1], rtol=1e-4)
     one, two = (jax.tree.leaves(nnx.state(run.network()[1])) for run in found.best["decolle"])
     assert not all(np.array_equal(*pair) for pair in zip(one, two, strict=True))
+
+
+def test_sweeps_over_fresh_functions_share_a_program_with_other_numbers_they_have_their_own():
+    def losses(momentum):
+        optimizer = functools.partial(lambda rate, momentum: optax.sgd(rate, momentum), momentum=momentum)
+        return run_bptt(optimizer=optimizer, seeds=1, validation=None, test=None).best["bptt"][0].losses
+
+    before = len(_step.compiled.entries)
+    first, again, other = map(losses, (0.5, 0.5, 0.9))
+    assert len(_step.compiled.entries) == before + 2
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
 
 
 def test_lists_and_samplers_are_batches_of_all_seeds_and_of_each():

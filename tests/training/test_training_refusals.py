@@ -246,6 +246,10 @@ FILES = {
         lambda f: resumed(f, nodes=lambda: made(optax.sgd(0.2, momentum=0.9))),
         r"optimizer: step_size of scale: -0.1 saved, -0.2 here\. .*, continue on purpose with .* changed=\['optimizer'\]",
     ),
+    "integer": (
+        lambda f: resumed(f, nodes=lambda: made(optax.sgd(0.1, momentum=0.9, nesterov=True))),
+        "settings: optimizer: nesterov of trace: False saved, True here. Make",
+    ),
     "sampler": (lambda f: resumed(f, batches=sr.Sampler(lambda key: sample(key), SAMPLER.key, 4)), "data: code: "),
     "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),
     "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4\. .*/99 to start"),

@@ -27,6 +27,8 @@ DATASETS: dict[str, Callable[..., Task]] = {
 }
 """The functions that make a `Task`, by the names that `make_task` takes."""
 
+LIBRARY_DATASETS = dict(DATASETS)  # without what users add or replace
+
 
 def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:
     """Make the `Task` of a data set from its name, as given in a configuration file.

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.tree_util import keystr, tree_leaves_with_path
 from jaxtyping import Array, Float, PyTree
 
 from slax_neurons.kernels import KERNELS, requested
@@ -90,10 +89,10 @@ def unroll(
     if kernel not in KERNELS:
         raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
     if chunk is None:
-        chunk = default_chunk(carry, inputs)
+        chunk = default_chunk(cell, carry, inputs)
         if remat and chunk == inputs.shape[0]:
             chunk = even_length(chunk, math.isqrt(chunk))
-    kernel = kernel_of(kernel, carry, inputs, chunk=chunk, remat=remat)
+    kernel = kernel_of(kernel, cell, carry, inputs, chunk=chunk, remat=remat)
     model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
     def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
@@ -228,15 +227,15 @@ def scan_with_sums(
     return carry, outputs
 
 
-def default_chunk(carry: Any, inputs: Array) -> int:
+def default_chunk(model: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
     """The default chunk length: on a CPU, chunks whose arrays fit the cache; elsewhere the entire sequence."""
     steps = inputs.shape[0]
     if jax.default_backend() != "cpu":
         return steps
-    return even_length(steps, steps_in_cache(step_size(carry, inputs)))
+    return even_length(steps, steps_in_cache(step_size(model, carry, inputs)))
 
 
-def kernel_of(kernel: str, carry: Any, inputs: Array, *, chunk: int, remat: bool) -> str:
+def kernel_of(kernel: str, model: nnx.RNNCellBase, carry: Any, inputs: Array, *, chunk: int, remat: bool) -> str:
     """The kernel of a model's neurons: what "auto" is depends on where the arrays of a chunk are.
 
     Outputs and slopes that JAX stores are worth their place if no loop over chunks has to collect them, and if they are in the
@@ -246,7 +245,8 @@ def kernel_of(kernel: str, carry: Any, inputs: Array, *, chunk: int, remat: bool
     if kernel != "auto":
         return kernel
     steps = min(chunk, inputs.shape[0])
-    in_cache = jax.default_backend() == "cpu" and 2 * steps * step_size(carry, inputs).bytes < 3 * CHUNK_BYTES
+    on_cpu = jax.default_backend() == "cpu"
+    in_cache = on_cpu and 2 * steps * step_size(model, carry, inputs).bytes < 3 * CHUNK_BYTES
     return "plain" if in_cache and (remat or steps == inputs.shape[0]) else "scan"
 
 
@@ -270,18 +270,25 @@ class StepSize(NamedTuple):
     width: int
 
 
-def step_size(carry: Any, inputs: Any) -> StepSize:
+def step_size(model: nnx.RNNCellBase, carry: Any, inputs: Any) -> StepSize:
     """The largest array of one step.
 
     Args:
-        carry: the carry of a model, [B, ...] in each leaf; delayed outputs are [D, B, ...]. Shapes are enough.
+        model: the model.
+        carry: its carry, [B, ...] in each leaf; what a `Delay` or a delayed edge keeps is [D, B, ...]. Shapes are enough.
         inputs: the inputs, [T, B, ...]. Shapes are enough.
     """
     batch = inputs.shape[1]
     arrays = [(math.prod(inputs.shape[1:]), inputs.dtype)]
-    for path, leaf in tree_leaves_with_path(carry):
+    leaves = twice = jax.tree.leaves(carry)
+    # Which of two axes of one size is that of the samples? The one that doubles with them.
+    if batch > 1 and any(leaf.ndim > 2 and leaf.shape[:2] == (batch, batch) for leaf in leaves):
+        (graphdef, state), shape = nnx.split(model), (2 * batch, *inputs.shape[2:])
+        first = lambda state: nnx.merge(graphdef, state, copy=True).initialize_carry(shape, nnx.Rngs(0))  # noqa: E731
+        twice = jax.tree.leaves(jax.eval_shape(first, state))
+    for leaf, double in zip(leaves, twice, strict=True):
         if leaf.ndim:
-            is_late = leaf.shape[0] != batch or keystr(path).endswith(".outputs")  # of a DelayBuffer
+            is_late = leaf.shape[0] != batch or double.shape[:2] == (batch, 2 * batch)
             arrays.append((leaf.size // max(leaf.shape[0] if is_late else 1, 1), leaf.dtype))
     sizes = (entries * (dtype.itemsize if dtype.itemsize >= 4 else 8) for entries, dtype in arrays)
     return StepSize(max(sizes), max(entries for entries, _ in arrays) // batch)

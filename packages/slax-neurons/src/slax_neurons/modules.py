@@ -124,15 +124,15 @@ def mutations_explained(model: nnx.Module) -> Iterator[None]:
         cell = next(changed, None)
         if cell is not None:
             raise ValueError(
-                f"Got a {type(cell).__name__} that draws random numbers or changes a variable of its own in a step, which runs "
-                f"in a loop over time. {KEY_IN_CARRY}"
+                f"Got a {type(cell).__name__} that draws random numbers or changes a variable of its own in a step, expected "
+                f"one that changes its carry alone, since steps run in a loop over time. {KEY_IN_CARRY}"
             ) from error
         if mutates_state(model):
             raise
         raise ValueError(
-            "Got a model with a module that changes a variable of its own in a function that JAX traces, without declaring it. "
-            "Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then called once, "
-            "with the whole sequence. If jax.jit is around it, use nnx.jit."
+            "Got a model with a module that changes a variable of its own in a function that JAX traces, expected one that "
+            "declares it. Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then "
+            "called once, with the whole sequence. If jax.jit is around it, use nnx.jit."
         ) from error
 
 

@@ -210,7 +210,7 @@ class Parameter(nnx.Module):
             form = " in the form that is trained" if trainable else ""
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, which {stored.dtype} rounds to a bound of "
-                f"{domain}{form}. Use a wider param_dtype."
+                f"{domain}{form}, expected numbers that stay inside. Use a wider param_dtype."
             )
         self.name = name
         self.domain = domain

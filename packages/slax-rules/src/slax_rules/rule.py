@@ -173,7 +173,7 @@ class LearningRule(Value, abc.ABC):
         carry = jax.eval_shape(
             lambda state: first_carry(nnx.merge(graphdef, state, copy=True), inputs.shape[1:]), state
         )
-        length = self.default_window(step_size(carry, inputs))
+        length = self.default_window(step_size(model, carry, inputs))
         return steps if length is None else even_length(steps, length)
 
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> Any:

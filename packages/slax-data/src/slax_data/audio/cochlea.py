@@ -131,8 +131,8 @@ def encode_audio(
         )
     if cochlea.highest >= rate / 2:
         raise ValueError(
-            f"encode_audio got a cochlea up to {cochlea.highest} Hz for sounds of {rate} Hz, whose frequencies end at "
-            f"{rate / 2}. Give Cochlea(highest={0.45 * rate:g})."
+            f"encode_audio got a cochlea up to {cochlea.highest} Hz for sounds of {rate} Hz, expected less than "
+            f"{rate / 2} Hz, where their frequencies end. Give Cochlea(highest={0.45 * rate:g})."
         )
     return _hear(sounds, rate, n_steps, cochlea)
 

@@ -37,3 +37,5 @@ ENCODERS: dict[str, Encoder] = {
     "rate": Encoder(rate_encode, random=True),
 }
 """The codes for intensities by name, each with its encoder."""
+
+LIBRARY_ENCODERS = dict(ENCODERS)  # without what users add or replace

@@ -37,7 +37,7 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tu
     # Any exception: only the content can be at fault, and the readers report that by many types.
     except Exception as error:
         raise ValueError(
-            f"{path} is not a readable .tar.gz archive, or it is truncated or damaged: {error}. Download it again."
+            f"Got {path}, which cannot be read ({error}), expected a whole .tar.gz archive. Download it again."
         ) from error
 
 
@@ -51,6 +51,6 @@ def _members(content: bytes, wanted: Callable[[PurePosixPath], bool]) -> dict[Pu
             if info.isdir() or not wanted(name):
                 continue
             if not info.isfile() or info.issparse():  # 500 bytes of a sparse file may unpack to terabytes
-                raise ValueError(f"it has a member that is a link, a device or sparse, {info.name!r}, expected a file")
+                raise ValueError(f"it has a member that is a link, a device or sparse, {info.name!r}")
             members[name] = archive.extractfile(info).read()  # type: ignore[union-attr]
     return members

@@ -172,7 +172,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     # Any exception: zipfile, zlib, struct and NumPy each raise their own for damaged content.
     except Exception as error:
-        raise ValueError(f"{path} is not a complete .npz file of plain arrays: {error}.") from error
+        raise ValueError(f"Got {path} ({error}), expected a complete .npz file of plain arrays.") from error
 
 
 def _array(content: bytes) -> np.ndarray:

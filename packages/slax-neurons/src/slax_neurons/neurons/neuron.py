@@ -97,7 +97,8 @@ class NeuronCell(nnx.RNNCellBase):
                 )
             if attribute in self.fixed:
                 raise ValueError(
-                    f"{name}.replace got {attribute}, {self.fixed[attribute]}. Make a new one: {name}({attribute}=...)."
+                    f"{name}.replace got {attribute}, {self.fixed[attribute]}, expected another attribute. Make a "
+                    f"new one: {name}({attribute}=...)."
                 )
         copy = nnx.clone(self)
         for attribute, value in attributes.items():

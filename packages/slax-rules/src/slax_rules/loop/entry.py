@@ -327,10 +327,7 @@ class Program:
 
     def objects(self, state: nnx.State) -> tuple[Any, Any, Any]:
         """The model, the rule and the optimizer, whose numbers are those of the program."""
-        model, rule, optimizer = nnx.merge(self.graphdef, state, copy=True)
-        if self.places:
-            optimizer.tx = with_numbers(optimizer.tx, dict(zip(self.places, self.numbers, strict=True)))
-        return model, rule, optimizer
+        return merged_objects(self.graphdef, state, self.places, self.numbers)
 
     def __call__(
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
@@ -435,14 +432,29 @@ def make_program(
 
     Objects whose functions have the same structure have the same program.
     """
-    model, rule, optimizer = objects
-    graphdef, state = nnx.split(objects)
-    found = Transformation(None)
-    if optimizer is not None:
-        found = shared_transformation(optimizer, lambda: trained_together(model, rule), state)
-    graphdef = shared_graph(graphdef, optimizer and optimizer.tx, found.shared)
+    graphdef, state, found = split_objects(objects)
     penalties = tuple(map(shared, penalties))
     return Program(graphdef, shared(loss_fn), update, window, mesh, penalties, found.places, found.numbers), state
+
+
+def split_objects(objects: tuple[Any, Any, Any]) -> tuple[nnx.GraphDef, nnx.State, Transformation]:
+    """The graph of (model, rule, optimizer or None) with shared functions, their state, and the optimizer's transformation."""
+    model, rule, optimizer = objects
+    graphdef, state = nnx.split(objects)
+    if optimizer is None:
+        return shared_graph(graphdef), state, Transformation(None)
+    found = shared_transformation(optimizer, lambda: trained_together(model, rule), state)
+    return shared_graph(graphdef, optimizer.tx, found.shared), state, found
+
+
+def merged_objects(
+    graphdef: nnx.GraphDef, state: nnx.State, places: Sequence[Place], numbers: Sequence[Any]
+) -> tuple[Any, Any, Any]:
+    """The model, the rule and the optimizer, with these numbers at these places of its transformation."""
+    model, rule, optimizer = nnx.merge(graphdef, state, copy=True)
+    if places:
+        optimizer.tx = with_numbers(optimizer.tx, dict(zip(places, numbers, strict=True)))
+    return model, rule, optimizer
 
 
 @Programs

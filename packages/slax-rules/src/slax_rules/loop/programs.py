@@ -61,10 +61,16 @@ class Programs:
         function: a function under `jit`. `what` is static and can be hashed. If it has `numbers`, which it compares without,
             they are data: the function gets `what.with_numbers(tracers)`.
         missed: called with `what` before a compilation.
+        compiler_options: see `jax.jit`.
     """
 
-    def __init__(self, function: Callable[..., Any], missed: Callable[[Any], None] = lambda what: None):
-        self.function, self.missed = function, missed
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        missed: Callable[[Any], None] = lambda what: None,
+        compiler_options: dict[str, Any] | None = None,
+    ):
+        self.function, self.missed, self.compiler_options = function, missed, compiler_options
         self.compiled: Recent[Any] = Recent(KEPT, lambda program: program.clear_cache())
         self.last: tuple[Any, Any] = (None, None)  # found by identity: to compare two graphs takes time
 
@@ -94,7 +100,7 @@ class Programs:
             return self.function(what.with_numbers(numbers) if numbers else what, *arguments)
 
         program.__name__ = self.function.__name__
-        return jax.jit(program)
+        return jax.jit(program, compiler_options=self.compiler_options)
 
 
 # ------------------------------------------------------------------------------------------------- functions by structure

@@ -17,8 +17,16 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import accumulates, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.entry import check_hashable, check_online_loss, check_optimizer
+from slax_rules.loop.entry import (
+    check_hashable,
+    check_online_loss,
+    check_optimizer,
+    merged_objects,
+    split_objects,
+)
 from slax_rules.loop.objective import Targets, read_targets, step_losses
+from slax_rules.loop.programs import shared
+from slax_rules.loop.structure import Place
 from slax_rules.loop.windows import Batch, Learner, Losses, Online, online_window, zero_means
 from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
 from slax_rules.penalties import Penalty, penalties_by_layer
@@ -29,12 +37,13 @@ class StreamProgram:
     """The computation on a piece of a stream, without its arrays.
 
     Args:
-        graphdef: graph of (model, rule, optimizer).
+        graphdef: graph of (model, rule, optimizer), whose functions are shared with other streams of the same structure.
         loss_fn: the loss of a step.
         window: steps between updates.
         penalties: the penalties of hidden layers.
         input_shape: shape [B, features...] of the inputs of a step.
         dtype: dtype of the inputs.
+        places: where the numbers of a stream are in the transformation of the optimizer.
     """
 
     graphdef: nnx.GraphDef
@@ -43,6 +52,7 @@ class StreamProgram:
     penalties: tuple[Penalty, ...]
     input_shape: tuple[int, ...]
     dtype: Any
+    places: tuple[Place, ...] = ()
 
     def __hash__(self) -> int:
         # Hashing the graphdef would take a large part of a call's time.
@@ -72,6 +82,7 @@ class Stream:
     Args:
         program: the computation on a piece.
         online: parameters, optimizer, the state of the model and of the rule.
+        numbers: the numbers of the optimizer that are data, such as its learning rate.
 
     Example:
         >>> import optax
@@ -88,6 +99,7 @@ class Stream:
 
     program: StreamProgram = dataclasses.field(metadata={"static": True})
     online: Online
+    numbers: tuple[Any, ...] = ()
 
     @property
     def model(self) -> nnx.RNNCellBase:
@@ -98,6 +110,10 @@ class Stream:
     def rule(self) -> Any:
         """The rule, as `start_stream` got it."""
         return nnx.merge(self.program.graphdef, self.online.objects, copy=True)[1]
+
+    def objects(self) -> tuple[Any, Any, nnx.Optimizer]:
+        """Copies of the model, the rule and the optimizer."""
+        return merged_objects(self.program.graphdef, self.online.objects, self.program.places, self.numbers)
 
     @property
     def state(self) -> Any:
@@ -184,11 +200,19 @@ def start_stream(
         )
     check_optimizer("start_stream", optimizer)
     check_online_loss("start_stream", loss_fn)
-    graphdef, objects = nnx.split((model, rule, optimizer))
-    check_hashable(graphdef, loss_fn, tuple(penalties))
-    dtype = jnp.dtype(input_dtype(model))
-    program = StreamProgram(graphdef, loss_fn, window, tuple(penalties), tuple(input_shape), dtype)
-    return Stream(program, jax.tree.map(jnp.array, _start(program, objects)))
+    objects = (model, rule, optimizer)
+    check_hashable(nnx.graphdef(objects), loss_fn, tuple(penalties))
+    graphdef, state, found = split_objects(objects)
+    program = StreamProgram(
+        graphdef,
+        shared(loss_fn),
+        window,
+        tuple(map(shared, penalties)),
+        tuple(input_shape),
+        jnp.dtype(input_dtype(model)),
+        found.places,
+    )
+    return Stream(program, *jax.tree.map(jnp.array, (_start(program, state), found.numbers)))
 
 
 def extend_stream(
@@ -323,15 +347,15 @@ def _extend(
     steps, batch = inputs.shape[:2]
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     leaves = read_targets(targets if isinstance(targets, PerStep) else PerStep(targets), steps, batch)
-    model, given, _ = nnx.merge(program.graphdef, online.objects, copy=True)
-    learner = program.learner(model, given)
+    model, given, optimizer = stream.objects()
+    graphdef, learner = nnx.graphdef((model, given, optimizer)), program.learner(model, given)
     if reset is not None:
         state, objects = _reset(stream, online.state, reset)
         online = online._replace(state=state, objects=objects)
 
     def step(online: Online, piece: Any) -> tuple[Online, tuple[Any, Array]]:
         window = Batch(piece[0], leaves.with_steps(piece[1]), piece[2])
-        online, loss, outputs = online_window(program.graphdef, learner, online, window)
+        online, loss, outputs = online_window(graphdef, learner, online, window)
         losses = step_losses(program.loss_fn, outputs, window.targets)
         losses = losses if window.mask is None else jnp.where(window.mask, losses, 0)
         healthy = jnp.isfinite(loss) & jnp.isfinite(window.inputs).all()  # a spike may hide an input that is not finite

@@ -67,14 +67,21 @@ class Structure(NamedTuple):
     """What a value is made of.
 
     Args:
-        outline: everything but the floating-point numbers and arrays; it can be compared and hashed.
+        code: everything but the numbers and arrays; it can be compared and hashed.
+        integers: the integers and booleans, in order, each with its name as in `Held`.
         values: the floating-point numbers and arrays, in order.
         unknown: what cannot be compared by content, such as an object of a class without fields, in words.
     """
 
-    outline: Hashable
+    code: Hashable
+    integers: tuple[tuple[str, int], ...]
     values: tuple[Held, ...]
     unknown: tuple[str, ...]
+
+    @property
+    def outline(self) -> Hashable:
+        """Everything but the floating-point numbers and arrays, to be compared within a process."""
+        return self.code, tuple(integer for _, integer in self.integers)
 
     @property
     def key(self) -> Hashable:
@@ -82,8 +89,8 @@ class Structure(NamedTuple):
         return self.outline, tuple(value.content for value in self.values)
 
     def digest(self) -> str:
-        """A short text for the outline, the same in every process."""
-        return hashlib.blake2b(repr(self.outline).encode(), digest_size=6).hexdigest()
+        """A short text for the code, the same in every process."""
+        return hashlib.blake2b(repr(self.code).encode(), digest_size=6).hexdigest()
 
 
 class Named:
@@ -115,14 +122,15 @@ def structure(value: Any) -> Structure:
         [('step_size of scale', -0.2)]
     """
     walk = _Walk()
-    outline = walk.visit(value, type(value).__name__, ())
-    return Structure(outline, tuple(walk.values), tuple(walk.unknown))
+    code = walk.visit(value, type(value).__name__, ())
+    return Structure(code, tuple(walk.integers), tuple(walk.values), tuple(walk.unknown))
 
 
 class _Walk:
     """A walk through a value; `place` is None below what `with_numbers` does not rebuild."""
 
     def __init__(self) -> None:
+        self.integers: list[tuple[str, int]] = []
         self.values: list[Held] = []
         self.unknown: list[str] = []
         self.above: list[int] = []  # the objects that the walk is in
@@ -131,6 +139,9 @@ class _Walk:
     def visit(self, value: Any, name: str, place: Place | None) -> Hashable:
         if isinstance(value, enum.Enum):
             return "enum", self._named(type(value)), value.name
+        if isinstance(value, int):  # or a boolean
+            self.integers.append((name, value))
+            return type(value).__name__
         if isinstance(value, PLAIN):
             return type(value).__name__, str(value) if isinstance(value, slice | np.dtype) else value
         if isinstance(value, float | np.generic | np.ndarray | jax.Array):

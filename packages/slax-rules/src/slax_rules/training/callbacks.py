@@ -3,16 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array
 
 from slax_rules.loop.entry import gradients
+from slax_rules.loop.programs import Programs, shared_graph
 from slax_rules.penalties import Penalty
 from slax_rules.training.batches import Batch
 from slax_rules.training.epoch import offline_rule, prepared
@@ -77,7 +77,7 @@ class StepInfo:
         the entire batch.
         """
         graphdef, state = nnx.split((self.model, offline_rule(self.rule, self.update, self.window)))
-        what = (graphdef, self.loss_fn, self.penalties, self.window)
+        what = (shared_graph(graphdef), self.loss_fn, self.penalties, self.window)
         return float(_gradient_norm(what, state, self.batch))
 
     @property
@@ -88,7 +88,7 @@ class StepInfo:
         return float(rates[0]) if len(rates) == 1 else None
 
 
-@partial(jax.jit, static_argnums=0)
+@Programs
 def _gradient_norm(what: Any, state: nnx.State, batch: Batch) -> Array:
     graphdef, loss_fn, penalties, window = what
     model, rule = nnx.merge(graphdef, state, copy=True)

@@ -104,13 +104,12 @@ def _content(name: str, value: Any) -> dict[str, Any]:
     """The content of functions: a digest of their code, and the numbers and arrays that they hold, by name."""
     found = structure(value)
     settings: dict[str, Any] = {}
-    if not isinstance(found.outline, Named):  # its name says it
+    if not isinstance(found.code, Named):  # its name says it
         settings[f"{name}: code"] = found.digest()
-    for held in found.values:
-        numbered = (f"{name}: {held.name}" + (f" ({number})" if number else "") for number in itertools.count())
-        settings[next(key for key in numbered if key not in settings)] = (
-            _number(held.value) if held.is_number else held.value
-        )
+    values = ((held.name, _number(held.value) if held.is_number else held.value) for held in found.values)
+    for what, content in (*found.integers, *values):
+        numbered = (f"{name}: {what}" + (f" ({number})" if number else "") for number in itertools.count())
+        settings[next(key for key in numbered if key not in settings)] = content
     return settings
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_rules.loop.programs import shared
 from slax_rules.loop.stream import Stream, extend_stream
 from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
@@ -153,7 +153,7 @@ def run_stream(
             "metrics={'accuracy': correct}."
         )
     sums = {name: (jnp.zeros(()), jnp.zeros(())) for name in ("loss", *table)}
-    run = _Run(stream, tuple(table.items()), 0.5 ** (1 / half_life), sums)
+    run = _Run(stream, tuple((name, shared(metric)) for name, metric in table.items()), 0.5 ** (1 / half_life), sums)
     return _run(run, source, checkpoints, progress)
 
 
@@ -223,8 +223,10 @@ class _Run:
 
     def settings(self) -> dict[str, Any]:
         """The settings that must be the same after a resume, in addition to the arrays."""
+        # Arrays have rounded the numbers, and the shortest decimals are those that the user gave.
+        numbers = tuple(float(str(number)) for number in jax.device_get(self.stream.numbers))
         program = self.stream.program
-        model, rule, optimizer = nnx.merge(program.graphdef, self.stream.online.objects, copy=True)
+        model, rule, optimizer = dataclasses.replace(self.stream, numbers=numbers).objects()
         described = describe_run(program, model, rule, optimizer.tx)
         return {"kind": "stream", "metrics": [name for name, _ in self.metrics], "gamma": self.gamma, **described}
 

@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import check_online_loss, train_offline, train_online
+from slax_rules.loop.programs import Programs, shared, shared_graph
 from slax_rules.losses import LossFn, accuracy, check_some_entry
 from slax_rules.training.batches import Batch, as_batch
 from slax_rules.training.diagnosis import all_finite
@@ -117,7 +118,11 @@ def sweep(
     total = len(rules) * (len(rates) * count + len(numbers) - count)
     settings = {
         name: _Setting(
-            nnx.graphdef(_network(make_model, rule, 0)), _of(optimizer, name), loss_fn, update, _of(window, name)
+            shared_graph(nnx.graphdef(_network(make_model, rule, 0))),
+            shared(_of(optimizer, name)),
+            shared(loss_fn),
+            update,
+            _of(window, name),
         )
         for name, rule in rules.items()
     }
@@ -213,7 +218,7 @@ def _train(
     return Run(name, rate, seed, losses, first_bad, validation={}, test={}, _graphdef=setting.graphdef, _states=states)
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
+@partial(Programs, compiler_options=COMPILER_OPTIONS)
 def _step(
     setting: _Setting, network: nnx.State, of_optimizer: nnx.State, rate: Any, batch: Batch
 ) -> tuple[nnx.State, nnx.State, Array]:

@@ -1,0 +1,67 @@
+"""Checks of the arguments of `fit` that need no model."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from slax_rules.bptt import BPTT, TBPTT
+from slax_rules.layerwise.passes import as_rule
+from slax_rules.loop.entry import check_online_loss
+from slax_rules.training.callbacks import EarlyStopping
+from slax_rules.training.checkpoints import Checkpoints
+
+
+def check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any, window: Any) -> None:
+    """Raise TypeError or ValueError for a loss, a rule or options of the update that `fit` cannot take."""
+    as_rule(rule)
+    if not callable(loss_fn):
+        raise TypeError(f"fit got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
+    if not isinstance(epochs, int) or epochs < 1 or update not in ("offline", "online"):
+        raise ValueError(
+            f'fit got epochs={epochs!r}, update={update!r}, expected an integer of at least 1, and "offline" or "online".'
+        )
+    if window is not None and window < 1:
+        raise ValueError(f"fit got window={window}, expected at least 1, or None for the default.")
+    if update == "online":
+        check_online_loss("fit", loss_fn)
+
+
+def check_evaluation(
+    held_out: Any, metrics: Mapping[str, Any], evaluate_every: Any, early_stopping: Any, checkpoints: Any
+) -> None:
+    """Raise TypeError or ValueError for options of evaluation that do not fit together."""
+    for name, given, kind, example in (
+        ("early_stopping", early_stopping, EarlyStopping, "EarlyStopping('accuracy', patience=5)"),
+        ("checkpoints", checkpoints, Checkpoints, f"Checkpoints({str(checkpoints)!r})"),
+    ):
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(f"fit got {given!r} as {name}, expected one such as {example}.")
+    best = None if checkpoints is None else checkpoints.best
+    if held_out is None and (metrics or any(option is not None for option in (evaluate_every, early_stopping, best))):
+        raise ValueError(
+            "fit got metrics, evaluate_every, early_stopping or Checkpoints(best=...), expected held_out with them: the "
+            "batches to evaluate on, as in held_out=[(inputs, targets)]."
+        )
+    names = ("loss", *metrics)
+    for what, metric in (
+        ("Early stopping is", early_stopping and early_stopping.metric),
+        ("The best checkpoint is", best),
+    ):
+        if metric is not None and metric not in names:
+            raise ValueError(
+                f"{what} by the metric {metric!r}, expected one of: {', '.join(names)}. Others are given by name: "
+                "metrics={'accuracy': accuracy}."
+            )
+
+
+def warn_without_credit(rule: Any, window: int | None) -> None:
+    """Warn of online updates whose gradient flows through no step, unless a window of one step was asked for."""
+    if window is None and isinstance(rule, BPTT | TBPTT):
+        warnings.warn(
+            f"fit got {type(rule).__name__} and no window, expected a window. Each update has the gradient of one step, "
+            "so it reaches no step back, and nothing is learned across time. Give a window, as in window=10, whose gradient "
+            "reaches up to 9 steps back, or a rule that carries the past forward, as in rule=OTPE(). If one step is meant, say "
+            "window=1.",
+            UserWarning,
+            stacklevel=3,
+        )
