@@ -39,10 +39,11 @@ def difference(condition: Condition) -> str:
     if found is None or ours is None or than is None or found.kind == "exact":
         return ""
     unit = ours.unit if ours.samples else than.unit
+    first, second = found.counts[0], f" and {found.counts[-1]} {than.unit}s, not paired"
     over = {
-        "one sample": f"{found.counts[0]} {unit}s",
-        "paired": f"{found.counts[0]} pairs of {unit}s",
-        "not paired": f"{' and '.join(map(str, found.counts))} {unit}s, not paired",
+        "one sample": f"{first} {unit}s",
+        "paired": f"{first} pairs of {unit}s",
+        "not paired": f"{first}{'' if unit == than.unit else f' {unit}s'}{second}",
     }[found.kind]
     low, high = found.interval
     mean = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}"

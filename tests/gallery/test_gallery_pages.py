@@ -212,3 +212,6 @@ def test_differences_are_told_with_their_interval_and_what_they_are_over(ours, t
     found = difference(ours, than, **{"paired": False} | more)
     said = wording.difference(Condition(sides[0], "above", sides[1], None, None, (), found))
     assert said.replace(wording.NO_BREAK, " ") == told
+    if told.endswith("over 2 and 3 seeds, not paired"):
+        other = Condition(sides[0]._replace(unit="round"), "above", sides[1], None, None, (), found)
+        assert wording.difference(other).endswith("over 2 rounds and 3 seeds, not paired")
