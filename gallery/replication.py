@@ -1,0 +1,183 @@
+"""What both papers and their repositories publish, beside ours: replication.yaml, judged by the tables of the figures.
+
+An item of replication.yaml has published `numbers`, which are judged by a `rule` (outcomes.py), by their `order`, or by both;
+or `claims`, our claims that test what is published in words; or `times` of libraries; or none of these, and a `standing`.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from experiments.common.yaml_files import read_yaml
+from gallery import wording
+from gallery.claims import Claim, Figure, Tables
+from gallery.claims_file import ClaimError
+from gallery.outcomes import Line, Outcome, compared, counted, named, ordered, together
+from gallery.quantifiers import replaced
+from gallery.replication_times import times
+from gallery.tables import Number, matching, number
+
+DATA = Path(__file__).with_name("replication.yaml")
+SCHEMA = read_yaml(DATA.with_name("replication.schema.yaml"))
+FULL = "full"  # the scale at which each row that is named has to be there, or a reason
+OF_CLAIMS: dict[str, Outcome] = {
+    "holds": "same",
+    "does not hold": "another",
+    "unresolved": "unresolved",
+    "not run": "not run",
+}
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A figure, a table, a cell or a statement of a paper or its repository.
+
+    Attributes:
+        about: its entry in replication.yaml.
+        columns: the titles of the cells of its lines.
+        lines: what is published beside ours.
+        orders: the outcomes for pairs of numbers.
+    """
+
+    about: Entry
+    columns: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
+    orders: tuple[Outcome, ...] = ()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [outcome for line in self.lines for outcome in line.outcomes]
+
+    @property
+    def outcome(self) -> Outcome:
+        standings = [line.standing for line in self.lines if line.standing]
+        found = together([*self.outcomes, *self.orders]) or next(iter(standings), None) or self.about.get("standing")
+        return found or "not run"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome with its sign, and the numbers behind it."""
+        parts = [counted(self.outcomes, self.about.get("unit", "numbers"))] if self.outcomes else []
+        parts += [f"order of {counted(self.orders, 'pairs')}"] if self.orders else []
+        return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
+
+    @property
+    def shown(self) -> list[Line]:
+        """The lines in which something of ours is."""
+        return [line for line in self.lines if line.ours]
+
+
+@dataclass(frozen=True)
+class Replication:
+    """Everything that is published. `texts` are the parts of replication.yaml that no table changes."""
+
+    texts: Entry
+    items: tuple[Item, ...]
+
+    @property
+    def counts(self) -> Counter[Outcome]:
+        return Counter(item.outcome for item in self.items)
+
+    @property
+    def published(self) -> int:
+        """The number of published numbers."""
+        return sum(line.published for item in self.items if "claims" not in item.about for line in item.lines)
+
+    @property
+    def beside(self) -> int:
+        """How many of them stand beside a number of ours."""
+        return sum(line.published for item in self.items if "claims" not in item.about for line in item.shown)
+
+    def of(self, key: str, value: str) -> list[Item]:
+        """The items whose entries have a value, such as the paper `slax`."""
+        return [item for item in self.items if item.about.get(key) == value]
+
+
+def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Path = DATA) -> Replication:
+    """All items of replication.yaml, judged.
+
+    Raises:
+        ClaimError: the file is not valid, or an item names a claim or a cell that does not exist.
+    """
+    content = read_yaml(path)
+    mistakes = [f"{'.'.join(map(str, error.path))}: {error.message}" for error in _VALIDATOR.iter_errors(content)]
+    claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
+    items = []
+    for about in [] if mistakes else content["items"]:
+        try:
+            items.append(_judged(about, claims, tables, scale))
+        except ValueError as error:
+            mistakes.append(f"{about['id']}: {error}")
+    if mistakes:
+        raise ClaimError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
+    return Replication({key: value for key, value in content.items() if key != "items"}, tuple(items))
+
+
+def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) -> Item:
+    if "claims" in about:
+        known = {name: claims[name] for name in about["claims"] if name in claims}
+        if scale == FULL and (unknown := set(about["claims"]) - known.keys()):
+            raise ValueError(f"there is no claim {', '.join(sorted(unknown))}: name one as EXPERIMENT/ID")
+        return Item(about, ("our claim that tests it",), tuple(map(_claimed, known.values())))
+    if "times" in about:
+        columns, lines = times(about["times"], tables)
+        return Item(about, columns, tuple(lines))
+    found = [(one, _number(about, one, tables, scale)) for one in about.get("numbers", ())]
+    orders = tuple(_orders(about["order"], found)) if "order" in about else ()
+    return Item(about, ("", "published"), tuple(_line(about, one, ours, tables) for one, ours in found), orders)
+
+
+def _claimed(claim: Claim) -> Line:
+    """The verdict on a claim, with the condition that is closest to failing."""
+    run = [condition for condition in claim.conditions if condition.difference is not None]
+    closest = min(run, key=lambda condition: condition.margin, default=None)
+    ours = "" if closest is None else wording.difference(closest) or wording.ours(closest)
+    more = f"; the closest of {len(run)} conditions" if len(run) > 1 else ""
+    return Line((claim.statement,), ours and ours + more, (OF_CLAIMS[claim.verdict],), note="; ".join(wording.outcome(claim)))
+
+
+def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | None:
+    """The number of ours for a published one, None if there is none."""
+    if "ours" not in about:
+        return None
+    cell = replaced(about["ours"], one)
+    ours = _cell(cell, tables)
+    if ours is None and scale == FULL and "reason" not in about:
+        raise ValueError(f"{cell['file']}.csv has no row or no number where {cell['where']}: correct it, or give a reason")
+    return ours
+
+
+def _cell(cell: Entry, tables: Tables) -> Number | None:
+    rows = matching(tables.get(cell["file"], []), cell["where"])
+    if len(rows) > 1:
+        raise ValueError(f"{cell['file']}.csv has {len(rows)} rows where {cell['where']}, expected one")
+    return number(rows[0], cell["column"]) if rows else None
+
+
+def _line(about: Entry, one: Entry, ours: Number | None, tables: Tables) -> Line:
+    cells = (replaced(about["label"], one), f"{one['published']:,}")
+    if ours is not None:
+        rule = about.get("rule")
+        outcomes = (compared(ours, one["published"], rule["by"], rule.get("distance", 0.0)),) if rule else ()
+        return Line(cells, wording.with_interval(ours), outcomes, None if "order" in about else "not comparable")
+    so_far = about.get("so_far") and _cell(replaced(about["so_far"]["cell"], one), tables)
+    told = f"{about['so_far']['label']}: {wording.with_interval(so_far)}" if so_far else ""
+    return Line(cells, told, standing=about.get("standing", "not run"))
+
+
+def _orders(by: list[str], found: list[tuple[Entry, Number | None]]) -> Iterator[Outcome]:
+    """The outcomes for the pairs of numbers that have the same values of these variables, and are not equal as published."""
+    run = [(one, ours) for one, ours in found if ours is not None]
+    for (one, ours), (other, theirs) in itertools.combinations(run, 2):
+        if all(one[name] == other[name] for name in by) and one["published"] != other["published"]:
+            yield ordered((one["published"], ours), (other["published"], theirs))
+
+
+_VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
