@@ -1,5 +1,6 @@
 """What becomes of a published number: the outcomes, how several are taken together, and the rules for one and for an order."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
@@ -40,7 +41,7 @@ class Line(NamedTuple):
     def verdict(self) -> str:
         """In words, with the sign; empty where only the order of several lines is judged."""
         outcome = together(self.outcomes) or self.standing
-        counts = counted(self.outcomes, "devices") if self.published > 1 and self.outcomes else ""
+        counts = counted(self.outcomes, "devices") if len(self.outcomes) > 1 else ""
         return ": ".join(filter(None, [named(outcome) if outcome else "", counts, self.note]))
 
 
@@ -71,13 +72,14 @@ def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -
         ours: our number.
         published: the published one.
         rule: `within`, ours with its interval lies within a distance of the published number; `interval`, that lies in our
-            interval; `seeds`, it lies between our smallest and our largest seed.
+            interval; `seeds`, it lies between our smallest and our largest seed; `above`, ours with its interval lies above it.
         distance: for `within`.
     """
-    if rule == "within":
-        if published - distance <= ours.low and ours.high <= published + distance:
+    if rule in ("within", "above"):
+        low, high = (published - distance, published + distance) if rule == "within" else (published, math.inf)
+        if low <= ours.low and ours.high <= high:
             return "same"
-        return "another" if ours.high < published - distance or published + distance < ours.low else "unresolved"
+        return "another" if ours.high < low or high < ours.low else "unresolved"
     samples = [one for one in ours.samples if one is not None]
     low, high = (ours.low, ours.high) if rule == "interval" or not samples else (min(samples), max(samples))
     return "same" if low <= published <= high else "another"

@@ -5,6 +5,7 @@ or `claims`, our claims that test what is published in words; or `times` of libr
 """
 
 import itertools
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,16 @@ OF_CLAIMS: dict[str, Outcome] = {
     "unresolved": "unresolved",
     "not run": "not run",
 }
+
+# The rules in words, after "the same if".
+RULES = {
+    "within": "our number and its interval lie within {} of the published one",
+    "interval": "the published number lies in our interval",
+    "seeds": "the published number lies between our smallest and our largest seed",
+    "above": "our number and its interval lie above the published one",
+}
+ORDER = "the larger of two published numbers is the larger one here, and our interval of the difference excludes 0"
+OF_TIMES = "the library is slower than slax 0.0.1 both here and there, or faster, and our interval of the factor excludes 1"
 
 Entry = dict[str, Any]
 
@@ -73,6 +84,15 @@ class Item:
         """The lines in which something of ours is."""
         return [line for line in self.lines if line.ours]
 
+    @property
+    def how(self) -> str:
+        """The rules of the comparison, in words."""
+        rule = self.about.get("rule")
+        parts = [f"{RULES[rule['by']].format(rule.get('distance', 'a distance'))}, since {rule['why']}"] if rule else []
+        parts += [ORDER] if "order" in self.about else []
+        parts += [OF_TIMES] if "times" in self.about else []
+        return "; ".join(parts)
+
 
 @dataclass(frozen=True)
 class Replication:
@@ -87,17 +107,22 @@ class Replication:
 
     @property
     def published(self) -> int:
-        """The number of published numbers."""
-        return sum(line.published for item in self.items if "claims" not in item.about for line in item.lines)
+        """How many numbers are published. Those that two items compare count once."""
+        return sum(self._numbers(shown=False).values())
 
     @property
     def beside(self) -> int:
         """How many of them stand beside a number of ours."""
-        return sum(line.published for item in self.items if "claims" not in item.about for line in item.shown)
+        return sum(self._numbers(shown=True).values())
 
     def of(self, key: str, value: str) -> list[Item]:
         """The items whose entries have a value, such as the paper `slax`."""
         return [item for item in self.items if item.about.get(key) == value]
+
+    def _numbers(self, shown: bool) -> dict[tuple[str, ...], int]:
+        items = [item for item in self.items if "claims" not in item.about]
+        lines = [(item, line) for item in items for line in (item.shown if shown else item.lines)]
+        return {(item.about["paper"], *line.cells): line.published for item, line in lines}
 
 
 def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Path = DATA) -> Replication:
@@ -162,22 +187,29 @@ def _cell(cell: Entry, tables: Tables) -> Number | None:
 
 
 def _line(about: Entry, one: Entry, ours: Number | None, tables: Tables) -> Line:
-    cells = (replaced(about["label"], one), f"{one['published']:,}")
+    listed = one["published"] if isinstance(one["published"], list) else [one["published"]]
+    cells = (replaced(about["label"], one), ", ".join(f"{value:,}" for value in listed))
     if ours is not None:
-        rule = about.get("rule")
-        outcomes = (compared(ours, one["published"], rule["by"], rule.get("distance", 0.0)),) if rule else ()
-        return Line(cells, wording.with_interval(ours), outcomes, None if "order" in about else "not comparable")
-    so_far = about.get("so_far") and _cell(replaced(about["so_far"]["cell"], one), tables)
+        rule = about.get("rule", {})
+        distance = one.get("distance", rule.get("distance", 0.0))
+        outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
+        return Line(cells, wording.with_interval(ours), outcomes, published=len(listed))
+    so_far = _cell(replaced(about["so_far"]["cell"], one), tables) if "so_far" in about else None
     told = f"{about['so_far']['label']}: {wording.with_interval(so_far)}" if so_far else ""
-    return Line(cells, told, standing=about.get("standing", "not run"))
+    return Line(cells, told, standing="not run", note=about.get("reason", ""), published=len(listed))
+
+
+def _value(one: Entry) -> float:
+    """The published number, or the mean of several."""
+    return statistics.fmean(one["published"]) if isinstance(one["published"], list) else float(one["published"])
 
 
 def _orders(by: list[str], found: list[tuple[Entry, Number | None]]) -> Iterator[Outcome]:
     """The outcomes for the pairs of numbers that have the same values of these variables, and are not equal as published."""
     run = [(one, ours) for one, ours in found if ours is not None]
     for (one, ours), (other, theirs) in itertools.combinations(run, 2):
-        if all(one[name] == other[name] for name in by) and one["published"] != other["published"]:
-            yield ordered((one["published"], ours), (other["published"], theirs))
+        if all(one[name] == other[name] for name in by) and _value(one) != _value(other):
+            yield ordered((_value(one), ours), (_value(other), theirs))
 
 
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -13,6 +13,7 @@ from gallery.significance import difference
 from gallery.tables import Number, Row, matching, number
 
 REFERENCE = "slax_original"
+UNMEASURED = "not measured at this size"
 
 
 def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[Line]]:
@@ -26,23 +27,25 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
     published = matching(tables.get(about["seconds"], []), {"source": "published"})
     devices = list(dict.fromkeys(row["device"] for row in published))
     known = {(row["peer"], row["n"], row["device"]): float(row["seconds"]) for row in published if row["seconds"]}
-    failed = {(row["peer"], row["n"], row["device"]) for row in published if not row["seconds"]}
+    without = {(row["peer"], row["n"], row["device"]) for row in published if not row["seconds"]}
     lines = []
     for peer, n in dict.fromkeys((row["peer"], row["n"]) for row in published):
         cells, factors = [], []
         for device in devices:
             seconds, reference = known.get((peer, n, device)), known.get((REFERENCE, n, device))
             if seconds is None:
-                cells.append("failed" if (peer, n, device) in failed else "")
+                cells.append("no bar" if (peer, n, device) in without else "another row")
             elif peer == REFERENCE or reference is None:
                 cells.append(f"{seconds:g} s")
             else:
                 factors.append(seconds / reference)
-                cells.append(f"{seconds:g} s, {factors[-1]:.2g}-fold")
+                digits = 0 if factors[-1] >= 9.95 else 1
+                cells.append(f"{seconds:g} s, {factors[-1]:.{digits}f}-fold")
         told = (about["names"][peer], f"{int(n):,}", *cells)
         count = sum((peer, n, device) in known for device in devices)
         if count:
-            lines.append(_line(told, count, factors, *(_row(about, name, n, tables) for name in (peer, REFERENCE))))
+            rows = [_row(about, name, n, tables) for name in (peer, REFERENCE)]
+            lines.append(_line(told, count, factors, *rows) if factors else _reference(about, told, count, rows[1], tables))
     return ("library", "units", *devices), lines
 
 
@@ -57,14 +60,22 @@ def _row(about: dict[str, Any], peer: str, n: str, tables: Tables) -> Row | None
 def _line(cells: tuple[str, ...], count: int, factors: list[float], row: Row | None, reference: Row | None) -> Line:
     one, other = (side and number(side, "ratio") for side in (row, reference))
     if one is None or other is None:
-        note = row["reason"] if row and row["reason"] else "not measured at this size"
+        note = row["reason"] if row and row["reason"] else UNMEASURED
         return Line(cells, standing="not run", note=note, published=count)
-    if not factors:
-        return Line(cells, "1, by definition", standing="not comparable", note="seconds on another device", published=count)
     mean, low, high = _factor(one, other)
     outcomes = tuple(_side(factor, low, high) for factor in factors if factor != 1)
     ours = f"{wording.in_digits(mean)}-fold {wording.interval(low, high)}"
     return Line(cells, ours, outcomes, "not comparable", published=count)
+
+
+def _reference(about: dict[str, Any], cells: tuple[str, ...], count: int, row: Row | None, tables: Tables) -> Line:
+    """The seconds of slax 0.0.1, there and here."""
+    if row is None:
+        return Line(cells, standing="not run", note=UNMEASURED, published=count)
+    form = {name: row[name] for name in ("peer", "variant", "n", "batch", "dtype")}
+    (measured,) = matching(tables[about["seconds"]], form | {"source": "measured"})
+    ours = f"{float(measured['seconds']):.3g} s"
+    return Line(cells, ours, standing="not comparable", note="seconds on another device", published=count)
 
 
 def _factor(one: Number, other: Number) -> tuple[float, float, float]:
