@@ -9,7 +9,7 @@ from gallery.significance import difference
 from gallery.tables import Number
 
 Outcome = Literal["same", "in part", "another", "unresolved", "not run", "not comparable", "no number", "not read"]
-SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○–––", strict=True))
+SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○···", strict=True))
 MEANINGS: dict[Outcome, str] = {
     "same": "by the rule that the item states",
     "in part": "some of its numbers, orders or claims are the same, and others are not or are unresolved",

@@ -80,11 +80,8 @@ def replication_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str
     compared = {name.split("/")[0] for about in abouts for name in about.get("claims", ())}
     compared |= {owners.get(about["ours"]["file"], "") for about in abouts if "ours" in about}
     compared |= {owners.get(about["times"]["seconds"], "") for about in abouts if "times" in about}
-    return _text(
-        _rendered(
-            "replication.md.jinja", figures, runs, scale, replication=replication, compared=compared, meanings=MEANINGS
-        )
-    )
+    more = {"replication": replication, "compared": compared, "meanings": MEANINGS}
+    return re.sub(r"\n{3,}", "\n\n", _text(_rendered("replication.md.jinja", figures, runs, scale, **more)))
 
 
 def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], scale: str, **more: Any) -> str:
@@ -181,13 +178,7 @@ def _plain(text: str) -> str:
 
 
 def _text(rendered: str) -> str:
-    """A text whose paragraphs, which may have several lines, are wrapped."""
-    blocks: list[str] = []
-    for line in rendered.splitlines():
-        starts = not line or line.startswith(("|", "#", "* ")) or not blocks or not blocks[-1] or blocks[-1].startswith(("|", "#"))
-        blocks = [*blocks, line] if starts else [*blocks[:-1], f"{blocks[-1]} {line}"]
-    kept = [line for index, line in enumerate(blocks) if line or index == 0 or blocks[index - 1]]  # no two empty ones
-    return "\n".join(line if line.startswith(("|", "#")) else _wrapped(line) for line in kept) + "\n"
+    return "\n".join(line if line.startswith(("|", "#")) else _wrapped(line) for line in rendered.splitlines()) + "\n"
 
 
 def _wrapped(line: str) -> str:

@@ -41,7 +41,9 @@ RULES = {
     "above": "our number and its interval lie above the published one",
 }
 ORDER = "the larger of two published numbers is the larger one here, and our interval of the difference excludes 0"
-OF_TIMES = "the library is slower than slax 0.0.1 both here and there, or faster, and our interval of the factor excludes 1"
+OF_TIMES = (
+    "the library is slower than slax 0.0.1 both here and there, or faster, and our interval of the factor excludes 1"
+)
 
 Entry = dict[str, Any]
 
@@ -80,6 +82,13 @@ class Item:
         return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
 
     @property
+    def titles(self) -> tuple[str, ...]:
+        """The titles of all columns of a table, without a verdict where no line has one of its own."""
+        if not self.shown:
+            return self.columns
+        return (*self.columns, "ours", *(["verdict"] if any(line.verdict for line in self.lines) else []))
+
+    @property
     def shown(self) -> list[Line]:
         """The lines in which something of ours is."""
         return [line for line in self.lines if line.ours]
@@ -87,11 +96,13 @@ class Item:
     @property
     def how(self) -> str:
         """The rules of the comparison, in words."""
-        rule = self.about.get("rule")
-        parts = [f"{RULES[rule['by']].format(rule.get('distance', 'a distance'))}, since {rule['why']}"] if rule else []
+        rule = self.about.get("rule", {})
+        distances = [one.get("distance", rule.get("distance")) for one in self.about.get("numbers", ())]
+        distance = " or ".join(dict.fromkeys(map(str, distances)))
+        parts = [f"{RULES[rule['by']].format(distance)} ({rule['why']})"] if rule else []
         parts += [ORDER] if "order" in self.about else []
         parts += [OF_TIMES] if "times" in self.about else []
-        return "; ".join(parts)
+        return "; and for an order, if ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,10 @@ class Replication:
     def of(self, key: str, value: str) -> list[Item]:
         """The items whose entries have a value, such as the paper `slax`."""
         return [item for item in self.items if item.about.get(key) == value]
+
+    def outcome(self, topic: str) -> Outcome:
+        """What the items of a topic have in common."""
+        return together(item.outcome for item in self.of("topic", topic)) or "not run"
 
     def _numbers(self, shown: bool) -> dict[tuple[str, ...], int]:
         items = [item for item in self.items if "claims" not in item.about]
@@ -165,7 +180,9 @@ def _claimed(claim: Claim) -> Line:
     closest = min(run, key=lambda condition: condition.margin, default=None)
     ours = "" if closest is None else wording.difference(closest) or wording.ours(closest)
     more = f"; the closest of {len(run)} conditions" if len(run) > 1 else ""
-    return Line((claim.statement,), ours and ours + more, (OF_CLAIMS[claim.verdict],), note="; ".join(wording.outcome(claim)))
+    return Line(
+        (claim.statement,), ours and ours + more, (OF_CLAIMS[claim.verdict],), note="; ".join(wording.outcome(claim))
+    )
 
 
 def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | None:
@@ -175,7 +192,9 @@ def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | No
     cell = replaced(about["ours"], one)
     ours = _cell(cell, tables)
     if ours is None and scale == FULL and "reason" not in about:
-        raise ValueError(f"{cell['file']}.csv has no row or no number where {cell['where']}: correct it, or give a reason")
+        raise ValueError(
+            f"{cell['file']}.csv has no row or no number where {cell['where']}: correct it, or give a reason"
+        )
     return ours
 
 

@@ -45,7 +45,9 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
         count = sum((peer, n, device) in known for device in devices)
         if count:
             rows = [_row(about, name, n, tables) for name in (peer, REFERENCE)]
-            lines.append(_line(told, count, factors, *rows) if factors else _reference(about, told, count, rows[1], tables))
+            lines.append(
+                _line(told, count, factors, *rows) if factors else _reference(about, told, count, rows[1], tables)
+            )
     return ("library", "units", *devices), lines
 
 
@@ -58,7 +60,7 @@ def _row(about: dict[str, Any], peer: str, n: str, tables: Tables) -> Row | None
 
 
 def _line(cells: tuple[str, ...], count: int, factors: list[float], row: Row | None, reference: Row | None) -> Line:
-    one, other = (side and number(side, "ratio") for side in (row, reference))
+    one, other = (number(side, "ratio") if side else None for side in (row, reference))
     if one is None or other is None:
         note = row["reason"] if row and row["reason"] else UNMEASURED
         return Line(cells, standing="not run", note=note, published=count)
