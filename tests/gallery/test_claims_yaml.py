@@ -35,7 +35,7 @@ def changed(index, **changes):
 
 
 def test_example_of_the_readme_is_read_and_scales_are_those_of_the_experiments(tmp_path):
-    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "gallery/README.md").read_text(), flags=re.DOTALL)
+    example, _ = re.findall(r"```yaml\n(.*?)```", (ROOT / "gallery/README.md").read_text(), flags=re.DOTALL)
     (found,) = read(tmp_path, example)
     assert [len(one["all"]) for one in found["claims"]] == [1, 4, 2, 2]
     assert all(one["source"] in ("ours", "arXiv 2311.16151") for one in found["claims"])

@@ -164,6 +164,12 @@ def test_every_item_has_its_value_its_source_and_ours_or_a_reason():
             assert item.get("ours", {}).get("file") in {None, *stems} and set(named) <= set(experiment_names())
 
 
+def test_example_of_the_readme_is_an_item(tmp_path):
+    _, example = re.findall(r"```yaml\n(.*?)```", (ROOT / "gallery/README.md").read_text(), flags=re.DOTALL)
+    (item,) = yaml.safe_load(example)
+    assert judged(tmp_path, {}, "quick", **item).items[0].lines[0].cells == ("OSTL, layer 1", "0.771285")
+
+
 def test_report_in_docs_has_every_item():
     """docs/REPLICATION.md is made: it follows replication.yaml by `make claims`."""
     text = re.sub(r"\\(.)", r"\1", " ".join((ROOT / "docs/REPLICATION.md").read_text().split()))
