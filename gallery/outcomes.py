@@ -12,7 +12,7 @@ Outcome = Literal["same", "in part", "another", "unresolved", "not run", "not co
 SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○···", strict=True))
 MEANINGS: dict[Outcome, str] = {
     "same": "by the rule that the item states",
-    "in part": "some of its numbers, orders or claims are the same, and others are not or are unresolved",
+    "in part": "some of its numbers, orders or claims are the same; others are not, are unresolved or are not run",
     "another": "by the same rule",
     "unresolved": "our interval is compatible with both",
     "not run": "there is no number of ours; the item says why",
@@ -26,8 +26,8 @@ class Line(NamedTuple):
     """Something published beside ours.
 
     `cells` are what it is and what is published; `ours` is empty where there is nothing to show, and `note` says why.
-    `outcomes` has no entry if nothing is judged, and several if several numbers are published; `standing` is then what to say.
-    `published` is how many numbers are published in it.
+    `outcomes` has no entry if nothing is judged, and `standing` is what to say then; it has several if several numbers are judged
+    one by one. `published` is how many numbers are published in it.
     """
 
     cells: tuple[str, ...]
@@ -41,7 +41,7 @@ class Line(NamedTuple):
     def verdict(self) -> str:
         """In words, with the sign; empty where only the order of several lines is judged."""
         outcome = together(self.outcomes) or self.standing
-        counts = counted(self.outcomes, "devices") if len(self.outcomes) > 1 else ""
+        counts = counted(self.outcomes, "devices") if len(self.outcomes) > 1 and outcome != "not run" else ""
         return ": ".join(filter(None, [named(outcome) if outcome else "", counts, self.note]))
 
 
@@ -51,11 +51,10 @@ def named(outcome: Outcome) -> str:
 
 def together(outcomes: Iterable[Outcome]) -> Outcome | None:
     """The outcome of several: what they have in common, and "in part" if only some are the same. None without any."""
-    listed = list(outcomes)
-    decided = {outcome for outcome in listed if outcome in ("same", "in part", "another", "unresolved")}
-    if len(decided) > 1:
-        return "another" if decided == {"another", "unresolved"} else "in part"
-    return next(iter(decided or listed), None)
+    distinct = dict.fromkeys(outcomes)
+    if len(distinct) > 1 and {"same", "in part"} & distinct.keys():
+        return "in part"
+    return next((outcome for outcome in ("another", "unresolved") if outcome in distinct), next(iter(distinct), None))
 
 
 def counted(outcomes: Iterable[Outcome], unit: str) -> str:

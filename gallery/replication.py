@@ -5,6 +5,7 @@ or `claims`, our claims that test what is published in words; or `times` of libr
 """
 
 import itertools
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from gallery.claims_file import ClaimError
 from gallery.outcomes import Line, Outcome, compared, counted, named, ordered, together
 from gallery.quantifiers import replaced
 from gallery.replication_times import times
+from gallery.significance import RESOLUTION
 from gallery.tables import Number, matching, number
 
 DATA = Path(__file__).with_name("replication.yaml")
@@ -70,14 +72,13 @@ class Item:
 
     @property
     def outcome(self) -> Outcome:
-        standings = [line.standing for line in self.lines if line.standing]
-        found = together([*self.outcomes, *self.orders]) or next(iter(standings), None) or self.about.get("standing")
-        return found or "not run"
+        return together([*self.outcomes, *self.orders]) or self.about.get("standing", "not run")
 
     @property
     def verdict(self) -> str:
         """The outcome with its sign, and the numbers behind it."""
-        parts = [counted(self.outcomes, self.about.get("unit", "numbers"))] if self.outcomes else []
+        is_run = self.outcome != "not run" and self.outcomes
+        parts = [counted(self.outcomes, self.about.get("unit", "numbers"))] if is_run else []
         parts += [f"order of {counted(self.orders, 'pairs')}"] if self.orders else []
         return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
 
@@ -163,8 +164,9 @@ def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Pat
 def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) -> Item:
     if "claims" in about:
         known = {name: claims[name] for name in about["claims"] if name in claims}
-        if scale == FULL and (unknown := set(about["claims"]) - known.keys()):
-            raise ValueError(f"there is no claim {', '.join(sorted(unknown))}: name one as EXPERIMENT/ID")
+        here = {name.split("/")[0] for name in claims}
+        if unknown := [name for name in about["claims"] if name not in known and name.split("/")[0] in here]:
+            raise ValueError(f"there is no claim {', '.join(unknown)}: name one as EXPERIMENT/ID")
         return Item(about, ("our claim that tests it",), tuple(map(_claimed, known.values())))
     if "times" in about:
         columns, lines = times(about["times"], tables)
@@ -191,7 +193,7 @@ def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | No
         return None
     cell = replaced(about["ours"], one)
     ours = _cell(cell, tables)
-    if ours is None and scale == FULL and "reason" not in about:
+    if ours is None and scale == FULL and cell["file"] in tables and "reason" not in about:
         raise ValueError(
             f"{cell['file']}.csv has no row or no number where {cell['where']}: correct it, or give a reason"
         )
@@ -215,7 +217,7 @@ def _line(about: Entry, one: Entry, ours: Number | None, tables: Tables) -> Line
         return Line(cells, wording.with_interval(ours), outcomes, published=len(listed))
     so_far = _cell(replaced(about["so_far"]["cell"], one), tables) if "so_far" in about else None
     told = f"{about['so_far']['label']}: {wording.with_interval(so_far)}" if so_far else ""
-    return Line(cells, told, standing="not run", note=about.get("reason", ""), published=len(listed))
+    return Line(cells, told, ("not run",), note=about.get("reason", ""), published=len(listed))
 
 
 def _value(one: Entry) -> float:
@@ -224,10 +226,11 @@ def _value(one: Entry) -> float:
 
 
 def _orders(by: list[str], found: list[tuple[Entry, Number | None]]) -> Iterator[Outcome]:
-    """The outcomes for the pairs of numbers that have the same values of these variables, and are not equal as published."""
+    """The outcomes for the pairs of numbers that have the same values of these variables, and differ as published."""
     run = [(one, ours) for one, ours in found if ours is not None]
     for (one, ours), (other, theirs) in itertools.combinations(run, 2):
-        if all(one[name] == other[name] for name in by) and _value(one) != _value(other):
+        apart = not math.isclose(_value(one), _value(other), rel_tol=RESOLUTION)
+        if apart and all(one[name] == other[name] for name in by):
             yield ordered((_value(one), ours), (_value(other), theirs))
 
 

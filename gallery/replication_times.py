@@ -63,7 +63,7 @@ def _line(cells: tuple[str, ...], count: int, factors: list[float], row: Row | N
     one, other = (number(side, "ratio") if side else None for side in (row, reference))
     if one is None or other is None:
         note = row["reason"] if row and row["reason"] else UNMEASURED
-        return Line(cells, standing="not run", note=note, published=count)
+        return Line(cells, outcomes=("not run",) * len(factors), note=note, published=count)
     mean, low, high = _factor(one, other)
     outcomes = tuple(_side(factor, low, high) for factor in factors if factor != 1)
     ours = f"{wording.in_digits(mean)}-fold {wording.interval(low, high)}"
@@ -73,7 +73,7 @@ def _line(cells: tuple[str, ...], count: int, factors: list[float], row: Row | N
 def _reference(about: dict[str, Any], cells: tuple[str, ...], count: int, row: Row | None, tables: Tables) -> Line:
     """The seconds of slax 0.0.1, there and here."""
     if row is None:
-        return Line(cells, standing="not run", note=UNMEASURED, published=count)
+        return Line(cells, outcomes=("not run",), note=UNMEASURED, published=count)
     form = {name: row[name] for name in ("peer", "variant", "n", "batch", "dtype")}
     (measured,) = matching(tables[about["seconds"]], form | {"source": "measured"})
     ours = f"{float(measured['seconds']):.3g} s"

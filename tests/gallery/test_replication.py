@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from experiments.common.job import experiment_names
+from gallery.claims import Claim, Figure
 from gallery.claims_file import ClaimError, read_claims
 from gallery.outcomes import compared, counted, ordered, together
 from gallery.replication import DATA, replication
@@ -53,10 +54,10 @@ def test_order_is_the_one_of_our_difference_if_its_interval_excludes_zero():
 
 
 def test_outcomes_together():
-    """What is not run takes no part where something is decided."""
-    assert together(["same", "not run"]) == "same" and together(["not run"]) == "not run" and together([]) is None
-    assert together(["same", "unresolved"]) == together(["same", "another"]) == "in part"
-    assert together(["another", "unresolved"]) == "another"
+    """What is the same only in part is never called the same."""
+    assert together(["same", "same"]) == "same" and together(["not run"]) == "not run" and together([]) is None
+    assert {together(["same", other]) for other in ("unresolved", "another", "not run", "in part")} == {"in part"}
+    assert together(["another", "unresolved"]) == "another" and together(["not run", "unresolved"]) == "unresolved"
     assert counted(["same", "another", "same"], "numbers") == "2 of 3 numbers the same, 1 another"
 
 
@@ -147,8 +148,9 @@ def test_a_claim_that_does_not_exist_is_a_mistake(tmp_path):
     item = {"id": "it", **ITEM, "claims": ["a/b"], "published": "p"}
     path = tmp_path / "replication.yaml"
     path.write_text(yaml.safe_dump(CONTENT | {"items": [item]}))
+    figures = [Figure("a", "stem", "", "", "", "", (Claim("other", "", "", "", ()),))]
     with pytest.raises(ClaimError, match="there is no claim a/b: name one as EXPERIMENT/ID"):
-        replication([], {}, "full", path)
+        replication(figures, {}, "quick", path)
 
 
 def test_every_item_has_its_value_its_source_and_ours_or_a_reason():
