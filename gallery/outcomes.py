@@ -26,8 +26,8 @@ class Line(NamedTuple):
     """Something published beside ours.
 
     `cells` are what it is and what is published; `ours` is empty where there is nothing to show, and `note` says why.
-    `outcomes` has no entry if nothing is judged, and `standing` is what to say then; it has several if several numbers are judged
-    one by one. `published` is how many numbers are published in it.
+    `outcomes` has no entry if nothing is judged, and `standing` is what to say then; it has several if several numbers are
+    judged one by one. `published` is how many numbers are published in it.
     """
 
     cells: tuple[str, ...]
@@ -41,7 +41,7 @@ class Line(NamedTuple):
     def verdict(self) -> str:
         """In words, with the sign; empty where only the order of several lines is judged."""
         outcome = together(self.outcomes) or self.standing
-        counts = counted(self.outcomes, "devices") if len(self.outcomes) > 1 and outcome != "not run" else ""
+        counts = counted(self.outcomes, "devices") if outcome == "in part" else ""
         return ": ".join(filter(None, [named(outcome) if outcome else "", counts, self.note]))
 
 

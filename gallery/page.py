@@ -173,8 +173,8 @@ def _cells(claim: Claim) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text with Markdown's special characters escaped."""
-    return re.sub(r"[\\`*_\[\]<>|#]", r"\\\g<0>", text)
+    """Text with Markdown's special characters escaped; angle brackets, which not all Markdown can escape, as entities."""
+    return re.sub(r"[\\`*_\[\]|#]", r"\\\g<0>", text).replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _text(rendered: str) -> str:

@@ -6,7 +6,6 @@ Seconds on a GPU and on a CPU cannot be compared. Whether a library is slower or
 import math
 from typing import Any
 
-from gallery import wording
 from gallery.claims import Tables
 from gallery.outcomes import Line, Outcome
 from gallery.significance import difference
@@ -34,13 +33,12 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
         for device in devices:
             seconds, reference = known.get((peer, n, device)), known.get((REFERENCE, n, device))
             if seconds is None:
-                cells.append("no bar" if (peer, n, device) in without else "another row")
+                cells.append("no bar" if (peer, n, device) in without else "other row")
             elif peer == REFERENCE or reference is None:
                 cells.append(f"{seconds:g} s")
             else:
                 factors.append(seconds / reference)
-                digits = 0 if factors[-1] >= 9.95 else 1
-                cells.append(f"{seconds:g} s, {factors[-1]:.{digits}f}-fold")
+                cells.append(f"{seconds:g} s, {_short(factors[-1])}")
         told = (about["names"][peer], f"{int(n):,}", *cells)
         count = sum((peer, n, device) in known for device in devices)
         if count:
@@ -63,10 +61,11 @@ def _line(cells: tuple[str, ...], count: int, factors: list[float], row: Row | N
     one, other = (number(side, "ratio") if side else None for side in (row, reference))
     if one is None or other is None:
         note = row["reason"] if row and row["reason"] else UNMEASURED
-        return Line(cells, outcomes=("not run",) * len(factors), note=note, published=count)
+        outcome: Outcome = "not run"
+        return Line(cells, outcomes=(outcome,) * len(factors), note=note, published=count)
     mean, low, high = _factor(one, other)
     outcomes = tuple(_side(factor, low, high) for factor in factors if factor != 1)
-    ours = f"{wording.in_digits(mean)}-fold {wording.interval(low, high)}"
+    ours = f"{_short(mean)} ({low:.2f} to {high:.2f})"
     return Line(cells, ours, outcomes, "not comparable", published=count)
 
 
@@ -77,7 +76,7 @@ def _reference(about: dict[str, Any], cells: tuple[str, ...], count: int, row: R
     form = {name: row[name] for name in ("peer", "variant", "n", "batch", "dtype")}
     (measured,) = matching(tables[about["seconds"]], form | {"source": "measured"})
     ours = f"{float(measured['seconds']):.3g} s"
-    return Line(cells, ours, standing="not comparable", note="seconds on another device", published=count)
+    return Line(cells, ours, standing="not comparable", note="a CPU", published=count)
 
 
 def _factor(one: Number, other: Number) -> tuple[float, float, float]:
@@ -87,6 +86,11 @@ def _factor(one: Number, other: Number) -> tuple[float, float, float]:
         raise ValueError("ratios of times need two rounds or more")
     low, high = map(math.exp, apart.interval)
     return math.exp(apart.mean), low, high
+
+
+def _short(factor: float) -> str:
+    """A factor in two or three digits: 1.05x, 1.4x, 107x."""
+    return f"{factor:.{0 if factor >= 9.95 else 2 if factor < 1.095 else 1}f}x"
 
 
 def _side(published: float, low: float, high: float) -> Outcome:

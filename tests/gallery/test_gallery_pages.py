@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import html
 import itertools
 import json
 import re
@@ -135,7 +136,7 @@ def test_what_is_missing_is_said(built, tmp_path):
 
 
 def test_text_has_every_claim_counts_and_what_made_it(built):
-    text = built.text.read_text()
+    text = html.unescape(built.text.read_text())
     head, _, rest = text.partition("\n## ")
     made = {"* scale: quick", "* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"}
     assert made <= set(head.splitlines())

@@ -90,7 +90,7 @@ def test_times_are_compared_by_who_is_slower(factors, outcome):
         "names": {"slax_original": "slax", "other": "Other"},
     }
     columns, (reference, other) = times(about, time_tables(other=factors))
-    assert columns == ("library", "units", "T4", "TPU") and other.cells == ("Other", "8", "1 s, 2.0-fold", "no bar")
+    assert columns == ("library", "units", "T4", "TPU") and other.cells == ("Other", "8", "1 s, 2.0x", "no bar")
     assert (other.outcomes, other.published) == ((outcome,), 1)
     assert (reference.ours, reference.standing) == ("3 s", "not comparable")
     _, (_, missing) = times(about, time_tables())
