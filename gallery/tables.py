@@ -15,8 +15,8 @@ class Number(NamedTuple):
     """A mean, the ends of its interval, and the samples that it is the mean of.
 
     Without an interval, both ends equal the mean. A number without samples is exact, for example a count. A sample is None if
-    it is missing. `unit` is what a sample is of, a seed or a round; `setting` is what samples have in common that belong
-    together. `is_geometric`: the mean is the geometric one, and samples are compared by their logarithms.
+    it is missing. `unit` is what a sample is of, a seed, a round or what the column `unit` says; `setting` is what samples have
+    in common that belong together. `is_geometric`: the mean is the geometric one, and samples are compared by their logarithms.
     """
 
     value: float
@@ -71,7 +71,7 @@ def number(row: Row, column: str) -> Number | None:
         low = high = value
     elif not samples:
         raise ValueError(f"has an interval of {column}, but no samples in {prefix}values: `summary` writes both")
-    unit = "round" if row.get("rounds") else "seed"
+    unit = row.get("unit") or ("round" if row.get("rounds") else "seed")
     setting = tuple(row.get(name) for name in SETTING)
     return Number(value, low, high, samples, unit, setting, row.get(f"{prefix}mean") == "geometric")
 

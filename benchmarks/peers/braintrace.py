@@ -84,7 +84,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
         gradient, total = brainstate.transform.grad(loss, weights, return_value=True)()
         return total, gradient
 
-    return JaxStep(step, workload.spikes(), jit=brainstate.transform.jit)
+    return JaxStep(step, workload.inputs(), jit=brainstate.transform.jit)
 
 
 def rules(variant: str, workload: Workload) -> JaxStep:
@@ -95,7 +95,7 @@ def rules(variant: str, workload: Workload) -> JaxStep:
     if name == "pp_prop":
         options["decay_or_rank"] = 0.9
 
-    inputs = jnp.asarray(workload.spikes())
+    inputs = jnp.asarray(workload.inputs())
     learner = braintrace.compile(network_of(workload), rule, inputs[0], batch_size=workload.batch, **options)
     states = brainstate.graph.states(learner)
     at_rest = {key: state.value for key, state in states.items()}

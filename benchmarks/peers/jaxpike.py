@@ -49,7 +49,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
         return JaxStep(
             jax.value_and_grad(lambda trained, xs: jaxpike.unroll(eqx.combine(trained, static), xs)[0].sum()),
             trained,
-            workload.spikes(),
+            workload.inputs(),
         )
 
     def loss(weights, xs):
@@ -59,7 +59,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
             return jaxpike.unroll_checkpointed(net, xs, chunk_size=chunk, scan_unroll=1)[0].sum()
         return jaxpike.unroll(net, xs, scan_unroll=1, remat_step=variant == "unroll_1_remat")[0].sum()
 
-    return JaxStep(jax.value_and_grad(loss), weights, workload.spikes())
+    return JaxStep(jax.value_and_grad(loss), weights, workload.inputs())
 
 
 def rules(variant: str, workload: Workload) -> JaxStep:
@@ -75,7 +75,7 @@ def rules(variant: str, workload: Workload) -> JaxStep:
     return JaxStep(
         step,
         scaled_weights(workload),
-        workload.spikes(),
+        workload.inputs(),
         workload.labels(),
     )
 

@@ -22,7 +22,7 @@ from benchmarks.side_by_side.workload import Workload
 
 def bptt(variant: str, workload: Workload) -> JaxStep:
     return JaxStep(
-        products, workload.weights(), workload.spikes().reshape(-1, workload.widths[0]), dtype=workload.dtype
+        products, workload.weights(), workload.inputs().reshape(-1, workload.widths[0]), dtype=workload.dtype
     )
 
 

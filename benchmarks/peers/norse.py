@@ -32,7 +32,7 @@ SYNAPSE_LOSS = 0.2  # loss of its default synapse per step
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
-    inputs = tensor(workload.spikes())
+    inputs = tensor(workload.inputs())
     scale = scale_of(variant)
     neurons = [neuron_of(variant).to(DEVICE) for _ in workload.widths[1:]]
     layers = []

@@ -30,7 +30,7 @@ SLOPE = 25.0
 
 
 def bptt(variant: str, workload: Workload) -> JaxStep:
-    steps, batch, widths, dtype = workload
+    steps, batch, widths, dtype, _ = workload
     pieces = max(1, round(steps / max(SHORTEST_CHUNK, CHUNK_BYTES // (4 * batch * max(widths)))))
     size = -(-steps // pieces)
     whole = steps // size * size
@@ -42,7 +42,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
         remainder = chunk(weights, carry, inputs[whole:])[1].sum() if whole < steps else 0.0
         return spikes.sum() + remainder
 
-    return JaxStep(jax.value_and_grad(loss), workload.weights(), workload.spikes(), dtype=dtype)
+    return JaxStep(jax.value_and_grad(loss), workload.weights(), workload.inputs(), dtype=dtype)
 
 
 @jax.custom_vjp

@@ -37,7 +37,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
         return x.sum()
 
     weights = [weight * SCALE for weight in workload.weights()]
-    return JaxStep(jax.value_and_grad(loss), weights, workload.spikes().swapaxes(0, 1))
+    return JaxStep(jax.value_and_grad(loss), weights, workload.inputs().swapaxes(0, 1))
 
 
 def lif(size: int) -> LIFJax:

@@ -29,7 +29,7 @@ DT = 1e-3
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
-    inputs = tensor(workload.spikes().swapaxes(0, 1).copy())
+    inputs = tensor(workload.inputs().swapaxes(0, 1).copy())
     layers = []
     for weight in workload.weights():
         linear = torch.nn.Linear(*weight.shape, bias=False)

@@ -26,7 +26,7 @@ from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
-    inputs = tensor(workload.spikes().swapaxes(0, 1).copy())
+    inputs = tensor(workload.inputs().swapaxes(0, 1).copy())
     layers = []
     for weight in workload.weights():
         linear = torch.nn.Linear(*weight.shape, bias=False)

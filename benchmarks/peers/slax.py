@@ -101,8 +101,8 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
 
     step = jax.value_and_grad(loss)
     if variant == "devices":
-        return over_devices(step, state, workload.spikes())
-    return JaxStep(step, state, workload.spikes(), dtype=workload.dtype)
+        return over_devices(step, state, workload.inputs())
+    return JaxStep(step, state, workload.inputs(), dtype=workload.dtype)
 
 
 def rules(variant: str, workload: Workload) -> JaxStep:
@@ -120,7 +120,7 @@ def rules(variant: str, workload: Workload) -> JaxStep:
         def step(state, inputs, labels):
             return gradients(nnx.merge(graph, state), cross_entropy, inputs, labels, rule=rule, window=window)
 
-    return JaxStep(step, state, workload.spikes(), workload.labels())
+    return JaxStep(step, state, workload.inputs(), workload.labels())
 
 
 def layers_of(workload: Workload) -> list:

@@ -46,7 +46,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
         model = slax.RNN(slax.connect(modules, return_carry=False), unroll=1)
     else:
         model = nn.Sequential([slax.RNN(x, unroll=1) if isinstance(x, slax.LIF) else x for x in modules])
-    inputs = workload.spikes()
+    inputs = workload.inputs()
     params, rest = start(model, inputs[:1], workload)
 
     def loss(params, inputs):
@@ -58,7 +58,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
 
 def rules(variant: str, workload: Workload) -> JaxStep:
     model = slax.connect(under_rule(variant, layers_of(workload)))
-    inputs = workload.spikes()
+    inputs = workload.inputs()
     params, rest = start(model, inputs[0], workload)
 
     def step_loss(params, carry, x, labels):

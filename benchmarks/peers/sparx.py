@@ -54,7 +54,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
     for width in workload.widths[1:]:
         layers += [nn.Dense(width, use_bias=False), lif()]
     model = nn.Sequential(layers)
-    inputs = workload.spikes()
+    inputs = workload.inputs()
     structure = jax.tree.structure(model.init(jax.random.key(0), inputs[:1]))
     variables = jax.tree.unflatten(structure, workload.weights())
     return JaxStep(jax.value_and_grad(lambda variables, xs: model.apply(variables, xs).sum()), variables, inputs)
@@ -79,7 +79,7 @@ def rules(variant: str, workload: Workload) -> JaxStep:
         return total, list(gradient[:3])
 
     step = ottt_step if variant == "ottt" else e_prop_step
-    return JaxStep(step, workload.weights(), workload.spikes(), workload.labels())
+    return JaxStep(step, workload.weights(), workload.inputs(), workload.labels())
 
 
 def per_step(labels, inputs):

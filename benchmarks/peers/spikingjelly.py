@@ -44,7 +44,7 @@ NEURON = {"tau": 1 / (1 - DECAY), "decay_input": False, "v_threshold": THRESHOLD
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
-    inputs = tensor(workload.spikes(), workload.dtype)
+    inputs = tensor(workload.inputs(), workload.dtype)
     linear = partial(layer.Linear, step_mode="m")
     net = torch.nn.Sequential(*layers_of(workload, linear, lif)).to(DEVICE)
 
@@ -62,7 +62,7 @@ def rules(variant: str, workload: Workload) -> TorchStep:
     container = layer.OTTTSequential if traced else torch.nn.Sequential
     net = container(*layers_of(workload, torch.nn.Linear, new_neuron)).to(DEVICE)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
-    inputs = tensor(workload.spikes()).transpose(0, 1)
+    inputs = tensor(workload.inputs()).transpose(0, 1)
     labels = tensor(workload.labels(), "int64")[:, None].expand(-1, workload.steps)
 
     def loss(outputs, labels):

@@ -25,7 +25,7 @@ from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
-    inputs = tensor(workload.spikes())
+    inputs = tensor(workload.inputs())
     layers = []
     for weight in workload.weights():
         linear = layer.Linear(*weight.shape, bias=False, step_mode="m")

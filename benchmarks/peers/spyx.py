@@ -40,7 +40,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
             inputs = layer(inputs) if isinstance(layer, nnx.Linear) else spyx.nn.run(layer, inputs)[0]
         return inputs.sum()
 
-    return JaxStep(jax.value_and_grad(loss), weights, workload.spikes())
+    return JaxStep(jax.value_and_grad(loss), weights, workload.inputs())
 
 
 def spikes_of(variant: str, currents):

@@ -47,8 +47,13 @@ def run(benchmark: str, description: str, modes: dict[str, Mode]) -> None:
         output.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
-def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """One record per contender: the report on its first step, its rounds of times, and the error that ended it, if any."""
+def measure(
+    workload: Workload, chosen: list[Contender], rounds: int, seconds: float, *, first_round: int = 0
+) -> list[dict[str, Any]]:
+    """One record per contender: the report on its first step, its rounds of times, and the error that ended it, if any.
+
+    The order of the contenders in a round follows from the number of the round, counted from `first_round`.
+    """
     label = f"T={workload.steps}, N={max(workload.widths)}"
     records = {
         contender.name: {
@@ -80,7 +85,7 @@ def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: f
     for name, process in tqdm(list(processes.items()), f"{label}: first steps"):
         with failures_of(name):
             records[name] |= process.first_step()
-    for index in tqdm(range(rounds), f"{label}: rounds"):
+    for index in tqdm(range(first_round, first_round + rounds), f"{label}: rounds"):
         for name in random.Random(index).sample(list(processes), len(processes)):
             with failures_of(name):
                 records[name]["rounds"].append(processes[name].times(seconds))

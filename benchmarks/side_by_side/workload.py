@@ -1,4 +1,4 @@
-"""The workload of every contender: a batch of spike trains through a stack of (Linear, LIF), and the gradient of the weights.
+"""The workload of every contender: a batch of inputs through a stack of (Linear, LIF), and the gradient of the weights.
 
 All contenders get the same inputs, the same weights, the same decay, and, where the loss reads them, the same labels, so
 contenders with the same neuron report the same loss.
@@ -16,16 +16,24 @@ GAIN = 2.0  # makes every layer fire about as often as its input
 
 
 class Workload(NamedTuple):
-    """Steps T, batch B, the widths of the input and of each layer, and the type of all numbers, "float32" or "bfloat16"."""
+    """Steps T, batch B, the widths of the input and of each layer, and the type of all numbers, "float32" or "bfloat16".
+
+    `source` is what the input consists of: "spikes", zeros and ones, or "gaussian", standard normal numbers, which the script
+    of slax feeds (perf_tests of its repository, commit 04f130e).
+    """
 
     steps: int
     batch: int
     widths: tuple[int, ...]
     dtype: str = "float32"
+    source: str = "spikes"
 
-    def spikes(self) -> np.ndarray:
-        """The input, zeros and ones, [T, B, N]."""
-        drawn = np.random.default_rng(0).random((self.steps, self.batch, self.widths[0]), np.float32)
+    def inputs(self) -> np.ndarray:
+        """The input, [T, B, N]."""
+        rng, shape = np.random.default_rng(0), (self.steps, self.batch, self.widths[0])
+        if self.source == "gaussian":
+            return rng.standard_normal(shape, np.float32)
+        drawn = rng.random(shape, np.float32)
         return np.less(drawn, INPUT_RATE, out=drawn)
 
     def weights(self) -> list[np.ndarray]:
@@ -41,9 +49,9 @@ class Workload(NamedTuple):
         return np.random.default_rng(2).integers(0, self.widths[-1], self.batch, np.int32)
 
 
-def uniform(steps: int, size: int, batch: int = 32, dtype: str = "float32") -> Workload:
-    """Three layers of N units, fed by N spike trains."""
-    return Workload(steps, batch, (size,) * 4, dtype)
+def uniform(steps: int, size: int, batch: int = 32, dtype: str = "float32", source: str = "spikes") -> Workload:
+    """Three layers of N units, with N inputs."""
+    return Workload(steps, batch, (size,) * 4, dtype, source)
 
 
 def small(steps: int) -> Workload:

@@ -1,6 +1,7 @@
 """Draw what the two notebooks of slax show, next to the numbers that they print, from published.csv."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from slax_rules import RULES
 from slax_viz import plot_landscape
 
 COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
+SEEDS_COLUMNS = ["quantity", "rule", "after", *tables.OF_SEEDS, "next_low", "next_high", "published"]
 PUBLISHED = Path(__file__).with_name("published.csv")
 MARK: dict[str, Any] = {"marker": "_", "markersize": 22, "markeredgewidth": 2.5, "color": "black", "linestyle": "none"}
 
@@ -76,6 +78,36 @@ def rows(notebooks: Notebooks) -> Iterator[list[Any]]:
         yield [*key, value, notebooks.published.get(key)]
 
 
+def of_seeds(notebooks: Notebooks) -> Iterator[tuple[tuple[str, str, int], list[float]]]:
+    """Our numbers of the first notebook, of all seeds. Seed 0 has its weights and batches, the others draw their own."""
+    after, planes = batches(notebooks.plane["config"]), notebooks.plane["seeds"]
+    for number in range(len(planes[0]["explained"])):
+        yield (f"explained_{number + 1}", "", after[-1]), [seed["explained"][number] for seed in planes]
+    for rule, result in notebooks.trained.items():
+        for place, step in enumerate(after[:-1]):
+            yield ("loss", rule, step), [seed["loss"][place] for seed in result["seeds"]]
+        yield ("loss", rule, after[-1]), [seed["loss_at_the_end"] for seed in result["seeds"]]
+
+
+def next_run(numbers: list[float]) -> tuple[float | None, float | None]:
+    """The ends of the interval in which a further run would be with 95 % probability; the published number is of one run.
+
+    It is the interval of the mean, times the square root of the number of runs plus one.
+    """
+    mean, low, high = tables.interval(numbers, tables.ANY)
+    if mean is None or low is None or high is None:
+        return None, None
+    half = (high - low) / 2 * math.sqrt(len(numbers) + 1)
+    return mean - half, mean + half
+
+
+def rows_of_seeds(notebooks: Notebooks) -> Iterator[list[Any]]:
+    for (quantity, rule, after), numbers in of_seeds(notebooks):
+        bounds = tables.SHARE if quantity.startswith("explained") else tables.POSITIVE
+        published = notebooks.published.get(("first", quantity, rule, "", after))
+        yield [quantity, rule, after, *tables.of_seeds(numbers, bounds), *next_run(numbers), published]
+
+
 def draw(notebooks: Notebooks) -> Figure:
     figure, axes = plt.subplots(1, 4, figsize=(15, 5.2), width_ratios=[2.1, 0.8, 1.5, 2.0])
     for ax, draw_one in zip(axes, (draw_plane, draw_shares, draw_losses, draw_cosines), strict=True):
@@ -132,6 +164,32 @@ def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
 
 
+def draw_seeds(notebooks: Notebooks) -> Figure:
+    """Draw the shares of the variance, and the losses over the training, of all seeds, beside the numbers of slax."""
+    figure, ((shares, losses),) = figures.panels(1, 2, (4.6, 4.2), (0, 0.6))
+    numbers = dict(of_seeds(notebooks))
+    for direction in ("1", "2"):
+        values = next(of for (quantity, *_), of in numbers.items() if quantity == f"explained_{direction}")
+        shares.plot([direction] * len(values), values, "o", color="0.45", markersize=4)
+        shares.plot(direction, values[0], "o", color="black", markersize=6)
+        low, high = next_run(values)
+        if low is not None:
+            shares.vlines(direction, low, high, color="0.8", linewidth=9, zorder=0)
+        mark_published(shares, notebooks, f"explained_{direction}", "{:.1%}", at=direction)
+    shares.set(ylim=(0, 1), xlabel="direction", ylabel="share of the variance")
+    shares.margins(x=0.5)
+    for rule, result in notebooks.trained.items():
+        for number, seed in enumerate(result["seeds"]):
+            look = figures.look_of(rule) | ({"label": None, "alpha": 0.5} if number else {})
+            losses.plot(batches(result["config"]), [*seed["loss"][:-1], seed["loss_at_the_end"]], **look)
+    mark_published(losses, notebooks, "loss", "{:.3f}")
+    losses.legend()
+    losses.set(xlabel="batches", ylabel="test loss (nats)")
+    text = f"{len(notebooks.plane['seeds'])} seeds on the same manifolds; black dots and full lines: the seed of the notebook. "
+    text += "Gray: where a further run would be, with 95 % probability. Bars: the numbers of slax, of one run."
+    return figures.with_note(figure, text)
+
+
 def mark_published(ax: Axes, of: Notebooks, quantity: str, form: str, at: str | None = None, **look: Any) -> None:
     """Mark the published numbers of a quantity, with the numbers above."""
     for (_, name, _, _, after), value in of.published.items():
@@ -141,4 +199,7 @@ def mark_published(ax: Axes, of: Notebooks, quantity: str, form: str, at: str | 
             ax.annotate(form.format(value), place, (0, 5), textcoords="offset points", ha="center")
 
 
-FIGURES = {"demo": figures.Plot(COLUMNS, rows, draw)}
+FIGURES = {
+    "demo": figures.Plot(COLUMNS, rows, draw),
+    "demo_seeds": figures.Plot(SEEDS_COLUMNS, rows_of_seeds, draw_seeds),
+}

@@ -15,8 +15,8 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     for workload, own in settings["workloads"].items():
         names = settings["contenders"][own["benchmark"]]
         config = drop(settings, "workloads") | {"workload": workload, "contenders": names} | own
-        peers = sorted({name.split(":")[0] for name in names})
-        timed = [peer for peer in peers if own["size"] <= settings["left_out"].get(peer, own["size"])]
+        peers = sorted({name.split(":")[0] for name in config["contenders"]})
+        timed = [peer for peer in peers if own["size"] <= config["left_out"].get(peer, own["size"])]
         light = settings["own_environments"] == "light"
         if light:
             timed = [peer for peer in timed if peer in (*OURS, *CLOSEST)]

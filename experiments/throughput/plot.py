@@ -4,7 +4,6 @@ Times are compared round by round. The tables also list contenders without a tim
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,70 +14,50 @@ from matplotlib.ticker import NullLocator
 
 from experiments.common import figures, tables
 from experiments.common.styles import STYLES
+from experiments.throughput import order
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
+from experiments.throughput.times import (
+    SIZE,
+    Results,
+    by_name,
+    contenders,
+    fastest_of,
+    inputs_of,
+    main_line,
+    names_of,
+    ranks_of,
+    ratios_of,
+    reason_of,
+    records_of,
+    size_of,
+    starts_of,
+    times_of,
+)
 
 OURS, BPTT = "slax:default", "slax:bptt"
-SIZE = ["n", "batch", "dtype", "steps"]
 COLUMNS = [
-    *("source", "device", "peer", "variant", *SIZE, "seconds", "low_quartile", "high_quartile", "least", "repeats"),
+    *("source", "device", "peer", "variant", *SIZE, "inputs", "starts"),
+    *("seconds", "low_quartile", "high_quartile", "least", "repeats"),
     *("first_step_seconds", "process_growth_bytes", "temporary_bytes", "device_peak_bytes"),
     *("equation", "differs", "reason"),
 ]
 RATIO_COLUMNS = ["peer", "variant", *SIZE, *tables.ratio_columns("ratio"), "rounds", "rank", "reason"]
 RULE_COLUMNS = ["library", "rule", "variant", *SIZE, "seconds", *tables.ratio_columns("times_bptt"), "rounds", "reason"]
-PUBLISHED = Path(__file__).with_name("published.csv")
-
-Results = list[dict[str, Any]]
 
 
 class Data(NamedTuple):
-    """The results of the two benchmarks, and the published times."""
+    """The results of both benchmarks; `single` are those of `bptt` with spikes and one start, in which rounds are compared."""
 
     bptt: Results
+    single: Results
     rules: Results
-    published: list[dict[str, str]]
 
 
 def prepare(results: list[dict[str, Any]]) -> Data:
-    """The results by benchmark, with the published times."""
+    """The results by benchmark."""
     bptt, rules = ([r for r in results if r["config"]["benchmark"] == name] for name in ("bptt", "rules"))
-    return Data(bptt, rules, tables.rows_of_csv(PUBLISHED))
-
-
-def size_of(config: dict[str, Any]) -> list[Any]:
-    return [config[name] for name in ("size", "batch", "dtype", "steps")]
-
-
-def records_of(results: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each result with each of its records."""
-    return ((result, record) for result in results for record in result["records"])
-
-
-def contenders(results: Results) -> list[str]:
-    """The names of all contenders, in the order of the results."""
-    return list(dict.fromkeys(record["name"] for _, record in records_of(results)))
-
-
-def names_of(record: dict[str, Any]) -> tuple[str, str]:
-    peer, _, variant = record["name"].partition(":")
-    return peer, variant
-
-
-def reason_of(record: dict[str, Any]) -> str:
-    """The reason why there is no time; empty if there is one."""
-    return record["error"] or record["left_out"] or ""
-
-
-def times_of(record: dict[str, Any]) -> list[float]:
-    return [] if reason_of(record) else [time for turn in record["rounds"] for time in turn]
-
-
-def ratios_of(record: dict[str, Any], other: dict[str, Any] | None) -> list[float]:
-    """The ratio of medians between a record and another contender in each round."""
-    if other is None or not times_of(record) or not times_of(other):
-        return []
-    pairs = zip(record["rounds"], other["rounds"], strict=True)
-    return [float(np.median(mine) / np.median(theirs)) for mine, theirs in pairs]
+    single = [r for r in bptt if (inputs_of(r["config"]), starts_of(r["config"])) == ("spikes", 1)]
+    return Data(bptt, single, rules)
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
@@ -90,20 +69,22 @@ def rows(data: Data) -> Iterator[list[Any]]:
         device = f"{device}: {result['record']['machine']}" if device == "cpu" else device
         yield [
             *("measured", device, *names_of(record), *size_of(result["config"])),
+            *(inputs_of(result["config"]), starts_of(result["config"])),
             *(*quartiles, min(times, default=None), len(times)),
             *(record.get(name) for name in ("first_call", "memory_growth", "temporaries", "peak_device_bytes")),
             *(neuron["equation"], neuron["differs"], reason_of(record)),
         ]
-    for row in data.published:
+    for row in order.BARS:
         seconds = float(row["seconds_forward_backward"]) if row["seconds_forward_backward"] else None
         reason = "" if seconds else "failed or out of memory, as published"
         nothing = [None] * (COLUMNS.index("equation") - COLUMNS.index("low_quartile"))
         peer = published_library(row["framework"], row["device"])
-        yield ["published", row["device"], peer, "", row["n_neurons"], "", "", 256, seconds, *nothing, "", "", reason]
+        size = [row["n_neurons"], "", "", 256, "", ""]
+        yield ["published", row["device"], peer, "", *size, seconds, *nothing, "", "", reason]
 
 
 def ratio_rows(data: Data) -> Iterator[list[Any]]:
-    for result, record in records_of(data.bptt):
+    for result, record in records_of(data.single):
         ratios = ratios_of(record, by_name(result).get(OURS))
         cells = [*tables.ratio_summary(ratios), len(ratios), ranks_of(result)[record["name"]]]
         yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
@@ -117,92 +98,73 @@ def rule_rows(data: Data) -> Iterator[list[Any]]:
         yield [*start, median, *tables.ratio_summary(ratios), len(ratios), reason_of(record)]
 
 
-def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {record["name"]: record for record in result["records"]}
-
-
-def ranks_of(result: dict[str, Any]) -> dict[str, int]:
-    """The place of each contender among the forms of its library, by the geometric mean of its medians of rounds, as in ratios:
-    1 is the fastest, and those without a time come last."""
-
-    def time(record: dict[str, Any]) -> float:
-        return float(np.log([*map(np.median, record["rounds"])]).mean()) if times_of(record) else np.inf
-
-    ranks: dict[str, int] = {}
-    for record in sorted(result["records"], key=time):
-        library = names_of(record)[0]
-        ranks[record["name"]] = 1 + sum(other.partition(":")[0] == library for other in ranks)
-    return ranks
-
-
-def main_line(results: Results) -> Results:
-    """The workloads that share batch, type and steps with the first and differ only in the number of units, by size."""
-    first = results[0]["config"]
-    alike = [r for r in results if all(r["config"][name] == first[name] for name in ("batch", "dtype", "steps"))]
-    return sorted(alike, key=lambda result: result["config"]["size"])
-
-
 def draw(data: Data) -> Figure:
     """Draw times against the number of units, as measured here and as published for each device."""
     figures.check_given("throughput", "the benchmark bptt", data.bptt)
-    line, published = main_line(data.bptt), data.published
-    devices = list(dict.fromkeys(row["device"] for row in published))
-    figure, axes = figures.panels(1, len(devices) + 1, (3.1, 6.4), (0.6, 0), sharey=True)
-    (measured, *others), config = axes[0], line[0]["config"]
-    drawn = [*draw_measured(measured, line)]
-    measured.set_title(f"measured: {_device(line)}\nB = {config['batch']}, {config['dtype']}")
-    for ax, device in zip(others, devices, strict=True):
-        drawn += draw_published(ax, [row for row in published if row["device"] == device])
+    line, config = main_line(data.bptt), data.bptt[0]["config"]
+    kinds = sorted({inputs_of(result["config"]) for result in line}, reverse=True)
+    figure, axes = figures.panels(1, len(kinds) + len(order.DEVICES), (3.1, 6.4), (0.6, 0), sharey=True)
+    measured, others, drawn = axes[0][: len(kinds)], axes[0][len(kinds) :], list[str]()
+    sizes = []
+    for ax, kind in zip(measured, kinds, strict=True):
+        of_kind = [result for result in line if inputs_of(result["config"]) == kind]
+        drawn += draw_measured(ax, of_kind)
+        ax.set_title(f"measured: {kind}\nB = {config['batch']}, {config['dtype']}")
+        sizes.append(sorted({result["config"]["size"] for result in of_kind}))
+    for ax, device in zip(others, order.DEVICES, strict=True):
+        published = [row for row in order.BARS if row["device"] == device]
+        drawn += draw_published(ax, published)
         ax.set_title(f"published: {device}\nbatch not stated")
-    sizes = [result["config"]["size"] for result in line], sorted({int(row["n_neurons"]) for row in published})
-    for ax in axes[0]:
-        shown = sizes[ax is not measured]
+        sizes.append(sorted({int(row["n_neurons"]) for row in published}))
+    for ax, shown in zip(axes[0], sizes, strict=True):
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlabel("units per layer")
         ax.set_xticks(shown, list(map(str, shown)), rotation=45)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y", color="0.9")
-    measured.set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
+    axes[0][0].set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
     figures.legend_of(figure, [look for library, look in LIBRARIES.items() if library in drawn], 5)
-    text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
-    text += "an x at the top: failed, as published"
+    text = f"measured on {_device(line)}: median, bars from the first to the third quartile; other libraries in their fastest "
+    text += "form at each size; an x at the top: failed, as published"
     missing = not_timed(line)
     return figures.with_note(figure, f"{text}\nnot timed, for reasons in the table: {missing}" if missing else text)
 
 
 def not_timed(line: Results) -> str:
-    """The libraries that were not timed at all sizes, with the sizes if they were timed at others."""
-    sizes: dict[str, list[int]] = {}
+    """The libraries of which no form was timed, with the sizes if they were timed at others."""
+    sizes: dict[str, dict[int, bool]] = {}
     for result, record in records_of(line):
-        if reason_of(record):
-            sizes.setdefault(record["name"], []).append(result["config"]["size"])
+        at, size = sizes.setdefault(names_of(record)[0], {}), result["config"]["size"]
+        at[size] = at.get(size, False) or bool(times_of(record))
     told = []
-    for name, missing in sizes.items():
-        everywhere = len(missing) == sum(name in by_name(result) for result in line)
-        title = row_label(name, contenders(line[:1]))
-        told.append(title if everywhere else f"{title} at {', '.join(map(str, missing))}")
-    return "; ".join(dict.fromkeys(told))
+    for library, at in sizes.items():
+        missing, title = [size for size, is_timed in at.items() if not is_timed], LIBRARIES[library]["label"]
+        if missing:
+            told.append(f"{title} at {', '.join(map(str, missing))}" if any(at.values()) else title)
+    return "; ".join(told)
 
 
 def draw_measured(ax: Axes, line: Results) -> list[str]:
-    """Draw a curve for each of our forms, and one for the fastest form of each other library; return the libraries."""
-    curves: dict[str, list[tuple[int, list[float]]]] = {}
+    """Draw a curve for each of our forms, and one for the fastest form of each other library; return the libraries.
+
+    Of several workloads of one size, the last one that has a library counts.
+    """
+    curves: dict[str, dict[int, list[float]]] = {}
     for result in line:
-        ranks = ranks_of(result)
+        fastest = fastest_of(result)
         for record in result["records"]:
             library, times = names_of(record)[0], times_of(record)
-            name = record["name"] if library == "slax" else library
-            if times and (library == "slax" or ranks[record["name"]] == 1):
-                curves.setdefault(name, []).append((result["config"]["size"], times))
+            if times and (library == "slax" or fastest[library] is record):
+                name = record["name"] if library == "slax" else library
+                curves.setdefault(name, {})[result["config"]["size"]] = times
     drawn: list[str] = []
     for name, found in curves.items():
         library = name.partition(":")[0]
-        sizes = [size for size, _ in found]
-        low, middle, high = np.transpose([np.quantile(times, (0.25, 0.5, 0.75)) for _, times in found])
+        low, middle, high = np.transpose([np.quantile(times, (0.25, 0.5, 0.75)) for times in found.values()])
         ends = (middle - low, high - middle)
         dashes = "--" if library in drawn else "-"  # another form of ours
-        ax.errorbar(sizes, middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[library])
+        ax.errorbar(list(found), middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[library])
         drawn.append(library)
     return drawn
 
@@ -225,8 +187,8 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
 
 def draw_speedup(data: Data) -> Figure:
     """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
-    figures.check_given("throughput_speedup", "the benchmark bptt", data.bptt)
-    results = data.bptt
+    figures.check_given("throughput_speedup", "the benchmark bptt, with spikes and one start", data.single)
+    results = data.single
     names = contenders(results)
     names.remove(OURS)
     figure, ((ax,),) = figures.panels(1, 1, (9.6, 0.42 * len(names)), (0, 2.2))
@@ -308,6 +270,9 @@ def _why(reason: str) -> str:
 
 FIGURES = {
     "throughput": figures.Plot(COLUMNS, rows, draw),
+    "throughput_order": figures.Plot(
+        order.COLUMNS, lambda data: order.rows(data.bptt), lambda data: order.draw(data.bptt)
+    ),
     "throughput_speedup": figures.Plot(RATIO_COLUMNS, ratio_rows, draw_speedup),
     "throughput_rules": figures.Plot(RULE_COLUMNS, rule_rows, draw_rules),
 }

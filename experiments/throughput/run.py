@@ -5,6 +5,8 @@ their ratio to ours from the shipped results; the pipeline's `--config peers=all
 made: contenders that need only JAX, Flax and this checkout run with the current interpreter, and all others are reported as
 missing. Use it on a machine that has only JAX, Flax, Optax, matplotlib and numpy:
 `python -m experiments.run throughput rules_n128 --set own_environments=false --results trial`.
+
+With `starts`, all processes are started that many times, one start after the other, each with all of its rounds.
 """
 
 import os
@@ -12,8 +14,9 @@ from typing import Any
 
 from benchmarks.side_by_side.contenders import Contender, contenders
 from benchmarks.side_by_side.measure import measure
-from benchmarks.side_by_side.workload import uniform
+from benchmarks.side_by_side.workload import Workload, uniform
 from experiments.throughput.jobs import CLOSEST, OURS
+from experiments.throughput.memory import free_bytes, that_fit
 from experiments.throughput.shipped import shipped
 
 NOT_ASKED = "not run: asked for with --config peers=all"
@@ -22,12 +25,26 @@ NOT_ASKED = "not run: asked for with --config peers=all"
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The record of `measure` for each contender, in the order of the configuration, and the load of the machine before."""
     load = round(os.getloadavg()[0], 1)
-    workload = uniform(config["steps"], config["size"], config["batch"], config["dtype"])
-    records = measure(workload, chosen_of(config), config["rounds"], config["seconds"])
+    sizes = (config[name] for name in ("steps", "size", "batch", "dtype"))
+    workload = uniform(*sizes, config.get("inputs", "spikes"))
+    records = of_all_starts(config, workload, that_fit(chosen_of(config), workload, free_bytes()))
     if config["own_environments"] == "light":
         known = shipped(config["workload"])
         records = [record | {"shipped": known.get(record["name"])} for record in records]
     return {"load": load, "records": records}
+
+
+def of_all_starts(config: dict[str, Any], workload: Workload, chosen: list[Contender]) -> list[dict[str, Any]]:
+    """The records of the first start, with the rounds of all. What fails in a start has failed, and is not started again."""
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(config.get("starts", 1)):
+        able = [one for one in chosen if not found.get(one.name, {}).get("error")]
+        first = start * config["rounds"]
+        for record in measure(workload, able, config["rounds"], config["seconds"], first_round=first):
+            before = found.setdefault(record["name"], record | {"rounds": []})
+            before["rounds"] += record["rounds"]
+            before["error"] = record["error"]
+    return [found[contender.name] for contender in chosen]
 
 
 def chosen_of(config: dict[str, Any]) -> list[Contender]:

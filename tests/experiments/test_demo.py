@@ -12,6 +12,7 @@ import pytest
 from experiment_files import config_of
 from flax import nnx
 from jax import random
+from scipy import stats
 
 from experiments.common.job import scales_of
 from experiments.common.learning import transformation
@@ -67,7 +68,7 @@ def test_the_cosines_of_the_second_notebook_are_the_published_ones():
         assert layer == 3 or abs(found[rule][after - 1][str(layer)] - value) > 1e-4  # nor do other steps have them
 
 
-SMALL = {"seeds": 1, "layers": [12, 6, 10], "n_steps": 5, "batch_size": 8, "test_size": 40, "checkpoint_every": 3}
+SMALL = {"seeds": 2, "layers": [12, 6, 10], "n_steps": 5, "batch_size": 8, "test_size": 40, "checkpoint_every": 3}
 
 
 def test_the_last_checkpoint_is_the_best_on_validation():
@@ -90,9 +91,30 @@ def test_the_last_checkpoint_is_the_best_on_validation():
         chosen = [ends[0], ends[3], ends[best]]
         test_set = sample(training[-1], batch_size=40)
         losses = [train.loss_on(model, params, *test_set) for params in [*chosen, ends[-1]]]
-    (seed,) = numbers["seeds"]
+    seed, other = numbers["seeds"]
     assert seed["best_after"] == best
+    assert other["seed"] == 1 and other["loss"][0] != seed["loss"][0]  # it draws weights and batches of its own
     np.testing.assert_allclose([*seed["loss"], seed["loss_at_the_end"]], losses, rtol=1e-5)
     for number, params in enumerate(chosen):
         for path, leaf in by_path(params).items():
             np.testing.assert_allclose(arrays[path][0, number], leaf, rtol=0, atol=1e-5)
+
+
+def test_published_number_is_beside_the_numbers_of_all_seeds_and_the_interval_of_a_further_run():
+    config = FIRST | {"checkpoint_every": 1000, "checkpoints": 5, "grid": {}}
+    seeds = [{"explained": [0.6 + x, 0.3 - x]} for x in (0.0, 0.02, 0.07)]
+    losses = [
+        {"loss": [2.3, 2.0, 1.8, 1.7 + x, 1.6, 1.5], "loss_at_the_end": 1.65 + x, "best_after": 9}
+        for x in (0, 0.1, 0.2)
+    ]
+    trained = {"rtrl": {"config": config | {"rule": "rtrl"}, "seeds": losses}}
+    notebooks = plot.Notebooks(trained, {"config": config, "seeds": seeds}, {}, plot.published())
+    rows = [dict(zip(plot.SEEDS_COLUMNS, row, strict=True)) for row in plot.rows_of_seeds(notebooks)]
+    known = {(row["quantity"], row["after"]): row["published"] for row in rows if row["published"]}
+    assert known == {("explained_1", 5000): 0.6457, ("explained_2", 5000): 0.2990, ("loss", 3000): 1.6768762}
+    assert [row["after"] for row in rows if row["rule"]] == [0, 1000, 2000, 3000, 4000, 5000]
+    assert rows[-1]["values"] == "1.65 1.75 1.85"
+    shares = np.array([seed["explained"][0] for seed in seeds])
+    half = stats.t.isf(0.025, 2) * shares.std(ddof=1) * np.sqrt(1 + 1 / 3)  # of a mean of one run less a mean of three
+    assert (rows[0]["next_low"], rows[0]["next_high"]) == pytest.approx((shares.mean() - half, shares.mean() + half))
+    assert plot.next_run([0.6]) == (None, None)

@@ -1,18 +1,21 @@
 """The experiment on throughput: what is checked before it is timed, its tables, and what stops it."""
 
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from experiment_files import as_written, config_of, tables
+from matplotlib import pyplot as plt
+from scipy import stats
 
 from benchmarks.side_by_side import contenders, equations
-from benchmarks.side_by_side.workload import DECAY, uniform
+from benchmarks.side_by_side.workload import DECAY, INPUT_RATE, uniform
 from experiments.common.job import jobs_of
 from experiments.common.policy import with_peers
-from experiments.throughput import libraries, run, shipped
+from experiments.throughput import libraries, memory, order, plot, run, shipped, times
 
 ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -76,7 +79,12 @@ def test_equations_are_those_by_hand():
 def test_configuration_names_contenders_that_there_are(benchmark):
     known = {contender.name: contender for contender in contenders.contenders(benchmark, [])}
     for scale in CONFIG["scales"].values():
-        assert set(scale["contenders"][benchmark]) <= set(known)
+        own = [
+            of["contenders"]
+            for of in scale["workloads"].values()
+            if "contenders" in of and of["benchmark"] == benchmark
+        ]
+        assert {name for names in [scale["contenders"][benchmark], *own] for name in names} <= set(known)
     peers = {name.split(":")[0] for name in CONFIG["scales"]["quick"]["contenders"][benchmark]}
     assert {name.removesuffix("_jax04") for name in peers} <= set(libraries.LIBRARIES)
     if benchmark == "bptt":  # matmul has no neuron
@@ -113,3 +121,147 @@ def test_scale_quick_runs_the_closest_libraries_and_shows_the_others_from_the_sh
     result = as_written(config, {"load": 0.0, "records": records}) | RECORD
     rows = tables("throughput", [result], tmp_path)["throughput_speedup"]
     assert rows[0]["ratio"] == "1.0" and rows[2]["ratio"] == "" and "peers=all" in rows[2]["reason"]
+
+
+def test_gaussian_inputs_are_standard_normal_and_spikes_are_zeros_and_ones():
+    drawn = uniform(50, 40, 30, source="gaussian").inputs()
+    assert drawn.shape == (50, 30, 40) and drawn.dtype == np.float32
+    assert stats.kstest(drawn.ravel(), "norm").pvalue > 1e-3
+    spikes = uniform(50, 40, 30).inputs()
+    assert set(np.unique(spikes)) == {0, 1} and spikes.mean() == pytest.approx(INPUT_RATE, abs=0.01)
+
+
+def test_each_start_has_all_rounds_and_what_fails_is_not_started_again(monkeypatch):
+    config = {"rounds": 3, "starts": 2, "seconds": 0.0}
+    chosen = contenders.contenders("bptt", ["plain:default", "matmul:default", "sinabs:default"])
+    started = []
+
+    def measured(workload, able, rounds, seconds, *, first_round):
+        started.append([one.peer for one in able])
+        error = {"sinabs": "killed"}
+        numbers = [[float(first_round + index)] for index in range(rounds)]
+        return [
+            {"name": one.name, "rounds": numbers, "error": error.get(one.peer), "loss": first_round} for one in able
+        ]
+
+    monkeypatch.setattr(run, "measure", measured)
+    found = {record["name"]: record for record in run.of_all_starts(config, uniform(2, 3), chosen)}
+    assert started == [["matmul", "plain", "sinabs"], ["matmul", "plain"]]
+    assert found["plain:default"] == {
+        "name": "plain:default",
+        "rounds": [[float(number)] for number in range(6)],
+        "error": None,
+        "loss": 0,
+    }
+    assert found["sinabs:default"]["error"] == "killed" and len(found["sinabs:default"]["rounds"]) == 3
+
+
+def width(numbers):
+    """Twice the half-width of Student's interval of the logarithms."""
+    logs = np.log(numbers)
+    return 2 * stats.t.isf(0.025, len(logs) - 1) * stats.sem(logs)
+
+
+def test_what_starts_differ_by_is_in_the_interval():
+    """Starts that are alike add nothing to the interval over rounds; apart from each other, they widen it."""
+    within = [1.0, 1.1, 1.3]
+    alike, unit = times.samples_of(within * 4, 4)
+    assert (alike, unit) == (within * 4, "round") and times.samples_of(within, 1) == (within, "round")
+    shifts = np.exp([0.3, -0.3, 0.1, -0.1])
+    apart, unit = times.samples_of([float(one * shift) for shift in shifts for one in within], 4)
+    assert unit == "start" and apart == pytest.approx(stats.gmean(within) * shifts)
+    assert width(apart) == pytest.approx(width(shifts)) and width(apart) > 3 * width(alike)
+    assert stats.gmean(apart) == pytest.approx(stats.gmean(alike))
+
+
+def test_contenders_that_would_not_fit_beside_those_before_them_are_left_out_with_the_reason():
+    """In a machine of 24 GB, six libraries fit at the largest size of the axis; in half of it, the last ones do not."""
+    names = [
+        "slax:default",
+        "slax_original:layers",
+        "spyx:layers",
+        "snntorch:layers",
+        "spikingjelly:default",
+        "norse:whole",
+    ]
+    found = {contender.name: contender for contender in contenders.contenders("bptt", names)}
+    chosen, large = [found[name] for name in names], uniform(256, 4096)
+
+    def left_out(free, of=chosen, workload=large):
+        return [one.left_out for one in memory.that_fit(of, workload, free)]
+
+    assert left_out(22e9) == left_out(np.inf) == left_out(12e9, workload=uniform(256, 1024)) == [None] * 6
+    told = left_out(12e9)
+    assert told[:3] == [None] * 3 and told[-1].endswith("of 12.0 GB that are free")
+    needed = [memory.bytes_of(contender.peer, large) for contender in chosen]
+    assert sum(need for need, reason in zip(needed, told, strict=True) if reason is None) < 0.9 * 12e9 < sum(needed)
+    slower = [chosen[-1]._replace(left_out="for the time"), *chosen[:-1]]
+    assert left_out(17e9, slower) == ["for the time", *[None] * 5]  # what does not start takes nothing
+    assert memory.bytes_of("unknown", large) == max(needed)
+    grown = 364_000_000  # of spyx:layers at N = 1024, in the shipped results
+    assert grown < memory.bytes_of("spyx", uniform(256, 1024)) < 2 * grown + memory.PROCESS
+    assert memory.free_bytes() > 1e8
+
+
+def timed(name, *rounds):
+    return {"name": name, "error": None, "left_out": None, "neuron": None, "rounds": [[one] for one in rounds]}
+
+
+def test_order_of_libraries_is_compared_pair_by_pair_with_each_published_device():
+    """slax 0.0.1 and spyx at 2,048 units: equal on a T4 and an A100, 0.31 to 0.36 s on an M3 Max, 0.07 to 0.11 s on a TPU."""
+    config = {
+        "size": 2048,
+        "batch": 32,
+        "dtype": "float32",
+        "steps": 256,
+        "rounds": 2,
+        "starts": 2,
+        "inputs": "gaussian",
+    }
+    records = [
+        timed("slax_original:layers", 1.0, 2.0, 1.0, 2.0),
+        timed("slax_original:whole", 9.0, 9.0, 9.0, 9.0),
+        timed("spyx:layers", 2.0, 4.0, 4.0, 8.0),
+        timed("snntorch:whole", 0.5, 1.0, 0.5, 1.0),
+        timed("norse:whole") | {"left_out": "too large"},
+        timed("jaxpike:unroll_1", 1.0, 1.0, 1.0, 1.0),  # not in the paper
+    ]
+    one_start = {"config": config | {"starts": 1}, "records": records[2:3]}
+    many = {"config": config, "records": records}
+    assert order.workloads([many, one_start]) == [many]
+    found = {(row[0], row[1]): dict(zip(order.COLUMNS, row, strict=True)) for row in order.rows([many, one_start])}
+    assert set(found) == set(itertools.combinations(["slax_original", "spyx", "snntorch", "norse"], 2))
+    pair = found["slax_original", "spyx"]
+    assert pair["ratio"] == pytest.approx(2**-1.5) and (pair["unit"], pair["inputs"], pair["n"]) == (
+        "start",
+        "gaussian",
+        2048,
+    )
+    assert [pair[f"published_{device}"] for device in ("t4", "a100")] == [1.0, 1.0]
+    assert pair["published_m3_max"] == pytest.approx(31 / 36) and pair["published_tpu_v3"] == pytest.approx(7 / 11)
+    assert (pair["same_side"], pair["devices"], pair["reason"]) == (2, 2, "")
+    assert (found["spyx", "snntorch"]["same_side"], found["spyx", "snntorch"]["devices"]) == (0, 4)
+    lacking = found["slax_original", "norse"]
+    assert lacking["ratio"] is None and lacking["devices"] == 0 and lacking["reason"] == "too large"
+    assert order.agreement(many) == "T4 0/2, A100 0/2, M3 Max 1/3, TPU v3 1/3"
+
+
+def test_panels_of_the_axis_have_the_inputs_and_sizes_of_the_workloads():
+    config = {"benchmark": "bptt", "batch": 32, "dtype": "float32", "steps": 256, "rounds": 2}
+    records = [timed("slax:default", 1.0, 2.0), timed("spyx:layers", 2.0, 3.0)]
+    made = [("spikes", 1, 512), ("spikes", 1, 1024), ("spikes", 2, 1024), ("gaussian", 2, 1024), ("gaussian", 2, 2048)]
+    results = [
+        {"config": config | {"inputs": kind, "starts": starts, "size": size}, "records": records} | RECORD
+        for kind, starts, size in made
+    ]
+    data = plot.prepare(results)
+    assert [result["config"]["size"] for result in data.single] == [512, 1024]
+    titles = [ax.get_title().replace("\n", ", ") for ax in plot.draw(data).axes]
+    assert titles[:2] == ["measured: spikes, B = 32, float32", "measured: gaussian, B = 32, float32"]
+    drawn = [ax for ax in order.draw(data.bptt).axes if ax.axison]
+    assert [ax.get_title().partition("\n")[0] for ax in drawn] == [
+        "N = 1,024, gaussian",
+        "N = 2,048, gaussian",
+        "N = 1,024, spikes",
+    ]
+    plt.close("all")

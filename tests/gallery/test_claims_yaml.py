@@ -121,6 +121,7 @@ def test_number_has_the_interval_and_samples_beside_it(tmp_path):
     assert number(CELLS, "mean")[:5] == (0.5, 0.4, 0.6, (0.45, None, 0.55), "seed")
     row = {"cosine": "0.5", "cosine_low": "-1", "cosine_high": "1", "cosine_values": "0 1", "low": "7", "rounds": "2"}
     assert number(row, "cosine")[:5] == (0.5, -1.0, 1.0, (0.0, 1.0), "round")
+    assert number(row | {"unit": "start"}, "cosine").unit == "start"
     assert number(row, "low")[:4] == (7.0, 7.0, 7.0, ()) and number(ROWS[1], "mean") is None
     path = tmp_path / "x.csv"
     path.write_text('rule,note\notpe,"a, b"\n')
