@@ -217,7 +217,7 @@ def _line(about: Entry, one: Entry, ours: Number | None, tables: Tables) -> Line
         return Line(cells, wording.with_interval(ours), outcomes, published=len(listed))
     so_far = _cell(replaced(about["so_far"]["cell"], one), tables) if "so_far" in about else None
     told = f"{about['so_far']['label']}: {wording.with_interval(so_far)}" if so_far else ""
-    return Line(cells, told, ("not run",), note=about.get("reason", ""), published=len(listed))
+    return Line(cells, told, ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
 
 
 def _value(one: Entry) -> float:

@@ -3,13 +3,11 @@
 Seconds on a GPU and on a CPU cannot be compared. Whether a library is slower or faster than slax 0.0.1 can.
 """
 
-import math
 from typing import Any
 
 from gallery.claims import Tables
 from gallery.outcomes import Line, Outcome
-from gallery.significance import difference
-from gallery.tables import Number, Row, matching, number
+from gallery.tables import Number, matching, number
 
 REFERENCE = "slax_original"
 UNMEASURED = "not measured at this size"
@@ -19,8 +17,9 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
     """The titles of the cells, and a line for each library and number of units.
 
     Args:
-        about: `names`, how libraries are called, by their names in the tables; `where`, which of our rows are compared; and
-            `seconds`, `ratios`, the tables with the published times and with our ratios.
+        about: `names`, how libraries are called, by their names in the tables; `seconds`, the table of times, published and ours;
+            `ratios`, the table with ours of pairs of libraries; `where`, which of our workloads are compared; and `inputs`, the
+            kinds of input, of which the first one that is there is judged.
         tables: the rows of the figures.
     """
     published = matching(tables.get(about["seconds"], []), {"source": "published"})
@@ -39,53 +38,44 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
             else:
                 factors.append(seconds / reference)
                 cells.append(f"{seconds:g} s, {_short(factors[-1])}")
-        told = (about["names"][peer], f"{int(n):,}", *cells)
         count = sum((peer, n, device) in known for device in devices)
         if count:
-            rows = [_row(about, name, n, tables) for name in (peer, REFERENCE)]
-            lines.append(
-                _line(told, count, factors, *rows) if factors else _reference(about, told, count, rows[1], tables)
-            )
+            find = _reference if peer == REFERENCE else _factors
+            line = find(about, (about["names"][peer], f"{int(n):,}", *cells), peer, n, factors, tables)
+            lines.append(line._replace(published=count))
     return ("library", "units", *devices), lines
 
 
-def _row(about: dict[str, Any], peer: str, n: str, tables: Tables) -> Row | None:
-    """Our row for a library in its fastest form."""
-    rows = matching(tables.get(about["ratios"], []), {"peer": peer, "n": n} | about["where"])
-    if len(rows) > 1:
-        raise ValueError(f"{about['ratios']}.csv has {len(rows)} rows for {peer} and {n} units, expected one")
-    return rows[0] if rows else None
-
-
-def _line(cells: tuple[str, ...], count: int, factors: list[float], row: Row | None, reference: Row | None) -> Line:
-    one, other = (number(side, "ratio") if side else None for side in (row, reference))
-    if one is None or other is None:
-        note = row["reason"] if row and row["reason"] else UNMEASURED
+def _factors(
+    about: dict[str, Any], cells: tuple[str, ...], peer: str, n: str, published: list[float], tables: Tables
+) -> Line:
+    """Our factor of a library, for each kind of input."""
+    rows = matching(tables.get(about["ratios"], []), {"library": REFERENCE, "other": peer, "n": n} | about["where"])
+    found = {row["inputs"]: _inverse(ratio) for row in rows if (ratio := number(row, "ratio"))}
+    if not found:
         outcome: Outcome = "not run"
-        return Line(cells, outcomes=(outcome,) * len(factors), note=note, published=count)
-    mean, low, high = _factor(one, other)
-    outcomes = tuple(_side(factor, low, high) for factor in factors if factor != 1)
-    ours = f"{_short(mean)} ({low:.2f} to {high:.2f})"
-    return Line(cells, ours, outcomes, "not comparable", published=count)
+        note = next((row["reason"] for row in rows if row["reason"]), UNMEASURED)
+        return Line(cells, outcomes=(outcome,) * len(published), note=note)
+    told = [f"{_short(one.value)} ({one.low:.2f} to {one.high:.2f}), {inputs}" for inputs, one in found.items()]
+    judged = next(found[inputs] for inputs in about["inputs"] if inputs in found)
+    outcomes = tuple(_side(factor, judged) for factor in published if factor != 1)
+    return Line(cells, "; ".join(told), outcomes, "not comparable")
 
 
-def _reference(about: dict[str, Any], cells: tuple[str, ...], count: int, row: Row | None, tables: Tables) -> Line:
+def _reference(
+    about: dict[str, Any], cells: tuple[str, ...], peer: str, n: str, _: list[float], tables: Tables
+) -> Line:
     """The seconds of slax 0.0.1, there and here."""
-    if row is None:
-        return Line(cells, outcomes=("not run",), note=UNMEASURED, published=count)
-    form = {name: row[name] for name in ("peer", "variant", "n", "batch", "dtype")}
-    (measured,) = matching(tables[about["seconds"]], form | {"source": "measured"})
-    ours = f"{float(measured['seconds']):.3g} s"
-    return Line(cells, ours, standing="not comparable", note="a CPU", published=count)
+    rows = matching(tables[about["seconds"]], {"source": "measured", "peer": peer, "n": n} | about["where"])
+    seconds = [float(row["seconds"]) for row in rows if row["seconds"]]
+    if not seconds:
+        return Line(cells, outcomes=("not run",), note=UNMEASURED)
+    return Line(cells, f"{min(seconds):.3g} s", standing="not comparable", note="a CPU")
 
 
-def _factor(one: Number, other: Number) -> tuple[float, float, float]:
-    """The factor of one time over another, with its 95 % interval."""
-    apart = difference(one.samples, other.samples, paired=one.is_paired_with(other), logarithms=True)
-    if apart is None:
-        raise ValueError("ratios of times need two rounds or more")
-    low, high = map(math.exp, apart.interval)
-    return math.exp(apart.mean), low, high
+def _inverse(ratio: Number) -> Number:
+    """The time of the other library over that of slax 0.0.1."""
+    return Number(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
 
 
 def _short(factor: float) -> str:
@@ -93,8 +83,8 @@ def _short(factor: float) -> str:
     return f"{factor:.{0 if factor >= 9.95 else 2 if factor < 1.095 else 1}f}x"
 
 
-def _side(published: float, low: float, high: float) -> Outcome:
+def _side(published: float, ours: Number) -> Outcome:
     """Whether both are slower than slax 0.0.1, or both are faster."""
-    if low <= 1 <= high:
+    if ours.low <= 1 <= ours.high:
         return "unresolved"
-    return "same" if (low > 1) == (published > 1) else "another"
+    return "same" if (ours.low > 1) == (published > 1) else "another"

@@ -61,40 +61,44 @@ def test_outcomes_together():
     assert counted(["same", "another", "same"], "numbers") == "2 of 3 numbers the same, 1 another"
 
 
+SIZE = {"n": "8", "batch": "1", "dtype": "f"}
+
+
 def time_tables(**factors):
-    """Tables of times: on a GPU other is twice as slow as slax 0.0.1; here by these factors in two rounds."""
-    times = {("slax_original", "T4"): "0.5", ("other", "T4"): "1.0", ("other", "TPU"): ""}
-    blank = dict.fromkeys(("variant", "batch", "dtype"), "")
+    """On a GPU other takes twice the time of slax 0.0.1; here too, with these ends of the inverse for each kind of input."""
+    bars = {("slax_original", "T4"): "0.5", ("other", "T4"): "1.0", ("other", "TPU"): ""}
     seconds = [
-        {"source": "published", "device": device, "peer": peer, "n": "8", "seconds": value} | blank
-        for (peer, device), value in times.items()
+        {"source": "published", "device": device, "peer": peer, "seconds": value} | SIZE
+        for (peer, device), value in bars.items()
     ]
-    own = {"variant": "a", "n": "8", "batch": "1", "dtype": "f"}
-    seconds.append({"source": "measured", "device": "cpu", "peer": "slax_original", "seconds": "3.0"} | own)
-    common = own | {"ratio_mean": "geometric", "rounds": "2", "rank": "1", "reason": ""}
+    seconds += [
+        {"source": "measured", "device": "cpu", "peer": "slax_original", "seconds": s} | SIZE for s in ("3.0", "")
+    ]
+    about = {"library": "slax_original", "other": "other", "reason": "too slow", "ratio_mean": "geometric"} | SIZE
     ratios = [
-        {"peer": peer, "ratio": "1", "ratio_low": "0.5", "ratio_high": "2", "ratio_values": values} | common
-        for peer, values in ({"slax_original": "1 1"} | factors).items()
+        about
+        | {"inputs": kind}
+        | dict(zip(("ratio_low", "ratio_high"), ends, strict=True), ratio="0.5", ratio_values="1 1")
+        for kind, ends in factors.items()
     ]
-    return {"seconds": seconds, "ratios": ratios}
+    return {"seconds": seconds, "ratios": ratios or [about | {"inputs": "spikes", "ratio": ""}]}
 
 
 @pytest.mark.parametrize(
-    ("factors", "outcome"), [("1.5 1.51", "same"), ("0.5 0.51", "another"), ("0.9 1.2", "unresolved")]
+    ("ends", "outcome"), [(("0.4", "0.8"), "same"), (("1.25", "2"), "another"), (("0.4", "1.25"), "unresolved")]
 )
-def test_times_are_compared_by_who_is_slower(factors, outcome):
-    about = {
-        "seconds": "seconds",
-        "ratios": "ratios",
-        "where": {"rank": 1},
-        "names": {"slax_original": "slax", "other": "Other"},
-    }
-    columns, (reference, other) = times(about, time_tables(other=factors))
+def test_times_are_compared_by_who_is_slower(ends, outcome):
+    names = {"slax_original": "slax", "other": "Other"}
+    about = {"seconds": "seconds", "ratios": "ratios", "where": {"batch": 1}, "names": names}
+    about["inputs"] = ["gaussian", "spikes"]
+    columns, (reference, other) = times(about, time_tables(gaussian=ends, spikes=("0.2", "5")))
     assert columns == ("library", "units", "T4", "TPU") and other.cells == ("Other", "8", "1 s, 2.0x", "no bar")
     assert (other.outcomes, other.published) == ((outcome,), 1)
+    inverse = [1 / float(end) for end in reversed(ends)]
+    assert other.ours == "2.0x ({:.2f} to {:.2f}), gaussian; 2.0x (0.20 to 5.00), spikes".format(*inverse)
     assert (reference.ours, reference.standing) == ("3 s", "not comparable")
     _, (_, missing) = times(about, time_tables())
-    assert missing.verdict == "○ not run: not measured at this size" and not missing.ours
+    assert missing.verdict == "○ not run: too slow" and not missing.ours
 
 
 ITEM = {"paper": "slax", "item": "cell 1", "title": "T", "where": "w", "differs": "d", "protocol": "p", "command": "c"}
