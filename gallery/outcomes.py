@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple, get_args
 from gallery.significance import difference
 from gallery.tables import Number
 
-Outcome = Literal["same", "in part", "another", "unresolved", "not run", "not comparable", "no number", "not read"]
+Outcome = Literal["same", "in part", "different", "unresolved", "not run", "not comparable", "no number", "not read"]
 SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○···", strict=True))
 MEANINGS: dict[Outcome, str] = {
     "same": "by the rule that the item states",
     "in part": "some of its numbers, orders or claims are the same; others are not, are unresolved or are not run",
-    "another": "by the same rule",
+    "different": "by the same rule",
     "unresolved": "our interval is compatible with both",
     "not run": "there is no number of ours; the item says why",
     "not comparable": "both are there, but not of the same thing; the item says why",
@@ -54,7 +54,7 @@ def together(outcomes: Iterable[Outcome]) -> Outcome | None:
     distinct = dict.fromkeys(outcomes)
     if len(distinct) > 1 and {"same", "in part"} & distinct.keys():
         return "in part"
-    return next((outcome for outcome in ("another", "unresolved") if outcome in distinct), next(iter(distinct), None))
+    return next((outcome for outcome in ("different", "unresolved") if outcome in distinct), next(iter(distinct), None))
 
 
 def counted(outcomes: Iterable[Outcome], unit: str) -> str:
@@ -78,10 +78,10 @@ def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -
         low, high = (published - distance, published + distance) if rule == "within" else (published, math.inf)
         if low <= ours.low and ours.high <= high:
             return "same"
-        return "another" if ours.high < low or high < ours.low else "unresolved"
+        return "different" if ours.high < low or high < ours.low else "unresolved"
     samples = [one for one in ours.samples if one is not None]
     low, high = (ours.low, ours.high) if rule == "interval" or not samples else (min(samples), max(samples))
-    return "same" if low <= published <= high else "another"
+    return "same" if low <= published <= high else "different"
 
 
 def ordered(one: tuple[float, Number], other: tuple[float, Number]) -> Outcome:
@@ -91,4 +91,4 @@ def ordered(one: tuple[float, Number], other: tuple[float, Number]) -> Outcome:
     low, high = apart.interval if apart and apart.kind != "exact" else (apart.mean if apart else 0.0,) * 2
     if low <= 0 <= high:
         return "unresolved"
-    return "same" if (low > 0) == (other[0] > one[0]) else "another"
+    return "same" if (low > 0) == (other[0] > one[0]) else "different"

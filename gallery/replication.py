@@ -30,7 +30,7 @@ SCHEMA = read_yaml(DATA.with_name("replication.schema.yaml"))
 FULL = "full"  # the scale at which each row that is named has to be there, or a reason
 OF_CLAIMS: dict[str, Outcome] = {
     "holds": "same",
-    "does not hold": "another",
+    "does not hold": "different",
     "unresolved": "unresolved",
     "not run": "not run",
 }

@@ -17,8 +17,8 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
     """The titles of the cells, and a line for each library and number of units.
 
     Args:
-        about: `names`, how libraries are called, by their names in the tables; `seconds`, the table of times, published and ours;
-            `ratios`, the table with ours of pairs of libraries; `where`, which of our workloads are compared; and `inputs`, the
+        about: `names`, how libraries are called, by their names in the tables; `seconds`, the table of times, published and
+            ours; `ratios`, the table with ours of pairs of libraries; `where`, which of our workloads are compared; `inputs`,
             kinds of input, of which the first one that is there is judged.
         tables: the rows of the figures.
     """
@@ -87,4 +87,4 @@ def _side(published: float, ours: Number) -> Outcome:
     """Whether both are slower than slax 0.0.1, or both are faster."""
     if ours.low <= 1 <= ours.high:
         return "unresolved"
-    return "same" if (ours.low > 1) == (published > 1) else "another"
+    return "same" if (ours.low > 1) == (published > 1) else "different"

@@ -26,18 +26,18 @@ EXACT = Number(0.5, 0.5, 0.5)
     [
         (SEEDS, 0.55, "within", 0.2, "same"),
         (SEEDS, 0.55, "within", 0.1, "unresolved"),  # the interval is not within
-        (SEEDS, 0.81, "within", 0.2, "another"),
-        (SEEDS, 0.19, "within", 0.2, "another"),
+        (SEEDS, 0.81, "within", 0.2, "different"),
+        (SEEDS, 0.19, "within", 0.2, "different"),
         (EXACT, 0.501, "within", 0.001, "same"),
-        (EXACT, 0.5011, "within", 0.001, "another"),
+        (EXACT, 0.5011, "within", 0.001, "different"),
         (SEEDS, 0.4, "interval", 0, "same"),
-        (SEEDS, 0.39, "interval", 0, "another"),
-        (SEEDS, 0.61, "interval", 0, "another"),
+        (SEEDS, 0.39, "interval", 0, "different"),
+        (SEEDS, 0.61, "interval", 0, "different"),
         (SEEDS, 0.2, "seeds", 0, "same"),
-        (SEEDS, 0.86, "seeds", 0, "another"),
+        (SEEDS, 0.86, "seeds", 0, "different"),
         (SEEDS, 0.39, "above", 0, "same"),
         (SEEDS, 0.5, "above", 0, "unresolved"),
-        (SEEDS, 0.61, "above", 0, "another"),
+        (SEEDS, 0.61, "above", 0, "different"),
     ],
 )
 def test_verdict_flips_when_the_published_value_is_moved(ours, published, rule, distance, outcome):
@@ -47,7 +47,7 @@ def test_verdict_flips_when_the_published_value_is_moved(ours, published, rule, 
 def test_order_is_the_one_of_our_difference_if_its_interval_excludes_zero():
     low, high, wide = (Number(sum(s) / 3, 0, 0, s) for s in ((0.1, 0.2, 0.3), (0.5, 0.61, 0.7), (0.0, 0.9, 0.1)))
     assert ordered((1, low), (2, high)) == ordered((2, high), (1, low)) == "same"
-    assert ordered((2, low), (1, high)) == ordered((1, high), (2, low)) == "another"
+    assert ordered((2, low), (1, high)) == ordered((1, high), (2, low)) == "different"
     assert ordered((1, low), (2, wide)) == "unresolved"
     assert ordered((1, EXACT), (2, EXACT)) == "unresolved"
     assert ordered((1, EXACT), (2, EXACT._replace(value=0.6))) == "same"
@@ -56,9 +56,9 @@ def test_order_is_the_one_of_our_difference_if_its_interval_excludes_zero():
 def test_outcomes_together():
     """What is the same only in part is never called the same."""
     assert together(["same", "same"]) == "same" and together(["not run"]) == "not run" and together([]) is None
-    assert {together(["same", other]) for other in ("unresolved", "another", "not run", "in part")} == {"in part"}
-    assert together(["another", "unresolved"]) == "another" and together(["not run", "unresolved"]) == "unresolved"
-    assert counted(["same", "another", "same"], "numbers") == "2 of 3 numbers the same, 1 another"
+    assert {together(["same", other]) for other in ("unresolved", "different", "not run", "in part")} == {"in part"}
+    assert together(["different", "unresolved"]) == "different" and together(["not run", "unresolved"]) == "unresolved"
+    assert counted(["same", "different", "same"], "numbers") == "2 of 3 numbers the same, 1 different"
 
 
 SIZE = {"n": "8", "batch": "1", "dtype": "f"}
@@ -85,7 +85,7 @@ def time_tables(**factors):
 
 
 @pytest.mark.parametrize(
-    ("ends", "outcome"), [(("0.4", "0.8"), "same"), (("1.25", "2"), "another"), (("0.4", "1.25"), "unresolved")]
+    ("ends", "outcome"), [(("0.4", "0.8"), "same"), (("1.25", "2"), "different"), (("0.4", "1.25"), "unresolved")]
 )
 def test_times_are_compared_by_who_is_slower(ends, outcome):
     names = {"slax_original": "slax", "other": "Other"}
@@ -127,7 +127,9 @@ def test_results_that_arrive_fill_the_report_without_a_hand_edit(tmp_path):
     assert after.verdict == "✓ same: 2 of 2 numbers the same; order of 1 of 1 pairs the same"
     tables["x"][0]["mean"] = "0.1"
     (moved,) = judged(tmp_path, tables, order=[]).items
-    assert moved.verdict == "◐ in part: 1 of 2 numbers the same, 1 another; order of 0 of 1 pairs the same, 1 another"
+    assert (
+        moved.verdict == "◐ in part: 1 of 2 numbers the same, 1 different; order of 0 of 1 pairs the same, 1 different"
+    )
 
 
 @pytest.mark.parametrize(
