@@ -92,7 +92,14 @@ def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], sc
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"linked": linked, "named": named, "yaml": _as_yaml, "plain": _plain, "table": _table}
+    environment.filters |= {
+        "linked": linked,
+        "named": named,
+        "unlinked": _unlinked,
+        "yaml": _as_yaml,
+        "plain": _plain,
+        "table": _table,
+    }
     claims = [claim for figure in figures for claim in figure.claims]
     experiments: dict[str, list[Figure]] = {}
     for figure in figures:
@@ -170,6 +177,11 @@ def _cells(claim: Claim) -> list[str]:
     said = [texts[0] if len(set(texts)) == 1 else "; ".join(filter(None, texts)) for texts in numbers]
     verdict = f"{wording.VERDICT_SYMBOLS[claim.verdict]} {claim.verdict}"
     return [claim.statement, claim.source, *said, ": ".join(filter(None, [verdict, "; ".join(wording.outcome(claim))]))]
+
+
+def _unlinked(text: str) -> str:
+    """Markdown whose links are only their text: the page is a single file."""
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
 
 
 def _plain(text: str) -> str:
