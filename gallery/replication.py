@@ -84,8 +84,9 @@ class Item:
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """The titles of all columns of a table, without a verdict where no line has one of its own."""
-        if not self.shown:
+        """The titles of all columns of a table, without a verdict where no line has one of its own. The reason why there is no
+        number of ours belongs to the item, and to a claim."""
+        if not self.shown and "claims" not in self.about:
             return self.columns
         return (*self.columns, "ours", *(["verdict"] if any(line.verdict for line in self.lines) else []))
 
