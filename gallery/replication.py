@@ -174,7 +174,7 @@ def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) 
         return Item(about, columns, tuple(lines))
     found = [(one, _number(about, one, tables, scale)) for one in about.get("numbers", ())]
     orders = tuple(_orders(about["order"], found)) if "order" in about else ()
-    return Item(about, ("", "published"), tuple(_line(about, one, ours, tables) for one, ours in found), orders)
+    return Item(about, ("what", "published"), tuple(_line(about, one, ours, tables) for one, ours in found), orders)
 
 
 def _claimed(claim: Claim) -> Line:
