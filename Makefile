@@ -83,9 +83,9 @@ benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benc
 	 module=benchmarks.$${part%_*} out=results/benchmarks/$$part \
 	 && python -m $$module.run $${part#*_} && python -m benchmarks.side_by_side.tables $$out.json > $$out.md || exit 1; done
 
-claims: $(V)/.ok ## update docs/RESULTS.md, every claim with its verdict, and the pictures of the pages, from the full scale
+claims: $(V)/.ok ## update docs/RESULTS.md, docs/REPLICATION.md and the pictures of the pages from the full scale
 	snakemake figures/all --config scale=full
-	cp figures/RESULTS.md docs/RESULTS.md
+	cp figures/RESULTS.md figures/REPLICATION.md docs/
 	for name in accuracy gradient_similarity rules_table step_response; do cp figures/full/$$name.png docs/; done
 	python -m docs.readme_picture
 

@@ -1,7 +1,7 @@
-"""Write the page and the text of all figures of one scale.
+"""Write the page and the texts of all figures of one scale.
 
     python -m gallery --scale quick --claims experiments/*/claims.yaml --results results/quick/*/*.json ... \\
-        --figures figures/quick/* --page figures/index.html --text figures/RESULTS.md
+        --figures figures/quick/* --page figures/index.html --text figures/RESULTS.md --replication figures/REPLICATION.md
 
 Pass results and figures without their records, *.record.json, which are read from the same folders. What differs from its
 record is refused.
@@ -18,7 +18,8 @@ from experiments.common.products import page_product
 from experiments.common.records import begin, require, run_of, write_record
 from gallery.claims import judge_all
 from gallery.claims_file import ClaimError
-from gallery.page import page, results_page
+from gallery.page import page, replication_page, results_page
+from gallery.replication import replication
 from gallery.runs import Run, read_run
 from gallery.tables import read_table
 
@@ -26,19 +27,21 @@ from gallery.tables import read_table
 def main() -> None:
     arguments, started = _parser().parse_args(), time.perf_counter()
     given = (arguments.claims, arguments.results, arguments.figures, arguments.older)
-    product = page_product(arguments.page, arguments.text, arguments.scale, *given)
+    product = page_product((arguments.page, arguments.text, arguments.replication), arguments.scale, *given)
     for path in arguments.figures:
         require([path], "Draw it again: `python -m experiments.plot EXPERIMENT`.")
     files = {path.name: path for path in arguments.figures}
     tables = {path.stem: read_table(path) for path in arguments.figures if path.suffix == ".csv"}
     try:
         figures = judge_all(sorted(arguments.claims), tables, arguments.scale)
+        published = replication(figures, tables, arguments.scale)
     except ClaimError as error:
         raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
     runs = runs_by_experiment(arguments.results, arguments.scale, arguments.older)
     made_from = begin(product)
-    _write(arguments.page, page(figures, runs, files, tables, arguments.scale))
+    _write(arguments.page, page(figures, runs, files, tables, arguments.scale, published))
     _write(arguments.text, results_page(figures, runs, arguments.scale))
+    _write(arguments.replication, replication_page(figures, runs, arguments.scale, published))
     write_record(product, made_from, **run_of(started))
 
 
@@ -67,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--older", type=Path, nargs="*", default=[], help="those that are older than the sources")
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="all .csv, .png and .svg of the figures")
     parser.add_argument("--page", type=Path, required=True, help="where the page goes")
-    parser.add_argument("--text", type=Path, required=True, help="where the text goes")
+    parser.add_argument("--text", type=Path, required=True, help="where the text of all claims goes")
+    parser.add_argument("--replication", type=Path, required=True, help="where the replication report goes")
     return parser
 
 

@@ -1,4 +1,5 @@
-"""figures/index.html, all figures on one self-contained page, and docs/RESULTS.md, every claim with its verdict as a text."""
+"""figures/index.html, all figures on one self-contained page, and two texts: RESULTS.md, every claim with its verdict, and
+REPLICATION.md, what both papers publish beside ours."""
 
 import base64
 import gzip
@@ -15,6 +16,8 @@ from markupsafe import Markup, escape
 
 from gallery import wording
 from gallery.claims import Claim, Condition, Figure, Tables
+from gallery.outcomes import MEANINGS, named
+from gallery.replication import Replication
 from gallery.runs import Run, together
 
 HERE = Path(__file__).parent
@@ -31,8 +34,15 @@ COLUMNS_OF_TEXT = ("published", "ours", "expected", "difference")
 WHERE_TO_READ = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^\s,;]*[^\s,;:.)])")
 
 
-def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path], tables: Tables, scale: str) -> str:
-    """The complete page.
+def page(
+    figures: Sequence[Figure],
+    runs: dict[str, Run],
+    files: dict[str, Path],
+    tables: Tables,
+    scale: str,
+    replication: Replication,
+) -> str:
+    """The complete page, with the replication first.
 
     Args:
         figures: with their judged claims, in the order of the page.
@@ -40,12 +50,14 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
         files: files of all figures, by name: `accuracy.csv`, `accuracy.png`, `accuracy.svg`.
         tables: the rows of each `.csv`, by stem.
         scale: scale of all of them.
+        replication: what is published beside ours.
     """
     return _rendered(
         "page.html.jinja",
         figures,
         runs,
         scale,
+        replication=replication,
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         pictures={figure.stem: picture(figure.stem, files) for figure in figures},
@@ -58,8 +70,18 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
 
 def results_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str) -> str:
     """The complete text, with prose in lines of at most 128 columns."""
-    lines = _rendered("results.md.jinja", figures, runs, scale).splitlines()
-    return "\n".join(line if line.startswith(("|", "#")) else _wrapped(line) for line in lines) + "\n"
+    return _text(_rendered("results.md.jinja", figures, runs, scale))
+
+
+def replication_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str, replication: Replication) -> str:
+    """The complete report, with prose in lines of at most 128 columns."""
+    owners = {figure.stem: figure.experiment for figure in figures}
+    abouts = [item.about for item in replication.items]
+    compared = {name.split("/")[0] for about in abouts for name in about.get("claims", ())}
+    compared |= {owners.get(about["ours"]["file"], "") for about in abouts if "ours" in about}
+    compared |= {owners.get(about["times"]["seconds"], "") for about in abouts if "times" in about}
+    more = {"replication": replication, "compared": compared, "meanings": MEANINGS}
+    return re.sub(r"\n{3,}", "\n\n", _text(_rendered("replication.md.jinja", figures, runs, scale, **more)))
 
 
 def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], scale: str, **more: Any) -> str:
@@ -70,7 +92,14 @@ def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], sc
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"linked": linked, "yaml": _as_yaml, "plain": _plain, "table": _table}
+    environment.filters |= {
+        "linked": linked,
+        "named": named,
+        "unlinked": _unlinked,
+        "yaml": _as_yaml,
+        "plain": _plain,
+        "table": _table,
+    }
     claims = [claim for figure in figures for claim in figure.claims]
     experiments: dict[str, list[Figure]] = {}
     for figure in figures:
@@ -150,9 +179,18 @@ def _cells(claim: Claim) -> list[str]:
     return [claim.statement, claim.source, *said, ": ".join(filter(None, [verdict, "; ".join(wording.outcome(claim))]))]
 
 
+def _unlinked(text: str) -> str:
+    """Markdown whose links are only their text: the page is a single file."""
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+
+
 def _plain(text: str) -> str:
-    """Text with Markdown's special characters escaped."""
-    return re.sub(r"[\\`*_\[\]<>|#]", r"\\\g<0>", text)
+    """Text with Markdown's special characters escaped; angle brackets, which not all Markdown can escape, as entities."""
+    return re.sub(r"[\\`*_\[\]|#]", r"\\\g<0>", text).replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _text(rendered: str) -> str:
+    return "\n".join(line if line.startswith(("|", "#")) else _wrapped(line) for line in rendered.splitlines()) + "\n"
 
 
 def _wrapped(line: str) -> str:

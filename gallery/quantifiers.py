@@ -52,13 +52,13 @@ def _conditions(parts: list[dict[str, Any]], quantifier: Any, outer: Values) -> 
                     inner = {key: value for key, value in part.items() if key != "for"}
                     yield from _conditions([inner], part["for"], known)
                 else:
-                    yield _replaced(part, known)
+                    yield replaced(part, known)
 
 
-def _replaced(part: Any, values: Values) -> Any:
+def replaced(part: Any, values: Values) -> Any:
     """A condition with the values of its variables; a text that is a variable alone becomes the value itself."""
     if isinstance(part, dict):
-        return {key: _replaced(value, values) for key, value in part.items()}
+        return {key: replaced(value, values) for key, value in part.items()}
     if not isinstance(part, str):
         return part
     for name in VARIABLE.findall(part):

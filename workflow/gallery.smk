@@ -1,4 +1,4 @@
-"""The page of all figures with their claims, and the claims as a text. They exist only for the scale that was made last."""
+"""The page of all figures with their claims, the claims as a text, and the replication report, for the scale made last."""
 
 
 # Dates, commits and run times are taken from the records next to the results.
@@ -8,6 +8,7 @@ rule gallery:
     output:
         page=str(PIPELINE.page.files[0]),
         text=str(PIPELINE.page.files[1]),
+        replication=str(PIPELINE.page.files[2]),
         record=made_record(PIPELINE.page),
     log:
         "logs/gallery.log",
@@ -21,3 +22,4 @@ rule gallery:
     shell:
         "workflow/logged {log} python -m gallery --scale {params.scale} --claims {params.claims} --results {params.results}"
         " --figures {params.figures} --older {params.older} --page {output.page} --text {output.text}"
+        " --replication {output.replication}"

@@ -16,7 +16,7 @@ LOCK = "requirements.lock"
 FORMS = (".csv", ".png", ".svg")
 RESULTS, FIGURES, SPIKES, RAW = Path("results"), Path("figures"), Path("data/processed"), Path("data/raw")
 STORE = Path("data/store/files/md5")
-MANIFEST, PAGE = Path("figures/all"), (Path("figures/index.html"), Path("figures/RESULTS.md"))
+MANIFEST, PAGE = Path("figures/all"), tuple(FIGURES / name for name in ("index.html", "RESULTS.md", "REPLICATION.md"))
 SHOWN = 10  # reasons
 
 Paths = Iterable[Path]
@@ -66,9 +66,9 @@ def figure_product(
 
 
 def page_product(
-    page: Path, text: Path, scale: str, claims: Paths, results: Paths, figures: Paths, older: Paths = ()
+    pages: tuple[Path, ...], scale: str, claims: Paths, results: Paths, figures: Paths, older: Paths = ()
 ) -> Product:
-    """The page of all figures and the text of all claims, made from the records of results and figures.
+    """The page of all figures, the text of all claims and the replication report, made from records of results and figures.
 
     Which results are older than the sources is among the settings, since page and text say it.
     """
@@ -76,7 +76,7 @@ def page_product(
     files += [path.as_posix() for path in claims]
     made = {path.as_posix(): path for path in map(record_of, [*results, *figures])}
     settings = {"scale": scale, "older": sorted(path.as_posix() for path in older)}
-    return Product("page of figures", (page, text), settings, (), (LOCK, *files), made)
+    return Product("page of figures", pages, settings, (), (LOCK, *files), made)
 
 
 def stored(pointer: Path) -> Path | None:
@@ -148,7 +148,7 @@ class Pipeline:
         self.claims = sorted(Path("experiments").glob("*/claims.yaml"))
         self.shown = [file for file in files_of(self.results.values()) if file.suffix == ".json"]
         given = (self.claims, self.shown, files_of(self.drawn), files_of(self.older))
-        self.page = page_product(*PAGE, scale, *given)
+        self.page = page_product(PAGE, scale, *given)
         is_used(self.page)
 
     @property

@@ -59,18 +59,20 @@ CLAIMS = {
 
 
 class SmallGallery(NamedTuple):
-    """Its files; `page` and `text` are where they are to be written."""
+    """Its files; `page`, `text` and `replication` are where they are to be written."""
 
     claims: list[Path]
     results: list[Path]
     figures: list[Path]
     page: Path
     text: Path
+    replication: Path
 
     def options(self):
         given = {"claims": self.claims, "results": self.results, "figures": self.figures}
         lists = [word for name, paths in given.items() for word in (f"--{name}", *map(str, paths))]
-        return ["--scale", "quick", *lists, "--page", str(self.page), "--text", str(self.text)]
+        pages = [f"--{name}={getattr(self, name)}" for name in ("page", "text", "replication")]
+        return ["--scale", "quick", *lists, *pages]
 
 
 def write_small_gallery(folder):
@@ -91,7 +93,8 @@ def write_small_gallery(folder):
             figures.append(folder / "figures/quick" / f"{stem}.{form}")
             drawing.savefig(figures[-1])
         certified(figures[-3:])
-    return SmallGallery(claims, results, figures, folder / "figures/index.html", folder / "figures/RESULTS.md")
+    pages = [folder / "figures" / name for name in ("index.html", "RESULTS.md", "REPLICATION.md")]
+    return SmallGallery(claims, results, figures, *pages)
 
 
 def build(small):

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import html
 import itertools
 import json
 import re
@@ -16,6 +17,7 @@ from experiments.common.records import read_record
 from gallery import wording
 from gallery.claims import Condition, judge_all
 from gallery.page import HERE, linked, page
+from gallery.replication import replication
 from gallery.runs import read_run, run_of
 from gallery.significance import difference
 from gallery.tables import Number
@@ -128,13 +130,13 @@ def test_files_are_in_the_page_with_their_bytes_and_no_time(read, built):
 
 def test_what_is_missing_is_said(built, tmp_path):
     figures = judge_all(built.claims, {}, "quick")
-    text = page(figures, {}, {"stray.csv": tmp_path / "stray.csv"}, {}, "quick")
+    text = page(figures, {}, {"stray.csv": tmp_path / "stray.csv"}, {}, "quick", replication(figures, {}, "quick"))
     assert "Figures that no claims.yaml has: stray." in text and "not recorded" in text
     assert text.count("There is no picture of it at this scale.") == text.count("It has no results at this scale.") == 3
 
 
 def test_text_has_every_claim_counts_and_what_made_it(built):
-    text = built.text.read_text()
+    text = html.unescape(built.text.read_text())
     head, _, rest = text.partition("\n## ")
     made = {"* scale: quick", "* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"}
     assert made <= set(head.splitlines())
@@ -153,7 +155,9 @@ def test_page_and_text_are_the_same_each_time_and_have_a_record(built, tmp_path)
     pictures = re.compile(r"data-kind=\"image/svg\+xml\" data-packed=\"[^\"]*")  # matplotlib dates its SVG
     one, other = (pictures.sub("", page.read_text()) for page in (small.page, built.page))
     assert one == other and small.text.read_text() == built.text.read_text()
-    assert set(read_record(small.page.with_name("index.record.json"))["files"]) == {"index.html", "RESULTS.md"}
+    assert small.replication.read_text() == built.replication.read_text()
+    made = {"index.html", "RESULTS.md", "REPLICATION.md"}
+    assert set(read_record(small.page.with_name("index.record.json"))["files"]) == made
 
 
 def test_mistakes_and_changed_files_are_refused_and_nothing_is_written(tmp_path):

@@ -1,0 +1,94 @@
+"""What becomes of a published number: the outcomes, how several are taken together, and the rules for one and for an order."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, get_args
+
+from gallery.significance import difference
+from gallery.tables import Number
+
+Outcome = Literal["same", "in part", "different", "unresolved", "not run", "not comparable", "no number", "not read"]
+SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○···", strict=True))
+MEANINGS: dict[Outcome, str] = {
+    "same": "by the rule that the item states",
+    "in part": "some of its numbers, orders or claims are the same; others are not, are unresolved or are not run",
+    "different": "by the same rule",
+    "unresolved": "our interval is compatible with both",
+    "not run": "there is no number of ours; the item says why",
+    "not comparable": "both are there, but not of the same thing; the item says why",
+    "no number": "a diagram or a piece of code; the item says what corresponds to it here",
+    "not read": "we could not read it; the item says what we could read",
+}
+
+
+class Line(NamedTuple):
+    """Something published beside ours.
+
+    `cells` are what it is and what is published; `ours` is empty where there is nothing to show, and `note` says why.
+    `outcomes` has no entry if nothing is judged, and `standing` is what to say then; it has several if several numbers are
+    judged one by one. `published` is how many numbers are published in it.
+    """
+
+    cells: tuple[str, ...]
+    ours: str = ""
+    outcomes: tuple[Outcome, ...] = ()
+    standing: Outcome | None = None
+    note: str = ""
+    published: int = 1
+
+    @property
+    def verdict(self) -> str:
+        """In words, with the sign; empty where only the order of several lines is judged."""
+        outcome = together(self.outcomes) or self.standing
+        counts = counted(self.outcomes, "devices") if outcome == "in part" else ""
+        return ": ".join(filter(None, [named(outcome) if outcome else "", counts, self.note]))
+
+
+def named(outcome: Outcome) -> str:
+    return f"{SYMBOLS[outcome]} {outcome}"
+
+
+def together(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """The outcome of several: what they have in common, and "in part" if only some are the same. None without any."""
+    distinct = dict.fromkeys(outcomes)
+    if len(distinct) > 1 and {"same", "in part"} & distinct.keys():
+        return "in part"
+    return next((outcome for outcome in ("different", "unresolved") if outcome in distinct), next(iter(distinct), None))
+
+
+def counted(outcomes: Iterable[Outcome], unit: str) -> str:
+    """How many there are of each: "5 of 6 numbers the same, 1 unresolved"."""
+    counts = Counter(outcomes)
+    rest = [f"{counts[outcome]} {outcome}" for outcome in SYMBOLS if counts[outcome] and outcome != "same"]
+    return ", ".join([f"{counts['same']} of {counts.total()} {unit} the same", *rest])
+
+
+def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -> Outcome:
+    """The outcome for a published number.
+
+    Args:
+        ours: our number.
+        published: the published one.
+        rule: `within`, ours with its interval lies within a distance of the published number; `interval`, that lies in our
+            interval; `seeds`, it lies between our smallest and our largest seed; `above`, ours with its interval lies above it.
+        distance: for `within`.
+    """
+    if rule in ("within", "above"):
+        low, high = (published - distance, published + distance) if rule == "within" else (published, math.inf)
+        if low <= ours.low and ours.high <= high:
+            return "same"
+        return "different" if ours.high < low or high < ours.low else "unresolved"
+    samples = [one for one in ours.samples if one is not None]
+    low, high = (ours.low, ours.high) if rule == "interval" or not samples else (min(samples), max(samples))
+    return "same" if low <= published <= high else "different"
+
+
+def ordered(one: tuple[float, Number], other: tuple[float, Number]) -> Outcome:
+    """The outcome for the order of two published numbers that differ, each with ours."""
+    ours = [side.samples or side.value for _, side in (other, one)]
+    apart = difference(*ours, paired=other[1].is_paired_with(one[1]))
+    low, high = apart.interval if apart and apart.kind != "exact" else (apart.mean if apart else 0.0,) * 2
+    if low <= 0 <= high:
+        return "unresolved"
+    return "same" if (low > 0) == (other[0] > one[0]) else "different"

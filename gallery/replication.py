@@ -1,0 +1,238 @@
+"""What both papers and their repositories publish, beside ours: replication.yaml, judged by the tables of the figures.
+
+An item of replication.yaml has published `numbers`, which are judged by a `rule` (outcomes.py), by their `order`, or by both;
+or `claims`, our claims that test what is published in words; or `times` of libraries; or none of these, and a `standing`.
+"""
+
+import itertools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from experiments.common.yaml_files import read_yaml
+from gallery import wording
+from gallery.claims import Claim, Figure, Tables
+from gallery.claims_file import ClaimError
+from gallery.outcomes import Line, Outcome, compared, counted, named, ordered, together
+from gallery.quantifiers import replaced
+from gallery.replication_times import times
+from gallery.significance import RESOLUTION
+from gallery.tables import Number, matching, number
+
+DATA = Path(__file__).with_name("replication.yaml")
+SCHEMA = read_yaml(DATA.with_name("replication.schema.yaml"))
+FULL = "full"  # the scale at which each row that is named has to be there, or a reason
+OF_CLAIMS: dict[str, Outcome] = {
+    "holds": "same",
+    "does not hold": "different",
+    "unresolved": "unresolved",
+    "not run": "not run",
+}
+
+# The rules in words, after "the same if".
+RULES = {
+    "within": "our number and its interval lie within {} of the published one",
+    "interval": "the published number lies in our interval",
+    "seeds": "the published number lies between our smallest and our largest seed",
+    "above": "our number and its interval lie above the published one",
+}
+ORDER = "the larger of two published numbers is the larger one here, and our interval of the difference excludes 0"
+OF_TIMES = (
+    "the library is slower than slax 0.0.1 both here and there, or faster, and our interval of the factor excludes 1"
+)
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A figure, a table, a cell or a statement of a paper or its repository.
+
+    Attributes:
+        about: its entry in replication.yaml.
+        columns: the titles of the cells of its lines.
+        lines: what is published beside ours.
+        orders: the outcomes for pairs of numbers.
+    """
+
+    about: Entry
+    columns: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
+    orders: tuple[Outcome, ...] = ()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [outcome for line in self.lines for outcome in line.outcomes]
+
+    @property
+    def outcome(self) -> Outcome:
+        return together([*self.outcomes, *self.orders]) or self.about.get("standing", "not run")
+
+    @property
+    def verdict(self) -> str:
+        """The outcome with its sign, and the numbers behind it."""
+        is_run = self.outcome != "not run" and self.outcomes
+        parts = [counted(self.outcomes, self.about.get("unit", "numbers"))] if is_run else []
+        parts += [f"order of {counted(self.orders, 'pairs')}"] if self.orders else []
+        return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The titles of all columns of a table, without a verdict where no line has one of its own. The reason why there is no
+        number of ours belongs to the item, and to a claim."""
+        if not self.shown and "claims" not in self.about:
+            return self.columns
+        return (*self.columns, "ours", *(["verdict"] if any(line.verdict for line in self.lines) else []))
+
+    @property
+    def shown(self) -> list[Line]:
+        """The lines in which something of ours is."""
+        return [line for line in self.lines if line.ours]
+
+    @property
+    def how(self) -> str:
+        """The rules of the comparison, in words."""
+        rule = self.about.get("rule", {})
+        distances = [one.get("distance", rule.get("distance")) for one in self.about.get("numbers", ())]
+        distance = " or ".join(dict.fromkeys(map(str, distances)))
+        parts = [f"{RULES[rule['by']].format(distance)} ({rule['why']})"] if rule else []
+        parts += [ORDER] if "order" in self.about else []
+        parts += [OF_TIMES] if "times" in self.about else []
+        return "; and for an order, if ".join(parts)
+
+
+@dataclass(frozen=True)
+class Replication:
+    """Everything that is published. `texts` are the parts of replication.yaml that no table changes."""
+
+    texts: Entry
+    items: tuple[Item, ...]
+
+    @property
+    def counts(self) -> Counter[Outcome]:
+        return Counter(item.outcome for item in self.items)
+
+    @property
+    def published(self) -> int:
+        """How many numbers are published. Those that two items compare count once."""
+        return sum(self._numbers(shown=False).values())
+
+    @property
+    def beside(self) -> int:
+        """How many of them stand beside a number of ours."""
+        return sum(self._numbers(shown=True).values())
+
+    def of(self, key: str, value: str) -> list[Item]:
+        """The items whose entries have a value, such as the paper `slax`."""
+        return [item for item in self.items if item.about.get(key) == value]
+
+    def outcome(self, topic: str) -> Outcome:
+        """What the items of a topic have in common."""
+        return together(item.outcome for item in self.of("topic", topic)) or "not run"
+
+    def _numbers(self, shown: bool) -> dict[tuple[str, ...], int]:
+        items = [item for item in self.items if "claims" not in item.about]
+        lines = [(item, line) for item in items for line in (item.shown if shown else item.lines)]
+        return {(item.about["paper"], *line.cells): line.published for item, line in lines}
+
+
+def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Path = DATA) -> Replication:
+    """All items of replication.yaml, judged.
+
+    Raises:
+        ClaimError: the file is not valid, or an item names a claim or a cell that does not exist.
+    """
+    content = read_yaml(path)
+    mistakes = [f"{'.'.join(map(str, error.path))}: {error.message}" for error in _VALIDATOR.iter_errors(content)]
+    claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
+    items = []
+    for about in [] if mistakes else content["items"]:
+        try:
+            items.append(_judged(about, claims, tables, scale))
+        except ValueError as error:
+            mistakes.append(f"{about['id']}: {error}")
+    if mistakes:
+        raise ClaimError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
+    return Replication({key: value for key, value in content.items() if key != "items"}, tuple(items))
+
+
+def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) -> Item:
+    if "claims" in about:
+        known = {name: claims[name] for name in about["claims"] if name in claims}
+        here = {name.split("/")[0] for name in claims}
+        if unknown := [name for name in about["claims"] if name not in known and name.split("/")[0] in here]:
+            raise ValueError(f"there is no claim {', '.join(unknown)}: name one as EXPERIMENT/ID")
+        return Item(about, ("our claim that tests it",), tuple(map(_claimed, known.values())))
+    if "times" in about:
+        columns, lines = times(about["times"], tables)
+        return Item(about, columns, tuple(lines))
+    found = [(one, _number(about, one, tables, scale)) for one in about.get("numbers", ())]
+    orders = tuple(_orders(about["order"], found)) if "order" in about else ()
+    return Item(about, ("what", "published"), tuple(_line(about, one, ours, tables) for one, ours in found), orders)
+
+
+def _claimed(claim: Claim) -> Line:
+    """The verdict on a claim, with the condition that is closest to failing."""
+    run = [condition for condition in claim.conditions if condition.difference is not None]
+    closest = min(run, key=lambda condition: condition.margin, default=None)
+    ours = "" if closest is None else wording.difference(closest) or wording.ours(closest)
+    more = f"; the closest of {len(run)} conditions" if len(run) > 1 else ""
+    return Line(
+        (claim.statement,), ours and ours + more, (OF_CLAIMS[claim.verdict],), note="; ".join(wording.outcome(claim))
+    )
+
+
+def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | None:
+    """The number of ours for a published one, None if there is none."""
+    if "ours" not in about:
+        return None
+    cell = replaced(about["ours"], one)
+    ours = _cell(cell, tables)
+    if ours is None and scale == FULL and cell["file"] in tables and "reason" not in about:
+        raise ValueError(
+            f"{cell['file']}.csv has no row or no number where {cell['where']}: correct it, or give a reason"
+        )
+    return ours
+
+
+def _cell(cell: Entry, tables: Tables) -> Number | None:
+    rows = matching(tables.get(cell["file"], []), cell["where"])
+    if len(rows) > 1:
+        raise ValueError(f"{cell['file']}.csv has {len(rows)} rows where {cell['where']}, expected one")
+    return number(rows[0], cell["column"]) if rows else None
+
+
+def _line(about: Entry, one: Entry, ours: Number | None, tables: Tables) -> Line:
+    listed = one["published"] if isinstance(one["published"], list) else [one["published"]]
+    cells = (replaced(about["label"], one), ", ".join(f"{value:,}" for value in listed))
+    if ours is not None:
+        rule = about.get("rule", {})
+        distance = one.get("distance", rule.get("distance", 0.0))
+        outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
+        return Line(cells, wording.with_interval(ours), outcomes, published=len(listed))
+    so_far = _cell(replaced(about["so_far"]["cell"], one), tables) if "so_far" in about else None
+    told = f"{about['so_far']['label']}: {wording.with_interval(so_far)}" if so_far else ""
+    return Line(cells, told, ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
+
+
+def _value(one: Entry) -> float:
+    """The published number, or the mean of several."""
+    return statistics.fmean(one["published"]) if isinstance(one["published"], list) else float(one["published"])
+
+
+def _orders(by: list[str], found: list[tuple[Entry, Number | None]]) -> Iterator[Outcome]:
+    """The outcomes for the pairs of numbers that have the same values of these variables, and differ as published."""
+    run = [(one, ours) for one, ours in found if ours is not None]
+    for (one, ours), (other, theirs) in itertools.combinations(run, 2):
+        apart = not math.isclose(_value(one), _value(other), rel_tol=RESOLUTION)
+        if apart and all(one[name] == other[name] for name in by):
+            yield ordered((_value(one), ours), (_value(other), theirs))
+
+
+_VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

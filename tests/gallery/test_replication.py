@@ -1,0 +1,190 @@
+"""The replication report: by which rule a published number is the same as ours, and that each verdict can be another one."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.common.job import experiment_names
+from gallery.claims import Claim, Figure
+from gallery.claims_file import ClaimError, read_claims
+from gallery.outcomes import compared, counted, ordered, together
+from gallery.replication import DATA, replication
+from gallery.replication_times import times
+from gallery.tables import Number
+
+ROOT = Path(__file__).parents[2]
+CONTENT = yaml.safe_load(DATA.read_text())
+SEEDS = Number(0.5, 0.4, 0.6, (0.2, 0.45, 0.85))
+EXACT = Number(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "published", "rule", "distance", "outcome"),
+    [
+        (SEEDS, 0.55, "within", 0.2, "same"),
+        (SEEDS, 0.55, "within", 0.1, "unresolved"),  # the interval is not within
+        (SEEDS, 0.81, "within", 0.2, "different"),
+        (SEEDS, 0.19, "within", 0.2, "different"),
+        (EXACT, 0.501, "within", 0.001, "same"),
+        (EXACT, 0.5011, "within", 0.001, "different"),
+        (SEEDS, 0.4, "interval", 0, "same"),
+        (SEEDS, 0.39, "interval", 0, "different"),
+        (SEEDS, 0.61, "interval", 0, "different"),
+        (SEEDS, 0.2, "seeds", 0, "same"),
+        (SEEDS, 0.86, "seeds", 0, "different"),
+        (SEEDS, 0.39, "above", 0, "same"),
+        (SEEDS, 0.5, "above", 0, "unresolved"),
+        (SEEDS, 0.61, "above", 0, "different"),
+    ],
+)
+def test_verdict_flips_when_the_published_value_is_moved(ours, published, rule, distance, outcome):
+    assert compared(ours, published, rule, distance) == outcome
+
+
+def test_order_is_the_one_of_our_difference_if_its_interval_excludes_zero():
+    low, high, wide = (Number(sum(s) / 3, 0, 0, s) for s in ((0.1, 0.2, 0.3), (0.5, 0.61, 0.7), (0.0, 0.9, 0.1)))
+    assert ordered((1, low), (2, high)) == ordered((2, high), (1, low)) == "same"
+    assert ordered((2, low), (1, high)) == ordered((1, high), (2, low)) == "different"
+    assert ordered((1, low), (2, wide)) == "unresolved"
+    assert ordered((1, EXACT), (2, EXACT)) == "unresolved"
+    assert ordered((1, EXACT), (2, EXACT._replace(value=0.6))) == "same"
+
+
+def test_outcomes_together():
+    """What is the same only in part is never called the same."""
+    assert together(["same", "same"]) == "same" and together(["not run"]) == "not run" and together([]) is None
+    assert {together(["same", other]) for other in ("unresolved", "different", "not run", "in part")} == {"in part"}
+    assert together(["different", "unresolved"]) == "different" and together(["not run", "unresolved"]) == "unresolved"
+    assert counted(["same", "different", "same"], "numbers") == "2 of 3 numbers the same, 1 different"
+
+
+SIZE = {"n": "8", "batch": "1", "dtype": "f"}
+
+
+def time_tables(**factors):
+    """On a GPU other takes twice the time of slax 0.0.1; here too, with these ends of the inverse for each kind of input."""
+    bars = {("slax_original", "T4"): "0.5", ("other", "T4"): "1.0", ("other", "TPU"): ""}
+    seconds = [
+        {"source": "published", "device": device, "peer": peer, "seconds": value} | SIZE
+        for (peer, device), value in bars.items()
+    ]
+    seconds += [
+        {"source": "measured", "device": "cpu", "peer": "slax_original", "seconds": s} | SIZE for s in ("3.0", "")
+    ]
+    about = {"library": "slax_original", "other": "other", "reason": "too slow", "ratio_mean": "geometric"} | SIZE
+    ratios = [
+        about
+        | {"inputs": kind}
+        | dict(zip(("ratio_low", "ratio_high"), ends, strict=True), ratio="0.5", ratio_values="1 1")
+        for kind, ends in factors.items()
+    ]
+    return {"seconds": seconds, "ratios": ratios or [about | {"inputs": "spikes", "ratio": ""}]}
+
+
+@pytest.mark.parametrize(
+    ("ends", "outcome"), [(("0.4", "0.8"), "same"), (("1.25", "2"), "different"), (("0.4", "1.25"), "unresolved")]
+)
+def test_times_are_compared_by_who_is_slower(ends, outcome):
+    names = {"slax_original": "slax", "other": "Other"}
+    about = {"seconds": "seconds", "ratios": "ratios", "where": {"batch": 1}, "names": names}
+    about["inputs"] = ["gaussian", "spikes"]
+    columns, (reference, other) = times(about, time_tables(gaussian=ends, spikes=("0.2", "5")))
+    assert columns == ("library", "units", "T4", "TPU") and other.cells == ("Other", "8", "1 s, 2.0x", "no bar")
+    assert (other.outcomes, other.published) == ((outcome,), 1)
+    inverse = [1 / float(end) for end in reversed(ends)]
+    assert other.ours == "2.0x ({:.2f} to {:.2f}), gaussian; 2.0x (0.20 to 5.00), spikes".format(*inverse)
+    assert (reference.ours, reference.standing) == ("3 s", "not comparable")
+    _, (_, missing) = times(about, time_tables())
+    assert missing.verdict == "○ not run: too slow" and not missing.ours
+
+
+ITEM = {"paper": "slax", "item": "cell 1", "title": "T", "where": "w", "differs": "d", "protocol": "p", "command": "c"}
+CELL = {"file": "x", "where": {"rule": "$rule"}, "column": "mean"}
+NUMBERS = {"ours": CELL, "label": "$name", "rule": {"by": "within", "distance": 0.1, "why": "y"}}
+NUMBERS |= {
+    "numbers": [{"name": "A", "rule": "a", "published": 0.5}, {"name": "B", "rule": "b", "published": [0.1, 0.3]}]
+}
+
+
+def judged(tmp_path, tables, scale="full", **changes):
+    content = copy.deepcopy(CONTENT) | {"items": [{"id": "it", **ITEM, **NUMBERS, **changes}]}
+    path = tmp_path / "replication.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return replication([], tables, scale, path)
+
+
+def test_results_that_arrive_fill_the_report_without_a_hand_edit(tmp_path):
+    """Until then an item says why there is none, and what there is so far."""
+    pending = {"reason": "not yet", "so_far": {"label": "so far", "cell": {"file": "y", "where": {}, "column": "mean"}}}
+    before = judged(tmp_path, {"y": [{"mean": "0.7"}]}, **pending)
+    assert (before.published, before.beside) == (3, 3) and before.items[0].verdict == "○ not run"
+    assert [(line.ours, line.verdict) for line in before.items[0].lines] == [("so far: 0.7", "○ not run: not yet")] * 2
+    tables = {"x": [{"rule": "a", "mean": "0.55"}, {"rule": "b", "mean": "0.2"}]}
+    (after,) = judged(tmp_path, tables, **pending, order=[]).items
+    assert after.verdict == "✓ same: 2 of 2 numbers the same; order of 1 of 1 pairs the same"
+    tables["x"][0]["mean"] = "0.1"
+    (moved,) = judged(tmp_path, tables, order=[]).items
+    assert (
+        moved.verdict == "◐ in part: 1 of 2 numbers the same, 1 different; order of 0 of 1 pairs the same, 1 different"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, r"it: x.csv has no row or no number where {'rule': 'b'}: correct it, or give a reason"),
+        ({"ours": CELL | {"where": {}}}, "it: x.csv has 2 rows where {}, expected one"),
+        ({"ours": CELL | {"where": {"rules": "$rule"}}}, "it: has no column rules, it has rule, mean"),
+        ({"claims": ["a/b"], "published": "p"}, "valid under each of"),
+        ({"rule": {"by": "eye", "why": "y"}}, r"items.0.rule.by: 'eye' is not one of"),
+        ({"numbers": [{"name": "A"}]}, "'published' is a required property"),
+        ({"where": ""}, "items.0.where: '' does not match"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, changes, told):
+    tables = {"x": [{"rule": "a", "mean": "0.5"}, {"rule": "c", "mean": "0.5"}]}
+    with pytest.raises(ClaimError, match=told):
+        judged(tmp_path, tables, **changes)
+
+
+def test_a_claim_that_does_not_exist_is_a_mistake(tmp_path):
+    item = {"id": "it", **ITEM, "claims": ["a/b"], "published": "p"}
+    path = tmp_path / "replication.yaml"
+    path.write_text(yaml.safe_dump(CONTENT | {"items": [item]}))
+    figures = [Figure("a", "stem", "", "", "", "", (Claim("other", "", "", "", ()),))]
+    with pytest.raises(ClaimError, match="there is no claim a/b: name one as EXPERIMENT/ID"):
+        replication(figures, {}, "quick", path)
+
+
+def test_every_item_has_its_value_its_source_and_ours_or_a_reason():
+    """What an item names exists, except for results that it says are not there yet."""
+    assert replication([], {}, "quick").published > 30  # the schema is kept
+    files = {path.parent.name: read_claims(path) for path in ROOT.glob("experiments/*/claims.yaml")}
+    claims = {f"{name}/{claim['id']}" for name, figures in files.items() for one in figures for claim in one["claims"]}
+    stems = {figure["stem"] for figures in files.values() for figure in figures}
+    for item in CONTENT["items"]:
+        assert set(item.get("claims", ())) <= claims
+        named = re.findall(r"experiments\.run (\w+)", item.get("command", ""))
+        if "reason" not in item:
+            assert item.get("ours", {}).get("file") in {None, *stems} and set(named) <= set(experiment_names())
+
+
+def test_example_of_the_readme_is_an_item(tmp_path):
+    _, example = re.findall(r"```yaml\n(.*?)```", (ROOT / "gallery/README.md").read_text(), flags=re.DOTALL)
+    (item,) = yaml.safe_load(example)
+    assert judged(tmp_path, {}, "quick", **item).items[0].lines[0].cells == ("OSTL, layer 1", "0.771285")
+
+
+def test_report_in_docs_has_every_item():
+    """docs/REPLICATION.md is made: it follows replication.yaml by `make claims`. No cell is empty."""
+    page = (ROOT / "docs/REPLICATION.md").read_text()
+    text = re.sub(r"\\(.)", r"\1", " ".join(page.split()))
+    published, beside = map(int, re.search(r"Of (\d+) published numbers that we found, (\d+) stand", text).groups())
+    assert published >= beside >= 30 and not re.search(r"\| +\|", page)
+    said = [" ".join(item[key].split()) for item in CONTENT["items"] for key in ("title", "item", "differs")]
+    assert [one for one in said if one not in text] == [], "run `make claims`"
+    first, *_ = re.split(r" ## The ", text)
+    assert [topic["title"] for topic in CONTENT["topics"] if f"## {topic['title']}: " not in first] == []
