@@ -55,12 +55,13 @@ def curves(manifold_key: jax.Array, *, n_classes: int, n_units: int, dim: int, a
         return lax.map(of_dimension, drawn.swapaxes(0, 1))
 
     def of_dimension(drawn: jax.Array) -> jax.Array:
-        u, v, phase = drawn.swapaxes(0, 1)[:, :, None]  # [N, 1, F] each
-        start = 2 * jnp.pi * ((i * v * coarse[:, None] + phase) % 1)
-        rest = 2 * jnp.pi * i * v * fine[:, None]
+        u, v, phase = drawn.swapaxes(0, 1)  # [N, F] each
+        amplitude, turns = u * spectrum[None], v * i[None]
+        start = 2 * jnp.pi * ((jnp.einsum("nf,a->naf", turns, coarse) + phase[:, None]) % 1)
+        rest = 2 * jnp.pi * jnp.einsum("nf,b->nbf", turns, fine)
         parts = (jnp.sin(start), jnp.cos(rest)), (jnp.cos(start), jnp.sin(rest))
-        values = sum(jnp.einsum("naf,nbf->nab", u * spectrum * left, right) for left, right in parts)
-        return jnp.reshape(values, (n_units, -1)).T
+        values = [jnp.einsum("naf,nbf->nab", amplitude[:, None] * left, right) for left, right in parts]
+        return jnp.reshape(values[0] + values[1], (n_units, -1)).T
 
     seeds = random.randint(manifold_key, (n_classes, 1), 0, MAX_SEED, jnp.int32)[:, 0]
     by_class = lax.map(of_class, seeds)  # [classes, dim, places, units]
@@ -115,4 +116,4 @@ def spikes_of(samples: Levels, key: jax.Array, *, code: str, n_steps: int) -> ja
     levels = samples.levels.astype(jnp.float32)
     if code == "rate":
         return _at_rate(key, jnp.minimum(levels + 1, n_steps), n_steps).astype(bool)
-    return jnp.arange(n_steps)[:, None, None] == levels[None]
+    return jnp.arange(n_steps, dtype=jnp.float32)[:, None, None] == levels[None]

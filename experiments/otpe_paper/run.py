@@ -4,6 +4,7 @@ While BPTT trains, the gradients of the other rules are compared with its own, a
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,7 @@ def one_seed(config: dict[str, Any], seed: int, batches: Batches, sets: Sets, co
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     """The authors' network: LIF after each Linear, including the last, with Flax's default weights."""
-    decay, spike_fn = float(jax.nn.sigmoid(float(config["tau"]))), fast_sigmoid(config["slope"])
+    decay, spike_fn = 1 / (1 + math.exp(-config["tau"])), fast_sigmoid(float(config["slope"]))
     sizes = itertools.pairwise(config["layers"])
     pairs = ((nnx.Linear(*size, rngs=rngs), LIF(decay=decay, spike_fn=spike_fn)) for size in sizes)
     return connect([module for pair in pairs for module in pair])
