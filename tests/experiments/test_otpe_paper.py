@@ -107,7 +107,7 @@ def test_recordings_are_trained_and_cosines_are_of_the_weights_before_the_batch(
     assert seed["cosines"] == {"otpe": {"all": [0.5, None]}}
     with draws.random_bits():
         drawn = list(run.source_of(config, tmp_path / "shd.npz").batches(0))
-    first = np.asarray(run.network(config, nnx.Rngs(0)).modules[0].kernel[...])
+        first = np.asarray(run.network(config, nnx.Rngs(0)).modules[0].kernel[...])
     for (kernel, *batch), index in zip(measured[:2], (0, 2), strict=True):
         jax.tree.map(np.testing.assert_array_equal, tuple(batch), tuple(map(np.asarray, drawn[index])))
         assert (kernel == first).all() == (index == 0)
