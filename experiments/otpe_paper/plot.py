@@ -14,7 +14,8 @@ from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 COLUMNS = ["task", "rule", "quantity", "layer", "parameter", "batches", *tables.OF_SEEDS, "printed"]
-GRID_COLUMNS = ["slope", "tau", "width", "quantity", "rule", "layer", "ours", "printed"]
+GRID_COLUMNS = ["slope", "tau", "width", "batches", "quantity", "rule", "layer", "ours", "printed"]
+SHARES = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of a training, over which cosines of the grid are averaged
 PUBLISHED = Path(__file__).with_name("published.csv")
 OPEN: dict[str, Any] = {
     "markerfacecolor": "none",
@@ -26,6 +27,7 @@ OPEN: dict[str, Any] = {
 
 Key = tuple[str, str, str, str]  # a rule, a quantity, a layer and a parameter, or "" where there is none
 Point = tuple[float, float, int]  # slope, tau and width
+Pairs = dict[tuple[str, str], tuple[float, float]]  # our cosine and the printed one, by rule and layer
 
 
 class Printed(NamedTuple):
@@ -36,12 +38,15 @@ class Printed(NamedTuple):
     highest: float | None
 
 
+Known = dict[Key, Printed]
+
+
 class Data(NamedTuple):
     """The results of each task, one for each seed of the manifolds; those of the grid; and the printed numbers by task."""
 
     tasks: dict[str, list[dict[str, Any]]]
     grid: list[dict[str, Any]]
-    printed: dict[str, dict[Key, Printed]]
+    printed: dict[str, Known]
 
 
 def prepare(results: list[dict[str, Any]]) -> Data:
@@ -53,9 +58,9 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     return Data({task: tasks[task] for task in order}, grid, printed())
 
 
-def printed() -> dict[str, dict[Key, Printed]]:
+def printed() -> dict[str, Known]:
     """The printed numbers. Their cosines are of kernels alone."""
-    found: dict[str, dict[Key, Printed]] = {}
+    found: dict[str, Known] = {}
     for row in tables.rows_of_csv(PUBLISHED):
         key = row["rule"], row["quantity"], row["layer"], "kernel" if row["quantity"] == "cosine" else ""
         numbers = (float(row[name]) if row[name] else None for name in ("value", "lowest", "highest"))
@@ -158,7 +163,7 @@ def draw(data: Data) -> Figure:
     )
 
 
-def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: dict[Key, Printed]) -> None:
+def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
     numbers = {key: of for key, of in numbers_of(results).items() if key[1] == "cosine" and key[3] == "kernel"}
     layers = list(dict.fromkeys(key[2] for key in numbers))
     names = list(dict.fromkeys(key[0] for key in numbers))
@@ -174,7 +179,7 @@ def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: dict[Key, Print
     ax.set(ylabel="cosine to BPTT, weights", ylim=(min(0, ax.get_ylim()[0]), 1.04))
 
 
-def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: dict[Key, Printed]) -> None:
+def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
     curves = curves_of(results)
     last = max(max(curve) for curve in curves.values())
     for number, (rule, curve) in enumerate(curves.items(), start=1):
@@ -197,52 +202,71 @@ def points_of(data: Data) -> dict[Point, list[dict[str, Any]]]:
     return found
 
 
-def compared(results: list[dict[str, Any]], known: dict[Key, Printed]) -> dict[tuple[str, str], tuple[float, float]]:
-    """Our cosine of the kernel, the mean over seeds, and the printed one, by rule and layer."""
-    ours = {key: mean(numbers) for key, numbers in numbers_of(results).items()}
-    return {
-        (key[0], key[2]): (found, of.value)
-        for key, of in known.items()
-        if (found := ours.get(key)) and key[1] == "cosine"
-    }
+def compared(results: list[dict[str, Any]], known: Known, measured: int) -> Pairs:
+    """Our cosine of the weights and the printed one, by rule and layer: the mean over seeds, and over the first measurements of a
+    training."""
+    pairs: Pairs = {}
+    for (rule, quantity, layer, parameter), of in known.items():
+        seeds = [seed["cosines"].get(rule, {}) for seed in seeds_of(results)] if quantity == "cosine" else []
+        ours = mean([mean(seed[f"{layer}/{parameter}"][:measured]) for seed in seeds if seed])
+        if ours is not None:
+            pairs[rule, layer] = ours, of.value
+    return pairs
 
 
-def distance(pairs: dict[tuple[str, str], tuple[float, float]]) -> float:
+def distance(pairs: Pairs) -> float:
     """The root mean square of the differences to the printed cosines, of those that are not 1 by construction."""
     squares = [(ours - of) ** 2 for ours, of in pairs.values() if of != 1]
     return math.sqrt(sum(squares) / len(squares))
 
 
+def by_batches(results: list[dict[str, Any]], known: Known) -> dict[int, Pairs]:
+    """The same by the number of batches that the mean over training is of."""
+    config = results[0]["config"]
+    count = -(-config["batches"] // config["measure_every"])
+    some = sorted({max(1, round(share * count)) for share in SHARES})
+    return {number * config["measure_every"]: compared(results, known, number) for number in some}
+
+
 def grid_rows(data: Data) -> Iterator[list[Any]]:
     for point, results in points_of(data).items():
-        pairs = compared(results, data.printed["time_offline"])
-        yield [*point, "distance", "", "", distance(pairs), None]
-        for (rule, layer), (ours, of) in pairs.items():
-            yield [*point, "cosine", rule, layer, ours, of]
+        for batches, pairs in by_batches(results, data.printed["time_offline"]).items():
+            yield [*point, batches, "distance", "", "", distance(pairs), None]
+            for (rule, layer), (ours, of) in pairs.items():
+                yield [*point, batches, "cosine", rule, layer, ours, of]
 
 
 def draw_grid(data: Data) -> Figure:
-    """Draw a column for each point, the nearest to the printed numbers first: the cosines of both hidden layers."""
-    found = {point: compared(results, data.printed["time_offline"]) for point, results in points_of(data).items()}
+    """Draw the distance to the printed cosines over training for each point, and the cosines that are the nearest."""
+    found = {point: by_batches(results, data.printed["time_offline"]) for point, results in points_of(data).items()}
     figures.check_given("otpe_paper_grid", "the time code with BPTT", found)
-    nearest = sorted(found, key=lambda point: distance(found[point]))
-    figure, axes = figures.panels(1, 2, (1.0 * len(nearest) + 1.2, 3.6), (0, 1.0), sharey=True)
-    for ax, layer in zip(axes[0], ("1", "2"), strict=True):
-        for at, point in enumerate(nearest):
-            cosines = {rule: pair for (rule, of), pair in found[point].items() if of == layer}
-            for number, (rule, (ours, of)) in enumerate(cosines.items()):
-                place = at + 0.2 * (number - (len(cosines) - 1) / 2)
-                ax.plot(place, of, marker="s", **OPEN)
-                ax.plot(place, ours, **figures.look_of(rule) | {"linestyle": ""})
-        names = [
-            f"{slope:g}\n{tau:g}\n{width}\n{distance(found[slope, tau, width]):.3f}" for slope, tau, width in nearest
-        ]
-        ax.set_xticks(range(len(nearest)), names)
-        ax.set(title=f"hidden {layer}", xlim=(-0.6, len(nearest) - 0.4), ylim=(0, 1.04))
-    axes[0, 0].set_ylabel("cosine to BPTT, weights")
-    looks = [{**figures.look_of(rule), "linestyle": ""} for rule in cosines]
-    figures.legend_of(figure, [*looks, {"label": "printed by the authors", "marker": "s", **OPEN}], 3)
-    return figures.with_note(figure, "below each column: slope, tau, width, and distance to the printed numbers")
+    figure, ((left, right),) = figures.panels(1, 2, (4.8, 3.8), (0, 0.4))
+    for (slope, tau, width), pairs in found.items():
+        look = {"color": f"C{sorted({one[0] for one in found}).index(slope)}", "marker": "o" if width == 128 else "D"}
+        look |= {"linestyle": "-" if tau == 3 else "--", "label": f"slope {slope:g}, tau {tau:g}, width {width}"}
+        left.plot([*pairs], [distance(of) for of in pairs.values()], **look)
+    left.set(xlabel="batches that the mean is of", ylabel="distance to the printed cosines", ylim=(0, None))
+    left.legend(fontsize="x-small")
+    point, batches = min(
+        ((point, of) for point in found for of in found[point]), key=lambda at: distance(found[at[0]][at[1]])
+    )
+    pairs = found[point][batches]
+    names = list(dict.fromkeys(rule for rule, _ in pairs))
+    for (rule, layer), (ours, of) in pairs.items():
+        place = int(layer) - 1 + 0.18 * (names.index(rule) - (len(names) - 1) / 2)
+        right.plot(place, of, marker="s", **OPEN)
+        right.plot(
+            place,
+            ours,
+            **figures.look_of(rule) | {"linestyle": "", "label": RULES[rule].title if layer == "1" else None},
+        )
+    right.set(ylabel="cosine to BPTT, weights", ylim=(0, 1.04))
+    right.set_xticks(range(3), ["hidden 1", "hidden 2", "output"])
+    right.set_title(
+        "the nearest: slope {:g}, tau {:g}, width {}, {:,} batches".format(*point, batches), fontsize="medium"
+    )
+    right.legend(loc="lower right", fontsize="small")
+    return figures.with_note(figure, "Distance: root mean square of ten cosines. Open squares: printed by the authors.")
 
 
 FIGURES = {

@@ -118,14 +118,16 @@ def test_best_accuracy_is_that_of_the_best_validation_and_cosines_are_means_over
     assert plot.best(scores) == 0.5 and plot.best({"test": scores["test"]}) == 0.6
     config = {"task": "time_offline", "slope": 10, "tau": 3, "layers": [5, 4, 4, 3], "evaluate_every": 1, "manifold": 0}
     cosines = {"otpe": {"1/kernel": [0.9, None, 0.7], "1/bias": [None] * 3, "all": [1.0, 0.5, 0.0]}}
+    cosines["otpe"] |= {f"{layer}/kernel": [None] for layer in (2, 3)}
     result = as_written(
         config, {"seeds": [{"rules": {"otpe": {"accuracy": {"test": [0.2, 0.6]}}}, "cosines": cosines}]}
     )
     numbers = plot.numbers_of([result])
     assert numbers["otpe", "cosine", "1", "kernel"] == [pytest.approx(0.8)]
     assert numbers["otpe", "cosine", "1", "bias"] == [None] and numbers["otpe", "cosine", "all", ""] == [0.5]
-    (pair,) = plot.compared([result], plot.printed()["time_offline"]).values()
-    assert pair == pytest.approx((0.8, 0.9322559)) and plot.distance({("otpe", "1"): pair}) == pytest.approx(0.1322559)
+    pairs = [plot.compared([result], plot.printed()["time_offline"], measured) for measured in (1, 3)]
+    assert [pair["otpe", "1"] for pair in pairs] == [pytest.approx((ours, 0.9322559)) for ours in (0.9, 0.8)]
+    assert plot.distance(pairs[1] | {("otpe", "3"): (0.0, 1.0)}) == pytest.approx(0.1322559)
 
 
 def test_batches_can_be_read_again_and_by_number():
