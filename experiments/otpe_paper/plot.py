@@ -203,7 +203,7 @@ def points_of(data: Data) -> dict[Point, list[dict[str, Any]]]:
 
 
 def compared(results: list[dict[str, Any]], known: Known, measured: int) -> Pairs:
-    """Our cosine of the weights, the mean over seeds and over the first measurements, and the printed one; by rule and layer."""
+    """Our cosine of the weights, a mean over seeds and over the first measurements, and the printed one, by rule and layer."""
     pairs: Pairs = {}
     for (rule, quantity, layer, parameter), of in known.items():
         seeds = [seed["cosines"].get(rule, {}) for seed in seeds_of(results)] if quantity == "cosine" else []
