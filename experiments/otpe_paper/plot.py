@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -63,8 +64,8 @@ def printed() -> dict[str, Known]:
     found: dict[str, Known] = {}
     for row in tables.rows_of_csv(PUBLISHED):
         key = row["rule"], row["quantity"], row["layer"], "kernel" if row["quantity"] == "cosine" else ""
-        numbers = (float(row[name]) if row[name] else None for name in ("value", "lowest", "highest"))
-        found.setdefault(row["task"], {})[key] = Printed(*numbers)
+        lowest, highest = (float(row[name]) if row[name] else None for name in ("lowest", "highest"))
+        found.setdefault(row["task"], {})[key] = Printed(float(row["value"]), lowest, highest)
     return found
 
 
@@ -107,7 +108,7 @@ def best(scores: dict[str, list[float]]) -> float:
     return scores["test"][chosen_by.index(max(chosen_by))]
 
 
-def curves_of(results: list[dict[str, Any]]) -> dict[str, dict[int, list[float]]]:
+def curves_of(results: list[dict[str, Any]]) -> dict[str, dict[float, list[float]]]:
     """By rule the test accuracies of the seeds after a number of batches."""
     seeds, every = seeds_of(results), results[0]["config"]["evaluate_every"]
     return {
@@ -134,22 +135,22 @@ def rows(data: Data) -> Iterator[list[Any]]:
 
 
 def draw(data: Data) -> Figure:
-    """Draw a row for each kind of data: the cosines of the kernels by layer, and the accuracies of both ways of updating."""
-    kinds = list(dict.fromkeys(task.partition("_")[0] for task in data.tasks))
+    """Draw a row for each kind of data and network: cosines of weights by layer, and accuracies of both ways of updating."""
+    kinds = list(dict.fromkeys(map(kind_of, data.tasks)))
     figure, axes = figures.panels(len(kinds), 3, (4.3, 3.4), (0, 1.1))
     for kind, (left, middle, right) in zip(kinds, axes, strict=True):
         for ax in (left, middle, right):
             ax.set_axis_off()
         for task, results in data.tasks.items():
-            if task.partition("_")[0] != kind:
+            if kind_of(task) != kind:
                 continue
             config, known = results[0]["config"], data.printed.get(task, {})
             if seeds_of(results)[0]["cosines"]:
                 draw_cosines(left, results, known)
-                left.set_title(f"{tables.spoken(kind)} code" if "code" in config else kind.upper())
+                left.set_title(tables.title_of(config | {"task": kind}))
             ax = middle if config["update"] == "offline" else right
             draw_accuracies(ax, results, known)
-            ax.set_title(f"{figures.MODE_LABELS[config['update']]}, {tables.network(config)}")
+            ax.set_title(f"{tables.spoken(kind)}, {figures.MODE_LABELS[config['update']]}")
     looks = [
         figures.look_of(rule) for rule in RULES if any(rule in seeds_of(of)[0]["rules"] for of in data.tasks.values())
     ]
@@ -159,8 +160,13 @@ def draw(data: Data) -> Figure:
     return figures.with_note(
         figure,
         f"Cosines are means over the training with BPTT. Marks: means of {seeds} seeds, each a small dot, with their 95 % "
-        f"intervals. Slope {config['slope']}, decay {1 / (1 + math.exp(-config['tau'])):.3f}, T = {config['n_steps']}.",
+        f"intervals. Slope {config['slope']}, decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
     )
+
+
+def kind_of(task: str) -> str:
+    """The name of a task without its way of updating."""
+    return task.replace("_offline", "").replace("_online", "")
 
 
 def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
@@ -169,8 +175,8 @@ def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
     names = list(dict.fromkeys(key[0] for key in numbers))
     for (rule, quantity, layer, parameter), cosines in numbers.items():
         at = layers.index(layer) + 0.18 * (names.index(rule) - (len(names) - 1) / 2)
-        look = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 7, "elinewidth": 2}
-        ax.plot([at + 0.06] * len(cosines), cosines, ".", color=STYLES[rule].color, markersize=4)
+        look: Any = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 7, "elinewidth": 2}
+        ax.plot([at + 0.06] * len(cosines), np.array(cosines, float), ".", color=STYLES[rule].color, markersize=4)
         figures.draw_interval(ax, at, cosines, tables.COSINE, upright=True, **look)
         if found := known.get((rule, quantity, layer, parameter)):
             ax.plot(at, found.value, marker="s", **OPEN)
@@ -187,7 +193,7 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
         if found := known.get((rule, "best_accuracy", "", "")):
             at = last * (1.03 + 0.04 * number)
             ax.plot(at, found.value, marker="s", **OPEN | {"markeredgecolor": STYLES[rule].color, "markersize": 7})
-            if found.lowest is not None:
+            if found.lowest is not None and found.highest is not None:
                 ax.plot([at, at], [found.lowest, found.highest], color=STYLES[rule].color, linewidth=2)
     ax.set_axis_on()
     ax.set(xlabel="batches", ylabel="test accuracy", ylim=(0, 1.0))
@@ -240,10 +246,13 @@ def draw_grid(data: Data) -> Figure:
     found = {point: by_batches(results, data.printed["time_offline"]) for point, results in points_of(data).items()}
     figures.check_given("otpe_paper_grid", "the time code with BPTT", found)
     figure, ((left, right),) = figures.panels(1, 2, (4.8, 3.8), (0, 0.4))
-    for (slope, tau, width), pairs in found.items():
-        look = {"color": f"C{sorted({one[0] for one in found}).index(slope)}", "marker": "o" if width == 128 else "D"}
+    for (slope, tau, width), of_point in found.items():
+        look: dict[str, Any] = {
+            "color": f"C{sorted({one[0] for one in found}).index(slope)}",
+            "marker": "o" if width == 128 else "D",
+        }
         look |= {"linestyle": "-" if tau == 3 else "--", "label": f"slope {slope:g}, tau {tau:g}, width {width}"}
-        left.plot([*pairs], [distance(of) for of in pairs.values()], **look)
+        left.plot([*of_point], [distance(pairs) for pairs in of_point.values()], **look)
     left.set(xlabel="batches that the mean is of", ylabel="distance to the printed cosines", ylim=(0, None))
     left.legend(fontsize="x-small")
     point, batches = min(

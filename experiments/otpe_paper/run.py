@@ -32,7 +32,7 @@ AUTHORS_RULES: dict[str, Any] = {
     REFERENCE: BPTT(),
 }
 
-Compare = Callable[[Connect, jax.Array, jax.Array], dict[str, dict[str, Agreement]]]
+Compare = Callable[..., dict[str, dict[str, dict[str, jax.Array]]]]  # of a model, inputs and labels
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def one_seed(config: dict[str, Any], seed: int, batches: Batches, sets: Sets, co
     """The numbers of all rules from the same weights and on the same batches."""
     cosines: list[dict[str, dict[str, float | None]]] = []
 
-    def measure(model: Connect, step: int) -> None:
+    def measure(model: Any, step: int) -> None:
         if step < len(batches):
             cosines.append(cosines_of(compare(model, *batches[step])))
 
@@ -90,7 +90,7 @@ def count_accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.mean((counts.argmax(axis=-1) == labels) & (counts.sum(axis=-1) > 0))
 
 
-def accuracies(model: Connect, sets: Sets) -> dict[str, float]:
+def accuracies(model: nnx.RNNCellBase, sets: Sets) -> dict[str, float]:
     """The accuracy on each set."""
     metrics = {"accuracy": count_accuracy}
     return {name: evaluate(model, cross_entropy, parts, metrics=metrics)["accuracy"] for name, parts in sets.items()}
