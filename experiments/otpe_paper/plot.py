@@ -200,9 +200,9 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
 
 
 def points_of(data: Data) -> dict[Point, list[dict[str, Any]]]:
-    """The results by slope, tau and width: those of the grid, and those of the other figure in the time code."""
+    """The results of the grid by slope, tau and width; where there is none, those of the other figure in the time code."""
     found: dict[Point, list[dict[str, Any]]] = {}
-    for result in [*data.tasks.get("time_offline", []), *data.grid]:
+    for result in data.grid or data.tasks.get("time_offline", []):
         config = result["config"]
         found.setdefault((config["slope"], config["tau"], config["layers"][1]), []).append(result)
     return found
