@@ -147,7 +147,7 @@ def draw(data: Data) -> Figure:
             config, known = results[0]["config"], data.printed.get(task, {})
             if seeds_of(results)[0]["cosines"]:
                 draw_cosines(left, results, known)
-                left.set_title(tables.title_of(config | {"task": kind}))
+                left.set_title(tables.title_of(config | {"task": f"{kind}_code" if "code" in config else kind}))
             ax = middle if config["update"] == "offline" else right
             draw_accuracies(ax, results, known)
             ax.set_title(f"{tables.spoken(kind)}, {figures.MODE_LABELS[config['update']]}")
@@ -157,10 +157,11 @@ def draw(data: Data) -> Figure:
     looks.append({"label": "printed by the authors", "marker": "s", **OPEN})
     figures.legend_of(figure, looks, len(looks))
     seeds = tables.numbers_of_seeds(map(seeds_of, data.tasks.values()))
+    slopes = dict.fromkeys(str(results[0]["config"]["slope"]) for results in data.tasks.values())
     return figures.with_note(
         figure,
         f"Cosines are means over the training with BPTT. Marks: means of {seeds} seeds, each a small dot, with their 95 % "
-        f"intervals. Slope {config['slope']}, decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
+        f"intervals. Slope {' and '.join(slopes)}, decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
     )
 
 
@@ -230,7 +231,8 @@ def by_batches(results: list[dict[str, Any]], known: Known) -> dict[int, Pairs]:
     config = results[0]["config"]
     count = -(-config["batches"] // config["measure_every"])
     some = sorted({max(1, round(share * count)) for share in SHARES})
-    return {number * config["measure_every"]: compared(results, known, number) for number in some}
+    batches = [min(number * config["measure_every"], config["batches"]) for number in some]
+    return dict(zip(batches, (compared(results, known, number) for number in some), strict=True))
 
 
 def grid_rows(data: Data) -> Iterator[list[Any]]:
@@ -259,8 +261,8 @@ def draw_grid(data: Data) -> Figure:
         ((point, of) for point in found for of in found[point]), key=lambda at: distance(found[at[0]][at[1]])
     )
     pairs = found[point][batches]
-    names = list(dict.fromkeys(rule for rule, _ in pairs))
-    for (rule, layer), (ours, of) in pairs.items():
+    names = [rule for rule in RULES if (rule, "1") in pairs]
+    for (rule, layer), (ours, of) in sorted(pairs.items(), key=lambda pair: names.index(pair[0][0])):
         place = int(layer) - 1 + 0.18 * (names.index(rule) - (len(names) - 1) / 2)
         right.plot(place, of, marker="s", **OPEN)
         right.plot(
@@ -270,9 +272,7 @@ def draw_grid(data: Data) -> Figure:
         )
     right.set(ylabel="cosine to BPTT, weights", ylim=(0, 1.04))
     right.set_xticks(range(3), ["hidden 1", "hidden 2", "output"])
-    right.set_title(
-        "the nearest: slope {:g}, tau {:g}, width {}, {:,} batches".format(*point, batches), fontsize="medium"
-    )
+    right.set_title("nearest: slope {:g}, tau {:g}, width {},\n{:,} batches".format(*point, batches))
     right.legend(loc="lower right", fontsize="small")
     return figures.with_note(figure, "Distance: root mean square of ten cosines. Open squares: printed by the authors.")
 
