@@ -13,7 +13,8 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         own = drop(config, "seeds") | {"rules": rules, "compared": others(rules)}
         if "spikes" in own:
             weights = [seed for seeds in config["seeds"] for seed in seeds["weights"]]
-            yield Job(f"{task}/recordings", own | {"weights": weights}, spikes=own["spikes"])
+            recordings = drop(own, "dim", "alpha", "test_size") | {"weights": weights}
+            yield Job(f"{task}/recordings", recordings, spikes=own["spikes"])
         else:
             for seeds in config["seeds"]:
                 yield Job(f"{task}/manifold_{seeds['manifold']}", own | seeds)
