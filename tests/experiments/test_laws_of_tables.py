@@ -76,6 +76,8 @@ def test_gradients_are_exact_where_the_rule_is():
                     for rule in ("ostl", "otpe")
                 )
                 assert (ostl == ONE, otpe == ONE) == (layer > depth, layer >= depth)
+    for row in rows("otpe_paper", rule="otpe", quantity="cosine"):  # its output layer is OSTL
+        assert (float(row["mean"]) == ONE) == (row["layer"] == "3"), row
     for rule in ("bptt", "rtrl", "otpe"):  # one hidden layer
         for quantity in ("cosine", "norm_ratio"):
             assert {float(row["mean"]) for row in rows("rules_table", rule=rule, quantity=quantity)} == {1.0}

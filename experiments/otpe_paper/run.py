@@ -1,0 +1,122 @@
+"""Train the rules of the OTPE paper as its authors do: from the same weights, on the same batches, one network for each rule.
+
+While BPTT trains, the gradients of the other rules are compared with its own, at its weights and on the batch that comes next.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from experiments.common.learning import fit_or_stop, transformation
+from experiments.common.measures import layer_of, loss_at_the_end
+from experiments.otpe_paper.draws import random_bits
+from experiments.otpe_paper.sources import Batches, Sets, source_of
+from slax_neurons import LIF, Connect, connect, fast_sigmoid
+from slax_rules import BPTT, OSTL, OTPE, OTTT, Agreement, ApproximateOTPE, Every, cross_entropy, evaluate, gradients
+from slax_rules import agreement as agreement_of
+
+REFERENCE = "bptt"
+# A bias has no trace in the authors' code. In the last layer OTPE is OSTL, and its approximation is OTTT, here as there.
+AUTHORS_RULES: dict[str, Any] = {
+    "ottt": OTTT(bias_trace=False),
+    "approximate_otpe": ApproximateOTPE(bias_trace=False),
+    "ostl": OSTL(),
+    "otpe": OTPE(),
+    REFERENCE: BPTT(),
+}
+
+Compare = Callable[..., dict[str, dict[str, dict[str, jax.Array]]]]  # of a model, inputs and labels
+
+
+def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
+    """For the weights of each seed: by rule the loss at the end and the accuracies on each set after every `evaluate_every`
+    batches, and by compared rule the cosines of each parameter before the first batch and after every `measure_every`."""
+    with random_bits():
+        source = source_of(config, spikes)
+        compare = nnx.jit(partial(agreements, tuple(config["compared"])))
+        return {
+            "seeds": [
+                {"weights": seed, **one_seed(config, seed, source.batches(seed), source.sets, compare)}
+                for seed in config["weights"]
+            ]
+        }
+
+
+def one_seed(config: dict[str, Any], seed: int, batches: Batches, sets: Sets, compare: Compare) -> dict[str, Any]:
+    """The numbers of all rules from the same weights and on the same batches."""
+    cosines: list[dict[str, dict[str, float | None]]] = []
+
+    def measure(model: Any, step: int) -> None:
+        if step < len(batches):
+            cosines.append(cosines_of(compare(model, *batches[step])))
+
+    def trained(rule: str) -> dict[str, Any]:
+        model, scores = network(config, nnx.Rngs(seed)), []
+        callbacks = [Every(config["evaluate_every"], lambda info: scores.append(accuracies(info.model, sets)))]
+        if rule == REFERENCE and config["compared"]:
+            measure(model, 0)
+            callbacks.append(Every(config["measure_every"], lambda info: measure(info.model, info.step)))
+        where = f"otpe_paper: {config['task']} under {rule}, weights {seed}"
+        made, how = (
+            transformation(config, config["learning_rate"]),
+            {"update": config["update"], "callbacks": callbacks},
+        )
+        losses = fit_or_stop(where, model, AUTHORS_RULES[rule], made, batches, **how)
+        return {"loss": loss_at_the_end(losses), "accuracy": joined(scores)}
+
+    by_rule = {rule: trained(rule) for rule in config["rules"]}
+    return {"rules": by_rule, "cosines": {rule: joined([of[rule] for of in cosines]) for rule in config["compared"]}}
+
+
+def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """The authors' network: LIF after each Linear, including the last, with Flax's default weights."""
+    decay, spike_fn = 1 / (1 + math.exp(-config["tau"])), fast_sigmoid(float(config["slope"]))
+    sizes = itertools.pairwise(config["layers"])
+    pairs = ((nnx.Linear(*size, rngs=rngs), LIF(decay=decay, spike_fn=spike_fn)) for size in sizes)
+    return connect([module for pair in pairs for module in pair])
+
+
+def count_accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:
+    """The share of samples whose label has the most output spikes, or is the first class of those that have: the authors'
+    accuracy. A sample without an output spike is wrong."""
+    counts = spikes.sum(axis=0)
+    return jnp.mean((counts.argmax(axis=-1) == labels) & (counts.sum(axis=-1) > 0))
+
+
+def accuracies(model: nnx.RNNCellBase, sets: Sets) -> dict[str, float]:
+    """The accuracy on each set."""
+    metrics = {"accuracy": count_accuracy}
+    return {name: evaluate(model, cross_entropy, parts, metrics=metrics)["accuracy"] for name, parts in sets.items()}
+
+
+def agreements(rules: tuple[str, ...], model: Connect, inputs: jax.Array, labels: jax.Array) -> dict[str, Any]:
+    """The agreement of each rule's gradient with BPTT's, by parameter, and of the whole gradient."""
+    inputs = inputs.astype(jnp.float32)
+    exact = gradients(model, cross_entropy, inputs, labels)[1]
+    layer = layer_of(model)
+
+    def compared(rule: str) -> dict[str, Agreement]:
+        found = agreement_of(gradients(model, cross_entropy, inputs, labels, rule=AUTHORS_RULES[rule])[1], exact)
+        return {name if name == "all" else f"{layer(name)}/{name.rpartition('/')[2]}": of for name, of in found.items()}
+
+    return {rule: {name: of._asdict() for name, of in compared(rule).items()} for rule in rules}
+
+
+def cosines_of(found: dict[str, dict[str, dict[str, jax.Array]]]) -> dict[str, dict[str, float | None]]:
+    """The cosines alone, None where a gradient is zero."""
+    return {
+        rule: {name: float(of["cosine"]) if of["defined"] else None for name, of in by_name.items()}
+        for rule, by_name in jax.device_get(found).items()
+    }
+
+
+def joined(numbers: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The numbers of several steps by name."""
+    return {name: [of[name] for of in numbers] for name in numbers[0]} if numbers else {}

@@ -1,0 +1,137 @@
+"""The experiments of the OTPE paper: the authors' samples, network, loss and accuracy, and when cosines are measured."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from experiment_files import as_written, config_of
+from flax import nnx
+from jax import random
+
+from experiments.common.job import settings_of
+from experiments.common.make_spikes import make_spikes
+from experiments.otpe_paper import draws, plot, run
+from experiments.otpe_paper.sources import Batches
+from slax_data import upstream_randman
+from slax_rules import cross_entropy, evaluate
+from tests.data.small_sets import write_words
+
+SIZES = {"n_classes": 3, "n_units": 4, "dim": 2, "alpha": 1.0}
+
+
+def test_interpolated_samples_are_those_of_the_equation():
+    """Against the draw of all samples by the equation itself, with its 999 harmonics."""
+    with draws.random_bits():
+        table, key = draws.curves(random.key(3), **SIZES), random.key(5)
+        ours = draws.draw(table, key, n_classes=3, n_steps=50, size=700)
+        spikes, labels = upstream_randman(
+            random.key(3), key, **SIZES, n_steps=50, samples_per_class=1000, batch_size=700
+        )
+    np.testing.assert_array_equal(ours.labels, labels)
+    steps = np.where(np.asarray(spikes).any(axis=0), np.asarray(spikes).argmax(axis=0), 50)
+    apart = np.abs(steps - np.asarray(ours.levels, int))
+    assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
+
+
+def test_keys_of_batches_are_split_one_after_the_other():
+    with draws.random_bits():
+        found = random.key_data(draws.batch_keys(2, 3))
+        key, expected = random.split(random.split(random.key(2))[0])[0], []
+        for _ in range(3):
+            key = random.split(key)[0]
+            expected.append(random.key_data(key))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_levels_become_one_spike_or_as_many_as_they_say():
+    levels = np.random.default_rng(0).integers(0, 7, (5, 4), np.uint8)
+    samples, times = draws.Levels(levels, levels[:, 0]), np.arange(6)[:, None, None]
+    time, rate = (draws.spikes_of(samples, random.key(0), code=code, n_steps=6) for code in ("time", "rate"))
+    np.testing.assert_array_equal(time, times == levels)  # none at level T
+    np.testing.assert_array_equal(np.asarray(rate).sum(axis=0), np.minimum(levels + 1, 6))
+    assert not (np.asarray(rate) == (times <= levels)).all()
+
+
+def test_network_loss_and_accuracy_are_the_authors():
+    """Against their equations in NumPy: u <- sigmoid(tau) u + W s + b, a spike at u >= 1, which takes 1 away."""
+    config = {"layers": [6, 5, 5, 3], "tau": 3, "slope": 10}
+    model, rng = run.network(config, nnx.Rngs(1)), np.random.default_rng(0)
+    for synapse in model.modules[::2]:
+        assert not np.asarray(synapse.bias[...]).any()
+        synapse.kernel[...] *= 3
+    inputs, labels = (rng.random((8, 9, 6)) < 0.5).astype(np.float32), np.arange(9) % 3
+    membranes, outputs = [np.zeros((9, size)) for size in (5, 5, 3)], []
+    for s in inputs:
+        for index, u in enumerate(membranes):
+            u = u / (1 + np.exp(-3.0)) + s @ np.asarray(model.modules[2 * index].kernel[...], float)
+            s = (u >= 1).astype(float)
+            membranes[index] = u - s
+        outputs.append(s)
+    outputs = np.array(outputs)
+    losses = np.log(np.exp(outputs).sum(axis=-1)) - outputs[:, np.arange(9), labels]
+    found = evaluate(model, cross_entropy, [(inputs, labels)], metrics={"accuracy": run.count_accuracy})
+    counts = outputs.sum(axis=0)
+    right = (counts.argmax(axis=-1) == labels) & (counts.max(axis=-1) > 0)
+    assert 0 < right.mean() < 1
+    assert found["loss"] == pytest.approx(losses.mean(), rel=1e-5) and found["accuracy"] == pytest.approx(right.mean())
+
+
+def test_first_of_the_most_spikes_wins_and_silence_is_wrong():
+    counts = jnp.array([[0.0, 0, 0], [1, 2, 2], [1, 2, 2], [3, 0, 0]])[None]
+    assert float(run.count_accuracy(counts, jnp.array([0, 1, 2, 0]))) == 0.5
+
+
+def test_recordings_are_trained_and_cosines_are_of_the_weights_before_the_batch(tmp_path):
+    """From files in the format of SHD, through the steps of the pipeline."""
+    rng = np.random.default_rng(0)
+    events = [np.sort(rng.uniform(0, 1.37, (80, 2000))), rng.integers(0, 700, (80, 2000))]
+    labels = np.tile(np.arange(20, dtype=np.uint8), 4)
+    raw = [write_words(tmp_path / f"shd_{split}.h5", *events, labels, speakers=4) for split in ("train", "test")]
+    options = {"n_steps": 6, "with_validation": True}
+    make_spikes({"maker": "shd", "raw": dict.fromkeys(("a", "b")), "options": options}, raw, tmp_path / "shd.npz")
+    tiny = settings_of("otpe_paper", "tiny") | {"measure_every": 2, "evaluate_every": 2, "batch_size": 4}
+    task = {"spikes": "shd", "update": "offline", "batches": 4, "learning_rate": 0.01, "layers": [700, 9, 9, 20]}
+    settings = tiny | {"n_steps": 6, "tasks": {"shd_offline": task | {"rules": ["bptt"]}}}
+    config, measured = config_of("otpe_paper", "shd_offline/recordings", settings), []
+
+    def compare(model, *batch):
+        measured.append((np.asarray(model.modules[0].kernel[...]), *map(np.asarray, batch)))
+        return {"otpe": {"all": {"cosine": np.float32(0.5), "defined": len(measured) == 1}}}
+
+    config |= {"compared": ["otpe"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.nnx, "jit", lambda function: compare)
+        (seed, _) = run.compute(config, tmp_path / "shd.npz")["seeds"]
+    scores = seed["rules"]["bptt"]["accuracy"]
+    assert scores.keys() == {"validation", "test"} and all(len(numbers) == 2 for numbers in scores.values())
+    assert seed["cosines"] == {"otpe": {"all": [0.5, None]}}
+    with draws.random_bits():
+        drawn = list(run.source_of(config, tmp_path / "shd.npz").batches(0))
+        first = np.asarray(run.network(config, nnx.Rngs(0)).modules[0].kernel[...])
+    for (kernel, *batch), index in zip(measured[:2], (0, 2), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, tuple(batch), tuple(map(np.asarray, drawn[index])))
+        assert (kernel == first).all() == (index == 0)
+
+
+def test_best_accuracy_is_that_of_the_best_validation_and_cosines_are_means_over_training():
+    scores = {"test": [0.2, 0.6, 0.5], "validation": [0.1, 0.3, 0.4]}
+    assert plot.best(scores) == 0.5 and plot.best({"test": scores["test"]}) == 0.6
+    config = {"task": "time_offline", "slope": 10, "tau": 3, "layers": [5, 4, 4, 3], "evaluate_every": 1, "manifold": 0}
+    cosines = {"otpe": {"1/kernel": [0.9, None, 0.7], "1/bias": [None] * 3, "all": [1.0, 0.5, 0.0]}}
+    cosines["otpe"] |= {f"{layer}/kernel": [None] for layer in (2, 3)}
+    result = as_written(
+        config, {"seeds": [{"rules": {"otpe": {"accuracy": {"test": [0.2, 0.6]}}}, "cosines": cosines}]}
+    )
+    numbers = plot.numbers_of([result])
+    assert numbers["otpe", "cosine", "1", "kernel"] == [pytest.approx(0.8)]
+    assert numbers["otpe", "cosine", "1", "bias"] == [None] and numbers["otpe", "cosine", "all", ""] == [0.5]
+    pairs = [plot.compared([result], plot.printed()["time_offline"], measured) for measured in (1, 3)]
+    assert [pair["otpe", "1"] for pair in pairs] == [pytest.approx((ours, 0.9322559)) for ours in (0.9, 0.8)]
+    assert plot.distance(pairs[1] | {("otpe", "3"): (0.0, 1.0)}) == pytest.approx(0.1322559)
+
+
+def test_batches_can_be_read_again_and_by_number():
+    batches = Batches(lambda index: (index, -index), 3)
+    assert len(batches) == 3 and [*batches] == [*batches] == [(0, 0), (1, -1), (2, -2)] and batches[2] == (2, -2)
+    with pytest.raises(IndexError):
+        batches[3]
