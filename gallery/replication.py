@@ -78,7 +78,7 @@ class Item:
     @property
     def verdict(self) -> str:
         """The outcome with its sign, and the numbers behind it."""
-        is_run = self.outcome != "not run" and self.outcomes
+        is_run = self.outcome != "not run" and len(self.outcomes) > 1
         same, words = ("same side", "on the same side") if "times" in self.about else ("same", "the same")
         parts = [counted(self.outcomes, self.about.get("unit", "numbers"), words)] if is_run else []
         parts += [f"order of {counted((pair.outcome for pair in self.orders), 'pairs')}"] if self.orders else []
