@@ -10,7 +10,7 @@ from flax import nnx
 
 from slax_neurons.modules import Function, input_struct, output_struct
 from slax_neurons.synapses.synapse import kind
-from slax_neurons.wiring import Connect, DelayBuffer, carry_without_buffer, check_stack
+from slax_neurons.wiring import Connect, carry_without_buffer, check_stack
 
 COLUMNS = ("module", "type", "output", "states", "parameters")
 

@@ -32,7 +32,7 @@ START = Progress(0, 0, 0)
 
 
 @dataclasses.dataclass
-class Run:
+class FitRun:
     """A run of `fit`: what is fixed, and its progress.
 
     Args:
