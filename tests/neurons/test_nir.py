@@ -288,7 +288,7 @@ def test_effective_weights_are_written_and_dropout_that_is_off_is_not():
     inner = connect([linear(6, 9), LIF()], [Edge(1, 0, synapse=linear(9, 9))])
     model = connect([Standardized(linear(6, 6)), LIF(), inner, Dropout(0.5, rngs=nnx.Rngs(0)), linear(9, 4)])
     model.eval()
-    back = from_nir(to_nir(model, dt=DT, input_shape=np.array([6])), dt=DT)
+    back = from_nir(to_nir(model, dt=DT, input_shape=(6,)), dt=DT)
     assert [type(module).__name__ for module in back.modules] == ["Linear", "LIF", "Linear", "LIF", "Linear"]
     np.testing.assert_array_equal(back.modules[0].kernel[...], model.modules[0].effective()[0])
     assert [(edge.sender, edge.receiver) for edge in back.edges] == [(3, 2)]

@@ -229,4 +229,4 @@ def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[in
         raise TypeError(f"{name} got {shape!r} as a shape, expected {expected}.")
     if len(shape) < axes:
         raise ValueError(f"{name} got the shape {tuple(shape)}, expected {expected}.")
-    return tuple(shape)
+    return tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
