@@ -1,5 +1,6 @@
 """The outer loop: epochs of batches, with evaluation, early stopping, callbacks and checkpoints."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -153,18 +154,9 @@ def fit(
         run.log = Log(losses, records, bar, has_lines=progress is None and bar.disable and jax.process_index() == 0)
         try:
             while run.progress.epoch < epochs and not run.should_stop():
-                for call in run.calls():
-                    run.after(call)
-                    run.log.warn()
-                    if run.should_stop() and run.progress.batches != _total_steps(batches, 1):
-                        break  # a complete epoch ends as any other
-                else:
-                    run.synchronize()
-                    if held_out is not None and evaluate_every is None:
-                        run.evaluate()
-                    run.look_for_silence()
-                    run.log.warn()
-                    run.end_epoch(epochs)
+                for _ in run.epoch(_total_steps(batches, 1), epochs, held_out is not None and evaluate_every is None):
+                    while run.log.unsaid:
+                        warnings.warn(run.log.unsaid.pop(0), UserWarning, stacklevel=2)
             run.save()
         except StepNotFinite as bad:
             raise FloatingPointError(run.stopped_at(bad)) from None

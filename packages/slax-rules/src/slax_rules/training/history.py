@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -131,7 +130,7 @@ class Log:
         self.has_lines = has_lines
         self.began = time.perf_counter()
         self.is_large = False
-        self.unsaid: list[str] = []  # warnings for `warn`
+        self.unsaid: list[str] = []  # warnings that `fit` gives
 
     def add(self, call: Call) -> None:
         """Add a call, and read the losses of earlier calls."""
@@ -173,11 +172,6 @@ class Log:
             return
         values = {name: _as_number(name, value) for name, value in metrics.items()}
         self.records.append({"step": step, "epoch": epoch, **values})
-
-    def warn(self) -> None:
-        """Give the warnings that have come up, to the caller of `fit`, which calls this."""
-        while self.unsaid:
-            warnings.warn(self.unsaid.pop(0), UserWarning, stacklevel=3)
 
     def show(self, numbers: Mapping[str, float]) -> None:
         """Show numbers next to the bar, until others of the same name replace them."""
