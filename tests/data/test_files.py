@@ -211,7 +211,7 @@ UNSAFE = [
     (npz({"a": np.zeros(20_000)}), "unpacks to 160128 bytes, expected at most 100000"),
     (npz({"a": np.array([{}], object)}), "Object arrays cannot be loaded"),
     (npz_of_shape((10**15,)), r"an array of shape \[1000000000000000\] has 8 bytes, expected 8000000000000000"),
-    (b"\x80\x04}.", r"expected a whole \.tar\.gz archive\. Download"),
+    (b"\x80\x04}.", r"expected a whole \.tar\.gz archive of plain files\. If .* otherwise unpack it"),
 ]
 
 

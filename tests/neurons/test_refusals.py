@@ -84,6 +84,14 @@ class SpikesAlone(LIF):
         return self.spike(membrane)[1]
 
 
+class Wider(LIF):
+    """Its carry has another shape after a step than before it."""
+
+    def fire(self, membrane):
+        carry, output = super().fire(membrane)
+        return jax.tree.map(lambda leaf: leaf[None], carry), output
+
+
 class OneArray(LIF):
     """Without its `carry_type`."""
 
@@ -119,6 +127,7 @@ CASES = [
     (lambda: NoFire(), TE, r"neuron NoFire without fire, expected .* fire\(self, membrane\), which .* Define both"),
     *((functools.partial(run, SpikesAlone(), kernel=kernel), TE, r"SpikesAlone.fire returned .*shapes \(3, 4\), expected")
       for kernel in ("plain", "scan")),
+    (lambda: run(Wider()), TE, r"Wider.fire returned .*\(1, 3, 4\).*expected .*carry of shapes .*\(3, 4\)"),
     (lambda: run(OneArray()), TE, "neuron OneArray whose step reads 'v' of an array, expected a carry_type"),
     (lambda: LIF(tau=1.0), TE, "unexpected keyword argument 'tau'"),
     (lambda: LIF().replace(reset="never"), V, "LIF got reset='never'"),
@@ -163,7 +172,7 @@ CASES = [
     (lambda: connect([Masked(linear(), np.ones((N, N))), LIF()], {0: [1]}, rngs=RNGS), TE, "whose weights fit its own"),
     (lambda: run(pair([Edge(2, 0, synapse=identity)], linear(N, 2))), V, r"of shapes \[3, 4\], \[3, 2\] for mod"),
     (lambda: pair(None).initialize_carry((B, 6)), V, r"\[3, 6\] per step for module 0 .*, Linear, expected 4 features"),
-    (lambda: pair(None).initialize_carry(B), TE, r"Got the shape 3, expected \(B, features...\)"),
+    (lambda: pair(None).initialize_carry(B), TE, r"Connect got 3 as a shape, expected \(B, features...\)"),
     (lambda: run(pair(None), carry=((),)), V, "Got a carry of 1 for 2 modules"),
     (lambda: run(LIF(), X[0], carry=X[0]), V, r"expected \[T, B, features...\] with time first"),
     (lambda: run(LIF(), X.tolist(), carry=X[0]), TE, r"Got a list as inputs, .* Make it: jnp.asarray\(inputs\)"),
@@ -174,7 +183,7 @@ CASES = [
     (lambda: apply_rows(lambda x: x.sum(0, keepdims=True), X), V, r"Got \[1, 4\] from .* for 15 rows, .* may not mix samples"),
     (lambda: connect([lambda x: {"a": x}, LI()]).initialize_carry((B, N)), TE, "Got a dict from module 0 of the stack"),
     (lambda: connect([lambda x: [x], LI()])(((), X[0]), X[0]), TE, "Got a list from module 0 of the stack"),
-    (lambda: connect([nnx.BatchNorm(N, rngs=RNGS)])(((),), X[0]), V, r"Use unroll, rule=BPTT\(\), or model.eval"),
+    (lambda: connect([nnx.BatchNorm(N, rngs=RNGS)])(((),), X[0]), V, r"Use unroll, or call model.eval"),
     (lambda: run(pair([Edge(2, 0, synapse=linear())], nnx.BatchNorm(N, rngs=RNGS))), V, "its own variables, inside a cycle"),
     (lambda: run(connect([linear(), Late()], {0: [1]}, rngs=RNGS)), TE, "a Late inside a cycle, .* replaces outputs"),
     (lambda: run(connect([Says(), LIF()]), remat=True), V, "remat=True for a model with a module that changes its own"),
@@ -305,8 +314,8 @@ CASES += [
         Edge(0, 3, synapse=linear()), Edge(4, 1, synapse=linear()), Edge(2, 5, synapse=linear())]), V, "no late edges"),
     (written(identity, edges=[Edge(0, 0, synapse=identity)]), V, "cycle without a neuron"),
     (written(linear(), LIF(), identity, linear(), edges=[Edge(1, 2, synapse=identity)]), V, "two paths without a module"),
-    (written(linear(), shape=N), TE, r"input_shape=4, expected the shape of one sample in one step, such as \(64,\)"),
-    (written(linear(), shape=(6,)), V, r"\[6\] per step for module 0 of the stack, Linear, expected 4 features"),
+    (written(linear(), shape=N), TE, r"to_nir got 4 as a shape, expected that of one sample in one step, such as \(64,\)"),
+    (written(linear(), shape=np.array([6])), V, r"\[6\] per step for module 0 of the stack, Linear, expected 4 features"),
     (written(Delay(N, 4, delays=[0.0, 1.0, 1.5, 2.0])), V, r"fractions of a step, .* copy with .rounded\(\) delays"),
     (written(Delay(N, 4, width=0.5)), V, "with a Gaussian kernel"),
     (written(Delay(N, 4, groups=2)), V, r"makes 2 copies of its inputs, .* use Delay\(8, 4\)"),

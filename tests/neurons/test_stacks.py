@@ -129,6 +129,8 @@ def test_chunks_fit_the_cache_and_the_sequence():
         assert default_chunk(delay, delay.initialize_carry((32, 128)), x) == steps(128)
     image, x = LIF(), jnp.zeros((1000, 32, 32, 4))  # as high as there are samples
     assert default_chunk(image, image.initialize_carry((32, 32, 4)), x) == steps(128)
+    # A carry of another structure than at rest, whose first two axes have one size.
+    assert default_chunk(nnx.LSTMCell(1, 1, rngs=nnx.Rngs(0)), image.initialize_carry((32, 32, 4)), x) == steps(128)
     assert [even_length(steps, 32) for steps in (20, 47, 48, 96, 100, 97)] == [20, 47, 24, 32, 25, 33]
 
 

@@ -12,6 +12,7 @@ from slax_neurons.analysis.model_summary import ModuleSummary as ModuleSummary
 from slax_neurons.analysis.model_summary import Summary as Summary
 from slax_neurons.analysis.model_summary import summary as summary
 from slax_neurons.delay import Delay as Delay
+from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import Dropout as Dropout
 from slax_neurons.edges import Edge as Edge
 from slax_neurons.engine import unroll as unroll
@@ -56,7 +57,6 @@ from slax_neurons.synapses.running_sums import end_sequence as end_sequence
 from slax_neurons.synapses.synapse import Synapse as Synapse
 from slax_neurons.synapses.synapse import with_effective_weights as with_effective_weights
 from slax_neurons.wiring import Connect as Connect
-from slax_neurons.wiring import DelayBuffer as DelayBuffer
 from slax_neurons.wiring import connect as connect
 
 NEURONS: dict[str, type[NeuronCell]] = {

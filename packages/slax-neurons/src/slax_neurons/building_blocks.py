@@ -9,7 +9,7 @@ public, and what each does is said where it is defined.
 * Carries: `first_carry`, `carry_without_buffer`, `delayed` and `DelayBuffer` for modules that an edge reads later.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
   `changes_when_called`, `accumulates` and `replaced_over_time` for what a call does beside its output.
-* Inputs: `check_sequence`, `check_features`, `input_dtype`.
+* Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`.
 
 Example:
     The gradient of a sequence with respect to the inputs, in chunks of 10 steps:
@@ -27,6 +27,7 @@ Example:
     (20, 2, 8)
 """
 
+from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import DropoutState as DropoutState
 from slax_neurons.engine import StepSize as StepSize
 from slax_neurons.engine import apply_rows as apply_rows
@@ -41,6 +42,7 @@ from slax_neurons.engine import unroll_chunk as unroll_chunk
 from slax_neurons.kernels import scan_each as scan_each
 from slax_neurons.kernels import scan_units as scan_units
 from slax_neurons.modules import KEY_IN_CARRY as KEY_IN_CARRY
+from slax_neurons.modules import as_shape as as_shape
 from slax_neurons.modules import changes_when_called as changes_when_called
 from slax_neurons.modules import check_features as check_features
 from slax_neurons.modules import first_carry as first_carry
@@ -51,6 +53,5 @@ from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS as SYNAPSE_OPTIONS
 from slax_neurons.synapses.synapse import effective_synapse as effective_synapse
 from slax_neurons.synapses.synapse import is_plain as is_plain
 from slax_neurons.synapses.synapse import is_synapse as is_synapse
-from slax_neurons.wiring import DelayBuffer as DelayBuffer
 from slax_neurons.wiring import carry_without_buffer as carry_without_buffer
 from slax_neurons.wiring import delayed as delayed

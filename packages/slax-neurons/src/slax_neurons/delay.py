@@ -1,6 +1,6 @@
-"""Delays that can be learned, one for each input, as a cell whose carry holds the last inputs."""
+"""Delays, whose carries hold what came before: of inputs, which can be learned, and of outputs that an edge reads late."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,23 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.states import rematerialize
 from slax_neurons.parameter import ClosedInterval, Constant, Parameter, ParameterValue, Trainable
+
+
+class DelayBuffer(NamedTuple):
+    """The carry of a module with delayed outgoing edges, and its last outputs, the oldest first.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, Edge, connect
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF()], [Edge(1, 0, delay=5)], rngs=rngs)
+        >>> empty, buffer = model.initialize_carry((2, 8))
+        >>> type(buffer).__name__, buffer.carry.shape, buffer.outputs.shape
+        ('DelayBuffer', (2, 16), (5, 2, 16))
+    """
+
+    carry: Any
+    outputs: Float[Array, "D *B N"]
 
 
 class Delay(nnx.RNNCellBase):

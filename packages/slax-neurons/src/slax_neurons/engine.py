@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.kernels import KERNELS, requested
 from slax_neurons.modules import mutates_state, mutations_explained
 from slax_neurons.neurons.neuron import Neuron, scan_cell
@@ -280,18 +281,25 @@ def step_size(model: nnx.RNNCellBase, carry: Any, inputs: Any) -> StepSize:
     """
     batch = inputs.shape[1]
     arrays = [(math.prod(inputs.shape[1:]), inputs.dtype)]
-    leaves = twice = jax.tree.leaves(carry)
-    # Which of two axes of one size is that of the samples? The one that doubles with them.
-    if batch > 1 and any(leaf.ndim > 2 and leaf.shape[:2] == (batch, batch) for leaf in leaves):
-        (graphdef, state), shape = nnx.split(model), (2 * batch, *inputs.shape[2:])
-        first = lambda state: nnx.merge(graphdef, state, copy=True).initialize_carry(shape, nnx.Rngs(0))  # noqa: E731
-        twice = jax.tree.leaves(jax.eval_shape(first, state))
-    for leaf, double in zip(leaves, twice, strict=True):
+    for leaf in jax.tree.leaves(_one_step_of_delays(model, carry)):
         if leaf.ndim:
-            is_late = leaf.shape[0] != batch or double.shape[:2] == (batch, 2 * batch)
+            is_late = leaf.shape[0] != batch
             arrays.append((leaf.size // max(leaf.shape[0] if is_late else 1, 1), leaf.dtype))
     sizes = (entries * (dtype.itemsize if dtype.itemsize >= 4 else 8) for entries, dtype in arrays)
     return StepSize(max(sizes), max(entries for entries, _ in arrays) // batch)
+
+
+def _one_step_of_delays(module: Any, carry: Any) -> Any:
+    """A carry in which what delays keep, [D, B, ...], is the shape of one step, [B, ...], also where D = B."""
+    if isinstance(module, Delay):
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), carry)
+    if isinstance(carry, DelayBuffer):
+        return _one_step_of_delays(module, carry.carry), jax.ShapeDtypeStruct(
+            carry.outputs.shape[1:], carry.outputs.dtype
+        )
+    if isinstance(getattr(module, "modules", None), nnx.List) and isinstance(carry, tuple):
+        return tuple(map(_one_step_of_delays, module.modules, carry))
+    return carry
 
 
 def steps_in_cache(size: StepSize) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from flax.errors import TraceContextError
 from jaxtyping import Array
@@ -215,3 +216,17 @@ def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...])
             f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
             f"expected {expected} features in the last axis."
         )
+
+
+def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[int, ...]:
+    """A shape as a tuple; errors name the caller and say what is `expected`.
+
+    Raises:
+        TypeError: no list of sizes, such as a number or an array in place of its shape.
+        ValueError: fewer than `axes` sizes.
+    """
+    if np.ndim(shape) != 1:
+        raise TypeError(f"{name} got {shape!r} as a shape, expected {expected}.")
+    if len(shape) < axes:
+        raise ValueError(f"{name} got the shape {tuple(shape)}, expected {expected}.")
+    return tuple(shape.tolist() if hasattr(shape, "tolist") else shape)

@@ -2,19 +2,20 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from slax_neurons.delay import Delay
+from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, replaced_over_time, scan_with_sums, unroll_chunk
 from slax_neurons.modules import (
     as_module,
+    as_shape,
     check_features,
     first_carry,
     input_struct,
@@ -64,23 +65,6 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
     return Connect(modules, edges, rngs=rngs)
 
 
-class DelayBuffer(NamedTuple):
-    """The carry of a module with delayed outgoing edges, and its last outputs, the oldest first.
-
-    Example:
-        >>> from flax import nnx
-        >>> from slax_neurons import LIF, Edge, connect
-        >>> rngs = nnx.Rngs(0)
-        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF()], [Edge(1, 0, delay=5)], rngs=rngs)
-        >>> empty, buffer = model.initialize_carry((2, 8))
-        >>> type(buffer).__name__, buffer.carry.shape, buffer.outputs.shape
-        ('DelayBuffer', (2, 16), (5, 2, 16))
-    """
-
-    carry: Any
-    outputs: Float[Array, "D *B N"]
-
-
 class Connect(nnx.RNNCellBase):
     """A stack of modules, with edges in addition to the chain, as a cell; made by `connect`.
 
@@ -113,12 +97,9 @@ class Connect(nnx.RNNCellBase):
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> tuple:
         """The carries of all modules at rest, for inputs of `input_shape` [B, features...]."""
-        if not isinstance(input_shape, Sequence):
-            raise TypeError(
-                f"Got the shape {input_shape}, expected (B, features...), as in inputs.shape[1:] of [T, B, ...]."
-            )
+        shape = as_shape("Connect", input_shape, "(B, features...), as in inputs.shape[1:] of [T, B, ...]")
         carries = []
-        struct = input_struct(self.modules, input_shape)
+        struct = input_struct(self.modules, shape)
         for index, module in enumerate(self.modules):
             _check_array(index - 1, struct)
             check_features(module, index, struct.shape)
@@ -135,7 +116,7 @@ class Connect(nnx.RNNCellBase):
         if takes_statistics(self):
             raise ValueError(
                 "Got a call, which is one step, with BatchNorm in training, expected all steps, since it takes statistics "
-                "over them. Use unroll, rule=BPTT(), or model.eval()."
+                "over them. Use unroll, or call model.eval()."
             )
         carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]

@@ -37,7 +37,8 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tu
     # Any exception: only the content can be at fault, and the readers report that by many types.
     except Exception as error:
         raise ValueError(
-            f"Got {path}, which cannot be read ({error}), expected a whole .tar.gz archive. Download it again."
+            f"Got {path}, which cannot be read ({error}), expected a whole .tar.gz archive of plain files. If it is damaged, "
+            "download it again; otherwise unpack it, and give the path of the folder."
         ) from error
 
 

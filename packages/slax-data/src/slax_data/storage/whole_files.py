@@ -142,18 +142,19 @@ def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
         ValueError: the file is damaged. It is not remade automatically: it was complete once, so something has happened to it.
     """
     if path.exists():
-        try:
-            return load_arrays(path)
-        except ValueError as error:
-            raise ValueError(f"{error} Delete it, and it will be made again.") from error
+        return load_arrays(path, "Delete it, and it will be made again.")
     arrays = make()
     with atomic_write(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return arrays
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path, remedy: str = "Make it again: numpy.savez(path, ...).") -> dict[str, np.ndarray]:
     """The arrays of an .npz file. No code in it is executed: pickles are rejected.
+
+    Args:
+        path: the file.
+        remedy: what to do about a damaged file, in the error message.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -172,7 +173,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     # Any exception: zipfile, zlib, struct and NumPy each raise their own for damaged content.
     except Exception as error:
-        raise ValueError(f"Got {path} ({error}), expected a complete .npz file of plain arrays.") from error
+        raise ValueError(f"Got {path} ({error}), expected a complete .npz file of plain arrays. {remedy}") from error
 
 
 def _array(content: bytes) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 from flax import nnx
 
+from slax_neurons.delay import DelayBuffer
 from slax_neurons.modules import Function, input_struct, output_struct
 from slax_neurons.synapses.synapse import kind
-from slax_neurons.wiring import Connect, DelayBuffer, carry_without_buffer, check_stack
+from slax_neurons.wiring import Connect, carry_without_buffer, check_stack
 
 COLUMNS = ("module", "type", "output", "states", "parameters")
 

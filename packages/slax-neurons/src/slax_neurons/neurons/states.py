@@ -14,13 +14,13 @@ rematerialize = partial(jax.checkpoint, prevent_cse=False)
 
 
 def fire(neuron: Any, carry: Any, membrane: Any) -> tuple[Any, Any]:
-    """The carry and the output that `fire` makes; TypeError unless the carry has as many arrays as the one before."""
-    fired = neuron.fire(membrane)
+    """The carry and the output that `fire` makes; TypeError unless the carry has the shapes of the one before."""
+    fired, expected = neuron.fire(membrane), jax.tree.map(jnp.shape, carry)
     is_pair = isinstance(fired, tuple | list) and len(fired) == 2
-    if not is_pair or len(jax.tree.leaves(fired[0])) != len(jax.tree.leaves(carry)):
+    if not is_pair or jax.tree.map(jnp.shape, fired[0]) != expected:
         raise TypeError(
             f"{type(neuron).__name__}.fire returned arrays of shapes {jax.tree.map(jnp.shape, fired)}, expected "
-            f"(carry, output), with a carry of shapes {jax.tree.map(jnp.shape, carry)}. End it with: return carry, output."
+            f"(carry, output), with a carry of shapes {expected}. End it with: return carry, output."
         )
     return fired[0], fired[1]
 

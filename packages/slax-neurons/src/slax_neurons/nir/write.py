@@ -1,6 +1,6 @@
 """Conversion of stacks to NIR's graphs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ from flax import nnx
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge
-from slax_neurons.modules import Function, as_module, check_features, output_struct
+from slax_neurons.modules import Function, as_module, as_shape, check_features, output_struct
 from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shape_first
 from slax_neurons.nir.graph import plan
 from slax_neurons.nir.layers import Zeros
@@ -68,12 +68,9 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
     """
     nir = library()
     check_stack(model, "to_nir")
-    if not isinstance(input_shape, Sequence):
-        raise TypeError(
-            f"to_nir got input_shape={input_shape}, expected the shape of one sample in one step, such as (64,)."
-        )
-    check_features(model.modules[0], 0, tuple(input_shape))
-    return _Writer(nir, Integration(integration, dt)).graph(with_effective_weights(model), tuple(input_shape))
+    shape = as_shape("to_nir", input_shape, "that of one sample in one step, such as (64,)")
+    check_features(model.modules[0], 0, shape)
+    return _Writer(nir, Integration(integration, dt)).graph(with_effective_weights(model), shape)
 
 
 class Signal(list[Any]):

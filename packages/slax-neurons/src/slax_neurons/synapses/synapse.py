@@ -65,7 +65,7 @@ class Synapse(nnx.Module):
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         """The kernel and the bias, which may be None."""
         raise NotImplementedError(
-            f"Got a {type(self).__name__} without this method, expected effective() -> (kernel, bias). Define it."
+            f"Got a {type(self).__name__} without effective(), expected effective() -> (kernel, bias). Define it."
         )
 
     def __call__(self, inputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:

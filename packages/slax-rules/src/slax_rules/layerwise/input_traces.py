@@ -213,29 +213,29 @@ def check_linear(name: str, neuron: Neuron) -> None:
     """Raise TypeError unless a neuron's dynamics are linear without spikes, with one decay for the entire layer."""
     if not (neuron.linear and neuron.has_split_step):
         raise TypeError(
-            f"{name} filters the inputs of a layer as its neurons would, which needs a neuron that is linear except for its "
-            f"spikes (`linear = True`), got {type(neuron).__name__}. {ANY_NEURON}"
+            f"{name} got {type(neuron).__name__}, expected a neuron that is linear except for its spikes (`linear = True`), "
+            f"since the rule filters the inputs of a layer as its neurons would. {ANY_NEURON}"
         )
     shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(neuron)) if leaf.ndim]
     if shapes:
         raise TypeError(
-            f"{name} filters the inputs of a layer as its neurons would, which needs the same parameters for all of them, got "
-            f"a {type(neuron).__name__} with one per neuron, of shape {list(shapes[0])}. {ANY_NEURON}"
+            f"{name} got a {type(neuron).__name__} with a parameter for each neuron, of shape {list(shapes[0])}, expected the "
+            f"same for all neurons of a layer, since the rule filters the inputs of a layer as its neurons would. {ANY_NEURON}"
         )
     rest = neuron.initialize_carry((1, 1))
     membrane = jax.eval_shape(neuron.integrate, rest, jax.tree.leaves(rest)[0])
     if jax.tree.structure(membrane) != jax.tree.structure(rest):  # type: ignore[operator]
         raise TypeError(
-            f"{name} needs a neuron whose membranes have the structure of its state, got a {type(neuron).__name__} with "
-            f"{jax.tree.structure(membrane)} and {jax.tree.structure(rest)}. {ANY_NEURON}"
+            f"{name} got a {type(neuron).__name__} with membranes of the structure {jax.tree.structure(membrane)}, expected "
+            f"the structure of its state, {jax.tree.structure(rest)}. {ANY_NEURON}"
         )
     graphdef, state = nnx.split(neuron)
     leaves, structure = jax.tree.flatten(state)
     if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
         raise TypeError(
-            f"{name} got a {type(neuron).__name__} that declares `linear = True`, but the derivatives of `integrate` or `fire` "
-            "depend on its state, or no state depends on the current. Its use of spikes counts as well, unless they come from "
-            f"a SpikingNeuron, `self.spike(...)`. {ANY_NEURON}"
+            f"{name} got a {type(neuron).__name__} that declares `linear = True`, expected derivatives of `integrate` and "
+            "`fire` that do not depend on its state, and a state that depends on the current. Spikes count as well, unless a "
+            f"SpikingNeuron makes them, `self.spike(...)`. {ANY_NEURON}"
         )
 
 

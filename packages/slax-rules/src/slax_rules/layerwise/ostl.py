@@ -102,13 +102,13 @@ class RecurrentOSTL(LayerRule):
     def check(self, layer: Layer) -> None:
         if layer.self_delays and layer.tangent_synapse is not None:
             raise TypeError(
-                "OSTL(recurrence=True) follows the paths of a recurrent layer, got one with learned delays before it, which it "
-                "does not follow. Use OSTL(), or RTRL() for the entire model."
+                "OSTL(recurrence=True) got a recurrent layer with learned delays before it, expected none, since it does not "
+                "follow their paths. Use OSTL(), or RTRL() for the entire model."
             )
         if len(layer.self_delays) < len(layer.synapses) - 1:
             raise TypeError(
-                "OSTL(recurrence=True) takes edges from a layer to itself, got one from another layer. Use OSTL(), for which "
-                "the values from an edge are given inputs, or RTRL() for the entire model."
+                "OSTL(recurrence=True) got an edge from another layer, expected edges from a layer to itself. Use OSTL(), for "
+                "which the values from an edge are given inputs, or RTRL() for the entire model."
             )
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:

@@ -57,14 +57,14 @@ def check_output_decay(name: str, layer: Layer, given: float | None) -> None:
         return
     if layer.above is None:
         raise TypeError(
-            f"{name} sums a layer's output with the decay of the next layer's membrane, but got the last layer of a stack, a "
-            f"{type(layer.neuron).__name__}, expected a layer below another. Give it another rule, such as OSTL(), or a decay: "
-            "output_decay=0.9."
+            f"{name} got the last layer of a stack, a {type(layer.neuron).__name__}, expected a layer below another, since it "
+            "sums the outputs of a layer with the decay of the next layer's membrane. Give it another rule, such as OSTL(), or "
+            "a decay: output_decay=0.9."
         )
     if layer.above.membrane_decay is None:
         raise TypeError(
-            f"{name} sums a layer's output with the decay of the next layer's membrane, one number, but got a "
-            f"{type(layer.above).__name__} there that has none. Give one: output_decay=0.9."
+            f"{name} got a {type(layer.above).__name__} as the next layer, expected a neuron with one decay of the membrane, "
+            "with which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
         )
 
 

@@ -141,7 +141,8 @@ class DECOLLE(OTTT):
         if route is None:
             if rngs is None:
                 raise TypeError(
-                    "DECOLLE draws a read-out for each hidden layer, got no rngs. Give them: DECOLLE(rngs=nnx.Rngs(0))."
+                    "DECOLLE got no rngs, expected random streams, from which it draws a read-out for each hidden layer. Give "
+                    "them: DECOLLE(rngs=nnx.Rngs(0))."
                 )
             route = Local(rngs=rngs)
         super().__init__(bias_trace, route=route)

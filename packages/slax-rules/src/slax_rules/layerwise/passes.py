@@ -415,8 +415,8 @@ def _delay_gradient(rule: LayerRule, delay: Delay, layer: Layer, found: LayerGra
     """
     if found.by_tangents is None:
         raise TypeError(
-            f"{type(rule).__name__} made no gradient of the learned delays before layer {layer.number}, expected "
-            "LayerGradient.by_tangents. Fix the delays, Delay(..., delays=[2.0, 3.0]), or use a rule such as OSTL()."
+            f"{type(rule).__name__} got learned delays before layer {layer.number}, expected fixed ones, since it does not "
+            "return LayerGradient.by_tangents. Fix the delays, Delay(..., delays=[2.0, 3.0]), or use a rule such as OSTL()."
         )
     by_delay = sum_by_input(layer.tangent_synapse, layer.tangent_synapse.kernel[...] * found.by_tangents)
     graphdef, params, rest = nnx.split(delay, nnx.Param, ...)

@@ -80,10 +80,10 @@ class PPProp(LayerRule):
     def check(self, layer: Layer) -> None:
         name = type(layer.neuron).__name__
         if not layer.neuron.has_split_step:
-            raise TypeError(f"PPProp needs a neuron that defines `integrate` and `fire`, got {name}. {ANY_NEURON}")
+            raise TypeError(f"PPProp got {name}, expected a neuron that defines `integrate` and `fire`. {ANY_NEURON}")
         if layer.parameters:
             raise TypeError(
-                f"PPProp is not defined for parameters of a neuron, got {name}, which has some. Fix them, or use OTPE()."
+                f"PPProp got {name} with trained parameters, expected fixed ones. Leave Trainable out, or use OTPE()."
             )
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:

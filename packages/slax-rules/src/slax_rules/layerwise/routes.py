@@ -110,8 +110,8 @@ class Adaptive(Route, nnx.Module):
         theirs = [_kernel(synapse).shape for synapse in layer.synapses]
         if mine != theirs:
             raise TypeError(
-                f"Adaptive got a layer {layer.number} with kernels of shapes {theirs}, but its own matrices there have shapes "
-                f"{mine}. Make the route with its own model: Adaptive(model, rngs=...)."
+                f"Adaptive got kernels of shapes {theirs} in layer {layer.number}, expected {mine}, the shapes in the model "
+                "that it was made with. Make the route with this model: Adaptive(model, rngs=...)."
             )
 
     def kernels(self, layer: Layer) -> Sequence[Array | None]:
@@ -138,8 +138,8 @@ def _check_kernels(route: Route, layer: Layer) -> None:
     for synapse in layer.synapses:
         if not has_weights(synapse):
             raise TypeError(
-                f"{type(route).__name__} replaces each kernel with a matrix, got an edge with a "
-                f"{type(synapse).__name__}, which has none. Give the edge a Linear or Conv, or use route=Symmetric()."
+                f"{type(route).__name__} got an edge with a {type(synapse).__name__}, expected a synapse with a kernel, which "
+                "the route replaces by a matrix. Give the edge a Linear or Conv, or use route=Symmetric()."
             )
 
 

@@ -84,11 +84,12 @@ class STLLR(LayerRule):
         name = type(layer.neuron).__name__
         if layer.parameters:
             raise TypeError(
-                f"STLLR is not defined for parameters of a neuron, got {name}, which has some. Fix them, or use OTPE()."
+                f"STLLR got {name} with trained parameters, expected fixed ones. Leave Trainable out, or use OTPE()."
             )
         if self.secondary is not None and not isinstance(layer.neuron, SpikingNeuron):
             raise TypeError(
-                f"STLLR(secondary=...) replaces the surrogate of a SpikingNeuron, got a {name}. Leave it out for this layer."
+                f"STLLR got secondary=... for a {name}, expected a SpikingNeuron, whose surrogate it replaces. Leave secondary "
+                "out for this layer."
             )
 
     def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:

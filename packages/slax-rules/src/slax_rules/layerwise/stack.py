@@ -176,7 +176,8 @@ class StackPlan:
             if not isinstance(carry, tuple) or len(carry) != len(stack.modules):
                 raise ValueError(
                     f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for "
-                    f"{len(stack.modules)} modules. Make it with model.initialize_carry(inputs.shape[1:])."
+                    f"{len(stack.modules)} modules, expected an entry for each. Make it with "
+                    "model.initialize_carry(inputs.shape[1:])."
                 )
             for module, entry in zip(stack.modules, carry, strict=True):
                 if not isinstance(module, Connect):
@@ -283,14 +284,14 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
     for index, module in enumerate(chain):
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
             raise TypeError(
-                f"{name} handles element-wise neurons, got {type(module).__name__} as module {index}, a cell of another "
-                f"kind. {ANY_CELL}"
+                f"{name} got {type(module).__name__} as module {index}, a cell of another kind, expected an element-wise "
+                f"neuron. {ANY_CELL}"
             )
         if isinstance(module, Neuron) and (replaced := replaced_over_time(module)):
             raise TypeError(
-                f"{name} runs a neuron by its step, got a {type(module).__name__} as module {index}, whose class replaces "
-                f"{' and '.join(replaced)} of Neuron, which a step does not call. Expected a neuron that is its step alone: "
-                f"let integrate and fire, or __call__, do the same. {ANY_CELL}"
+                f"{name} got a {type(module).__name__} as module {index}, whose class replaces {' and '.join(replaced)} of "
+                "Neuron, expected a neuron that is its step alone, since a rule calls no other method. Let integrate and fire, "
+                f"or __call__, do the same. {ANY_CELL}"
             )
         if isinstance(module, nnx.Dropout) and not module.deterministic:
             raise TypeError(
@@ -310,8 +311,8 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
             continue
         if _has_parameters(module):
             raise TypeError(
-                f"{name} traces the parameters of a {SYNAPSE} right before a neuron, got {type(module).__name__} as module "
-                f"{index}, followed by {type(chain[index + 1]).__name__}. {_way_out(module, chain[index + 1])}"
+                f"{name} got {type(module).__name__} as module {index}, followed by {type(chain[index + 1]).__name__}, "
+                f"expected parameters only in a {SYNAPSE} right before a neuron. {_way_out(module, chain[index + 1])}"
             )
         if not isinstance(module, Dropout) and mutates_state(module):
             raise TypeError(
@@ -322,7 +323,7 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
         where, synapse = f"the edge from {edge.sender} to {edge.receiver}", plan.synapse(model, edge)
         if _has_parameters(synapse) and not is_synapse(synapse):
             raise TypeError(
-                f"{name} traces the parameters of a {SYNAPSE}, got {type(synapse).__name__} as the synapse of {where}. "
+                f"{name} got {type(synapse).__name__} as the synapse of {where}, expected a {SYNAPSE}. "
                 f"{_way_out(synapse, None)}"
             )
         if edge.sender in plan.before_neurons and not edge.steps:

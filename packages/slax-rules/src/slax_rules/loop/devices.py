@@ -36,7 +36,7 @@ PER_SEQUENCE = PartitionSpec(AXIS)  # for an array [B, ...]
 def as_mesh(devices: Devices) -> Mesh:
     """Arrange devices in one row."""
     row = devices.devices.flatten() if isinstance(devices, Mesh) else np.asarray(devices)
-    if row.ndim != 1 or not all(isinstance(device, jax.Device) for device in row):
+    if row.ndim != 1 or not row.size or not all(isinstance(device, jax.Device) for device in row):
         raise TypeError(f"Got devices={devices!r}, expected a list of JAX devices, as in jax.devices()[:2], or a mesh.")
     return Mesh(row, (AXIS,), axis_types=(AxisType.Auto,))
 

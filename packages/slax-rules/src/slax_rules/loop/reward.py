@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Dropout
-from slax_neurons.building_blocks import check_sequence, first_carry, input_dtype
+from slax_neurons.building_blocks import as_shape, check_sequence, first_carry, input_dtype
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.objective import WindowObjective, counted, read_targets
 from slax_rules.losses import LossFn, PerStep, SequenceLoss, check_steps_and_samples
@@ -67,6 +67,7 @@ def start_trial(model: nnx.RNNCellBase, input_shape: tuple[int, ...], *, rule: A
         >>> float(trial.trace["modules"][0]["bias"][...].sum())
         0.0
     """
+    input_shape = as_shape("start_trial", input_shape, "that of a step, (B, features...)", axes=2)
     whole, one = as_rule(rule), (1, *input_shape[1:])
     if jax.tree.leaves(nnx.state(whole, nnx.Param)):
         raise TypeError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -56,7 +57,7 @@ class Sampler:
                 f"Sampler got a {type(self.sample).__name__}, expected a function of a key that returns a batch. Of a task: "
                 "functools.partial(task.sample, batch_size=32)."
             )
-        if isinstance(self.key, int):
+        if isinstance(self.key, numbers.Integral):
             raise TypeError(f"Sampler got key={self.key}, expected a random key. Make one: jax.random.key({self.key}).")
 
     def __call__(self, epoch: int) -> Iterator[Batch]:

@@ -8,12 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.building_blocks import first_carry, input_dtype
+from slax_neurons.building_blocks import as_shape, first_carry, input_dtype
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule, Program, run_program
@@ -120,8 +119,7 @@ def cost(
         windows of 25 steps: 16,088 bytes per sample, 848 of them carried (BPTT 60,480)
         windows of 25 steps: 37,720 bytes per sample, 22,480 of them carried (BPTT 60,480)
     """
-    if np.ndim(input_shape) != 1 or len(input_shape) < 3:
-        raise ValueError(f"cost got the shape {input_shape}, expected that of inputs, (T, B, features...).")
+    input_shape = as_shape("cost", input_shape, "that of inputs, (T, B, features...)", axes=3)
     if repeats < 1:
         raise ValueError(f"cost got repeats={repeats}, expected 1 or more; measure=False measures nothing.")
     model = nnx.clone(model)

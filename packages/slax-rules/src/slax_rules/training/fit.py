@@ -22,7 +22,7 @@ from slax_rules.training.diagnosis import check_parameters
 from slax_rules.training.epoch import Train
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.fit_checks import check_evaluation, check_update, warn_without_credit
-from slax_rules.training.fit_run import Run
+from slax_rules.training.fit_run import FitRun
 from slax_rules.training.history import History, Log, StepNotFinite, make_bar
 
 
@@ -129,7 +129,7 @@ def fit(
     if mesh is not None:
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
-    run = Run(
+    run = FitRun(
         objects=objects,
         train=Train(program, shared(batches.sample) if isinstance(batches, Sampler) else None),
         batches=epoch_batches(batches, epochs=epochs),
@@ -154,20 +154,9 @@ def fit(
         run.log = Log(losses, records, bar, has_lines=progress is None and bar.disable and jax.process_index() == 0)
         try:
             while run.progress.epoch < epochs and not run.should_stop():
-                for call in run.calls():
-                    run.after(call)
+                for _ in run.epoch(_total_steps(batches, 1), epochs, held_out is not None and evaluate_every is None):
                     while run.log.unsaid:
                         warnings.warn(run.log.unsaid.pop(0), UserWarning, stacklevel=2)
-                    if run.should_stop() and run.progress.batches != _total_steps(batches, 1):
-                        break  # a complete epoch ends as any other
-                else:
-                    run.synchronize()
-                    if held_out is not None and evaluate_every is None:
-                        run.evaluate()
-                    run.look_for_silence()
-                    while run.log.unsaid:
-                        warnings.warn(run.log.unsaid.pop(0), UserWarning, stacklevel=2)
-                    run.end_epoch(epochs)
             run.save()
         except StepNotFinite as bad:
             raise FloatingPointError(run.stopped_at(bad)) from None

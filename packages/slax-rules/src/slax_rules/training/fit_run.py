@@ -32,7 +32,7 @@ START = Progress(0, 0, 0)
 
 
 @dataclasses.dataclass
-class Run:
+class FitRun:
     """A run of `fit`: what is fixed, and its progress.
 
     Args:
@@ -97,6 +97,26 @@ class Run:
         program = self.train.program
         described = describe_run(program, model, rule, optimizer.tx)
         return {"update": program.update, **described, **describe_data(batches, held_out)}
+
+    def epoch(self, steps: int | None, epochs: int, evaluates: bool) -> Iterator[None]:
+        """Train for the rest of an epoch; yield whenever there may be something to warn of.
+
+        Args:
+            steps: the steps of an epoch, if they are known.
+            epochs: the number of epochs.
+            evaluates: whether to evaluate at the end.
+        """
+        for call in self.calls():
+            self.after(call)
+            yield
+            if self.should_stop() and self.progress.batches != steps:
+                return  # a complete epoch ends as any other
+        self.synchronize()
+        if evaluates:
+            self.evaluate()
+        self.look_for_silence()
+        yield
+        self.end_epoch(epochs)
 
     def calls(self) -> Iterator[Call]:
         """The calls of the rest of an epoch."""
