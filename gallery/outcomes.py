@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
-from gallery.significance import difference
+from gallery.significance import RESOLUTION, difference
 from gallery.tables import Number
 
-Outcome = Literal["same", "in part", "different", "unresolved", "not run", "not comparable", "no number", "not read"]
-SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○···", strict=True))
+Outcome = Literal[
+    "same", "in part", "different", "unresolved", "not run", "not comparable", "by construction", "no number", "not read"
+]
+SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○····", strict=True))
 MEANINGS: dict[Outcome, str] = {
     "same": "by the rule that the item states",
     "in part": "some of its numbers, orders or claims are the same; others are not, are unresolved or are not run",
@@ -17,6 +19,7 @@ MEANINGS: dict[Outcome, str] = {
     "unresolved": "our interval is compatible with both",
     "not run": "there is no number of ours; the item says why",
     "not comparable": "both are there, but not of the same thing; the item says why",
+    "by construction": "any correct program has this number, so it is shown and not counted",
     "no number": "a diagram or a piece of code; the item says what corresponds to it here",
     "not read": "we could not read it; the item says what we could read",
 }
@@ -27,7 +30,8 @@ class Line(NamedTuple):
 
     `cells` are what it is and what is published; `ours` is empty where there is nothing to show, and `note` says why.
     `outcomes` has no entry if nothing is judged, and `standing` is what to say then; it has several if several numbers are
-    judged one by one. `published` is how many numbers are published in it.
+    judged one by one. `published` is how many numbers are published in it, and `factors` says in
+    few words what several of them are. `same` is the word for the outcome "same".
     """
 
     cells: tuple[str, ...]
@@ -36,17 +40,31 @@ class Line(NamedTuple):
     standing: Outcome | None = None
     note: str = ""
     published: int = 1
+    factors: str = ""
+    same: str = "same"
+
+    @property
+    def judged(self) -> int:
+        """How many of its published numbers are judged one by one."""
+        return sum(outcome != "not run" for outcome in self.outcomes)
 
     @property
     def verdict(self) -> str:
         """In words, with the sign; empty where only the order of several lines is judged."""
         outcome = together(self.outcomes) or self.standing
-        counts = counted(self.outcomes, "devices") if outcome == "in part" else ""
-        return ": ".join(filter(None, [named(outcome) if outcome else "", counts, self.note]))
+        counts = counted(self.outcomes, "devices", self.same) if outcome == "in part" else ""
+        return ": ".join(filter(None, [named(outcome, self.same) if outcome else "", counts, self.note]))
 
 
-def named(outcome: Outcome) -> str:
-    return f"{SYMBOLS[outcome]} {outcome}"
+class Pair(NamedTuple):
+    """The outcome for the order of two published numbers, and what the order is here."""
+
+    outcome: Outcome
+    here: str
+
+
+def named(outcome: Outcome, same: str = "same") -> str:
+    return f"{SYMBOLS[outcome]} {same if outcome == 'same' else outcome}"
 
 
 def together(outcomes: Iterable[Outcome]) -> Outcome | None:
@@ -57,11 +75,11 @@ def together(outcomes: Iterable[Outcome]) -> Outcome | None:
     return next((outcome for outcome in ("different", "unresolved") if outcome in distinct), next(iter(distinct), None))
 
 
-def counted(outcomes: Iterable[Outcome], unit: str) -> str:
+def counted(outcomes: Iterable[Outcome], unit: str, same: str = "the same") -> str:
     """How many there are of each: "5 of 6 numbers the same, 1 unresolved"."""
     counts = Counter(outcomes)
     rest = [f"{counts[outcome]} {outcome}" for outcome in SYMBOLS if counts[outcome] and outcome != "same"]
-    return ", ".join([f"{counts['same']} of {counts.total()} {unit} the same", *rest])
+    return ", ".join([f"{counts['same']} of {counts.total()} {unit} {same}", *rest])
 
 
 def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -> Outcome:
@@ -73,15 +91,19 @@ def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -
         rule: `within`, ours with its interval lies within a distance of the published number; `interval`, that lies in our
             interval; `seeds`, it lies between our smallest and our largest seed; `above`, ours with its interval lies above it.
         distance: for `within`.
+
+    A difference of less than a millionth of the published number is one of rounding.
     """
+    rounding = RESOLUTION * abs(published)
     if rule in ("within", "above"):
         low, high = (published - distance, published + distance) if rule == "within" else (published, math.inf)
+        low, high = low - rounding, high + rounding
         if low <= ours.low and ours.high <= high:
             return "same"
         return "different" if ours.high < low or high < ours.low else "unresolved"
     samples = [one for one in ours.samples if one is not None]
     low, high = (ours.low, ours.high) if rule == "interval" or not samples else (min(samples), max(samples))
-    return "same" if low <= published <= high else "different"
+    return "same" if low - rounding <= published <= high + rounding else "different"
 
 
 def ordered(one: tuple[float, Number], other: tuple[float, Number]) -> Outcome:

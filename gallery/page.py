@@ -80,7 +80,14 @@ def replication_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str
     compared = {name.split("/")[0] for about in abouts for name in about.get("claims", ())}
     compared |= {owners.get(about["ours"]["file"], "") for about in abouts if "ours" in about}
     compared |= {owners.get(about["times"]["seconds"], "") for about in abouts if "times" in about}
-    more = {"replication": replication, "compared": compared, "meanings": MEANINGS}
+    timed = [(runs.get(owners.get(about["times"]["seconds"], "")), about) for about in abouts if "times" in about]
+    versions = [
+        f"{about['times']['names'][peer]}: {wording.versions(found)}"
+        for run, about in timed
+        for peer, found in (run.libraries.items() if run else ())
+        if peer in about["times"]["names"]
+    ]
+    more = {"replication": replication, "compared": compared, "meanings": MEANINGS, "versions": versions}
     return re.sub(r"\n{3,}", "\n\n", _text(_rendered("replication.md.jinja", figures, runs, scale, **more)))
 
 
@@ -98,6 +105,7 @@ def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], sc
         "unlinked": _unlinked,
         "yaml": _as_yaml,
         "plain": _plain,
+        "slug": _slug,
         "table": _table,
     }
     claims = [claim for figure in figures for claim in figure.claims]
@@ -189,8 +197,13 @@ def _plain(text: str) -> str:
     return re.sub(r"[\\`*_\[\]|#]", r"\\\g<0>", text).replace("<", "&lt;").replace(">", "&gt;")
 
 
+def _slug(title: str) -> str:
+    """The name that GitHub and the site give to a heading."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
 def _text(rendered: str) -> str:
-    return "\n".join(line if line.startswith(("|", "#")) else _wrapped(line) for line in rendered.splitlines()) + "\n"
+    return "\n".join(line if line.startswith(("|", "#", "<")) else _wrapped(line) for line in rendered.splitlines()) + "\n"
 
 
 def _wrapped(line: str) -> str:

@@ -19,7 +19,7 @@ from experiments.common.yaml_files import read_yaml
 from gallery import wording
 from gallery.claims import Claim, Figure, Tables
 from gallery.claims_file import ClaimError
-from gallery.outcomes import Line, Outcome, compared, counted, named, ordered, together
+from gallery.outcomes import Line, Outcome, Pair, compared, counted, named, ordered, together
 from gallery.quantifiers import replaced
 from gallery.replication_times import times
 from gallery.significance import RESOLUTION
@@ -64,7 +64,7 @@ class Item:
     about: Entry
     columns: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()
-    orders: tuple[Outcome, ...] = ()
+    orders: tuple[Pair, ...] = ()
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -72,28 +72,55 @@ class Item:
 
     @property
     def outcome(self) -> Outcome:
-        return together([*self.outcomes, *self.orders]) or self.about.get("standing", "not run")
+        orders = [pair.outcome for pair in self.orders]
+        return together([*self.outcomes, *orders]) or self.about.get("standing", "not run")
 
     @property
     def verdict(self) -> str:
         """The outcome with its sign, and the numbers behind it."""
         is_run = self.outcome != "not run" and self.outcomes
-        parts = [counted(self.outcomes, self.about.get("unit", "numbers"))] if is_run else []
-        parts += [f"order of {counted(self.orders, 'pairs')}"] if self.orders else []
-        return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
+        same, words = ("same side", "on the same side") if "times" in self.about else ("same", "the same")
+        parts = [counted(self.outcomes, self.about.get("unit", "numbers"), words)] if is_run else []
+        parts += [f"order of {counted((pair.outcome for pair in self.orders), 'pairs')}"] if self.orders else []
+        return ": ".join(filter(None, [named(self.outcome, same), "; ".join(parts)]))
 
     @property
-    def titles(self) -> tuple[str, ...]:
-        """The titles of all columns of a table, without a verdict where no line has one of its own. The reason why there is no
-        number of ours belongs to the item, and to a claim."""
-        if not self.shown and "claims" not in self.about:
-            return self.columns
-        return (*self.columns, "ours", *(["verdict"] if any(line.verdict for line in self.lines) else []))
+    def reversed(self) -> list[str]:
+        """The pairs whose order here is not the published one, in words."""
+        return [pair.here for pair in self.orders if pair.outcome == "different"]
 
     @property
     def shown(self) -> list[Line]:
         """The lines in which something of ours is."""
         return [line for line in self.lines if line.ours]
+
+    @property
+    def rest(self) -> list[Line]:
+        """The other lines."""
+        return [line for line in self.lines if not line.ours]
+
+    def table(self, lines: Sequence[Line]) -> list[tuple[str, ...]]:
+        """The titles of the columns, and the cells of these lines.
+
+        There is no column of ours if none has one, nor of verdicts if no line has one. The reason why nothing of an item is
+        compared belongs to the item, and to a claim.
+        """
+        ours = any(line.ours for line in lines)
+        verdict = (bool(self.shown) or "claims" in self.about) and any(line.verdict for line in lines)
+        title = "verdict, p after Holm" if "claims" in self.about else "verdict"
+        rows = [(line.cells, line.ours or "none", line.verdict or "in pairs") for line in lines]
+        return [
+            (*cells, *([mine] if ours else []), *([said] if verdict else []))
+            for cells, mine, said in [(self.columns, "ours", title), *rows]
+        ]
+
+    @property
+    def example(self) -> tuple[str, str]:
+        """What is published and ours in one of its lines: the first that is judged, or that has something of ours."""
+        if "claims" in self.about:
+            return "in words", f"{len(self.lines)} claims"
+        line = next((line for line in self.shown if line.judged), self.shown[0] if self.shown else self.lines[0])
+        return f"{line.factors or line.cells[1]} ({line.cells[0]})", line.ours or "none"
 
     @property
     def how(self) -> str:
@@ -128,6 +155,11 @@ class Replication:
         """How many of them stand beside a number of ours."""
         return sum(self._numbers(shown=True).values())
 
+    @property
+    def judged(self) -> int:
+        """How many of them have a verdict of their own."""
+        return sum(self._numbers(shown=True, judged=True).values())
+
     def of(self, key: str, value: str) -> list[Item]:
         """The items whose entries have a value, such as the paper `slax`."""
         return [item for item in self.items if item.about.get(key) == value]
@@ -136,10 +168,16 @@ class Replication:
         """What the items of a topic have in common."""
         return together(item.outcome for item in self.of("topic", topic)) or "not run"
 
-    def _numbers(self, shown: bool) -> dict[tuple[str, ...], int]:
-        items = [item for item in self.items if "claims" not in item.about]
-        lines = [(item, line) for item in items for line in (item.shown if shown else item.lines)]
-        return {(item.about["paper"], *line.cells): line.published for item, line in lines}
+    def _numbers(self, shown: bool, judged: bool = False) -> dict[tuple[str, ...], int]:
+        """The numbers of each line, which several items may compare."""
+        numbers: dict[tuple[str, ...], int] = {}
+        for item in self.items:
+            for line in (item.shown if shown else item.lines) if "claims" not in item.about else ():
+                several = line.judged if "times" in item.about else line.published * line.judged  # a mean is judged as a whole
+                count = several if judged else line.published
+                key = (item.about["paper"], *line.cells)
+                numbers[key] = max(count, numbers.get(key, 0))
+        return numbers
 
 
 def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Path = DATA) -> Replication:
@@ -173,7 +211,7 @@ def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) 
         columns, lines = times(about["times"], tables)
         return Item(about, columns, tuple(lines))
     found = [(one, _number(about, one, tables, scale)) for one in about.get("numbers", ())]
-    orders = tuple(_orders(about["order"], found)) if "order" in about else ()
+    orders = tuple(_orders(about, found)) if "order" in about else ()
     return Item(about, ("what", "published"), tuple(_line(about, one, ours, tables) for one, ours in found), orders)
 
 
@@ -215,7 +253,10 @@ def _line(about: Entry, one: Entry, ours: Number | None, tables: Tables) -> Line
         rule = about.get("rule", {})
         distance = one.get("distance", rule.get("distance", 0.0))
         outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
-        return Line(cells, wording.with_interval(ours), outcomes, published=len(listed))
+        mine = wording.with_interval(ours)
+        if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
+            return Line(cells, mine, standing="by construction", published=len(listed))
+        return Line(cells, mine, outcomes, published=len(listed))
     so_far = _cell(replaced(about["so_far"]["cell"], one), tables) if "so_far" in about else None
     told = f"{about['so_far']['label']}: {wording.with_interval(so_far)}" if so_far else ""
     return Line(cells, told, ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
@@ -226,13 +267,18 @@ def _value(one: Entry) -> float:
     return statistics.fmean(one["published"]) if isinstance(one["published"], list) else float(one["published"])
 
 
-def _orders(by: list[str], found: list[tuple[Entry, Number | None]]) -> Iterator[Outcome]:
-    """The outcomes for the pairs of numbers that have the same values of these variables, and differ as published."""
-    run = [(one, ours) for one, ours in found if ours is not None]
+def _orders(about: Entry, found: list[tuple[Entry, Number | None]]) -> Iterator[Pair]:
+    """The outcomes for the pairs of numbers that have the same values of the variables in `order`, and differ as published.
+
+    A number that is fixed by construction is in no pair: on which side of it another one lies is no result either.
+    """
+    run = [(one, ours) for one, ours in found if ours is not None and not one.get("by_construction")]
     for (one, ours), (other, theirs) in itertools.combinations(run, 2):
         apart = not math.isclose(_value(one), _value(other), rel_tol=RESOLUTION)
-        if apart and all(one[name] == other[name] for name in by):
-            yield ordered((_value(one), ours), (_value(other), theirs))
+        if apart and all(one[name] == other[name] for name in about["order"]):
+            low, high = sorted(((one, ours), (other, theirs)), key=lambda side: side[1].value)
+            told = [f"{replaced(about['label'], side)} ({_value(side):.4g} published)" for side, _ in (low, high)]
+            yield Pair(ordered((_value(one), ours), (_value(other), theirs)), " lies below ".join(told))
 
 
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -32,7 +32,7 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
         for device in devices:
             seconds, reference = known.get((peer, n, device)), known.get((REFERENCE, n, device))
             if seconds is None:
-                cells.append("no bar" if (peer, n, device) in without else "other row")
+                cells.append("no bar" if (peer, n, device) in without else "–")
             elif peer == REFERENCE or reference is None:
                 cells.append(f"{seconds:g} s")
             else:
@@ -42,23 +42,23 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
         if count:
             find = _reference if peer == REFERENCE else _factors
             line = find(about, (about["names"][peer], f"{int(n):,}", *cells), peer, n, factors, tables)
-            lines.append(line._replace(published=count))
+            lines.append(line._replace(published=count, factors=_range(factors), same="same side"))
     return ("library", "units", *devices), lines
 
 
 def _factors(
     about: dict[str, Any], cells: tuple[str, ...], peer: str, n: str, published: list[float], tables: Tables
 ) -> Line:
-    """Our factor of a library, for each kind of input."""
+    """Our factor of a library, for each kind of input that was timed, the judged one first."""
     rows = matching(tables.get(about["ratios"], []), {"library": REFERENCE, "other": peer, "n": n} | about["where"])
-    found = {row["inputs"]: _inverse(ratio) for row in rows if (ratio := number(row, "ratio"))}
+    timed = {row["inputs"]: _inverse(ratio) for row in rows if (ratio := number(row, "ratio"))}
+    found = {inputs: timed[inputs] for inputs in about["inputs"] if inputs in timed}
     if not found:
         outcome: Outcome = "not run"
         note = next((row["reason"] for row in rows if row["reason"]), UNMEASURED)
         return Line(cells, outcomes=(outcome,) * len(published), note=note)
     told = [f"{_short(one.value)} ({one.low:.2f} to {one.high:.2f}), {inputs}" for inputs, one in found.items()]
-    judged = next(found[inputs] for inputs in about["inputs"] if inputs in found)
-    outcomes = tuple(_side(factor, judged) for factor in published if factor != 1)
+    outcomes = tuple(_side(factor, next(iter(found.values()))) for factor in published if factor != 1)
     return Line(cells, "; ".join(told), outcomes, "not comparable")
 
 
@@ -81,6 +81,11 @@ def _inverse(ratio: Number) -> Number:
 def _short(factor: float) -> str:
     """A factor in two or three digits: 1.05x, 1.4x, 107x."""
     return f"{factor:.{0 if factor >= 9.95 else 2 if factor < 1.095 else 1}f}x"
+
+
+def _range(factors: list[float]) -> str:
+    """The least and the greatest published factor."""
+    return " to ".join(dict.fromkeys(map(_short, (min(factors), max(factors))))) if factors else ""
 
 
 def _side(published: float, ours: Number) -> Outcome:

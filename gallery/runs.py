@@ -15,13 +15,15 @@ class Run(NamedTuple):
     One job can make several results, with one record.
 
     `settings` are the settings that all results have in common; `differing` has, by name, the values of the others. Names of
-    nested settings are joined by dots. `versions` has, by name, all versions that occur.
+    nested settings are joined by dots. `versions` has, by name, all versions that occur, and `libraries` the same for each
+    library that was timed.
     """
 
     results: int
     settings: dict[str, Any]
     differing: dict[str, list[Any]]
     versions: dict[str, list[str]]
+    libraries: dict[str, dict[str, list[str]]]
     seeds: list[int]
     seeds_each: list[int]  # numbers of seeds in a result, counted from its own seed
     devices: dict[str, int]  # with their numbers of jobs, as for machines and commits
@@ -50,13 +52,16 @@ def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
 def run_of(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], older: Sequence[bool]) -> Run:
     """The run of these results, from the records of their jobs, and whether each of these is older than the sources."""
     settings, differing = in_common([_flat(result["config"]) for result in results])
-    versions = sorted({pair for result in results for pair in result["versions"].items()})
+    of_libraries: dict[str, list[dict[str, str]]] = {}
+    for timed in (record for result in results for record in result.get("records", ()) if record.get("versions")):
+        of_libraries.setdefault(timed["name"].partition(":")[0], []).append(timed["versions"])
     dates = sorted(record["date"] for record in records)
     return Run(
         results=len(results),
         settings=settings,
         differing=differing,
-        versions={name: [version for other, version in versions if other == name] for name, _ in versions},
+        versions=_versions(result["versions"] for result in results),
+        libraries={name: _versions(found) for name, found in of_libraries.items()},
         seeds=sorted({result["seed"] for result in results}),
         seeds_each=sorted({len(result["seeds"]) for result in results if isinstance(result.get("seeds"), list)}),
         **{f"{name}s": _counts(record[name] for record in records) for name in ("device", "machine", "commit")},
@@ -84,6 +89,12 @@ def together(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     """The sum of several counts, the greatest first, equal ones in the order of their names."""
     total = sum(map(Counter, counts), Counter())
     return dict(Counter(dict(sorted(total.items()))).most_common())
+
+
+def _versions(found: Iterable[dict[str, str]]) -> dict[str, list[str]]:
+    """By name, all versions that occur."""
+    pairs = sorted({pair for versions in found for pair in versions.items()})
+    return {name: [version for other, version in pairs if other == name] for name, _ in pairs}
 
 
 def _counts(names: Iterable[str]) -> dict[str, int]:

@@ -27,13 +27,22 @@ def with_interval(number: Number) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    return f"({in_digits(low)}{NO_BREAK}to{NO_BREAK}{in_digits(high)})"
+    return _between(in_digits(low), in_digits(high))
+
+
+def _between(low: str, high: str) -> str:
+    return f"({low}{NO_BREAK}to{NO_BREAK}{high})"
+
+
+def _factor(value: float) -> str:
+    """A factor in three digits."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def difference(condition: Condition) -> str:
     """Our number minus the other one with its interval, and what it is over: "-0.1 (-0.2 to 0), over 5 pairs of seeds".
 
-    Of geometric means, it is our number over the other one: "1.1-fold (1.05 to 1.15), over 20 rounds".
+    Of geometric means, it is our number over the other one: "a factor of 1.1 (1.05 to 1.15), over 20 rounds".
     """
     found, ours, than = condition.difference, condition.ours, condition.than
     if found is None or ours is None or than is None or found.kind == "exact":
@@ -45,11 +54,11 @@ def difference(condition: Condition) -> str:
         "paired": f"{first} pairs of {unit}s",
         "not paired": f"{first}{'' if unit == than.unit else f' {unit}s'}{second}",
     }[found.kind]
-    low, high = found.interval
-    mean = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}"
+    mean, ends = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}", interval(*found.interval)
     if found.is_of_logarithms:
-        mean, low, high = f"{in_digits(math.exp(found.mean))}-fold", math.exp(low), math.exp(high)
-    return f"{mean}, the same in {over}" if found.is_constant else f"{mean} {interval(low, high)}, over {over}"
+        factor, *around = (_factor(math.exp(number)) for number in (found.mean, *found.interval))
+        mean, ends = f"a factor of {factor}", _between(*around)
+    return f"{mean}, the same in {over}" if found.is_constant else f"{mean} {ends}, over {over}"
 
 
 def p_value(p: float) -> str:
