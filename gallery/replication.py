@@ -116,11 +116,14 @@ class Item:
 
     @property
     def example(self) -> tuple[str, str]:
-        """What is published and ours in one of its lines: the first that is judged, or that has something of ours."""
+        """What is published and ours in its first line that is judged, or that has something of ours; of times, in the first
+        line of each library."""
         if "claims" in self.about:
             return "in words", f"{len(self.lines)} claims"
-        line = next((line for line in self.shown if line.judged), self.shown[0] if self.shown else self.lines[0])
-        return f"{line.factors or line.cells[1]} ({line.cells[0]})", line.ours or "none"
+        lines = [line for line in self.shown if line.judged] or self.shown or list(self.lines)
+        first = {line.cells[0]: line for line in reversed(lines)} if "times" in self.about else {"": lines[0]}
+        told = [(f"{line.cells[0]}: {line.factors or line.cells[1]}", line.ours) for line in reversed(first.values())]
+        return "; ".join(one for one, _ in told), "; ".join(filter(None, (mine for _, mine in told))) or "none"
 
     @property
     def how(self) -> str:
