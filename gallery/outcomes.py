@@ -9,7 +9,15 @@ from gallery.significance import RESOLUTION, difference
 from gallery.tables import Number
 
 Outcome = Literal[
-    "same", "in part", "different", "unresolved", "not run", "not comparable", "by construction", "no number", "not read"
+    "same",
+    "in part",
+    "different",
+    "unresolved",
+    "not run",
+    "not comparable",
+    "by construction",
+    "no number",
+    "not read",
 ]
 SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○····", strict=True))
 MEANINGS: dict[Outcome, str] = {

@@ -203,7 +203,8 @@ def _slug(title: str) -> str:
 
 
 def _text(rendered: str) -> str:
-    return "\n".join(line if line.startswith(("|", "#", "<")) else _wrapped(line) for line in rendered.splitlines()) + "\n"
+    lines = (line if line.startswith(("|", "#", "<")) else _wrapped(line) for line in rendered.splitlines())
+    return "\n".join(lines) + "\n"
 
 
 def _wrapped(line: str) -> str:

@@ -176,8 +176,9 @@ class Replication:
         numbers: dict[tuple[str, ...], int] = {}
         for item in self.items:
             for line in (item.shown if shown else item.lines) if "claims" not in item.about else ():
-                several = line.judged if "times" in item.about else line.published * line.judged  # a mean is judged as a whole
-                count = several if judged else line.published
+                # Times are judged one by one, and the mean of several numbers as a whole.
+                verdicts = line.judged if "times" in item.about else line.published * line.judged
+                count = verdicts if judged else line.published
                 key = (item.about["paper"], *line.cells)
                 numbers[key] = max(count, numbers.get(key, 0))
         return numbers

@@ -32,7 +32,7 @@ def times(about: dict[str, Any], tables: Tables) -> tuple[tuple[str, ...], list[
         for device in devices:
             seconds, reference = known.get((peer, n, device)), known.get((REFERENCE, n, device))
             if seconds is None:
-                cells.append("no bar" if (peer, n, device) in without else "–")
+                cells.append("no bar" if (peer, n, device) in without else "-")
             elif peer == REFERENCE or reference is None:
                 cells.append(f"{seconds:g} s")
             else:

@@ -183,11 +183,13 @@ def test_runs_are_taken_together(tmp_path):
     second = result("second", lr=0.2, extra=[1]) | {"seed": 3, "seeds": [{}], "versions": {"python": "3.13.0"}}
     days = [("03", "cpu", 1.5), ("01", "gpu", 2.0), ("02", "gpu", 40.0)]
     records = [record(date=f"2026-01-{day}", device=device, wall_seconds=t) for day, device, t in days]
+    first["records"] = [{"name": "spyx:layers", "versions": {"spyx": "1.0.0"}}, {"name": "norse:whole"}]
     made = run_of([first, second, second], records, [True, False, True])
     assert made.settings == {"scale": "quick", "steps": 20, "optimizer.name": "adamax", "optimizer.rate": 0.01}
     assert made.differing == {"task": ["first", "second"], "lr": [0.1, 0.2], "extra": [[1]]}
     assert (made.results, made.seeds, made.seeds_each) == (3, [3, 7], [1, 3])
     assert made.versions == {"jax": ["0.10.2"], "python": ["3.11.7", "3.13.0"]}
+    assert made.libraries == {"spyx": {"spyx": ["1.0.0"]}}
     assert list(made.devices.items()) == [("gpu", 2), ("cpu", 1)] and list(made.older.values()) == [2]
     assert (made.first, made.last, made.seconds) == ("2026-01-01", "2026-01-03", 43.5)
     assert "2 of 3 jobs are older than the sources: made at commit 0123456789" in wording.older(made)
@@ -208,7 +210,7 @@ def test_runs_are_taken_together(tmp_path):
         ([1.0, 3.0], [2.0, 4.0, 6.0], {}, "-2 (-6.975 to 2.975), over 2 and 3 seeds, not paired"),
         ([1.0, 1.0], 0.5, {}, "+0.5, the same in 2 seeds"),
         ([1.0], 0.5, {}, ""),
-        ([1.0, 4.0], 1.0, {"logarithms": True}, "2-fold (0.000299 to 13,365), over 2 seeds"),
+        ([1.0, 4.0], 1.0, {"logarithms": True}, "a factor of 2 (0.000299 to 13,365), over 2 seeds"),
     ],
 )
 def test_differences_are_told_with_their_interval_and_what_they_are_over(ours, than, more, told):

@@ -11,6 +11,7 @@ from experiments.common.job import experiment_names
 from gallery.claims import Claim, Figure
 from gallery.claims_file import ClaimError, read_claims
 from gallery.outcomes import compared, counted, ordered, together
+from gallery.page import replication_page
 from gallery.replication import DATA, replication
 from gallery.replication_times import times
 from gallery.tables import Number
@@ -35,6 +36,7 @@ EXACT = Number(0.5, 0.5, 0.5)
         (SEEDS, 0.61, "interval", 0, "different"),
         (SEEDS, 0.2, "seeds", 0, "same"),
         (SEEDS, 0.86, "seeds", 0, "different"),
+        (EXACT, 0.4999999, "seeds", 0, "same"),  # rounding
         (SEEDS, 0.39, "above", 0, "same"),
         (SEEDS, 0.5, "above", 0, "unresolved"),
         (SEEDS, 0.61, "above", 0, "different"),
@@ -93,7 +95,8 @@ def test_times_are_compared_by_who_is_slower(ends, outcome):
     about["inputs"] = ["gaussian", "spikes"]
     columns, (reference, other) = times(about, time_tables(gaussian=ends, spikes=("0.2", "5")))
     assert columns == ("library", "units", "T4", "TPU") and other.cells == ("Other", "8", "1 s, 2.0x", "no bar")
-    assert (other.outcomes, other.published) == ((outcome,), 1)
+    assert (other.outcomes, other.published, other.judged, other.factors) == ((outcome,), 1, 1, "2.0x")
+    assert other.verdict == {"same": "✓ same side", "different": "✗ different", "unresolved": "≈ unresolved"}[outcome]
     inverse = [1 / float(end) for end in reversed(ends)]
     assert other.ours == "2.0x ({:.2f} to {:.2f}), gaussian; 2.0x (0.20 to 5.00), spikes".format(*inverse)
     assert (reference.ours, reference.standing) == ("3 s", "not comparable")
@@ -120,7 +123,7 @@ def test_results_that_arrive_fill_the_report_without_a_hand_edit(tmp_path):
     """Until then an item says why there is none, and what there is so far."""
     pending = {"reason": "not yet", "so_far": {"label": "so far", "cell": {"file": "y", "where": {}, "column": "mean"}}}
     before = judged(tmp_path, {"y": [{"mean": "0.7"}]}, **pending)
-    assert (before.published, before.beside) == (3, 3) and before.items[0].verdict == "○ not run"
+    assert (before.published, before.beside, before.judged) == (3, 3, 0) and before.items[0].verdict == "○ not run"
     assert [(line.ours, line.verdict) for line in before.items[0].lines] == [("so far: 0.7", "○ not run: not yet")] * 2
     tables = {"x": [{"rule": "a", "mean": "0.55"}, {"rule": "b", "mean": "0.2"}]}
     (after,) = judged(tmp_path, tables, **pending, order=[]).items
@@ -130,6 +133,37 @@ def test_results_that_arrive_fill_the_report_without_a_hand_edit(tmp_path):
     assert (
         moved.verdict == "◐ in part: 1 of 2 numbers the same, 1 different; order of 0 of 1 pairs the same, 1 different"
     )
+
+
+def test_a_number_that_every_correct_program_has_counts_in_no_verdict(tmp_path):
+    """Unless ours is another one. A pair in the other order is named."""
+    numbers = [
+        {"name": name, "rule": name.lower(), "published": value} for name, value in (("A", 0.5), ("B", 0.3), ("C", 1.0))
+    ]
+    numbers[2]["by_construction"] = True
+    tables = {"x": [{"rule": rule, "mean": mean} for rule, mean in (("a", "0.28"), ("b", "0.32"), ("c", "1"))]}
+    report = judged(tmp_path, tables, numbers=numbers, order=[])
+    (item,) = report.items
+    told = "1 of 2 numbers the same, 1 different; order of 0 of 1 pairs the same, 1 different"
+    assert item.verdict == f"◐ in part: {told}" and item.lines[2].verdict == "· by construction"
+    assert item.reversed == ["A (0.5 published) lies below B (0.3 published)"]
+    assert (report.published, report.beside, report.judged) == (3, 3, 2)
+    tables["x"][2]["mean"] = "0.8"
+    (wrong,) = judged(tmp_path, tables, numbers=numbers).items
+    assert wrong.verdict == "◐ in part: 1 of 3 numbers the same, 2 different"
+
+
+@pytest.mark.parametrize("changes", [{}, {"folded": True}])
+def test_page_has_every_row_open_or_closed(tmp_path, changes):
+    """The rows without a number of ours, and a folded item, are closed, and Markdown inside is read as such."""
+    report = judged(tmp_path, {"x": [{"rule": "a", "mean": "0.55"}]}, reason="not yet", **changes)
+    text = replication_page([], {}, "full", report)
+    closed = re.findall(r'(?s)<details markdown="1">\n<summary>[^<]*</summary>\n\n(.*?)\n\n?</details>', text)
+    assert len(closed) == text.count("<details") == text.count("</details>")
+    rows = ["| A | 0.5 | 0.55 | ✓ same |", "| B | 0.1, 0.3 | "]
+    assert [text.count(row) for row in rows] == [1, 1]
+    assert [row in "\n".join(closed) for row in rows] == [bool(changes), True]
+    assert "Of 3 published numbers that we found, 1 stand beside a number of ours" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -182,9 +216,10 @@ def test_report_in_docs_has_every_item():
     """docs/REPLICATION.md is made: it follows replication.yaml by `make claims`. No cell is empty."""
     page = (ROOT / "docs/REPLICATION.md").read_text()
     text = re.sub(r"\\(.)", r"\1", " ".join(page.split()))
-    published, beside = map(int, re.search(r"Of (\d+) published numbers that we found, (\d+) stand", text).groups())
-    assert published >= beside >= 30 and not re.search(r"\| +\|", page)
-    said = [" ".join(item[key].split()) for item in CONTENT["items"] for key in ("title", "item", "differs")]
+    counts = r"Of (\d+) published numbers that we found, (\d+) stand beside .* and (\d+) of these have a verdict"
+    published, beside, judged = map(int, re.search(counts, text).groups())
+    assert published >= beside >= 30 and beside >= judged > 0 and not re.search(r"\| +\|", page)
+    said = [" ".join(item.get(key, "").split()) for item in CONTENT["items"] for key in ("title", "item", "differs")]
     assert [one for one in said if one not in text] == [], "run `make claims`"
     first, *_ = re.split(r" ## The ", text)
     assert [topic["title"] for topic in CONTENT["topics"] if f"## {topic['title']}: " not in first] == []
