@@ -147,7 +147,7 @@ def draw(data: Data) -> Figure:
     """Draw a row for each kind of data, network and manifolds: cosines of weights by layer, and accuracies of both ways of
     updating."""
     kinds = list(dict.fromkeys(map(kind_of, data.runs)))
-    figure, axes = figures.panels(len(kinds), 3, (4.3, 3.4), (0, 1.1))
+    figure, axes = figures.panels(len(kinds), 3, (4.3, 3.7), (0, 1.1))
     for kind, (left, middle, right) in zip(kinds, axes, strict=True):
         for ax in (left, middle, right):
             ax.set_axis_off()
