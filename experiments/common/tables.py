@@ -90,6 +90,19 @@ def interval(numbers: Sequence[float | None], bounds: Bounds) -> tuple[float | N
     return mean, low, high
 
 
+def further(numbers: Sequence[float | None], bounds: Bounds, runs: int = 1) -> tuple[float | None, float | None]:
+    """The ends of the interval in which the mean of further runs would be with 95 % probability, cut at the bounds; None where
+    there are too few numbers.
+
+    With n numbers of standard deviation s, it extends t(n - 1) s sqrt(1 / n + 1 / runs) to both sides of their mean.
+    """
+    mean, low, high = interval(numbers, ANY)
+    if mean is None or low is None or high is None:
+        return None, None
+    half = (high - low) / 2 * math.sqrt(1 + count(numbers) / runs)
+    return max(bounds[0], mean - half), min(bounds[1], mean + half)
+
+
 def mean_or_nan(numbers: Sequence[float | None]) -> float:
     """The mean without the numbers that are missing; NaN if all of them are."""
     mean, _, _ = interval(numbers, ANY)

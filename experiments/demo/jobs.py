@@ -1,4 +1,4 @@
-"""For the first notebook, one training run for each rule and the plane of their checkpoints; for the second, the cosines."""
+"""For the first notebook, one training run for each rule and the plane of their checkpoints; for the others, the cosines."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,3 +14,5 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     trained = tuple(f"first/{rule}" for rule in first["rules"])
     yield Job("first", first, module="plane", endings=(NUMBERS, ARRAYS), reads=trained)
     yield Job("second", settings["second"], module="cosines")
+    if "third" in settings:
+        yield Job("third", settings["third"], module="initial")

@@ -1,6 +1,7 @@
-"""The draws of slax's two demonstration notebooks: the same manifolds, initial weights and batches.
+"""The draws of slax's demonstration notebooks: the same manifolds, initial weights and batches.
 
-JAX has two ways to generate random bits, and these are those of JAX before 0.5: call everything here within `random_bits()`.
+The third notebook has the weights and the manifolds of the first, and one batch, whose key is theirs, too. JAX has two ways to
+generate random bits, and these are those of JAX before 0.5: call everything here within `random_bits()`.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ Batch = tuple[jax.Array, jax.Array]
 
 
 def random_bits() -> contextlib.AbstractContextManager:
-    """The context in which JAX draws as it did at the time of both notebooks."""
+    """The context in which JAX draws as it did at the time of the notebooks."""
     return jax.threefry_partitionable(False)
 
 
@@ -48,7 +49,7 @@ class _Weights(linen.Module):
 
 
 def first_network(layers: Sequence[int], key: jax.Array) -> Connect:
-    """The network of the first notebook, with the weights that slax 0.0.1 draws from a key."""
+    """The network of the first and third notebook, with the weights that slax 0.0.1 draws from a key."""
     weights = _Weights(layers).init(key, jnp.zeros((1, layers[0])))["params"]
     model = demo_model(layers, nnx.Rngs(0))
     for index in range(0, len(model.modules), 2):

@@ -1,7 +1,6 @@
-"""Draw what the two notebooks of slax show, next to the numbers that they print, from published.csv."""
+"""Draw what the notebooks of slax show, next to the numbers that they print, from published.csv."""
 
 import itertools
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,20 +24,22 @@ Key = tuple[str, str, str, int | str, int]  # all columns up to `after`
 
 
 class Notebooks(NamedTuple):
-    """The results of the first notebook by rule, with its plane, the results of the second, and the published numbers."""
+    """The results of the first notebook by rule, with its plane, the results of the others, and the published numbers."""
 
     trained: dict[str, dict[str, Any]]
     plane: dict[str, Any]
     second: dict[str, Any]
+    third: dict[str, Any]
     published: dict[Key, float]
 
 
 def prepare(results: list[dict[str, Any]]) -> Notebooks:
     (plane,) = (result for result in results if "grid" in result["config"])
     (second,) = (result for result in results if "cosines" in result)
+    third = next((result for result in results if "initial" in result), {"initial": {}})
     trained = [result for result in results if "rule" in result["config"]]
     (by_rule,) = tables.by_task_and_rule(r | {"config": r["config"] | {"task": "first"}} for r in trained).values()
-    return Notebooks(by_rule, plane, second, published())
+    return Notebooks(by_rule, plane, second, third, published())
 
 
 def published() -> dict[Key, float]:
@@ -70,6 +71,10 @@ def ours(notebooks: Notebooks) -> Iterator[tuple[Key, float | None]]:
         for step, layers in enumerate(steps):
             for layer, cosine in layers.items():
                 yield ("second", "cosine", rule, int(layer), step), cosine
+    for rule, parameters in notebooks.third["initial"].items():
+        for parameter, cosine in parameters.items():
+            layer, _, kind = parameter.partition("/")
+            yield ("third", f"cosine_of_{kind}", rule, int(layer), 0), cosine
 
 
 def rows(notebooks: Notebooks) -> Iterator[list[Any]]:
@@ -89,23 +94,11 @@ def of_seeds(notebooks: Notebooks) -> Iterator[tuple[tuple[str, str, int], list[
         yield ("loss", rule, after[-1]), [seed["loss_at_the_end"] for seed in result["seeds"]]
 
 
-def next_run(numbers: list[float]) -> tuple[float | None, float | None]:
-    """The ends of the interval in which a further run would be with 95 % probability; the published number is of one run.
-
-    It is the interval of the mean, times the square root of the number of runs plus one.
-    """
-    mean, low, high = tables.interval(numbers, tables.ANY)
-    if mean is None or low is None or high is None:
-        return None, None
-    half = (high - low) / 2 * math.sqrt(len(numbers) + 1)
-    return mean - half, mean + half
-
-
 def rows_of_seeds(notebooks: Notebooks) -> Iterator[list[Any]]:
     for (quantity, rule, after), numbers in of_seeds(notebooks):
         bounds = tables.SHARE if quantity.startswith("explained") else tables.POSITIVE
         published = notebooks.published.get(("first", quantity, rule, "", after))
-        yield [quantity, rule, after, *tables.of_seeds(numbers, bounds), *next_run(numbers), published]
+        yield [quantity, rule, after, *tables.of_seeds(numbers, bounds), *tables.further(numbers, bounds), published]
 
 
 def draw(notebooks: Notebooks) -> Figure:
@@ -172,7 +165,7 @@ def draw_seeds(notebooks: Notebooks) -> Figure:
         values = next(of for (quantity, *_), of in numbers.items() if quantity == f"explained_{direction}")
         shares.plot([direction] * len(values), values, "o", color="0.45", markersize=4)
         shares.plot(direction, values[0], "o", color="black", markersize=6)
-        low, high = next_run(values)
+        low, high = tables.further(values, tables.SHARE)
         if low is not None:
             shares.vlines(direction, low, high, color="0.8", linewidth=9, zorder=0)
         mark_published(shares, notebooks, f"explained_{direction}", "{:.1%}", at=direction)

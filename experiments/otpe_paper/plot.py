@@ -14,7 +14,8 @@ from experiments.common import figures, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
-COLUMNS = ["task", "rule", "quantity", "layer", "parameter", "batches", *tables.OF_SEEDS, "printed"]
+KEY = ("rule", "quantity", "layer", "parameter", "batches")
+COLUMNS = ["task", "manifold", *KEY, *tables.OF_SEEDS, "printed", "difference", "next_low", "next_high"]
 GRID_COLUMNS = ["slope", "tau", "width", "batches", "quantity", "rule", "layer", "ours", "printed"]
 SHARES = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of a training, over which cosines of the grid are averaged
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -26,15 +27,17 @@ OPEN: dict[str, Any] = {
     "zorder": 4,
 }
 
-Key = tuple[str, str, str, str]  # a rule, a quantity, a layer and a parameter, or "" where there is none
+Run = tuple[str, int | str]  # a task, and the seed of its manifolds or "" for recordings
+Key = tuple[str, str, str, str, int | str]  # the columns KEY, "" where there is none
 Point = tuple[float, float, int]  # slope, tau and width
 Pairs = dict[tuple[str, str], tuple[float, float]]  # our cosine and the printed one, by rule and layer
 
 
 class Printed(NamedTuple):
-    """A printed number, and the lowest and highest one where several are printed."""
+    """A printed number, of how many seeds it is the mean, and the lowest and highest one where several are printed."""
 
     value: float
+    seeds: int
     lowest: float | None
     highest: float | None
 
@@ -43,35 +46,47 @@ Known = dict[Key, Printed]
 
 
 class Data(NamedTuple):
-    """The results of each task, one for each seed of the manifolds; those of the grid; and the printed numbers by task."""
+    """The results of each task and seed of the manifolds, those of the grid, and the printed numbers by task."""
 
-    tasks: dict[str, list[dict[str, Any]]]
+    runs: dict[Run, list[dict[str, Any]]]
     grid: list[dict[str, Any]]
     printed: dict[str, Known]
 
+    def known(self, run: Run) -> Known:
+        """The printed numbers of a task. Those of Randman are of the manifolds of seed 0."""
+        task, manifold = run
+        return self.printed.get(task, {}) if manifold in (0, "") else {}
+
 
 def prepare(results: list[dict[str, Any]]) -> Data:
-    tasks: dict[str, list[dict[str, Any]]] = {}
-    for result in sorted(results, key=lambda result: result["config"].get("manifold", 0)):
-        tasks.setdefault(result["config"]["task"], []).append(result)
-    grid = tasks.pop("grid", [])
-    order = sorted(tasks, key=lambda task: (-task.startswith("time"), -task.startswith("rate"), task))
-    return Data({task: tasks[task] for task in order}, grid, printed())
+    runs: dict[Run, list[dict[str, Any]]] = {}
+    for result in sorted(results, key=lambda result: result["config"]["weights"]):
+        config = result["config"]
+        runs.setdefault((config["task"], config.get("manifold", "")), []).append(result)
+    grid = runs.pop(("grid", 0), [])
+    order = sorted(runs, key=lambda run: (-run[0].startswith("time"), -run[0].startswith("rate"), run))
+    return Data({run: runs[run] for run in order}, grid, printed())
 
 
 def printed() -> dict[str, Known]:
     """The printed numbers. Their cosines are of kernels alone."""
     found: dict[str, Known] = {}
     for row in tables.rows_of_csv(PUBLISHED):
-        key = row["rule"], row["quantity"], row["layer"], "kernel" if row["quantity"] == "cosine" else ""
+        parameter, batches = "kernel" if row["quantity"] == "cosine" else "", row["batches"]
+        key = row["rule"], row["quantity"], row["layer"], parameter, int(batches) if batches else ""
         lowest, highest = (float(row[name]) if row[name] else None for name in ("lowest", "highest"))
-        found.setdefault(row["task"], {})[key] = Printed(float(row["value"]), lowest, highest)
+        found.setdefault(row["task"], {})[key] = Printed(float(row["value"]), int(row["seeds"]), lowest, highest)
     return found
 
 
 def seeds_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The seeds of all manifolds."""
-    return [seed for result in results for seed in result["seeds"]]
+    """The seeds of all results; those of the same weights, which have other rules, are put together."""
+    found: dict[int, dict[str, Any]] = {}
+    for seed in (seed for result in results for seed in result["seeds"]):
+        kept = found.setdefault(seed["weights"], {"rules": {}, "cosines": {}})
+        for part in kept:
+            kept[part] |= seed[part]
+    return list(found.values())
 
 
 def rules_in(seed: dict[str, Any], part: str) -> list[str]:
@@ -80,21 +95,25 @@ def rules_in(seed: dict[str, Any], part: str) -> list[str]:
 
 
 def numbers_of(results: list[dict[str, Any]]) -> dict[Key, list[float | None]]:
-    """The numbers of the seeds: the cosines, which are means over training, and the accuracies, at the end and at best.
+    """The numbers of the seeds: the cosines, which are means over training, and the accuracies, at best, at the end, and after
+    numbers of batches.
 
-    The best accuracy is the highest one on the test set, as the authors print it, or where there is a validation set, the one
+    The best accuracy is the highest one on the test set of those that were taken, or where there is a validation set, the one
     after the batches with the best validation accuracy. A step at which a gradient is zero has no cosine, and is left out.
     """
-    seeds = seeds_of(results)
+    seeds, every = seeds_of(results), results[0]["config"]["evaluate_every"]
     found: dict[Key, list[float | None]] = {}
     for rule in rules_in(seeds[0], "cosines"):
         for name in seeds[0]["cosines"][rule]:
             layer, _, parameter = name.partition("/")
-            found[rule, "cosine", layer, parameter] = [mean(seed["cosines"][rule][name]) for seed in seeds]
-    for rule in rules_in(seeds[0], "rules"):
-        scores = [seed["rules"][rule]["accuracy"] for seed in seeds]
-        found[rule, "best_accuracy", "", ""] = [best(of) for of in scores]
-        found[rule, "last_accuracy", "", ""] = [of["test"][-1] for of in scores]
+            found[rule, "cosine", layer, parameter, ""] = [mean(seed["cosines"][rule][name]) for seed in seeds]
+    scores = {rule: [seed["rules"][rule]["accuracy"] for seed in seeds] for rule in rules_in(seeds[0], "rules")}
+    for rule, of_seeds in scores.items():
+        found[rule, "best_accuracy", "", "", ""] = [best(of) for of in of_seeds]
+        found[rule, "last_accuracy", "", "", ""] = [of["test"][-1] for of in of_seeds]
+    for rule, of_seeds in scores.items():
+        for number, accuracies in enumerate(zip(*(of["test"] for of in of_seeds), strict=True), start=1):
+            found[rule, "accuracy", "", "", every * number] = list(accuracies)
     return found
 
 
@@ -108,56 +127,48 @@ def best(scores: dict[str, list[float]]) -> float:
     return scores["test"][chosen_by.index(max(chosen_by))]
 
 
-def curves_of(results: list[dict[str, Any]]) -> dict[str, dict[float, list[float]]]:
-    """By rule the test accuracies of the seeds after a number of batches."""
-    seeds, every = seeds_of(results), results[0]["config"]["evaluate_every"]
-    return {
-        rule: {
-            every * (index + 1): list(numbers)
-            for index, numbers in enumerate(
-                zip(*(seed["rules"][rule]["accuracy"]["test"] for seed in seeds), strict=True)
-            )
-        }
-        for rule in rules_in(seeds[0], "rules")
-    }
-
-
 def rows(data: Data) -> Iterator[list[Any]]:
-    for task, results in data.tasks.items():
-        known = data.printed.get(task, {})
+    for run, results in data.runs.items():
+        known = data.known(run)
         for key, numbers in numbers_of(results).items():
             bounds = tables.COSINE if key[1] == "cosine" else tables.SHARE
-            value = known[key].value if key in known else None
-            yield [task, *key, "", *tables.of_seeds(numbers, bounds), value]
-        for rule, curve in curves_of(results).items():
-            for batches, accuracies in curve.items():
-                yield [task, rule, "accuracy", "", "", batches, *tables.of_seeds(accuracies, tables.SHARE), None]
+            cells: list[Any] = [*run, *key, *tables.of_seeds(numbers, bounds)]
+            yield cells + (beside(numbers, bounds, known[key]) if key in known else [None] * 4)
+
+
+def beside(numbers: list[float | None], bounds: tables.Bounds, of: Printed) -> list[float | None]:
+    """A printed number, how far our mean is above it, and where the mean of as many further seeds of ours would be."""
+    ours = mean(numbers)
+    apart = None if ours is None else ours - of.value
+    return [of.value, apart, *tables.further(numbers, bounds, of.seeds)]
 
 
 def draw(data: Data) -> Figure:
-    """Draw a row for each kind of data and network: cosines of weights by layer, and accuracies of both ways of updating."""
-    kinds = list(dict.fromkeys(map(kind_of, data.tasks)))
-    figure, axes = figures.panels(len(kinds), 3, (4.3, 3.4), (0, 1.1))
+    """Draw a row for each kind of data, network and manifolds: cosines of weights by layer, and accuracies of both ways of
+    updating."""
+    kinds = list(dict.fromkeys(map(kind_of, data.runs)))
+    figure, axes = figures.panels(len(kinds), 3, (4.3, 3.7), (0, 1.1))
     for kind, (left, middle, right) in zip(kinds, axes, strict=True):
         for ax in (left, middle, right):
             ax.set_axis_off()
-        for task, results in data.tasks.items():
-            if kind_of(task) != kind:
+        for run, results in data.runs.items():
+            if kind_of(run) != kind:
                 continue
-            config, known = results[0]["config"], data.printed.get(task, {})
+            config, known = results[0]["config"], data.known(run)
+            name = f"{config['code']}_code, manifolds {run[1]}" if "code" in config else kind[0]
             if seeds_of(results)[0]["cosines"]:
                 draw_cosines(left, results, known)
-                left.set_title(tables.title_of(config | {"task": f"{kind}_code" if "code" in config else kind}))
+                left.set_title(tables.title_of(config | {"task": name}), fontsize="small")
             ax = middle if config["update"] == "offline" else right
             draw_accuracies(ax, results, known)
-            ax.set_title(f"{tables.spoken(kind)}, {figures.MODE_LABELS[config['update']]}")
-    looks = [
-        figures.look_of(rule) for rule in RULES if any(rule in seeds_of(of)[0]["rules"] for of in data.tasks.values())
-    ]
+            mode = figures.MODE_LABELS[config["update"]]
+            ax.set_title(f"{tables.title_of(config | {'task': name})}\n{mode}", fontsize="small")
+    everything = [*map(seeds_of, data.runs.values())]
+    looks = [figures.look_of(rule) for rule in RULES if any(rule in of[0]["rules"] for of in everything)]
     looks.append({"label": "printed by the authors", "marker": "s", **OPEN})
     figures.legend_of(figure, looks, len(looks))
-    seeds = tables.numbers_of_seeds(map(seeds_of, data.tasks.values()))
-    slopes = dict.fromkeys(str(results[0]["config"]["slope"]) for results in data.tasks.values())
+    seeds = tables.numbers_of_seeds(everything)
+    slopes = dict.fromkeys(str(results[0]["config"]["slope"]) for results in data.runs.values())
     return figures.with_note(
         figure,
         f"Cosines are means over the training with BPTT. Marks: means of {seeds} seeds, each a small dot, with their 95 % "
@@ -165,21 +176,23 @@ def draw(data: Data) -> Figure:
     )
 
 
-def kind_of(task: str) -> str:
-    """The name of a task without its way of updating."""
-    return task.replace("_offline", "").replace("_online", "")
+def kind_of(run: Run) -> Run:
+    """The same without the task's way of updating."""
+    task, manifold = run
+    return task.replace("_offline", "").replace("_online", ""), manifold
 
 
 def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
     numbers = {key: of for key, of in numbers_of(results).items() if key[1] == "cosine" and key[3] == "kernel"}
     layers = list(dict.fromkeys(key[2] for key in numbers))
     names = list(dict.fromkeys(key[0] for key in numbers))
-    for (rule, quantity, layer, parameter), cosines in numbers.items():
+    for key, cosines in numbers.items():
+        rule, layer = key[0], key[2]
         at = layers.index(layer) + 0.18 * (names.index(rule) - (len(names) - 1) / 2)
         look: Any = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 7, "elinewidth": 2}
         ax.plot([at + 0.06] * len(cosines), np.array(cosines, float), ".", color=STYLES[rule].color, markersize=4)
         figures.draw_interval(ax, at, cosines, tables.COSINE, upright=True, **look)
-        if found := known.get((rule, quantity, layer, parameter)):
+        if found := known.get(key):
             ax.plot(at, found.value, marker="s", **OPEN)
     ax.set_axis_on()
     ax.set_xticks(range(len(layers)), [*(f"hidden {layer}" for layer in layers[:-1]), "output"])
@@ -187,13 +200,20 @@ def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
 
 
 def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
-    curves = curves_of(results)
+    """Draw curves, the printed accuracies on the way as marks on them, and the other printed ones to the right of them."""
+    curves: dict[str, dict[float, list[float | None]]] = {}
+    for (rule, quantity, *_, batches), accuracies in numbers_of(results).items():
+        if quantity == "accuracy":
+            curves.setdefault(rule, {})[float(batches)] = accuracies
     last = max(max(curve) for curve in curves.values())
     for number, (rule, curve) in enumerate(curves.items(), start=1):
         figures.draw_means(ax, curve, tables.SHARE, **figures.line_of(rule, markersize=4))
-        if found := known.get((rule, "best_accuracy", "", "")):
-            at = last * (1.03 + 0.04 * number)
-            ax.plot(at, found.value, marker="s", **OPEN | {"markeredgecolor": STYLES[rule].color, "markersize": 7})
+        look = OPEN | {"marker": "s", "markeredgecolor": STYLES[rule].color, "markersize": 7}
+        for (of, quantity, *_, batches), found in known.items():
+            if of != rule or quantity == "cosine":
+                continue
+            at = float(batches) if quantity == "accuracy" else last * (1.03 + 0.04 * number)
+            ax.plot(at, found.value, **look)
             if found.lowest is not None and found.highest is not None:
                 ax.plot([at, at], [found.lowest, found.highest], color=STYLES[rule].color, linewidth=2)
     ax.set_axis_on()
@@ -203,7 +223,7 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
 def points_of(data: Data) -> dict[Point, list[dict[str, Any]]]:
     """The results of the grid by slope, tau and width; where there is none, those of the other figure in the time code."""
     found: dict[Point, list[dict[str, Any]]] = {}
-    for result in data.grid or data.tasks.get("time_offline", []):
+    for result in data.grid or data.runs.get(("time_offline", 0), []):
         config = result["config"]
         found.setdefault((config["slope"], config["tau"], config["layers"][1]), []).append(result)
     return found
@@ -212,7 +232,7 @@ def points_of(data: Data) -> dict[Point, list[dict[str, Any]]]:
 def compared(results: list[dict[str, Any]], known: Known, measured: int) -> Pairs:
     """Our cosine of the weights, a mean over seeds and over the first measurements, and the printed one, by rule and layer."""
     pairs: Pairs = {}
-    for (rule, quantity, layer, parameter), of in known.items():
+    for (rule, quantity, layer, parameter, _), of in known.items():
         seeds = [seed["cosines"].get(rule, {}) for seed in seeds_of(results)] if quantity == "cosine" else []
         ours = mean([mean(seed[f"{layer}/{parameter}"][:measured]) for seed in seeds if seed])
         if ours is not None:

@@ -14,9 +14,10 @@ from flax import nnx
 from jax import random
 from scipy import stats
 
+from experiments.common import tables
 from experiments.common.job import scales_of
 from experiments.common.learning import transformation
-from experiments.demo import cosines, plot, train
+from experiments.demo import cosines, initial, plot, train
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
 from slax_rules.training.paths import by_path
@@ -68,6 +69,14 @@ def test_the_cosines_of_the_second_notebook_are_the_published_ones():
         assert layer == 3 or abs(found[rule][after - 1][str(layer)] - value) > 1e-4  # nor do other steps have them
 
 
+def test_the_cosines_of_the_third_notebook_are_the_published_ones():
+    found = initial.compute(config_of("demo", "third", CONFIG["quick"]))["initial"]["ostl"]
+    published = {(layer, name): of for (which, name, _, layer, _), of in plot.published().items() if which == "third"}
+    assert len(published) == len(found) == 4
+    for (layer, name), value in published.items():
+        assert found[f"{layer}/{name.removeprefix('cosine_of_')}"] == pytest.approx(value, abs=1e-6)
+
+
 SMALL = {"seeds": 2, "layers": [12, 6, 10], "n_steps": 5, "batch_size": 8, "test_size": 40, "checkpoint_every": 3}
 
 
@@ -108,7 +117,7 @@ def test_published_number_is_beside_the_numbers_of_all_seeds_and_the_interval_of
         for x in (0, 0.1, 0.2)
     ]
     trained = {"rtrl": {"config": config | {"rule": "rtrl"}, "seeds": losses}}
-    notebooks = plot.Notebooks(trained, {"config": config, "seeds": seeds}, {}, plot.published())
+    notebooks = plot.Notebooks(trained, {"config": config, "seeds": seeds}, {}, {}, plot.published())
     rows = [dict(zip(plot.SEEDS_COLUMNS, row, strict=True)) for row in plot.rows_of_seeds(notebooks)]
     known = {(row["quantity"], row["after"]): row["published"] for row in rows if row["published"]}
     assert known == {("explained_1", 5000): 0.6457, ("explained_2", 5000): 0.2990, ("loss", 3000): 1.6768762}
@@ -117,4 +126,6 @@ def test_published_number_is_beside_the_numbers_of_all_seeds_and_the_interval_of
     shares = np.array([seed["explained"][0] for seed in seeds])
     half = stats.t.isf(0.025, 2) * shares.std(ddof=1) * np.sqrt(1 + 1 / 3)  # of a mean of one run less a mean of three
     assert (rows[0]["next_low"], rows[0]["next_high"]) == pytest.approx((shares.mean() - half, shares.mean() + half))
-    assert plot.next_run([0.6]) == (None, None)
+    assert tables.further([0.6], tables.SHARE) == (None, None)
+    half = stats.t.isf(0.025, 1) * np.std([0.97, 0.99], ddof=1)  # times the root of 1 / 2 + 1 / 2
+    assert tables.further([0.97, None, 0.99], tables.SHARE, runs=2) == (pytest.approx(0.98 - half), 1)

@@ -7,6 +7,7 @@ import pytest
 from experiment_files import as_written, config_of
 from flax import nnx
 from jax import random
+from scipy import stats
 
 from experiments.common.job import settings_of
 from experiments.common.make_spikes import make_spikes
@@ -113,21 +114,42 @@ def test_recordings_are_trained_and_cosines_are_of_the_weights_before_the_batch(
         assert (kernel == first).all() == (index == 0)
 
 
+def result_of(weights, accuracies, cosines, manifold=0):
+    config = {"task": "time_offline", "slope": 10, "tau": 3, "layers": [5, 4, 4, 3], "evaluate_every": 2}
+    rules = {rule: {"accuracy": {"test": numbers}} for rule, numbers in accuracies.items()}
+    seeds = [{"weights": weights, "rules": rules, "cosines": cosines}]
+    return as_written(config | {"manifold": manifold, "weights": [weights]}, {"seeds": seeds})
+
+
 def test_best_accuracy_is_that_of_the_best_validation_and_cosines_are_means_over_training():
     scores = {"test": [0.2, 0.6, 0.5], "validation": [0.1, 0.3, 0.4]}
     assert plot.best(scores) == 0.5 and plot.best({"test": scores["test"]}) == 0.6
-    config = {"task": "time_offline", "slope": 10, "tau": 3, "layers": [5, 4, 4, 3], "evaluate_every": 1, "manifold": 0}
     cosines = {"otpe": {"1/kernel": [0.9, None, 0.7], "1/bias": [None] * 3, "all": [1.0, 0.5, 0.0]}}
     cosines["otpe"] |= {f"{layer}/kernel": [None] for layer in (2, 3)}
-    result = as_written(
-        config, {"seeds": [{"rules": {"otpe": {"accuracy": {"test": [0.2, 0.6]}}}, "cosines": cosines}]}
-    )
+    result = result_of(0, {"otpe": [0.2, 0.6]}, cosines)
     numbers = plot.numbers_of([result])
-    assert numbers["otpe", "cosine", "1", "kernel"] == [pytest.approx(0.8)]
-    assert numbers["otpe", "cosine", "1", "bias"] == [None] and numbers["otpe", "cosine", "all", ""] == [0.5]
+    assert numbers["otpe", "cosine", "1", "kernel", ""] == [pytest.approx(0.8)]
+    assert numbers["otpe", "cosine", "1", "bias", ""] == [None] and numbers["otpe", "cosine", "all", "", ""] == [0.5]
+    assert numbers["otpe", "accuracy", "", "", 2] == [0.2] and numbers["otpe", "last_accuracy", "", "", ""] == [0.6]
     pairs = [plot.compared([result], plot.printed()["time_offline"], measured) for measured in (1, 3)]
     assert [pair["otpe", "1"] for pair in pairs] == [pytest.approx((ours, 0.9322559)) for ours in (0.9, 0.8)]
     assert plot.distance(pairs[1] | {("otpe", "3"): (0.0, 1.0)}) == pytest.approx(0.1322559)
+
+
+def test_jobs_of_a_seed_are_joined_and_manifolds_are_kept_apart_from_each_other_and_from_printed_numbers():
+    cosines = [{"otpe": {"1/kernel": [of]}} for of in (0.8, 0.9, 0.7)]
+    results = [result_of(1, {"bptt": [0.5]}, cosines[1]), result_of(0, {"bptt": [0.4]}, cosines[0])]
+    results += [result_of(weights, {"otpe": [0.1 * weights]}, {}) for weights in (0, 1)]
+    results.append(result_of(0, {"bptt": [0.9], "otpe": [0.9]}, cosines[2], manifold=1))
+    rows = [dict(zip(plot.COLUMNS, row, strict=True)) for row in plot.rows(plot.prepare(results))]
+    values = {(row["manifold"], row["rule"], row["quantity"]): row["values"] for row in rows}
+    assert values[0, "otpe", "cosine"] == "0.8 0.9" and values[1, "otpe", "cosine"] == "0.7"
+    assert values[0, "bptt", "last_accuracy"] == "0.4 0.5" and values[0, "otpe", "last_accuracy"] == "0 0.1"
+    (first,) = (row for row in rows if row["quantity"] == "cosine" and row["manifold"] == 0)
+    assert first["printed"] == 0.9322559 and first["difference"] == pytest.approx(0.85 - 0.9322559)
+    half = stats.t.isf(0.025, 1) * np.std([0.8, 0.9], ddof=1) * np.sqrt(1 / 2 + 1 / 5)  # of five further seeds
+    assert first["next_low"] == pytest.approx(0.85 - half) and first["next_high"] == 1
+    assert all(row["printed"] is None for row in rows if row["manifold"] == 1)
 
 
 def test_batches_can_be_read_again_and_by_number():
