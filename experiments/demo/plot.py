@@ -36,7 +36,7 @@ class Notebooks(NamedTuple):
 def prepare(results: list[dict[str, Any]]) -> Notebooks:
     (plane,) = (result for result in results if "grid" in result["config"])
     (second,) = (result for result in results if "cosines" in result)
-    third = next((result for result in results if "initial" in result), {"initial": {}})
+    (third,) = (result for result in results if "initial" in result)
     trained = [result for result in results if "rule" in result["config"]]
     (by_rule,) = tables.by_task_and_rule(r | {"config": r["config"] | {"task": "first"}} for r in trained).values()
     return Notebooks(by_rule, plane, second, third, published())
