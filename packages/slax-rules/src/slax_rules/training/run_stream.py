@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.loop.programs import shared
-from slax_rules.loop.stream import Stream, extend_stream
+from slax_rules.loop.programs import Programs, shared
+from slax_rules.loop.stream import Stream, StreamProgram, extend_stream
 from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
 from slax_rules.training.batches import as_array
@@ -194,7 +193,8 @@ class _Run:
 
     def visit(self, piece: Piece) -> StreamInfo:
         """Predict and learn; nothing changes if something is not finite."""
-        stream, outputs, sums, finite = _advance(self.metrics, self.gamma, self.stream, self.sums, piece)
+        what = self.metrics, self.gamma, self.stream.program
+        stream, outputs, sums, finite = _advance(what, self.stream, self.sums, piece)
         end = self.step + len(piece.inputs)
         if not finite:
             good = np.isfinite(piece.inputs).all()
@@ -258,11 +258,12 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
             yield info
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@Programs
 def _advance(
-    metrics: Metrics, gamma: float, stream: Stream, sums: Sums, piece: Piece
+    what: tuple[Metrics, float, StreamProgram], stream: Stream, sums: Sums, piece: Piece
 ) -> tuple[Stream, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
+    metrics, gamma, _ = what
     inputs, targets, mask, reset = piece
     stream, outputs, losses = extend_stream(stream, inputs, targets, mask=mask, reset=reset)
     steps = losses.shape[0]
