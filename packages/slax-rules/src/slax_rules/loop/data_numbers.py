@@ -10,7 +10,8 @@ import optax
 from flax import nnx
 from jax.extend.core import Jaxpr, Literal
 
-from slax_rules.loop.structure import Place, Structure, with_numbers
+from slax_rules.loop.copies import with_numbers
+from slax_rules.loop.structure import Place, Structure
 
 UPDATE, INIT = ("item", 1), ("item", 0)  # the places of the functions of a transformation
 EXACT = {"mul", "add", "sub", "max", "min", "lt", "le", "gt", "ge", "eq", "ne", "select_n"}

@@ -16,8 +16,9 @@ import numpy as np
 import optax
 from flax import nnx
 
+from slax_rules.loop.copies import renewed
 from slax_rules.loop.data_numbers import INIT, data_places
-from slax_rules.loop.structure import Place, Structure, is_installed_by_name, renewed, structure
+from slax_rules.loop.structure import Place, Structure, is_installed_by_name, structure
 
 KEPT = 64  # programs of a function; one takes about 10 MB
 SHARED = 256  # functions that others of the same structure are replaced by
@@ -139,12 +140,12 @@ def shared(value: Any) -> Any:
     except TypeError:
         return value  # it cannot be hashed, as `check_hashable` says, or not be referred to weakly
     if seen is not None and seen.is_fixed:
-        return _standing(value, seen, seen.key, _key)
+        return _standing(value, seen, seen.key, _key, may_change=False)
     found = structure(value)
     key = _key(value, found)
     if seen is None:
         seen = _seen[value] = Seen(key, found.is_fixed, {})
-    return _standing(value, seen, key, _key)
+    return _standing(value, seen, key, _key, may_change=not seen.is_fixed)
 
 
 def _key(value: Any, found: Structure | None = None) -> Key:
@@ -152,13 +153,13 @@ def _key(value: Any, found: Structure | None = None) -> Key:
     return (UNKNOWN, found.key) if found.unknown else found.key
 
 
-def _standing(value: Any, seen: Seen, key: Key, content: Callable[[Any], Key]) -> Any:
+def _standing(value: Any, seen: Seen, key: Key, content: Callable[[Any], Key], may_change: bool) -> Any:
     """What stands for all values with the content `key`: the first of them, this value, or a copy of this value."""
     is_same = key == seen.key
     if key[0] == UNKNOWN:
         return value if is_same else seen.copies.get(key) or seen.copies.setdefault(key, renewed(value))
     kept = _first.get(key)
-    if kept is None or (not seen.is_fixed and kept[0] is not value and content(kept[0]) != kept[1]):
+    if kept is None or (may_change and kept[0] is not value and content(kept[0]) != kept[1]):
         chosen = value if is_same else renewed(value)
         kept = _first.put(key, (chosen, key if is_same else content(chosen)))
     return kept[0]
@@ -201,7 +202,9 @@ _transformations: "weakref.WeakKeyDictionary[Any, dict[Hashable, _Found]]" = wea
 _places: Recent[dict[Hashable, tuple[Place, ...]]] = Recent(SHARED)
 
 
-def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], state: Any) -> Transformation:
+def shared_transformation(
+    optimizer: nnx.Optimizer, trained: Callable[[], Any], state: Any, looks_again: bool = True
+) -> Transformation:
     """Find the numbers of an optimizer's transformation that are data, such as its learning rate.
 
     A number is data if the update only adds or multiplies it to arrays, or compares it with them: XLA then computes the same
@@ -213,6 +216,7 @@ def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], 
     Args:
         trained: makes the object that the optimizer trains.
         state: the state of model, rule and optimizer.
+        looks_again: whether to look for changes in a transformation that was seen before, which takes up to 0.2 ms.
     """
     tx = optimizer.tx
     if not isinstance(tx, optax.GradientTransformation):
@@ -220,7 +224,8 @@ def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], 
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
     kept = _transformations.setdefault(tx.update, {})
     known = kept.get((tx.init, shapes))
-    if known is None or not known.seen.is_fixed:
+    looks = known is None or (looks_again and not known.seen.is_fixed)
+    if looks:
         found = structure(tx)
         if known is None or found.key != known.content:
             places = () if found.unknown else _known_places(optimizer, trained, found, shapes)
@@ -231,7 +236,8 @@ def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], 
             seen = Seen(key, found.is_fixed, {}) if known is None else known.seen
             known = kept[tx.init, shapes] = _Found(found.key, seen, key, places, tuple(scalars))
     _, seen, key, places, numbers = known
-    return Transformation(_standing(tx, seen, key, lambda tx: _without(structure(tx), places)), places, numbers)
+    standing = _standing(tx, seen, key, lambda tx: _without(structure(tx), places), looks and not seen.is_fixed)
+    return Transformation(standing, places, numbers)
 
 
 def _known_places(optimizer: nnx.Optimizer, trained: Callable[[], Any], found: Structure, shapes: Hashable) -> Any:

@@ -17,13 +17,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import accumulates, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.entry import (
-    check_hashable,
-    check_online_loss,
-    check_optimizer,
-    merged_objects,
-    split_objects,
-)
+from slax_rules.loop.entry import check_hashable, check_online_loss, check_optimizer, merged_objects, split_objects
 from slax_rules.loop.objective import Targets, read_targets, step_losses
 from slax_rules.loop.programs import Programs, shared, warn_of_compilations
 from slax_rules.loop.structure import Place

@@ -5,7 +5,6 @@ values that it holds in closures, defaults and arguments, and the global values 
 package that can be found by their name are compared by it.
 """
 
-import copy
 import dataclasses
 import enum
 import functools
@@ -16,7 +15,7 @@ import sys
 import sysconfig
 import types
 import weakref
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +30,8 @@ LARGE = (
     2**24
 )  # bytes of an array that is not compared by content: it would be copied to the host, and kept with its program
 PLAIN = (type(None), bool, int, complex, str, bytes, type(Ellipsis), type(NotImplemented), slice, range, np.dtype)
+JITTED = type(jax.jit(lambda: None))
+CONTAINERS = {tuple, list, dict, types.FunctionType, types.MethodType, functools.partial}
 # Where installed packages are: those of Python, of the user, and of JAX, wherever it is.
 INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -144,6 +145,18 @@ class _Walk:
         self.is_installed = False  # whether the function that it is in is of an installed package
 
     def visit(self, value: Any, name: str, place: Place | None) -> Hashable:
+        if type(value) not in CONTAINERS and (found := self._leaf(value, name, place)) is not None:
+            return found
+        if id(value) in self.above:
+            return "above", len(self.above) - self.above.index(id(value))
+        self.above.append(id(value))
+        try:
+            return self._made(value, name, place)
+        finally:
+            self.above.pop()
+
+    def _leaf(self, value: Any, name: str, place: Place | None) -> Hashable | None:
+        """The content of a value that holds no others; None for one that may."""
         if isinstance(value, enum.Enum):
             return "enum", self._named(type(value)), value.name
         if isinstance(value, int):  # or a boolean
@@ -156,13 +169,7 @@ class _Walk:
         if isinstance(value, type | types.ModuleType):
             module = value.__module__ if isinstance(value, type) else value.__name__
             return self._named(value) if _is_installed(module) else self._unknown(value, name)  # for its attributes
-        if id(value) in self.above:
-            return "above", len(self.above) - self.above.index(id(value))
-        self.above.append(id(value))
-        try:
-            return self._made(value, name, place)
-        finally:
-            self.above.pop()
+        return None
 
     def _array(self, value: Any, name: str, place: Place | None) -> Hashable:
         self.is_fixed &= not isinstance(value, np.ndarray)
@@ -180,6 +187,9 @@ class _Walk:
         return kind, type(value).__name__, bool(getattr(value, "weak_type", False))
 
     def _made(self, value: Any, name: str, place: Place | None) -> Hashable:
+        if isinstance(value, types.FunctionType):
+            found = _found_by_name(value) if _is_installed(value.__module__) else None
+            return Named(value, found) if found else self._function(value, place)
         if isinstance(value, functools.partial):
             within = _at(place, "keywords", None)
             keywords = ((key, self.visit(item, key, _at(within, "key", key))) for key, item in value.keywords.items())
@@ -218,10 +228,10 @@ class _Walk:
         if callable(value) and (found := _found_by_name(value)):
             if _is_installed(value.__module__):
                 return Named(value, found)
-            if not isinstance(value, types.FunctionType):
-                return Named(value, found), self._jitted(value)
-        if isinstance(value, types.FunctionType):
-            return self._function(value, place)
+            is_jitted = isinstance(value, JITTED)
+            return Named(value, found), (
+                self._jitted(value) if is_jitted else self.visit(getattr(value, "__wrapped__", None), name, None)
+            )
         if type(value).__module__.startswith("optax."):  # `MultiSteps`
             kind = type(value).__name__
             content = [
@@ -234,7 +244,7 @@ class _Walk:
         """The content of a function under `jax.jit`, which keeps the values that it was traced with."""
         if function not in _JITTED:
             _JITTED[function] = Structure("itself", (), (), ())
-            _JITTED[function] = structure(getattr(function, "__wrapped__", None))
+            _JITTED[function] = structure(function.__wrapped__)
         found = _JITTED[function]
         self.integers += found.integers
         self.values += [held._replace(place=None) for held in found.values]
@@ -289,63 +299,6 @@ class _Walk:
     def _unknown(self, value: Any, name: str) -> Hashable:
         self.unknown.append(f"{name}, a {type(value).__name__}")
         return "unknown", self._named(type(value))
-
-
-def with_numbers(value: Any, numbers: Mapping[Place, Any]) -> Any:
-    """A copy of a value with other numbers at some places; what holds none of them stays the same object."""
-    if () in numbers:
-        return numbers[()]
-    parts: dict[tuple[str, Any], dict[Place, Any]] = {}
-    for (first, *rest), number in numbers.items():
-        parts.setdefault(first, {})[tuple(rest)] = number
-
-    def part(step: str, index: Any, old: Any) -> Any:
-        return with_numbers(old, parts[step, index]) if (step, index) in parts else old
-
-    if not parts:
-        return value
-    if isinstance(value, functools.partial):
-        args, keywords = part("args", None, value.args), part("keywords", None, value.keywords)
-        return functools.partial(part("func", None, value.func), *args, **keywords)
-    if isinstance(value, tuple | list):
-        items = [part("item", index, item) for index, item in enumerate(value)]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, dict):
-        return {key: part("key", key, item) for key, item in value.items()}
-    cells = (
-        types.CellType(part("closure", index, cell.cell_contents)) if ("closure", index) in parts else cell
-        for index, cell in enumerate(value.__closure__)
-    )
-    return _copied(value, tuple(cells))
-
-
-def renewed(value: Any) -> Any:
-    """A function, or what holds functions, with the same content and another identity; itself where nothing can change."""
-    if isinstance(value, types.FunctionType) and not is_installed_by_name(value):
-        return _copied(value, value.__closure__)
-    if isinstance(value, functools.partial):
-        return functools.partial(value.func, *value.args, **value.keywords)
-    if isinstance(value, types.MethodType):
-        return types.MethodType(renewed(value.__func__), value.__self__)
-    if isinstance(value, tuple):
-        items = [renewed(item) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type | nnx.Pytree):
-        made = copy.copy(value)
-        for field in dataclasses.fields(value):
-            object.__setattr__(made, field.name, renewed(getattr(value, field.name)))
-        return made
-    return value
-
-
-def _copied(function: types.FunctionType, closure: Any) -> types.FunctionType:
-    made = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, closure
-    )
-    made.__kwdefaults__ = function.__kwdefaults__
-    made.__module__, made.__qualname__ = function.__module__, function.__qualname__
-    made.__dict__.update(function.__dict__)
-    return made
 
 
 def _at(place: Place | None, step: str, index: Any) -> Place | None:
