@@ -125,6 +125,26 @@ def test_a_checkpoint_of_a_stream_describes_its_own_optimizer_and_loss():
     assert [name.rpartition(".")[2] for name, _ in found] == ["one", "one", "other"]
 
 
+SCALE = 1.0
+
+
+def scaled(outputs, labels):
+    return SCALE * sr.cross_entropy(outputs, labels)
+
+
+def test_a_run_trains_with_what_its_loss_reads_now(monkeypatch):
+    """After a piece that was learned with another number, in the same program."""
+
+    def loss(stream):
+        (info,) = sr.run_stream(stream, [FIRST])
+        return info.numbers["loss"]
+
+    stream = stream_of(loss_fn=scaled)
+    first = loss(stream)
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert loss(stream) == pytest.approx(3 * first, rel=1e-5)
+
+
 def test_a_piece_that_is_no_whole_number_of_windows_ends_with_a_shorter_one():
     whole = sr.extend_stream(stream_of(), INPUTS[:7], LABELS[:7]).stream
     cut = sr.extend_stream(sr.extend_stream(stream_of(), *FIRST).stream, INPUTS[5:7], LABELS[5:7]).stream

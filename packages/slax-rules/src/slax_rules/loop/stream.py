@@ -19,7 +19,7 @@ from slax_neurons.building_blocks import accumulates, check_sequence, first_carr
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import check_hashable, check_online_loss, check_optimizer, merged_objects, split_objects
 from slax_rules.loop.objective import Targets, read_targets, step_losses
-from slax_rules.loop.programs import Programs, shared, warn_of_compilations
+from slax_rules.loop.programs import Programs, shared, shared_graph, warn_of_compilations
 from slax_rules.loop.structure import Place
 from slax_rules.loop.windows import Batch, Learner, Losses, Online, online_window, zero_means
 from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
@@ -51,6 +51,11 @@ class StreamProgram:
     def __hash__(self) -> int:
         # Hashing the graphdef would take a large part of a call's time.
         return hash((self.loss_fn, self.window, self.input_shape))
+
+    def looked_at_again(self) -> "StreamProgram":
+        """The program of what the functions read now."""
+        graphdef, penalties = shared_graph(self.graphdef), tuple(map(shared, self.penalties))
+        return dataclasses.replace(self, graphdef=graphdef, loss_fn=shared(self.loss_fn), penalties=penalties)
 
     def learner(self, model: nnx.RNNCellBase, given: Any) -> Learner:
         """The model with its rule, the rule's plan, and the losses."""
@@ -326,8 +331,8 @@ def _look_ahead(
 
 def _warn(program: StreamProgram) -> None:
     parts = {"loss_fn": program.loss_fn, "penalties": program.penalties}
-    options = program.window, program.input_shape, program.dtype
-    warn_of_compilations("start_stream", program.graphdef, parts, options, program.places, stacklevel=6)
+    rest = program.window, program.input_shape, program.dtype
+    warn_of_compilations("start_stream", program.graphdef, parts, rest, program.places, stacklevel=6)
 
 
 @partial(Programs, missed=_warn)

@@ -90,7 +90,7 @@ class Structure(NamedTuple):
         return self.code, self.names, tuple(integer for _, integer in self.integers)
 
     @property
-    def key(self) -> Hashable:
+    def key(self) -> tuple[Hashable, Hashable]:
         """The complete content, to be compared within a process."""
         return self.outline, tuple(value.content for value in self.values)
 
@@ -129,7 +129,8 @@ def structure(value: Any) -> Structure:
     """
     walk = _Walk()
     code = walk.visit(value, type(value).__name__, ())
-    return Structure(code, *map(tuple, (walk.integers, walk.values, walk.unknown, walk.names)), walk.is_fixed)
+    integers, values, unknown = tuple(walk.integers), tuple(walk.values), tuple(walk.unknown)
+    return Structure(code, integers, values, unknown, tuple(walk.names), walk.is_fixed)
 
 
 class _Walk:

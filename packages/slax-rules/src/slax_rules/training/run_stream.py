@@ -152,6 +152,7 @@ def run_stream(
             "metrics={'accuracy': correct}."
         )
     sums = {name: (jnp.zeros(()), jnp.zeros(())) for name in ("loss", *table)}
+    stream = dataclasses.replace(stream, program=stream.program.looked_at_again())
     run = _Run(stream, tuple((name, shared(metric)) for name, metric in table.items()), 0.5 ** (1 / half_life), sums)
     return _run(run, source, checkpoints, progress)
 
@@ -193,8 +194,8 @@ class _Run:
 
     def visit(self, piece: Piece) -> StreamInfo:
         """Predict and learn; nothing changes if something is not finite."""
-        what = self.metrics, self.gamma, self.stream.program
-        stream, outputs, sums, finite = _advance(what, self.stream, self.sums, piece)
+        fixed = self.metrics, self.gamma, self.stream.program
+        stream, outputs, sums, finite = _advance(fixed, self.stream, self.sums, piece)
         end = self.step + len(piece.inputs)
         if not finite:
             good = np.isfinite(piece.inputs).all()
@@ -260,10 +261,10 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
 
 @Programs
 def _advance(
-    what: tuple[Metrics, float, StreamProgram], stream: Stream, sums: Sums, piece: Piece
+    fixed: tuple[Metrics, float, StreamProgram], stream: Stream, sums: Sums, piece: Piece
 ) -> tuple[Stream, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
-    metrics, gamma, _ = what
+    metrics, gamma, _ = fixed
     inputs, targets, mask, reset = piece
     stream, outputs, losses = extend_stream(stream, inputs, targets, mask=mask, reset=reset)
     steps = losses.shape[0]
