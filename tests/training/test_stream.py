@@ -109,7 +109,7 @@ def test_a_checkpoint_of_a_stream_describes_its_own_optimizer_and_loss():
     def described(rate, loss_fn):
         stream = stream_of(transformation=optax.inject_hyperparams(optax.sgd)(rate), loss_fn=loss_fn)
         settings = _Run(stream, (), 0.5, {}).settings()
-        return settings["loss_fn"], settings["optimizer: learning_rate"]
+        return settings["loss_fn"], settings["optimizer: learning_rate"], stream.program
 
     def losses():
         def one(outputs, labels):
@@ -121,8 +121,9 @@ def test_a_checkpoint_of_a_stream_describes_its_own_optimizer_and_loss():
         return sr.cross_entropy(outputs, labels)
 
     found = [described(rate, loss_fn) for rate, loss_fn in ((0.5, losses()), (0.125, losses()), (0.5, other))]
-    assert [rate for _, rate in found] == [0.5, 0.125, 0.5]
-    assert [name.rpartition(".")[2] for name, _ in found] == ["one", "one", "other"]
+    names, rates, programs = zip(*found, strict=True)
+    assert rates == (0.5, 0.125, 0.5) and programs[0] == programs[1] != programs[2]
+    assert [name.rpartition(".")[2] for name in names] == ["one", "one", "other"]
 
 
 SCALE = 1.0
