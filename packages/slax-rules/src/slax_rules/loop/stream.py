@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.building_blocks import accumulates, check_sequence, first_carry, input_dtype, scan_chunks
+from slax_neurons.building_blocks import accumulates, as_shape, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import check_hashable, check_online_loss, check_optimizer, merged_objects, split_objects
 from slax_rules.loop.objective import Targets, read_targets, step_losses
@@ -186,10 +185,7 @@ def start_stream(
         >>> outputs.shape, losses.shape
         ((20, 2, 3), (20, 2))
     """
-    if np.ndim(input_shape) != 1 or len(input_shape) < 2:
-        raise ValueError(
-            f"start_stream got the shape {input_shape}, expected that of a step, (B, features...): (1, 64)."
-        )
+    input_shape = as_shape("start_stream", input_shape, "that of a step, (B, features...): (1, 64)", axes=2)
     if window < 1:
         raise ValueError(f"start_stream got window={window}, expected at least 1.")
     if accumulates(model):
