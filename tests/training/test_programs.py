@@ -155,6 +155,73 @@ def test_a_structure_is_the_content(monkeypatch):
     )
 
 
+def outer_loss():
+    count = 0
+
+    def loss(y):
+        def note():
+            nonlocal count
+            count += 1
+
+        note()
+        return y
+
+    return loss
+
+
+def noting(y):
+    global SCALE
+    SCALE += 1
+    return y
+
+
+@functools.wraps(sr.cross_entropy)
+def wrapped(*arguments):
+    return SCALE * sr.cross_entropy(*arguments)
+
+
+@jax.custom_vjp
+def spike(x):
+    return jnp.sign(x)
+
+
+def backward(x, g):
+    return (g * SCALE,)
+
+
+spike.defvjp(lambda x: (jnp.sign(x), x), backward)
+
+
+def test_wrappers_gradients_of_ones_own_and_states_are_content(monkeypatch):
+    assert structure(noting).unknown == ("SCALE, a float",) and structure(outer_loss()).unknown == (
+        "count of outer_loss, a int",
+    )
+    before = [structure(one).key for one in (wrapped, lambda y: spike(y))]
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert all(structure(one).key != key for one, key in zip((wrapped, lambda y: spike(y)), before, strict=True))
+
+
+def test_a_loss_that_notes_something_is_compiled_once():
+    traced = []
+
+    def loss(outputs, labels):
+        traced.append(1)
+        return sr.cross_entropy(outputs, labels)
+
+    noted = [len(traced) for _ in range(3) if sr.train_offline(*made(), loss, *map(jnp.asarray, BATCHES[0])) > 0]
+    assert noted[0] == noted[2] > 0
+
+
+def test_an_optimizer_whose_first_state_branches_on_a_number_trains():
+    def made_by(number):
+        def init(params):
+            return optax.EmptyState() if number > 0 else ()
+
+        return optax.GradientTransformation(init, lambda gradient, state, params=None: (gradient, state))
+
+    assert np.isfinite(sr.train_offline(*made(made_by(0.5)), sr.cross_entropy, *map(jnp.asarray, BATCHES[0])))
+
+
 def test_a_copy_with_another_number_keeps_everything_else():
     x = 2.0
 

@@ -26,9 +26,16 @@ def digest_of_code(code: types.CodeType) -> str:
 
 @functools.cache
 def assigned(code: types.CodeType) -> frozenset[str]:
-    """The variables of an enclosing function that code assigns to."""
+    """The variables of an enclosing function that code, or a function within it, assigns to."""
     found = {one.argval for one in dis.get_instructions(code) if one.opname in ("STORE_DEREF", "DELETE_DEREF")}
-    return frozenset(found & set(code.co_freevars))
+    return frozenset(found.union(*map(assigned, _within(code))) & set(code.co_freevars))
+
+
+@functools.cache
+def globals_assigned(code: types.CodeType) -> frozenset[str]:
+    """The global values that code, or a function within it, assigns to."""
+    found = {one.argval for one in dis.get_instructions(code) if one.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+    return frozenset(found.union(*map(globals_assigned, _within(code))))
 
 
 def _constant(constant: Any) -> str:

@@ -29,6 +29,7 @@ from slax_rules.bptt import BPTT
 from slax_rules.layerwise.layer import LayerRule
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.copies import with_numbers
+from slax_rules.loop.data_numbers import UPDATE
 from slax_rules.loop.devices import (
     AXIS,
     BATCH_SHARDED,
@@ -430,13 +431,15 @@ def make_program(
     penalties: Sequence[Penalty],
     looks_again: bool = True,
 ) -> tuple[Program, nnx.State]:
-    """The program of (model, rule, optimizer or None), and their state. See `shared_transformation` for `looks_again`.
+    """The program of (model, rule, optimizer or None), and their state. See `shared` for `looks_again`.
 
     Objects whose functions have the same structure have the same program.
     """
     graphdef, state, found = split_objects(objects, looks_again)
-    penalties = tuple(map(shared, penalties))
-    return Program(graphdef, shared(loss_fn), update, window, mesh, penalties, found.places, found.numbers), state
+    penalties = tuple(shared(penalty, looks_again) for penalty in penalties)
+    return Program(
+        graphdef, shared(loss_fn, looks_again), update, window, mesh, penalties, found.places, found.numbers
+    ), state
 
 
 def split_objects(
@@ -446,18 +449,22 @@ def split_objects(
     model, rule, optimizer = objects
     graphdef, state = nnx.split(objects)
     if optimizer is None:
-        return shared_graph(graphdef), state, Transformation(None)
+        return shared_graph(graphdef, looks_again=looks_again), state, Transformation(None)
     found = shared_transformation(optimizer, lambda: trained_together(model, rule), state, looks_again)
-    return shared_graph(graphdef, optimizer.tx, found.shared), state, found
+    return shared_graph(graphdef, optimizer.tx, found.shared, looks_again), state, found
 
 
 def merged_objects(
     graphdef: nnx.GraphDef, state: nnx.State, places: Sequence[Place], numbers: Sequence[Any]
 ) -> tuple[Any, Any, Any]:
-    """The model, the rule and the optimizer, with these numbers at these places of its transformation."""
+    """The model, the rule and the optimizer, with these numbers at these places of its transformation.
+
+    They may be tracers. So its `init`, which may branch on a number, keeps the numbers that it has.
+    """
     model, rule, optimizer = nnx.merge(graphdef, state, copy=True)
-    if places:
-        optimizer.tx = with_numbers(optimizer.tx, dict(zip(places, numbers, strict=True)))
+    update = {place: number for place, number in zip(places, numbers, strict=True) if place[0] == UPDATE}
+    if update:
+        optimizer.tx = with_numbers(optimizer.tx, update)
     return model, rule, optimizer
 
 

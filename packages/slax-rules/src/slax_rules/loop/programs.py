@@ -127,11 +127,11 @@ _seen: "weakref.WeakKeyDictionary[Any, Seen]" = weakref.WeakKeyDictionary()
 _first: Recent[tuple[Any, Key]] = Recent(SHARED)  # a value, and its content when it was put here
 
 
-def shared(value: Any) -> Any:
+def shared(value: Any, looks_again: bool = True) -> Any:
     """The first value with the structure of this one, so that their programs are the same; itself if it is the first.
 
     A value whose content has changed, as when a global value is assigned again, is replaced by a copy: programs know functions
-    by identity.
+    by identity. With `looks_again=False`, a value that was seen before keeps its content of then, as under `jax.jit`.
     """
     if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
@@ -139,7 +139,7 @@ def shared(value: Any) -> Any:
         seen = _seen.get(value)
     except TypeError:
         return value  # it cannot be hashed, as `check_hashable` says, or not be referred to weakly
-    if seen is not None and seen.is_fixed:
+    if seen is not None and (seen.is_fixed or not looks_again):
         return _standing(value, seen, seen.key, _key, may_change=False)
     found = structure(value)
     key = _key(value, found)
@@ -183,12 +183,14 @@ class Transformation(NamedTuple):
     numbers: tuple[Any, ...] = ()
 
 
-def shared_graph(graphdef: nnx.GraphDef, own: Any = None, instead: Any = None) -> nnx.GraphDef:
-    """A graph whose functions are shared, with the transformation `instead` of its own."""
+def shared_graph(
+    graphdef: nnx.GraphDef, own: Any = None, instead: Any = None, looks_again: bool = True
+) -> nnx.GraphDef:
+    """A graph whose functions are shared, with the transformation `instead` of its own. See `shared` for `looks_again`."""
     attributes: list[Any] = list(graphdef.attributes)
     for index, value in _functions(graphdef).items():
         key, held = attributes[index]
-        attributes[index] = key, type(held)(instead if value is own else shared(value))
+        attributes[index] = key, type(held)(instead if value is own else shared(value, looks_again))
     return type(graphdef)(graphdef.nodes, attributes, graphdef.num_leaves)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from slax_rules.loop.bytecode import assigned, digest_of_code, globals_read, names_read
+from slax_rules.loop.bytecode import assigned, digest_of_code, globals_assigned, globals_read, names_read
 
 SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
 LARGE = (
@@ -189,7 +189,7 @@ class _Walk:
 
     def _made(self, value: Any, name: str, place: Place | None) -> Hashable:
         if isinstance(value, types.FunctionType):
-            found = _found_by_name(value) if _is_installed(value.__module__) else None
+            found = _found_by_name(value) if _is_installed(_home(value)) else None
             return Named(value, found) if found else self._function(value, place)
         if isinstance(value, functools.partial):
             within = _at(place, "keywords", None)
@@ -229,10 +229,12 @@ class _Walk:
         if callable(value) and (found := _found_by_name(value)):
             if _is_installed(value.__module__):
                 return Named(value, found)
-            is_jitted = isinstance(value, JITTED)
-            return Named(value, found), (
-                self._jitted(value) if is_jitted else self.visit(getattr(value, "__wrapped__", None), name, None)
-            )
+            if isinstance(value, JITTED):
+                return Named(value, found), self._jitted(value)
+            parts = tuple(
+                getattr(value, part, None) for part in ("__wrapped__", "fwd", "bwd", "jvp")
+            )  # a gradient of its own
+            return Named(value, found), self.visit(parts, name, None)
         if type(value).__module__.startswith("optax."):  # `MultiSteps`
             kind = type(value).__name__
             content = [
@@ -255,7 +257,7 @@ class _Walk:
 
     def _function(self, function: types.FunctionType, place: Place | None) -> Hashable:
         code, owner = function.__code__, function.__qualname__.partition(".")[0]
-        outside, self.is_installed = self.is_installed, _is_installed(function.__module__)
+        outside, self.is_installed = self.is_installed, _is_installed(_home(function))
         self.is_fixed &= self.is_installed
         self.names.append(function.__qualname__)
         cells = []
@@ -285,7 +287,9 @@ class _Walk:
             if name not in function.__globals__:
                 continue
             content = function.__globals__[name]
-            if not isinstance(content, types.ModuleType) or _is_installed(content.__name__):
+            if name in globals_assigned(function.__code__):
+                yield name, self._unknown(content, name)  # its present value is a state
+            elif not isinstance(content, types.ModuleType) or _is_installed(content.__name__):
                 yield name, self.visit(content, name, None)
             else:
                 yield name, self._named(content)
@@ -338,7 +342,12 @@ def _found_by_name(value: Any) -> str | None:
 
 def is_installed_by_name(value: Any) -> bool:
     """True for a function of an installed package that is there once, as far as its name says."""
-    return type(value) is types.FunctionType and "<" not in value.__qualname__ and _is_installed(value.__module__)
+    return type(value) is types.FunctionType and "<" not in value.__qualname__ and _is_installed(_home(value))
+
+
+def _home(function: types.FunctionType) -> str | None:
+    """The module that a function is written in, whatever function it wraps."""
+    return function.__globals__.get("__name__")
 
 
 @functools.cache
