@@ -459,12 +459,13 @@ def merged_objects(
 ) -> tuple[Any, Any, Any]:
     """The model, the rule and the optimizer, with these numbers at these places of its transformation.
 
-    They may be tracers. So its `init`, which may branch on a number, keeps the numbers that it has.
+    Its `init`, which may branch on a number, takes no tracers.
     """
     model, rule, optimizer = nnx.merge(graphdef, state, copy=True)
-    update = {place: number for place, number in zip(places, numbers, strict=True) if place[0] == UPDATE}
-    if update:
-        optimizer.tx = with_numbers(optimizer.tx, update)
+    pairs = zip(places, numbers, strict=True)
+    taken = {at: number for at, number in pairs if at[0] == UPDATE or not isinstance(number, jax.core.Tracer)}
+    if taken:
+        optimizer.tx = with_numbers(optimizer.tx, taken)
     return model, rule, optimizer
 
 
