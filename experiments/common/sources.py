@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +141,7 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
         if one.__module__.partition(".")[0] in {
             "flax",
             "jax",
+            "jaxlib",
             "numpy",
             "optax",
             "slax_data",
@@ -149,7 +151,7 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
         }:
             continue
         try:
-            file = Path(str(inspect.getsourcefile(one)))
+            file = Path(str(inspect.getsourcefile(inspect.unwrap(one))))
         except (OSError, TypeError):
             file = Path()
         if not file.is_file():
@@ -162,32 +164,54 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
     return hashlib.sha256("\n".join([repr(content(made)), *of_files]).encode()).hexdigest()
 
 
-def parts_of(value: Any) -> Iterator[Any]:
+def parts_of(value: Any, above: tuple[Any, ...] = ()) -> Iterator[Any]:
     """The classes and functions that a value consists of."""
-    if isinstance(value, partial):
-        yield from parts_of((value.func, *value.args, *value.keywords.values()))
-    elif isinstance(value, Mapping):
-        yield from parts_of(tuple(value.values()))
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from parts_of(one)
-    else:
+    held = held_by(value)
+    if held is None or (callable(value) and not isinstance(value, partial | MethodType)):
         yield value if hasattr(value, "__qualname__") else type(value)
+    for one in held or ():
+        if not any(one is other for other in (*above, value)):
+            yield from parts_of(one, (*above, value))
 
 
-def content(value: Any) -> Any:
+def content(value: Any, above: tuple[Any, ...] = ()) -> Any:
     """A value as something whose `repr` is the same in every process."""
+    if any(value is one for one in above):
+        return "above"
+    within = partial(content, above=(*above, value))
     if isinstance(value, partial):
-        return content((value.func, value.args, value.keywords))
+        return within((value.func, value.args, value.keywords))
     if isinstance(value, Mapping):
-        return [(key, content(one)) for key, one in value.items()]
+        return [(key, within(one)) for key, one in value.items()]
     if isinstance(value, tuple | list):
-        return [content(one) for one in value]
+        return [within(one) for one in value]
+    if isinstance(value, MethodType):
+        return within((value.__func__, value.__self__))
     if hasattr(value, "__qualname__"):
-        return value.__qualname__
+        held = held_by(value)
+        return (value.__qualname__, within(held)) if held else value.__qualname__
     if hasattr(value, "tobytes"):
         return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()
+    if type(value).__repr__ is object.__repr__:
+        return type(value).__qualname__, within(getattr(value, "__dict__", {}))
     return re.sub(r" at 0x\w+", "", repr(value))
+
+
+def held_by(value: Any) -> tuple[Any, ...] | None:
+    """What a value holds, such as the closure and the defaults of a function; None for a value that is not looked into."""
+    if isinstance(value, partial):
+        return value.func, *value.args, *value.keywords.values()
+    if isinstance(value, MethodType):
+        return value.__func__, value.__self__
+    if isinstance(value, Mapping):
+        return tuple(value.values())
+    if isinstance(value, tuple | list):
+        return tuple(value)
+    function = inspect.unwrap(value) if callable(value) else None
+    if not isinstance(function, FunctionType):
+        return None
+    held = inspect.getclosurevars(function).nonlocals.values()
+    return *held, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()
 
 
 def imported_beside(file: Path) -> Iterator[Path]:

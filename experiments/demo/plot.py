@@ -16,7 +16,7 @@ from slax_rules import RULES
 from slax_viz import plot_landscape
 
 COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
-SEEDS_COLUMNS = ["quantity", "rule", "after", *tables.OF_SEEDS, "next_low", "next_high", "published"]
+SEEDS_COLUMNS = ["quantity", "rule", "after", *tables.OF_SEEDS, "next_from", "next_to", "published"]
 PUBLISHED = Path(__file__).with_name("published.csv")
 MARK: dict[str, Any] = {"marker": "_", "markersize": 22, "markeredgewidth": 2.5, "color": "black", "linestyle": "none"}
 

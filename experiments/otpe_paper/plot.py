@@ -15,7 +15,7 @@ from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 KEY = ("rule", "quantity", "layer", "parameter", "batches")
-COLUMNS = ["task", "manifold", *KEY, *tables.OF_SEEDS, "printed", "difference", "next_low", "next_high"]
+COLUMNS = ["task", "manifold", *KEY, *tables.OF_SEEDS, "printed", "difference", "next_from", "next_to"]
 GRID_COLUMNS = ["slope", "tau", "width", "batches", "quantity", "rule", "layer", "ours", "printed"]
 SHARES = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of a training, over which cosines of the grid are averaged
 PUBLISHED = Path(__file__).with_name("published.csv")

@@ -125,7 +125,7 @@ def test_published_number_is_beside_the_numbers_of_all_seeds_and_the_interval_of
     assert rows[-1]["values"] == "1.65 1.75 1.85"
     shares = np.array([seed["explained"][0] for seed in seeds])
     half = stats.t.isf(0.025, 2) * shares.std(ddof=1) * np.sqrt(1 + 1 / 3)  # of a mean of one run less a mean of three
-    assert (rows[0]["next_low"], rows[0]["next_high"]) == pytest.approx((shares.mean() - half, shares.mean() + half))
+    assert (rows[0]["next_from"], rows[0]["next_to"]) == pytest.approx((shares.mean() - half, shares.mean() + half))
     assert tables.further([0.6], tables.SHARE) == (None, None)
     half = stats.t.isf(0.025, 1) * np.std([0.97, 0.99], ddof=1)  # times the root of 1 / 2 + 1 / 2
     assert tables.further([0.97, None, 0.99], tables.SHARE, runs=2) == (pytest.approx(0.98 - half), 1)

@@ -148,7 +148,7 @@ def test_jobs_of_a_seed_are_joined_and_manifolds_are_kept_apart_from_each_other_
     (first,) = (row for row in rows if row["quantity"] == "cosine" and row["manifold"] == 0)
     assert first["printed"] == 0.9322559 and first["difference"] == pytest.approx(0.85 - 0.9322559)
     half = stats.t.isf(0.025, 1) * np.std([0.8, 0.9], ddof=1) * np.sqrt(1 / 2 + 1 / 5)  # of five further seeds
-    assert first["next_low"] == pytest.approx(0.85 - half) and first["next_high"] == 1
+    assert first["next_from"] == pytest.approx(0.85 - half) and first["next_to"] == 1
     assert all(row["printed"] is None for row in rows if row["manifold"] == 1)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from functools import partial
 
 import pytest
 
@@ -73,10 +74,26 @@ def test_results_do_not_depend_on_the_command_and_the_list_of_jobs():
 
 
 def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path, monkeypatch):
-    text = "def task(key): pass\ndef onset(intensities, *, n_steps): pass"
+    text = (
+        "import functools, jax\ndef task(key): pass\ndef onset(intensities, *, n_steps): pass\n"
+        "class Held:\n    def __init__(self, n): self.n = n\n    def task(self, key): pass\n"
+        "def make(n):\n    def task(key): return n\n    return task\n"
+        "def above(key): pass\ndef nested(n):\n    def task(key): return task if n else above\n    return task\n"
+        "cached, jitted = functools.cache(make(1)), jax.jit(make(2))"
+    )
     (tmp_path / "own_data.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "own_data", None)  # to be taken out again
+    del sys.modules["own_data"]
     module = importlib.import_module("own_data")
+    made = [
+        make(n)
+        for n in (3, 5)
+        for make in (module.make, module.nested, lambda n: module.Held(n).task, lambda n: partial(module.make, n))
+    ]
+    digests = {sources.digest_of_entry("data set", "mine", one) for one in (*made, module.cached, module.jitted)}
+    assert len(digests) == len(made) + 2
+    assert sources.digest_of_entry("data set", "mine", module.make(3)) in digests
     monkeypatch.setitem(DATASETS, "mine", module.task)
     monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=False))
     settings = {"tasks": {"first": {"dataset": "mine", "code": "onset"}}}
@@ -88,4 +105,3 @@ def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path
     (tmp_path / "own_data.py").write_text(f"{text}  # edited")
     after = sources.own_entries(settings)
     assert not {*before.values(), *changed.values()} & {*after.values()}
-    del sys.modules["own_data"]

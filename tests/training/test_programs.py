@@ -14,7 +14,8 @@ import pytest
 
 import slax_rules as sr
 from slax_rules.loop import entry, programs
-from slax_rules.loop.structure import structure, with_numbers
+from slax_rules.loop.copies import with_numbers
+from slax_rules.loop.structure import structure
 from slax_rules.training import epoch
 from training.small import BATCHES, made, numbers, same, sample
 
@@ -154,6 +155,73 @@ def test_a_structure_is_the_content(monkeypatch):
     )
 
 
+def outer_loss():
+    count = 0
+
+    def loss(y):
+        def note():
+            nonlocal count
+            count += 1
+
+        note()
+        return y
+
+    return loss
+
+
+def noting(y):
+    global SCALE
+    SCALE += 1
+    return y
+
+
+@functools.wraps(sr.cross_entropy)
+def wrapped(*arguments):
+    return SCALE * sr.cross_entropy(*arguments)
+
+
+@jax.custom_vjp
+def spike(x):
+    return jnp.sign(x)
+
+
+def backward(x, g):
+    return (g * SCALE,)
+
+
+spike.defvjp(lambda x: (jnp.sign(x), x), backward)
+
+
+def test_wrappers_gradients_of_ones_own_and_states_are_content(monkeypatch):
+    assert structure(noting).unknown == ("SCALE, a float",) and structure(outer_loss()).unknown == (
+        "count of outer_loss, a int",
+    )
+    before = [structure(one).key for one in (wrapped, lambda y: spike(y))]
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert all(structure(one).key != key for one, key in zip((wrapped, lambda y: spike(y)), before, strict=True))
+
+
+def test_a_loss_that_notes_something_is_compiled_once():
+    traced = []
+
+    def loss(outputs, labels):
+        traced.append(1)
+        return sr.cross_entropy(outputs, labels)
+
+    noted = [len(traced) for _ in range(3) if sr.train_offline(*made(), loss, *map(jnp.asarray, BATCHES[0])) > 0]
+    assert noted[0] == noted[2] > 0
+
+
+def test_an_optimizer_whose_first_state_branches_on_a_number_trains():
+    def made_by(number):
+        def init(params):
+            return optax.EmptyState() if number > 0 else ()
+
+        return optax.GradientTransformation(init, lambda gradient, state, params=None: (gradient, state))
+
+    assert np.isfinite(sr.train_offline(*made(made_by(0.5)), sr.cross_entropy, *map(jnp.asarray, BATCHES[0])))
+
+
 def test_a_copy_with_another_number_keeps_everything_else():
     x = 2.0
 
@@ -193,3 +261,78 @@ def test_what_may_change_behind_a_function_has_a_program_of_its_own(monkeypatch)
     rows = rows[:5]
     one, two = functions()[-1], functions()[-1]
     assert programs.shared(one) is one and programs.shared(two) is one
+
+
+def reading(box):
+    """A transformation with a list, with whose number Python computes."""
+
+    def update(gradient, state, params=None):
+        factor = 1 - box[0]
+        return jax.tree.map(lambda g: -factor * g, gradient), state
+
+    return optax.GradientTransformation(optax.identity().init, update)
+
+
+def scaled_by(box):
+    return lambda y: box[0] * y
+
+
+@jax.jit
+def jitted(y):
+    return SCALE * y
+
+
+@pytest.mark.parametrize("kind", ["closure", "global", "partial", "dataclass", "unknown"])
+def test_a_function_whose_content_has_changed_has_another_program_until_it_is_as_before(kind, monkeypatch):
+    """Programs know functions by `==`. A fresh function has the program of its content, whatever the first one holds now."""
+    box, unknown = [2.0], Held()
+    value = {
+        "closure": scaled_by(box),
+        "global": read,
+        "partial": functools.partial(read),
+        "dataclass": sr.SequenceLoss(scaled_by(box)),
+        "unknown": lambda y: (unknown, read(y)),
+    }[kind]
+    before = programs.shared(value)
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    box[0] = 3.0
+    after = programs.shared(value)
+    assert after != before and structure(after) == structure(value) and programs.shared(value) is after
+    if kind == "closure":
+        fresh = programs.shared(scaled_by([2.0]))
+        assert fresh != before and fresh(1.0) == 2.0 and programs.shared(scaled_by([3.0]))(1.0) == 3.0
+    monkeypatch.setitem(globals(), "SCALE", 2.0)
+    box[0] = 2.0
+    assert programs.shared(value)(1.0) == 2.0 if kind == "closure" else programs.shared(value) == before
+
+
+def test_a_fresh_optimizer_has_its_own_numbers_whatever_another_one_holds_now():
+    def found(transformation):
+        objects = made()[0], sr.BPTT(), made(transformation)[1]
+        program, state = entry.make_program(objects, sr.cross_entropy, "offline", None, None, ())
+        return float(program.objects(state)[2].tx.update(1.0, ())[0])
+
+    box = [0.5]
+    first = reading(box)
+    assert found(first) == -0.5
+    box[0] = 0.0
+    assert [found(reading([0.5])), found(first), found(reading([0.0]))] == [-0.5, -1.0, -1.0]
+
+
+def test_a_function_under_jit_is_described_as_it_was_traced(monkeypatch):
+    before = structure(lambda y: jitted(y))
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert float(jitted(1.0)) == 3.0 and [held.value for held in before.values] == [2.0]
+    assert structure(lambda y: jitted(y)).values == before.values
+
+
+@pytest.mark.parametrize(
+    "make, cure",
+    [
+        (lambda x: optax.adam(0.1, b1=x), "optimizer"),
+        (lambda x: optax.sgd(optax.linear_schedule(1.0, x, 9)), "schedule"),
+    ],
+)
+def test_the_cure_of_a_number_in_a_schedule_is_one_of_schedules(make, cure):
+    found = [{"the optimizer": structure(make(x))} for x in (0.1, 0.2)]
+    assert {one for _, one in programs._differing(found, set())} == {cure}

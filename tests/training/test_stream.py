@@ -14,7 +14,7 @@ from flax import nnx
 import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, connect
 from slax_rules.loop.stream import _start
-from slax_rules.training.run_stream import _advance
+from slax_rules.training.run_stream import _advance, _Run
 from training.small import optimizer_of
 
 pytestmark = pytest.mark.usefixtures("x64")  # all numbers are float64
@@ -98,10 +98,52 @@ def test_streams_of_fresh_functions_share_a_program_and_have_rates_of_their_own(
         before, after = (nnx.state(model, nnx.Param) for model in (stream.model, info.stream.model))
         return jax.tree.map(lambda old, new: (new - old) / rate, before, after)
 
-    programs = [_start._cache_size, _advance._cache_size]
-    first, counts = step(0.5), [count() for count in programs]
+    first, kept = step(0.5), [set(one.compiled.entries) for one in (_start, _advance)]
     assert deviation(first, step(0.125)) < SAME < deviation(first, jax.tree.map(jnp.zeros_like, first))
-    assert [count() for count in programs] == counts
+    assert [set(one.compiled.entries) for one in (_start, _advance)] == kept
+
+
+def test_a_checkpoint_of_a_stream_describes_its_own_optimizer_and_loss():
+    """Not those of another stream whose programs it shares. The rate is only in the first state of its optimizer."""
+
+    def described(rate, loss_fn):
+        stream = stream_of(transformation=optax.inject_hyperparams(optax.sgd)(rate), loss_fn=loss_fn)
+        settings = _Run(stream, (), 0.5, {}).settings()
+        return settings["loss_fn"], settings["optimizer: learning_rate"], stream.program
+
+    def losses():
+        def one(outputs, labels):
+            return sr.cross_entropy(outputs, labels)
+
+        return one
+
+    def other(outputs, labels):
+        return sr.cross_entropy(outputs, labels)
+
+    found = [described(rate, loss_fn) for rate, loss_fn in ((0.5, losses()), (0.125, losses()), (0.5, other))]
+    names, rates, programs = zip(*found, strict=True)
+    assert rates == (0.5, 0.125, 0.5) and programs[0] == programs[1] != programs[2]
+    assert [name.rpartition(".")[2] for name in names] == ["one", "one", "other"]
+
+
+SCALE = 1.0
+
+
+def scaled(outputs, labels):
+    return SCALE * sr.cross_entropy(outputs, labels)
+
+
+def test_a_run_trains_with_what_its_loss_reads_now(monkeypatch):
+    """After a piece that was learned with another number, in the same program."""
+
+    def loss(stream):
+        (info,) = sr.run_stream(stream, [FIRST])
+        return info.numbers["loss"]
+
+    stream = stream_of(loss_fn=scaled)
+    first = loss(stream)
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert loss(stream) == pytest.approx(3 * first, rel=1e-5)
 
 
 def test_a_piece_that_is_no_whole_number_of_windows_ends_with_a_shorter_one():

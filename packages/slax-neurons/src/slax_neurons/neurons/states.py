@@ -17,12 +17,16 @@ def fire(neuron: Any, carry: Any, membrane: Any) -> tuple[Any, Any]:
     """The carry and the output that `fire` makes; TypeError unless the carry has the shapes of the one before."""
     fired, expected = neuron.fire(membrane), jax.tree.map(jnp.shape, carry)
     is_pair = isinstance(fired, tuple | list) and len(fired) == 2
-    if not is_pair or jax.tree.map(jnp.shape, fired[0]) != expected:
+    if not is_pair or _shapes(fired[0]) != _shapes(carry):
         raise TypeError(
             f"{type(neuron).__name__}.fire returned arrays of shapes {jax.tree.map(jnp.shape, fired)}, expected "
             f"(carry, output), with a carry of shapes {expected}. End it with: return carry, output."
         )
     return fired[0], fired[1]
+
+
+def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:
+    return jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

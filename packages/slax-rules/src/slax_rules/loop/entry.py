@@ -28,6 +28,8 @@ from slax_neurons.building_blocks import changes_when_called, check_sequence, fi
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.layer import LayerRule
 from slax_rules.layerwise.passes import as_rule
+from slax_rules.loop.copies import with_numbers
+from slax_rules.loop.data_numbers import UPDATE
 from slax_rules.loop.devices import (
     AXIS,
     BATCH_SHARDED,
@@ -43,7 +45,7 @@ from slax_rules.loop.devices import (
 )
 from slax_rules.loop.objective import counted, read_targets
 from slax_rules.loop.programs import Programs, Transformation, shared, shared_graph, shared_transformation
-from slax_rules.loop.structure import Place, with_numbers
+from slax_rules.loop.structure import Place
 from slax_rules.loop.windows import (
     Batch,
     Gradients,
@@ -266,7 +268,7 @@ def _call(
     penalties_by_layer(penalties, model)
     objects = (model, rule, optimizer)
     mesh = mesh_of(inputs)
-    program, state = make_program(objects, loss_fn, update, window, mesh, penalties)
+    program, state = make_program(objects, loss_fn, update, window, mesh, penalties, looks_again=False)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, REPLICATED))
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
@@ -427,33 +429,43 @@ def make_program(
     window: int | None,
     mesh: Mesh | None,
     penalties: Sequence[Penalty],
+    looks_again: bool = True,
 ) -> tuple[Program, nnx.State]:
-    """The program of (model, rule, optimizer or None), and their state.
+    """The program of (model, rule, optimizer or None), and their state. See `shared` for `looks_again`.
 
     Objects whose functions have the same structure have the same program.
     """
-    graphdef, state, found = split_objects(objects)
-    penalties = tuple(map(shared, penalties))
-    return Program(graphdef, shared(loss_fn), update, window, mesh, penalties, found.places, found.numbers), state
+    graphdef, state, found = split_objects(objects, looks_again)
+    penalties = tuple(shared(penalty, looks_again) for penalty in penalties)
+    return Program(
+        graphdef, shared(loss_fn, looks_again), update, window, mesh, penalties, found.places, found.numbers
+    ), state
 
 
-def split_objects(objects: tuple[Any, Any, Any]) -> tuple[nnx.GraphDef, nnx.State, Transformation]:
+def split_objects(
+    objects: tuple[Any, Any, Any], looks_again: bool = True
+) -> tuple[nnx.GraphDef, nnx.State, Transformation]:
     """The graph of (model, rule, optimizer or None) with shared functions, their state, and the optimizer's transformation."""
     model, rule, optimizer = objects
     graphdef, state = nnx.split(objects)
     if optimizer is None:
-        return shared_graph(graphdef), state, Transformation(None)
-    found = shared_transformation(optimizer, lambda: trained_together(model, rule), state)
-    return shared_graph(graphdef, optimizer.tx, found.shared), state, found
+        return shared_graph(graphdef, looks_again=looks_again), state, Transformation(None)
+    found = shared_transformation(optimizer, lambda: trained_together(model, rule), state, looks_again)
+    return shared_graph(graphdef, optimizer.tx, found.shared, looks_again), state, found
 
 
 def merged_objects(
     graphdef: nnx.GraphDef, state: nnx.State, places: Sequence[Place], numbers: Sequence[Any]
 ) -> tuple[Any, Any, Any]:
-    """The model, the rule and the optimizer, with these numbers at these places of its transformation."""
+    """The model, the rule and the optimizer, with these numbers at these places of its transformation.
+
+    Its `init`, which may branch on a number, takes no tracers.
+    """
     model, rule, optimizer = nnx.merge(graphdef, state, copy=True)
-    if places:
-        optimizer.tx = with_numbers(optimizer.tx, dict(zip(places, numbers, strict=True)))
+    pairs = zip(places, numbers, strict=True)
+    taken = {at: number for at, number in pairs if at[0] == UPDATE or not isinstance(number, jax.core.Tracer)}
+    if taken:
+        optimizer.tx = with_numbers(optimizer.tx, taken)
     return model, rule, optimizer
 
 

@@ -4,7 +4,6 @@
 of a loop, would be compiled in each pass.
 """
 
-import dataclasses
 import threading
 import warnings
 import weakref
@@ -13,13 +12,13 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.extend.core import Jaxpr, Literal
 
-from slax_rules.loop.structure import Place, Structure, is_installed_by_name, structure, with_numbers
+from slax_rules.loop.copies import renewed
+from slax_rules.loop.data_numbers import INIT, data_places
+from slax_rules.loop.structure import Place, Structure, is_installed_by_name, structure
 
 KEPT = 64  # programs of a function; one takes about 10 MB
 SHARED = 256  # functions that others of the same structure are replaced by
@@ -105,43 +104,69 @@ class Programs:
 
 # ------------------------------------------------------------------------------------------------- functions by structure
 
-UNKNOWN = "unknown"  # in place of the content of a function that cannot be compared
-_first: Recent[Any] = Recent(SHARED)
-_keys: "weakref.WeakKeyDictionary[Any, Hashable]" = weakref.WeakKeyDictionary()
-_keys_by_value: Recent[Hashable] = Recent(SHARED)
+
+Key = tuple[Hashable, Hashable]  # the content of a value
+UNKNOWN = "unknown"  # the first part of a content that cannot be compared, so that it stands for no other value
 
 
-def shared(value: Any) -> Any:
-    """The first value with the structure of this one, so that their programs are the same; itself if it is the first."""
+class Seen(NamedTuple):
+    """A value that was seen before.
+
+    Args:
+        key: its content when it was seen first, by which the programs know the value.
+        is_fixed: true if the content cannot change.
+        copies: of a value that cannot be compared, by their content: they stand for it where that is another than at first.
+    """
+
+    key: Key
+    is_fixed: bool
+    copies: dict[Key, Any]
+
+
+_seen: "weakref.WeakKeyDictionary[Any, Seen]" = weakref.WeakKeyDictionary()
+_first: Recent[tuple[Any, Key]] = Recent(SHARED)  # a value, and its content when it was put here
+
+
+def shared(value: Any, looks_again: bool = True) -> Any:
+    """The first value with the structure of this one, so that their programs are the same; itself if it is the first.
+
+    A value whose content has changed, as when a global value is assigned again, is replaced by a copy: programs know functions
+    by identity. With `looks_again=False`, a value that was seen before keeps its content of then, as under `jax.jit`.
+    """
     if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
     try:
-        known = _known(value)
+        seen = _seen.get(value)
     except TypeError:
         return value  # it cannot be hashed, as `check_hashable` says, or not be referred to weakly
-    if known == UNKNOWN:
-        return value
-    first = _first.get(known)
-    return _first.put(known, value) if first is None else first
+    if seen is not None and (seen.is_fixed or not looks_again):
+        return _standing(value, seen, seen.key, _key, may_change=False)
+    found = structure(value)
+    key = _key(value, found)
+    if seen is None:
+        seen = _seen[value] = Seen(key, found.is_fixed, {})
+    standing = _standing(value, seen, key, _key, may_change=not seen.is_fixed)
+    if standing not in _seen:  # a copy
+        found = structure(standing)
+        _seen[standing] = Seen(_key(standing, found), found.is_fixed, {})
+    return standing
 
 
-def _known(value: Any) -> Hashable:
-    """The key of a value's structure, found once."""
-    # A function or a partial is compared by identity, and a dataclass, such as a surrogate, as it compares itself.
-    is_identity = type(value).__hash__ is object.__hash__
-    by_value = dataclasses.is_dataclass(value)
-    key = _keys.get(value) if is_identity else _keys_by_value.get((type(value), value)) if by_value else None
-    if key is None:
-        found = structure(value)
-        key = UNKNOWN if found.unknown else found.key
-        if is_identity:
-            _keys[value] = key
-        elif by_value:
-            _keys_by_value.put((type(value), value), key)
-        first = _first.get(key)
-        if first is not None and structure(first).key != key:  # it holds something that has changed since
-            _first.put(key, value)
-    return key
+def _key(value: Any, found: Structure | None = None) -> Key:
+    found = found or structure(value)
+    return (UNKNOWN, found.key) if found.unknown else found.key
+
+
+def _standing(value: Any, seen: Seen, key: Key, content: Callable[[Any], Key], may_change: bool) -> Any:
+    """What stands for all values with the content `key`: the first of them, this value, or a copy of this value."""
+    is_same = key == seen.key
+    if key[0] == UNKNOWN:
+        return value if is_same else seen.copies.get(key) or seen.copies.setdefault(key, renewed(value))
+    kept = _first.get(key)
+    if kept is None or (may_change and kept[0] is not value and content(kept[0]) != kept[1]):
+        chosen = value if is_same else renewed(value)
+        kept = _first.put(key, (chosen, key if is_same else content(chosen)))
+    return kept[0]
 
 
 class Transformation(NamedTuple):
@@ -158,169 +183,103 @@ class Transformation(NamedTuple):
     numbers: tuple[Any, ...] = ()
 
 
-def shared_graph(graphdef: nnx.GraphDef, own: Any = None, instead: Any = None) -> nnx.GraphDef:
-    """A graph whose functions are shared, with the transformation `instead` of its own."""
+def shared_graph(
+    graphdef: nnx.GraphDef, own: Any = None, instead: Any = None, looks_again: bool = True
+) -> nnx.GraphDef:
+    """A graph whose functions are shared, with the transformation `instead` of its own. See `shared` for `looks_again`."""
     attributes: list[Any] = list(graphdef.attributes)
     for index, value in _functions(graphdef).items():
         key, held = attributes[index]
-        attributes[index] = key, type(held)(instead if value is own else shared(value))
+        attributes[index] = key, type(held)(instead if value is own else shared(value, looks_again))
     return type(graphdef)(graphdef.nodes, attributes, graphdef.num_leaves)
 
 
-_transformations: "weakref.WeakKeyDictionary[Any, dict[Hashable, Any]]" = weakref.WeakKeyDictionary()
+class _Found(NamedTuple):
+    """What is known of a transformation: its content, how it was at first, and its numbers that are data."""
+
+    content: Hashable
+    seen: Seen
+    key: Key
+    places: tuple[Place, ...]
+    numbers: tuple[Any, ...]
+
+
+_transformations: "weakref.WeakKeyDictionary[Any, dict[Hashable, _Found]]" = weakref.WeakKeyDictionary()
 _places: Recent[dict[Hashable, tuple[Place, ...]]] = Recent(SHARED)
-UPDATE, INIT = ("item", 1), ("item", 0)  # the places of the functions of a transformation
 
 
-def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], state: Any) -> Transformation:
+def shared_transformation(
+    optimizer: nnx.Optimizer, trained: Callable[[], Any], state: Any, looks_again: bool = True
+) -> Transformation:
     """Find the numbers of an optimizer's transformation that are data, such as its learning rate.
 
     A number is data if the update only adds or multiplies it to arrays, or compares it with them: XLA then computes the same
     operations, whether it knows the number or not (two factors that follow each other may be rounded once less if it knows
     both). Others, such as the decays of Adam, from which Python computes 1 - decay in
-    float64, stay in the program. So do all in half precision, which would round a number once more.
+    float64, stay in the program. So do all in half precision, which would round a number once more. Those of `init` are data,
+    since they only fill the first state.
 
     Args:
         trained: makes the object that the optimizer trains.
         state: the state of model, rule and optimizer.
+        looks_again: whether to look for changes in a transformation that was seen before, which takes 0.1 to 0.3 ms.
     """
     tx = optimizer.tx
     if not isinstance(tx, optax.GradientTransformation):
         return Transformation(tx)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
-    known = _transformations.setdefault(tx.update, {}).get((tx.init, shapes))
-    if known is None:
+    kept = _transformations.setdefault(tx.update, {})
+    known = kept.get((tx.init, shapes))
+    looks = known is None or (looks_again and not known.seen.is_fixed)
+    if looks:
         found = structure(tx)
-        if found.unknown:
-            _transformations[tx.update][tx.init, shapes] = UNKNOWN, (), ()
-            return Transformation(tx)
-        tried = _places.get((found.outline, shapes)) or {}  # the places by what is not data, on which Python may branch
-        key = next((key for places in {*tried.values()} if tried.get(key := _without(found, places)) == places), None)
-        if key is None:
-            places = _data(optimizer, trained(), found)
-            key = _without(found, places)
-            _places.put((found.outline, shapes), {**tried, key: places})
-        else:
-            places = tried[key]
-        values = {held.place: held.value for held in found.values}
-        # A scalar of JAX would be on one device.
-        scalars = (value if type(value) is float else np.asarray(value) for value in map(values.get, places))
-        known = _transformations[tx.update][tx.init, shapes] = key, places, tuple(scalars)
-    key, places, numbers = known
-    if key == UNKNOWN:
-        return Transformation(tx)
-    first = _first.get(key)
-    return Transformation(_first.put(key, tx) if first is None else first, places, numbers)
+        if known is None or found.key != known.content:
+            places = () if found.unknown else _known_places(optimizer, trained, found, shapes)
+            key = (UNKNOWN, found.key) if found.unknown else _without(found, places)
+            values = {held.place: held.value for held in found.values}
+            # A scalar of JAX would be on one device.
+            scalars = (value if type(value) is float else np.asarray(value) for value in map(values.get, places))
+            seen = Seen(key, found.is_fixed, {}) if known is None else known.seen
+            known = kept[tx.init, shapes] = _Found(found.key, seen, key, places, tuple(scalars))
+    _, seen, key, places, numbers = known
+    standing = _standing(tx, seen, key, lambda tx: _without(structure(tx), places), looks and not seen.is_fixed)
+    return Transformation(standing, places, numbers)
 
 
-def _without(found: Structure, places: Sequence[Place]) -> Hashable:
-    """The content of a transformation except for some numbers, and for those of `init`, which only fill the first state."""
-    rest = (held for held in found.values if held.place not in places)
-    return found.outline, tuple(held.content for held in rest if held.place is None or held.place[0] != INIT)
+def _known_places(optimizer: nnx.Optimizer, trained: Callable[[], Any], found: Structure, shapes: Hashable) -> Any:
+    """The places of the numbers of a transformation that are data, found once for each content of the rest."""
+    tried = _places.get((found.outline, shapes)) or {}  # Python may branch on what is not data
+    places = next((places for places in {*tried.values()} if tried.get(_without(found, places)) == places), None)
+    if places is None:
+        of_init = (held.place for held in found.values if held.is_number and held.place and held.place[0] == INIT)
+        places = (*of_init, *data_places(optimizer, trained(), found))
+        _places.put((found.outline, shapes), {**tried, _without(found, places): places})
+    return places
 
 
-# ----------------------------------------------------------------------------------------------------- numbers that are data
-
-EXACT = {"mul", "add", "sub", "max", "min", "lt", "le", "gt", "ge", "eq", "ne", "select_n"}
-SAME = {"neg", "broadcast_in_dim", "convert_element_type", "reshape", "copy"}
-CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint"}
-WIDE = 4  # bytes: a narrower number would be rounded twice
-
-
-def _data(optimizer: nnx.Optimizer, trained: Any, found: Structure) -> tuple[Place, ...]:
-    """The places of the numbers of a transformation that can be data."""
-    numbers = {
-        held.place: held.value
-        for held in found.values
-        if held.is_number and held.place is not None and held.place[0] == UPDATE
-    }
-    params = nnx.as_pure(nnx.state(trained, optimizer.wrt))
-    arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, nnx.as_pure(optimizer.opt_state)))
-    floats = [leaf.dtype for leaf in jax.tree.leaves(arrays) if jax.dtypes.issubdtype(leaf.dtype, np.floating)]
-    if any(dtype.itemsize < WIDE for dtype in floats):
-        return ()
-    places = _used_as_data(optimizer.tx, numbers, *arrays)
-    if places is None:  # one of them decides what Python does
-        alone = [_used_as_data(optimizer.tx, {place: number}, *arrays) for place, number in numbers.items()]
-        together = {place: numbers[place] for one in alone for place in one or ()}
-        places = _used_as_data(optimizer.tx, together, *arrays)
-    return tuple(places or ())
-
-
-def _used_as_data(tx: Any, numbers: Mapping[Place, Any], params: Any, state: Any) -> list[Place] | None:
-    """Those of the numbers that the update only combines with arrays; None if it cannot be traced with them as tracers."""
-
-    def update(values: list[Any], gradient: Any, other: Any, state: Any, params: Any) -> Any:
-        mine = with_numbers(tx, dict(zip(numbers, values, strict=True)))
-        is_extra = isinstance(tx, optax.GradientTransformationExtraArgs)
-        loss = jnp.sum(jax.tree.leaves(other)[0])
-        extra = {"gradient_at": lambda params: other, "value": loss} if is_extra else {}
-        return mine.update(gradient, state, params, **extra)
-
-    try:
-        jaxpr = jax.make_jaxpr(update)(list(numbers.values()), params, params, state, params).jaxpr
-    except Exception:  # whatever it is, the program itself raises it again if it does not come from the tracers
-        return None
-    uses = _Uses()
-    count = len(numbers)
-    uses.follow(jaxpr, [*range(count), *[DATA] * (len(jaxpr.invars) - count)])
-    return [place for index, place in enumerate(numbers) if index not in uses.refused]
-
-
-CONSTANT, DATA = -2, -1  # what a variable is, or the index of the number that it is equal to, up to its sign and shape
-
-
-class _Uses:
-    """The uses of some numbers in a jaxpr."""
-
-    def __init__(self) -> None:
-        self.refused: set[int] = set()
-
-    def follow(self, jaxpr: Jaxpr, given: Sequence[int]) -> list[int]:
-        """Note the numbers that are used for more than arithmetic with data; return what the outputs are."""
-        kinds: dict[Any, int] = dict(zip(jaxpr.invars, given, strict=True))
-
-        def kind(atom: Any) -> int:
-            return CONSTANT if isinstance(atom, Literal) else kinds.get(atom, CONSTANT)
-
-        for equation in jaxpr.eqns:
-            given = [kind(atom) for atom in equation.invars]
-            for variable, made in zip(equation.outvars, self._made(equation, given), strict=True):
-                kinds[variable] = made
-        return [kind(atom) for atom in jaxpr.outvars]
-
-    def _made(self, equation: Any, given: list[int]) -> list[int]:
-        name, count = equation.primitive.name, len(equation.outvars)
-        numbers = [one for one in given if one >= 0]
-        if not numbers:
-            return [DATA if DATA in given else CONSTANT] * count
-        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-        if name in CALLS and inner is not None:
-            return self.follow(getattr(inner, "jaxpr", inner), given)
-        if name in SAME and len(given) == 1 and _is_wide(equation.outvars[0].aval.dtype):
-            return numbers
-        if name not in EXACT or len(numbers) > 1 or CONSTANT in given:
-            self.refused.update(numbers)
-        return [DATA] * count
-
-
-def _is_wide(dtype: Any) -> bool:
-    return jax.dtypes.issubdtype(dtype, np.floating) and dtype.itemsize >= WIDE
+def _without(found: Structure, places: Sequence[Place]) -> Key:
+    """The content of a transformation except for some numbers."""
+    return found.outline, tuple(held.content for held in found.values if held.place not in places)
 
 
 # ----------------------------------------------------------------------------------------------------- many compilations
 
 _compiled: Recent[list[dict[str, Structure]]] = Recent(SHARED)
 CURES = {
-    "optimizer": "Make such a number part of the optimizer's state: optax.inject_hyperparams(optax.adam)(rate, b1=b1). Keep "
-    "one schedule, and multiply what it gives: optax.chain(optax.adam(schedule), optax.scale(rate)).",
+    "optimizer": "Make such a number part of the optimizer's state: optax.inject_hyperparams(optax.adam)(rate, b1=b1).",
+    "schedule": "Keep one schedule, and multiply what it gives: optax.chain(optax.adam(schedule), optax.scale(rate)).",
     "numbers": "Pass such a number or array with the targets.",
     "unknown": "Make the function once, before the loop.",
 }
 
 
 def warn_of_compilations(
-    name: str, graphdef: nnx.GraphDef, parts: Mapping[str, Any], options: Hashable, data: Sequence[Place] = ()
+    name: str,
+    graphdef: nnx.GraphDef,
+    parts: Mapping[str, Any],
+    options: Hashable,
+    data: Sequence[Place] = (),
+    stacklevel: int = 7,
 ) -> None:
     """Warn of the third compilation of programs that differ only in what their functions hold.
 
@@ -330,6 +289,7 @@ def warn_of_compilations(
         parts: other functions of the program, by the name of their argument.
         options: everything else.
         data: the places of the numbers of the optimizer that are data, which need no compilation.
+        stacklevel: from here to the code of the user, as for `warnings.warn`.
     """
     functions = _functions(graphdef)
     optimizers = [value for value in functions.values() if isinstance(value, optax.GradientTransformation)]
@@ -349,7 +309,7 @@ def warn_of_compilations(
             f"{name} compiles a training step for the {COMPILATIONS}rd time, since {'; '.join(texts)}. Each compilation takes "
             f"seconds. {' '.join(CURES[cure] for cure in dict.fromkeys(cures))}",
             UserWarning,
-            stacklevel=7,
+            stacklevel=stacklevel,
         )
 
 
@@ -372,6 +332,12 @@ def _differing(all_found: list[dict[str, Structure]], data: set[Place]) -> Itera
             is_data = part == "the optimizer" and held[0].place in data
             if len(contents) > 1 and not is_data:
                 shown = ", ".join(f"{one.value:.4g}" if one.is_number else "an array" for one in held)
-                yield f"{held[0].name} in {part} is {shown}", "optimizer" if part == "the optimizer" else "numbers"
+                yield f"{held[0].name} in {part} is {shown}", _cure(part, held[0].name)
         for what in same[0].unknown if len({one.key for one in same}) == 1 else ():
             yield f"{part} holds {what}, which cannot be compared", "unknown"
+
+
+def _cure(part: str, name: str) -> str:
+    """The cure for a number of a part, by its name: those of schedules of Optax end with the schedule."""
+    is_scheduled = name.endswith(("schedule", "schedules", "exponential_decay"))
+    return "numbers" if part != "the optimizer" else "schedule" if is_scheduled else "optimizer"

@@ -11,21 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.building_blocks import accumulates, check_sequence, first_carry, input_dtype, scan_chunks
+from slax_neurons.building_blocks import accumulates, as_shape, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.entry import (
-    check_hashable,
-    check_online_loss,
-    check_optimizer,
-    merged_objects,
-    split_objects,
-)
+from slax_rules.loop.entry import check_hashable, check_online_loss, check_optimizer, merged_objects, split_objects
 from slax_rules.loop.objective import Targets, read_targets, step_losses
-from slax_rules.loop.programs import shared
+from slax_rules.loop.programs import Programs, shared, shared_graph, warn_of_compilations
 from slax_rules.loop.structure import Place
 from slax_rules.loop.windows import Batch, Learner, Losses, Online, online_window, zero_means
 from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
@@ -57,6 +50,11 @@ class StreamProgram:
     def __hash__(self) -> int:
         # Hashing the graphdef would take a large part of a call's time.
         return hash((self.loss_fn, self.window, self.input_shape))
+
+    def looked_at_again(self) -> "StreamProgram":
+        """The program of what the functions read now."""
+        graphdef, penalties = shared_graph(self.graphdef), tuple(map(shared, self.penalties))
+        return dataclasses.replace(self, graphdef=graphdef, loss_fn=shared(self.loss_fn), penalties=penalties)
 
     def learner(self, model: nnx.RNNCellBase, given: Any) -> Learner:
         """The model with its rule, the rule's plan, and the losses."""
@@ -187,10 +185,7 @@ def start_stream(
         >>> outputs.shape, losses.shape
         ((20, 2, 3), (20, 2))
     """
-    if np.ndim(input_shape) != 1 or len(input_shape) < 2:
-        raise ValueError(
-            f"start_stream got the shape {input_shape}, expected that of a step, (B, features...): (1, 64)."
-        )
+    input_shape = as_shape("start_stream", input_shape, "that of a step, (B, features...): (1, 64)", axes=2)
     if window < 1:
         raise ValueError(f"start_stream got window={window}, expected at least 1.")
     if accumulates(model):
@@ -262,7 +257,7 @@ def extend_stream(
     _check_piece("extend_stream", stream, inputs, reset)
     if mask is not None:
         check_steps_and_samples(mask, inputs.shape[:2])
-    return StreamStep(*_extend(stream, inputs, targets, mask, reset))
+    return StreamStep(*_extend(stream.program, stream, inputs, targets, mask, reset))
 
 
 def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) -> tuple[Any, Any]:
@@ -299,7 +294,7 @@ def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) ->
     """
     inputs, reset = jax.tree.map(jnp.asarray, (inputs, reset))
     _check_piece("look_ahead", stream, inputs, reset)
-    return _look_ahead(stream, state, inputs, reset)
+    return _look_ahead(stream.program, stream, state, inputs, reset)
 
 
 def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) -> None:
@@ -318,9 +313,10 @@ def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) 
         )
 
 
-@jax.jit
-def _look_ahead(stream: Stream, state: Any, inputs: Array, reset: Array | None) -> tuple[Any, Any]:
-    program = stream.program
+@Programs
+def _look_ahead(
+    program: StreamProgram, stream: Stream, state: Any, inputs: Array, reset: Array | None
+) -> tuple[Any, Any]:
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     model = stream.model
     model.eval()
@@ -329,7 +325,13 @@ def _look_ahead(stream: Stream, state: Any, inputs: Array, reset: Array | None) 
     return state, heads.outputs
 
 
-@partial(jax.jit, static_argnums=0)
+def _warn(program: StreamProgram) -> None:
+    parts = {"loss_fn": program.loss_fn, "penalties": program.penalties}
+    rest = program.window, program.input_shape, program.dtype
+    warn_of_compilations("start_stream", program.graphdef, parts, rest, program.places, stacklevel=6)
+
+
+@partial(Programs, missed=_warn)
 def _start(program: StreamProgram, objects: nnx.State) -> Online:
     model, given, _ = nnx.merge(program.graphdef, objects, copy=True)
     learner = program.learner(model, given)
@@ -339,11 +341,11 @@ def _start(program: StreamProgram, objects: nnx.State) -> Online:
     return Online(nnx.merge_state(objects, drawn), state, zero_means(learner, state, nothing))
 
 
-@jax.jit
+@Programs
 def _extend(
-    stream: Stream, inputs: Array, targets: Any, mask: Array | None, reset: Array | None
+    program: StreamProgram, stream: Stream, inputs: Array, targets: Any, mask: Array | None, reset: Array | None
 ) -> tuple[Stream, Any, Array]:
-    program, online = stream.program, stream.online
+    online = stream.online
     steps, batch = inputs.shape[:2]
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     leaves = read_targets(targets if isinstance(targets, PerStep) else PerStep(targets), steps, batch)

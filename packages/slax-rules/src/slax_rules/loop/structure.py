@@ -6,18 +6,16 @@ package that can be found by their name are compared by it.
 """
 
 import dataclasses
-import dis
 import enum
 import functools
 import hashlib
-import inspect
 import pathlib
 import site
 import sys
 import sysconfig
 import types
 import weakref
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,11 +23,15 @@ import numpy as np
 import optax
 from flax import nnx
 
+from slax_rules.loop.bytecode import assigned, digest_of_code, globals_assigned, globals_read, names_read
+
 SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
 LARGE = (
     2**24
 )  # bytes of an array that is not compared by content: it would be copied to the host, and kept with its program
 PLAIN = (type(None), bool, int, complex, str, bytes, type(Ellipsis), type(NotImplemented), slice, range, np.dtype)
+JITTED = type(jax.jit(lambda: None))
+CONTAINERS = {tuple, list, dict, types.FunctionType, types.MethodType, functools.partial}
 # Where installed packages are: those of Python, of the user, and of JAX, wherever it is.
 INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -71,20 +73,24 @@ class Structure(NamedTuple):
         integers: the integers and booleans, in order, each with its name as in `Held`.
         values: the floating-point numbers and arrays, in order.
         unknown: what cannot be compared by content, such as an object of a class without fields, in words.
+        names: the names of functions, which a checkpoint shows, in order.
+        is_fixed: true if nothing in it can change, as a global value, a list or a NumPy array can.
     """
 
     code: Hashable
     integers: tuple[tuple[str, int], ...]
     values: tuple[Held, ...]
     unknown: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    is_fixed: bool = True
 
     @property
     def outline(self) -> Hashable:
         """Everything but the floating-point numbers and arrays, to be compared within a process."""
-        return self.code, tuple(integer for _, integer in self.integers)
+        return self.code, self.names, tuple(integer for _, integer in self.integers)
 
     @property
-    def key(self) -> Hashable:
+    def key(self) -> tuple[Hashable, Hashable]:
         """The complete content, to be compared within a process."""
         return self.outline, tuple(value.content for value in self.values)
 
@@ -123,7 +129,8 @@ def structure(value: Any) -> Structure:
     """
     walk = _Walk()
     code = walk.visit(value, type(value).__name__, ())
-    return Structure(code, tuple(walk.integers), tuple(walk.values), tuple(walk.unknown))
+    integers, values, unknown = tuple(walk.integers), tuple(walk.values), tuple(walk.unknown)
+    return Structure(code, integers, values, unknown, tuple(walk.names), walk.is_fixed)
 
 
 class _Walk:
@@ -133,10 +140,24 @@ class _Walk:
         self.integers: list[tuple[str, int]] = []
         self.values: list[Held] = []
         self.unknown: list[str] = []
+        self.names: list[str] = []
+        self.is_fixed = True
         self.above: list[int] = []  # the objects that the walk is in
         self.is_installed = False  # whether the function that it is in is of an installed package
 
     def visit(self, value: Any, name: str, place: Place | None) -> Hashable:
+        if type(value) not in CONTAINERS and (found := self._leaf(value, name, place)) is not None:
+            return found
+        if id(value) in self.above:
+            return "above", len(self.above) - self.above.index(id(value))
+        self.above.append(id(value))
+        try:
+            return self._made(value, name, place)
+        finally:
+            self.above.pop()
+
+    def _leaf(self, value: Any, name: str, place: Place | None) -> Hashable | None:
+        """The content of a value that holds no others; None for one that may."""
         if isinstance(value, enum.Enum):
             return "enum", self._named(type(value)), value.name
         if isinstance(value, int):  # or a boolean
@@ -149,15 +170,10 @@ class _Walk:
         if isinstance(value, type | types.ModuleType):
             module = value.__module__ if isinstance(value, type) else value.__name__
             return self._named(value) if _is_installed(module) else self._unknown(value, name)  # for its attributes
-        if id(value) in self.above:
-            return "above", len(self.above) - self.above.index(id(value))
-        self.above.append(id(value))
-        try:
-            return self._made(value, name, place)
-        finally:
-            self.above.pop()
+        return None
 
     def _array(self, value: Any, name: str, place: Place | None) -> Hashable:
+        self.is_fixed &= not isinstance(value, np.ndarray)
         if isinstance(value, jax.core.Tracer) or np.dtype(object) == getattr(value, "dtype", None):
             return self._unknown(value, name)
         if not isinstance(value, float) and not value.ndim and not jax.dtypes.issubdtype(value.dtype, np.floating):
@@ -168,11 +184,13 @@ class _Walk:
         elif value.nbytes > LARGE:
             return self._unknown(value, f"{name}, of {value.nbytes / 1e6:.0f} MB")
         else:
-            digest = hashlib.blake2b(np.ascontiguousarray(_array(value)).tobytes(), digest_size=12)
-            self.values.append(Held(name, None, f"{kind}, digest {digest.hexdigest()}"))
+            self.values.append(Held(name, None, f"{kind}, digest {_digest(value)}"))
         return kind, type(value).__name__, bool(getattr(value, "weak_type", False))
 
     def _made(self, value: Any, name: str, place: Place | None) -> Hashable:
+        if isinstance(value, types.FunctionType):
+            found = _found_by_name(value) if _is_installed(_home(value)) else None
+            return Named(value, found) if found else self._function(value, place)
         if isinstance(value, functools.partial):
             within = _at(place, "keywords", None)
             keywords = ((key, self.visit(item, key, _at(within, "key", key))) for key, item in value.keywords.items())
@@ -180,6 +198,7 @@ class _Walk:
             return "partial", func, self.visit(value.args, name, _at(place, "args", None)), tuple(keywords)
         if isinstance(value, types.MethodType):
             return "method", self.visit(value.__func__, name, None), self.visit(value.__self__, name, None)
+        self.is_fixed &= self.is_installed or not isinstance(value, list | dict | set)
         if isinstance(value, list | dict | set) and not value and not self.is_installed:
             return self._unknown(value, f"{name}, which is empty")  # it may be filled, and then another one is filled
         if isinstance(value, tuple | list):
@@ -210,10 +229,12 @@ class _Walk:
         if callable(value) and (found := _found_by_name(value)):
             if _is_installed(value.__module__):
                 return Named(value, found)
-            if not isinstance(value, types.FunctionType):  # such as one under `jit`
-                return Named(value, found), self.visit(getattr(value, "__wrapped__", None), name, None)
-        if isinstance(value, types.FunctionType):
-            return self._function(value, place)
+            if isinstance(value, JITTED):
+                return Named(value, found), self._jitted(value)
+            parts = tuple(
+                getattr(value, part, None) for part in ("__wrapped__", "fwd", "bwd", "jvp")
+            )  # a gradient of its own
+            return Named(value, found), self.visit(parts, name, None)
         if type(value).__module__.startswith("optax."):  # `MultiSteps`
             kind = type(value).__name__
             content = [
@@ -222,9 +243,23 @@ class _Walk:
             return self._named(type(value)), tuple(content)
         return self._unknown(value, name)
 
+    def _jitted(self, function: Any) -> Hashable:
+        """The content of a function under `jax.jit`, which keeps the values that it was traced with."""
+        if function not in _JITTED:
+            _JITTED[function] = Structure("itself", (), (), ())
+            _JITTED[function] = structure(function.__wrapped__)
+        found = _JITTED[function]
+        self.integers += found.integers
+        self.values += [held._replace(place=None) for held in found.values]
+        self.unknown += found.unknown
+        self.names += found.names
+        return found.code
+
     def _function(self, function: types.FunctionType, place: Place | None) -> Hashable:
         code, owner = function.__code__, function.__qualname__.partition(".")[0]
-        outside, self.is_installed = self.is_installed, _is_installed(function.__module__)
+        outside, self.is_installed = self.is_installed, _is_installed(_home(function))
+        self.is_fixed &= self.is_installed
+        self.names.append(function.__qualname__)
         cells = []
         for index, (name, cell) in enumerate(zip(code.co_freevars, function.__closure__ or (), strict=True)):
             try:
@@ -232,7 +267,7 @@ class _Walk:
             except ValueError:  # a name that has no value yet
                 continue
             where, within = f"{name} of {owner}", _at(place, "closure", index)
-            if name in _assigned(code):  # its present value is a state
+            if name in assigned(code):  # its present value is a state
                 if not self.is_installed:
                     cells.append((name, self._unknown(content, where)))
                     continue
@@ -244,20 +279,21 @@ class _Walk:
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)
         reads = () if self.is_installed else tuple(self._globals(function))
         self.is_installed = outside
-        return "function", _code(code), tuple(cells), defaults, reads
+        return "function", digest_of_code(code), tuple(cells), defaults, reads
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The global values that a function reads, and the attributes of the modules among them."""
-        attributes = sorted(set(_names(function.__code__)))
-        for name in sorted(set(_global_names(function.__code__))):
+        for name in globals_read(function.__code__):
             if name not in function.__globals__:
                 continue
             content = function.__globals__[name]
-            if not isinstance(content, types.ModuleType) or _is_installed(content.__name__):
+            if name in globals_assigned(function.__code__):
+                yield name, self._unknown(content, name)  # its present value is a state
+            elif not isinstance(content, types.ModuleType) or _is_installed(content.__name__):
                 yield name, self.visit(content, name, None)
             else:
                 yield name, self._named(content)
-                for attribute in attributes:
+                for attribute in names_read(function.__code__):
                     if attribute in vars(content):
                         yield name, attribute, self.visit(vars(content)[attribute], f"{name}.{attribute}", None)
 
@@ -270,39 +306,24 @@ class _Walk:
         return "unknown", self._named(type(value))
 
 
-def with_numbers(value: Any, numbers: Mapping[Place, Any]) -> Any:
-    """A copy of a value with other numbers at some places; what holds none of them stays the same object."""
-    if () in numbers:
-        return numbers[()]
-    parts: dict[tuple[str, Any], dict[Place, Any]] = {}
-    for (first, *rest), number in numbers.items():
-        parts.setdefault(first, {})[tuple(rest)] = number
-
-    def part(step: str, index: Any, old: Any) -> Any:
-        return with_numbers(old, parts[step, index]) if (step, index) in parts else old
-
-    if not parts:
-        return value
-    if isinstance(value, functools.partial):
-        args, keywords = part("args", None, value.args), part("keywords", None, value.keywords)
-        return functools.partial(part("func", None, value.func), *args, **keywords)
-    if isinstance(value, tuple | list):
-        items = [part("item", index, item) for index, item in enumerate(value)]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, dict):
-        return {key: part("key", key, item) for key, item in value.items()}
-    cells = (
-        types.CellType(part("closure", index, cell.cell_contents)) if ("closure", index) in parts else cell
-        for index, cell in enumerate(value.__closure__)
-    )
-    copy = types.FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, tuple(cells))
-    copy.__kwdefaults__ = value.__kwdefaults__
-    copy.__dict__.update(value.__dict__)
-    return copy
-
-
 def _at(place: Place | None, step: str, index: Any) -> Place | None:
     return None if place is None else (*place, (step, index))
+
+
+_JITTED: "weakref.WeakKeyDictionary[Any, Structure]" = weakref.WeakKeyDictionary()
+_DIGESTS: dict[int, tuple[Any, str]] = {}  # of arrays of JAX, which do not change, by identity
+
+
+def _digest(array: Any) -> str:
+    """The digest of the numbers of an array."""
+    is_kept = isinstance(array, jax.Array)
+    kept, digest = _DIGESTS.get(id(array), (None, "")) if is_kept else (None, "")
+    if kept is None or kept() is not array:
+        digest = hashlib.blake2b(np.ascontiguousarray(_array(array)).tobytes(), digest_size=12).hexdigest()
+        if is_kept:
+            forget = functools.partial(_DIGESTS.pop, id(array), None)
+            _DIGESTS[id(array)] = weakref.ref(array, lambda reference: forget()), digest
+    return digest
 
 
 def _array(value: Any) -> np.ndarray:
@@ -321,7 +342,12 @@ def _found_by_name(value: Any) -> str | None:
 
 def is_installed_by_name(value: Any) -> bool:
     """True for a function of an installed package that is there once, as far as its name says."""
-    return type(value) is types.FunctionType and "<" not in value.__qualname__ and _is_installed(value.__module__)
+    return type(value) is types.FunctionType and "<" not in value.__qualname__ and _is_installed(_home(value))
+
+
+def _home(function: types.FunctionType) -> str | None:
+    """The module that a function is written in, whatever function it wraps."""
+    return function.__globals__.get("__name__")
 
 
 @functools.cache
@@ -334,54 +360,12 @@ def _is_installed(module: str | None) -> bool:
     return path is not None and path.startswith(INSTALLED)
 
 
-_DIGESTS: "weakref.WeakKeyDictionary[types.CodeType, str]" = weakref.WeakKeyDictionary()
-
-
-def _code(code: types.CodeType) -> str:
-    """A digest of code, without the names of files and the numbers of lines."""
-    if code not in _DIGESTS:
-        constants = [
-            _code(constant) if isinstance(constant, types.CodeType) else _constant(constant)
-            for constant in code.co_consts
-        ]
-        shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-        text = repr((code.co_code, constants, shape, names))
-        _DIGESTS[code] = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-    return _DIGESTS[code]
-
-
-@functools.cache
-def _assigned(code: types.CodeType) -> frozenset[str]:
-    """The variables of an enclosing function that code assigns to."""
-    found = {one.argval for one in dis.get_instructions(code) if one.opname in ("STORE_DEREF", "DELETE_DEREF")}
-    return frozenset(found & set(code.co_freevars))
-
-
 def _methods(kind: type) -> list[Hashable]:
     """The code of the functions of a class and of the classes above it, without installed ones."""
     own = (one for one in kind.__mro__ if not _is_installed(one.__module__))
     functions = ((name, getattr(held, "__code__", None)) for one in own for name, held in vars(one).items())
     return [
-        (name, _code(code)) for name, code in functions if code is not None and not code.co_filename.startswith("<")
+        (name, digest_of_code(code))
+        for name, code in functions
+        if code is not None and not code.co_filename.startswith("<")
     ]
-
-
-def _constant(constant: Any) -> str:
-    return repr(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
-
-
-def _global_names(code: types.CodeType) -> Iterator[str]:
-    """The names of the globals that code reads, and the functions within it."""
-    yield from (one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
-    for constant in code.co_consts:
-        if inspect.iscode(constant):
-            yield from _global_names(constant)
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """The names of globals and attributes in code, and in the functions within it."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if inspect.iscode(constant):
-            yield from _names(constant)

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.loop.programs import shared
-from slax_rules.loop.stream import Stream, extend_stream
+from slax_rules.loop.programs import Programs, shared
+from slax_rules.loop.stream import Stream, StreamProgram, extend_stream
 from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
 from slax_rules.training.batches import as_array
@@ -153,6 +152,7 @@ def run_stream(
             "metrics={'accuracy': correct}."
         )
     sums = {name: (jnp.zeros(()), jnp.zeros(())) for name in ("loss", *table)}
+    stream = dataclasses.replace(stream, program=stream.program.looked_at_again())
     run = _Run(stream, tuple((name, shared(metric)) for name, metric in table.items()), 0.5 ** (1 / half_life), sums)
     return _run(run, source, checkpoints, progress)
 
@@ -194,7 +194,8 @@ class _Run:
 
     def visit(self, piece: Piece) -> StreamInfo:
         """Predict and learn; nothing changes if something is not finite."""
-        stream, outputs, sums, finite = _advance(self.metrics, self.gamma, self.stream, self.sums, piece)
+        fixed = self.metrics, self.gamma, self.stream.program
+        stream, outputs, sums, finite = _advance(fixed, self.stream, self.sums, piece)
         end = self.step + len(piece.inputs)
         if not finite:
             good = np.isfinite(piece.inputs).all()
@@ -258,11 +259,12 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
             yield info
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@Programs
 def _advance(
-    metrics: Metrics, gamma: float, stream: Stream, sums: Sums, piece: Piece
+    fixed: tuple[Metrics, float, StreamProgram], stream: Stream, sums: Sums, piece: Piece
 ) -> tuple[Stream, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
+    metrics, gamma, _ = fixed
     inputs, targets, mask, reset = piece
     stream, outputs, losses = extend_stream(stream, inputs, targets, mask=mask, reset=reset)
     steps = losses.shape[0]

@@ -1,0 +1,69 @@
+"""Copies of functions and of what holds them: with other numbers, or with the same content and another identity."""
+
+import copy
+import dataclasses
+import functools
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from slax_rules.loop.structure import Place, is_installed_by_name
+
+
+def with_numbers(value: Any, numbers: Mapping[Place, Any]) -> Any:
+    """A copy of a value with other numbers at some places; what holds none of them stays the same object."""
+    if () in numbers:
+        return numbers[()]
+    parts: dict[tuple[str, Any], dict[Place, Any]] = {}
+    for (first, *rest), number in numbers.items():
+        parts.setdefault(first, {})[tuple(rest)] = number
+
+    def part(step: str, index: Any, old: Any) -> Any:
+        return with_numbers(old, parts[step, index]) if (step, index) in parts else old
+
+    if not parts:
+        return value
+    if isinstance(value, functools.partial):
+        args, keywords = part("args", None, value.args), part("keywords", None, value.keywords)
+        return functools.partial(part("func", None, value.func), *args, **keywords)
+    if isinstance(value, tuple | list):
+        items = [part("item", index, item) for index, item in enumerate(value)]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: part("key", key, item) for key, item in value.items()}
+    cells = (
+        types.CellType(part("closure", index, cell.cell_contents)) if ("closure", index) in parts else cell
+        for index, cell in enumerate(value.__closure__)
+    )
+    return _copied(value, tuple(cells))
+
+
+def renewed(value: Any) -> Any:
+    """A function, or what holds functions, with the same content and another identity; itself where nothing can change."""
+    if isinstance(value, types.FunctionType) and not is_installed_by_name(value):
+        return _copied(value, value.__closure__)
+    if isinstance(value, functools.partial):
+        return functools.partial(value.func, *value.args, **value.keywords)
+    if isinstance(value, types.MethodType):
+        return types.MethodType(renewed(value.__func__), value.__self__)
+    if isinstance(value, tuple):
+        items = [renewed(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | nnx.Pytree):
+        made = copy.copy(value)
+        for field in dataclasses.fields(value):
+            object.__setattr__(made, field.name, renewed(getattr(value, field.name)))
+        return made
+    return value
+
+
+def _copied(function: types.FunctionType, closure: Any) -> types.FunctionType:
+    made = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, closure
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    made.__module__, made.__qualname__ = function.__module__, function.__qualname__
+    made.__dict__.update(function.__dict__)
+    return made
