@@ -25,9 +25,8 @@ from slax_data.sets.randman import _at_rate
 from slax_data.sets.upstream_randman import MAX_SEED
 
 POINTS = 1000  # of a draw, the same for each class
-COARSE = FINE = (
-    128  # a place is the sum of a coarse and a fine part, so that all sines come out of two products of matrices
-)
+# A place is the sum of a coarse and a fine part, so that all sines come out of two products of matrices.
+COARSE = FINE = 128
 PLACES = COARSE * FINE
 
 

@@ -48,8 +48,6 @@ class Randman:
         sizes = {"n_classes": layers[-1], "n_units": layers[0], "dim": config["dim"], "alpha": config["alpha"]}
         self._table = draws.curves(self._key, **sizes)
         self._draw = partial(draws.draw, n_classes=layers[-1], n_steps=config["n_steps"])
-        one = partial(self._draw, size=config["batch_size"])
-        self._draw_part = jax.jit(lambda table, keys: jax.lax.map(partial(one, table), keys))
         self._spikes = partial(draws.spikes_of, code=config["code"], n_steps=config["n_steps"])
 
     def batches(self, seed: int) -> Batches:

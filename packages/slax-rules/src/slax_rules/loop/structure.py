@@ -26,9 +26,8 @@ from flax import nnx
 from slax_rules.loop.bytecode import assigned, digest_of_code, globals_assigned, globals_read, names_read
 
 SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
-LARGE = (
-    2**24
-)  # bytes of an array that is not compared by content: it would be copied to the host, and kept with its program
+# Bytes of an array that is not compared by content: it would be copied to the host, and kept with its program.
+LARGE = 2**24
 PLAIN = (type(None), bool, int, complex, str, bytes, type(Ellipsis), type(NotImplemented), slice, range, np.dtype)
 JITTED = type(jax.jit(lambda: None))
 CONTAINERS = {tuple, list, dict, types.FunctionType, types.MethodType, functools.partial}
