@@ -238,7 +238,7 @@ def test_the_scale_full_is_drawn_from_shipped_results(tree):
     assert tree.run(ALL, **full) == 0, tree.said()
     assert "the results of 3 jobs" in tree.said() and "toy, 2 jobs" in tree.said()
     assert tree.ran() == {"toy_figures", "gallery", "manifest"}
-    assert "2 of 3 jobs are older than the sources" in (tree.path / "figures/RESULTS.md").read_text()
+    assert "2 of 3 jobs are older than the sources" in (tree.path / "figures/index.html").read_text()
     code, said = tree.python("experiments.verify")
     assert code == 0 and "2 results are older than the sources, and kept" in said
     file = tree.path / "results/full/toy/a.json"
