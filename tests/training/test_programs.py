@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import slax_rules as sr
-from slax_rules.loop import entry, programs
+from slax_rules.loop import compilations, programs, split
 from slax_rules.loop.copies import with_numbers
 from slax_rules.loop.structure import structure
 from slax_rules.training import epoch
@@ -49,7 +49,7 @@ def test_a_sweep_by_hand_compiles_once_and_gives_the_numbers_of_a_program_of_its
     before = set(epoch._sampled_steps.compiled.entries)
     runs = [run(fresh(rate)) for rate in (0.1, 0.03, 0.2)]
     assert len(set(epoch._sampled_steps.compiled.entries) - before) == 1 and not same(runs[0], runs[1])
-    monkeypatch.setattr(entry, "shared_transformation", lambda optimizer, *rest: programs.Transformation(optimizer.tx))
+    monkeypatch.setattr(split, "_data", lambda *given: ((), ()))
     assert same(run(fresh(0.03)), runs[1])
 
 
@@ -67,7 +67,7 @@ def test_a_number_that_python_computes_with_or_that_is_rounded_twice_is_no_data(
 
     def kinds(*parts):
         optimizer = made(optax.chain(*parts))[1]
-        found = entry.make_program((made()[0], sr.BPTT(), optimizer), sr.cross_entropy, "offline", None, None, ())[0]
+        found = split.split((made()[0], sr.BPTT(), optimizer))[0]
         return {held.name.partition(" ")[0]: held.place in found.places for held in structure(optimizer.tx).values}
 
     found = kinds(optax.clip_by_global_norm(1.0), optax.scale_by_rms(0.7), narrow(0.3), optax.adam(0.1))
@@ -79,7 +79,7 @@ def test_a_number_that_python_computes_with_or_that_is_rounded_twice_is_no_data(
 
 def test_the_third_compilation_of_one_structure_is_told_with_its_cure(monkeypatch):
     """The rates differ as well, but they are data."""
-    monkeypatch.setattr(programs, "_compiled", programs.Recent(3))  # whatever other tests have compiled
+    monkeypatch.setattr(compilations, "_compiled", programs.Recent(3))  # whatever other tests have compiled
     run(optax.adam(0.2, b1=0.93))
     run(optax.adam(0.1, b1=0.8))
     with pytest.warns(
@@ -192,13 +192,34 @@ def backward(x, g):
 spike.defvjp(lambda x: (jnp.sign(x), x), backward)
 
 
-def test_wrappers_gradients_of_ones_own_and_states_are_content(monkeypatch):
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    def __call__(self, y):
+        return SCALE * y
+
+
+def test_wrappers_methods_gradients_of_ones_own_and_states_are_content(monkeypatch):
     assert structure(noting).unknown == ("SCALE, a float",) and structure(outer_loss()).unknown == (
         "count of outer_loss, a int",
     )
-    before = [structure(one).key for one in (wrapped, lambda y: spike(y))]
+
+    def importing(y):
+        import training.small as small
+
+        return small.BATCHES
+
+    assert structure(importing).unknown == ("training.small, a module",)
+    values = wrapped, (lambda y: spike(y)), Reading()
+    before = [structure(one).key for one in values]
     monkeypatch.setitem(globals(), "SCALE", 3.0)
-    assert all(structure(one).key != key for one, key in zip((wrapped, lambda y: spike(y)), before, strict=True))
+    assert all(structure(one).key != key for one, key in zip(values, before, strict=True))
+
+
+def test_a_function_that_many_others_read_is_read_once():
+    """40 functions, each of which reads the two before it: there are 10^8 ways to the first."""
+    space = {"f0": lambda y: y, "f1": lambda y: 2 * y}
+    exec("\n".join(f"def f{i}(y): return f{i - 1}(y) + f{i - 2}(y)" for i in range(2, 41)), space)
+    assert len(structure(space["f40"]).names) == 41
 
 
 def test_a_loss_that_notes_something_is_compiled_once():
@@ -256,11 +277,11 @@ def test_what_may_change_behind_a_function_has_a_program_of_its_own(monkeypatch)
     def functions():
         return [lambda y: y * Settings.scale, lambda y: y * scaled.scale, lambda y: noted(y), lambda y: y * rows]
 
+    key = programs.key_of
     for one, two in zip(functions(), functions(), strict=True):
-        assert programs.shared(one) is one and programs.shared(two) is two
+        assert key(one) == key(one) != key(two)
     rows = rows[:5]
-    one, two = functions()[-1], functions()[-1]
-    assert programs.shared(one) is one and programs.shared(two) is one
+    assert len({key(one) for one in (functions()[-1], functions()[-1])}) == 1
 
 
 def reading(box):
@@ -283,8 +304,7 @@ def jitted(y):
 
 
 @pytest.mark.parametrize("kind", ["closure", "global", "partial", "dataclass", "unknown"])
-def test_a_function_whose_content_has_changed_has_another_program_until_it_is_as_before(kind, monkeypatch):
-    """Programs know functions by `==`. A fresh function has the program of its content, whatever the first one holds now."""
+def test_a_function_whose_content_has_changed_has_another_key_until_it_is_as_before(kind, monkeypatch):
     box, unknown = [2.0], Held()
     value = {
         "closure": scaled_by(box),
@@ -293,24 +313,37 @@ def test_a_function_whose_content_has_changed_has_another_program_until_it_is_as
         "dataclass": sr.SequenceLoss(scaled_by(box)),
         "unknown": lambda y: (unknown, read(y)),
     }[kind]
-    before = programs.shared(value)
+    before = programs.key_of(value)
     monkeypatch.setitem(globals(), "SCALE", 3.0)
     box[0] = 3.0
-    after = programs.shared(value)
-    assert after != before and structure(after) == structure(value) and programs.shared(value) is after
-    if kind == "closure":
-        fresh = programs.shared(scaled_by([2.0]))
-        assert fresh != before and fresh(1.0) == 2.0 and programs.shared(scaled_by([3.0]))(1.0) == 3.0
+    assert programs.key_of(value, looks_again=False) == before != programs.key_of(value)
     monkeypatch.setitem(globals(), "SCALE", 2.0)
     box[0] = 2.0
-    assert programs.shared(value)(1.0) == 2.0 if kind == "closure" else programs.shared(value) == before
+    assert programs.key_of(value) == before
+
+
+@pytest.mark.parametrize("looks_again", [True, False])
+def test_a_program_is_traced_with_the_functions_of_its_caller(looks_again):
+    """Two functions of equal content, of which one changes before other shapes come: neither gets the values of the other."""
+
+    @functools.partial(programs.Programs, looks_again=looks_again)
+    def compiled(what, x):
+        return what(x)
+
+    boxes = [2.0], [2.0]
+    one, two = map(scaled_by, boxes)
+    assert compiled(one, np.ones(1)) == compiled(two, np.ones(1)) == 2.0 and len(compiled.compiled.entries) == 1
+    boxes[0][0] = 3.0
+    assert [compiled(which, np.ones(2))[0] for which in (one, two, one, two)] == [3.0, 2.0, 3.0, 2.0]
+    assert [compiled(which, np.ones(1)) for which in (one, two)] == [3.0, 2.0]
+    assert compiled(scaled_by([3.0]), np.ones(2))[0] == 3.0 and len(compiled.compiled.entries) == 2
 
 
 def test_a_fresh_optimizer_has_its_own_numbers_whatever_another_one_holds_now():
     def found(transformation):
         objects = made()[0], sr.BPTT(), made(transformation)[1]
-        program, state = entry.make_program(objects, sr.cross_entropy, "offline", None, None, ())
-        return float(program.objects(state)[2].tx.update(1.0, ())[0])
+        graph, state = split.split(objects)
+        return float(graph.merged(state)[2].tx.update(1.0, ())[0])
 
     box = [0.5]
     first = reading(box)
@@ -335,4 +368,4 @@ def test_a_function_under_jit_is_described_as_it_was_traced(monkeypatch):
 )
 def test_the_cure_of_a_number_in_a_schedule_is_one_of_schedules(make, cure):
     found = [{"the optimizer": structure(make(x))} for x in (0.1, 0.2)]
-    assert {one for _, one in programs._differing(found, set())} == {cure}
+    assert {one for _, one in compilations._differing(found, set())} == {cure}

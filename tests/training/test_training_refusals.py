@@ -158,6 +158,7 @@ CALLS = {
     "no devices": (lambda: train(devices=[]), r"Got devices=\[\], expected a list of JAX devices"),
     "repeats": (lambda: sr.cost(made()[0], sr.OSTL(), (T, B, N), repeats=0), "repeats=0, expected 1 or more"),
     "stream: shape": (lambda: stream(shape=(N,)), r"shape \(5,\), expected that of a step, \(B, features...\)"),
+    "stream: sizes": (lambda: stream(shape=(2, 3.5)), r"shape \(2, 3.5\), expected that of a step"),
     "stream: window": (lambda: stream(window=0), "window=0"),
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
     "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"extend_stream got .* expected \[L, 4, 5\]"),

@@ -223,10 +223,14 @@ def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[in
 
     Raises:
         TypeError: no list of sizes, such as a number or an array in place of its shape.
-        ValueError: fewer than `axes` sizes.
+        ValueError: fewer than `axes` sizes, or one that is no size.
     """
     if np.ndim(shape) != 1:
         raise TypeError(f"{name} got {shape!r} as a shape, expected {expected}.")
-    if len(shape) < axes:
-        raise ValueError(f"{name} got the shape {tuple(shape)}, expected {expected}.")
-    return tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
+    sizes = tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
+    are_sizes = (
+        jax.export.is_symbolic_dim(size) or (isinstance(size, int | np.integer) and size >= 0) for size in sizes
+    )
+    if len(sizes) < axes or not all(are_sizes):
+        raise ValueError(f"{name} got the shape {sizes}, expected {expected}.")
+    return sizes

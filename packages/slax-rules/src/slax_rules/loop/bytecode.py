@@ -1,4 +1,4 @@
-"""What the code of a function says: its digest, and the variables that it reads and assigns to."""
+"""What the code of a function says: its digest, and what it reads, assigns to and imports."""
 
 import dis
 import functools
@@ -36,6 +36,13 @@ def globals_assigned(code: types.CodeType) -> frozenset[str]:
     """The global values that code, or a function within it, assigns to."""
     found = {one.argval for one in dis.get_instructions(code) if one.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
     return frozenset(found.union(*map(globals_assigned, _within(code))))
+
+
+@functools.cache
+def imported(code: types.CodeType) -> frozenset[str]:
+    """The modules that code, or a function within it, imports."""
+    found = {one.argval for one in dis.get_instructions(code) if one.opname == "IMPORT_NAME"}
+    return frozenset(found.union(*map(imported, _within(code))))
 
 
 def _constant(constant: Any) -> str:

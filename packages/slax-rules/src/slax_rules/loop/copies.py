@@ -1,15 +1,11 @@
-"""Copies of functions and of what holds them: with other numbers, or with the same content and another identity."""
+"""Copies of functions, and of what holds them, with other numbers."""
 
-import copy
-import dataclasses
 import functools
 import types
 from collections.abc import Mapping
 from typing import Any
 
-from flax import nnx
-
-from slax_rules.loop.structure import Place, is_installed_by_name
+from slax_rules.loop.structure import Place
 
 
 def with_numbers(value: Any, numbers: Mapping[Place, Any]) -> Any:
@@ -38,25 +34,6 @@ def with_numbers(value: Any, numbers: Mapping[Place, Any]) -> Any:
         for index, cell in enumerate(value.__closure__)
     )
     return _copied(value, tuple(cells))
-
-
-def renewed(value: Any) -> Any:
-    """A function, or what holds functions, with the same content and another identity; itself where nothing can change."""
-    if isinstance(value, types.FunctionType) and not is_installed_by_name(value):
-        return _copied(value, value.__closure__)
-    if isinstance(value, functools.partial):
-        return functools.partial(value.func, *value.args, **value.keywords)
-    if isinstance(value, types.MethodType):
-        return types.MethodType(renewed(value.__func__), value.__self__)
-    if isinstance(value, tuple):
-        items = [renewed(item) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type | nnx.Pytree):
-        made = copy.copy(value)
-        for field in dataclasses.fields(value):
-            object.__setattr__(made, field.name, renewed(getattr(value, field.name)))
-        return made
-    return value
 
 
 def _copied(function: types.FunctionType, closure: Any) -> types.FunctionType:

@@ -12,13 +12,12 @@ neither.
 """
 
 import dataclasses
-import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
@@ -28,8 +27,7 @@ from slax_neurons.building_blocks import changes_when_called, check_sequence, fi
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.layer import LayerRule
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.copies import with_numbers
-from slax_rules.loop.data_numbers import UPDATE
+from slax_rules.loop.checks import check_hashable, check_online_loss, check_optimizer, checked_window
 from slax_rules.loop.devices import (
     AXIS,
     BATCH_SHARDED,
@@ -44,8 +42,8 @@ from slax_rules.loop.devices import (
     target_specs,
 )
 from slax_rules.loop.objective import counted, read_targets
-from slax_rules.loop.programs import Programs, Transformation, shared, shared_graph, shared_transformation
-from slax_rules.loop.structure import Place
+from slax_rules.loop.programs import Programs, What
+from slax_rules.loop.split import Graph, split
 from slax_rules.loop.windows import (
     Batch,
     Gradients,
@@ -59,7 +57,6 @@ from slax_rules.loop.windows import (
     over_windows,
     sequence_gradient,
     some_count,
-    trained_together,
     zero_means,
 )
 from slax_rules.losses import LossFn, SequenceLoss, check_mask
@@ -229,24 +226,6 @@ def train_online(
     return _call("online", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask, penalties)[0]
 
 
-def check_online_loss(name: str, loss_fn: Any) -> None:
-    """Raise TypeError for a loss that is unknown until the sequence ends; `name` is the function that got it."""
-    if isinstance(loss_fn, SequenceLoss):
-        raise TypeError(
-            f"{name} got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
-            "known then, and a loss of the whole sequence is known only after the last one. Use train_offline, or a loss of "
-            "each step; an LI with a decay close to 1 as the last module holds a running sum."
-        )
-
-
-def check_optimizer(name: str, optimizer: Any) -> None:
-    """Raise TypeError for anything other than a Flax optimizer; `name` is the function that got it."""
-    if not isinstance(optimizer, nnx.Optimizer) or isinstance(optimizer, nnx.ModelAndOptimizer):
-        made = "nnx.Optimizer(model, transformation, wrt=nnx.Param)"
-        hint = f" Wrap the Optax transformation: {made}." if isinstance(optimizer, optax.GradientTransformation) else ""
-        raise TypeError(f"{name} got {type(optimizer).__name__} as the optimizer, expected {made}.{hint}")
-
-
 def _call(
     update: Update,
     model: nnx.RNNCellBase,
@@ -261,27 +240,21 @@ def _call(
     penalties: Sequence[Penalty],
 ) -> tuple[Array, nnx.State | None]:
     """Run the program of these arguments, and write the changes into model, rule and optimizer."""
-    window = _checked_window(window)
+    window = checked_window(window)
     as_rule(rule)
     if mask is not None:
         check_mask(mask, inputs.shape[:2])
     penalties_by_layer(penalties, model)
     objects = (model, rule, optimizer)
     mesh = mesh_of(inputs)
-    program, state = make_program(objects, loss_fn, update, window, mesh, penalties, looks_again=False)
+    graph, state = split(objects, looks_again=False)
+    program = Program(graph, loss_fn, update, window, mesh, tuple(penalties))
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, REPLICATED))
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
     if new:
         _write(objects, state, new)
     return loss, gradient
-
-
-def _checked_window(window: Any) -> int | None:
-    window = None if window is None else operator.index(window)
-    if window is not None and window < 1:
-        raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
-    return window
 
 
 def _write(objects: tuple[Any, ...], state: nnx.State, new: dict[int, Array]) -> None:
@@ -291,52 +264,41 @@ def _write(objects: tuple[Any, ...], state: nnx.State, new: dict[int, Array]) ->
     nnx.update(objects, nnx.from_flat_state([(path, node) for path, node in changed if jax.tree.leaves(node)]))
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Program:
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Program(What):
     """The computation on a batch, without its arrays.
 
     Args:
-        graphdef: graph of (model, rule, optimizer); the rule is as the user gave it, and the optimizer None without updates.
+        graph: the graph of (model, rule, optimizer); the rule is as the user gave it, and the optimizer None without updates.
         loss_fn: the loss of a step, or a `SequenceLoss`.
         update: the use of the gradient: returned ("none"), or used in one step ("offline") or one per window ("online").
         window: steps of a window, or None for the default.
         mesh: the devices that the batch is split over, or None for one device.
         penalties: the penalties of hidden layers.
-        places: where the numbers are in the transformation of the optimizer.
-        numbers: the numbers of the optimizer that are data, such as its learning rate; programs are equal without them.
     """
 
-    graphdef: nnx.GraphDef
+    graph: Graph
     loss_fn: Any
     update: Update
     window: int | None
     mesh: Mesh | None
     penalties: tuple[Penalty, ...] = ()
-    places: tuple[Place, ...] = ()
-    numbers: tuple[Any, ...] = dataclasses.field(default=(), compare=False)
 
-    def __hash__(self) -> int:
-        # Without the graphdef, which would take a large part of a call's time; it is checked when the program is traced.
-        try:
-            return hash((self.loss_fn, self.update, self.window, self.penalties))
-        except TypeError:
-            check_hashable(self.graphdef, self.loss_fn, self.penalties)
-            raise
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """The numbers of the optimizer that are data; programs are equal without them."""
+        return self.graph.numbers
 
     def with_numbers(self, numbers: tuple[Any, ...]) -> "Program":
         """The program with other numbers of the optimizer."""
-        return dataclasses.replace(self, numbers=numbers)
-
-    def objects(self, state: nnx.State) -> tuple[Any, Any, Any]:
-        """The model, the rule and the optimizer, whose numbers are those of the program."""
-        return merged_objects(self.graphdef, state, self.places, self.numbers)
+        return dataclasses.replace(self, graph=self.graph.with_numbers(numbers))
 
     def __call__(
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
     ) -> tuple[Array, nnx.State | None, nnx.State]:
         """Return the mean loss, the gradient or None, and the state of (model, rule, optimizer) afterwards."""
-        check_hashable(self.graphdef, self.loss_fn, self.penalties)
-        objects = self.objects(state)
+        check_hashable(self.graph.graphdef, self.loss_fn, self.penalties)
+        objects = self.graph.merged(state)
         model, given, _ = objects
         rule = as_rule(given)
         check_sequence(inputs)
@@ -355,7 +317,7 @@ class Program:
         def share(
             numbers: Any, state: nnx.State, start: Any, inputs: Array, leaves: list[Array], mask: Array | None
         ) -> Any:
-            objects = self.with_numbers(numbers).objects(state)
+            objects = self.graph.with_numbers(numbers).merged(state)
             share_statistics(objects[0])
             piece = Batch(inputs, batch.targets._replace(leaves=leaves), mask)
             loss, gradient = self._run(objects, plan, start, piece, AXIS)
@@ -422,54 +384,7 @@ class Program:
         return loss
 
 
-def make_program(
-    objects: tuple[Any, Any, Any],
-    loss_fn: Any,
-    update: Update,
-    window: int | None,
-    mesh: Mesh | None,
-    penalties: Sequence[Penalty],
-    looks_again: bool = True,
-) -> tuple[Program, nnx.State]:
-    """The program of (model, rule, optimizer or None), and their state. See `shared` for `looks_again`.
-
-    Objects whose functions have the same structure have the same program.
-    """
-    graphdef, state, found = split_objects(objects, looks_again)
-    penalties = tuple(shared(penalty, looks_again) for penalty in penalties)
-    return Program(
-        graphdef, shared(loss_fn, looks_again), update, window, mesh, penalties, found.places, found.numbers
-    ), state
-
-
-def split_objects(
-    objects: tuple[Any, Any, Any], looks_again: bool = True
-) -> tuple[nnx.GraphDef, nnx.State, Transformation]:
-    """The graph of (model, rule, optimizer or None) with shared functions, their state, and the optimizer's transformation."""
-    model, rule, optimizer = objects
-    graphdef, state = nnx.split(objects)
-    if optimizer is None:
-        return shared_graph(graphdef, looks_again=looks_again), state, Transformation(None)
-    found = shared_transformation(optimizer, lambda: trained_together(model, rule), state, looks_again)
-    return shared_graph(graphdef, optimizer.tx, found.shared, looks_again), state, found
-
-
-def merged_objects(
-    graphdef: nnx.GraphDef, state: nnx.State, places: Sequence[Place], numbers: Sequence[Any]
-) -> tuple[Any, Any, Any]:
-    """The model, the rule and the optimizer, with these numbers at these places of its transformation.
-
-    Its `init`, which may branch on a number, takes no tracers.
-    """
-    model, rule, optimizer = nnx.merge(graphdef, state, copy=True)
-    pairs = zip(places, numbers, strict=True)
-    taken = {at: number for at, number in pairs if at[0] == UPDATE or not isinstance(number, jax.core.Tracer)}
-    if taken:
-        optimizer.tx = with_numbers(optimizer.tx, taken)
-    return model, rule, optimizer
-
-
-@Programs
+@partial(Programs, looks_again=False)
 def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | None, dict[int, Array]]:
     """Run a program; return the mean loss, the gradient or None, and the new leaves of the state, by their number.
 
@@ -479,26 +394,3 @@ def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | N
     loss, gradient, state = program(*arguments)
     pairs = zip(before, jax.tree.leaves(state), strict=True)
     return loss, gradient, {index: new for index, (old, new) in enumerate(pairs) if new is not old}
-
-
-def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any, penalties: tuple[Penalty, ...]) -> None:
-    """Raise TypeError if an option of a module, a loss or a penalty cannot be hashed, as the cache of programs requires."""
-    for name, given in (("model, rule or optimizer", graphdef), ("loss_fn", loss_fn), ("penalties", penalties)):
-        try:
-            hash(given)
-        except TypeError as error:
-            options = [(key, getattr(held, "value", held)) for key, held in getattr(given, "attributes", ())]
-            wrong = [f"{key}={value!r}" for key, value in options if not _hashable(value)]
-            raise TypeError(
-                f"Got {', '.join(wrong) or f'{name}={given!r}'}, expected hashable values, since programs are cached by them: "
-                "a tuple in place of a list, a function or a frozen dataclass as a loss."
-            ) from error
-
-
-def _hashable(value: Any) -> bool:
-    """True if a value can be hashed, including its contents."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

@@ -16,45 +16,35 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import accumulates, as_shape, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.entry import check_hashable, check_online_loss, check_optimizer, merged_objects, split_objects
+from slax_rules.loop.checks import check_hashable, check_online_loss, check_optimizer
+from slax_rules.loop.compilations import warn_of_compilations
 from slax_rules.loop.objective import Targets, read_targets, step_losses
-from slax_rules.loop.programs import Programs, shared, shared_graph, warn_of_compilations
-from slax_rules.loop.structure import Place
+from slax_rules.loop.programs import Programs, What
+from slax_rules.loop.split import Graph, split
 from slax_rules.loop.windows import Batch, Learner, Losses, Online, online_window, zero_means
 from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
 from slax_rules.penalties import Penalty, penalties_by_layer
 
 
-@dataclasses.dataclass(frozen=True)
-class StreamProgram:
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamProgram(What):
     """The computation on a piece of a stream, without its arrays.
 
     Args:
-        graphdef: graph of (model, rule, optimizer), whose functions are shared with other streams of the same structure.
+        graph: the graph of (model, rule, optimizer).
         loss_fn: the loss of a step.
         window: steps between updates.
         penalties: the penalties of hidden layers.
         input_shape: shape [B, features...] of the inputs of a step.
         dtype: dtype of the inputs.
-        places: where the numbers of a stream are in the transformation of the optimizer.
     """
 
-    graphdef: nnx.GraphDef
+    graph: Graph
     loss_fn: LossFn
     window: int
     penalties: tuple[Penalty, ...]
     input_shape: tuple[int, ...]
     dtype: Any
-    places: tuple[Place, ...] = ()
-
-    def __hash__(self) -> int:
-        # Hashing the graphdef would take a large part of a call's time.
-        return hash((self.loss_fn, self.window, self.input_shape))
-
-    def looked_at_again(self) -> "StreamProgram":
-        """The program of what the functions read now."""
-        graphdef, penalties = shared_graph(self.graphdef), tuple(map(shared, self.penalties))
-        return dataclasses.replace(self, graphdef=graphdef, loss_fn=shared(self.loss_fn), penalties=penalties)
 
     def learner(self, model: nnx.RNNCellBase, given: Any) -> Learner:
         """The model with its rule, the rule's plan, and the losses."""
@@ -64,7 +54,7 @@ class StreamProgram:
 
     def at_rest(self, objects: nnx.State, batch: int) -> tuple[Any, nnx.State]:
         """The state of the rule before the first step of a number of samples, and the random streams after what was drawn."""
-        copies = nnx.merge(self.graphdef, objects, copy=True)
+        copies = nnx.merge(self.graph.graphdef, objects, copy=True)
         learner = self.learner(*copies[:2])
         shape = (batch, *self.input_shape[1:])
         carry = first_carry(learner.model, shape)
@@ -102,16 +92,16 @@ class Stream:
     @property
     def model(self) -> nnx.RNNCellBase:
         """A copy of the model with its present parameters."""
-        return nnx.merge(self.program.graphdef, self.online.objects, copy=True)[0]
+        return nnx.merge(self.program.graph.graphdef, self.online.objects, copy=True)[0]
 
     @property
     def rule(self) -> Any:
         """The rule, as `start_stream` got it."""
-        return nnx.merge(self.program.graphdef, self.online.objects, copy=True)[1]
+        return nnx.merge(self.program.graph.graphdef, self.online.objects, copy=True)[1]
 
     def objects(self) -> tuple[Any, Any, nnx.Optimizer]:
         """Copies of the model, the rule and the optimizer."""
-        return merged_objects(self.program.graphdef, self.online.objects, self.program.places, self.numbers)
+        return self.program.graph.with_numbers(self.numbers).merged(self.online.objects)
 
     @property
     def state(self) -> Any:
@@ -197,17 +187,11 @@ def start_stream(
     check_online_loss("start_stream", loss_fn)
     objects = (model, rule, optimizer)
     check_hashable(nnx.graphdef(objects), loss_fn, tuple(penalties))
-    graphdef, state, found = split_objects(objects)
+    graph, state = split(objects)
     program = StreamProgram(
-        graphdef,
-        shared(loss_fn),
-        window,
-        tuple(map(shared, penalties)),
-        tuple(input_shape),
-        jnp.dtype(input_dtype(model)),
-        found.places,
+        graph.with_numbers(()), loss_fn, window, tuple(penalties), tuple(input_shape), jnp.dtype(input_dtype(model))
     )
-    return Stream(program, *jax.tree.map(jnp.array, (_start(program, state), found.numbers)))
+    return Stream(program, *jax.tree.map(jnp.array, (_start(program, state), graph.numbers)))
 
 
 def extend_stream(
@@ -257,7 +241,9 @@ def extend_stream(
     _check_piece("extend_stream", stream, inputs, reset)
     if mask is not None:
         check_steps_and_samples(mask, inputs.shape[:2])
-    return StreamStep(*_extend(stream.program, stream, inputs, targets, mask, reset))
+    extended = _extend(stream.program, stream.online, stream.numbers, inputs, targets, mask, reset)
+    online, outputs, losses = extended
+    return StreamStep(dataclasses.replace(stream, online=online), outputs, losses)
 
 
 def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) -> tuple[Any, Any]:
@@ -294,7 +280,7 @@ def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) ->
     """
     inputs, reset = jax.tree.map(jnp.asarray, (inputs, reset))
     _check_piece("look_ahead", stream, inputs, reset)
-    return _look_ahead(stream.program, stream, state, inputs, reset)
+    return _look_ahead(stream.program, stream.online.objects, state, inputs, reset)
 
 
 def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) -> None:
@@ -313,27 +299,26 @@ def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) 
         )
 
 
-@Programs
+@partial(Programs, looks_again=False)
 def _look_ahead(
-    program: StreamProgram, stream: Stream, state: Any, inputs: Array, reset: Array | None
+    program: StreamProgram, objects: nnx.State, state: Any, inputs: Array, reset: Array | None
 ) -> tuple[Any, Any]:
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
-    model = stream.model
+    model, rule, _ = nnx.merge(program.graph.graphdef, objects, copy=True)
     model.eval()
-    state = state if reset is None else _reset(stream, state, reset)[0]
-    heads, state = program.learner(model, stream.rule).forward(state, inputs)
+    state = state if reset is None else _reset(program, objects, state, reset)[0]
+    heads, state = program.learner(model, rule).forward(state, inputs)
     return state, heads.outputs
 
 
 def _warn(program: StreamProgram) -> None:
     parts = {"loss_fn": program.loss_fn, "penalties": program.penalties}
-    rest = program.window, program.input_shape, program.dtype
-    warn_of_compilations("start_stream", program.graphdef, parts, rest, program.places, stacklevel=6)
+    warn_of_compilations("start_stream", program.graph, parts, (program.window, program.input_shape, program.dtype), 6)
 
 
 @partial(Programs, missed=_warn)
 def _start(program: StreamProgram, objects: nnx.State) -> Online:
-    model, given, _ = nnx.merge(program.graphdef, objects, copy=True)
+    model, given, _ = nnx.merge(program.graph.graphdef, objects, copy=True)
     learner = program.learner(model, given)
     state, drawn = program.at_rest(objects, program.input_shape[0])
     one = jnp.zeros((1, *program.input_shape), program.dtype)
@@ -341,18 +326,23 @@ def _start(program: StreamProgram, objects: nnx.State) -> Online:
     return Online(nnx.merge_state(objects, drawn), state, zero_means(learner, state, nothing))
 
 
-@Programs
+@partial(Programs, looks_again=False)
 def _extend(
-    program: StreamProgram, stream: Stream, inputs: Array, targets: Any, mask: Array | None, reset: Array | None
-) -> tuple[Stream, Any, Array]:
-    online = stream.online
+    program: StreamProgram,
+    online: Online,
+    numbers: tuple[Any, ...],
+    inputs: Array,
+    targets: Any,
+    mask: Array | None,
+    reset: Array | None,
+) -> tuple[Online, Any, Array]:
     steps, batch = inputs.shape[:2]
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     leaves = read_targets(targets if isinstance(targets, PerStep) else PerStep(targets), steps, batch)
-    model, given, optimizer = stream.objects()
+    model, given, optimizer = program.graph.with_numbers(numbers).merged(online.objects)
     graphdef, learner = nnx.graphdef((model, given, optimizer)), program.learner(model, given)
     if reset is not None:
-        state, objects = _reset(stream, online.state, reset)
+        state, objects = _reset(program, online.objects, online.state, reset)
         online = online._replace(state=state, objects=objects)
 
     def step(online: Online, piece: Any) -> tuple[Online, tuple[Any, Array]]:
@@ -364,23 +354,23 @@ def _extend(
         return online, (outputs, jnp.where(healthy, losses, jnp.nan))
 
     online, (outputs, losses) = scan_chunks(step, online, (inputs, leaves.steps, mask), program.window)
-    return dataclasses.replace(stream, online=online), outputs, losses
+    return online, outputs, losses
 
 
-def _reset(stream: Stream, state: Any, reset: Array) -> tuple[Any, nnx.State]:
+def _reset(program: StreamProgram, objects: nnx.State, state: Any, reset: Array) -> tuple[Any, nnx.State]:
     """The state of a rule in which some samples are at rest, and the state of (model, rule, optimizer) after its draws.
 
     What the batch shares and no rule computes, such as a random key or a count of steps, is kept unless there is one
     sample. An axis of samples may have several rows of each, one after the other, as for positions of a Conv.
     """
-    program, batch = stream.program, stream.program.input_shape[0]
-    objects, is_new = stream.online.objects, reset.any()
+    batch, is_new = program.input_shape[0], reset.any()
     rest, drawn = program.at_rest(objects, batch)
     streams = nnx.filter_state(objects, nnx.RngState)
     drawn = jax.tree.map(lambda new, old: jnp.where(is_new, new, old), drawn, streams)
     objects = nnx.merge_state(objects, drawn)
     if batch == 1:
         return jax.tree.map(lambda new, old: jnp.where(reset[0], new, old), rest, state), objects
+    rule = nnx.merge(program.graph.graphdef, objects, copy=True)[1]
     one, two = (jax.eval_shape(lambda size=size: program.at_rest(objects, size)[0]) for size in (batch, 2 * batch))
 
     def at_rest(new: Array, old: Array, small: Any, large: Any) -> Array:
@@ -389,7 +379,7 @@ def _reset(stream: Stream, state: Any, reset: Array) -> tuple[Any, nnx.State]:
             return old
         if not axes:
             raise TypeError(
-                f"Got reset for {as_rule(stream.rule).title} and a model whose state or traces have a number shared across "
+                f"Got reset for {as_rule(rule).title} and a model whose state or traces have a number shared across "
                 "the batch, expected no reset, or a stream of one sample."
             )
         where = jnp.repeat(reset, old.shape[axes[0]] // batch).reshape(-1, *[1] * (old.ndim - axes[0] - 1))

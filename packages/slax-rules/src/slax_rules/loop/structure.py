@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from slax_rules.loop.bytecode import assigned, digest_of_code, globals_assigned, globals_read, names_read
+from slax_rules.loop.bytecode import assigned, digest_of_code, globals_assigned, globals_read, imported, names_read
 
 SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
 # Bytes of an array that is not compared by content: it would be copied to the host, and kept with its program.
@@ -142,6 +142,8 @@ class _Walk:
         self.names: list[str] = []
         self.is_fixed = True
         self.above: list[int] = []  # the objects that the walk is in
+        self.done: dict[int, int] = {}  # functions that it has been in, whose numbers cannot be replaced
+        self.classes: list[type] = []  # dataclasses that it has been in
         self.is_installed = False  # whether the function that it is in is of an installed package
 
     def visit(self, value: Any, name: str, place: Place | None) -> Hashable:
@@ -149,6 +151,10 @@ class _Walk:
             return found
         if id(value) in self.above:
             return "above", len(self.above) - self.above.index(id(value))
+        if place is None and isinstance(value, types.FunctionType):
+            if id(value) in self.done:
+                return "seen", self.done[id(value)]
+            self.done[id(value)] = len(self.done)
         self.above.append(id(value))
         try:
             return self._made(value, name, place)
@@ -168,7 +174,8 @@ class _Walk:
             return self._array(value, name, place)
         if isinstance(value, type | types.ModuleType):
             module = value.__module__ if isinstance(value, type) else value.__name__
-            return self._named(value) if _is_installed(module) else self._unknown(value, name)  # for its attributes
+            is_known = _is_installed(module) or value in self.classes
+            return self._named(value) if is_known else self._unknown(value, name)  # for its attributes
         return None
 
     def _array(self, value: Any, name: str, place: Place | None) -> Hashable:
@@ -224,16 +231,18 @@ class _Walk:
             content = [
                 (one.name, self.visit(getattr(value, one.name), f"{one.name} of {kind}", None)) for one in fields
             ]
-            return self._named(type(value)), tuple(content), *_methods(type(value))
+            return self._named(type(value)), tuple(content), self._methods(type(value))
         if callable(value) and (found := _found_by_name(value)):
             if _is_installed(value.__module__):
                 return Named(value, found)
             if isinstance(value, JITTED):
                 return Named(value, found), self._jitted(value)
-            parts = tuple(
-                getattr(value, part, None) for part in ("__wrapped__", "fwd", "bwd", "jvp")
-            )  # a gradient of its own
-            return Named(value, found), self.visit(parts, name, None)
+            parts = {
+                key: part
+                for key, part in getattr(value, "__dict__", {}).items()
+                if not key.startswith("__") or key == "__wrapped__"
+            }
+            return Named(value, found), self.visit(parts, name, None)  # with the gradients of a `jax.custom_vjp`
         if type(value).__module__.startswith("optax."):  # `MultiSteps`
             kind = type(value).__name__
             content = [
@@ -241,6 +250,21 @@ class _Walk:
             ]
             return self._named(type(value)), tuple(content)
         return self._unknown(value, name)
+
+    def _methods(self, kind: type) -> Hashable:
+        """The content of the functions of a class and of the classes above it, without installed and generated ones."""
+        if kind in self.classes:
+            return "above"
+        self.classes.append(kind)
+        own = (one for one in kind.__mro__ if not _is_installed(one.__module__))
+        functions = [
+            (name, held) for one in own for name, held in vars(one).items() if isinstance(held, types.FunctionType)
+        ]
+        return tuple(
+            (name, self.visit(function, kind.__name__, None))
+            for name, function in functions
+            if not function.__code__.co_filename.startswith("<")
+        )
 
     def _jitted(self, function: Any) -> Hashable:
         """The content of a function under `jax.jit`, which keeps the values that it was traced with."""
@@ -282,6 +306,9 @@ class _Walk:
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The global values that a function reads, and the attributes of the modules among them."""
+        for module in imported(function.__code__):
+            if not _is_installed(module):
+                yield module, self._unknown(sys.modules.get(module), module)
         for name in globals_read(function.__code__):
             if name not in function.__globals__:
                 continue
@@ -357,14 +384,3 @@ def _is_installed(module: str | None) -> bool:
         return top != "__main__"
     path = getattr(sys.modules.get(top), "__file__", None)
     return path is not None and path.startswith(INSTALLED)
-
-
-def _methods(kind: type) -> list[Hashable]:
-    """The code of the functions of a class and of the classes above it, without installed ones."""
-    own = (one for one in kind.__mro__ if not _is_installed(one.__module__))
-    functions = ((name, getattr(held, "__code__", None)) for one in own for name, held in vars(one).items())
-    return [
-        (name, digest_of_code(code))
-        for name, code in functions
-        if code is not None and not code.co_filename.startswith("<")
-    ]

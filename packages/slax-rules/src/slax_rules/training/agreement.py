@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule, gradients
-from slax_rules.loop.programs import Programs, shared, shared_graph
+from slax_rules.loop.programs import Programs
 from slax_rules.losses import sum_dtype
 from slax_rules.training.batches import Batch
 from slax_rules.training.callbacks import Metrics, StepInfo
@@ -127,7 +127,7 @@ class GradientAgreement:
     def __call__(self, info: StepInfo) -> Metrics:
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
-        what = (shared_graph(graphdef), info.loss_fn, info.penalties, info.window, shared(self.group))
+        what = (graphdef, info.loss_fn, info.penalties, info.window, self.group)
         return {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
             for name, measured in jax.device_get(_compare(what, state, info.batch)).items()

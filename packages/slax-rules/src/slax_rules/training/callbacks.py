@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_rules.loop.entry import gradients
-from slax_rules.loop.programs import Programs, shared_graph
+from slax_rules.loop.programs import Programs
 from slax_rules.penalties import Penalty
 from slax_rules.training.batches import Batch
 from slax_rules.training.epoch import offline_rule, prepared
@@ -77,7 +77,7 @@ class StepInfo:
         the entire batch.
         """
         graphdef, state = nnx.split((self.model, offline_rule(self.rule, self.update, self.window)))
-        what = (shared_graph(graphdef), self.loss_fn, self.penalties, self.window)
+        what = (graphdef, self.loss_fn, self.penalties, self.window)
         return float(_gradient_norm(what, state, self.batch))
 
     @property

@@ -16,6 +16,7 @@ from slax_neurons.building_blocks import as_shape, first_carry, input_dtype
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule, Program, run_program
+from slax_rules.loop.split import split
 from slax_rules.losses import PerSequence
 
 
@@ -149,10 +150,10 @@ def cost(
 
 def _compiled(model: nnx.RNNCellBase, rule: Any, inputs: jax.ShapeDtypeStruct, window: int | None) -> tuple[Any, Any]:
     """The compiled gradient of a batch of random spikes, w.r.t. a loss whose gradient costs next to nothing."""
-    graphdef, state = nnx.split((model, rule, None))
+    graph, state = split((model, rule, None))
     spikes = jax.random.bernoulli(jax.random.key(0), 0.1, inputs.shape).astype(inputs.dtype)
     arguments = (state, spikes, PerSequence(jnp.zeros(inputs.shape[1], int)), None, None)
-    program = Program(graphdef, _sum_of_squares, "none", window, None)
+    program = Program(graph, _sum_of_squares, "none", window, None)
     return run_program.lower(program, *arguments).compile(), (program.numbers, *arguments)
 
 

@@ -143,7 +143,7 @@ def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
 
 def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
     """The causes found, in causal order."""
-    names = module_names(nnx.merge(train.program.graphdef, state, copy=True)[0])
+    names = module_names(nnx.merge(train.program.graph.graphdef, state, copy=True)[0])
     yield from _in_pass(train, state, batch, names)
     after, _ = _unguarded(train, state, batch)
     if train.program.update == "online":
@@ -164,7 +164,7 @@ def _unguarded(train: Train, state: nnx.State, batch: Batch) -> tuple[nnx.State,
 def _in_pass(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, str]) -> Iterator[str]:
     """The causes in parameters, inputs, layers, losses, penalties and gradients."""
     program = train.program
-    model, rule, _ = nnx.merge(program.graphdef, state, copy=True)
+    model, rule, _ = nnx.merge(program.graph.graphdef, state, copy=True)
     for bad in _in_state(nnx.state(model, nnx.Param), names):
         yield f"the parameter {bad}. Expected finite numbers."
     found = jax.device_get(_run_again(train, state, batch))
@@ -201,7 +201,7 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, s
 def _run_again(train: Train, state: nnx.State, batch: Batch) -> dict[str, Any]:
     """The inputs, the outputs and carry of each layer, and the losses that count."""
     loss_fn = train.program.loss_fn
-    model = nnx.merge(train.program.graphdef, state, copy=True)[0]
+    model = nnx.merge(train.program.graph.graphdef, state, copy=True)[0]
     inputs, targets, mask = prepared(model, batch)
     found = read_targets(targets, *inputs.shape[:2])
     runs = run_layers(model, first_carry(model, inputs.shape[1:]), inputs)

@@ -14,9 +14,10 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool
 
 from slax_rules.bptt import BPTT, TBPTT
+from slax_rules.loop.compilations import warn_of_compilations
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.entry import Program
-from slax_rules.loop.programs import Programs, warn_of_compilations
+from slax_rules.loop.programs import Programs, What
 from slax_rules.losses import check_mask, check_some_entry, sum_dtype
 from slax_rules.training.batches import Batch, Epochs, Sampler, as_batch, cast_dtype, cast_inputs, check_time_first
 
@@ -25,8 +26,8 @@ from slax_rules.training.batches import Batch, Epochs, Sampler, as_batch, cast_d
 STEPS_PER_CALL = 50
 
 
-@dataclasses.dataclass(frozen=True)
-class Train:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Train(What):
     """A training step as a function of the state of (model, rule, optimizer) and a batch.
 
     A step whose inputs, loss, gradient or result is not finite changes nothing, and neither does any step after it.
@@ -38,10 +39,6 @@ class Train:
 
     program: Program
     sample: Callable[[Array], Any] | None = None
-
-    def __hash__(self) -> int:
-        # Hashing the graphdef would take a large part of a call's time.
-        return hash((self.program.loss_fn, self.program.update, self.program.window, self.sample))
 
     @property
     def numbers(self) -> tuple[Any, ...]:
@@ -66,7 +63,7 @@ class Train:
 
     def unguarded(self, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
         """Return the state after a step, and its loss."""
-        inputs, targets, mask = prepared(nnx.merge(self.program.graphdef, state, copy=True)[0], batch)
+        inputs, targets, mask = prepared(nnx.merge(self.program.graph.graphdef, state, copy=True)[0], batch)
         loss, _, new = self.program(state, inputs, targets, mask, None)
         return new, loss
 
@@ -162,7 +159,7 @@ def run_epoch(
 def _warn(train: Train) -> None:
     program = train.program
     parts = {"loss_fn": program.loss_fn, "penalties": program.penalties, "the sampler": train.sample}
-    warn_of_compilations("fit", program.graphdef, parts, (program.update, program.window, program.mesh), program.places)
+    warn_of_compilations("fit", program.graph, parts, (program.update, program.window, program.mesh))
 
 
 @partial(Programs, missed=_warn)
@@ -187,7 +184,7 @@ def _sampled_steps(
     sample = train.sample
     assert sample is not None
     drawn = jax.eval_shape(sample, key)[0]
-    dtype = sum_dtype(cast_dtype(nnx.merge(train.program.graphdef, state, copy=True)[0], drawn.dtype))
+    dtype = sum_dtype(cast_dtype(nnx.merge(train.program.graph.graphdef, state, copy=True)[0], drawn.dtype))
 
     def goes_on(total: tuple[Array, nnx.State, Array, Array]) -> Array:
         index, _, healthy, _ = total

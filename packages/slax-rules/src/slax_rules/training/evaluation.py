@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import check_sequence, first_carry
+from slax_rules.loop.checks import check_hashable
 from slax_rules.loop.devices import (
     BATCH_SHARDED,
     REPLICATED,
@@ -22,9 +23,8 @@ from slax_rules.loop.devices import (
     replicated,
     split_batch,
 )
-from slax_rules.loop.entry import check_hashable
 from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
-from slax_rules.loop.programs import Programs, shared, shared_graph
+from slax_rules.loop.programs import Programs
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
 from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
@@ -79,13 +79,13 @@ def evaluate(
     table = check_metrics("evaluate", metrics)
     check_parameters("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
-    loss_fn, numbers = shared(loss_fn), tuple((name, shared(metric)) for name, metric in table.items())
+    whats = {share: (graphdef, loss_fn, tuple(table.items()), share) for share in {None, mesh}}
     totals: list[dict[str, Any]] = []
     for batch in map(as_batch, set_batches(batches)):
         check_has_numbers("evaluate", batch)
         share = _divided_by(mesh, batch[0])
         there = batch if share is None else split_batch(batch, share)
-        totals.append(_measure((graphdef, loss_fn, numbers, share), state, there))
+        totals.append(_measure(whats[share], state, there))
     if not totals:
         raise ValueError(
             "evaluate got no batches, expected at least one. An iterator can be read only once: give a list."
@@ -120,12 +120,13 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
         (20, 2, 3)
     """
     mesh, graphdef, state = _split(model, devices)
+    whats = {share: (graphdef, share) for share in {None, mesh}}
 
     def outputs_of(inputs: Any, number: int | None) -> Any:
         inputs = as_array(inputs, "inputs")
         share = _divided_by(mesh, inputs)
         there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
-        outputs, finite = _predict((graphdef, share), state, there, carry)
+        outputs, finite = _predict(whats[share], state, there, carry)
         if not isinstance(finite, jax.core.Tracer) and not finite:
             check_parameters("predict", model)
             raise FloatingPointError(_not_finite("predict", number, "inputs that are not finite"))
@@ -167,7 +168,7 @@ def _split(model: nnx.RNNCellBase, devices: Devices | None) -> tuple[Mesh | None
     mesh = None if devices is None else as_mesh(devices)
     graphdef, state = nnx.split(model)
     check_hashable(graphdef, None, ())
-    return mesh, shared_graph(graphdef), state if mesh is None else replicated(state, mesh)
+    return mesh, graphdef, state if mesh is None else replicated(state, mesh)
 
 
 def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:

@@ -10,9 +10,10 @@ import jax
 from flax import nnx
 
 from slax_rules.bptt import BPTT
+from slax_rules.loop.checks import check_hashable, check_optimizer
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, local_shard, replicated
-from slax_rules.loop.entry import AnyRule, check_hashable, check_optimizer, make_program
-from slax_rules.loop.programs import shared
+from slax_rules.loop.entry import AnyRule, Program
+from slax_rules.loop.split import split
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.training.batches import Batches, Sampler, check_held_out, epoch_batches
@@ -124,14 +125,15 @@ def fit(
     objects = (model, rule, optimizer)
     check_hashable(nnx.graphdef(objects), loss_fn, tuple(penalties))
     penalties_by_layer(penalties, model)
-    program, state = make_program(objects, loss_fn, update, window, mesh, penalties)
+    graph, state = split(objects)
+    program = Program(graph, loss_fn, update, window, mesh, tuple(penalties))
     home = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
     run = FitRun(
         objects=objects,
-        train=Train(program, shared(batches.sample) if isinstance(batches, Sampler) else None),
+        train=Train(program, batches.sample if isinstance(batches, Sampler) else None),
         batches=epoch_batches(batches, epochs=epochs),
         early_stopping=early_stopping,
         checkpoints=checkpoints,

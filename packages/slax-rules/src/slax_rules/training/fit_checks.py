@@ -6,7 +6,7 @@ from typing import Any
 
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.entry import check_online_loss
+from slax_rules.loop.checks import check_online_loss
 from slax_rules.training.callbacks import EarlyStopping
 from slax_rules.training.checkpoints import Checkpoints
 

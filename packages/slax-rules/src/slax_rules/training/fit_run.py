@@ -147,11 +147,16 @@ class FitRun:
         """Check and describe the first batch, and find the layers that are silent on it."""
         check_has_numbers("fit", batch)
         self.data = None if self.store is None else describe_batch(batch)
-        self.first, self.silent = batch, silent_layers(self.train.program.graphdef, local_shard(self.state), batch)
+        self.first, self.silent = (
+            batch,
+            silent_layers(self.train.program.graph.graphdef, local_shard(self.state), batch),
+        )
 
     def look_for_silence(self) -> None:
         """Note that layers which were silent on the first batch before training are so after an epoch."""
-        still = silent_layers(self.train.program.graphdef, local_shard(self.state), self.first) if self.silent else []
+        still = (
+            silent_layers(self.train.program.graph.graphdef, local_shard(self.state), self.first) if self.silent else []
+        )
         if names := [name for name in still if name in self.silent]:
             self.log.unsaid.append(silence_message(names))
         self.first, self.silent = None, ()

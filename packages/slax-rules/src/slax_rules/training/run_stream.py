@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.loop.programs import Programs, shared
+from slax_rules.loop.programs import Programs
 from slax_rules.loop.stream import Stream, StreamProgram, extend_stream
 from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
@@ -152,8 +152,7 @@ def run_stream(
             "metrics={'accuracy': correct}."
         )
     sums = {name: (jnp.zeros(()), jnp.zeros(())) for name in ("loss", *table)}
-    stream = dataclasses.replace(stream, program=stream.program.looked_at_again())
-    run = _Run(stream, tuple((name, shared(metric)) for name, metric in table.items()), 0.5 ** (1 / half_life), sums)
+    run = _Run(stream, tuple(table.items()), 0.5 ** (1 / half_life), sums)
     return _run(run, source, checkpoints, progress)
 
 
@@ -192,10 +191,13 @@ class _Run:
     sums: Sums
     step: int = 0
 
+    def __post_init__(self) -> None:
+        self.what = self.stream.program, self.metrics, self.gamma
+
     def visit(self, piece: Piece) -> StreamInfo:
         """Predict and learn; nothing changes if something is not finite."""
-        fixed = self.metrics, self.gamma, self.stream.program
-        stream, outputs, sums, finite = _advance(fixed, self.stream, self.sums, piece)
+        online, numbers = self.stream.online, self.stream.numbers
+        online, outputs, sums, finite = _advance(self.what, online, numbers, self.sums, piece)
         end = self.step + len(piece.inputs)
         if not finite:
             good = np.isfinite(piece.inputs).all()
@@ -208,8 +210,8 @@ class _Run:
                 f"run_stream stopped at steps {self.step} to {end - 1}: {what} not finite. The stream of the piece before "
                 f"is unchanged. {cause[0].upper()}{cause[1:]}"
             )
-        self.stream, self.sums, self.step = stream, sums, end
-        return StreamInfo(end, outputs, stream, dict(sums))
+        self.stream, self.sums, self.step = dataclasses.replace(self.stream, online=online), sums, end
+        return StreamInfo(end, outputs, self.stream, dict(sums))
 
     def trees(self, facts: dict[str, Any] | None = None) -> dict[str, Any]:
         """Everything that a checkpoint keeps, except for facts."""
@@ -261,11 +263,12 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
 
 @Programs
 def _advance(
-    fixed: tuple[Metrics, float, StreamProgram], stream: Stream, sums: Sums, piece: Piece
-) -> tuple[Stream, Any, Sums, Array]:
+    what: tuple[StreamProgram, Metrics, float], online: Online, numbers: tuple[Any, ...], sums: Sums, piece: Piece
+) -> tuple[Online, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
-    metrics, gamma, _ = fixed
+    program, metrics, gamma = what
     inputs, targets, mask, reset = piece
+    stream = Stream(program, online, numbers)
     stream, outputs, losses = extend_stream(stream, inputs, targets, mask=mask, reset=reset)
     steps = losses.shape[0]
     counted = jnp.ones(losses.shape, bool) if mask is None else mask
@@ -279,4 +282,4 @@ def _advance(
 
     found = {"loss": losses} | {name: jax.vmap(metric)(outputs, targets) for name, metric in metrics}
     new = {name: added(sums[name], values.astype(losses.dtype)) for name, values in found.items()}
-    return stream, outputs, new, jnp.isfinite(losses).all()
+    return stream.online, outputs, new, jnp.isfinite(losses).all()

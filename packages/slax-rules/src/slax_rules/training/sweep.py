@@ -14,8 +14,9 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.entry import check_online_loss, train_offline, train_online
-from slax_rules.loop.programs import Programs, shared, shared_graph
+from slax_rules.loop.checks import check_online_loss
+from slax_rules.loop.entry import train_offline, train_online
+from slax_rules.loop.programs import Programs, What
 from slax_rules.losses import LossFn, accuracy, check_some_entry
 from slax_rules.training.batches import Batch, as_batch
 from slax_rules.training.diagnosis import all_finite
@@ -118,9 +119,9 @@ def sweep(
     total = len(rules) * (len(rates) * count + len(numbers) - count)
     settings = {
         name: _Setting(
-            shared_graph(nnx.graphdef(_network(make_model, rule, 0))),
-            shared(_of(optimizer, name)),
-            shared(loss_fn),
+            nnx.graphdef(_network(make_model, rule, 0)),
+            _of(optimizer, name),
+            loss_fn,
             update,
             _of(window, name),
         )
@@ -147,8 +148,8 @@ def sweep(
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class _Setting:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Setting(What):
     """What stays fixed in a training; equal settings share their compiled program."""
 
     graphdef: Any  # of the model and the rule
@@ -156,9 +157,6 @@ class _Setting:
     loss_fn: LossFn
     update: str
     window: int | None
-
-    def __hash__(self) -> int:
-        return hash((self.optimizer, self.loss_fn, self.update, self.window))  # hashing the graphdef takes long
 
     def objects(self, network: nnx.State, of_optimizer: Any, rate: Any) -> tuple[Any, Any, nnx.Optimizer]:
         """The model, the rule and the optimizer, from the state of the first two and that of the optimizer or None."""

@@ -1,0 +1,59 @@
+"""What the functions of training refuse before they compute anything: optimizers, losses, windows, options without a hash."""
+
+import operator
+from typing import Any
+
+import optax
+from flax import nnx
+
+from slax_rules.losses import SequenceLoss
+from slax_rules.penalties import Penalty
+
+
+def check_online_loss(name: str, loss_fn: Any) -> None:
+    """Raise TypeError for a loss that is unknown until the sequence ends; `name` is the function that got it."""
+    if isinstance(loss_fn, SequenceLoss):
+        raise TypeError(
+            f"{name} got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
+            "known then, and a loss of the whole sequence is known only after the last one. Use train_offline, or a loss of "
+            "each step; an LI with a decay close to 1 as the last module holds a running sum."
+        )
+
+
+def check_optimizer(name: str, optimizer: Any) -> None:
+    """Raise TypeError for anything other than a Flax optimizer; `name` is the function that got it."""
+    if not isinstance(optimizer, nnx.Optimizer) or isinstance(optimizer, nnx.ModelAndOptimizer):
+        made = "nnx.Optimizer(model, transformation, wrt=nnx.Param)"
+        hint = f" Wrap the Optax transformation: {made}." if isinstance(optimizer, optax.GradientTransformation) else ""
+        raise TypeError(f"{name} got {type(optimizer).__name__} as the optimizer, expected {made}.{hint}")
+
+
+def checked_window(window: Any) -> int | None:
+    """Return the number of steps of a window, or None; raise ValueError for one below 1."""
+    window = None if window is None else operator.index(window)
+    if window is not None and window < 1:
+        raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
+    return window
+
+
+def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any, penalties: tuple[Penalty, ...]) -> None:
+    """Raise TypeError if an option of a module, a loss or a penalty cannot be hashed, as the cache of programs requires."""
+    for name, given in (("model, rule or optimizer", graphdef), ("loss_fn", loss_fn), ("penalties", penalties)):
+        try:
+            hash(given)
+        except TypeError as error:
+            options = [(key, getattr(held, "value", held)) for key, held in getattr(given, "attributes", ())]
+            wrong = [f"{key}={value!r}" for key, value in options if not _hashable(value)]
+            raise TypeError(
+                f"Got {', '.join(wrong) or f'{name}={given!r}'}, expected hashable values, since programs are cached by them: "
+                "a tuple in place of a list, a function or a frozen dataclass as a loss."
+            ) from error
+
+
+def _hashable(value: Any) -> bool:
+    """True if a value can be hashed, including its contents."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
