@@ -64,7 +64,7 @@ def prepare(results: list[dict[str, Any]]) -> Data:
         config = result["config"]
         runs.setdefault((config["task"], config.get("manifold", "")), []).append(result)
     grid = runs.pop(("grid", 0), [])
-    order = sorted(runs, key=lambda run: (-run[0].startswith("time"), -run[0].startswith("rate"), run))
+    order = sorted(runs, key=lambda run: (-run[0].startswith("time"), -run[0].startswith("rate"), run[::-1]))
     return Data({run: runs[run] for run in order}, grid, printed())
 
 
@@ -257,7 +257,7 @@ def by_batches(results: list[dict[str, Any]], known: Known) -> dict[int, Pairs]:
 
 def grid_rows(data: Data) -> Iterator[list[Any]]:
     for point, results in points_of(data).items():
-        for batches, pairs in by_batches(results, data.printed["time_offline"]).items():
+        for batches, pairs in by_batches(results, data.printed["time_offline_20"]).items():
             yield [*point, batches, "distance", "", "", distance(pairs), None]
             for (rule, layer), (ours, of) in pairs.items():
                 yield [*point, batches, "cosine", rule, layer, ours, of]
@@ -265,7 +265,7 @@ def grid_rows(data: Data) -> Iterator[list[Any]]:
 
 def draw_grid(data: Data) -> Figure:
     """Draw the distance to the printed cosines over training for each point, and the cosines that are the nearest."""
-    found = {point: by_batches(results, data.printed["time_offline"]) for point, results in points_of(data).items()}
+    found = {point: by_batches(results, data.printed["time_offline_20"]) for point, results in points_of(data).items()}
     figures.check_given("otpe_paper_grid", "the time code with BPTT", found)
     figure, ((left, right),) = figures.panels(1, 2, (4.8, 3.8), (0, 0.4))
     for (slope, tau, width), of_point in found.items():
@@ -294,7 +294,10 @@ def draw_grid(data: Data) -> Figure:
     right.set_xticks(range(3), ["hidden 1", "hidden 2", "output"])
     right.set_title("nearest: slope {:g}, tau {:g}, width {},\n{:,} batches".format(*point, batches))
     right.legend(loc="lower right", fontsize="small")
-    return figures.with_note(figure, "Distance: root mean square of ten cosines. Open squares: printed by the authors.")
+    return figures.with_note(
+        figure,
+        "Distance: root mean square of ten cosines. Open squares: printed by the authors, most likely of T = 20.",
+    )
 
 
 FIGURES = {
