@@ -276,6 +276,8 @@ def draw_grid(data: Data) -> Figure:
         look |= {"linestyle": "-" if tau == 3 else "--", "label": f"slope {slope:g}, tau {tau:g}, width {width}"}
         left.plot([*of_point], [distance(pairs) for pairs in of_point.values()], **look)
     left.set(xlabel="batches that the mean is of", ylabel="distance to the printed cosines", ylim=(0, None))
+    (n_steps,) = {result["config"]["n_steps"] for results in points_of(data).values() for result in results}
+    left.set_title(f"T = {n_steps}")
     left.legend(fontsize="x-small")
     point, batches = min(
         ((point, of) for point in found for of in found[point]), key=lambda at: distance(found[at[0]][at[1]])
