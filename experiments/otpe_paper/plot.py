@@ -64,7 +64,7 @@ def prepare(results: list[dict[str, Any]]) -> Data:
         config = result["config"]
         runs.setdefault((config["task"], config.get("manifold", "")), []).append(result)
     grid = runs.pop(("grid", 0), [])
-    order = sorted(runs, key=lambda run: (-run[0].startswith("time"), -run[0].startswith("rate"), run))
+    order = sorted(runs, key=lambda run: (-run[0].startswith("time"), -run[0].startswith("rate"), run[::-1]))
     return Data({run: runs[run] for run in order}, grid, printed())
 
 
@@ -257,7 +257,7 @@ def by_batches(results: list[dict[str, Any]], known: Known) -> dict[int, Pairs]:
 
 def grid_rows(data: Data) -> Iterator[list[Any]]:
     for point, results in points_of(data).items():
-        for batches, pairs in by_batches(results, data.printed["time_offline"]).items():
+        for batches, pairs in by_batches(results, data.printed["time_offline_20"]).items():
             yield [*point, batches, "distance", "", "", distance(pairs), None]
             for (rule, layer), (ours, of) in pairs.items():
                 yield [*point, batches, "cosine", rule, layer, ours, of]
@@ -265,7 +265,7 @@ def grid_rows(data: Data) -> Iterator[list[Any]]:
 
 def draw_grid(data: Data) -> Figure:
     """Draw the distance to the printed cosines over training for each point, and the cosines that are the nearest."""
-    found = {point: by_batches(results, data.printed["time_offline"]) for point, results in points_of(data).items()}
+    found = {point: by_batches(results, data.printed["time_offline_20"]) for point, results in points_of(data).items()}
     figures.check_given("otpe_paper_grid", "the time code with BPTT", found)
     figure, ((left, right),) = figures.panels(1, 2, (4.8, 3.8), (0, 0.4))
     for (slope, tau, width), of_point in found.items():
@@ -276,6 +276,8 @@ def draw_grid(data: Data) -> Figure:
         look |= {"linestyle": "-" if tau == 3 else "--", "label": f"slope {slope:g}, tau {tau:g}, width {width}"}
         left.plot([*of_point], [distance(pairs) for pairs in of_point.values()], **look)
     left.set(xlabel="batches that the mean is of", ylabel="distance to the printed cosines", ylim=(0, None))
+    (n_steps,) = {result["config"]["n_steps"] for results in points_of(data).values() for result in results}
+    left.set_title(f"T = {n_steps}")
     left.legend(fontsize="x-small")
     point, batches = min(
         ((point, of) for point in found for of in found[point]), key=lambda at: distance(found[at[0]][at[1]])
@@ -294,7 +296,10 @@ def draw_grid(data: Data) -> Figure:
     right.set_xticks(range(3), ["hidden 1", "hidden 2", "output"])
     right.set_title("nearest: slope {:g}, tau {:g}, width {},\n{:,} batches".format(*point, batches))
     right.legend(loc="lower right", fontsize="small")
-    return figures.with_note(figure, "Distance: root mean square of ten cosines. Open squares: printed by the authors.")
+    return figures.with_note(
+        figure,
+        "Distance: root mean square of ten cosines. Open squares: printed by the authors, most likely of T = 20.",
+    )
 
 
 FIGURES = {

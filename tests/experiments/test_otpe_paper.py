@@ -115,7 +115,7 @@ def test_recordings_are_trained_and_cosines_are_of_the_weights_before_the_batch(
 
 
 def result_of(weights, accuracies, cosines, manifold=0):
-    config = {"task": "time_offline", "slope": 10, "tau": 3, "layers": [5, 4, 4, 3], "evaluate_every": 2}
+    config = {"task": "time_offline_20", "slope": 10, "tau": 3, "layers": [5, 4, 4, 3], "evaluate_every": 2}
     rules = {rule: {"accuracy": {"test": numbers}} for rule, numbers in accuracies.items()}
     seeds = [{"weights": weights, "rules": rules, "cosines": cosines}]
     return as_written(config | {"manifold": manifold, "weights": [weights]}, {"seeds": seeds})
@@ -131,7 +131,7 @@ def test_best_accuracy_is_that_of_the_best_validation_and_cosines_are_means_over
     assert numbers["otpe", "cosine", "1", "kernel", ""] == [pytest.approx(0.8)]
     assert numbers["otpe", "cosine", "1", "bias", ""] == [None] and numbers["otpe", "cosine", "all", "", ""] == [0.5]
     assert numbers["otpe", "accuracy", "", "", 2] == [0.2] and numbers["otpe", "last_accuracy", "", "", ""] == [0.6]
-    pairs = [plot.compared([result], plot.printed()["time_offline"], measured) for measured in (1, 3)]
+    pairs = [plot.compared([result], plot.printed()["time_offline_20"], measured) for measured in (1, 3)]
     assert [pair["otpe", "1"] for pair in pairs] == [pytest.approx((ours, 0.9322559)) for ours in (0.9, 0.8)]
     assert plot.distance(pairs[1] | {("otpe", "3"): (0.0, 1.0)}) == pytest.approx(0.1322559)
 
