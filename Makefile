@@ -24,10 +24,10 @@ paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU:
 verify: $(V)/.ok ## check results, figures and spikes against their records
 	python -m experiments.verify
 
-pack: $(V)/.ok ## put the results of the full scale into the archive that comes with the repository
+pack: $(V)/.ok ## put the results of the full scale into the archives that come with the repository
 	python -m experiments.shipped pack
-	dvc add -q shipped/full.tar.xz
-	dvc push -q shipped/full.tar.xz.dvc
+	dvc add -q shipped/*.tar.xz
+	dvc push -q shipped/*.tar.xz.dvc
 
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock

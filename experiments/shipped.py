@@ -1,9 +1,9 @@
-"""The results of the full scale as one archive, which comes with the repository: shipped/full.tar.xz.
+"""The results of the full scale as archives, one per experiment, which come with the repository: shipped/NAME.tar.xz.
 
-    python -m experiments.shipped pack        # from results/full; `make pack` also adds the archive to DVC's store
+    python -m experiments.shipped pack        # from results/full; `make pack` also adds the archives to DVC's store
     python -m experiments.shipped unpack      # what is missing or damaged in results/full; the pipeline does it by itself
 
-The archive has the same bytes whenever it is packed from the same files. Each result comes with its record.
+An archive has the same bytes whenever it is packed from the same files. Each result comes with its record.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from experiments.common.records import Forecast, Product, digest_of, seal_and_wr
 from experiments.common.result_files import atomic_write
 
 SCALE = "full"
-ARCHIVE, POINTER = Path("shipped/full.tar.xz"), Path("shipped/full.tar.xz.dvc")
+FOLDER = Path("shipped")
 LARGEST = 1 << 30  # bytes of the unpacked archive
 
 
@@ -30,24 +30,33 @@ def main() -> None:
     parser = parser_of("experiments.shipped", __doc__)
     parser.add_argument("what", choices=("pack", "unpack"))
     if parser.parse_args().what == "pack":
-        pack(products_of_scale(), ARCHIVE)
-    elif archive():
-        print(f"Unpacked from {archive()}: {unpack_what_is_lacking()} jobs.")
+        for name in experiment_names():
+            pack(products_of(name), path_of(name))
+    elif any(map(archive, experiment_names())):
+        print(f"Unpacked from {FOLDER}/: {unpack_what_is_lacking()} jobs.")
     else:
-        raise SystemExit(f"There is no {ARCHIVE}: `dvc pull {POINTER}` gets it, where the repository has its pointer.")
+        raise SystemExit(
+            f"There is no archive in {FOLDER}/: `dvc pull` gets them, where the repository has their pointers."
+        )
 
 
-def products_of_scale() -> list[Product]:
-    """The results of all jobs of the scale."""
-    jobs = {name: jobs_of(name, SCALE, scales_of(name)[SCALE]) for name in experiment_names()}
-    return [result_product(name, SCALE, of[key]) for name, of in jobs.items() for key in in_order(of)]
+def products_of(name: str) -> list[Product]:
+    """The results of all jobs of an experiment at the scale."""
+    jobs = jobs_of(name, SCALE, scales_of(name)[SCALE])
+    return [result_product(name, SCALE, jobs[key]) for key in in_order(jobs)]
 
 
-def archive() -> Path | None:
-    """The archive: the one in shipped/, or else the one in the store to which its pointer refers; None if there is none."""
-    if ARCHIVE.is_file():
-        return ARCHIVE
-    file = stored(POINTER)
+def path_of(name: str) -> Path:
+    """The archive of an experiment, where it is packed."""
+    return FOLDER / f"{name}.tar.xz"
+
+
+def archive(name: str) -> Path | None:
+    """The archive of an experiment: in shipped/, or else in the store, where its pointer refers to; None if there is none."""
+    path = path_of(name)
+    if path.is_file():
+        return path
+    file = stored(path.with_name(f"{path.name}.dvc"))
     found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() if file else ""
     if file and found != file.parent.name + file.name:
         raise SystemExit(f"{file} is damaged: its md5 is {found}. Restore it: `git checkout {file}`.")
@@ -63,7 +72,9 @@ def pack(products: Iterable[Product], output: Path) -> None:
             told = "Packed, though not current" if state.is_used(keep=True) else "Left out"
             print(f"{told}: {product.label}: {state.why}")
     if not whole:
-        raise SystemExit(f"Got no results of the {SCALE} scale to pack: `snakemake results --config scale={SCALE}`.")
+        raise SystemExit(
+            f"Got no results to pack into {output}: `snakemake results --config scale={SCALE}` makes them."
+        )
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path in sorted(path for product in whole for path in (*product.files, product.record)):
@@ -77,9 +88,9 @@ def pack(products: Iterable[Product], output: Path) -> None:
 
 
 def unpack_what_is_lacking() -> int:
-    """Unpack the results that are missing or damaged, if there is an archive, and return the number of their jobs."""
-    file = archive()
-    return len(unpack(products_of_scale(), file)) if file else 0
+    """Unpack the results that are missing or damaged, of which there is an archive, and return the number of their jobs."""
+    files = {name: file for name in experiment_names() if (file := archive(name))}
+    return sum(len(unpack(products_of(name), file)) for name, file in files.items())
 
 
 def unpack(products: Iterable[Product], file: Path) -> list[Product]:
@@ -97,11 +108,16 @@ def unpack(products: Iterable[Product], file: Path) -> list[Product]:
 
 def settings_of_lacking() -> dict[str, dict[str, Any]]:
     """The settings of the results that `unpack_what_is_lacking` would unpack, by label. Nothing is written."""
-    file = archive()
-    lacking = [product for product in products_of_scale() if Forecast({})(product, True).kind in ("missing", "damaged")]
-    contents = members(file) if file and lacking else {}
-    records = {product.label: contents.get(name_of(product.record)) for product in lacking}
-    return {label: read_shipped(record)["settings"] for label, record in records.items() if record}
+    found = {}
+    for name in experiment_names():
+        lacking = [
+            product for product in products_of(name) if Forecast({})(product, True).kind in ("missing", "damaged")
+        ]
+        file = archive(name) if lacking else None
+        contents = members(file) if file else {}
+        records = {product.label: contents.get(name_of(product.record)) for product in lacking}
+        found |= {label: read_shipped(record)["settings"] for label, record in records.items() if record}
+    return found
 
 
 def read_shipped(content: bytes) -> dict[str, Any]:

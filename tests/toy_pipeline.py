@@ -35,7 +35,8 @@ PARTS = (
     "benchmarks/side_by_side",
     *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
 )
-SHIPPED = yaml.safe_load((ROOT / "shipped/full.tar.xz.dvc").read_text())["outs"][0]["md5"][2:]  # its name in the store
+POINTERS = sorted(ROOT.glob("shipped/*.dvc"))
+SHIPPED = [yaml.safe_load(file.read_text())["outs"][0]["md5"][2:] for file in POINTERS]  # names in the store
 # An experiment whose jobs do what a test wants: wait, fail, or be alone on a node. They leave a file named after their node.
 # One more job reads the numbers of all, and a figure has their squares.
 TOY = {
@@ -106,7 +107,7 @@ class Tree:
         for part in (*PARTS, *([f"experiments/{experiment}"] if experiment else [])):
             (path / part).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / part).is_dir():
-                shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__", SHIPPED))
+                shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__", *SHIPPED))
             else:
                 shutil.copy2(ROOT / part, path / part)
         folder = path / "experiments" / "toy"

@@ -107,7 +107,7 @@ else:
     else:
         ALONE = alone()  # before anything is renamed or written
         if SHIPS and (number := shipped.unpack_what_is_lacking()):
-            print(f"Unpacked from {shipped.archive()}: the results of {number} jobs.", file=sys.stderr)
+            print(f"Unpacked from {shipped.FOLDER}/: the results of {number} jobs.", file=sys.stderr)
     PIPELINE = Pipeline(SCALE, **ASKED_FOR, look=Forecast(UNPACKED) if DRY else settle)
     for line in PIPELINE.told():
         print(line, file=sys.stderr)

@@ -133,6 +133,8 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
     Raises:
         SystemExit: a class or a function that is in no file.
     """
+    from slax_rules.loop.structure import structure  # there is no such entry without it
+
     made = entry
     if kind == "rule":  # without its title
         made = (entry.rule, entry.route, entry.optimizer, dict(entry.options), entry.needs_rngs, entry.updates)
@@ -161,7 +163,10 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
             )
         files.add(file)
     of_files = sorted(f"{file.name} {sha256_of(file)}" for file in with_imported(files, imported_beside))
-    return hashlib.sha256("\n".join([repr(content(made)), *of_files]).encode()).hexdigest()
+    found = structure(made, of_objects=True)
+    values = [(held.name, held.content) for held in found.values]
+    content = repr((found.code, found.integers, values, found.unknown))
+    return hashlib.sha256("\n".join([content, *of_files]).encode()).hexdigest()
 
 
 def parts_of(value: Any, above: tuple[Any, ...] = ()) -> Iterator[Any]:
@@ -172,29 +177,6 @@ def parts_of(value: Any, above: tuple[Any, ...] = ()) -> Iterator[Any]:
     for one in held or ():
         if not any(one is other for other in (*above, value)):
             yield from parts_of(one, (*above, value))
-
-
-def content(value: Any, above: tuple[Any, ...] = ()) -> Any:
-    """A value as something whose `repr` is the same in every process."""
-    if any(value is one for one in above):
-        return "above"
-    within = partial(content, above=(*above, value))
-    if isinstance(value, partial):
-        return within((value.func, value.args, value.keywords))
-    if isinstance(value, Mapping):
-        return [(key, within(one)) for key, one in value.items()]
-    if isinstance(value, tuple | list):
-        return [within(one) for one in value]
-    if isinstance(value, MethodType):
-        return within((value.__func__, value.__self__))
-    if hasattr(value, "__qualname__"):
-        held = held_by(value)
-        return (value.__qualname__, within(held)) if held else value.__qualname__
-    if hasattr(value, "tobytes"):
-        return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()
-    if type(value).__repr__ is object.__repr__:
-        return type(value).__qualname__, within(getattr(value, "__dict__", {}))
-    return re.sub(r" at 0x\w+", "", repr(value))
 
 
 def held_by(value: Any) -> tuple[Any, ...] | None:

@@ -57,7 +57,7 @@ def test_damaged_and_missing_results_and_other_settings_are_left_out(products, t
     assert "Left out: accuracy digits/bptt: " in told and "differs from its record" in told and "1 of 2 jobs" in told
     assert all(name.startswith("accuracy/vowels.") for name in shipped.members(file))
     products[1].files[0].unlink()
-    with pytest.raises(SystemExit, match="no results of the full scale to pack"):
+    with pytest.raises(SystemExit, match="no results to pack into"):
         shipped.pack(products, file)
 
 
@@ -142,17 +142,18 @@ def test_large_and_damaged_archives_are_refused(tmp_path):
 
 def test_archive_is_the_one_in_the_store_that_its_pointer_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert shipped.archive() is None
-    shipped.POINTER.parent.mkdir()
+    assert shipped.archive("toy") is None
+    path = shipped.path_of("toy")
+    path.parent.mkdir()
     of_a = "0cc175b9c0f1b6a831c399e269772661"  # the md5 of the letter
-    shipped.POINTER.write_text(f"outs: [{{md5: {of_a}, path: full.tar.xz}}]\n")
-    assert shipped.archive() is None
+    path.with_name(f"{path.name}.dvc").write_text(f"outs: [{{md5: {of_a}, path: toy.tar.xz}}]\n")
+    assert shipped.archive("toy") is None
     stored = tmp_path / STORE / of_a[:2] / of_a[2:]
     stored.parent.mkdir(parents=True)
     stored.write_text("a")
-    assert shipped.archive().read_text() == "a"
+    assert shipped.archive("toy").read_text() == "a"
     stored.write_text("b")
     with pytest.raises(SystemExit, match="is damaged: its md5 is"):
-        shipped.archive()
-    shipped.ARCHIVE.write_text("c")
-    assert shipped.archive() == shipped.ARCHIVE
+        shipped.archive("toy")
+    path.write_text("c")
+    assert shipped.archive("toy") == path

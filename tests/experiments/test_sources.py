@@ -4,6 +4,7 @@ import importlib
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 
 from experiments.common import sources
@@ -79,7 +80,11 @@ def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path
         "class Held:\n    def __init__(self, n): self.n = n\n    def task(self, key): pass\n"
         "def make(n):\n    def task(key): return n\n    return task\n"
         "def above(key): pass\ndef nested(n):\n    def task(key): return task if n else above\n    return task\n"
-        "cached, jitted = functools.cache(make(1)), jax.jit(make(2))"
+        "cached, jitted = functools.cache(make(1)), jax.jit(make(2))\n"
+        "one, two = (lambda key: 1), (lambda key: 2)\n"
+        "class Slots(Held):\n    __slots__ = 'm'\n    def __init__(self, m): self.m = m\n"
+        "def by(n):\n    def wrap(f):\n        @functools.wraps(f)\n        def g(key): return n * f(key)\n"
+        "        return g\n    return wrap"
     )
     (tmp_path / "own_data.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
@@ -91,8 +96,11 @@ def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path
         for n in (3, 5)
         for make in (module.make, module.nested, lambda n: module.Held(n).task, lambda n: partial(module.make, n))
     ]
-    digests = {sources.digest_of_entry("data set", "mine", one) for one in (*made, module.cached, module.jitted)}
-    assert len(digests) == len(made) + 2
+    made += [module.cached, module.jitted, module.one, module.two, module.by(1)(module.task), module.by(2)(module.task)]
+    rows = np.zeros(1 << 21)
+    made += [module.Slots(1).task, module.Slots(2).task, module.Held(rows).task, module.Held(rows + 1).task]
+    digests = {sources.digest_of_entry("data set", "mine", one) for one in made}
+    assert len(digests) == len(made)
     assert sources.digest_of_entry("data set", "mine", module.make(3)) in digests
     monkeypatch.setitem(DATASETS, "mine", module.task)
     monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=False))

@@ -114,8 +114,12 @@ class Named:
         return self.name
 
 
-def structure(value: Any) -> Structure:
+def structure(value: Any, of_objects: bool = False) -> Structure:
     """Find what a value is made of.
+
+    Args:
+        value: a function, a transformation, or something that holds such.
+        of_objects: whether to look into large arrays and into objects that may change, too, as for a record of what they are now.
 
     Example:
         >>> import optax
@@ -126,7 +130,7 @@ def structure(value: Any) -> Structure:
         >>> [(number.name, number.value) for number in two.values]
         [('step_size of scale', -0.2)]
     """
-    walk = _Walk()
+    walk = _Walk(of_objects)
     code = walk.visit(value, type(value).__name__, ())
     integers, values, unknown = tuple(walk.integers), tuple(walk.values), tuple(walk.unknown)
     return Structure(code, integers, values, unknown, tuple(walk.names), walk.is_fixed)
@@ -135,7 +139,8 @@ def structure(value: Any) -> Structure:
 class _Walk:
     """A walk through a value; `place` is None below what `with_numbers` does not rebuild."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_objects: bool) -> None:
+        self.of_objects = of_objects
         self.integers: list[tuple[str, int]] = []
         self.values: list[Held] = []
         self.unknown: list[str] = []
@@ -187,7 +192,7 @@ class _Walk:
         kind = "float" if type(value) is float else f"{value.dtype}{list(value.shape)}"
         if kind.endswith("[]") or kind == "float":
             self.values.append(Held(name, place, value))
-        elif value.nbytes > LARGE:
+        elif value.nbytes > LARGE and not self.of_objects:
             return self._unknown(value, f"{name}, of {value.nbytes / 1e6:.0f} MB")
         else:
             self.values.append(Held(name, None, f"{kind}, digest {_digest(value)}"))
@@ -227,7 +232,7 @@ class _Walk:
             kind, fields = type(value).__name__, dataclasses.fields(value)
             others = {*getattr(value, "__dict__", ())} - {field.name for field in fields}
             if others or not value.__dataclass_params__.frozen:  # type: ignore[union-attr]
-                return self._unknown(value, name)  # it may be changed
+                return self._object(value, name)  # it may be changed
             content = [
                 (one.name, self.visit(getattr(value, one.name), f"{one.name} of {kind}", None)) for one in fields
             ]
@@ -249,7 +254,17 @@ class _Walk:
                 (key, self.visit(held, f"{key.strip('_')} of {kind}", None)) for key, held in vars(value).items()
             ]
             return self._named(type(value)), tuple(content)
-        return self._unknown(value, name)
+        return self._object(value, name)
+
+    def _object(self, value: Any, name: str) -> Hashable:
+        """An object that may be changed, with its attributes if they are asked for."""
+        attributes = dict(getattr(value, "__dict__", {})) if self.of_objects else {}
+        for kind in type(value).__mro__ if self.of_objects else ():
+            slots = getattr(kind, "__slots__", ())
+            names = [slots] if isinstance(slots, str) else [*slots]
+            attributes |= {slot: getattr(value, slot) for slot in names if hasattr(value, slot)}
+        held = ((key, self.visit(item, f"{key} of {name}", None)) for key, item in attributes.items())
+        return self._unknown(value, name), tuple(held)
 
     def _methods(self, kind: type) -> Hashable:
         """The content of the functions of a class and of the classes above it, without installed and generated ones."""
