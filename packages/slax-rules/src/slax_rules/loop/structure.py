@@ -119,7 +119,7 @@ def structure(value: Any, of_objects: bool = False) -> Structure:
 
     Args:
         value: a function, a transformation, or something that holds such.
-        of_objects: whether to look into large arrays and into objects that may change, too, as for a record of what they are now.
+        of_objects: whether to look into large arrays and objects that may change, too, as for a record of what they are now.
 
     Example:
         >>> import optax
