@@ -46,7 +46,7 @@ test: $(V)/.ok ## run the tests, in about ten minutes on two cores
 nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
 	$(PYTEST) tests/nightly
 
-mutants: $(V)/.ok ## run the tests against 153 small faults, and tell which test sees each: tests/mutants/mutants.csv
+mutants: $(V)/.ok ## run the tests against 155 small faults, and tell which test sees each: tests/mutants/mutants.csv
 	python -m tests.mutants.run
 
 check: $(V)/.ok ## lint, types and, beside them, the fast tests: run it while you work

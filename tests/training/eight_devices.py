@@ -20,6 +20,7 @@ import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
 from slax_rules.loop.devices import as_mesh
 from slax_rules.loop.entry import Program, run_program
+from slax_rules.loop.split import split
 from stacks import Noisy
 from training.small import BATCHES, Killed, killed_at, made, numbers, optimizer_of, same
 from training.small import MOMENTUM as SGD
@@ -171,8 +172,8 @@ def test_what_is_trained_and_measured_is_that_of_one_device(measure, x64):
 def test_each_device_works_on_its_share_alone():
     """Products have the rows of a device's samples, of all steps, and only sums go from device to device."""
     inputs, labels, _ = batch(DEVICES, np.float32)
-    graphdef, state = nnx.split((make(dtype=jnp.float32), sr.RULES["ostl"].make(), None))
-    program = Program(graphdef, sr.cross_entropy, "none", None, as_mesh(jax.devices()))
+    graph, state = split((make(dtype=jnp.float32), sr.RULES["ostl"].make(), None))
+    program = Program(graph, sr.cross_entropy, "none", None, as_mesh(jax.devices()))
     text = run_program.lower(program, state, inputs, labels, None, None).compile().as_text()
     rows = {int(count) for count in re.findall(r"= f32\[(\d+),\d+\]\S* dot\(", text)}
     assert T * B // DEVICES in rows and not {T * B, B} & rows

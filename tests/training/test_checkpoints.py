@@ -18,7 +18,8 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import ALIF, LIF, Dropout, Trainable, connect
-from slax_rules.loop.entry import make_program
+from slax_rules.loop.entry import Program
+from slax_rules.loop.split import split
 from slax_rules.training.run_identity import compared_data, describe_batch, describe_run
 from training.small import BATCHES, SAMPLER, Killed, batch, killed_at, made, numbers, optimizer_of, same
 
@@ -127,7 +128,7 @@ def test_settings_that_were_saved_are_those_of_the_same_run():
     model, optimizer = made()
     floor = np.nan
     loss_fn = lambda outputs, labels: jnp.fmax(sr.cross_entropy(outputs, labels), floor)  # noqa: E731
-    program, _ = make_program((model, PLAIN, optimizer), loss_fn, "offline", None, None, ())
+    program = Program(split((model, PLAIN, optimizer))[0], loss_fn, "offline", None, None)
     settings = describe_run(program, model, PLAIN, optimizer.tx)
     assert json.loads(json.dumps(settings)) == settings and "nan" in settings.values()
 

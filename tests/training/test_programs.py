@@ -1,5 +1,6 @@
 """A loop of `fit` over fresh functions: one program, the numbers of a program of its own, and programs that are freed."""
 
+import collections
 import dataclasses
 import functools
 import gc
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import slax_rules as sr
 from slax_rules.loop import compilations, programs, split
@@ -84,8 +86,9 @@ def test_the_third_compilation_of_one_structure_is_told_with_its_cure(monkeypatc
     run(optax.adam(0.1, b1=0.8))
     with pytest.warns(
         UserWarning, match=r"b1 of scale_by_adam in the optimizer is 0.93, 0.8, 0.7\. .*optax.inject_hyper"
-    ):
+    ) as told:
         run(optax.adam(0.1, b1=0.7))
+    assert [one.filename for one in told if "b1 of" in str(one.message)] == [__file__]
 
 
 class Held:
@@ -97,18 +100,17 @@ def test_programs_used_last_are_kept_and_others_are_freed(monkeypatch):
 
     @programs.Programs
     def compiled(what, x):
-        traced.append(what)
-        return x + what[0]
+        traced.append(what.parts[0])
+        return x + what.parts[0]
 
     monkeypatch.setattr(compiled.compiled, "size", 2)
     held = weakref.ref(first := Held())
-    for what in ((1, first), (2,), (1, first), (3,), (1, first)):
-        assert compiled(what, 1.0) == 1 + what[0]
-    assert [what[0] for what in traced] == [1, 2, 3]
-    del first, what
-    traced.clear()
+    for parts in ((1, first), (2,), (1, first), (3,), (1, first)):
+        assert compiled(programs.Fixed(parts), 1.0) == 1 + parts[0]
+    assert traced == [1, 2, 3]
+    del first, parts
     for number in (4, 5):
-        compiled((number,), 1.0)
+        compiled(programs.Fixed((number,)), 1.0)
     gc.collect()
     assert held() is None
 
@@ -194,8 +196,20 @@ spike.defvjp(lambda x: (jnp.sign(x), x), backward)
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    def __call__(self, y):
+    """It reads the global value in a property and in a method without self."""
+
+    @property
+    def scale(self):
+        return SCALE
+
+    @staticmethod
+    def scaled(y):
         return SCALE * y
+
+
+@jax.named_scope("scoped")
+def scoped(y):
+    return SCALE * y
 
 
 def test_wrappers_methods_gradients_of_ones_own_and_states_are_content(monkeypatch):
@@ -209,7 +223,7 @@ def test_wrappers_methods_gradients_of_ones_own_and_states_are_content(monkeypat
         return small.BATCHES
 
     assert structure(importing).unknown == ("training.small, a module",)
-    values = wrapped, (lambda y: spike(y)), Reading()
+    values = wrapped, scoped, (lambda y: spike(y)), Reading()
     before = [structure(one).key for one in values]
     monkeypatch.setitem(globals(), "SCALE", 3.0)
     assert all(structure(one).key != key for one, key in zip(values, before, strict=True))
@@ -328,15 +342,136 @@ def test_a_program_is_traced_with_the_functions_of_its_caller(looks_again):
 
     @functools.partial(programs.Programs, looks_again=looks_again)
     def compiled(what, x):
-        return what(x)
+        return what.parts[0](x)
 
     boxes = [2.0], [2.0]
-    one, two = map(scaled_by, boxes)
+    one, two = (programs.Fixed((scaled_by(box),)) for box in boxes)
     assert compiled(one, np.ones(1)) == compiled(two, np.ones(1)) == 2.0 and len(compiled.compiled.entries) == 1
     boxes[0][0] = 3.0
+    programs.key_of(one)
+    assert compiled(one, np.ones(1)) == 2.0  # as it was looked at, whoever else looks at its function
     assert [compiled(which, np.ones(2))[0] for which in (one, two, one, two)] == [3.0, 2.0, 3.0, 2.0]
     assert [compiled(which, np.ones(1)) for which in (one, two)] == [3.0, 2.0]
-    assert compiled(scaled_by([3.0]), np.ones(2))[0] == 3.0 and len(compiled.compiled.entries) == 2
+    assert compiled(programs.Fixed((scaled_by([3.0]),)), np.ones(2))[0] == 3.0 and len(compiled.compiled.entries) == 2
+    boxes[1][0] = 4.0
+    three = programs.Fixed((scaled_by([2.0]),))
+    assert [compiled(which, np.ones(4))[0] for which in (two, three)] == [4.0, 2.0]  # nobody has looked in between
+    boxes[1][0] = "no number"
+    with pytest.raises(TypeError) as error:
+        compiled(two, np.ones(3))
+    assert error.value.__context__ is None
+
+
+class Owner:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def loss(self, y):
+        return self.scale * y
+
+
+def test_objects_that_cannot_be_compared_stand_for_themselves():
+    """However often a method of one is taken, or a function that reads it is wrapped."""
+    one, two = Owner(1.0), Owner(1.0)
+    assert programs.key_of(one.loss) == programs.key_of(one.loss) != programs.key_of(two.loss)
+    reading = [lambda y, owner=owner: owner.scale * y for owner in (one, one)]  # the second one may find it changed
+    keys = [programs.key_of(sr.SequenceLoss(reading[which])) for which in (0, 0, 1)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+class Rows(list):
+    scale = 2.0
+
+
+def test_containers_of_other_kinds_are_not_compared():
+    fresh = {
+        "default": lambda: collections.defaultdict(lambda: 2.0, {0: 1.0}),
+        "list": lambda: Rows([1.0]),
+        "partial": lambda: type("P", (functools.partial,), {})(read),
+    }
+    for make in fresh.values():
+        one, two = make(), make()
+        assert programs.key_of(lambda y, held=one: held) != programs.key_of(lambda y, held=two: held)
+    noted = functools.partial(read)
+    noted.scale = 2.0
+    assert structure(noted).unknown
+    update = optax.identity().update
+    kinds = optax.GradientTransformation, optax.GradientTransformationExtraArgs
+    assert len({programs.key_of(kind(optax.identity().init, update)) for kind in kinds}) == 2
+
+
+def test_what_is_known_of_a_transformation_goes_with_it():
+    def make():
+        def update(gradient, state, params=None):
+            return gradient, state
+
+        return optax.GradientTransformation(lambda params: (update, ())[1], update)
+
+    gc.collect()
+    before = len(programs._seen.entries)
+    for _ in range(3):
+        programs.key_of(make())
+    gc.collect()
+    assert len(programs._seen.entries) == before
+
+
+def recursive(rate):
+    def scaled(leaves):
+        return [-rate * leaves[0], *scaled(leaves[1:])] if leaves else []
+
+    def update(gradient, state, params=None):
+        leaves, tree = jax.tree.flatten(gradient)
+        return jax.tree.unflatten(tree, scaled(leaves)), state
+
+    return optax.GradientTransformation(optax.identity().init, update)
+
+
+def branching(rate):
+    """The leaves of a group are scaled, or if it is another group, by a number on which Python branches."""
+    branch = optax.stateless(lambda gradient, params: jax.tree.map(lambda g: g if rate > 0 else 0, gradient))
+    return optax.multi_transform(
+        {"scale": optax.scale(rate), "branch": branch},
+        lambda params: jax.tree.map_with_path(lambda path, _: "branch" if "branch" in str(path) else "scale", params),
+    )
+
+
+def test_numbers_are_data_only_where_each_of_them_can_be_replaced():
+    """Not in a function that calls itself, and for each tree anew."""
+
+    def data(tx, **params):
+        node = nnx.Dict({name: nnx.Param(jnp.ones(2)) for name in params})
+        return split._data(nnx.Optimizer(node, tx, wrt=nnx.Param), lambda: node, (*params,), nnx.state(node), True)[1]
+
+    assert data(recursive(0.1), a=1) == ()
+    tx = branching(0.1)
+    assert len(data(tx, one=1, two=1)) == len(data(tx, one=1, branch=1)) + 1
+
+
+class Own(nnx.Module):
+    def __init__(self, rate):
+        self.tx = optax.sgd(rate)
+
+
+def test_numbers_of_another_transformation_of_the_model_are_content():
+    keys = []
+    for rate in (0.1, 0.2):
+        model, rule, optimizer = made()[0], sr.BPTT(), made(optax.sgd(0.1))[1]
+        model.own = Own(rate)
+        keys.append(split.split((model, rule, optimizer))[0].key(True))
+    assert keys[0] != keys[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class WithArray:
+    rows: np.ndarray
+
+
+def test_an_option_that_cannot_be_hashed_is_named_each_time():
+    for _ in range(2):
+        model, optimizer = made()
+        model.option = WithArray(np.ones(2))
+        with pytest.raises(TypeError, match="expected hashable values, since programs are found by them"):
+            sr.train_offline(model, optimizer, sr.cross_entropy, *map(jnp.asarray, BATCHES[0]))
 
 
 def test_a_fresh_optimizer_has_its_own_numbers_whatever_another_one_holds_now():

@@ -1,4 +1,4 @@
-"""What the functions of training refuse before they compute anything: optimizers, losses, windows, options without a hash."""
+"""What the functions of training refuse before they compute anything: optimizers, losses, windows."""
 
 import operator
 from typing import Any
@@ -7,7 +7,6 @@ import optax
 from flax import nnx
 
 from slax_rules.losses import SequenceLoss
-from slax_rules.penalties import Penalty
 
 
 def check_online_loss(name: str, loss_fn: Any) -> None:
@@ -34,26 +33,3 @@ def checked_window(window: Any) -> int | None:
     if window is not None and window < 1:
         raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
     return window
-
-
-def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any, penalties: tuple[Penalty, ...]) -> None:
-    """Raise TypeError if an option of a module, a loss or a penalty cannot be hashed, as the cache of programs requires."""
-    for name, given in (("model, rule or optimizer", graphdef), ("loss_fn", loss_fn), ("penalties", penalties)):
-        try:
-            hash(given)
-        except TypeError as error:
-            options = [(key, getattr(held, "value", held)) for key, held in getattr(given, "attributes", ())]
-            wrong = [f"{key}={value!r}" for key, value in options if not _hashable(value)]
-            raise TypeError(
-                f"Got {', '.join(wrong) or f'{name}={given!r}'}, expected hashable values, since programs are cached by them: "
-                "a tuple in place of a list, a function or a frozen dataclass as a loss."
-            ) from error
-
-
-def _hashable(value: Any) -> bool:
-    """True if a value can be hashed, including its contents."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

@@ -1,5 +1,8 @@
 """A warning of programs that are compiled again and again, with what differs between them and the cure."""
 
+import itertools
+import sys
+import traceback
 import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
@@ -22,9 +25,7 @@ CURES = {
 }
 
 
-def warn_of_compilations(
-    name: str, graph: Graph, parts: Mapping[str, Any], options: Hashable, stacklevel: int = 7
-) -> None:
+def warn_of_compilations(name: str, graph: Graph, parts: Mapping[str, Any], options: Hashable) -> None:
     """Warn of the third compilation of programs that differ only in what their functions hold.
 
     Args:
@@ -32,7 +33,6 @@ def warn_of_compilations(
         graph: the graph of model, rule and optimizer.
         parts: other functions of the program, by the name of their argument.
         options: everything else.
-        stacklevel: from here to the code of the user, as for `warnings.warn`.
     """
     graphdef, functions = graph.graphdef, functions_of(graph.graphdef)
     optimizers = [value for value in functions.values() if isinstance(value, optax.GradientTransformation)]
@@ -47,12 +47,15 @@ def warn_of_compilations(
     _compiled.put(key, [*all_found, found])
     differing = list(_differing([*all_found, found], {(("item", 0), *place) for place in graph.places}))
     if len(all_found) + 1 == COMPILATIONS and differing:
+        # The warning is shown at the code of the user, also where types are checked.
+        callers = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_stack(sys._getframe())]
+        own = itertools.takewhile(lambda name: name.startswith(("slax_rules.", "jaxtyping.")), callers)
         texts, cures = zip(*differing, strict=True)
         warnings.warn(
             f"{name} compiles a training step for the {COMPILATIONS}rd time, since {'; '.join(texts)}. Each compilation takes "
             f"seconds. {' '.join(CURES[cure] for cure in dict.fromkeys(cures))}",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=1 + sum(1 for _ in own),
         )
 
 

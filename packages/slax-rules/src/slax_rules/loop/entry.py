@@ -27,7 +27,7 @@ from slax_neurons.building_blocks import changes_when_called, check_sequence, fi
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.layer import LayerRule
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_hashable, check_online_loss, check_optimizer, checked_window
+from slax_rules.loop.checks import check_online_loss, check_optimizer, checked_window
 from slax_rules.loop.devices import (
     AXIS,
     BATCH_SHARDED,
@@ -297,7 +297,6 @@ class Program(What):
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
     ) -> tuple[Array, nnx.State | None, nnx.State]:
         """Return the mean loss, the gradient or None, and the state of (model, rule, optimizer) afterwards."""
-        check_hashable(self.graph.graphdef, self.loss_fn, self.penalties)
         objects = self.graph.merged(state)
         model, given, _ = objects
         rule = as_rule(given)

@@ -6,7 +6,6 @@ of a loop, would be compiled in each pass.
 
 import dataclasses
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
@@ -16,6 +15,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from slax_rules.loop.identity import ByIdentity, token
 from slax_rules.loop.structure import Place, Structure, is_installed_by_name, structure
 
 KEPT = 64  # programs of a function; one takes about 10 MB
@@ -52,7 +52,8 @@ class Recent(Generic[_T]):
 class What:
     """What a program is made of, apart from arrays: a frozen dataclass of graphs, functions and options.
 
-    Two are equal if their contents are. Fields that are not compared are data of the program.
+    An object is looked at when its program is first needed, and a `dataclasses.replace(what)` is looked at again. Two are equal
+    if their contents are. Fields that are not compared are data of the program.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -63,10 +64,26 @@ class What:
     def __hash__(self) -> int:
         return hash(key_of(self, looks_again=False))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_known"}
+
     def key(self, looks_again: bool) -> Hashable:
         """The content; see `key_of`."""
         fields = (getattr(self, one.name) for one in dataclasses.fields(self) if one.compare)  # type: ignore[arg-type]
         return type(self), *(key_of(field, looks_again) for field in fields)
+
+    @property
+    def known(self) -> dict["Programs", Hashable]:
+        """The key in each table of programs in which it was found."""
+        found: dict[Programs, Hashable] = vars(self).setdefault("_known", {})
+        return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fixed(What):
+    """Several parts of a program."""
+
+    parts: tuple[Any, ...]
 
 
 class Programs:
@@ -76,12 +93,12 @@ class Programs:
     `KEPT` programs that were used last are kept.
 
     Args:
-        function: a function under `jit`. `what` is static: a `What`, a graph, a function, or a tuple of such and of options. If
-            it has `numbers`, they are data: the function gets `what.with_numbers(tracers)`.
-        missed: called with `what` before a compilation.
+        function: a function under `jit`. `what` is static. If it has `numbers`, they are data: the function gets
+            `what.with_numbers(tracers)`.
+        missed: called with `what` before the first compilation for its content.
         compiler_options: see `jax.jit`.
-        looks_again: whether a function that was seen before is looked at again, in case what it reads has changed; see
-            `key_of`. An object `what` that is passed in repeatedly is looked at once.
+        looks_again: whether a function that was seen before, in another `what`, is looked at again, in case what it reads has
+            changed; see `key_of`.
     """
 
     def __init__(
@@ -93,53 +110,77 @@ class Programs:
     ):
         self.function, self.missed, self.looks_again = function, missed, looks_again
         self.compiler_options = compiler_options
-        self.compiled: Recent[Any] = Recent(KEPT, lambda program: program.clear_cache())
-        # The last one is found by identity, since to compare two graphs takes time.
-        self.last: tuple[Any, Any, Any, int] = (None, None, None, 0)
-        self.present = threading.local()
+        self.compiled: Recent[tuple[Hashable, Any]] = Recent(KEPT, lambda found: found[1].clear_cache())
+        self.traced = threading.local()
 
-    def __call__(self, what: Any, *arguments: Any) -> Any:
+    def __call__(self, what: What, *arguments: Any) -> Any:
         return self._use(what, lambda program: program(getattr(what, "numbers", ()), *arguments))
 
-    def lower(self, what: Any, *arguments: Any) -> Any:
+    def lower(self, what: What, *arguments: Any) -> Any:
         """Lower the program, as `jax.jit` does."""
         return self._use(what, lambda program: program.lower(getattr(what, "numbers", ()), *arguments))
 
-    def _use(self, what: Any, use: Callable[[Any], Any]) -> Any:
+    def _use(self, what: What, use: Callable[[Any], Any]) -> Any:
         """Use the program of `what`, which is traced with the functions of `what` if it is traced."""
-        last, key, program, changes = self.last
-        if last is not what or changes != Seen.changes:
-            key = key_of(what, self.looks_again)
-            program = self._found(what, key)
-        outer = getattr(self.present, "traced", None)
+        key = what.known.get(self)
+        key, program = self._found(what, what.key(self.looks_again) if key is None else key)
+        self.traced.what, self.traced.key = what, key
         try:
-            self.present.traced = what, key
             return use(program)
         except _ChangedError:  # since it was looked at
-            key = key_of(what)
-            self.present.traced = what, None
-            return use(self._found(what, key))
+            pass
         finally:
-            self.present.traced = outer
+            self.traced.what = None
+        _, program = self._found(what, what.key(looks_again=True))
+        self.traced.what, self.traced.key = what, None
+        return use(program)
 
-    def _found(self, what: Any, key: Hashable) -> Any:
-        """The program of a key, under `jit`."""
-        found = self.compiled.get(key)
+    def _found(self, what: What, key: Hashable) -> tuple[Hashable, Any]:
+        """The key in the table, which is quickly compared with itself, and the program under `jit`."""
+        try:
+            found = self.compiled.get(key)
+        except Exception:
+            check_hashable(what)
+            raise
         if found is None:
+            check_hashable(what)
             self.missed(what)
-            found = self.compiled.put(key, self._jitted())
-        self.last = what, key, found, Seen.changes
+            found = self.compiled.put(key, (key, self._jitted()))
+        what.known[self] = found[0]
         return found
 
     def _jitted(self) -> Any:
         def program(numbers: Any, *arguments: Any) -> Any:
-            what, key = self.present.traced
-            if key is not None and key_of(what) != key:
+            what, key = self.traced.what, self.traced.key
+            if key is not None and what.key(looks_again=True) != key:
                 raise _ChangedError
             return self.function(what.with_numbers(numbers) if numbers else what, *arguments)
 
         program.__name__ = self.function.__name__
         return jax.jit(program, compiler_options=self.compiler_options)
+
+
+def check_hashable(value: Any) -> None:
+    """Raise TypeError for an option of a module in a graph that cannot be hashed: programs are compared by it."""
+    if isinstance(value, nnx.GraphDef):
+        options = [(key, getattr(held, "value", held)) for key, held in value.attributes]
+        wrong = [f"{key}={option!r}" for key, option in options if not _is_hashable(option)]
+        if wrong:
+            raise TypeError(
+                f"Got {', '.join(wrong)}, expected hashable values, since programs are found by them: a tuple in place of a "
+                "list, a frozen dataclass."
+            )
+    parts = (getattr(value, one.name) for one in dataclasses.fields(value)) if isinstance(value, What) else value  # type: ignore[arg-type]
+    for part in parts if isinstance(value, What | tuple) else ():
+        check_hashable(part)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 class _ChangedError(Exception):
@@ -174,12 +215,11 @@ class _GraphKey:
         return len(self.attributes)  # to hash them would take a large part of a call's time
 
 
-def graph_key(graphdef: nnx.GraphDef, looks_again: bool, data: Sequence[Place] = ()) -> Hashable:
-    """The content of a graph, without the numbers of its transformation that are data, at these places."""
+def graph_key(graphdef: nnx.GraphDef, looks_again: bool, own: Any = None, data: Sequence[Place] = ()) -> Hashable:
+    """The content of a graph, without the numbers of its own transformation that are data, at these places."""
     attributes: list[Any] = list(graphdef.attributes)
     for index, value in functions_of(graphdef).items():
-        places = tuple(data) if isinstance(value, optax.GradientTransformation) else ()
-        attributes[index] = attributes[index][0], _content(value, looks_again, places)
+        attributes[index] = attributes[index][0], _content(value, looks_again, data if value is own else ())
     return _GraphKey(graphdef.nodes, attributes)
 
 
@@ -209,62 +249,35 @@ class _Content:
 
 
 class Seen:
-    """A function or a transformation, as it was when it was last looked at.
+    """A function or a transformation, as it was when it was last looked at."""
 
-    Args:
-        found: its structure.
-        itself: stands for the value in its content if it cannot be compared.
-
-    Attributes:
-        changes: how often another content was found than before, over all functions.
-    """
-
-    changes = 0
-
-    def __init__(self, found: Structure, itself: Hashable):
-        self.found, self.itself = found, itself
+    def __init__(self, found: Structure):
+        self.found = found
         self.contents: dict[Any, _Content] = {}
-        self.data: dict[Hashable, Any] = {}  # the numbers that are data, by the shapes of what is trained
+        self.data: dict[Hashable, Any] = {}  # the numbers that are data, by what is trained
 
     def content(self, places: Sequence[Place] = ()) -> _Content:
         """The content without the numbers at some places."""
         if places not in self.contents:
             values = tuple(held.content for held in self.found.values if held.place not in places)
-            itself = self.itself if self.found.unknown else None
-            self.contents[places] = _Content((itself, places, self.found.outline, values))
+            self.contents[places] = _Content((places, self.found.outline, self.found.itself, values))
         return self.contents[places]
 
 
-_seen: "weakref.WeakKeyDictionary[Any, dict[Any, Seen]]" = weakref.WeakKeyDictionary()
+_seen: ByIdentity[dict[Any, Seen]] = ByIdentity(lambda value: {})
 
 
 def look_at(value: Any, looks_again: bool) -> Seen:
     """What is known of a function or a transformation; see `key_of` for `looks_again`."""
-    anchor, which = (value.update, value.init) if isinstance(value, optax.GradientTransformation) else (value, None)
-    try:
-        of_anchor = _seen.setdefault(anchor, {})
-        seen = of_anchor.get(which)
-    except TypeError:  # it cannot be hashed, or not be referred to weakly
-        return Seen(structure(value), _Same(value))
+    is_transformation = isinstance(value, optax.GradientTransformation)
+    of_anchor = _seen.of(value.update if is_transformation else value)
+    which = (type(value), token(value.init)) if is_transformation else None
+    seen = of_anchor.get(which)
     if seen is None or (looks_again and not seen.found.is_fixed):
-        found = structure(value)
-        if seen is None or found.key != seen.found.key:
-            Seen.changes += seen is not None
-            seen = of_anchor[which] = Seen(found, object() if seen is None else seen.itself)
+        found = structure(value, places=is_transformation)
+        if seen is None or (found.key, found.itself) != (seen.found.key, seen.found.itself):
+            seen = of_anchor[which] = Seen(found)
     return seen
-
-
-class _Same:
-    """A value that is equal to itself only."""
-
-    def __init__(self, value: Any):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
 
 
 def _content(value: Any, looks_again: bool, places: Sequence[Place] = ()) -> Hashable:

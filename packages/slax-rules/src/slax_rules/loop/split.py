@@ -26,15 +26,17 @@ class Graph(What):
         graphdef: the graph, as `nnx.split` makes it.
         places: where the numbers of the optimizer's transformation are that are data.
         numbers: these numbers; graphs are equal without them.
+        transformation: the optimizer's transformation.
     """
 
     graphdef: nnx.GraphDef
     places: tuple[Place, ...] = ()
     numbers: tuple[Any, ...] = dataclasses.field(default=(), compare=False)
+    transformation: Any = dataclasses.field(default=None, compare=False)
 
     def key(self, looks_again: bool) -> Hashable:
         """The content; see `key_of`."""
-        return graph_key(self.graphdef, looks_again, self.places)
+        return graph_key(self.graphdef, looks_again, self.transformation, self.places)
 
     def with_numbers(self, numbers: tuple[Any, ...]) -> "Graph":
         """The graph with other numbers of the optimizer."""
@@ -59,11 +61,13 @@ def split(objects: tuple[Any, Any, Any], looks_again: bool = True) -> tuple[Grap
     graphdef, state = nnx.split(objects)
     if optimizer is None:
         return Graph(graphdef), state
-    return Graph(graphdef, *_data(optimizer, lambda: trained_together(model, rule), state, looks_again)), state
+    names = tuple(name for name, _ in graphdef.attributes)  # a transformation may tell parameters apart by their names
+    data = _data(optimizer, lambda: trained_together(model, rule), names, state, looks_again)
+    return Graph(graphdef, *data, optimizer.tx), state
 
 
 def _data(
-    optimizer: nnx.Optimizer, trained: Callable[[], Any], state: nnx.State, looks_again: bool
+    optimizer: nnx.Optimizer, trained: Callable[[], Any], names: tuple[Any, ...], state: nnx.State, looks_again: bool
 ) -> tuple[tuple[Place, ...], tuple[Any, ...]]:
     """Find the numbers of an optimizer's transformation that are data, such as its learning rate, and their places.
 
@@ -76,7 +80,7 @@ def _data(
     if not isinstance(optimizer.tx, optax.GradientTransformation):
         return (), ()
     seen = look_at(optimizer.tx, looks_again)
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
+    shapes = names, *((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
     if shapes not in seen.data:
         places = () if seen.found.unknown else _known_places(optimizer, trained, seen.found, shapes)
         values = {held.place: held.value for held in seen.found.values}

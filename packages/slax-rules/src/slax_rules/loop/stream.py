@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import accumulates, as_shape, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_hashable, check_online_loss, check_optimizer
+from slax_rules.loop.checks import check_online_loss, check_optimizer
 from slax_rules.loop.compilations import warn_of_compilations
 from slax_rules.loop.objective import Targets, read_targets, step_losses
 from slax_rules.loop.programs import Programs, What
@@ -186,7 +186,6 @@ def start_stream(
     check_optimizer("start_stream", optimizer)
     check_online_loss("start_stream", loss_fn)
     objects = (model, rule, optimizer)
-    check_hashable(nnx.graphdef(objects), loss_fn, tuple(penalties))
     graph, state = split(objects)
     program = StreamProgram(
         graph.with_numbers(()), loss_fn, window, tuple(penalties), tuple(input_shape), jnp.dtype(input_dtype(model))
@@ -313,7 +312,7 @@ def _look_ahead(
 
 def _warn(program: StreamProgram) -> None:
     parts = {"loss_fn": program.loss_fn, "penalties": program.penalties}
-    warn_of_compilations("start_stream", program.graph, parts, (program.window, program.input_shape, program.dtype), 6)
+    warn_of_compilations("start_stream", program.graph, parts, (program.window, program.input_shape, program.dtype))
 
 
 @partial(Programs, missed=_warn)

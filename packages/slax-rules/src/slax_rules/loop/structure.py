@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import types
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -24,12 +24,14 @@ import optax
 from flax import nnx
 
 from slax_rules.loop.bytecode import assigned, digest_of_code, globals_assigned, globals_read, imported, names_read
+from slax_rules.loop.identity import ByIdentity, token
 
 SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
 # Bytes of an array that is not compared by content: it would be copied to the host, and kept with its program.
 LARGE = 2**24
 PLAIN = (type(None), bool, int, complex, str, bytes, type(Ellipsis), type(NotImplemented), slice, range, np.dtype)
 JITTED = type(jax.jit(lambda: None))
+PARTIALS = (functools.partial, jax.tree_util.Partial)
 CONTAINERS = {tuple, list, dict, types.FunctionType, types.MethodType, functools.partial}
 # Where installed packages are: those of Python, of the user, and of JAX, wherever it is.
 INSTALLED = tuple(
@@ -74,6 +76,8 @@ class Structure(NamedTuple):
         unknown: what cannot be compared by content, such as an object of a class without fields, in words.
         names: the names of functions, which a checkpoint shows, in order.
         is_fixed: true if nothing in it can change, as a global value, a list or a NumPy array can.
+        itself: for each object that cannot be compared, what stands for the outermost function that reads it, or else for the
+            object: a function that is made afresh may find it changed.
     """
 
     code: Hashable
@@ -82,6 +86,7 @@ class Structure(NamedTuple):
     unknown: tuple[str, ...]
     names: tuple[str, ...] = ()
     is_fixed: bool = True
+    itself: tuple[Hashable, ...] = ()
 
     @property
     def outline(self) -> Hashable:
@@ -114,11 +119,12 @@ class Named:
         return self.name
 
 
-def structure(value: Any, of_objects: bool = False) -> Structure:
+def structure(value: Any, places: bool = True, of_objects: bool = False) -> Structure:
     """Find what a value is made of.
 
     Args:
         value: a function, a transformation, or something that holds such.
+        places: whether numbers have places, by which `with_numbers` replaces them. Without, a function is read once.
         of_objects: whether to look into large arrays and objects that may change, too, as for a record of what they are now.
 
     Example:
@@ -131,9 +137,10 @@ def structure(value: Any, of_objects: bool = False) -> Structure:
         [('step_size of scale', -0.2)]
     """
     walk = _Walk(of_objects)
-    code = walk.visit(value, type(value).__name__, ())
-    integers, values, unknown = tuple(walk.integers), tuple(walk.values), tuple(walk.unknown)
-    return Structure(code, integers, values, unknown, tuple(walk.names), walk.is_fixed)
+    code = walk.visit(value, type(value).__name__, () if places else None)
+    values = tuple(held._replace(place=None) if walk.recurs else held for held in walk.values)
+    texts = tuple(walk.unknown), tuple(walk.names)
+    return Structure(code, tuple(walk.integers), values, *texts, walk.is_fixed, tuple(walk.itself))
 
 
 class _Walk:
@@ -145,7 +152,10 @@ class _Walk:
         self.values: list[Held] = []
         self.unknown: list[str] = []
         self.names: list[str] = []
+        self.itself: list[Hashable] = []
         self.is_fixed = True
+        self.recurs = False  # whether something holds itself: `with_numbers` would leave the inner one as it is
+        self.functions: list[types.FunctionType] = []  # that the walk is in
         self.above: list[int] = []  # the objects that the walk is in
         self.done: dict[int, int] = {}  # functions that it has been in, whose numbers cannot be replaced
         self.classes: list[type] = []  # dataclasses that it has been in
@@ -155,6 +165,7 @@ class _Walk:
         if type(value) not in CONTAINERS and (found := self._leaf(value, name, place)) is not None:
             return found
         if id(value) in self.above:
+            self.recurs = True
             return "above", len(self.above) - self.above.index(id(value))
         if place is None and isinstance(value, types.FunctionType):
             if id(value) in self.done:
@@ -200,9 +211,10 @@ class _Walk:
 
     def _made(self, value: Any, name: str, place: Place | None) -> Hashable:
         if isinstance(value, types.FunctionType):
-            found = _found_by_name(value) if _is_installed(_home(value)) else None
+            is_installed = _is_installed(_home(value)) and _is_installed(value.__module__)
+            found = _found_by_name(value) if is_installed else None
             return Named(value, found) if found else self._function(value, place)
-        if isinstance(value, functools.partial):
+        if type(value) in PARTIALS and not vars(value):
             within = _at(place, "keywords", None)
             keywords = ((key, self.visit(item, key, _at(within, "key", key))) for key, item in value.keywords.items())
             func = self.visit(value.func, name, _at(place, "func", None))
@@ -210,16 +222,17 @@ class _Walk:
         if isinstance(value, types.MethodType):
             return "method", self.visit(value.__func__, name, None), self.visit(value.__self__, name, None)
         self.is_fixed &= self.is_installed or not isinstance(value, list | dict | set)
-        if isinstance(value, list | dict | set) and not value and not self.is_installed:
+        if type(value) in (list, dict, set) and not value and not self.is_installed:
             return self._unknown(value, f"{name}, which is empty")  # it may be filled, and then another one is filled
-        if isinstance(value, tuple | list):
+        if type(value) is list or (isinstance(value, tuple) and (type(value) is tuple or hasattr(value, "_fields"))):
             fields = getattr(value, "_fields", range(len(value)))
             items = zip(fields, value, strict=True)
-            return self._named(type(value)), tuple(
+            held = tuple(
                 self.visit(item, f"{field} of {name}" if hasattr(value, "_fields") else name, _at(place, "item", index))
                 for index, (field, item) in enumerate(items)
             )
-        if isinstance(value, dict):
+            return self._named(type(value)), held, self._methods(type(value), getattr(value, "_fields", ()))
+        if type(value) is dict:
             return "dict", tuple(
                 (self.visit(key, name, None), self.visit(item, str(key), _at(place, "key", key)))
                 for key, item in value.items()
@@ -234,9 +247,9 @@ class _Walk:
             if others or not value.__dataclass_params__.frozen:  # type: ignore[union-attr]
                 return self._object(value, name)  # it may be changed
             content = [
-                (one.name, self.visit(getattr(value, one.name), f"{one.name} of {kind}", None)) for one in fields
+                (one.name, self.visit(getattr(value, one.name, ...), f"{one.name} of {kind}", None)) for one in fields
             ]
-            return self._named(type(value)), tuple(content), self._methods(type(value))
+            return self._named(type(value)), tuple(content), self._methods(type(value), [one.name for one in fields])
         if callable(value) and (found := _found_by_name(value)):
             if _is_installed(value.__module__):
                 return Named(value, found)
@@ -266,20 +279,22 @@ class _Walk:
         held = ((key, self.visit(item, f"{key} of {name}", None)) for key, item in attributes.items())
         return self._unknown(value, name), tuple(held)
 
-    def _methods(self, kind: type) -> Hashable:
-        """The content of the functions of a class and of the classes above it, without installed and generated ones."""
-        if kind in self.classes:
-            return "above"
+    def _methods(self, kind: type, fields: Collection[str]) -> Hashable:
+        """The content of what a class and the classes above it define besides fields, without installed ones."""
+        if kind in self.classes or _is_installed(kind.__module__):
+            return ()
         self.classes.append(kind)
         own = (one for one in kind.__mro__ if not _is_installed(one.__module__))
-        functions = [
-            (name, held) for one in own for name, held in vars(one).items() if isinstance(held, types.FunctionType)
-        ]
-        return tuple(
-            (name, self.visit(function, kind.__name__, None))
-            for name, function in functions
-            if not function.__code__.co_filename.startswith("<")
-        )
+        content = []
+        for name, held in (item for one in own for item in vars(one).items() if item[0] not in fields):
+            held = getattr(held, "__func__", getattr(held, "fget", held))  # of a method without self, or a property
+            if isinstance(held, types.FunctionType):
+                is_own = _home(held) == kind.__module__ and not held.__code__.co_filename.startswith("<")
+            else:
+                is_own = not name.startswith("_") and not hasattr(held, "__get__")
+            if is_own:
+                content.append((name, self.visit(held, f"{name} of {kind.__name__}", None)))
+        return tuple(content)
 
     def _jitted(self, function: Any) -> Hashable:
         """The content of a function under `jax.jit`, which keeps the values that it was traced with."""
@@ -290,11 +305,13 @@ class _Walk:
         self.integers += found.integers
         self.values += [held._replace(place=None) for held in found.values]
         self.unknown += found.unknown
+        self.itself += found.itself
         self.names += found.names
         return found.code
 
     def _function(self, function: types.FunctionType, place: Place | None) -> Hashable:
         code, owner = function.__code__, function.__qualname__.partition(".")[0]
+        self.functions.append(function)
         outside, self.is_installed = self.is_installed, _is_installed(_home(function))
         self.is_fixed &= self.is_installed
         self.names.append(function.__qualname__)
@@ -317,6 +334,7 @@ class _Walk:
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)
         reads = () if self.is_installed else tuple(self._globals(function))
         self.is_installed = outside
+        self.functions.pop()
         return "function", digest_of_code(code), tuple(cells), defaults, reads
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
@@ -344,6 +362,7 @@ class _Walk:
 
     def _unknown(self, value: Any, name: str) -> Hashable:
         self.unknown.append(f"{name}, a {type(value).__name__}")
+        self.itself.append(token(self.functions[0] if self.functions else value))
         return "unknown", self._named(type(value))
 
 
@@ -352,19 +371,18 @@ def _at(place: Place | None, step: str, index: Any) -> Place | None:
 
 
 _JITTED: "weakref.WeakKeyDictionary[Any, Structure]" = weakref.WeakKeyDictionary()
-_DIGESTS: dict[int, tuple[Any, str]] = {}  # of arrays of JAX, which do not change, by identity
 
 
 def _digest(array: Any) -> str:
     """The digest of the numbers of an array."""
-    is_kept = isinstance(array, jax.Array)
-    kept, digest = _DIGESTS.get(id(array), (None, "")) if is_kept else (None, "")
-    if kept is None or kept() is not array:
-        digest = hashlib.blake2b(np.ascontiguousarray(_array(array)).tobytes(), digest_size=12).hexdigest()
-        if is_kept:
-            forget = functools.partial(_DIGESTS.pop, id(array), None)
-            _DIGESTS[id(array)] = weakref.ref(array, lambda reference: forget()), digest
-    return digest
+    return _DIGESTS.of(array) if isinstance(array, jax.Array) else _digest_of(array)
+
+
+def _digest_of(array: Any) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(_array(array)).tobytes(), digest_size=12).hexdigest()
+
+
+_DIGESTS: ByIdentity[str] = ByIdentity(_digest_of)  # of arrays of JAX, which do not change
 
 
 def _array(value: Any) -> np.ndarray:
@@ -383,7 +401,8 @@ def _found_by_name(value: Any) -> str | None:
 
 def is_installed_by_name(value: Any) -> bool:
     """True for a function of an installed package that is there once, as far as its name says."""
-    return type(value) is types.FunctionType and "<" not in value.__qualname__ and _is_installed(_home(value))
+    is_function = type(value) is types.FunctionType and "<" not in value.__qualname__
+    return is_function and _is_installed(_home(value)) and _is_installed(value.__module__)
 
 
 def _home(function: types.FunctionType) -> str | None:

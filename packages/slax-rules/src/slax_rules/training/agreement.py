@@ -3,7 +3,7 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule, gradients
-from slax_rules.loop.programs import Programs
+from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.losses import sum_dtype
 from slax_rules.training.batches import Batch
 from slax_rules.training.callbacks import Metrics, StepInfo
@@ -127,7 +127,7 @@ class GradientAgreement:
     def __call__(self, info: StepInfo) -> Metrics:
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
-        what = (graphdef, info.loss_fn, info.penalties, info.window, self.group)
+        what = Fixed((graphdef, info.loss_fn, info.penalties, info.window, self.group))
         return {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
             for name, measured in jax.device_get(_compare(what, state, info.batch)).items()
@@ -139,8 +139,8 @@ _NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": 
 
 
 @Programs
-def _compare(what: Any, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
-    graphdef, loss_fn, penalties, window, group = what
+def _compare(what: Fixed, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
+    graphdef, loss_fn, penalties, window, group = what.parts
 
     def gradient(which: int, window: int | None) -> nnx.State:
         model, *rules = nnx.merge(graphdef, state, copy=True)  # each starts with the same random streams

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_rules.loop.entry import gradients
-from slax_rules.loop.programs import Programs
+from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.penalties import Penalty
 from slax_rules.training.batches import Batch
 from slax_rules.training.epoch import offline_rule, prepared
@@ -77,7 +77,7 @@ class StepInfo:
         the entire batch.
         """
         graphdef, state = nnx.split((self.model, offline_rule(self.rule, self.update, self.window)))
-        what = (graphdef, self.loss_fn, self.penalties, self.window)
+        what = Fixed((graphdef, self.loss_fn, self.penalties, self.window))
         return float(_gradient_norm(what, state, self.batch))
 
     @property
@@ -89,8 +89,8 @@ class StepInfo:
 
 
 @Programs
-def _gradient_norm(what: Any, state: nnx.State, batch: Batch) -> Array:
-    graphdef, loss_fn, penalties, window = what
+def _gradient_norm(what: Fixed, state: nnx.State, batch: Batch) -> Array:
+    graphdef, loss_fn, penalties, window = what.parts
     model, rule = nnx.merge(graphdef, state, copy=True)
     inputs, targets, mask = prepared(model, batch)
     options = {"rule": rule, "window": window, "penalties": penalties}

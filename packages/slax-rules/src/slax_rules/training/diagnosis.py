@@ -15,7 +15,7 @@ from slax_neurons.building_blocks import carry_without_buffer, first_carry
 from slax_rules.loop.devices import local_shard
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import read_targets, sequence_losses, step_losses
-from slax_rules.loop.programs import Programs
+from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.losses import SequenceLoss
 from slax_rules.training.batches import Batch
 from slax_rules.training.checkpoints import PARTS
@@ -72,7 +72,7 @@ def silent_layers(graphdef: Any, state: nnx.State, batch: Batch) -> list[str]:
     model = nnx.merge(graphdef, state, copy=True)[0]
     if not isinstance(model, Connect):
         return []
-    spikes = jax.device_get(_spikes(graphdef, state, batch))
+    spikes = jax.device_get(_spikes(Fixed((graphdef,)), state, batch))
     return [name for name, found in zip(layer_names(model), spikes, strict=True) if found is not None and not found]
 
 
@@ -87,9 +87,9 @@ def silence_message(names: list[str]) -> str:
 
 
 @Programs
-def _spikes(graphdef: Any, state: nnx.State, batch: Batch) -> list[Array | None]:
+def _spikes(what: Fixed, state: nnx.State, batch: Batch) -> list[Array | None]:
     """True for each layer that spikes at all, False for a silent one, and None for a layer without spiking neurons."""
-    model = nnx.merge(graphdef, state, copy=True)[0]
+    model = nnx.merge(*what.parts, state, copy=True)[0]
     inputs, _, _ = prepared(model, batch)
     runs = run_layers(model, first_carry(model, inputs.shape[1:]), inputs)
     return [jnp.any(run.outputs != 0) if run.spikes else None for run in runs]

@@ -12,7 +12,6 @@ from jaxtyping import Array
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import check_sequence, first_carry
-from slax_rules.loop.checks import check_hashable
 from slax_rules.loop.devices import (
     BATCH_SHARDED,
     REPLICATED,
@@ -24,7 +23,7 @@ from slax_rules.loop.devices import (
     split_batch,
 )
 from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
-from slax_rules.loop.programs import Programs
+from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
 from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
@@ -79,7 +78,7 @@ def evaluate(
     table = check_metrics("evaluate", metrics)
     check_parameters("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
-    whats = {share: (graphdef, loss_fn, tuple(table.items()), share) for share in {None, mesh}}
+    whats = {share: Fixed((graphdef, loss_fn, tuple(table.items()), share)) for share in {None, mesh}}
     totals: list[dict[str, Any]] = []
     for batch in map(as_batch, set_batches(batches)):
         check_has_numbers("evaluate", batch)
@@ -120,7 +119,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
         (20, 2, 3)
     """
     mesh, graphdef, state = _split(model, devices)
-    whats = {share: (graphdef, share) for share in {None, mesh}}
+    whats = {share: Fixed((graphdef, share)) for share in {None, mesh}}
 
     def outputs_of(inputs: Any, number: int | None) -> Any:
         inputs = as_array(inputs, "inputs")
@@ -167,7 +166,6 @@ def _split(model: nnx.RNNCellBase, devices: Devices | None) -> tuple[Mesh | None
     """The devices as a mesh or None, and the graph and the state of the model, which is on all of them."""
     mesh = None if devices is None else as_mesh(devices)
     graphdef, state = nnx.split(model)
-    check_hashable(graphdef, None, ())
     return mesh, graphdef, state if mesh is None else replicated(state, mesh)
 
 
@@ -204,9 +202,9 @@ def _not_finite(name: str, number: int | None, what: str) -> str:
 
 
 @Programs
-def _predict(what: Any, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
+def _predict(what: Fixed, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
     """Return the outputs, and whether inputs and parameters are finite."""
-    graphdef, mesh = what
+    graphdef, mesh = what.parts
     model = nnx.merge(graphdef, state, copy=True)
     model.eval()
     inputs = cast_inputs(model, inputs)
@@ -215,9 +213,9 @@ def _predict(what: Any, state: nnx.State, inputs: Array, carry: Any) -> tuple[An
 
 
 @Programs
-def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
+def _measure(what: Fixed, state: nnx.State, batch: Batch) -> dict[str, Any]:
     """Each number of a batch, and its weight."""
-    graphdef, loss_fn, metrics, mesh = what
+    graphdef, loss_fn, metrics, mesh = what.parts
     model = nnx.merge(graphdef, state, copy=True)
     model.eval()
     inputs, targets, mask = prepared(model, batch)

@@ -10,9 +10,10 @@ import jax
 from flax import nnx
 
 from slax_rules.bptt import BPTT
-from slax_rules.loop.checks import check_hashable, check_optimizer
+from slax_rules.loop.checks import check_optimizer
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, local_shard, replicated
 from slax_rules.loop.entry import AnyRule, Program
+from slax_rules.loop.programs import check_hashable
 from slax_rules.loop.split import split
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
@@ -123,7 +124,7 @@ def fit(
     check_parameters("fit", model, rule)
     mesh = None if devices is None else as_mesh(devices)
     objects = (model, rule, optimizer)
-    check_hashable(nnx.graphdef(objects), loss_fn, tuple(penalties))
+    check_hashable(nnx.graphdef(objects))
     penalties_by_layer(penalties, model)
     graph, state = split(objects)
     program = Program(graph, loss_fn, update, window, mesh, tuple(penalties))

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.loop.programs import Programs
-from slax_rules.loop.stream import Stream, StreamProgram, extend_stream
+from slax_rules.loop.programs import Fixed, Programs
+from slax_rules.loop.stream import Stream, extend_stream
 from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
 from slax_rules.training.batches import as_array
@@ -192,7 +192,9 @@ class _Run:
     step: int = 0
 
     def __post_init__(self) -> None:
-        self.what = self.stream.program, self.metrics, self.gamma
+        # A copy of the program is looked at again.
+        self.stream = dataclasses.replace(self.stream, program=dataclasses.replace(self.stream.program))
+        self.what = Fixed((self.stream.program, self.metrics, self.gamma))
 
     def visit(self, piece: Piece) -> StreamInfo:
         """Predict and learn; nothing changes if something is not finite."""
@@ -263,10 +265,10 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
 
 @Programs
 def _advance(
-    what: tuple[StreamProgram, Metrics, float], online: Online, numbers: tuple[Any, ...], sums: Sums, piece: Piece
+    what: Fixed, online: Online, numbers: tuple[Any, ...], sums: Sums, piece: Piece
 ) -> tuple[Online, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
-    program, metrics, gamma = what
+    program, metrics, gamma = what.parts
     inputs, targets, mask, reset = piece
     stream = Stream(program, online, numbers)
     stream, outputs, losses = extend_stream(stream, inputs, targets, mask=mask, reset=reset)
