@@ -71,10 +71,12 @@ define core_tests
 	.venvs/$@/bin/pytest -q $(CORE)
 endef
 
-lint: $(V)/.ok ## check style and who may import whom
+lint: $(V)/.ok $(RELEASE)/.ok ## check style, the workflow, the container, and who may import whom
 	ruff check
 	ruff format --check
-	snakefmt --check Snakefile workflow
+	snakefmt --check workflow
+	snakemake --lint --dry-run
+	$(RELEASE)/bin/hadolint containers/Dockerfile
 	lint-imports
 	mypy
 
@@ -96,6 +98,9 @@ lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group docs -o requirements-docs.lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group release -o requirements-release.lock
 	rm uv.lock
+
+codemeta: $(V)/.ok ## update codemeta.json after a change of CITATION.cff or a pyproject.toml
+	python -m release.codemeta
 
 release-check: $(V)/.ok $(RELEASE)/.ok ## build the packages and import them from their wheels alone: dist/
 	rm -rf dist
@@ -122,4 +127,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test nightly mutants check fast lowest newest lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve codemeta release-check test nightly mutants check fast lowest newest lint benchmark claims lock clean

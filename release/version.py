@@ -1,6 +1,6 @@
 """The version of all packages, which is in pyproject.toml alone: write it into the packages and CITATION.cff.
 
-python -m release.version
+python -m release.version && make codemeta
 """
 
 import re

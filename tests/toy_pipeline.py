@@ -15,7 +15,6 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PARTS = (
-    "Snakefile",
     "dvc.yaml",
     ".dvcignore",
     ".dvc/config",

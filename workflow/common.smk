@@ -47,7 +47,8 @@ COMMAND_LINE_SCHEMA = {
     "additionalProperties": False,
 }
 check(config, COMMAND_LINE_SCHEMA, "--config")
-check(read_yaml("data/config.yaml"), read_yaml("workflow/data.schema.yaml"), "data/config.yaml")
+check(data_config := read_yaml("data/config.yaml"), read_yaml("workflow/data.schema.yaml"), "data/config.yaml")
+SETS = data_config["sets"]
 for name in experiment_names():
     path = f"experiments/{name}/config.yaml"
     content, schema = read_yaml(path), read_yaml(f"experiments/{name}/config.schema.yaml")
@@ -94,6 +95,29 @@ def asked(products):
         there = [product for product in products if product.label not in PIPELINE.pending and product.record.exists()]
         return [*to_make(products), *(str(product.record) for product in there)]
     return [str(product.record) for product in products]
+
+
+def raw_of(wildcards):
+    return [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]]
+
+
+def told_of_spikes():
+    """A line for each set whose raw files are not there."""
+    for name, files in PIPELINE.missing.items():
+        raw = " and ".join(f"data/raw/{file}" for file in files)
+        reads = "what reads it and has no result" if PIPELINE.keep else "all that reads it"
+        yield f"Left out, with {reads}: {name}, without {raw}. See docs/data.md."
+
+
+def told_of_peers():
+    """A line for each experiment about the peers that are not run, since they are not asked for."""
+    for name, jobs in PIPELINE.jobs.items():
+        if PIPELINE.settings[name].get("own_environments") == "light":
+            from experiments.throughput.jobs import CLOSEST, OURS
+
+            peers = {contender.partition(":")[0] for job in jobs.values() for contender in job.config["contenders"]}
+            not_run = sorted(peers - {*OURS, *CLOSEST})
+            yield f"Not run in {name}, and drawn from the shipped results: {', '.join(not_run)}. To run them: --config peers=all"
 
 
 # The main process plans. Jobs on other machines read this file too, and see what is there while the run is at work.

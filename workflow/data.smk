@@ -2,16 +2,7 @@
 
 import re
 
-SETS = read_yaml("data/config.yaml")["sets"]
 SHIPPED = sorted({raw for settings in SETS.values() for raw in settings["raw"] if stored(RAW / f"{raw}.dvc")})
-
-
-def told_of_spikes():
-    """A line for each set whose raw files are not there."""
-    for name, files in PIPELINE.missing.items():
-        raw = " and ".join(f"data/raw/{file}" for file in files)
-        reads = "what reads it and has no result" if PIPELINE.keep else "all that reads it"
-        yield f"Left out, with {reads}: {name}, without {raw}. See docs/data.md."
 
 
 rule raw_data:
@@ -25,10 +16,6 @@ rule raw_data:
         stored=lambda wildcards: str(stored(RAW / f"{wildcards.raw}.dvc")),
     shell:
         "(cp {params.stored:q} {output:q}.part && mv {output:q}.part {output:q}) 2> {log:q}"
-
-
-def raw_of(wildcards):
-    return [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]]
 
 
 rule spikes:

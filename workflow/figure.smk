@@ -84,7 +84,11 @@ for name in PIPELINE.figures:
         input:
             to_make(PIPELINE.results[name, job] for job in PIPELINE.jobs[name]),
         output:
-            [str(file) for product in PIPELINE.figures[name] for file in (*product.files, made_record(product))],
+            [
+                report(str(file), category=name) if str(file).endswith(".png") else str(file)
+                for product in PIPELINE.figures[name]
+                for file in (*product.files, made_record(product))
+            ],
         log:
             f"logs/{SCALE}/{name}/plot.log",
         params:

@@ -6,7 +6,7 @@ rule gallery:
     input:
         to_make([*PIPELINE.results.values(), *PIPELINE.drawn]),
     output:
-        page=str(PIPELINE.page.files[0]),
+        page=report(str(PIPELINE.page.files[0]), category="all figures"),
         text=str(PIPELINE.page.files[1]),
         replication=str(PIPELINE.page.files[2]),
         record=made_record(PIPELINE.page),

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+import zipfile
 
 import pytest
 
@@ -89,6 +90,9 @@ def test_everything_is_made_listed_and_sound_and_a_second_run_does_nothing(built
     before = contents(built)
     assert built.run(ALL) == 0 and NOTHING in built.said()
     assert contents(built) == before
+    assert built.run("figures", options=("--report", str(built.output.with_name("report.zip")))) == 0
+    with zipfile.ZipFile(built.output.with_name("report.zip")) as report:
+        assert {"toy.png", "index.html"} <= {name.rpartition("/")[2] for name in report.namelist() if "/data/" in name}
     assert (built.path / "figures/tiny/toy.csv").read_text() == "square\n0\n1\n1\n"
 
 
