@@ -1,14 +1,18 @@
-"""Record the references that other code gave again, and compare: a table, with a line for each file.
+"""Record again the references that other code gave, and compare: a table, with a line for each file.
 
-    python -m tests.references.compare                           # all of recorders.yaml
-    python -m tests.references.compare foreign_sparx slax_demo --sources FOLDER
+    python -m tests.references.compare                           # all of recorders.csv
+    python -m tests.references.compare foreign_sparx slax_demo
 
 Each script runs in an environment and a folder of its own, and no recorded file is touched. A file is "bit-equal", "equal to
-rounding", or "changed", and the exit status is 1 if one is changed or a script fails. Sources or packages that cannot be had
-say nothing about a reference: the table tells them. FOLDER keeps the authors' code.
+rounding" or "changed", and the exit status is 1 if one is changed or a script fails. Where the authors' code cannot be had, the
+table tells it, since this says nothing about a reference; what was had stays in .venvs/sources.
+
+recorders.csv has the commit and path of each script, its arguments, the repository and commit of the authors' code, or the
+commit of each file; for each run the version of Python and the packages, or "header" if the script's own header has them; the
+recorded files, and the folder where the script puts its own, if that is not the script's.
 """
 
-import argparse
+import csv
 import io
 import shutil
 import subprocess
@@ -18,108 +22,88 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
 ROOT = Path(__file__).parents[2]
-RECORDERS: dict[str, dict[str, Any]] = yaml.safe_load(
-    Path(__file__).with_name("recorders.yaml").read_text(encoding="utf-8")
-)
+SOURCES = ROOT / ".venvs/sources"
 UV = (str(Path(sys.executable).with_name("uv")), "run", "--quiet", "--no-project")
 ROUNDING = 1000  # units in the last place of the largest element of an array
 
 
-def main(recorders: Mapping[str, dict[str, Any]] = RECORDERS) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(recorders))
-    parser.add_argument("--sources", type=Path, default=ROOT / ".venvs/sources")
-    options = parser.parse_args()
-    if unknown := {*options.names} - recorders.keys():
-        parser.error(f"Got {', '.join(sorted(unknown))}, expected some of: {', '.join(recorders)}.")
-    print("| recorder | file | outcome |\n|---|---|---|", flush=True)
+def recorders() -> dict[str, dict[str, str]]:
+    with Path(__file__).with_name("recorders.csv").open(encoding="utf-8", newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def main(*names: str) -> None:
+    known = recorders()
+    if unknown := {*names} - known.keys():
+        sys.exit(f"Got {', '.join(sorted(unknown))}, expected some of {', '.join(known)}.")
+    print("| recorder | file | outcome |\n|---|---|---|")
     failed = False
-    for name in options.names or recorders:
-        for file, outcome in outcomes(recorders[name], options.sources):
+    for name in names or known:
+        for file, outcome in outcomes(known[name]):
             print(f"| {name} | {file} | {outcome} |", flush=True)
             failed |= outcome.startswith(("changed", "failed"))
     sys.exit(failed)
 
 
-def outcomes(recorder: Mapping[str, Any], kept: Path) -> Iterator[tuple[str, str]]:
+def outcomes(recorder: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The names of the recorded files, and how those that are made now compare; or one line if none can be made."""
     recorded = sorted(ROOT.glob(recorder["recorded"]))
     try:
-        sources = sources_of(recorder["sources"], kept) if "sources" in recorder else None
+        sources = authors_code(*recorder["sources"].split())
     except OSError as error:
-        yield recorder["recorded"], f"not run: its sources cannot be had: {error}"
+        yield recorder["recorded"], f"not run: {recorder['sources']} cannot be had: {error}"
         return
     with tempfile.TemporaryDirectory() as folder:
-        script = checked_out(recorder["script"], Path(folder))
-        made = Path(folder, recorder["made"]) if "made" in recorder else script.parent
-        for file in recorded:
-            (made / file.name).unlink(missing_ok=True)
-        arguments = [argument.format(sources=sources) for argument in recorder.get("arguments", ())]
-        for run in recorder["runs"]:
-            done = subprocess.run(
-                [*command(run), script.name, *arguments], cwd=script.parent, capture_output=True, text=True
-            )
+        commit, _, path = recorder["script"].partition(":")
+        archive = subprocess.run(["git", "archive", commit, "tests", "docs"], cwd=ROOT, check=True, capture_output=True)
+        unpack(archive.stdout, Path(folder))
+        script = Path(folder, path)
+        made = [Path(folder, recorder["made"] or Path(path).parent, file.name) for file in recorded]
+        for file in made:
+            file.unlink(missing_ok=True)
+        arguments = recorder["arguments"].replace("SOURCES", str(sources)).split()
+        for run in recorder["runs"].split("; "):
+            python, *packages = run.split()
+            needed = ["--isolated", "--python", python, *(f"--with={package}" for package in packages), "python"]
+            command = [*UV, *(["--script"] if run == "header" else needed), script.name, *arguments]
+            done = subprocess.run(command, cwd=script.parent, capture_output=True, text=True)
             if done.returncode:
-                last = (done.stderr.strip() or "no message").splitlines()[-1]
-                how = "not run: its packages cannot be had" if run != "header" and not installs(run) else "failed"
-                yield recorder["recorded"], f"{how}: {last}"
+                yield recorder["recorded"], f"failed: {done.stderr.strip().rpartition(chr(10))[2]}"
                 return
-        for file in recorded:
-            yield file.name, compared(file, made / file.name)
+        yield from ((old.name, compared(old, new)) for old, new in zip(recorded, made, strict=True))
 
 
-def command(run: Any) -> list[str]:
-    """What runs a script in an environment of its own."""
-    if run == "header":
-        return [*UV, "--script"]
-    return [*UV, "--isolated", "--python", run["python"], *(f"--with={package}" for package in run["packages"]), "python"]
-
-
-def installs(run: Any) -> bool:
-    """True if there can be such an environment."""
-    return not subprocess.run([*command(run), "-c", ""], capture_output=True).returncode
-
-
-def checked_out(script: Mapping[str, str], folder: Path) -> Path:
-    """A script in a folder, which gets the tests and docs of its commit."""
-    archive = subprocess.run(
-        ["git", "archive", script["commit"], "tests", "docs"], cwd=ROOT, check=True, capture_output=True
-    )
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(folder, filter="data")
-    return folder / script["path"]
-
-
-def sources_of(sources: Mapping[str, Any], kept: Path) -> Path:
-    """The folder of the authors' code, which is downloaded if it is not there."""
-    repository, files = sources["repository"], sources.get("files", {})
-    folder = kept / repository / sources.get("commit", "files")
-    for name, commit in files.items():
-        if not (folder / name).exists():
-            content = downloaded(f"https://raw.githubusercontent.com/{repository}/{commit}/{name}")
+def authors_code(repository: str = "", *parts: str) -> Path:
+    """The folder of FILE@COMMIT of a repository on GitHub, or of all its files with @COMMIT, downloaded if it is not there."""
+    folder = SOURCES / repository
+    for name, _, commit in (part.partition("@") for part in parts):
+        host = "raw.githubusercontent.com" if name else "codeload.github.com"
+        target = folder / (name or commit)
+        if not target.exists():
+            url = (
+                f"https://{host}/{repository}/{commit}/{name}"
+                if name
+                else f"https://{host}/{repository}/tar.gz/{commit}"
+            )
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                content = answer.read()
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-    if not files and not folder.exists():
-        content = downloaded(f"https://codeload.github.com/{repository}/tar.gz/{sources['commit']}")
-        aside = folder.with_suffix(".part")
-        shutil.rmtree(aside, ignore_errors=True)
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            tar.extractall(aside, filter="data")
-        (only,) = aside.iterdir()
-        only.rename(folder)
-    return folder.resolve()
+            if name:
+                target.write_bytes(content)
+            else:
+                with tempfile.TemporaryDirectory(dir=folder) as aside:
+                    unpack(content, Path(aside))
+                    shutil.move(*Path(aside).iterdir(), target)
+    return target if parts and not name else folder
 
 
-def downloaded(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        content: bytes = answer.read()
-        return content
+def unpack(content: bytes, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        tar.extractall(folder, filter="data")
 
 
 def compared(recorded: Path, made: Path) -> str:
@@ -129,11 +113,9 @@ def compared(recorded: Path, made: Path) -> str:
     with np.load(recorded) as old, np.load(made) as new:
         if {*old} != {*new}:
             return f"changed: only one has {', '.join(sorted({*old} ^ {*new}))}"
-        worst = max((deviation(old[key], new[key]), key) for key in old)
-    if worst[0] == 0:
-        return "bit-equal"
-    told = f"{worst[1]} by {worst[0]:.2g} units in the last place of its largest element"
-    return f"equal to rounding: {told}" if worst[0] <= ROUNDING else f"changed: {told}"
+        worst, key = max((deviation(old[key], new[key]), key) for key in old)
+    kind = "equal to rounding" if worst <= ROUNDING else "changed"
+    return f"{kind}: {key} by {worst:.2g} units in the last place of its largest element" if worst else "bit-equal"
 
 
 def deviation(old: np.ndarray, new: np.ndarray) -> float:
@@ -144,8 +126,8 @@ def deviation(old: np.ndarray, new: np.ndarray) -> float:
         return 0.0
     if old.dtype.kind != "f" or not np.isfinite([old, new]).all():
         return np.inf
-    return float(np.abs(old - new).max() / np.spacing(np.abs(old).max()))
+    return max(1.0, float(np.abs(old - new).max() / np.spacing(np.abs(old).max())))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
