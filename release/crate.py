@@ -9,6 +9,7 @@ from, to the settings, the script at a commit, the machine, and `made_from`, the
 import datetime
 import hashlib
 import json
+import mimetypes
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +42,8 @@ def crate_of(found: Mapping[str, Any]) -> ROCrate:
     def file(path: str, **values: str) -> Any:
         if not Path(path).is_file():  # data that may not be passed on
             return thing(f"#{path}", "CreativeWork", name=path)
-        return crate.get(path) or crate.add_file(path, path, properties={"name": path, **values})
+        kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+        return crate.get(path) or crate.add_file(path, path, properties={"name": path, "encodingFormat": kind, **values})
 
     def value(name: str, content: Any) -> Any:
         text = content if isinstance(content, str) else json.dumps(content, sort_keys=True)
