@@ -54,7 +54,7 @@ PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(V)/.ok ## run the tests, in about ten minutes on two cores
 	$(PYTEST)
 
-nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
+nightly: lowest newest $(RELEASE)/.ok ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
 	$(PYTEST) tests/nightly
 
 references: $(V)/.ok ## record again what other code computed, and compare: NAMES of tests/references/recorders.csv, or all

@@ -39,11 +39,13 @@ def crate_of(found: Mapping[str, Any]) -> ROCrate:
     def thing(where: str, kind: Any, **values: Any) -> Any:
         return crate.get(where) or crate.add(ContextEntity(crate, where, {"@type": kind, **values}))
 
-    def file(path: str, **values: str) -> Any:
+    def file(path: str, **values: Any) -> Any:
         if not Path(path).is_file():  # data that may not be passed on
             return thing(f"#{path}", "CreativeWork", name=path)
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        return crate.get(path) or crate.add_file(path, path, properties={"name": path, "encodingFormat": kind, **values})
+        return crate.get(path) or crate.add_file(
+            path, path, properties={"name": path, "encodingFormat": kind, **values}
+        )
 
     def value(name: str, content: Any) -> Any:
         text = content if isinstance(content, str) else json.dumps(content, sort_keys=True)
@@ -57,6 +59,7 @@ def crate_of(found: Mapping[str, Any]) -> ROCrate:
     crate.datePublished = datetime.date.fromisoformat(found["date"])
     profiles = [thing(url, "CreativeWork", name=name, version=url.rpartition("/")[2]) for url, name in PROFILES.items()]
     crate.root_dataset["conformsTo"] = profiles
+    file("README.md", about=crate.root_dataset)
     path, snakemake = found["workflow"]["file"], found["workflow"]["snakemake"]
     workflow = crate.add_workflow(
         path, path, properties={"name": path}, main=True, lang="snakemake", lang_version=snakemake

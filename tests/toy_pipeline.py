@@ -23,6 +23,8 @@ PARTS = (
     "gallery",
     "profiles",
     "requirements.lock",
+    "CITATION.cff",
+    "README.md",
     "packages",
     "data/config.yaml",
     "data/raw/.gitignore",
