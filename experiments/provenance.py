@@ -24,7 +24,10 @@ def main() -> None:
     pipeline = Pipeline(options.scale, peers=options.peers, outdated=options.outdated)
     how = f"Make all: `snakemake figures/all --config scale={options.scale}`."
     made = {product.record: product for product in [*pipeline.listed, pipeline.page]}
-    records = {path: require_used(product, pipeline.keep, how) for path, product in made.items()}
+    records = {
+        path: require_used(product, pipeline.keep and product.label not in pipeline.pending, how)
+        for path, product in made.items()
+    }
     found = {
         "citation": {key: str(value) for key, value in read_yaml("CITATION.cff").items() if isinstance(value, str)},
         "date": str(read_yaml("CITATION.cff")["date-released"]),
