@@ -28,9 +28,10 @@ def main() -> None:
         path: require_used(product, pipeline.keep and product.label not in pipeline.pending, how)
         for path, product in made.items()
     }
+    citation = read_yaml("CITATION.cff")
     found = {
-        "citation": {key: str(value) for key, value in read_yaml("CITATION.cff").items() if isinstance(value, str)},
-        "date": str(read_yaml("CITATION.cff")["date-released"]),
+        **{key: str(citation[key]) for key in ("title", "license", "date-released")},
+        "description": f"Figures and results of the scale {options.scale}, and how they were made.",
         "workflow": {"file": WORKFLOW, "lock": LOCK, "snakemake": version("snakemake")},
         "products": [entry(product, records[path], made, product in pipeline.older) for path, product in made.items()],
     }

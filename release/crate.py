@@ -35,6 +35,7 @@ def main(folder: str) -> None:
 def crate_of(found: Mapping[str, Any]) -> ROCrate:
     """A crate of what `experiments.provenance` found, with the files, which are below the present folder."""
     crate = ROCrate(version="1.1")
+    checksums = {name: sha256 for product in found["products"] for name, sha256 in product["files"].items()}
 
     def thing(where: str, kind: Any, **values: Any) -> Any:
         return crate.get(where) or crate.add(ContextEntity(crate, where, {"@type": kind, **values}))
@@ -42,28 +43,24 @@ def crate_of(found: Mapping[str, Any]) -> ROCrate:
     def file(path: str, **values: Any) -> Any:
         if not Path(path).is_file():  # data that may not be passed on
             return thing(f"#{path}", "CreativeWork", name=path)
-        kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        return crate.get(path) or crate.add_file(
-            path, path, properties={"name": path, "encodingFormat": kind, **values}
-        )
+        values |= {"name": path, "encodingFormat": mimetypes.guess_type(path)[0] or "application/octet-stream"}
+        values |= {"sha256": checksums[path]} if path in checksums else {}
+        return crate.get(path) or crate.add_file(path, path, properties=values)
 
     def value(name: str, content: Any) -> Any:
         text = content if isinstance(content, str) else json.dumps(content, sort_keys=True)
         return thing(f"#{name}-{hashlib.sha256(text.encode()).hexdigest()}", "PropertyValue", name=name, value=text)
 
     crate.metadata.extra_contexts.append("https://w3id.org/ro/terms/workflow-run/context")
-    crate.name, crate.description = found["citation"]["title"], found["citation"]["message"]
-    crate.license = thing(
-        f"https://spdx.org/licenses/{found['citation']['license']}", "CreativeWork", name=found["citation"]["license"]
-    )
-    crate.datePublished = datetime.date.fromisoformat(found["date"])
+    crate.name, crate.description, license = found["title"], found["description"], found["license"]
+    crate.license = thing(f"https://spdx.org/licenses/{license}", "CreativeWork", name=license)
+    crate.datePublished = datetime.date.fromisoformat(found["date-released"])
     profiles = [thing(url, "CreativeWork", name=name, version=url.rpartition("/")[2]) for url, name in PROFILES.items()]
     crate.root_dataset["conformsTo"] = profiles
     file("README.md", about=crate.root_dataset)
     path, snakemake = found["workflow"]["file"], found["workflow"]["snakemake"]
-    workflow = crate.add_workflow(
-        path, path, properties={"name": path}, main=True, lang="snakemake", lang_version=snakemake
-    )
+    kinds = {"@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"], "name": path}
+    workflow = crate.add_workflow(path, path, properties=kinds, main=True, lang="snakemake", lang_version=snakemake)
 
     tools: dict[Any, list[Any]] = {}
     for product in found["products"]:
@@ -74,7 +71,7 @@ def crate_of(found: Mapping[str, Any]) -> ROCrate:
             tool,
             f"#{product['record']}",
             [*map(file, product["inputs"]), value("settings", product["settings"])],
-            [file(name, sha256=sha256) for name, sha256 in product["files"].items()],
+            [*map(file, product["files"])],
             {
                 "name": product["label"],
                 "startTime": began,
@@ -92,7 +89,6 @@ def crate_of(found: Mapping[str, Any]) -> ROCrate:
         thing(f"#run:{step.id[1:]}", "ControlAction", name=step["name"], instrument=step, object=made)
         for step, made in zip(steps, tools.values(), strict=True)
     ]
-    workflow._jsonld["@type"] = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
     workflow["hasPart"], workflow["step"] = list(tools), steps
     last = found["products"][-1]
     whole = crate.add_action(workflow, "#run", [file(found["workflow"]["lock"])], [*map(file, last["files"])])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 
 from toy_pipeline import ROOT, Tree, jobs
@@ -40,6 +41,7 @@ def test_crate_leads_from_a_figure_to_its_results_settings_script_commit_and_mac
             values = entity[key] if isinstance(entity[key], list) else [entity[key]]
             assert all(value["@id"] in by_id for value in values if isinstance(value, dict)), (entity["@id"], key)
     for entity in of_type("File"):
+        assert "sha256" in entity or not re.match(r"(figures|results)/.*(?<!record\.json)$", entity["@id"]), entity
         content = (crate / entity["@id"]).read_bytes()
         assert "sha256" not in entity or entity["sha256"] == hashlib.sha256(content).hexdigest()
 
