@@ -80,16 +80,16 @@ def upload(api: str) -> None:
         raise SystemExit(
             f"Got no token, expected one in the environment variable {TOKEN}. The site's settings make one."
         )
-    draft = sent(f"{api}/deposit/depositions", DEPOSIT / "deposition.json", "POST", "application/json")
+    draft = sent("POST", f"{api}/deposit/depositions", DEPOSIT / "deposition.json", "application/json")
     for line in (DEPOSIT / "md5sums").read_text(encoding="utf-8").splitlines():
         md5, name = line.split()
-        arrived = sent(f"{draft['links']['bucket']}/{name}", DEPOSIT / name, "PUT")["checksum"]
+        arrived = sent("PUT", f"{draft['links']['bucket']}/{name}", DEPOSIT / name)["checksum"]
         if arrived != f"md5:{md5}":
             raise SystemExit(f"{name} arrived as {arrived}, expected md5:{md5}. Delete the draft and try again.")
     print(f"A draft is at {draft['links']['html']}. Publish it there, which cannot be undone.")
 
 
-def sent(url: str, file: Path, method: str, kind: str = "application/octet-stream") -> Any:
+def sent(method: str, url: str, file: Path, kind: str = "application/octet-stream") -> Any:
     """What the API answers to a file."""
     headers = {"Authorization": f"Bearer {os.environ[TOKEN]}", "Content-Type": kind}
     return json.loads(answer(urllib.request.Request(url, file.read_bytes(), headers, method=method)))
@@ -117,7 +117,7 @@ def fetch(where: str) -> None:
 
 
 def answer(request: urllib.request.Request | str, most: int = -1) -> bytes:
-    """The content of an answer, of which no more than some bytes are read."""
+    """The content of an answer, of which no more than `most` bytes are read."""
     try:
         with urllib.request.urlopen(request, timeout=60) as got:
             content: bytes = got.read(most)
@@ -126,7 +126,7 @@ def answer(request: urllib.request.Request | str, most: int = -1) -> bytes:
         with error:
             raise SystemExit(f"{error.url} answers {error}. {error.read(500).decode(errors='replace')}") from None
     except (OSError, ValueError) as error:
-        raise SystemExit(f"{request} cannot be had: {error}. Give a DOI of Zenodo, or the URL of a record.") from None
+        raise SystemExit(f"{request!r} cannot be had: {error}. Give a DOI of Zenodo, or a URL.") from None
 
 
 def md5_of(content: bytes) -> str:
