@@ -1,7 +1,9 @@
 """Recording references again: what counts as equal, that each recorded file has a recorder, and that a change fails."""
 
+import io
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -34,6 +36,26 @@ def test_each_reference_of_other_code_has_one_recorder():
     files |= {compare.ROOT / "tests" / name for name in ("experiments/original_demo.npz", "data/upstream_randman.npz")}
     recorded = [file for row in compare.recorders().values() for file in compare.ROOT.glob(row["recorded"])]
     assert sorted(recorded) == sorted(files)
+
+
+def test_authors_code_is_downloaded_once_as_a_whole_or_by_file(tmp_path, monkeypatch):
+    packed, content = io.BytesIO(), b"theirs"
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        member = tarfile.TarInfo("b-c1/code.py")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    answers = {
+        "https://codeload.github.com/a/b/tar.gz/c1": packed.getvalue(),
+        "https://raw.githubusercontent.com/a/b/c2/x.py": content,
+        "https://raw.githubusercontent.com/a/b/c3/y.py": content,
+    }
+    monkeypatch.setattr(compare, "SOURCES", tmp_path)
+    monkeypatch.setattr(compare.urllib.request, "urlopen", lambda url, **_: io.BytesIO(answers.pop(url)))
+    for _ in range(2):
+        assert (compare.authors_code("a/b", "@c1") / "code.py").read_bytes() == content
+        folder = compare.authors_code("a/b", "x.py@c2", "y.py@c3")
+        assert (folder / "x.py").read_bytes() == (folder / "y.py").read_bytes() == content
+    assert not answers
 
 
 def test_a_change_or_a_failure_fails_and_nothing_else(tmp_path, monkeypatch, capsys):
