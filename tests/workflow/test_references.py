@@ -84,6 +84,6 @@ def test_a_change_or_a_failure_fails_and_nothing_else(tmp_path, monkeypatch, cap
     }
     for name, outcome in said.items():
         with pytest.raises(SystemExit) as ended:
-            compare.main(name)
+            compare.main(name, "same")
         assert ended.value.code is (name in ("other", "missing")) and f" | {outcome}" in capsys.readouterr().out
     assert np.load(tmp_path / "tests/made.npz")["a"].tolist() == ARRAY.tolist()
