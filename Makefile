@@ -29,6 +29,17 @@ pack: $(V)/.ok ## put the results of the full scale into the archives that come 
 	dvc add -q shipped/*.tar.xz
 	dvc push -q shipped/*.tar.xz.dvc
 
+crate: $(V)/.ok $(RELEASE)/.ok ## write figures, results and how they were made to crate/, an RO-Crate; SCALE=quick, ...
+	rm -rf crate && mkdir -p logs
+	python -m experiments.provenance --scale $(or $(SCALE),full) > logs/provenance.json
+	$(RELEASE)/bin/python -m release.crate crate < logs/provenance.json
+
+deposit: $(V)/.ok ## write the archives of results with metadata and checksums, as Zenodo takes them: deposit/
+	python -m experiments.deposit write
+
+fetch-results: $(V)/.ok ## get the archives of results of a deposit: make fetch-results DOI=10.5281/zenodo.NUMBER
+	python -m experiments.deposit fetch $(DOI)
+
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
@@ -43,8 +54,11 @@ PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(V)/.ok ## run the tests, in about ten minutes on two cores
 	$(PYTEST)
 
-nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
+nightly: lowest newest $(RELEASE)/.ok ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
 	$(PYTEST) tests/nightly
+
+references: $(V)/.ok ## record again what other code computed, and compare: NAMES of tests/references/recorders.csv, or all
+	python -m tests.references.compare $(NAMES)
 
 mutants: $(V)/.ok ## run the tests against 155 small faults, and tell which test sees each: tests/mutants/mutants.csv
 	python -m tests.mutants.run
@@ -127,4 +141,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve codemeta release-check test nightly mutants check fast lowest newest lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack crate deposit fetch-results references cuda docs docs-serve codemeta release-check test nightly mutants check fast lowest newest lint benchmark claims lock clean

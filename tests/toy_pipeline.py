@@ -22,6 +22,8 @@ PARTS = (
     "gallery",
     "profiles",
     "requirements.lock",
+    "CITATION.cff",
+    "README.md",
     "packages",
     "data/config.yaml",
     "data/raw/.gitignore",

@@ -1,6 +1,7 @@
 """The pipeline on a toy: edited, damaged and stale files are never used or certified; times play no part; no job runs twice."""
 
 import base64
+import json
 import os
 import shutil
 import signal
@@ -87,6 +88,9 @@ def test_everything_is_made_listed_and_sound_and_a_second_run_does_nothing(built
     assert built.call("sha256sum", "--check", "--strict", ALL)[0] == 0
     code, said = built.python("experiments.verify")
     assert code == 0 and "all are as they were made, from the present sources" in said
+    code, said = built.python("experiments.provenance", "--scale", "tiny")
+    (figure,) = [product for product in json.loads(said)["products"] if product["label"] == "figure toy"]
+    assert {*figure["inputs"]} == results
     before = contents(built)
     assert built.run(ALL) == 0 and NOTHING in built.said()
     assert contents(built) == before
