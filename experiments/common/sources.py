@@ -6,7 +6,6 @@ whole, with the packages that their pyproject.toml names. What is found is kept 
 
 import ast
 import hashlib
-import importlib
 import inspect
 import itertools
 import json
@@ -15,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -130,7 +130,7 @@ def own_entries(settings: Any) -> dict[str, str]:
     for kind, (module, table, group) in TABLES.items():
         if module not in sys.modules and not any(json.dumps(name) in named for name in installed(group)):
             continue  # nobody added anything
-        entries = getattr(importlib.import_module(module), table)
+        entries = getattr(import_module(module), table)
         for name in entries:
             known = entries.library.get(name)
             if json.dumps(name) in named if known is None else entries[name] is not known:

@@ -46,7 +46,9 @@ class Table(UserDict[str, V]):
             if not isinstance(loaded, self.kind):
                 raise TypeError(f"Got a {type(loaded).__name__}, expected a {self.kind.__name__}.")
         except Exception as error:
-            raise ImportError(f"Got {self.place(entry)}, which fails: {error!r}. Mend or uninstall its package.") from error
+            raise ImportError(
+                f"Got {self.place(entry)}, which fails: {error!r}. Mend or uninstall its package."
+            ) from error
         self.data[name] = loaded
         return loaded
 
