@@ -17,23 +17,25 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Writes what a package declares to where Python looks; whatever the test imports or keeps is forgotten."""
+    """Writes what a package declares to a folder where Python looks; what the test imports is forgotten."""
 
     def declare(group, *points):
-        (tmp_path / "theirs-1.dist-info").mkdir()
-        (tmp_path / "theirs-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
-        (tmp_path / "theirs-1.dist-info/entry_points.txt").write_text("\n".join([f"[{group}]", *points]))
-        (tmp_path / "theirs.py").write_text("class Wrong: pass\ndef right(key): pass")
+        folder = tmp_path / "theirs-1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+        (folder / "entry_points.txt").write_text("\n".join([f"[{group}]", *points]))
+        (tmp_path / "theirs.py").write_text("def right(key): pass")
         (tmp_path / "theirs_broken.py").write_text("import no_such_module")
-        return tmp_path
 
     monkeypatch.syspath_prepend(tmp_path)
-    declare.folder = tmp_path
+    caches = sources.installed, schemas.names
+    for cache in caches:
+        cache.cache_clear()
     yield declare
     for name in ("theirs", "theirs_broken", "slax_my_rule"):
         sys.modules.pop(name, None)
-    sources.installed.cache_clear()
-    schemas.names.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 def test_packages_that_do_not_know_each_other_have_the_same_table():
@@ -41,21 +43,18 @@ def test_packages_that_do_not_know_each_other_have_the_same_table():
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_the_rule_of_the_template_is_a_rule_like_others(installed, monkeypatch):
+def test_the_rule_of_the_template_is_a_rule_like_others(installed, tmp_path, monkeypatch):
     template = ROOT / "templates/slax-my-rule"
     monkeypatch.chdir(template)
-    buildapi.prepare_metadata_for_build_wheel(str(installed.folder))
+    buildapi.prepare_metadata_for_build_wheel(str(tmp_path))
     monkeypatch.syspath_prepend(template)
     rules = type(RULES)(**RULES.library)
     monkeypatch.setattr("slax_rules.registry.RULES", rules)
-    sources.installed.cache_clear()
-    schemas.names.cache_clear()
-    assert list(rules) == [*RULES.library, "discounted"] and schemas.validator({"$ref": "urn:slax:gradient"}).is_valid(
-        "discounted"
-    )
+    assert list(rules) == [*RULES.library, "discounted"]
+    assert schemas.validator({"$ref": "urn:slax:gradient"}).is_valid("discounted")
     assert not sources.own_entries({"rules": ["otpe"]}) and "slax_my_rule" not in sys.modules
     digests = sources.own_entries({"rules": ["otpe", "discounted"]})
-    assert list(digests) == ["rule discounted"] and rules["discounted"].make().memory == 0.5
+    assert list(digests) == ["rule discounted"] and (rules | {})["discounted"].make().memory == 0.5
 
 
 @pytest.mark.parametrize(

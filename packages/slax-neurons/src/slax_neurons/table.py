@@ -15,13 +15,12 @@ class Table(UserDict[str, V]):
     """The entries of the library, and after them the entry points of a group, each loaded when it is first read.
 
     Args:
-        group: the group of entry points, such as "slax.rules". Their names are read when the table is first used.
+        group: the group of entry points, such as "slax.rules".
         kind: the class of an entry.
         library: the entries of the library, which stay as they are if users add or replace some.
 
     Raises:
-        ImportError: for an entry point that has the name of another entry; when it is read, for one that fails to load or is
-            not of the kind.
+        ImportError: an entry point whose name is taken; or, when it is read, that fails to load or is not of the kind.
     """
 
     def __init__(self, group: str, kind: Any, library: dict[str, V]):
@@ -29,29 +28,29 @@ class Table(UserDict[str, V]):
 
     @functools.cached_property
     def data(self) -> dict[str, Any]:  # type: ignore[override]
-        """All entries by name, and the entry points that are not loaded yet."""
         found: dict[str, Any] = dict(self.library)
         for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
             if point.name in found:
-                raise ImportError(f"Got {self.place(point)}, whose name is taken. Rename it, or uninstall its package.")
+                raise ImportError(f"Got {place(point)}, whose name is taken. Rename or uninstall it.")
             found[point.name] = point
         return found
 
     def __getitem__(self, name: str) -> V:
-        entry = super().__getitem__(name)
-        if not isinstance(entry, EntryPoint):
-            return entry
-        try:
-            loaded = entry.load()
-            if not isinstance(loaded, self.kind):
-                raise TypeError(f"Got a {type(loaded).__name__}, expected a {self.kind.__name__}.")
-        except Exception as error:
-            raise ImportError(
-                f"Got {self.place(entry)}, which fails: {error!r}. Mend or uninstall its package."
-            ) from error
-        self.data[name] = loaded
-        return loaded
+        entry: Any = super().__getitem__(name)
+        if isinstance(entry, EntryPoint):
+            try:
+                loaded = entry.load()
+                if not isinstance(loaded, self.kind):
+                    raise TypeError(f"Got a {type(loaded).__name__}, expected a {self.kind.__name__}.")
+            except Exception as error:
+                raise ImportError(f"Got {place(entry)}, which fails: {error!r}. Mend or uninstall it.") from error
+            self.data[name] = entry = loaded
+        return entry
 
-    def place(self, point: EntryPoint) -> str:
-        """An entry point in words, with its package."""
-        return f"the entry point {point.name} = {point.value!r} in {self.group} of {point.dist and point.dist.name}"
+    def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
+        return {**self, **other}
+
+
+def place(point: EntryPoint) -> str:
+    """An entry point in words, with its package."""
+    return f"the entry point {point.name} = {point.value!r} in {point.group} of {point.dist and point.dist.name}"

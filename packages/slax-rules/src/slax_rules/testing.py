@@ -27,7 +27,8 @@ TARGETS = np.random.default_rng(1).normal(size=(T, B, C))
 
 def chain() -> nnx.RNNCellBase:
     """Two layers of LIF neurons and a read-out that integrates, in float64. No reset has a gradient, as most claims require."""
-    rng, modules, options = np.random.default_rng(0), [], {"decay": 0.8, "param_dtype": jnp.float64}
+    rng, options = np.random.default_rng(0), {"decay": 0.8, "param_dtype": jnp.float64}
+    modules: list[Any] = []
     for n_in, n_out in ((N, 6), (6, 5), (5, C)):
         modules.append(nnx.Linear(n_in, n_out, rngs=nnx.Rngs(0), param_dtype=jnp.float64))
         modules[-1].kernel[...] = jnp.asarray(rng.normal(size=(n_in, n_out)) * 2 / n_in**0.5)
@@ -59,7 +60,7 @@ class Trial(NamedTuple):
         """The loss and the gradient, BPTT's if `exact`. Calls that differ in inputs, targets and mask are one program."""
         model, rule = self.make()
         x, targets = jnp.asarray(self.inputs if x is None else x), self.targets if targets is None else targets
-        options = {"rule": BPTT() if exact else rule, "window": window, "penalties": self.penalties}
+        options: dict[str, Any] = {"rule": BPTT() if exact else rule, "window": window, "penalties": self.penalties}
         mask = None if mask is None else jnp.asarray(mask)
         return gradients(model, self.loss_fn, x, jnp.asarray(targets), mask, **options)
 
