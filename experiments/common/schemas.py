@@ -7,7 +7,8 @@ code: {$ref: "urn:slax:code"}         # the name of a code for intensities
 code: {$ref: "urn:slax:any_code"}     # or of one that belongs to a data set: time and rate of Randman
 second_trials: {$ref: "urn:slax:second_trials"} # two values of each setting that rules try second, or null for no such trials
 
-The names are read from the sources of the packages, since importing them would add seconds to each call of Snakemake.
+The names are read from the sources of the packages, since importing them would add seconds to each call of Snakemake; those
+of installed packages, from their entry points.
 """
 
 import ast
@@ -19,7 +20,7 @@ import jsonschema
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from experiments.common.sources import ROOT
+from experiments.common.sources import ROOT, installed
 from experiments.common.yaml_files import read_yaml
 
 RULES = ROOT / "packages/slax-rules/src/slax_rules/registry.py"
@@ -37,10 +38,10 @@ def rule_names(*, gradients_alone: bool = False) -> list[str]:
 
 
 def table_names(file: Path, table: str) -> list[str]:
-    """The keys of a table of a file that is written as `table: dict[...] = {"key": ...}`."""
+    """The keys of a table of a file that is written as `table: Table[...] = Table(..., {"key": ...})`."""
     statements = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.AnnAssign)]
-    (entries,) = [node.value for node in statements if isinstance(node.target, ast.Name) and node.target.id == table]
-    assert isinstance(entries, ast.Dict)
+    (made,) = [node for node in statements if isinstance(node.target, ast.Name) and node.target.id == table]
+    entries = next(node for node in ast.walk(made) if isinstance(node, ast.Dict))
     return [key.value for key in entries.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
 
 
@@ -52,11 +53,11 @@ def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
 @functools.cache
 def names() -> Registry:
     """The names of each kind as a schema."""
-    codes = table_names(ENCODERS, "ENCODERS")
+    codes, rules = [*table_names(ENCODERS, "ENCODERS"), *installed("slax.encoders")], installed("slax.rules")
     known = {
-        "urn:slax:rule": rule_names(),
-        "urn:slax:gradient": rule_names(gradients_alone=True),
-        "urn:slax:dataset": table_names(DATASETS, "DATASETS"),
+        "urn:slax:rule": [*rule_names(), *rules],
+        "urn:slax:gradient": [*rule_names(gradients_alone=True), *rules],
+        "urn:slax:dataset": [*table_names(DATASETS, "DATASETS"), *installed("slax.datasets")],
         "urn:slax:code": codes,
         "urn:slax:any_code": sorted({*codes, "time", "rate"}),
     }

@@ -7,12 +7,15 @@ whole, with the packages that their pyproject.toml names. What is found is kept 
 import ast
 import hashlib
 import inspect
+import itertools
 import json
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any
@@ -102,28 +105,36 @@ def package(name: str) -> frozenset[Path]:
     return frozenset(folder.glob("src/**/*.py")).union(*map(package, needed))
 
 
-# The tables to which a script adds, by what is in them: the module, the table, and what the library has put into it.
+# The tables to which a script or an installed package adds, by what is in them: the module, the table, and the entry points.
 TABLES = {
-    "rule": ("slax_rules.registry", "RULES", "LIBRARY_RULES"),
-    "data set": ("slax_data.datasets", "DATASETS", "LIBRARY_DATASETS"),
-    "code": ("slax_data.encoding.encoders", "ENCODERS", "LIBRARY_ENCODERS"),
+    "rule": ("slax_rules.registry", "RULES", "slax.rules"),
+    "neuron": ("slax_neurons", "NEURONS", "slax.neurons"),
+    "data set": ("slax_data.datasets", "DATASETS", "slax.datasets"),
+    "code": ("slax_data.encoding.encoders", "ENCODERS", "slax.encoders"),
 }
 
 
-def own_entries(settings: Any) -> dict[str, str]:
-    """The digests of the rules, data sets and codes that settings name and that the library does not have, by kind and name.
+@cache
+def installed(group: str) -> tuple[str, ...]:
+    """The names of the entry points of a group, none of which is loaded."""
+    return tuple(sorted({point.name for point in entry_points(group=group)}))
 
-    A script adds such an entry to a table of the library. A rule stands for its options and for the sources of its class, and
-    the others for the sources of their functions.
+
+def own_entries(settings: Any) -> dict[str, str]:
+    """The digests of the entries of tables that settings name and that the library does not have, by kind and name.
+
+    A script or an installed package adds such an entry. A rule stands for its options and for the sources of its class, and the
+    others for the sources of their functions or classes.
     """
     named, found = json.dumps(settings), {}
-    for kind, (module, table, library) in TABLES.items():
-        if module not in sys.modules:  # nobody added anything
-            continue
-        entries, known = (getattr(sys.modules[module], name) for name in (table, library))
-        own = {name: entry for name, entry in entries.items() if known.get(name) is not entry}
-        is_used = (name for name in own if name in known or json.dumps(name) in named)
-        found |= {f"{kind} {name}": digest_of_entry(kind, name, own[name]) for name in is_used}
+    for kind, (module, table, group) in TABLES.items():
+        if module not in sys.modules and not any(json.dumps(name) in named for name in installed(group)):
+            continue  # nobody added anything
+        entries = getattr(import_module(module), table)
+        for name in entries:
+            known = entries.library.get(name)
+            if json.dumps(name) in named if known is None else entries[name] is not known:
+                found[f"{kind} {name}"] = digest_of_entry(kind, name, entries[name])
     return found
 
 
@@ -197,7 +208,7 @@ def held_by(value: Any) -> tuple[Any, ...] | None:
 
 
 def imported_beside(file: Path) -> Iterator[Path]:
-    """The modules that a file of the user imports itself, without installed ones."""
+    """The modules that a file of the user imports itself, without those of other installed packages."""
     for module in modules_of(file):
         parts = module.split(".")
         if parts[0] in {*OURS, *STANDARD} or parts[0].startswith("slax_"):
@@ -205,6 +216,10 @@ def imported_beside(file: Path) -> Iterator[Path]:
         imported = getattr(sys.modules.get(module), "__file__", None)
         path = file.parent.joinpath(*parts)
         candidates = [Path(imported)] if imported else [path.with_suffix(".py"), path / "__init__.py"]
-        yield from (
-            one for one in candidates if one.is_file() and not {"site-packages", "dist-packages"} & {*one.parts}
-        )
+        yield from (one for one in candidates if one.is_file() and installed_as(one) in (None, installed_as(file)))
+
+
+def installed_as(file: Path) -> str | None:
+    """The installed package that a file belongs to; None for a file in a folder of the user."""
+    pairs = itertools.pairwise(file.parts)
+    return next((name for above, name in pairs if above in ("site-packages", "dist-packages")), None)

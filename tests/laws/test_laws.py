@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import oracle
-from laws.table import ALL, MASK, NETWORKS, PADDING, PENALTIES, TABLE, TARGETS, T, by_oracle, case, inputs_of, squares
+from laws.table import ALL, MASK, NETWORKS, PENALTIES, TABLE, TARGETS, T, by_oracle, case, inputs_of, squares
 from slax_rules import RULES, Penalty, Target, firing_rate
+from slax_rules.testing import samples_are_independent, what_the_mask_leaves_out_changes_nothing, windows_change_nothing
 from stacks import deviation, worst
 
 EXACT = 1e-12
@@ -39,21 +40,15 @@ def test_gradient_is_that_of_the_oracle(name, network):
     if penalties:
         plain = here.expected(mask=MASK).gradients
         assert all(deviation(a["kernel"], b["kernel"]) > 0.02 for a, b in zip(expected.gradients, plain, strict=True))
-    padded = here.inputs.copy()
-    padded[PADDING] = 3.0
-    missing = np.where(MASK[..., None], TARGETS, np.nan)
-    other = here.run(padded, missing, **ours)
-    assert other.loss == found.loss
-    assert worst(other.gradients, found.gradients) < EXACT
+    what_the_mask_leaves_out_changes_nothing(here.trial(ours["penalties"]))
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_gradient_is_linear_in_the_loss_and_no_sample_has_a_place(name):
+def test_gradient_is_linear_in_the_loss_and_no_sample_sees_another(name):
     """Hidden layers to which targets are sent do not see the loss, but targets with their weights."""
     here = case(name, TABLE[name].networks[0])
-    found, order = here.run(), np.array([2, 0, 1])
-    permuted = here.run(here.inputs[:, order], TARGETS[:, order])
-    assert worst(permuted.gradients, found.gradients) < EXACT
+    found = here.run()
+    samples_are_independent(here.trial())
     double = here.run(targets=TARGETS * np.where(np.arange(TARGETS.shape[-1]) < TARGETS.shape[-1] - 1, 1, 2))
     last = slice(-1, None) if isinstance(getattr(here.rule, "route", None), Target) else slice(None)
     twice = [{name: 2 * part for name, part in layer.items()} for layer in found.gradients]
@@ -63,13 +58,9 @@ def test_gradient_is_linear_in_the_loss_and_no_sample_has_a_place(name):
     assert not silent["kernel"].any() and silent["bias"].any()
 
 
-@pytest.mark.parametrize("window", [5, None])
-def test_windows_change_nothing(window):
-    """A shorter one at the end, and the default. test_random.py has other rules."""
-    here = case("ostl", "chain")
-    found, other = here.run(), here.run(mask=None, window=window)
-    assert abs(other.loss / found.loss - 1) < EXACT
-    assert worst(other.gradients, found.gradients) < EXACT
+def test_windows_change_nothing():
+    """test_random.py has other rules."""
+    windows_change_nothing(case("ostl", "chain").trial())
 
 
 def test_windows_and_default_layers_change_nothing_of_losses_of_layers():

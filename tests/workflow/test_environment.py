@@ -1,6 +1,9 @@
 """The lock files and the pyproject.toml files say the same."""
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -58,3 +61,17 @@ def test_conda_installs_the_lock_files(suffix, more):
     *_, by_pip = yaml.safe_load((ROOT / f"environment{suffix}.yml").read_text())["dependencies"]
     locks = ["bootstrap.lock", "requirements.lock", *more]
     assert by_pip == {"pip": [f"-r {lock}" for lock in locks]} and all((ROOT / lock).exists() for lock in locks)
+
+
+def test_slax_rules_installs_from_git_without_a_clone_and_finds_slax_neurons_there(tmp_path):
+    """With uv, which reads the workspace; pip has to be given both, as the README does."""
+    shutil.copytree(ROOT / "packages", tmp_path / "packages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *words], check=True)
+    given = f"slax-rules @ git+{tmp_path.as_uri()}#subdirectory=packages/slax-rules"
+    how = ["--dry-run", "--offline", "--no-cache", "--no-build-isolation", "--python", sys.executable]
+    done = subprocess.run(["uv", "pip", "install", *how, given], capture_output=True, text=True)
+    found = re.findall(r"^ \+ (\S+) @ git\+file:.*#subdirectory=packages/(\S+)$", done.stderr, re.MULTILINE)
+    assert found == [("slax-neurons", "slax-neurons"), ("slax-rules", "slax-rules")], done.stderr

@@ -13,10 +13,11 @@ from slax_data.sets.japanese_vowels import japanese_vowels_task
 from slax_data.sets.mnist import mnist_5k_task
 from slax_data.sets.randman import randman_task
 from slax_data.sets.spoken_digits import spoken_digits_task
+from slax_data.table import Table
 from slax_data.task import Task
 
 # Each makes a Task that its key determines. All take `n_steps` and `code`; further options differ.
-DATASETS: dict[str, Callable[..., Task]] = {
+DATASETS: Table[Callable[..., Task]] = Table("slax.datasets", Callable, {
     "digits": digits_task,
     "japanese_vowels": japanese_vowels_task,
     "mnist_5k": mnist_5k_task,
@@ -24,10 +25,8 @@ DATASETS: dict[str, Callable[..., Task]] = {
     "shd": shd_task,
     "spoken_digits": spoken_digits_task,
     "ssc": ssc_task,
-}
-"""The functions that make a `Task`, by the names that `make_task` takes."""
-
-LIBRARY_DATASETS = dict(DATASETS)  # without what users add or replace
+})  # fmt: skip
+"""The functions that make a `Task`, by the names that `make_task` takes, with those of the entry points `slax.datasets`."""
 
 
 def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:

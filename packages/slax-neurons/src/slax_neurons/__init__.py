@@ -56,10 +56,11 @@ from slax_neurons.synapses.running_sums import RunningSum as RunningSum
 from slax_neurons.synapses.running_sums import end_sequence as end_sequence
 from slax_neurons.synapses.synapse import Synapse as Synapse
 from slax_neurons.synapses.synapse import with_effective_weights as with_effective_weights
+from slax_neurons.table import Table as _Table
 from slax_neurons.wiring import Connect as Connect
 from slax_neurons.wiring import connect as connect
 
-NEURONS: dict[str, type[NeuronCell]] = {
+NEURONS: _Table[type[NeuronCell]] = _Table("slax.neurons", type, {
     "adex": AdEx,
     "adlif": AdLIF,
     "alif": ALIF,
@@ -70,8 +71,8 @@ NEURONS: dict[str, type[NeuronCell]] = {
     "li": LI,
     "lif": LIF,
     "ltc": LTC,
-}
-"""The neurons by name, as in `NEURONS["lif"]()`."""
+})  # fmt: skip
+"""The neurons by name, as in `NEURONS["lif"]()`, with those of the entry points `slax.neurons`."""
 
 __version__ = _version("slax-neurons")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]

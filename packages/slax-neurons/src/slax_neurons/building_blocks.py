@@ -10,6 +10,7 @@ public, and what each does is said where it is defined.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
   `changes_when_called`, `accumulates` and `replaced_over_time` for what a call does beside its output.
 * Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`.
+* Names: `Table`, to which installed packages add entries.
 
 Example:
     The gradient of a sequence with respect to the inputs, in chunks of 10 steps:
@@ -53,5 +54,6 @@ from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS as SYNAPSE_OPTIONS
 from slax_neurons.synapses.synapse import effective_synapse as effective_synapse
 from slax_neurons.synapses.synapse import is_plain as is_plain
 from slax_neurons.synapses.synapse import is_synapse as is_synapse
+from slax_neurons.table import Table as Table
 from slax_neurons.wiring import carry_without_buffer as carry_without_buffer
 from slax_neurons.wiring import delayed as delayed

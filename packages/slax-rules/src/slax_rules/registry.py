@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
+from slax_neurons.building_blocks import Table
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.forward_propagation import fptt
 from slax_rules.influence.rtrl import RTRL
@@ -92,7 +93,8 @@ def _in_short(entry: str) -> str:
 class RuleEntry:
     """A learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
 
-    `RULES["mine"] = RuleEntry(title="mine", rule=Mine)` adds a rule of your own, also to the experiments of this repository.
+    `RULES["mine"] = RuleEntry(title="mine", rule=Mine)` adds a rule of your own, also to the experiments of this repository,
+    and so does an entry point `mine` of an installed package, in the group `slax.rules`.
 
     Args:
         title: its name in figures and tables.
@@ -172,8 +174,11 @@ class RuleEntry:
         return self.rule(**{**self.options, **options})
 
 
-class Rules(dict[str, RuleEntry]):
+class Rules(Table[RuleEntry]):
     """The registry, whose error for an unknown name lists the known names."""
+
+    def __init__(self, **library: RuleEntry):
+        super().__init__("slax.rules", RuleEntry, library)
 
     def __missing__(self, name: str) -> RuleEntry:
         plain = {known.replace("_", ""): known for known in self}
@@ -269,7 +274,7 @@ _S_TLLR = RuleEntry(
     cites=("apolinario2025stllr",),
 )
 
-RULES: dict[str, RuleEntry] = Rules(
+RULES = Rules(
     bptt=_BPTT,
     tbptt=RuleEntry(
         title="TBPTT(10)",
@@ -461,9 +466,8 @@ RULES: dict[str, RuleEntry] = Rules(
         cites=("kag2021fptt", "yin2023fptt"),
     ),
 )
-"""All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""
-
-LIBRARY_RULES = dict(RULES)  # without what users add or replace
+"""All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs; with the
+entry points `slax.rules`."""
 
 
 def cite(rule: str | LearningRule | LayerRule) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from slax_data.encoding.latency_code import latency_encode
 from slax_data.encoding.rate_code import rate_encode
+from slax_data.table import Table
 
 
 class Encoder(NamedTuple):
@@ -32,10 +33,8 @@ class Encoder(NamedTuple):
     random: bool
 
 
-ENCODERS: dict[str, Encoder] = {
+ENCODERS: Table[Encoder] = Table("slax.encoders", Encoder, {
     "latency": Encoder(latency_encode, random=False),
     "rate": Encoder(rate_encode, random=True),
-}
-"""The codes for intensities by name, each with its encoder."""
-
-LIBRARY_ENCODERS = dict(ENCODERS)  # without what users add or replace
+})  # fmt: skip
+"""The codes for intensities by name, each with its encoder, with those of the entry points `slax.encoders`."""
