@@ -56,3 +56,6 @@ STYLES = Styles(
     drtp=Style("#77AA88", "+", ":", "|."),
     fptt=Style("#661100", "8", "--", "---"),
 )
+
+# The rules of line plots, in which more could not be told apart: the others are in the tables.
+LINE_RULES = ("bptt", "tbptt", "otpe", "e_prop", "ottt", "ostl", "sltt")
