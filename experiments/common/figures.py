@@ -132,6 +132,7 @@ def label_lines(axes: Iterable[Axes]) -> None:
     It is called when the limits of all axes are known.
     """
     for ax in axes:
+        ax.autoscale_view()
         lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
         ends = np.array([(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines], float).reshape(-1, 2)
         heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
@@ -190,18 +191,21 @@ def draw_interval(
     return scale * mean
 
 
-def draw_means(ax: Axes, numbers: Mapping[float, Sequence[Any]], bounds: Bounds = ANY, **look: Any) -> None:
+def draw_means(
+    ax: Axes, numbers: Mapping[float, Sequence[Any]], bounds: Bounds = ANY, scale: float = 1.0, **look: Any
+) -> None:
     """Draw a line through the means of the numbers at several places, with their 95 % intervals as bars.
 
     Args:
         ax: axes to draw on.
         numbers: by place, as in `draw_interval`; where none is known, nothing is drawn.
         bounds: bounds of each number.
+        scale: factor of what is drawn, such as 100 for percent.
         look: options of `Axes.errorbar`.
     """
     found = [(at, *interval(of_place, bounds)) for at, of_place in numbers.items()]
     if points := [point for point in found if point[1] is not None]:
-        x, mean, low, high = np.array(points, float).T
+        x, mean, low, high = np.array(points, float).T * np.array([[1], [scale], [scale], [scale]])
         ends = None if np.isnan(low).all() else (mean - low, high - mean)
         ax.errorbar(x, mean, ends, **{"elinewidth": 0.8, **look})
 

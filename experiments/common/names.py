@@ -1,7 +1,7 @@
 """The names that readers see in the figures, in place of those of configurations and code; those of rules are in RULES."""
 
 TASKS = {
-    "demo": "the network of slax's demonstration",
+    "demo": "slax's demonstration",
     "digits": "handwritten digits",
     "digits_shallow": "handwritten digits",
     "digits_standardized": "handwritten digits, weights standardized",

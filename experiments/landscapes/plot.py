@@ -140,9 +140,11 @@ def draw_in_space(tasks: list[Task]) -> Figure:
         ax.view_init(elev=35, azim=-60)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_major_locator(MaxNLocator(4))  # labels along an axis in space are close to each other
-        ax.set(xlabel="direction 1", ylabel="direction 2")
-        ax.set_box_aspect((4, 4, 3), zoom=0.75)
-    return name_all(figure, axes, planes)
+        for axis, name in ((ax.xaxis, "direction 1"), (ax.yaxis, "direction 2"), (ax.zaxis, "")):
+            axis.set_label_text(name)
+            axis.labelpad = 0
+        ax.set_box_aspect((4, 4, 3), zoom=0.85)
+    return name_all(figure, axes, planes, " Height: the test loss (nats).")
 
 
 def panels_of(tasks: list[Task], height: float, **options: Any) -> tuple[Figure, np.ndarray, list[tuple[Task, str]]]:
@@ -156,6 +158,9 @@ def one_scale(figure: Figure, axes: Sequence[Axes]) -> None:
     """Color the surfaces of all panels by one scale, and put one color bar in place of theirs."""
     surfaces = [ax.collections[0] for ax in axes]
     scale = Normalize(min(s.get_clim()[0] for s in surfaces), max(s.get_clim()[1] for s in surfaces))
+    for ax in axes:
+        for line in ax.get_lines():
+            line.set_markersize(0.6 * line.get_markersize())  # for panels of a third of a column
     for surface in surfaces:
         surface.colorbar.remove()
         surface.set_norm(scale)
@@ -170,7 +175,7 @@ def of_plane(task: Task, plane: str, dimensions: int) -> dict[str, Any]:
     return arrays | {"trajectories": paths} | look
 
 
-def name_all(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]]) -> Figure:
+def name_all(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]], more: str = "") -> Figure:
     """Name the panels, with one legend of all paths above them and a note below."""
     titles = []
     for task, plane in planes:
@@ -183,7 +188,7 @@ def name_all(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]
     looks += [ends | {"label": "start", "markerfacecolor": "white"}, ends | {"label": "end"}]
     figures.legend_of(figure, looks, len(looks))
     tasks = dict.fromkeys(setting(task) for task, _ in planes)
-    return figures.with_note(figure, "Randman, first seed, test loss; " + "; ".join(tasks) + ".")
+    return figures.with_note(figure, f"Randman, first seed; {'; '.join(tasks)}.{more}")
 
 
 def setting(task: Task) -> str:
@@ -207,7 +212,7 @@ def draw_random(tasks: list[Task]) -> Figure:
     seeds = tables.numbers_of_seeds(task.seeds for task in tasks)
     return figures.with_note(
         figure,
-        f"Filter-normalized directions: a step of 1 is as long as the weights of each unit. {'; '.join(map(setting, tasks))}. "
+        f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(setting, tasks))}. "
         f"Surfaces: first seed. Last panel: {seeds} seeds, each a dot, and the mean with its 95 % interval.",
     )
 
@@ -219,7 +224,7 @@ def draw_around(axes: np.ndarray, task: Task) -> list[Axes]:
     for ax, rule in zip(axes, task.rules, strict=False):
         plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=names.LOSS, legend=False)
         look = STYLES[rule]
-        ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=6, zorder=4)
+        ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=9, zorder=4)
     last, *empty = axes[len(task.rules) :]
     for ax in empty:
         ax.remove()
@@ -243,11 +248,11 @@ def draw_lines(tasks: list[Task]) -> Figure:
     of_all = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
     barriers = [(rule, title, [seed["barrier"][rule] for seed in task.seeds]) for task, rule, title in of_all]
     figures.plot_seed_intervals(right, barriers, tables.POSITIVE)
-    right.set_xlabel("barrier on the way from BPTT (nats)")
+    right.set_xlabel("barrier from BPTT (nats)")
     figures.name_panels(axes[0], [*(textwrap.fill(task.title, 26) for task in tasks), "barriers"])
     figures.label_lines(left)
     seeds = f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and the mean with "
-    return figures.with_note(figure, f"{seeds}its 95 % interval. {'; '.join(map(setting, tasks))}.")
+    return figures.with_note(figure, f"{seeds}its 95 % interval; {'; '.join(map(setting, tasks))}.")
 
 
 def plot(
