@@ -79,7 +79,9 @@ def draw(rules: Rules) -> Figure:
             for rule, result in rules.items()
         }
         figures.draw_lines(ax, numbers, tables.SHARE, scale=100)
-        ax.set(ylim=(0, 100) if quantity == "accuracy" else (0, None), xlim=(0, config["measure_at"][-1]), xlabel="updates")
+        ax.set(
+            ylim=(0, 100) if quantity == "accuracy" else (0, None), xlim=(0, config["measure_at"][-1]), xlabel="updates"
+        )
         ax.set_ylabel("spikes per 100 steps and unit" if layer else names.TEST_ACCURACY)
     figures.draw_levels(ax, chance=100 / config["layers"][-1])
     figures.name_panels(axes[0], [f"hidden layer {layer}" if layer else "accuracy" for _, layer in shown])
@@ -91,9 +93,9 @@ def draw(rules: Rules) -> Figure:
     )
     return figures.with_note(
         figure,
-        f"{tables.randman(config)}; updates with batches of {config['batch_size']}. Mean of {config['seeds']} seeds; band: 95 % "
-        f"interval of the mean; dashed: chance. At most {100 * silent:.1f} % of the units of a layer never spike."
-        f"{figures.others_of(rules)}",
+        f"{tables.randman(config)}; updates with batches of {config['batch_size']}. Mean of {config['seeds']} seeds; band: 95 "
+        f"% interval of the mean; dashed: chance. At most {100 * silent:.1f} % of the units of a layer never "
+        f"spike.{figures.others_of(rules)}",
     )
 
 

@@ -29,8 +29,20 @@ SETTINGS: dict[str, Any] = {
     **dict.fromkeys(("axes.titlesize", "axes.labelsize"), 7.6),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALLEST),
     **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "ytick.minor.width": 0.4},
-    **{"xtick.major.size": 2.5, "ytick.major.size": 2.5, "ytick.minor.size": 1.5, "xtick.major.pad": 2, "ytick.major.pad": 2},
-    **{"lines.linewidth": 1.2, "lines.markersize": 4, "axes.labelpad": 2, "axes.titlepad": 4, "legend.handlelength": 1.5},
+    **{
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "ytick.minor.size": 1.5,
+        "xtick.major.pad": 2,
+        "ytick.major.pad": 2,
+    },
+    **{
+        "lines.linewidth": 1.2,
+        "lines.markersize": 4,
+        "axes.labelpad": 2,
+        "axes.titlepad": 4,
+        "legend.handlelength": 1.5,
+    },
 }
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
@@ -85,9 +97,11 @@ def panels(rows: int, columns: int, height: float, more: float = 0.3, **options:
 
 
 def name_panels(axes: Iterable[Axes], titles: Iterable[str]) -> None:
-    """Name panels, each by a letter in bold and a title."""
-    for letter, ax, title in zip(string.ascii_letters, axes, titles, strict=False):
-        ax.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left", linespacing=1.1)
+    """Name panels, each by a letter in bold, if there are several, and a title."""
+    named = list(zip(axes, titles, strict=False))
+    for letter, (ax, title) in zip(string.ascii_letters, named, strict=False):
+        start = f"$\\bf{{{letter}}}$  " if len(named) > 1 else ""
+        ax.set_title(start + title, loc="left", linespacing=1.1)
 
 
 def line_rules(rules: Iterable[str]) -> list[str]:
@@ -108,6 +122,7 @@ def draw_lines(
     bounds: Bounds = ANY,
     scale: float = 1.0,
     titles: Mapping[str, str] | None = None,
+    rules: Iterable[str] | None = None,
 ) -> None:
     """Draw a line through the means of each rule of line plots, with a band for the 95 % intervals; `label_lines` names them.
 
@@ -117,8 +132,9 @@ def draw_lines(
         bounds: bounds of each number.
         scale: factor of what is drawn, such as 100 for percent.
         titles: of rules that have other ones here.
+        rules: to draw, by default those of line plots.
     """
-    for rule in line_rules(of_rules):
+    for rule in line_rules(of_rules) if rules is None else rules:
         found = [(at, *interval(of_place, bounds)) for at, of_place in of_rules[rule].items()]
         if points := [point for point in found if point[1] is not None]:
             x, mean, low, high = np.array(points, float).T * np.array([[1], [scale], [scale], [scale]])
@@ -151,10 +167,13 @@ def draw_levels(ax: Axes, *, chance: float | None = None, ceiling: float | None 
     """Draw a dashed line at chance and a dotted one at what BPTT reaches, in rows or, if upright, in columns of accuracies."""
     for level, line in ((chance, "--"), (ceiling, ":")):
         if level is not None:
-            (ax.axvline if upright else ax.axhline)(level, color="0.45", linestyle=line, linewidth=0.9, zorder=0)
+            (ax.axvline if upright else ax.axhline)(level, color="0.45", linestyle=line, linewidth=0.9, zorder=0.5)
 
 
-LEVELS = [{"color": "0.45", "linestyle": line, "linewidth": 0.9, "label": label} for line, label in (("--", "chance"), (":", "BPTT"))]
+LEVELS = [
+    {"color": "0.45", "linestyle": line, "linewidth": 0.9, "label": label}
+    for line, label in (("--", "chance"), (":", "BPTT"))
+]
 
 
 def draw_interval(
@@ -226,28 +245,23 @@ def write_in_row(ax: Axes, row: float, text: str, x: float, **look: Any) -> None
     ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", **look)
 
 
-def draw_colors(
-    ax: Axes, values: np.ndarray, bounds: Bounds, form: Callable[[float], str] | None = None, **look: Any
-) -> AxesImage:
-    """Draw a matrix as colors, the same ones beyond the bounds, and if `form` is given with the numbers in it; a number that is
-    missing is white."""
+def draw_colors(ax: Axes, values: np.ndarray, bounds: Bounds) -> AxesImage:
+    """Draw a matrix as colors, the same ones beyond the bounds; a number that is missing is white."""
     image = ax.imshow(np.clip(values, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
-    for (row, column), value in np.ndenumerate(values) if form else ():
-        if not np.isnan(value):
-            ax.text(column, row, form(value), va="center", **{"fontsize": SMALLEST, **on_color(value, bounds), **look})
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return image
 
 
+def write_on_color(ax: Axes, x: float, y: float, value: float, form: Callable[[float], str], bounds: Bounds) -> None:
+    """Write a number on its color, in black or white."""
+    color = "white" if value < np.mean(bounds) else "black"
+    ax.text(x, y, form(value), ha="center", va="center", fontsize=SMALLEST, color=color)
+
+
 def color_bar(figure: Figure, image: AxesImage, axes: Any, label: str) -> None:
     """The scale of the colors of all panels, to the right of them."""
     figure.colorbar(image, ax=axes, label=label, aspect=40, pad=0.01, fraction=0.03).outline.set_visible(False)
-
-
-def on_color(value: float, bounds: Bounds) -> dict[str, Any]:
-    """The look of a text in the middle of such a color."""
-    return {"ha": "center", "color": "white" if value < np.mean(bounds) else "black"}
 
 
 def log_axis(ax: Axes) -> None:
@@ -302,7 +316,9 @@ def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str,
             write_in_row(ax, row, "not run", 0.5, ha="center", color="0.4", fontsize="small")
         for mode, of_mode in shares.get(rule, {}).items():
             height, color = row + {"offline": -0.16, "online": 0.16}[mode], STYLES[rule].color
-            ax.plot([100 * share for share in of_mode], [height + 0.13] * len(of_mode), ".", color=color, markersize=1.2)
+            ax.plot(
+                [100 * share for share in of_mode], [height + 0.13] * len(of_mode), ".", color=color, markersize=1.2
+            )
             look = {"markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, "color": color, **MARKS[mode]}
             draw_interval(ax, height, of_mode, SHARE, scale=100, **look)
 
@@ -313,7 +329,9 @@ LETTERS = 19  # of the smallest text in an inch
 def with_note(figure: Figure, text: str) -> Figure:
     """The figure with a note below it, in lines no longer than the figure is wide."""
     widest = int(LETTERS * figure.get_figwidth())
-    figure.supxlabel("\n".join(textwrap.fill(line, widest) for line in text.split("\n")), fontsize=SMALLEST, x=0.01, ha="left")
+    figure.supxlabel(
+        "\n".join(textwrap.fill(line, widest) for line in text.split("\n")), fontsize=SMALLEST, x=0.01, ha="left"
+    )
     return figure
 
 

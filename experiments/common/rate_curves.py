@@ -121,7 +121,11 @@ def draw_rates(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any
     figures.color_bar(figure, image, axes, "validation accuracy (%)")
     seeds = tables.numbers_of_seeds(curve.accuracies for curve in curves)
     text = f"Mean over the seeds of the trials ({seeds}). Dot: the rate that was chosen"
-    second = "; square: chosen with a second setting, which is in the table" if any(c.trials["second"] for c in curves) else ""
+    second = (
+        "; square: chosen with a second setting, which is in the table"
+        if any(c.trials["second"] for c in curves)
+        else ""
+    )
     return figures.with_note(figure, f"{text}{second}.")
 
 
@@ -135,7 +139,10 @@ def draw_panel(ax: Axes, curves: Sequence[Curve], labels: Sequence[str]) -> Axes
             if not setting:
                 values[row, rates.index(rate)] = value
             if chosen:
-                at, color = np.interp(np.log(rate), np.log(rates), range(len(rates))), "white" if value < 50 else "black"
+                at, color = (
+                    np.interp(np.log(rate), np.log(rates), range(len(rates))),
+                    "white" if value < 50 else "black",
+                )
                 ax.plot(at, row, "s" if setting else "o", color=color, markersize=3)
     image = figures.draw_colors(ax, values, (0, 100))
     ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90)

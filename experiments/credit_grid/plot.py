@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -176,7 +177,9 @@ def draw(data: Data) -> Figure:
     values = [{cell: 100 * panel.accuracies(cell).mean() for cell in panel.results} for panel in data.panels]
     figure = draw_maps(data.panels, [values], (0, 100), "{:.0f}".format, names.TEST_ACCURACY, references=True)
     seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
-    ends = [tables.interval(list(panel.accuracies(cell)), tables.SHARE) for panel in data.panels for cell in panel.results]
+    ends = [
+        tables.interval(list(panel.accuracies(cell)), tables.SHARE) for panel in data.panels for cell in panel.results
+    ]
     halves = [50 * (high - low) for _, low, high in ends if low is not None and high is not None]
     widest = f" The 95 % intervals of the means extend at most {max(halves):.1f} points to each side." if halves else ""
     updates = tables.updates_of(panel.config for panel in data.panels)
@@ -199,10 +202,15 @@ def draw_cosine(data: Data) -> Figure:
         for stage in STAGES
     ]
     stages = ("at initialization", "after training with BPTT")
-    figure = draw_maps(data.panels, values, (0, 1), lambda value: f"{value:z.2f}".replace("0.", "."), names.COSINE, stages)
+    figure = draw_maps(
+        data.panels, values, (0, 1), lambda value: f"{value:z.2f}".replace("0.", "."), names.COSINE, stages
+    )
     seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
-    text = f"Mean over the hidden layers and {seeds} seeds, with the feedback matrices as drawn at the start; each layer and the "
-    return figures.with_note(figure, f"{text}95 % intervals are in the table. Framed: a published rule.")
+    return figures.with_note(
+        figure,
+        f"Mean over the hidden layers and {seeds} seeds, with the feedback matrices as drawn at the start; each layer and the "
+        "95 % intervals are in the table. Framed: a published rule.",
+    )
 
 
 def draw_maps(
@@ -214,8 +222,8 @@ def draw_maps(
     stages: Sequence[str] = ("",),
     references: bool = False,
 ) -> Figure:
-    """Draw a row of heat maps for each stage, with temporal credit from top to bottom and spatial credit from left to right, and
-    if told with the references in rows above them. A frame is around each cell that is a published rule."""
+    """Draw a row of heat maps for each stage, with temporal credit from top to bottom and spatial credit from left to right,
+    and if told with the references in rows above them."""
     rows = list(dict.fromkeys(name for panel in shown for name in panel.config["temporal"]))
     columns = list(dict.fromkeys(name for panel in shown for name in panel.config["spatial"]))
     above = [REFERENCE, FIXED] if references else []
@@ -224,21 +232,20 @@ def draw_maps(
     for line, of_stage in zip(axes, values, strict=True):
         for ax, panel, numbers in zip(line, shown, of_stage, strict=True):
             matrix = np.full((len(above) + len(rows), len(columns)), np.nan)
-            matrix[: len(above)] = [[numbers[name]] * len(columns) for name in above] or np.empty((0, len(columns)))
+            for row, name in enumerate(above):
+                matrix[row] = numbers[name]
             for cell in cells(panel.config):
                 temporal, spatial = cell.split("/")
-                row, column = len(above) + rows.index(temporal), columns.index(spatial)
-                matrix[row, column] = numbers[cell]
+                place = len(above) + rows.index(temporal), columns.index(spatial)
+                matrix[place] = numbers[cell]
                 if published(cell):
-                    ax.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, color="white", linewidth=1))
+                    frame_cell(ax, *place)
             image = figures.draw_colors(ax, matrix, bounds)
-            middle = (len(columns) - 1) / 2
             for (row, column), value in np.ndenumerate(matrix):
-                place = column if row >= len(above) else middle
-                if not np.isnan(value) and (row >= len(above) or column == 0):
-                    ax.text(place, row, form(value), va="center", fontsize=figures.SMALLEST, **figures.on_color(value, bounds))
-            if above:
-                ax.axhline(len(above) - 0.5, color="white", linewidth=3)
+                if row < len(above) and column == 0:  # one number for all columns
+                    figures.write_on_color(ax, (len(columns) - 1) / 2, row, value, form, bounds)
+                elif row >= len(above) and not np.isnan(value):
+                    figures.write_on_color(ax, column, row, value, form, bounds)
             ax.set_xticks(range(len(columns)), [names.SPATIAL[name] for name in columns], rotation=90)
     labels = [RULES[REFERENCE].title, names.SPATIAL[FIXED]] if above else []
     labels += [names.TEMPORAL.get(name, RULES[name].title) for name in rows]
@@ -246,6 +253,11 @@ def draw_maps(
     figures.name_panels(axes.flat, (f"{panel.title}\n{stage}".strip() for stage in stages for panel in shown))
     figures.color_bar(figure, image, axes, label)
     return figure
+
+
+def frame_cell(ax: Axes, row: int, column: int) -> None:
+    """Draw a frame around a cell, which is a published rule."""
+    ax.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, color="white", linewidth=1))
 
 
 def draw_differences(data: Data) -> Figure:
@@ -284,8 +296,8 @@ def draw_differences(data: Data) -> Figure:
 
 
 def draw_cost(data: Data) -> Figure:
-    """Draw the time of a gradient, and the numbers that a cell carries, in a row for each temporal credit: a dot for each spatial
-    credit, on which both hardly depend."""
+    """Draw the time of a gradient, and the numbers that a cell carries, in a row for each temporal credit: a dot for each
+    spatial credit, on which both hardly depend."""
     figures.check_given("credit_grid_cost", "costs", data.costs)
     temporal = [name for name in names.TEMPORAL if any(name in cost["config"]["temporal"] for cost in data.costs)]
     figure, axes = figures.panels(len(data.costs), 2, 0.24 * len(temporal) + 0.75, 0.4, sharey=True)
@@ -308,12 +320,14 @@ def draw_cost(data: Data) -> Figure:
         figures.log_axis(memory)
     config = cost["config"]
     figures.name_panels(axes.flat, [title for _ in axes for title in ("time", "memory")])
-    about = f"{names.task_name(config['task'])}, {tables.network(config)}, windows of {config['window']} of {config['n_steps']} steps"
+    windows = f"windows of {config['window']} of {config['n_steps']} steps"
+    about = f"{names.task_name(config['task'])}, {tables.network(config)}, {windows}"
     spatial = len(config["spatial"])
     return figures.with_note(
         figure,
-        f"A dot for each of {spatial} kinds of spatial credit, on which both hardly depend; lines: 95 % interval of the mean over "
-        f"{len(bptt)} rounds of timing. {about}; BPTT keeps the inputs and membranes of the entire sequence, a rule without a trace nothing.",
+        f"A dot for each of {spatial} kinds of spatial credit, on which both hardly depend; lines: 95 % interval of the mean "
+        f"over {len(bptt)} rounds of timing. {about}; BPTT keeps the inputs and membranes of the entire sequence, a rule "
+        "without a trace nothing.",
     )
 
 

@@ -128,8 +128,9 @@ def draw(data: Data) -> Figure:
     config = data.solutions[0]["config"]
     return figures.with_note(
         figure,
-        f"The Hessian of the test loss in the surrogates' calculus. {tables.randman(config)}, after {tables.updates_of([config])}, "
-        f"not at a minimum. Mean of {config['seeds']} seeds, each a dot, with its 95 % interval.",
+        f"The Hessian of the test loss in the surrogates' calculus. {tables.randman(config)}, after "
+        f"{tables.updates_of([config])}, not at a minimum. Mean of {config['seeds']} seeds, each a dot, with its 95 % "
+        "interval.",
     )
 
 
@@ -151,9 +152,9 @@ def draw_windows(data: Data) -> Figure:
     figures.label_lines(axes.flat)
     return figures.with_note(
         figure,
-        f"{tables.randman(config)}, batches of {config['batch_size']}; a: after {config['steps']:,} updates with BPTT. TBPTT has "
-        f"windows of K steps, and the other rules carry traces from window to window. Mean of {config['seeds']} seeds, in c of "
-        f"rounds; band: 95 % interval of the mean; dashed: chance.{figures.others_of({rule for rule, *_ in data.lines})}",
+        f"{tables.randman(config)}, batches of {config['batch_size']}; a: after {config['steps']:,} updates with BPTT. TBPTT "
+        f"has windows of K steps, and the other rules carry traces from window to window. Mean of {config['seeds']} seeds, in "
+        f"c of rounds; band: 95 % interval of the mean; dashed: chance.{figures.others_of({rule for rule, *_ in data.lines})}",
     )
 
 

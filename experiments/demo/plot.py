@@ -17,7 +17,14 @@ from slax_viz import plot_landscape
 COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
 SEEDS_COLUMNS = ["quantity", "rule", "after", *tables.OF_SEEDS, "next_from", "next_to", "published"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-MARK: dict[str, Any] = {"marker": "_", "markersize": 13, "markeredgewidth": 2, "color": "black", "linestyle": "none", "label": "_"}
+MARK: dict[str, Any] = {
+    "marker": "_",
+    "markersize": 13,
+    "markeredgewidth": 2,
+    "color": "black",
+    "linestyle": "none",
+    "label": "_",
+}
 
 Key = tuple[str, str, str, int | str, int]  # all columns up to `after`
 
@@ -102,7 +109,12 @@ def rows_of_seeds(notebooks: Notebooks) -> Iterator[list[Any]]:
 
 def draw(notebooks: Notebooks) -> Figure:
     figure, axes = figures.panels(2, 2, 2.5, 0.4, width_ratios=[1.15, 1])
-    titles = ("RTRL and BPTT in one plane", "how much of the paths lies in it", "their test loss", "cosine of OSTL and SLTT")
+    titles = (
+        "RTRL and BPTT in one plane",
+        "how much of the paths lies in it",
+        "their test loss",
+        "cosine of OSTL and SLTT",
+    )
     for ax, draw_one in zip(axes.flat, (draw_plane, draw_shares, draw_losses, draw_cosines), strict=True):
         draw_one(ax, notebooks)
     figures.name_panels(axes.flat, titles)
@@ -112,8 +124,8 @@ def draw(notebooks: Notebooks) -> Figure:
     return figures.with_note(
         figure,
         f"a to c: {tables.network(first)}, T = {first['n_steps']}, {batch}, one seed; slax: 5,000 batches. d: "
-        f"{tables.network(second)}, T = {second['n_steps']}, batches of {second['batch_size']}, one seed. Black bars: the numbers "
-        "that slax's notebooks print.",
+        f"{tables.network(second)}, T = {second['n_steps']}, batches of {second['batch_size']}, one seed. Black bars: the "
+        "numbers that slax's notebooks print.",
     )
 
 
@@ -194,7 +206,14 @@ def mark_published(ax: Axes, of: Notebooks, quantity: str, form: str, at: str | 
         if name == quantity:
             place = (after if at is None else at, value)
             ax.plot(*place, **MARK | look)
-            ax.annotate(form.format(value), place, (0, -9 if quantity == "loss" else 4), textcoords="offset points", ha="center", fontsize=figures.SMALLEST)
+            ax.annotate(
+                form.format(value),
+                place,
+                (0, -9 if quantity == "loss" else 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=figures.SMALLEST,
+            )
 
 
 FIGURES = {

@@ -54,9 +54,11 @@ def draw(tasks: Tasks) -> Figure:
     number of hidden layers, and the accuracy."""
     figure, axes = figures.panels(len(tasks), 3, 1.85, 0.4)
     titles: list[str] = []
-    for (task, by_depth), (layers, first, accuracy) in zip(tasks.items(), axes, strict=True):
+    for by_depth, (layers, first, accuracy) in zip(tasks.values(), axes, strict=True):
         deepest, config = max(by_depth), tables.config_of(by_depth)
-        figures.draw_lines(layers, {rule: cosines(by_depth[deepest], rule) for rule in in_order(by_depth)}, tables.COSINE)
+        figures.draw_lines(
+            layers, {rule: cosines(by_depth[deepest], rule) for rule in in_order(by_depth)}, tables.COSINE
+        )
         layers.set(xlim=(1, deepest + 1), xlabel="layer, from the input to the read-out")
         draw_depths(first, by_depth, ("trained", "1"))
         draw_depths(accuracy, by_depth, ("accuracy", ""))
@@ -72,9 +74,9 @@ def draw(tasks: Tasks) -> Figure:
     figures.label_lines(axes.flat)
     return figures.with_note(
         figure,
-        f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, after "
-        f"{tables.updates_of([config])}. Mean of {config['seeds']} seeds; band: 95 % interval of the mean; dashed: chance. Cosines: "
-        f"at the weights where training with BPTT ends.{figures.others_of(in_order(by_depth))}",
+        f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, "
+        f"after {tables.updates_of([config])}. Mean of {config['seeds']} seeds; band: 95 % interval of the mean; dashed: "
+        f"chance. Cosines: at the weights where training with BPTT ends.{figures.others_of(in_order(by_depth))}",
     )
 
 
@@ -85,7 +87,9 @@ def cosines(result: dict[str, Any], rule: str) -> dict[float, list[float | None]
 
 def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None:
     numbers = {
-        rule: {depth: of_seeds(result, rule).get(key, []) for depth, result in by_depth.items() if rule in result["rules"]}
+        rule: {
+            depth: of_seeds(result, rule).get(key, []) for depth, result in by_depth.items() if rule in result["rules"]
+        }
         for rule in in_order(by_depth)
     }
     figures.draw_lines(ax, numbers, BOUNDS[key[0]], scale=100 if key[0] == "accuracy" else 1)

@@ -173,7 +173,7 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
 
 
 def draw_noise(results: Results) -> Figure:
-    """Draw the bias and variance of each rule in the first layer, after all training steps, where all seeds have enough batches."""
+    """Draw the bias and variance of each rule in the first layer, after all training steps, where seeds have enough batches."""
     rules = ["bptt", *figures.line_rules(rules_of(*results))]
     shown = [result for result in results if noise_of(result, "bptt", "variance")] or results[:1]
     figure, axes = panels(len(shown), 0.17 * len(rules) + 0.55, 0.7, columns=3)
@@ -187,8 +187,8 @@ def draw_noise(results: Results) -> Figure:
     seeds = tables.numbers_of_seeds(result["seeds"] for result in shown)
     return figures.with_note(
         figure,
-        f"First hidden layer after {updates} updates with BPTT, in units of the squared norm of BPTT's expected gradient; the axis "
-        f"is linear below 0.1. Mean of {seeds} seeds with its 95 % interval.{figures.others_of(rules_of(*results))}",
+        f"First hidden layer after {updates} updates with BPTT, in units of the squared norm of BPTT's expected gradient; the "
+        f"axis is linear below 0.1. Mean of {seeds} seeds with its 95 % interval.{figures.others_of(rules_of(*results))}",
     )
 
 

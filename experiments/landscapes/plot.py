@@ -164,7 +164,9 @@ def one_scale(figure: Figure, axes: Sequence[Axes]) -> None:
     for surface in surfaces:
         surface.colorbar.remove()
         surface.set_norm(scale)
-    figure.colorbar(ScalarMappable(scale, surfaces[0].cmap), ax=axes, label=names.LOSS, aspect=40, pad=0.01, fraction=0.03)
+    figure.colorbar(
+        ScalarMappable(scale, surfaces[0].cmap), ax=axes, label=names.LOSS, aspect=40, pad=0.01, fraction=0.03
+    )
 
 
 def of_plane(task: Task, plane: str, dimensions: int) -> dict[str, Any]:
@@ -251,8 +253,11 @@ def draw_lines(tasks: list[Task]) -> Figure:
     right.set_xlabel("barrier from BPTT (nats)")
     figures.name_panels(axes[0], [*(textwrap.fill(task.title, 26) for task in tasks), "barriers"])
     figures.label_lines(left)
-    seeds = f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and the mean with "
-    return figures.with_note(figure, f"{seeds}its 95 % interval; {'; '.join(map(setting, tasks))}.")
+    return figures.with_note(
+        figure,
+        f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and their mean "
+        f"with its 95 % interval; {'; '.join(map(setting, tasks))}.",
+    )
 
 
 def plot(

@@ -58,7 +58,10 @@ def draw(results: list[dict[str, Any]]) -> Figure:
         for name, mark in OPERATIONS.items():
             if any(numbers[name]):
                 figures.draw_interval(operations, row, numbers[name], tables.POSITIVE, **mark)
-    titles = [f"{names.task_name(r['config']['task'])}\n{tables.network(r['config'])}, T = {r['seeds'][0]['n_steps']}" for r in results]
+    titles = [
+        f"{names.task_name(r['config']['task'])}\n{tables.network(r['config'])}, T = {r['seeds'][0]['n_steps']}"
+        for r in results
+    ]
     for ax in axes[0]:
         figures.name_rows(ax, titles)
     for ax, metric in zip(scores, metrics, strict=True):
@@ -73,8 +76,9 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     guesses = " or ".join(SCORES[metric][2] for metric in metrics)
     return figures.with_note(
         figure,
-        f"Mean of {seeds} seeds with its 95 % interval; bar in the panels of scores: {guesses}. Operations of a test sample of T "
-        "steps; a task without multiply-accumulates has no mark for them. Footprints and weights that are zero: in the table.",
+        f"Mean of {seeds} seeds with its 95 % interval; bar in the panels of scores: {guesses}. Operations of a test sample "
+        "of T steps; a task without multiply-accumulates has no mark for them. Footprints and weights that are zero: in the "
+        "table.",
     )
 
 

@@ -157,7 +157,7 @@ def draw(data: Data) -> Figure:
             if kind_of(run) != kind:
                 continue
             config, known = results[0]["config"], data.known(run)
-            manifolds = f", manifolds {run[1]}" if "code" in config else ""
+            manifolds = f", seed {run[1]}" if "code" in config else ""
             about = f"{names.task_name(run[0])}{manifolds}\n{tables.network(config)}, T = {config['n_steps']}"
             if seeds_of(results)[0]["cosines"]:
                 draw_cosines(left, results, known)
@@ -175,8 +175,9 @@ def draw(data: Data) -> Figure:
     slopes = dict.fromkeys(str(results[0]["config"]["slope"]) for results in data.runs.values())
     return figures.with_note(
         figure,
-        f"Cosines are means over the training with BPTT. Marks: mean of {seeds} seeds with its 95 % interval; dots: seeds; dashed: "
-        f"chance. Batches of {config['batch_size']}. Slope {' and '.join(slopes)}, decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
+        f"Seed: of the manifolds. Cosines are means over the training with BPTT. Marks: mean of {seeds} seeds with its 95 % "
+        f"interval or band; dots: seeds; dashed: chance. Batches of {config['batch_size']}. Slope {' and '.join(slopes)}, "
+        f"decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
     )
 
 
@@ -210,8 +211,8 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
         if quantity == "accuracy":
             curves.setdefault(rule, {})[float(batches)] = accuracies
     last = max(max(curve) for curve in curves.values())
-    for number, (rule, curve) in enumerate(curves.items(), start=1):
-        figures.draw_means(ax, curve, tables.SHARE, scale=100, **figures.line_of(rule, markersize=2.5))
+    figures.draw_lines(ax, curves, tables.SHARE, scale=100, rules=curves)
+    for number, rule in enumerate(curves, start=1):
         look = OPEN | {"marker": "s", "markeredgecolor": STYLES[rule].color, "markersize": 4.5}
         for (of, quantity, *_, batches), found in known.items():
             if of != rule or quantity == "cosine":

@@ -78,15 +78,17 @@ def draw(data: Data) -> Figure:
     updates = tables.updates_of(result["config"] for _, _, result in tables.each(data.tasks))
     return figures.with_note(
         figure,
-        f"Top: accuracy after {updates}, mean of {seeds} seeds, each a small dot. Bottom: cosine to BPTT's gradient in the first "
-        "layer, filled: after training, open: at initialization; the other layers are in the table. Lines: 95 % interval of the "
-        "mean.",
+        f"Top: accuracy after {updates}, mean of {seeds} seeds, each a small dot. Bottom: cosine to BPTT's gradient in the "
+        "first layer, filled: after training, open: at initialization; the other layers are in the table. Lines: 95 % "
+        "interval of the mean.",
     )
 
 
 def draw_accuracy(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
     modes = {rule: stages_of(result)[1:] for rule, result in results.items()}
-    reached = {rule: {mode: quantities(results[rule], mode)["", "accuracy"] for mode in modes[rule]} for rule in results}
+    reached = {
+        rule: {mode: quantities(results[rule], mode)["", "accuracy"] for mode in modes[rule]} for rule in results
+    }
     figures.plot_modes(ax, rules, reached)
     ceiling = 100 * np.mean(reached["bptt"]["offline"]) if "bptt" in reached else None
     figures.draw_levels(ax, chance=100 / tables.config_of(results)["layers"][-1], ceiling=ceiling, upright=True)
@@ -135,11 +137,14 @@ def draw_cost(data: Data) -> Figure:
         figures.name_rows(ax, [RULES[name].title for name in rules], striped=True)
     figures.name_panels(axes[0], ("time", "memory"))
     figures.legend_of(figure, looks, 1)
-    config, rounds = data.costs[0]["config"], tables.numbers_of_seeds(of["rules"]["bptt"]["milliseconds"] for of in data.costs)
+    config, rounds = (
+        data.costs[0]["config"],
+        tables.numbers_of_seeds(of["rules"]["bptt"]["milliseconds"] for of in data.costs),
+    )
     return figures.with_note(
         figure,
-        f"A gradient of a batch of {config['batch_size']} in one window of all steps, in which no rule carries its traces on. Mean of "
-        f"the ratios of {rounds} rounds with its 95 % interval; dotted: BPTT.",
+        f"A gradient of a batch of {config['batch_size']} in one window of all steps, in which no rule carries its traces on. "
+        f"Mean of the ratios of {rounds} rounds with its 95 % interval; dotted: BPTT.",
     )
 
 

@@ -56,7 +56,9 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     figure.legend(*max(handles, key=lambda pair: len(pair[1])), loc="outside upper center", ncols=4)
     config = results[0]["config"]
     on = f"steps {config['current_on']} to {config['current_off'] - 1}"
-    return figures.with_note(figure, f"One unit of each neuron, without noise; gray: the current is on, {on}. Each state in its own unit.")
+    return figures.with_note(
+        figure, f"One unit of each neuron, without noise; gray: the current is on, {on}. Each state in its own unit."
+    )
 
 
 def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:

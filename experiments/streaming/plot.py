@@ -68,20 +68,22 @@ def draw(tasks: tables.Results) -> Figure:
         titles += [f"{names.task_name(task)}, every {config['segment']} samples", "all predictions, and memory"]
     figures.name_panels(axes.flat, titles)
     figures.label_lines(axes[:, 0])
+    changes = tables.listed(tables.config_of(rules)["segments"] - 1 for rules in tasks.values())
     some = {rule for rules in tasks.values() for rule in rules}
     return figures.with_note(
         figure,
-        f"Each sample is predicted and then learned, once; left: accuracy of predictions in each tenth of a segment, without the "
-        f"first segment. Mean of {config['seeds']} seeds and of {config['segments'] - 1} changes of data; band or line: 95 % "
-        f"interval of the mean over seeds; dashed: chance. Memory: counted, besides parameters and optimizer."
-        f"{figures.others_of(some)}",
+        "Each sample is predicted and then learned, once; left: accuracy of predictions in each tenth of a segment, without "
+        f"the first segment. Mean of {config['seeds']} seeds and of {changes} changes of data; band or line: 95 % interval of "
+        f"the mean over seeds; dashed: chance. Memory: counted, besides parameters and optimizer.{figures.others_of(some)}",
     )
 
 
 def draw_within(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
     config = tables.config_of(rules)
     places = (np.arange(PARTS) + 0.5) * config["segment"] / PARTS
-    of_rules = {rule: dict(zip(places.tolist(), curve(result).T.tolist(), strict=True)) for rule, result in rules.items()}
+    of_rules = {
+        rule: dict(zip(places.tolist(), curve(result).T.tolist(), strict=True)) for rule, result in rules.items()
+    }
     figures.draw_lines(ax, of_rules, tables.SHARE, scale=100)
     ax.set(xlabel="samples since the change", xlim=(0, config["segment"]))
 
@@ -90,7 +92,9 @@ def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
     for rule in figures.line_rules(rules):
         result = rules[rule]
         numbers, bounds = quantities(result)["accuracy"]
-        figures.draw_interval(ax, result["bytes"] / 1000, numbers, bounds, scale=100, upright=True, **figures.look_of(rule))
+        figures.draw_interval(
+            ax, result["bytes"] / 1000, numbers, bounds, scale=100, upright=True, **figures.look_of(rule)
+        )
     ax.set(xlabel="memory for a stream (kB)", xlim=(0, None))
 
 

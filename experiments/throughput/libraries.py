@@ -3,7 +3,6 @@
 from experiments.common import names
 from slax_rules import RULES
 
-
 LOOKS = {  # color and marker
     "slax": ("#D55E00", "o"),
     "plain": ("#E69F00", "h"),

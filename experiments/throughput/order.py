@@ -102,7 +102,7 @@ def draw(results: Results) -> Figure:
     shown = [result for result in shown if result["config"]["size"] in in_paper] or shown
     kinds = list(dict.fromkeys(inputs_of(result["config"]) for result in shown))
     columns = max(sum(inputs_of(result["config"]) == kind for result in shown) for kind in kinds)
-    figure, axes = figures.panels(len(kinds), columns, 1.8, 0.8, sharex=True)
+    figure, axes = figures.panels(len(kinds), columns, 1.7, 0.6, sharex=True)
     drawn: list[tuple[Axes, str]] = []
     for row, kind in zip(axes, kinds, strict=True):
         of_kind = [result for result in shown if inputs_of(result["config"]) == kind]
@@ -111,14 +111,18 @@ def draw(results: Results) -> Figure:
                 ax.set_axis_off()
             else:
                 draw_one(ax, result)
-                drawn.append((ax, f"N = {result['config']['size']:,}, {inputs_of(result['config'])}\n{agreement(result)}"))
+                drawn.append(
+                    (ax, f"N = {result['config']['size']:,}, {inputs_of(result['config'])}\n{agreement(result)}")
+                )
     figures.name_panels(*zip(*drawn, strict=True))
     looks = {f"published: {device}": {"marker": marker, "color": "0.35"} for device, marker in MARKERS.items()}
     marks = {"measured here": {"marker": "o", "color": "black", "fillstyle": "full"}, **looks}
     every = [{"linestyle": "", "fillstyle": "none", "label": label, **look} for label, look in marks.items()]
-    figures.legend_of(figure, every, 2 if columns == 1 else 5)
+    figures.legend_of(figure, every, 5)
     text = "Lines: 95 % interval over rounds or, if it is wider, over starts of the processes. N: units per layer; after the "
-    return figures.with_note(figure, f"{text}device, how many pairs of libraries are in the same order here as published there.")
+    return figures.with_note(
+        figure, f"{text}device, how many pairs of libraries are in the same order here as published there."
+    )
 
 
 def draw_one(ax: Axes, result: dict[str, Any]) -> None:

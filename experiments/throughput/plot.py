@@ -129,8 +129,8 @@ def draw(data: Data) -> Figure:
     missing = not_timed(line)
     return figures.with_note(
         figure,
-        f"Measured on {_device(line)}: median of the rounds, bars from the first to the third quartile; other libraries in their "
-        "fastest form at each size. An x at the top: failed, as published."
+        f"Measured on {_device(line)}: median of the rounds, bars from the first to the third quartile; other libraries in "
+        "their fastest form at each size. An x at the top: failed, as published."
         + (f" Not timed, for reasons in the table: {missing}." if missing else ""),
     )
 
@@ -219,7 +219,11 @@ def draw_speedup(data: Data) -> Figure:
         figure,
         "N: units per layer, B: batch size. Geometric mean over rounds with its 95 % interval; dotted: slax, here."
         + (f" Not timed, for reasons in the table: {absent}." if absent else "")
-        + (" Open marks: not run here, from the shipped results of the full scale." if any(map(is_shipped, every)) else ""),
+        + (
+            " Open marks: not run here, from the shipped results of the full scale."
+            if any(map(is_shipped, every))
+            else ""
+        ),
     )
 
 
@@ -227,7 +231,7 @@ def without_times(records: list[dict[str, Any]], timed: Collection[str]) -> str:
     """The libraries of which no form was timed."""
     libraries = {name.partition(":")[0] for name in timed}
     absent = dict.fromkeys(names_of(record)[0] for record in records if names_of(record)[0] not in libraries)
-    return ", ".join(LIBRARIES[library]["label"] for library in absent if library in LIBRARIES)
+    return "; ".join(LIBRARIES[library]["label"] for library in absent if library in LIBRARIES)
 
 
 def is_shipped(record: dict[str, Any]) -> bool:
@@ -264,8 +268,8 @@ def draw_rules(data: Data) -> Figure:
     figures.legend_of(figure, looks, len(looks))
     return figures.with_note(
         figure,
-        "Three layers; N: units per layer, B: batch size. Geometric mean over rounds with its 95 % interval; dotted: BPTT, here. What "
-        "a library calls by a name is not always the same rule, see benchmarks/README.md.",
+        "Three layers; N: units per layer, B: batch size. Geometric mean over rounds with its 95 % interval; dotted: BPTT, "
+        "here. What a library calls by a name is not always the same rule, see benchmarks/README.md.",
     )
 
 
