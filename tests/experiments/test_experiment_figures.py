@@ -2,11 +2,13 @@
 
 import importlib
 
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments.common.figures import draw_interval, draw_means, plot_seed_intervals
-from experiments.common.job import experiment_names
+from experiments.common.figures import SMALLEST, draw_interval, draw_lines, draw_means, label_lines, plot_seed_intervals
+from experiments.common.job import experiment_names, jobs_of, scales_of
+from experiments.common.names import TASKS
 from experiments.common.styles import STYLES
 from experiments.common.tables import SHARE, SUMMARY, interval, ratio_interval, summary_columns
 from slax_rules import RULES
@@ -68,3 +70,28 @@ def test_every_rule_has_a_look_of_its_own():
     assert STYLES.keys() == RULES.keys()
     for part in (0, 1, 3):
         assert len({look[part] for look in STYLES.values()}) == len(STYLES)
+
+
+def test_lines_of_seven_rules_go_through_the_means_and_are_named_at_their_ends_without_overlap(ax):
+    ends = {"bptt": 0.9, "otpe": 0.905, "e_prop": 0.91, "ottt": 0.2, "sltt": 0.2, "dfa": 0.5}
+    draw_lines(ax, {rule: {0.0: [0.1, 0.3], 7.0: [end, end]} for rule, end in ends.items()}, SHARE, scale=100)
+    ax.set(xlim=(0, 7), ylim=(0, 100))
+    label_lines([ax])
+    assert {str(line.get_label()) for line in ax.lines} == {RULES[rule].title for rule in ends if rule != "dfa"}
+    for line in ax.lines:
+        np.testing.assert_allclose(line.get_xydata()[0], [0, 20])
+    texts = sorted(ax.texts, key=lambda text: text.get_position()[1])
+    heights = ax.figure.get_figheight() * 72 * ax.get_position().height * np.diff([t.get_position()[1] for t in texts])
+    assert (heights >= SMALLEST).all() and max(text.get_position()[1] for text in texts) < 1.1
+    assert [text.get_text() for text in texts][2:] == ["BPTT", "OTPE", "e-prop"]
+
+
+def test_readers_see_a_name_and_no_key_for_each_task():
+    jobs = [
+        job
+        for name in experiment_names()
+        for scale in scales_of(name).items()
+        for job in jobs_of(name, *scale).values()
+    ]
+    keys = {job.settings.get("task") for job in jobs} - {None}
+    assert keys and keys <= TASKS.keys() and not any("_" in name for name in TASKS.values())
