@@ -102,7 +102,7 @@ def draw_rates(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any
     figures.check_given(stem, "trials", curves)
     rows, columns = (list(dict.fromkeys(curve.panel[index] for curve in curves)) for index in (0, 1))
     labels = {row: list(dict.fromkeys(curve.label for curve in curves if curve.panel[0] == row)) for row in rows}
-    heights = [0.135 * len(of_row) + 0.6 for of_row in labels.values()]
+    heights = [max(1.4, 0.135 * len(of_row) + 0.6) for of_row in labels.values()]  # room for the labels of axes
     figure, axes = figures.panels(
         len(rows), len(columns), sum(heights) / len(heights), sharey="row", height_ratios=heights
     )

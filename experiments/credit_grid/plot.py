@@ -246,6 +246,7 @@ def draw_maps(
                     figures.write_on_color(ax, (len(columns) - 1) / 2, row, value, form, bounds)
                 elif row >= len(above) and not np.isnan(value):
                     figures.write_on_color(ax, column, row, value, form, bounds)
+            ax.axhline(len(above) - 0.5, color="white", linewidth=3)
             ax.set_xticks(range(len(columns)), [names.SPATIAL[name] for name in columns], rotation=90)
     labels = [RULES[REFERENCE].title, names.SPATIAL[FIXED]] if above else []
     labels += [names.TEMPORAL.get(name, RULES[name].title) for name in rows]

@@ -174,8 +174,8 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
 
 def draw_noise(results: Results) -> Figure:
     """Draw the bias and variance of each rule in the first layer, after all training steps, where seeds have enough batches."""
-    rules = ["bptt", *figures.line_rules(rules_of(*results))]
     shown = [result for result in results if noise_of(result, "bptt", "variance")] or results[:1]
+    rules = ["bptt", *figures.line_rules(rules_of(*shown))]
     figure, axes = panels(len(shown), 0.17 * len(rules) + 0.55, 0.7, columns=3)
     for ax, result in zip(axes, shown, strict=True):
         draw_noise_of(ax, result, rules)
