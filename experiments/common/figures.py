@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -22,6 +23,7 @@ from experiments.common.tables import ANY, SHARE, Bounds, interval, ratio_interv
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, style
 
+LIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue
 WIDTH = 7.0  # of each figure, in inches: that of a text column
 SMALLEST = 7.0  # size of the smallest text, in points
 SETTINGS: dict[str, Any] = {
@@ -128,7 +130,7 @@ def draw_lines(
 
     Args:
         ax: axes to draw on.
-        of_rules: the numbers by rule and place, as in `draw_means`.
+        of_rules: one number for each seed, by rule and place; where none is known, nothing is drawn.
         bounds: bounds of each number.
         scale: factor of what is drawn, such as 100 for percent.
         titles: of rules that have other ones here.
@@ -159,7 +161,9 @@ def label_lines(axes: Iterable[Axes]) -> None:
         within = np.clip(heights[order] - gaps, 0, max(0.0, 1.02 - gap * (len(order) - 1)))
         apart = isotonic_regression(within).x + gaps
         for line, height in zip(np.array(lines, object)[order], apart, strict=True):
-            look = {"color": line.get_color(), "fontsize": SMALLEST, "va": "center", "transform": ax.transAxes}
+            color = np.array(to_rgb(line.get_color()))
+            dark = color * min(1, 0.5 / max(color @ LIGHTNESS, 0.1))  # pale letters are hard to read
+            look = {"color": dark, "fontsize": SMALLEST, "va": "center", "transform": ax.transAxes}
             ax.text(1.03, height, line.get_label(), **look)
 
 
@@ -208,25 +212,6 @@ def draw_interval(
     place = (at, scale * mean) if upright else (scale * mean, at)
     ax.errorbar(*place, **{"yerr" if upright else "xerr": ends}, **{"linestyle": "", **look})
     return scale * mean
-
-
-def draw_means(
-    ax: Axes, numbers: Mapping[float, Sequence[Any]], bounds: Bounds = ANY, scale: float = 1.0, **look: Any
-) -> None:
-    """Draw a line through the means of the numbers at several places, with their 95 % intervals as bars.
-
-    Args:
-        ax: axes to draw on.
-        numbers: by place, as in `draw_interval`; where none is known, nothing is drawn.
-        bounds: bounds of each number.
-        scale: factor of what is drawn, such as 100 for percent.
-        look: options of `Axes.errorbar`.
-    """
-    found = [(at, *interval(of_place, bounds)) for at, of_place in numbers.items()]
-    if points := [point for point in found if point[1] is not None]:
-        x, mean, low, high = np.array(points, float).T * np.array([[1], [scale], [scale], [scale]])
-        ends = None if np.isnan(low).all() else (mean - low, high - mean)
-        ax.errorbar(x, mean, ends, **{"elinewidth": 0.8, **look})
 
 
 def name_rows(ax: Axes, rows: Sequence[str], *, striped: bool = False) -> None:
