@@ -26,14 +26,13 @@ import numpy as np
 
 from experiments.common.checks import check_known
 from experiments.common.command_line import parser_of
-from experiments.common.figures import Plot, save
+from experiments.common.figures import Plot, print_style, save
 from experiments.common.job import ARRAYS, TIMES, Job, figures_of
 from experiments.common.policy import is_kept
 from experiments.common.products import figure_product, result_product
 from experiments.common.records import RECORD, begin, read_record, require_used, run_of, write_record
 from experiments.common.tables import write_table
 from experiments.run import jobs_with, lacks_spikes
-from slax_viz import style
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -123,7 +122,7 @@ def draw(experiment: str, stems: list[str], results: list[dict[str, Any]], folde
     folder.mkdir(parents=True, exist_ok=True)
     for stem in stems:
         plot: Plot = module.FIGURES[stem]
-        with style():
+        with print_style():
             save(plot.draw(data), folder / stem)
         write_table(folder / f"{stem}.csv", plot.columns, plot.rows(data))
 

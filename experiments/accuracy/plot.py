@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, rate_curves, tables
+from experiments.common import figures, names, rate_curves, tables
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_SEEDS]
 PUBLISHED = Path(__file__).with_name("published.csv")
-PUBLISHED_MARK = {"color": "black", "marker": "*", "markersize": 9, "linestyle": ""}
+PUBLISHED_MARK = {"color": "black", "marker": "*", "markersize": 5, "linestyle": ""}
 
 Data = tuple[tables.Results, dict[tuple[str, str], float]]
 
@@ -51,33 +52,35 @@ def start(task: str, rule: str, result: dict[str, Any]) -> list[Any]:
 def draw(data: Data) -> Figure:
     """Draw a panel for each task: for each rule every seed, the mean with its interval, and the published accuracy."""
     tasks, published = data
-    names = tables.rules_of(tasks)
-    figure, axes = figures.panels(1, len(tasks), (2.6, 0.45 * len(names)), (1.2, 1.9), sharey=True)
-    for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
-        draw_task(ax, names, rules)
+    rules = tables.rules_of(tasks)
+    figure, axes = figures.panels(1, len(tasks), 0.24 * len(rules) + 0.6, 0.5, sharex=True, sharey=True)
+    for ax, (task, results) in zip(axes[0], tasks.items(), strict=True):
+        draw_task(ax, rules, results)
         for rule in (rule for name, rule in published if name == task):
-            ax.plot(100 * published[task, rule], names.index(rule) - 0.34, **PUBLISHED_MARK)
-        ax.set_title(tables.title_of(tables.config_of(rules)))
+            ax.plot(100 * published[task, rule], rules.index(rule) - 0.34, **PUBLISHED_MARK)
+    titles = (tables.title_of(tables.config_of(results)).replace(", new", ",\nnew") for results in tasks.values())
+    figures.name_panels(axes[0], titles)
     looks = [{"label": "published", **PUBLISHED_MARK}] if published else []
-    figures.legend_of_modes(figure, len(figures.MARKS) + len(looks) if len(tasks) > 1 else 1, *looks)
-    seeds = tables.numbers_of_seeds(range(result["config"]["seeds"]) for _, _, result in tables.each(tasks))
-    text = "seeds, each a small dot; bars: 95 % interval of the mean; the axes differ"
-    return figures.with_note(figure, f"mean of {seeds} {text}")
+    figures.legend_of_modes(figure, 5 if len(tasks) > 1 else 2, *figures.LEVELS, *looks)
+    configs = [result["config"] for _, _, result in tables.each(tasks)]
+    seeds = tables.numbers_of_seeds(range(config["seeds"]) for config in configs)
+    return figures.with_note(
+        figure,
+        f"Each rule after {tables.updates_of(configs)} at its best learning rate. Mean of {seeds} seeds, each a small dot; "
+        "lines: 95 % interval of the mean.",
+    )
 
 
-def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
-    """Draw one task, on an axis that begins at the tens below the smallest number, or at chance level if that is near."""
+def draw_task(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
     reached = {
         rule: {mode: [seed["accuracy"] for seed in of["seeds"]] for mode, of in updates_of(result).items()}
-        for rule, result in rules.items()
+        for rule, result in results.items()
     }
-    figures.plot_modes(ax, names, reached)
-    chance = 100 / tables.config_of(rules)["layers"][-1]
-    start = 10 * ((ax.dataLim.x0 - 1) // 10)
-    if start <= 3 * chance:
-        start = 0
-        ax.axvline(chance, color="0.4", linestyle="--", linewidth=1)
-    ax.set(xlim=(start, 100 + (100 - start) / 50), xlabel=f"test accuracy (%)\nchance: {chance:.0f} %")
+    figures.plot_modes(ax, rules, reached)
+    ceiling = 100 * np.mean(reached["bptt"]["offline"]) if "bptt" in reached else None
+    chance = 100 / tables.config_of(results)["layers"][-1]
+    figures.draw_levels(ax, chance=chance, ceiling=ceiling, upright=True)
+    ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY, xticks=(0, 50, 100))
 
 
 def curves_of(data: Data) -> Iterator[rate_curves.Curve]:

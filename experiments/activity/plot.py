@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import SymmetricalLogLocator
 
-from experiments.common import figures, tables
-from experiments.common.styles import STYLES
+from experiments.common import figures, names, tables
 from slax_rules import RULES
-from slax_viz import plot_firing_rates, plot_membranes, plot_raster
+from slax_viz import plot_membranes, plot_raster
 
 COLUMNS = ["task", "rule", "training_steps", "layer", "quantity", *tables.OF_SEEDS]
 RASTER_COLUMNS = ["rule", "when", "layer", "unit", "step"]
 MEMBRANE_COLUMNS = ["rule", "when", "layer", "unit", "step", "membrane", "threshold", "spike"]
-TITLES = {"rates": "spikes per step and unit", "silent": "share of units that never spike"}
+QUANTITIES = ("rates", "silent")  # of layers
 RASTERS = 3  # number of rules whose sample is drawn
 
 Rules = dict[str, dict[str, Any]]
@@ -42,7 +40,7 @@ def rows(rules: Rules) -> Iterator[list[Any]]:
     for rule, result in rules.items():
         task = result["config"]["task"]
         for stage, step in enumerate(result["config"]["measure_at"]):
-            for quantity, layer in [("accuracy", ""), *itertools.product(TITLES, layers_of(result))]:
+            for quantity, layer in [("accuracy", ""), *itertools.product(QUANTITIES, layers_of(result))]:
                 numbers = of_seeds(result, stage, quantity, layer)
                 yield [task, rule, step, layer, quantity, *tables.of_seeds(numbers, tables.SHARE)]
 
@@ -71,33 +69,34 @@ def membrane_rows(rules: Rules) -> Iterator[list[Any]]:
 
 
 def draw(rules: Rules) -> Figure:
-    """Draw the accuracy, and a row of panels for each quantity of the hidden layers, with a line for each rule."""
+    """Draw the spikes of each hidden layer, and the accuracy, over training."""
     config, hidden = tables.config_of(rules), layers_of(next(iter(rules.values())))[1:]
-    steps = config["measure_at"]
-    figure, axes = figures.panels(2, len(hidden) + 1, (3.6, 3.1), (0, 0), sharex=True, sharey="row")
-    accuracy = figure.add_subplot(axes[0, -1].get_gridspec()[:, -1])
-    for ax in axes[:, -1]:
-        ax.remove()
-    colors = {RULES[rule].title: STYLES[rule].color for rule in rules}
-    shown = [(axes[row, i], q, layer) for row, q in enumerate(TITLES) for i, layer in enumerate(hidden)]
-    for ax, quantity, layer in [*shown, (accuracy, "accuracy", "")]:
-        table = {
-            RULES[rule].title: np.transpose([of_seeds(result, stage, quantity, layer) for stage in range(len(steps))])
+    shown = [*(("rates", layer) for layer in hidden), ("accuracy", "")]
+    figure, axes = figures.panels(1, len(shown), 2.0, 0.3)
+    for ax, (quantity, layer) in zip(axes[0], shown, strict=True):
+        numbers = {
+            rule: {step: of_seeds(result, i, quantity, layer) for i, step in enumerate(config["measure_at"])}
             for rule, result in rules.items()
         }
-        plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colors=colors, legend=False)
-        ax.set_xscale("symlog", linthresh=steps[1], linscale=0.4)
-        ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=steps[1]))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.minorticks_off()
-        ax.set_xlim(-steps[1] / 10, 1.02 * steps[-1])
-        if layer:
-            ax.set_title(f"hidden layer {layer}")
-            ax.label_outer()
-    accuracy.set_ylim(0, 1)
-    figures.with_note(figure, f"{tables.randman(config)}; mean of {config['seeds']} seeds, bands: 95 % interval")
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=len(rules))
-    return figure
+        figures.draw_lines(ax, numbers, tables.SHARE, scale=100)
+        ax.set(
+            ylim=(0, 100) if quantity == "accuracy" else (0, None), xlim=(0, config["measure_at"][-1]), xlabel="updates"
+        )
+        ax.set_ylabel("spikes per 100 steps and unit" if layer else names.TEST_ACCURACY)
+    figures.draw_levels(ax, chance=100 / config["layers"][-1])
+    figures.name_panels(axes[0], [f"hidden layer {layer}" if layer else "accuracy" for _, layer in shown])
+    figures.label_lines(axes[0])
+    stages = range(len(config["measure_at"]))
+    silent = max(
+        np.mean(of_seeds(result, stage, "silent", layer))
+        for result, layer, stage in itertools.product(rules.values(), hidden, stages)
+    )
+    return figures.with_note(
+        figure,
+        f"{tables.randman(config)}; updates with batches of {config['batch_size']}. Mean of {config['seeds']} seeds; band: 95 "
+        f"% interval of the mean; dashed: chance. At most {100 * silent:.1f} % of the units of a layer never "
+        f"spike.{figures.others_of(rules)}",
+    )
 
 
 def draw_rasters(rules: Rules) -> Figure:
@@ -105,11 +104,11 @@ def draw_rasters(rules: Rules) -> Figure:
     first, n_steps = next(iter(rules.values())), tables.config_of(rules)["n_steps"]
     shown = {"before training": first["sample"]["before"]}
     shown |= {f"after {RULES[rule].title}": rules[rule]["sample"]["after"] for rule in [*rules][:RASTERS]}
-    figure, axes = figures.panels(1, len(shown), (3.3, 5.4), (0.8, 0), sharey=True)
-    for ax, (title, layers) in zip(axes[0], shown.items(), strict=True):
+    figure, axes = figures.panels(1, len(shown), 3.6, 0.3, sharey=True)
+    for ax, layers in zip(axes[0], shown.values(), strict=True):
         plot_raster(ax, {_name(layer): _dense(of, n_steps) for layer, of in layers.items()})
-        ax.set_title(title)
-    return figure
+    figures.name_panels(axes[0], shown)
+    return figures.with_note(figure, "A mark for each spike in one test sample of the first seed.")
 
 
 def draw_membranes(rules: Rules) -> Figure:
@@ -117,16 +116,19 @@ def draw_membranes(rules: Rules) -> Figure:
     rule, result = next(iter(rules.items()))
     sample = result["sample"]
     hidden = [layer for layer in sample["before"] if layer != "0"]
-    figure, axes = figures.panels(len(hidden), 2, (5.25, 2.9), (0, 0.5), sharex=True)
+    figure, axes = figures.panels(len(hidden), 2, 1.9, 0.5, sharex=True)
     titles = {"before": "before training", "after": f"after {RULES[rule].title}"}
     for ax, (layer, when) in zip(axes.flat, itertools.product(hidden, titles), strict=True):
         of, units = sample[when][layer], [*sample[when][layer]["membranes"]]
         membranes, threshold = (np.transpose([of[name][unit] for unit in units]) for name in ("membranes", "threshold"))
         spikes = _dense(of, len(membranes))[:, [int(unit) for unit in units]]
         plot_membranes(ax, membranes, threshold=threshold, spikes=spikes, units=[f"unit {unit}" for unit in units])
-        ax.set(title=f"{_name(layer)}, {titles[when]}", xlabel="step" if layer == hidden[-1] else "")
+        ax.set_xlabel("step" if layer == hidden[-1] else "")
+    figures.name_panels(axes.flat, [f"{_name(layer)}, {title}" for layer in hidden for title in titles.values()])
     figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return figure
+    return figures.with_note(
+        figure, "The units of each layer that spike most after training; bar: scale of the membrane, in its own unit."
+    )
 
 
 def _dense(of: dict[str, Any], n_steps: int) -> np.ndarray:

@@ -1,27 +1,57 @@
 """The definition of a figure, and what the pictures of several experiments have in common."""
 
+import string
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from scipy.optimize import isotonic_regression
 
-from experiments.common.styles import STYLES
+from experiments.common import names
+from experiments.common.styles import LINE_RULES, STYLES
 from experiments.common.tables import ANY, SHARE, Bounds, interval, ratio_interval
 from slax_rules import RULES
-from slax_viz import PNG_METADATA, SVG_METADATA
+from slax_viz import PNG_METADATA, SVG_METADATA, style
+
+LIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue
+WIDTH = 7.0  # of each figure, in inches: that of a text column
+SMALLEST = 7.0  # size of the smallest text, in points
+SETTINGS: dict[str, Any] = {
+    "font.size": 8.4,  # of which "small" is the smallest
+    **dict.fromkeys(("axes.titlesize", "axes.labelsize"), 7.6),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALLEST),
+    **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "ytick.minor.width": 0.4},
+    **{
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "ytick.minor.size": 1.5,
+        "xtick.major.pad": 2,
+        "ytick.major.pad": 2,
+    },
+    **{
+        "lines.linewidth": 1.2,
+        "lines.markersize": 4,
+        "axes.labelpad": 2,
+        "axes.titlepad": 4,
+        "legend.handlelength": 1.5,
+    },
+}
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
 MARKS: dict[str, dict[str, Any]] = {
     "offline": {"marker": "o"},
     "online": {"marker": "D", "markerfacecolor": "white"},
 }
-MODE_LABELS = {"offline": "one update per sequence", "online": "updates within the sequence"}
 NO_RULE = "0.3"  # color of a legend mark that does not belong to a rule
 
 
@@ -54,12 +84,100 @@ def line_of(rule: str, **more: Any) -> dict[str, Any]:
     return {**look_of(rule), "linestyle": STYLES[rule].line, **more}
 
 
-def panels(
-    rows: int, columns: int, size: tuple[float, float], more: tuple[float, float], **options: Any
-) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes [rows, columns], each of a size in inches, with more inches for what is around all of them."""
-    figsize = columns * size[0] + more[0], rows * size[1] + more[1]
-    return plt.subplots(rows, columns, figsize=figsize, squeeze=False, **options)
+@contextmanager
+def print_style() -> Iterator[None]:
+    """Apply the style of slax_viz in the sizes of a printed column."""
+    with style():
+        matplotlib.rcParams.update(SETTINGS)
+        yield
+
+
+def panels(rows: int, columns: int, height: float, more: float = 0.3, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure as wide as a column, and its axes [rows, columns], each of a height in inches, with more inches for what is
+    around all of them."""
+    return plt.subplots(rows, columns, figsize=(WIDTH, rows * height + more), squeeze=False, **options)
+
+
+def name_panels(axes: Iterable[Axes], titles: Iterable[str]) -> None:
+    """Name panels, each by a letter in bold, if there are several, and a title."""
+    named = list(zip(axes, titles, strict=False))
+    for letter, (ax, title) in zip(string.ascii_letters, named, strict=False):
+        start = f"$\\bf{{{letter}}}$  " if len(named) > 1 else ""
+        ax.set_title(start + title, loc="left", linespacing=1.1)
+
+
+def line_rules(rules: Iterable[str]) -> list[str]:
+    """The rules that are drawn as lines, in the order of the table of rules."""
+    return [rule for rule in RULES if rule in LINE_RULES and rule in set(rules)]
+
+
+def others_of(rules: Collection[str]) -> str:
+    """A sentence for the note of a line plot, on the rules that it does not show; empty if it shows all of them."""
+    others = [rule.title for name, rule in RULES.items() if name in rules and name not in LINE_RULES]
+    which = ", ".join(others) if len(others) < 3 else f"{len(others)} more rules"
+    return f" In the table alone: {which}." if others else ""
+
+
+def draw_lines(
+    ax: Axes,
+    of_rules: Mapping[str, Mapping[float, Sequence[Any]]],
+    bounds: Bounds = ANY,
+    scale: float = 1.0,
+    titles: Mapping[str, str] | None = None,
+    rules: Iterable[str] | None = None,
+) -> None:
+    """Draw a line through the means of each rule of line plots, with a band for the 95 % intervals; `label_lines` names them.
+
+    Args:
+        ax: axes to draw on.
+        of_rules: one number for each seed, by rule and place; where none is known, nothing is drawn.
+        bounds: bounds of each number.
+        scale: factor of what is drawn, such as 100 for percent.
+        titles: of rules that have other ones here.
+        rules: to draw, by default those of line plots.
+    """
+    for rule in line_rules(of_rules) if rules is None else rules:
+        found = [(at, *interval(of_place, bounds)) for at, of_place in of_rules[rule].items()]
+        if points := [point for point in found if point[1] is not None]:
+            x, mean, low, high = np.array(points, float).T * np.array([[1], [scale], [scale], [scale]])
+            ax.plot(x, mean, **line_of(rule, markersize=3, label=(titles or {}).get(rule, RULES[rule].title)))
+            ax.fill_between(x, low, high, color=STYLES[rule].color, alpha=0.2, linewidth=0)
+
+
+def label_lines(axes: Iterable[Axes]) -> None:
+    """Name each line with a label at its end, in its color, to the right of the axes, so that no name covers another one.
+
+    It is called when the limits of all axes are known.
+    """
+    for ax in axes:
+        ax.autoscale_view()
+        lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+        ends = np.array([(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines], float).reshape(-1, 2)
+        heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
+        order = np.argsort(heights, kind="stable")
+        gap = 1.12 * SMALLEST / (72 * ax.get_position().height * ax.figure.get_figheight())
+        # The nearest heights that are a gap apart: without the gaps, the nearest ones that do not fall.
+        gaps = gap * np.arange(len(order))
+        within = np.clip(heights[order] - gaps, 0, max(0.0, 1.02 - gap * (len(order) - 1)))
+        apart = isotonic_regression(within).x + gaps
+        for line, height in zip(np.array(lines, object)[order], apart, strict=True):
+            color = np.array(to_rgb(line.get_color()))
+            dark = color * min(1, 0.5 / max(color @ LIGHTNESS, 0.1))  # pale letters are hard to read
+            look = {"color": dark, "fontsize": SMALLEST, "va": "center", "transform": ax.transAxes}
+            ax.text(1.03, height, line.get_label(), **look)
+
+
+def draw_levels(ax: Axes, *, chance: float | None = None, ceiling: float | None = None, upright: bool = False) -> None:
+    """Draw a dashed line at chance and a dotted one at what BPTT reaches, in rows or, if upright, in columns of accuracies."""
+    for level, line in ((chance, "--"), (ceiling, ":")):
+        if level is not None:
+            (ax.axvline if upright else ax.axhline)(level, color="0.45", linestyle=line, linewidth=0.9, zorder=0.5)
+
+
+LEVELS = [
+    {"color": "0.45", "linestyle": line, "linewidth": 0.9, "label": label}
+    for line, label in (("--", "chance"), (":", "BPTT"))
+]
 
 
 def draw_interval(
@@ -96,30 +214,14 @@ def draw_interval(
     return scale * mean
 
 
-def draw_means(ax: Axes, numbers: Mapping[float, Sequence[Any]], bounds: Bounds = ANY, **look: Any) -> None:
-    """Draw a line through the means of the numbers at several places, with their 95 % intervals as bars.
-
-    Args:
-        ax: axes to draw on.
-        numbers: by place, as in `draw_interval`; where none is known, nothing is drawn.
-        bounds: bounds of each number.
-        look: options of `Axes.errorbar`.
-    """
-    found = [(at, *interval(of_place, bounds)) for at, of_place in numbers.items()]
-    if points := [point for point in found if point[1] is not None]:
-        x, mean, low, high = np.array(points, float).T
-        ends = None if np.isnan(low).all() else (mean - low, high - mean)
-        ax.errorbar(x, mean, ends, **{"elinewidth": 0.8, **look})
-
-
-def name_rows(ax: Axes, names: Sequence[str], *, striped: bool = False) -> None:
+def name_rows(ax: Axes, rows: Sequence[str], *, striped: bool = False) -> None:
     """Name the rows of axes from top to bottom, with lines, and in stripes if told, to find what belongs to a name."""
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
-    for row in range(0, len(names), 2) if striped else ():
+    for row in range(0, len(rows), 2) if striped else ():
         ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
 
 
@@ -128,14 +230,23 @@ def write_in_row(ax: Axes, row: float, text: str, x: float, **look: Any) -> None
     ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", **look)
 
 
-def draw_colors(ax: Axes, values: np.ndarray, bounds: Bounds) -> None:
-    """Draw a matrix as colors, the same ones beyond the bounds."""
-    ax.imshow(np.clip(values, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
+def draw_colors(ax: Axes, values: np.ndarray, bounds: Bounds) -> AxesImage:
+    """Draw a matrix as colors, the same ones beyond the bounds; a number that is missing is white."""
+    image = ax.imshow(np.clip(values, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return image
 
 
-def on_color(value: float, bounds: Bounds) -> dict[str, Any]:
-    """The look of a text in the middle of such a color."""
-    return {"ha": "center", "color": "white" if value < np.mean(bounds) else "black"}
+def write_on_color(ax: Axes, x: float, y: float, value: float, form: Callable[[float], str], bounds: Bounds) -> None:
+    """Write a number on its color, in black or white."""
+    color = "white" if value < np.mean(bounds) else "black"
+    ax.text(x, y, form(value), ha="center", va="center", fontsize=SMALLEST, color=color)
+
+
+def color_bar(figure: Figure, image: AxesImage, axes: Any, label: str) -> None:
+    """The scale of the colors of all panels, to the right of them."""
+    figure.colorbar(image, ax=axes, label=label, aspect=40, pad=0.01, fraction=0.03).outline.set_visible(False)
 
 
 def log_axis(ax: Axes) -> None:
@@ -155,7 +266,7 @@ def legend_of(figure: Figure, looks: Iterable[dict[str, Any]], columns: int, **o
 
 def legend_of_modes(figure: Figure, columns: int, *more: dict[str, Any]) -> None:
     """Put a legend above all axes, of the marks of update modes and of more looks."""
-    modes = [{"linestyle": "", "color": NO_RULE, "label": MODE_LABELS[mode], **mark} for mode, mark in MARKS.items()]
+    modes = [{"linestyle": "", "color": NO_RULE, "label": names.UPDATES[mode], **mark} for mode, mark in MARKS.items()]
     legend_of(figure, [*modes, *more], columns)
 
 
@@ -169,8 +280,8 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Sequence[float]
     """
     for row, (rule, _, numbers) in enumerate(rows):
         look = STYLES[rule]
-        ax.plot(numbers, [row + 0.22] * len(numbers), ".", color=look.color, markersize=7, alpha=0.7)
-        mark = {"markeredgecolor": "black", "markersize": 8, "elinewidth": 2}
+        ax.plot(numbers, [row + 0.25] * len(numbers), ".", color=look.color, markersize=3, alpha=0.7)
+        mark = {"markeredgecolor": "black", "markeredgewidth": 0.6, "markersize": 4.5, "elinewidth": 1.3}
         draw_interval(ax, row, numbers, bounds, marker=look.marker, color=look.color, **mark)
     name_rows(ax, [name for _, name, _ in rows])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -187,21 +298,25 @@ def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str,
     name_rows(ax, [RULES[rule].title for rule in rules])
     for row, rule in enumerate(rules):
         if rule not in shares:
-            write_in_row(ax, row, "not run here", 0.5, ha="center", color="0.4", fontsize="small")
+            write_in_row(ax, row, "not run", 0.5, ha="center", color="0.4", fontsize="small")
         for mode, of_mode in shares.get(rule, {}).items():
             height, color = row + {"offline": -0.16, "online": 0.16}[mode], STYLES[rule].color
-            ax.plot([100 * share for share in of_mode], [height + 0.11] * len(of_mode), ".", color=color, markersize=3)
-            look = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": color, **MARKS[mode]}
+            ax.plot(
+                [100 * share for share in of_mode], [height + 0.13] * len(of_mode), ".", color=color, markersize=1.2
+            )
+            look = {"markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, "color": color, **MARKS[mode]}
             draw_interval(ax, height, of_mode, SHARE, scale=100, **look)
 
 
-LETTERS = 11.5  # of the size "small" in an inch
+LETTERS = 19  # of the smallest text in an inch
 
 
 def with_note(figure: Figure, text: str) -> Figure:
     """The figure with a note below it, in lines no longer than the figure is wide."""
     widest = int(LETTERS * figure.get_figwidth())
-    figure.supxlabel("\n".join(textwrap.fill(line, widest) for line in text.split("\n")), fontsize="small")
+    figure.supxlabel(
+        "\n".join(textwrap.fill(line, widest) for line in text.split("\n")), fontsize=SMALLEST, x=0.01, ha="left"
+    )
     return figure
 
 

@@ -1,18 +1,20 @@
-"""The figure and the table of all trials: the validation accuracy against the learning rate, for each rule.
+"""The figure and the table of all trials: the validation accuracy at each learning rate, for each rule.
 
-The trials of a second setting are points at the rate at which they were made, without a line.
+The trials of a second setting are in the table alone; the figure marks where one of them was chosen.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
+from slax_rules import RULES
 
 COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *tables.OF_SEEDS]  # after row, column, curve
 BASIN = 0.05  # a rate belongs to a rule's basin if it costs less than this share of accuracy
@@ -24,16 +26,17 @@ Trials = Callable[[dict[str, Any]], dict[str, Any]]  # of a result, by column
 class Curve(NamedTuple):
     """The trials of a rule.
 
-    row, column: the panel of the figure.
-    name: the name of the rule.
-    look: options of a line of matplotlib: color, marker and label.
+    row, column, name: its first cells in the table.
+    panel: the row and the column of its panel, by the names that are shown.
+    label: its name in the panel.
     trials: the trials of `experiments.common.learning.choose`.
     """
 
     row: str
     column: str
     name: str
-    look: dict[str, Any]
+    panel: tuple[str, str]
+    label: str
     trials: dict[str, Any]
 
     @property
@@ -70,7 +73,8 @@ def of_rules(tasks: tables.Results, trials_of: Trials = lambda result: {"": resu
     """A curve for each task, rule and column, by which `trials_of` gives the trials of a result."""
     for task, rule, result in tables.each(tasks):
         for column, trials in trials_of(result).items():
-            yield Curve(task, column, rule, figures.look_of(rule), trials)
+            panel = names.UPDATES.get(column, column), names.task_name(task)
+            yield Curve(task, column, rule, panel, RULES[rule].title, trials)
 
 
 def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> figures.Plot:
@@ -85,50 +89,62 @@ def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Cu
     def rows(data: Any) -> Iterator[list[Any]]:
         for curve in curves_of(data):
             for *settings, chosen, accuracies in curve.points():
-                names = filter(None, curve[:3])
-                yield [*names, *settings, int(chosen), curve.basin, *tables.of_seeds(accuracies, tables.SHARE)]
+                cells = filter(None, curve[:3])
+                yield [*cells, *settings, int(chosen), curve.basin, *tables.of_seeds(accuracies, tables.SHARE)]
 
     return figures.Plot([*start, *COLUMNS], rows, partial(draw_rates, stem, curves_of))
 
 
 def draw_rates(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> Figure:
-    """Draw a panel for each row and column, with a line for each rule and a ring around the chosen rate."""
+    """Draw a panel for each task and way of updating: the accuracy of each rule at each rate as a color, with a mark on the
+    chosen rate."""
     curves = list(curves_of(data))
     figures.check_given(stem, "trials", curves)
-    rows, columns = (list(dict.fromkeys(curve[index] for curve in curves)) for index in (0, 1))
-    figure, axes = figures.panels(len(rows), len(columns), (2.6, 2.1), (2.6, 0.9), sharex=True, sharey="row")
-    for (line, column), ax in np.ndenumerate(axes):
-        draw_panel(ax, [curve for curve in curves if curve[:2] == (rows[line], columns[column])])
-        ax.set_title(f"{tables.spoken(rows[line])}\n{columns[column]}".removesuffix("\n"), fontsize="small")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("validation accuracy (%)", fontsize="small")
+    rows, columns = (list(dict.fromkeys(curve.panel[index] for curve in curves)) for index in (0, 1))
+    labels = {row: list(dict.fromkeys(curve.label for curve in curves if curve.panel[0] == row)) for row in rows}
+    heights = [max(1.4, 0.135 * len(of_row) + 0.6) for of_row in labels.values()]  # room for the labels of axes
+    figure, axes = figures.panels(
+        len(rows), len(columns), sum(heights) / len(heights), sharey="row", height_ratios=heights
+    )
+    for (row, column), ax in np.ndenumerate(axes):
+        of_panel = [curve for curve in curves if curve.panel == (rows[row], columns[column])]
+        if of_panel:
+            image = draw_panel(ax, of_panel, labels[rows[row]])
+        else:
+            ax.set_axis_off()
+    titles = [textwrap.fill(column, 75 // len(columns), break_long_words=False) for _ in rows for column in columns]
+    figures.name_panels(axes.flat, titles)
+    for ax, row in zip(axes[:, 0], rows, strict=True):
+        ax.set_ylabel(row)
     for ax in axes[-1]:
         ax.set_xlabel("learning rate")
-    looks = {curve.look["label"]: curve.look for curve in curves}
-    handles = [plt.Line2D([], [], markersize=5, **look) for look in looks.values()]
-    figure.legend(handles=handles, loc="outside right upper", fontsize="small")
+    figures.color_bar(figure, image, axes, "validation accuracy (%)")
     seeds = tables.numbers_of_seeds(curve.accuracies for curve in curves)
-    return figures.with_note(
-        figure,
-        f"means over the seeds of the trials ({seeds})\n"
-        "ring: the chosen settings\nopen mark: a second trial at or near the best rate",
+    text = f"Mean over the seeds of the trials ({seeds}). Dot: the rate that was chosen"
+    second = (
+        "; square: chosen with a second setting, which is in the table"
+        if any(c.trials["second"] for c in curves)
+        else ""
     )
+    return figures.with_note(figure, f"{text}{second}.")
 
 
-def draw_panel(ax: Axes, curves: Sequence[Curve]) -> None:
+def draw_panel(ax: Axes, curves: Sequence[Curve], labels: Sequence[str]) -> AxesImage:
+    rates = sorted({rate for curve in curves for rate in curve.trials["learning_rates"]})
+    values = np.full((len(labels), len(rates)), np.nan)
     for curve in curves:
-        rates, means = curve.trials["learning_rates"], 100 * curve.accuracies.mean(axis=0)
-        ax.plot(rates, means, linewidth=1, markersize=3.5, **curve.look)
-        alone = {"color": curve.look["color"], "linestyle": "", "fillstyle": "none"}
+        row = labels.index(curve.label)
         for rate, setting, _, chosen, accuracies in curve.points():
-            place = rate, 100 * np.mean(accuracies)
-            if setting:
-                ax.plot(*place, marker=curve.look["marker"], markersize=3.5, **alone)
+            value = 100 * float(np.mean(accuracies))
+            if not setting:
+                values[row, rates.index(rate)] = value
             if chosen:
-                ax.plot(*place, marker="o", markersize=9, **alone)
-    tried = sorted({rate for curve in curves for rate in curve.trials["learning_rates"]})
-    ax.set_xscale("log")
-    ax.set_xticks(tried, [f"{rate:g}" for rate in tried], fontsize="small")
-    ax.minorticks_off()
-    ax.grid(color="0.9")
-    ax.set_axisbelow(True)
+                at, color = (
+                    np.interp(np.log(rate), np.log(rates), range(len(rates))),
+                    "white" if value < 50 else "black",
+                )
+                ax.plot(at, row, "s" if setting else "o", color=color, markersize=3)
+    image = figures.draw_colors(ax, values, (0, 100))
+    ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90)
+    ax.set_yticks(range(len(labels)), labels)
+    return image

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
+from experiments.common.names import task_name
 from slax_rules import RULES
 from slax_viz import mean_interval
 
@@ -17,11 +18,6 @@ SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
 OF_SEEDS = (*SUMMARY, "seeds")  # the columns of `of_seeds`
 
 
-def spoken(name: str) -> str:
-    """The name of a task in a title."""
-    return name.replace("_", " ").capitalize()
-
-
 def network(config: dict[str, Any]) -> str:
     """The sizes of the layers: "64-128-10"."""
     return "-".join(map(str, config["layers"]))
@@ -29,7 +25,7 @@ def network(config: dict[str, Any]) -> str:
 
 def title_of(config: dict[str, Any]) -> str:
     """The task, and below it its network and the length of its sequences."""
-    return f"{spoken(config['task'])}\n{network(config)}, T = {config['n_steps']}"
+    return f"{task_name(config['task'])}\n{network(config)}, T = {config['n_steps']}"
 
 
 def randman(config: dict[str, Any]) -> str:
@@ -40,6 +36,19 @@ def randman(config: dict[str, Any]) -> str:
 def numbers_of_seeds(of_seeds: Iterable[Sized]) -> str:
     """The numbers of seeds that occur in lists of what seeds have: "3", or "3, 20"."""
     return ", ".join(map(str, sorted({*map(len, of_seeds)})))
+
+
+def updates_of(configs: Iterable[dict[str, Any]]) -> str:
+    """The numbers of updates, or of sequences where a rule updates within them, of trainings: "400 or 500 batches of 32"."""
+    pairs = [(config["steps"], config["batch_size"]) for config in configs]
+    steps, sizes = zip(*pairs, strict=True)
+    return f"{listed(steps)} batches of {listed(sizes)}"
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Numbers without repetitions: "100, 400 or 500"."""
+    *first, last = (f"{number:,}" for number in sorted(set(numbers)))
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def rows_of_csv(path: Path) -> list[dict[str, str]]:

@@ -1,40 +1,20 @@
 """Draw the accuracy, the agreement with BPTT and the cost of each cell, and the accuracy that each choice costs."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from experiments.common import figures, rate_curves, tables
+from experiments.common import figures, names, rate_curves, tables
+from experiments.common.styles import STYLES
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
 STAGES = ("initial", "trained")
-LOOKS = {  # of the trials of spatial credit and of references, with their labels
-    "symmetric": {"label": "symmetric", "color": "C0", "marker": "o"},
-    "random": {"label": "random", "color": "C1", "marker": "s"},
-    "adaptive": {"label": "adaptive", "color": "C2", "marker": "D"},
-    "direct": {"label": "direct", "color": "C3", "marker": "^"},
-    "target": {"label": "target", "color": "C4", "marker": "v"},
-    "local": {"label": "local loss", "color": "C5", "marker": "P"},
-    "fixed_bases": {"label": "fixed bases", "color": "C6", "marker": "X"},
-    FIXED: {"label": "hidden layers fixed", "color": "0.4", "marker": "*"},
-    REFERENCE: figures.look_of(REFERENCE),
-}
-SPATIAL_LABELS = {name: look["label"] for name, look in LOOKS.items()}
-TEMPORAL_LABELS = {
-    "sltt": "none",
-    "ottt": "input traces",
-    "ostl": "eligibility",
-    "e_prop": "filtered eligibility",
-    "otpe": "leaky sum (OTPE)",
-    "approximate_otpe": "approximate leaky sum",
-    "pp_prop": "two traces (pp-prop)",
-    "s_tllr": "causal and non-causal",
-}
 # The cost of spatial credit is the mean over these routes, in which no signal passes from layer to layer.
 WITHOUT_TRANSPORT = ("direct", "target", "local")
 BASES = ("ostl", "e_prop")  # the temporal credit whose loss of accuracy is measured
@@ -51,7 +31,7 @@ class Panel(NamedTuple):
     @property
     def title(self) -> str:
         net = f"{tables.network(self.config)}, T = {self.config['n_steps']}"
-        return f"{tables.spoken(self.config['task'])}, code: {self.start[1]} ({net})"
+        return f"{names.with_code(*self.start)}\n{net}"
 
     @property
     def layers(self) -> list[str]:
@@ -92,7 +72,7 @@ def prepare(results: list[dict[str, Any]]) -> Data:
 def row_of(result: dict[str, Any]) -> int:
     """The place of a result in the grid: the references come first."""
     temporal = result["config"].get("temporal")
-    return 1 + list(TEMPORAL_LABELS).index(temporal[0]) if temporal else 0
+    return 1 + list(names.TEMPORAL).index(temporal[0]) if temporal else 0
 
 
 CELL = ["temporal", "spatial", "rules"]
@@ -191,47 +171,94 @@ def carried_of(data: Data, cost: dict[str, Any]) -> dict[str, int]:
     return carried[0]
 
 
-class Map(NamedTuple):
-    """A heat map: the value and the text of each cell, and the values where the colors end."""
-
-    config: dict[str, Any]
-    title: str
-    values: dict[str, float]
-    texts: dict[str, str]
-    bounds: tables.Bounds
-
-
 def draw(data: Data) -> Figure:
-    """Draw a heat map of the accuracy for each task and code."""
+    """Draw a heat map of the accuracy for each task and code, below the references."""
     figures.check_given("credit_grid", "tasks", data.panels)
-    maps = []
-    for panel in data.panels:
-        values = {cell: 100 * panel.accuracies(cell).mean() for cell in cells(panel.config)}
-        texts = {cell: spread(panel.accuracies(cell)) for cell in (*REFERENCES, *values)}
-        title = f"{panel.title}\nBPTT: {texts[REFERENCE]} %, hidden layers fixed: {texts[FIXED]} %"
-        lowest = 10 * np.floor(min(values.values()) / 10)
-        maps.append(Map(panel.config, title, values, texts, (lowest, max(*values.values(), lowest + 1))))
-    counts = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
+    values = [{cell: 100 * panel.accuracies(cell).mean() for cell in panel.results} for panel in data.panels]
+    figure = draw_maps(data.panels, [values], (0, 100), "{:.0f}".format, names.TEST_ACCURACY, references=True)
+    seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
+    ends = [
+        tables.interval(list(panel.accuracies(cell)), tables.SHARE) for panel in data.panels for cell in panel.results
+    ]
+    halves = [50 * (high - low) for _, low, high in ends if low is not None and high is not None]
+    widest = f" The 95 % intervals of the means extend at most {max(halves):.1f} points to each side." if halves else ""
+    updates = tables.updates_of(panel.config for panel in data.panels)
+    chance = tables.listed({100 // panel.config["layers"][-1] for panel in data.panels})
     return figures.with_note(
-        draw_maps(maps, 1),
-        f"test accuracy (%), mean of {counts} seeds with half the width of its 95 % interval;\n"
-        "rows: temporal credit, columns: spatial credit; below the number: published rules",
+        figure,
+        f"Rows: what is kept of the past; columns: how the error reaches a hidden layer. Mean of {seeds} seeds after {updates}."
+        f"{widest} Chance: {chance} %. Framed: a published rule, which the table names.",
     )
 
 
 def draw_cosine(data: Data) -> Figure:
-    """Draw a heat map of the cosine to BPTT for each task and code, and each hidden layer."""
+    """Draw a heat map of the cosine to BPTT for each task and code, at initialization and after training."""
     figures.check_given("credit_grid_cosine", "tasks", data.panels)
-    hidden, maps = data.panels[0].layers[:-1], []
-    for panel, layer in itertools.product(data.panels, hidden):
-        before, after = (
-            {cell: tables.mean_or_nan(panel.agreements(cell, stage, layer, "cosine")) for cell in cells(panel.config)}
-            for stage in STAGES
-        )
-        texts = {cell: f"{before[cell]:z.2f} | {after[cell]:z.2f}" for cell in before}
-        maps.append(Map(panel.config, f"{panel.title}\nhidden layer {layer}", before, texts, (0.0, 1.0)))
-    text = "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT"
-    return figures.with_note(draw_maps(maps, len(hidden)), f"{text}; below: published rules")
+    values = [
+        [
+            {cell: tables.mean_or_nan(cosines_of_hidden(panel, cell, stage)) for cell in cells(panel.config)}
+            for panel in data.panels
+        ]
+        for stage in STAGES
+    ]
+    stages = ("at initialization", "after training with BPTT")
+    figure = draw_maps(
+        data.panels, values, (0, 1), lambda value: f"{value:z.2f}".replace("0.", "."), names.COSINE, stages
+    )
+    seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
+    return figures.with_note(
+        figure,
+        f"Mean over the hidden layers and {seeds} seeds, with the feedback matrices as drawn at the start; each layer and the "
+        "95 % intervals are in the table. Framed: a published rule.",
+    )
+
+
+def draw_maps(
+    shown: Sequence[Panel],
+    values: Sequence[Sequence[dict[str, float]]],
+    bounds: tables.Bounds,
+    form: Callable[[float], str],
+    label: str,
+    stages: Sequence[str] = ("",),
+    references: bool = False,
+) -> Figure:
+    """Draw a row of heat maps for each stage, with temporal credit from top to bottom and spatial credit from left to right,
+    and if told with the references in rows above them."""
+    rows = list(dict.fromkeys(name for panel in shown for name in panel.config["temporal"]))
+    columns = list(dict.fromkeys(name for panel in shown for name in panel.config["spatial"]))
+    above = [REFERENCE, FIXED] if references else []
+    height = 0.19 * (len(rows) + len(above)) + 0.35
+    figure, axes = figures.panels(len(stages), len(shown), height, 1.25, sharex=True, sharey=True)
+    for line, of_stage in zip(axes, values, strict=True):
+        for ax, panel, numbers in zip(line, shown, of_stage, strict=True):
+            matrix = np.full((len(above) + len(rows), len(columns)), np.nan)
+            for row, name in enumerate(above):
+                matrix[row] = numbers[name]
+            for cell in cells(panel.config):
+                temporal, spatial = cell.split("/")
+                place = len(above) + rows.index(temporal), columns.index(spatial)
+                matrix[place] = numbers[cell]
+                if published(cell):
+                    frame_cell(ax, *place)
+            image = figures.draw_colors(ax, matrix, bounds)
+            for (row, column), value in np.ndenumerate(matrix):
+                if row < len(above) and column == 0:  # one number for all columns
+                    figures.write_on_color(ax, (len(columns) - 1) / 2, row, value, form, bounds)
+                elif row >= len(above) and not np.isnan(value):
+                    figures.write_on_color(ax, column, row, value, form, bounds)
+            ax.axhline(len(above) - 0.5, color="white", linewidth=3)
+            ax.set_xticks(range(len(columns)), [names.SPATIAL[name] for name in columns], rotation=90)
+    labels = [RULES[REFERENCE].title, names.SPATIAL[FIXED]] if above else []
+    labels += [names.TEMPORAL.get(name, RULES[name].title) for name in rows]
+    axes[0, 0].set_yticks(range(len(labels)), labels)
+    figures.name_panels(axes.flat, (f"{panel.title}\n{stage}".strip() for stage in stages for panel in shown))
+    figures.color_bar(figure, image, axes, label)
+    return figure
+
+
+def frame_cell(ax: Axes, row: int, column: int) -> None:
+    """Draw a frame around a cell, which is a published rule."""
+    ax.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, color="white", linewidth=1))
 
 
 def draw_differences(data: Data) -> Figure:
@@ -240,85 +267,79 @@ def draw_differences(data: Data) -> Figure:
     labels = {
         "temporal": "no trace",
         "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
-        **SPATIAL_LABELS,
+        **names.SPATIAL,
         "spatial_minus_temporal": "mean minus no trace",
-        **{f"{route}_minus_temporal": f"{SPATIAL_LABELS[route]} minus no trace" for route in WITHOUT_TRANSPORT},
+        **{f"{route}_minus_temporal": f"{names.SPATIAL[route]} minus no trace" for route in WITHOUT_TRANSPORT},
     }
     found = [differences(panel) for panel in data.panels]
     bases = [base for base in BASES if any((base, FIXED) in of for of in found)]
-    names = [name for name in labels if any((base, name) in of for of in found for base in bases)]
-    figure, axes = figures.panels(1, len(found), (3.4, 0.36 * len(names)), (1.6, 1.9), sharey=True)
-    for ax, panel, of in zip(axes[0], data.panels, found, strict=True):
-        figures.name_rows(ax, [labels[name] for name in names])
+    shown = [name for name in labels if any((base, name) in of for of in found for base in bases)]
+    figure, axes = figures.panels(1, len(found), 0.21 * len(shown) + 0.4, 0.8, sharex=True, sharey=True)
+    for ax, of in zip(axes[0], found, strict=True):
+        figures.name_rows(ax, [labels[name] for name in shown])
         for (base, name), numbers in of.items():
-            height = names.index(name) + (0.17 if base == BASES[1] else -0.17)
-            look = figures.look_of(base) | {"markersize": 6, "capsize": 2}
-            figures.draw_interval(ax, height, numbers, scale=100, **look)
-        ax.axvline(0, color="0.4", linewidth=1)
-        for row in (row for row, name in enumerate(names) if name.endswith("_minus_temporal")):
+            height = shown.index(name) + (0.17 if base == BASES[1] else -0.17)
+            figures.draw_interval(ax, height, numbers, scale=100, **figures.look_of(base))
+        ax.axvline(0, color="0.4", linewidth=0.8)
+        for row in (row for row, name in enumerate(shown) if name.endswith("_minus_temporal")):
             ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
-        ax.set(title=panel.title.replace(" (", "\n("), xlabel="percentage points of accuracy")
-    looks = [figures.look_of(base) | {"linestyle": "", "label": TEMPORAL_LABELS[base]} for base in bases]
-    figures.legend_of(figure, looks, 2, title="lost, against symmetric feedback with")
-    return figure
-
-
-def draw_cost(data: Data) -> Figure:
-    """Draw a heat map of the time of a gradient for each task with costs, with the numbers that each cell carries."""
-    figures.check_given("credit_grid_cost", "costs", data.costs)
-    maps = []
-    for cost in data.costs:
-        config, carried = cost["config"], carried_of(data, cost)
-        times = {cell: of["milliseconds"] for cell, of in cost["costs"].items()}
-        bptt = times[REFERENCE]
-        values = {cell: np.mean(tables.ratios(times[cell], bptt)) for cell in cells(config)}
-        texts = {cell: f"{value:.2f} | {carried[cell]:,}" for cell, value in values.items()}
-        name = f"{tables.spoken(config['task'])}, in windows of {config['window']} of {config['n_steps']} steps"
-        title = f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers"
-        lowest = min(values.values())
-        maps.append(Map(config, title, values, texts, (lowest, max(*values.values(), lowest + 0.1))))
+        ax.set_xlabel("points of accuracy lost")
+    figures.name_panels(axes[0], (panel.title for panel in data.panels))
+    looks = [figures.look_of(base) | {"linestyle": "", "label": names.TEMPORAL[base]} for base in bases]
+    figures.legend_of(figure, looks, 2, title="against symmetric feedback with")
+    seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
+    updates = tables.updates_of(panel.config for panel in data.panels)
     return figures.with_note(
-        draw_maps(maps, 1),
-        "time of a gradient / time of BPTT (color) | numbers that the traces hold per sample (BPTT: that it keeps);\n"
-        "below: published rules",
+        figure,
+        f"Mean difference of {seeds} pairs of networks of the same seed after {updates}, with its 95 % interval. Gray: what a "
+        "route loses more than the lack of traces does.",
     )
 
 
-def draw_maps(maps: Sequence[Map], columns: int) -> Figure:
-    """Draw heat maps in so many columns, each with temporal credit from top to bottom and spatial credit from left to right. In
-    each cell are its text and the names of the published rules."""
-    heights = [len(of.config["temporal"]) for of in maps[::columns]]
-    widest = max(len(of.config["spatial"]) for of in maps)
-    size = (columns * (1.25 * widest + 0.4) + 1.9, sum(0.5 * height + 1.3 for height in heights) + 0.5)
-    figure, axes = plt.subplots(len(heights), columns, figsize=size, squeeze=False, height_ratios=heights)
-    for ax, (config, title, values, texts, bounds) in zip(axes.flat, maps, strict=True):
-        temporal, spatial = config["temporal"], config["spatial"]
-        figures.draw_colors(ax, np.reshape([values[cell] for cell in cells(config)], (len(temporal), -1)), bounds)
-        for cell, (row, column) in zip(cells(config), np.ndindex(len(temporal), len(spatial)), strict=True):
-            names = ", ".join(RULES[name].title for name in published(cell))
-            look = figures.on_color(values[cell], bounds)
-            ax.text(column, row - (0.14 if names else 0), texts[cell], va="center", fontsize="x-small", **look)
-            ax.text(column, row + 0.26, names, va="center", fontsize="x-small", fontstyle="italic", **look)
-        ax.set_xticks(range(len(spatial)), [SPATIAL_LABELS[name] for name in spatial])
-        labels = [TEMPORAL_LABELS.get(name, RULES[name].title) for name in temporal]
-        ax.set_yticks(range(len(temporal)), labels if ax.get_subplotspec().is_first_col() else [])
-        ax.tick_params(length=0)
-        ax.set_title(title)
-    return figure
-
-
-def spread(numbers: np.ndarray) -> str:
-    """The mean in % with half the width of its 95 % interval."""
-    mean, low, high = tables.interval(list(100 * numbers), tables.ANY)
-    return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} ± {(high - low) / 2:.1f}"
+def draw_cost(data: Data) -> Figure:
+    """Draw the time of a gradient, and the numbers that a cell carries, in a row for each temporal credit: a dot for each
+    spatial credit, on which both hardly depend."""
+    figures.check_given("credit_grid_cost", "costs", data.costs)
+    temporal = [name for name in names.TEMPORAL if any(name in cost["config"]["temporal"] for cost in data.costs)]
+    figure, axes = figures.panels(len(data.costs), 2, 0.24 * len(temporal) + 0.75, 0.4, sharey=True)
+    for (times, memory), cost in zip(axes, data.costs, strict=True):
+        carried, costs = carried_of(data, cost), cost["costs"]
+        bptt = costs[REFERENCE]["milliseconds"]
+        for cell in cells(cost["config"]):
+            row = 1 + temporal.index(cell.split("/")[0])
+            look = {"color": STYLES[temporal[row - 1]].color, "marker": "o", "markersize": 3}
+            figures.draw_interval(times, row, tables.ratios(costs[cell]["milliseconds"], bptt), tables.POSITIVE, **look)
+            memory.plot(carried[cell], row, **look)
+        look = {"color": STYLES[REFERENCE].color, "marker": "o", "markersize": 4}
+        times.plot(1, 0, **look)
+        memory.plot(carried[REFERENCE], 0, **look)
+        for ax, label in ((times, "time of a gradient / that of BPTT"), (memory, "numbers kept per sample")):
+            ax.set_xlabel(label)
+            figures.name_rows(ax, [RULES[REFERENCE].title, *(names.TEMPORAL[name] for name in temporal)], striped=True)
+        times.axvline(1, color="0.45", linestyle=":")
+        times.set_xlim(0, None)
+        figures.log_axis(memory)
+    config = cost["config"]
+    figures.name_panels(axes.flat, [title for _ in axes for title in ("time", "memory")])
+    windows = f"windows of {config['window']} of {config['n_steps']} steps"
+    about = f"{names.task_name(config['task'])}, {tables.network(config)}, {windows}"
+    spatial = len(config["spatial"])
+    return figures.with_note(
+        figure,
+        f"A dot for each of {spatial} kinds of spatial credit, on which both hardly depend; lines: 95 % interval of the mean "
+        f"over {len(bptt)} rounds of timing. {about}; BPTT keeps the inputs and membranes of the entire sequence, a rule "
+        "without a trace nothing.",
+    )
 
 
 def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
-    """The trials of each task and code, with a panel for each temporal credit and one for the references."""
+    """The trials of each task and code, with a row for each cell."""
     for panel in data.panels:
         for cell, result in panel.results.items():
             column, _, name = cell.rpartition("/")
-            yield rate_curves.Curve(" ".join(panel.start), column or "references", name, LOOKS[name], result["trials"])
+            row, title = " ".join(panel.start), names.with_code(*panel.start)
+            credit = [names.TEMPORAL[column], names.SPATIAL[name]] if column else [names.SPATIAL.get(name, "BPTT")]
+            yield rate_curves.Curve(row, column or "references", name, ("", title), ", ".join(credit), result["trials"])
 
 
 FIGURES = {

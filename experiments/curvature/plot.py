@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
 from slax_rules import RULES
 
 COLUMNS = ["rule", "quantity", "which", *tables.OF_SEEDS]
@@ -20,17 +19,14 @@ BOUNDS = {  # of the others: POSITIVE
     "cosine": tables.COSINE,
 }
 ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
-TITLES = {"tbptt": {"label": "TBPTT(K)"}}  # where each rule has a window
 LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
 COSTS = ("milliseconds", "temporary_bytes")
-# The panels of the second figure: stage, layer and quantity, and the name of the axis.
+# The panels of the second figure: stage, layer and quantity, and the title of the panel and of its axis.
 SHOWN = {
-    ("trained", LAYER, "cosine"): "cosine to BPTT, first layer",
-    ("trained", LAYER, "norm_ratio"): "length relative to BPTT, first layer",
-    ("trained", "all", "change"): "change of the gradient from K = T",
-    ("online", "all", "accuracy"): "test accuracy, an update every K steps",
-    ("cost", "all", "milliseconds"): "time of a gradient (ms)",
-    ("cost", "all", "temporary_bytes"): "temporaries (bytes)",
+    ("trained", LAYER, "cosine"): ("agreement in the first layer", names.COSINE),
+    ("online", "all", "accuracy"): ("accuracy, an update every K steps", names.TEST_ACCURACY),
+    ("cost", "all", "milliseconds"): ("time", "ms for a gradient"),
+    ("cost", "all", "temporary_bytes"): ("memory", "temporaries (kB)"),
 }
 
 # Keys are a rule, a stage, a layer and a quantity; values map windows to a list of all seeds' numbers, or a single number.
@@ -114,49 +110,51 @@ def draw(data: Data) -> Figure:
     """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
     figures.check_given("curvature", "solutions", data.solutions)
     of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
-    figure, axes = figures.panels(1, 4, (3.75, 0.55 * len(of_seeds)), (0, 1.9), sharey=True)
+    figure, axes = figures.panels(1, 4, 0.24 * len(of_seeds) + 0.6, 0.4, sharey=True)
     spectrum, trace, loss, gradient = axes[0]
     for ax, label, bounds, number in (
-        (spectrum, "smallest and largest eigenvalue", tables.ANY, lambda seed: seed["largest"]["values"][0]),
-        (spectrum, "smallest and largest eigenvalue", tables.ANY, lambda seed: seed["smallest"]["values"][0]),
+        (spectrum, "eigenvalue", tables.ANY, lambda seed: seed["largest"]["values"][0]),
+        (spectrum, "eigenvalue", tables.ANY, lambda seed: seed["smallest"]["values"][0]),
         (trace, "trace", tables.ANY, lambda seed: seed["trace"]["mean"]),
-        (loss, "cross entropy (nats)", tables.POSITIVE, lambda seed: seed["loss"]),
-        (gradient, "length of its gradient", tables.POSITIVE, lambda seed: seed["gradient"]),
+        (loss, names.LOSS, tables.POSITIVE, lambda seed: seed["loss"]),
+        (gradient, "norm (nats / unit of weights)", tables.POSITIVE, lambda seed: seed["gradient"]),
     ):
         lines = [(rule, RULES[rule].title, [number(seed) for seed in seeds]) for rule, seeds in of_seeds.items()]
         figures.plot_seed_intervals(ax, lines, bounds)
         ax.set_xlabel(label)
+    figures.name_panels(axes[0], ("largest and smallest", "trace", "loss", "gradient"))
     for ax in (spectrum, trace):
         ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
     config = data.solutions[0]["config"]
     return figures.with_note(
         figure,
-        f"The Hessian in the surrogates' calculus. {tables.randman(config)}, {config['steps']:,} batches, one update per "
-        f"sequence; {config['seeds']} seeds, and the 95 % interval of their mean.",
+        f"The Hessian of the test loss in the surrogates' calculus. {tables.randman(config)}, after "
+        f"{tables.updates_of([config])}, not at a minimum. Mean of {config['seeds']} seeds, each a dot, with its 95 % "
+        "interval.",
     )
 
 
 def draw_windows(data: Data) -> Figure:
-    """Draw six panels against the window length, with a line for each rule."""
+    """Draw four panels against the window length, with a line for each rule."""
     config = data.config
     figures.check_given("curvature_windows", "windows", config)
-    figure, axes = figures.panels(2, 3, (14.5 / 3, 4.2), (0, 0))
-    drawn = {}  # a rule may be in only some of the panels
-    for ax, (where, label) in zip(axes.flat, SHOWN.items(), strict=True):
-        for (rule, *of_line), windows in data.lines.items():
-            if tuple(of_line) == where:
-                drawn[rule] = figures.line_of(rule, markersize=6, linewidth=1.4) | TITLES.get(rule, {})
-                shown = {window: numbers for window, numbers in windows.items() if any(numbers)}
-                figures.draw_means(ax, shown, BOUNDS.get(where[-1], tables.POSITIVE), **drawn[rule])
-        limits = {"accuracy": {"ylim": (0, 1)}, "cosine": {}}
-        ax.set(xlabel="K, steps of a window", ylabel=label, xscale="log", **limits.get(where[-1], {"yscale": "log"}))
-        ax.set_xticks(config["windows"], config["windows"])
-        ax.xaxis.set_minor_locator(NullLocator())
-    figures.legend_of(figure, drawn.values(), 6)
+    figure, axes = figures.panels(2, 2, 1.9, 0.3)
+    for ax, (where, (_, label)) in zip(axes.flat, SHOWN.items(), strict=True):
+        found = {rule: windows for (rule, *of_line), windows in data.lines.items() if tuple(of_line) == where}
+        scale = {"accuracy": 100, "temporary_bytes": 1e-3}.get(where[-1], 1)
+        figures.draw_lines(ax, found, BOUNDS.get(where[-1], tables.POSITIVE), scale, {"tbptt": "TBPTT"})
+        limits = {"accuracy": (0, 100), "cosine": (0, 1.05)}
+        ax.set(xlabel="K, steps of a window", ylabel=label, ylim=limits.get(where[-1], (0, None)))
+        ax.set(xlim=(0, max(config["windows"])), xticks=config["windows"])
+        if where[-1] == "accuracy":
+            figures.draw_levels(ax, chance=100 / config["layers"][-1])
+    figures.name_panels(axes.flat, (title for title, _ in SHOWN.values()))
+    figures.label_lines(axes.flat)
     return figures.with_note(
         figure,
-        f"{tables.randman(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
-        f"{config['seeds']} seeds; lines: mean, bars: 95 % interval. A change of exactly 0, as at K = T, is not drawn.",
+        f"{tables.randman(config)}, batches of {config['batch_size']}; a: after {config['steps']:,} updates with BPTT. TBPTT "
+        f"has windows of K steps, and the other rules carry traces from window to window. Mean of {config['seeds']} seeds, in "
+        f"c of rounds; band: 95 % interval of the mean; dashed: chance.{figures.others_of({rule for rule, *_ in data.lines})}",
     )
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, rate_curves, tables
+from experiments.common import figures, names, rate_curves, tables
 from slax_rules import RULES
 
 COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *tables.OF_SEEDS]
@@ -39,27 +40,32 @@ def rows(tasks: tables.Results) -> Iterator[list[Any]]:
 def draw(tasks: tables.Results) -> Figure:
     """Draw a panel for each task, with a row for each rule."""
     most = max(len(rules) for rules in tasks.values())
-    figure, axes = figures.panels(1, len(tasks), (2.9, 0.5 * most), (0.6, 1.6))
-    for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
+    figure, axes = figures.panels(1, len(tasks), 0.26 * most + 0.6, 0.4, sharex=True)
+    for ax, rules in zip(axes[0], tasks.values(), strict=True):
         reached = {name: [100 * seed["accuracy"] for seed in result["seeds"]] for name, result in rules.items()}
         lines = [(name, title_of(name, rules[name]), numbers) for name, numbers in reached.items()]
         figures.plot_seed_intervals(ax, lines, (0.0, 100.0))
-        config = tables.config_of(rules)
-        net = f"{network_of(config)}, T = {config['n_steps']}"
-        ax.set_title(f"{tables.spoken(task)}\n{net}", fontsize="small")
-        ax.set_xlabel("test accuracy (%)")
+        figures.draw_levels(ax, ceiling=np.mean(reached["bptt"]) if "bptt" in reached else None, upright=True)
+        ax.set_xlabel(names.TEST_ACCURACY)
+    configs = [tables.config_of(rules) for rules in tasks.values()]
+    titles = [f"{names.task_name(c['task'])}\n{network_of(c).partition(',')[0]}, T = {c['n_steps']}" for c in configs]
+    figures.name_panels(axes[0], [title.replace(", w", ",\nw") for title in titles])
+    lowest = min(ax.dataLim.x0 for ax in axes[0])
+    ax.set_xlim(10 * np.floor(lowest / 10), 100.5)
     seeds = tables.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(tasks))
+    chance = tables.listed({100 // config["layers"][-1] for config in configs})
     return figures.with_note(
         figure,
-        f"mean of {seeds} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all others: updates within "
-        "it, or one if their window is as long; the axes differ",
+        f"After {tables.updates_of(configs)}: mean of {seeds} seeds, each a dot, with its 95 % interval; dotted: BPTT. Chance, "
+        f"{chance} %, is far to the left. BPTT: one update per sequence; all others: updates within it, or one if their window "
+        "is as long. 8c3: convolution with 8 channels of 3 x 3; 128r: recurrent layer of 128 units.",
     )
 
 
 def curves_of(tasks: tables.Results) -> Iterator[rate_curves.Curve]:
     """The trials of each task and rule, without the windows of TBPTT, of which there are several."""
     for curve in rate_curves.of_rules(tasks):
-        yield curve._replace(look=curve.look | {"label": "TBPTT"}) if curve.name == "tbptt" else curve
+        yield curve._replace(label="TBPTT") if curve.name == "tbptt" else curve
 
 
 FIGURES = {

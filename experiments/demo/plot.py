@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_landscape
@@ -18,7 +17,14 @@ from slax_viz import plot_landscape
 COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
 SEEDS_COLUMNS = ["quantity", "rule", "after", *tables.OF_SEEDS, "next_from", "next_to", "published"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-MARK: dict[str, Any] = {"marker": "_", "markersize": 22, "markeredgewidth": 2.5, "color": "black", "linestyle": "none"}
+MARK: dict[str, Any] = {
+    "marker": "_",
+    "markersize": 13,
+    "markeredgewidth": 2,
+    "color": "black",
+    "linestyle": "none",
+    "label": "_",
+}
 
 Key = tuple[str, str, str, int | str, int]  # all columns up to `after`
 
@@ -102,15 +108,24 @@ def rows_of_seeds(notebooks: Notebooks) -> Iterator[list[Any]]:
 
 
 def draw(notebooks: Notebooks) -> Figure:
-    figure, axes = plt.subplots(1, 4, figsize=(15, 5.2), width_ratios=[2.1, 0.8, 1.5, 2.0])
-    for ax, draw_one in zip(axes, (draw_plane, draw_shares, draw_losses, draw_cosines), strict=True):
+    figure, axes = figures.panels(2, 2, 2.5, 0.4, width_ratios=[1.15, 1])
+    titles = (
+        "RTRL and BPTT in one plane",
+        "how much of the paths lies in it",
+        "their test loss",
+        "cosine of OSTL and SLTT",
+    )
+    for ax, draw_one in zip(axes.flat, (draw_plane, draw_shares, draw_losses, draw_cosines), strict=True):
         draw_one(ax, notebooks)
+    figures.name_panels(axes.flat, titles)
+    figures.label_lines(axes[1])
     first, second = (of["config"] for of in (notebooks.plane, notebooks.second))
     batch = f"{batches(first)[-1]:,} batches of {first['batch_size']}"
     return figures.with_note(
         figure,
-        f"Left: {tables.network(first)}, T = {first['n_steps']}, {batch}; slax: 5,000. Right: {tables.network(second)}, "
-        f"T = {second['n_steps']}, batches of {second['batch_size']}. Bars: the numbers of slax.",
+        f"a to c: {tables.network(first)}, T = {first['n_steps']}, {batch}, one seed; slax: 5,000 batches. d: "
+        f"{tables.network(second)}, T = {second['n_steps']}, batches of {second['batch_size']}, one seed. Black bars: the "
+        "numbers that slax's notebooks print.",
     )
 
 
@@ -123,10 +138,12 @@ def draw_plane(ax: Axes, notebooks: Notebooks) -> None:
         explained=notebooks.plane["seeds"][0]["explained"],
         trajectories={title: arrays[f"at/{rule}"] for rule, title in titles.items()},
         colors={title: STYLES[rule].color for rule, title in titles.items()},
-        label="cross entropy (nats)",
+        label=names.LOSS,
         legend=False,
     )
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    for line in ax.get_lines():
+        line.set_markersize(0.7 * line.get_markersize())
+    ax.legend(loc="best")
 
 
 def draw_shares(ax: Axes, notebooks: Notebooks) -> None:
@@ -140,44 +157,44 @@ def draw_losses(ax: Axes, notebooks: Notebooks) -> None:
     for rule, result in notebooks.trained.items():
         (seed, *_), look = result["seeds"], figures.look_of(rule)
         ax.plot(batches(result["config"]), [*seed["loss"][:-1], seed["loss_at_the_end"]], **look)
-        ax.plot(seed["best_after"], seed["loss"][-1], **look, markerfacecolor="white")
+        ax.plot(seed["best_after"], seed["loss"][-1], **look | {"label": "_"}, markerfacecolor="white")
     mark_published(ax, notebooks, "loss", "{:.3f}")
-    ax.margins(x=0.12)
-    ax.set(xlabel="batches (white: best on validation)", ylabel="test loss (nats)")
+    ax.margins(x=0.05)
+    ax.set(xlabel="batches (white: best on validation)", ylabel=names.LOSS)
 
 
 def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
+    last = min(max(map(len, notebooks.second["cosines"].values())) - 1, 20)
     for rule, steps in notebooks.second["cosines"].items():
         for layer, line in zip(steps[0], itertools.cycle(["-", "--", ":"]), strict=False):
-            values = np.array([of[layer] for of in steps], float)
+            values = np.array([of[layer] for of in steps], float)[: last + 1]
             ax.plot(values, line, color=STYLES[rule].color, label=f"{RULES[rule].title}, layer {layer}")
-    mark_published(ax, notebooks, "cosine", "", markersize=12)
-    ax.set(xlabel="training steps", ylabel="cosine to the BPTT gradient of the weights")
-    ax.set(ylim=(0, 1.05), xlim=(-0.5, min(len(steps) - 1, 20) + 0.5))
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
+    mark_published(ax, notebooks, "cosine", "", markersize=8)
+    ax.set(xlabel="updates", ylabel=names.COSINE, ylim=(0, 1.05), xlim=(-0.5, last + 0.5))
 
 
 def draw_seeds(notebooks: Notebooks) -> Figure:
     """Draw the shares of the variance, and the losses over the training, of all seeds, beside the numbers of slax."""
-    figure, ((shares, losses),) = figures.panels(1, 2, (4.6, 4.2), (0, 0.6))
+    figure, ((shares, losses),) = figures.panels(1, 2, 2.3, 0.4)
     numbers = dict(of_seeds(notebooks))
     for direction in ("1", "2"):
         values = next(of for (quantity, *_), of in numbers.items() if quantity == f"explained_{direction}")
-        shares.plot([direction] * len(values), values, "o", color="0.45", markersize=4)
-        shares.plot(direction, values[0], "o", color="black", markersize=6)
+        shares.plot([direction] * len(values), values, "o", color="0.45", markersize=3)
+        shares.plot(direction, values[0], "o", color="black", markersize=4)
         low, high = tables.further(values, tables.SHARE)
         if low is not None:
-            shares.vlines(direction, low, high, color="0.8", linewidth=9, zorder=0)
+            shares.vlines(direction, low, high, color="0.8", linewidth=7, zorder=0)
         mark_published(shares, notebooks, f"explained_{direction}", "{:.1%}", at=direction)
     shares.set(ylim=(0, 1), xlabel="direction", ylabel="share of the variance")
     shares.margins(x=0.5)
     for rule, result in notebooks.trained.items():
         for number, seed in enumerate(result["seeds"]):
-            look = figures.look_of(rule) | ({"label": None, "alpha": 0.5} if number else {})
+            look = figures.look_of(rule) | ({"label": "_", "alpha": 0.5} if number else {})
             losses.plot(batches(result["config"]), [*seed["loss"][:-1], seed["loss_at_the_end"]], **look)
     mark_published(losses, notebooks, "loss", "{:.3f}")
-    losses.legend()
-    losses.set(xlabel="batches", ylabel="test loss (nats)")
+    losses.set(xlabel="batches", ylabel=names.LOSS)
+    figures.name_panels((shares, losses), ("how much of the paths lies in the plane", "test loss"))
+    figures.label_lines([losses])
     text = f"{len(notebooks.plane['seeds'])} seeds on the same manifolds; black dots and full lines: the seed of the notebook. "
     text += "Gray: where a further run would be, with 95 % probability. Bars: the numbers of slax, of one run."
     return figures.with_note(figure, text)
@@ -189,7 +206,14 @@ def mark_published(ax: Axes, of: Notebooks, quantity: str, form: str, at: str | 
         if name == quantity:
             place = (after if at is None else at, value)
             ax.plot(*place, **MARK | look)
-            ax.annotate(form.format(value), place, (0, 5), textcoords="offset points", ha="center")
+            ax.annotate(
+                form.format(value),
+                place,
+                (0, -9 if quantity == "loss" else 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=figures.SMALLEST,
+            )
 
 
 FIGURES = {

@@ -1,6 +1,5 @@
 """Draw the agreement with BPTT of each rule by layer, and the test accuracy by the number of hidden layers."""
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
 from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *tables.OF_SEEDS]
-STAGES = {"initial": "before training", "trained": "where BPTT ends"}
+STAGES = ("initial", "trained")  # before training, and where BPTT ends
 BOUNDS = {"accuracy": tables.SHARE, "initial": tables.COSINE, "trained": tables.COSINE}
 
 Tasks = dict[str, dict[int, dict[str, Any]]]
@@ -40,53 +39,61 @@ def of_seeds(result: dict[str, Any], rule: str) -> dict[Key, list[float | None]]
 def rows(tasks: Tasks) -> Iterator[list[Any]]:
     for task, by_depth in tasks.items():
         for depth, result in by_depth.items():
-            for rule in in_order(result):
+            for rule in in_order({depth: result}):
                 for key, numbers in of_seeds(result, rule).items():
                     yield [task, depth, rule, *key, *tables.of_seeds(numbers, BOUNDS[key[0]])]
 
 
-def in_order(result: dict[str, Any]) -> list[str]:
-    """The rules in the order of the table of rules."""
-    return [rule for rule in RULES if rule in result["rules"]]
+def in_order(by_depth: dict[int, dict[str, Any]]) -> list[str]:
+    """The rules of some depth, in the order of the table of rules."""
+    return [rule for rule in RULES if any(rule in result["rules"] for result in by_depth.values())]
 
 
 def draw(tasks: Tasks) -> Figure:
-    """Draw a row for each code: the cosines before training and after it in the deepest network, of its first layer by the
+    """Draw a row for each code: the cosines after training in the deepest network by layer, those of its first layer by the
     number of hidden layers, and the accuracy."""
-    figure, axes = figures.panels(len(tasks), 4, (4, 4), (0, 0))
-    for (task, by_depth), (before, after, first, accuracy) in zip(tasks.items(), axes, strict=True):
-        deepest = max(by_depth)
-        for ax, stage in ((before, "initial"), (after, "trained")):
-            draw_layers(ax, by_depth[deepest], stage)
-            ax.set_title(f"{task} code, {deepest} hidden layer{'s' * (deepest > 1)},\n{STAGES[stage]}")
+    figure, axes = figures.panels(len(tasks), 3, 1.85, 0.4)
+    titles: list[str] = []
+    for by_depth, (layers, first, accuracy) in zip(tasks.values(), axes, strict=True):
+        deepest, config = max(by_depth), tables.config_of(by_depth)
+        figures.draw_lines(
+            layers, {rule: cosines(by_depth[deepest], rule) for rule in in_order(by_depth)}, tables.COSINE
+        )
+        layers.set(xlim=(1, deepest + 1), xlabel="layer, from the input to the read-out")
         draw_depths(first, by_depth, ("trained", "1"))
-        first.set(title=f"{task} code, first layer,\n{STAGES['trained']}", ylabel="cosine to BPTT")
         draw_depths(accuracy, by_depth, ("accuracy", ""))
-        accuracy.set(title=f"{task} code", ylabel="test accuracy")
+        for ax in (layers, first):
+            ax.set(ylabel=names.COSINE, ylim=(min(0, ax.get_ylim()[0]), 1.03))
+        figures.draw_levels(accuracy, chance=100 / config["n_classes"])
+        accuracy.set(ylabel=names.TEST_ACCURACY, ylim=(0, 100))
+        code = names.CODES[config["code"]]
+        titles += [f"{code}: each of {deepest + 1} layers", f"{code}: the first layer", f"{code}: accuracy"]
     for ax in axes.flat:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    config = tables.config_of(by_depth)
-    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    figures.name_panels(axes.flat, titles)
+    figures.label_lines(axes.flat)
     return figures.with_note(
         figure,
         f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, "
-        f"{config['steps']:,} batches of {config['batch_size']}; means of {config['seeds']} seeds and their 95 % intervals",
+        f"after {tables.updates_of([config])}. Mean of {config['seeds']} seeds; band: 95 % interval of the mean; dashed: "
+        f"chance. Cosines: at the weights where training with BPTT ends.{figures.others_of(in_order(by_depth))}",
     )
 
 
-def draw_layers(ax: Axes, result: dict[str, Any], stage: str) -> None:
-    for rule in in_order(result):
-        numbers = of_seeds(result, rule)
-        cosines = {int(layer): values for (of, layer), values in numbers.items() if of == stage}
-        figures.draw_means(ax, cosines, tables.COSINE, **figures.look_of(rule))
-    ax.set(xlabel="layer; the last one is the read-out", ylabel="cosine to BPTT")
+def cosines(result: dict[str, Any], rule: str) -> dict[float, list[float | None]]:
+    """The cosines after training by layer."""
+    return {int(layer): values for (of, layer), values in of_seeds(result, rule).items() if of == "trained"}
 
 
 def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None:
-    for rule in dict.fromkeys(itertools.chain.from_iterable(map(in_order, by_depth.values()))):
-        numbers = {depth: of_seeds(result, rule).get(key, []) for depth, result in by_depth.items()}
-        figures.draw_means(ax, numbers, BOUNDS[key[0]], **figures.look_of(rule))
-    ax.set(xlim=(min(by_depth) - 0.5, max(by_depth) + 0.5), xlabel="number of hidden layers")
+    numbers = {
+        rule: {
+            depth: of_seeds(result, rule).get(key, []) for depth, result in by_depth.items() if rule in result["rules"]
+        }
+        for rule in in_order(by_depth)
+    }
+    figures.draw_lines(ax, numbers, BOUNDS[key[0]], scale=100 if key[0] == "accuracy" else 1)
+    ax.set(xlim=(min(by_depth), max(max(by_depth), min(by_depth) + 1)), xlabel="number of hidden layers")
 
 
 FIGURES = {"depth": figures.Plot(COLUMNS, rows, draw)}

@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
-from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -30,21 +27,20 @@ BOUNDS = {"cosine": tables.COSINE, "norm_ratio": tables.POSITIVE, **NOISE}
 COUNTED = ("cosine_of_means", "relative_variance")
 NOISE_MARKS: dict[str, dict[str, Any]] = {
     "bias_squared": {"marker": "o", "label": "squared bias"},
-    "variance": {"marker": "D", "markerfacecolor": "white", "label": "variance of the gradient of a batch"},
+    "variance": {"marker": "D", "markerfacecolor": "white", "label": "variance over batches"},
 }
 # Each term has the color of the first rule that keeps it; a term that no rule keeps is gray.
-TERMS = {
-    name: {"label": label, "facecolor": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6}
-    for name, label, color, hatch in (
-        ("within_step", "within the step: kept by SLTT", STYLES["sltt"].color, STYLES["sltt"].hatch),
-        ("own_membrane", "+ own membrane: kept by OTTT", STYLES["ottt"].color, STYLES["ottt"].hatch),
-        ("own_reset", "+ own reset: kept by OSTL", STYLES["ostl"].color, STYLES["ostl"].hatch),
-        ("above", "+ time in layers above: estimated by OTPE", STYLES["otpe"].color, STYLES["otpe"].hatch),
-        ("above_with_reset", "+ the same, through a reset: BPTT", "0.75", ""),
+TERMS: dict[str, dict[str, Any]] = {
+    name: {"label": label, "color": color, "marker": marker, "linestyle": ""}
+    for name, label, color, marker in (
+        ("within_step", "within the step (kept by SLTT)", STYLES["sltt"].color, STYLES["sltt"].marker),
+        ("own_membrane", "own membrane (and by OTTT)", STYLES["ottt"].color, STYLES["ottt"].marker),
+        ("own_reset", "own reset (and by OSTL)", STYLES["ostl"].color, STYLES["ostl"].marker),
+        ("above", "time in the layers above (estimated by OTPE)", STYLES["otpe"].color, STYLES["otpe"].marker),
+        ("above_with_reset", "the same, through a reset (BPTT alone)", STYLES["bptt"].color, STYLES["bptt"].marker),
     )
 }
-PANELS_IN_A_ROW = 6
-LINE = {"markersize": 4, "linewidth": 1.1}
+COLUMNS = 4  # of panels
 
 Results = list[dict[str, Any]]
 
@@ -134,139 +130,116 @@ def term_rows(results: Results) -> Iterator[list[Any]]:
             yield [*start, layer, term, count, *shares, *tables.summary(norms, tables.POSITIVE)]
 
 
-def heading_of(result: dict[str, Any]) -> str:
-    """The task, its network, and the length of its sequences, in one line."""
-    return tables.title_of(result["config"]).replace("\n", ", ")
+def title_of(result: dict[str, Any]) -> str:
+    config, number = result["config"], len(layers_of(result)) - 1
+    return f"{names.task_name(config['task'])}\n{number} hidden layer{'s' * (number > 1)}, T = {config['n_steps']}"
 
 
-def name_of(result: dict[str, Any], layer: str) -> str:
-    if layer != layers_of(result)[-1]:
-        return f"layer {layer}"
-    return "read-out (LI)" if result["config"]["network"] == "fluctuation_driven" else "read-out (LIF)"
-
-
-def grid_of(results: Results, extra_height: float) -> tuple[Figure, GridSpec, list[tuple[int, int]]]:
-    """A figure, its grid, and the row and column of the start of each task in it, which takes one column for each layer."""
-    widths = [len(layers_of(result)) for result in results]
-    length = max(PANELS_IN_A_ROW, *widths)
-    at, row, column = [], 0, 0
-    for width in widths:
-        if column + width > length:
-            row, column = row + 1, 0
-        at.append((row, column))
-        column += width
-    figure = plt.figure(figsize=(2.1 * length + 0.4, 2.6 * (row + 1) + extra_height))
-    return figure, figure.add_gridspec(row + 1, length), at
+def panels(number: int, height: float, more: float, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels in rows."""
+    columns = min(columns, number)
+    figure, axes = figures.panels(-(-number // columns), columns, height, more, sharey=True)
+    for ax in axes.flat[number:]:
+        ax.remove()
+    return figure, list(axes.flat[:number])
 
 
 def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
-    """Draw a panel for each task and layer: the quantity over training, with a line for each rule."""
-    figure, grid, at = grid_of(results, extra_height=1.0)
-    for result, (row, column) in zip(results, at, strict=True):
-        for index, layer in enumerate(layers_of(result)):
-            ax = figure.add_subplot(grid[row, column + index], sharey=figure.axes[0] if figure.axes else None)
-            draw_layer(ax, result, layer, quantity)
-            ax.set_title(name_of(result, layer), fontsize="small")
-            if index > 0:
-                ax.tick_params(labelleft=False)
-                continue
-            above = {"xycoords": "axes fraction", "xytext": (0, 20), "textcoords": "offset points"}
-            heading = ax.annotate(heading_of(result), (0, 1), **above, fontsize="small")
-            heading.set_in_layout(False)  # else each panel that it reaches over would be made as wide as the text
-            if column == 0:
-                ax.set_ylabel(label)
-    figures.legend_of(figure, [figures.line_of(rule, **LINE) for rule in rules_of(*results)], 6)
-    figure.get_layout_engine().set(h_pad=0.12)  # inches, for the headings
-    return figures.with_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
-
-
-def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> None:
-    steps, rules = result["config"]["measure_at"], rules_of(result)
-    for number, rule in enumerate(rules):
-        shift = 0.5 * ((number + 0.5) / len(rules) - 0.5)  # so that no rule hides another
-        stages = {i + shift: of_seeds(result, i, "rules", rule, layer, quantity) for i in range(len(steps))}
-        figures.draw_means(ax, stages, BOUNDS[quantity], **figures.line_of(rule, **LINE))
-    ax.set_xticks(range(len(steps)), map(str, steps), fontsize="small")
-    if quantity == "norm_ratio":
-        ax.set_yscale("log")
-    for level in (0, 1) if quantity == "cosine" else (1,):
-        ax.axhline(level, color="0.6", linewidth=0.8, zorder=0)
-    ax.tick_params(axis="y", labelsize="small")
-
-
-def draw_noise(results: Results) -> Figure:
-    """Draw the bias and variance of each rule in the first layer and in the read-out, after all training steps."""
-    rules = ["bptt", *rules_of(*results)]
-    size, more = (1.9, 0.23 * len(rules) + 1.4), (1.9, 0)
-    figure, axes = figures.panels(2, len(results), size, more, sharex=True, sharey=True)
-    for column, result in enumerate(results):
-        layers = layers_of(result)
-        for ax, layer in zip(axes[:, column], (layers[0], layers[-1]), strict=True):
-            draw_noise_of(ax, result, layer, rules)
-            ax.set_title(name_of(result, layer), fontsize="small")
-        about = heading_of(result).replace(", ", "\n"), f"after {result['config']['measure_at'][-1]} steps", ""
-        axes[0, column].set_title("\n".join([*about, name_of(result, layers[0])]), fontsize="small")
-    look = {"color": figures.NO_RULE, "linestyle": ""}
-    figures.legend_of(figure, [look | mark for mark in NOISE_MARKS.values()], 2)
+    """Draw a panel for each task: the quantity in its first hidden layer over training, with a line for each rule."""
+    figure, axes = panels(len(results), 1.75, 0.4)
+    for ax, result in zip(axes, results, strict=True):
+        steps = result["config"]["measure_at"]
+        numbers = {
+            rule: {step: of_seeds(result, i, "rules", rule, "1", quantity) for i, step in enumerate(steps)}
+            for rule in rules_of(result)
+        }
+        figures.draw_lines(ax, numbers, BOUNDS[quantity])
+        figures.draw_levels(ax, ceiling=1)
+        ax.set(xlim=(0, steps[-1]), xticks=(0, steps[-1] // 2, steps[-1]), xlabel="updates with BPTT")
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(label)
+    axes[0].set(**{"yscale": "log"} if quantity == "norm_ratio" else {"ylim": (min(0, axes[0].get_ylim()[0]), 1.05)})
+    figures.name_panels(axes, map(title_of, results))
+    figures.label_lines(axes)
+    configs = [result["config"] for result in results]
+    seeds = tables.numbers_of_seeds(result["seeds"] for result in results)
     return figures.with_note(
         figure,
-        "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
-        "95 % interval,\nnone where a seed has too few batches",
+        f"First hidden layer, the furthest from the error; dotted: BPTT. Mean of {seeds} seeds, each a mean over "
+        f"{tables.listed(config['eval_batches'] for config in configs)} batches of "
+        f"{tables.listed(config['batch_size'] for config in configs)}; band: 95 % interval of the mean over seeds."
+        f"{figures.others_of(rules_of(*results))}",
     )
 
 
-def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]) -> None:
-    last = len(result["config"]["measure_at"]) - 1
-    figures.name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
+def draw_noise(results: Results) -> Figure:
+    """Draw the bias and variance of each rule in the first layer, after all training steps, where seeds have enough batches."""
+    shown = [result for result in results if noise_of(result, "bptt", "variance")] or results[:1]
+    rules = ["bptt", *figures.line_rules(rules_of(*shown))]
+    figure, axes = panels(len(shown), 0.17 * len(rules) + 0.55, 0.7, columns=3)
+    for ax, result in zip(axes, shown, strict=True):
+        draw_noise_of(ax, result, rules)
+        ax.set_xlabel("squared distance / |BPTT|²")
+    figures.name_panels(axes, map(title_of, shown))
+    look = {"color": figures.NO_RULE, "linestyle": ""}
+    figures.legend_of(figure, [look | mark for mark in NOISE_MARKS.values()], 2)
+    updates = tables.listed(result["config"]["measure_at"][-1] for result in shown)
+    seeds = tables.numbers_of_seeds(result["seeds"] for result in shown)
+    return figures.with_note(
+        figure,
+        f"First hidden layer after {updates} updates with BPTT, in units of the squared norm of BPTT's expected gradient; the "
+        f"axis is linear below 0.1. Mean of {seeds} seeds with its 95 % interval.{figures.others_of(rules_of(*results))}",
+    )
+
+
+def noise_of(result: dict[str, Any], rule: str, quantity: str) -> list[float | None]:
     known = ["bptt", *rules_of(result)]
+    last = len(result["config"]["measure_at"]) - 1
+    return of_all_seeds(result, last, "rules", rule, "1", quantity) if rule in known else []
+
+
+def draw_noise_of(ax: Axes, result: dict[str, Any], rules: list[str]) -> None:
+    figures.name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
     for (row, rule), (quantity, mark) in itertools.product(enumerate(rules), NOISE_MARKS.items()):
-        numbers = of_all_seeds(result, last, "rules", rule, layer, quantity) if rule in known else []
         height = row + (0.17 if quantity == "variance" else -0.17)
-        look = {"color": STYLES[rule].color, "markersize": 4.5, "elinewidth": 1, **mark}
-        figures.draw_interval(ax, height, numbers, BOUNDS[quantity], **look)
+        look = {"color": STYLES[rule].color, "markersize": 3.5, "elinewidth": 1, **mark}
+        figures.draw_interval(ax, height, noise_of(result, rule, quantity), BOUNDS[quantity], **look)
     ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
-    ax.set_xticks([-1e3, 0, 1, 1e3], ["-1000", "0", "1", "1000"])
+    ax.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.tick_params(labelsize="small")
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
 
 
 def draw_terms(results: Results) -> Figure:
-    """Draw a panel for each task: for each step and layer, the stacked shares of the terms."""
-    figure, grid, at = grid_of(results, extra_height=1.2)
-    for result, (row, column) in zip(results, at, strict=True):
-        where = grid[row, column : column + len(layers_of(result))]
-        ax = figure.add_subplot(where, sharey=figure.axes[0] if figure.axes else None)
+    """Draw a panel for each task: the share of each term in each layer, after all training steps."""
+    figure, axes = panels(len(results), 1.75, 0.75)
+    for ax, result in zip(axes, results, strict=True):
         draw_shares(ax, result)
-        ax.set_title(heading_of(result), loc="left", fontsize="small")
-        if column == 0:
-            ax.set_ylabel("share of the\nexact gradient")
-    figure.legend(handles=[Patch(**term) for term in TERMS.values()], loc="outside upper center", ncols=2)
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel("share of the exact gradient")
+    figures.name_panels(axes, (tables.title_of(result["config"]) for result in results))
+    figures.legend_of(figure, TERMS.values(), 2)
+    updates = tables.listed(result["config"]["measure_at"][-1] for result in results)
+    seeds = tables.numbers_of_seeds(result["seeds"] for result in results)
     return figures.with_note(
         figure,
-        "layer (out: the read-out), below it the training steps with BPTT; mean over seeds, where all have enough batches",
+        f"After {updates} updates with BPTT; the shares of a layer add up to 1 (dotted). Mean of {seeds} seeds with its 95 % "
+        "interval; a layer in which a seed has too few batches has no marks.",
     )
 
 
 def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
-    layers, ticks = layers_of(result), []
-    for stage, step in enumerate(result["config"]["measure_at"]):
-        start = stage * (len(layers) + 1)
-        for index, layer in enumerate(layers):
-            ends = [0.0, 0.0]  # ends of the stack below zero, and of the one above
-            for name, term in TERMS.items():
-                share, _, _ = tables.interval(of_all_seeds(result, stage, "terms", name, layer, "share"), tables.ANY)
-                if share is not None:
-                    ax.bar(start + index, share, 0.85, bottom=ends[share > 0], **term)
-                    ends[share > 0] += share
-            ticks.append((start + index, "out" if index == len(layers) - 1 else layer))
-        middle = start + (len(layers) - 1) / 2
-        ax.text(middle, -0.2, str(step), transform=ax.get_xaxis_transform(), ha="center", va="top", fontsize="small")
-    ax.set_xticks(*zip(*ticks, strict=True), fontsize="small")
+    layers, last = layers_of(result), len(result["config"]["measure_at"]) - 1
+    for (place, layer), (number, (name, look)) in itertools.product(enumerate(layers), enumerate(TERMS.items())):
+        at, shares = place + 0.14 * (number - 2), of_all_seeds(result, last, "terms", name, layer, "share")
+        figures.draw_interval(ax, at, shares, upright=True, markersize=3.5, elinewidth=1, **look)
+    for edge in range(1, len(layers)):
+        ax.axvline(edge - 0.5, color="0.9", linewidth=0.8, zorder=0)
+    ax.set_xticks(range(len(layers)), [*layers[:-1], "read-out"])
+    ax.set(xlim=(-0.5, len(layers) - 0.5), xlabel="layer")
     ax.tick_params(axis="x", length=0)
-    ax.tick_params(axis="y", labelsize="small")
-    ax.axhline(0, color="black", linewidth=0.8)
-    ax.axhline(1, color="0.5", linewidth=0.8, linestyle="--")
+    ax.axhline(0, color="black", linewidth=0.6, zorder=0)
+    figures.draw_levels(ax, ceiling=1)
 
 
 def over_training(columns: list[str], quantity: str, label: str) -> figures.Plot:
@@ -274,8 +247,8 @@ def over_training(columns: list[str], quantity: str, label: str) -> figures.Plot
 
 
 FIGURES = {
-    "gradient_similarity": over_training(COSINE_COLUMNS, "cosine", "cosine to BPTT"),
-    "gradient_similarity_norms": over_training(NORM_COLUMNS, "norm_ratio", "norm / that of BPTT"),
+    "gradient_similarity": over_training(COSINE_COLUMNS, "cosine", names.COSINE),
+    "gradient_similarity_norms": over_training(NORM_COLUMNS, "norm_ratio", "length / that of BPTT"),
     "gradient_similarity_noise": figures.Plot(NOISE_COLUMNS, noise_rows, draw_noise),
     "gradient_similarity_terms": figures.Plot(TERM_COLUMNS, term_rows, draw_terms),
 }

@@ -1,15 +1,18 @@
 """Draw loss surfaces with the paths of the rules, surfaces around their solutions, and the loss between solutions."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
@@ -18,9 +21,6 @@ COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", *tables.OF_SEE
 COLUMNS_3D = ["task", "plane", "rule", "training_steps", "x", "y", "loss"]
 RANDOM_COLUMNS = ["task", "rule", "quantity", "x", "y", *tables.OF_SEEDS]
 LINE_COLUMNS = ["task", "rule", "quantity", "t", *tables.OF_SEEDS]
-LOSS = "cross entropy (nats)"
-TITLES = {"demo": "network as in slax's demonstration", "rules": "five rules, one start"}
-LEGEND_COLUMNS = 4
 PLANES = {"upstream": "through the end of {origin}", "nearest": "nearest to all checkpoints"}
 
 
@@ -36,7 +36,7 @@ class Task(NamedTuple):
 
     @property
     def title(self) -> str:
-        return TITLES.get(self.name, self.name.replace("_", " "))
+        return names.task_name(self.name)
 
     @property
     def rules(self) -> dict[str, str]:
@@ -125,50 +125,72 @@ def others(task: Task) -> dict[str, str]:
 
 def draw(tasks: list[Task]) -> Figure:
     """Draw a panel for each task and plane."""
-    figure, axes, planes = panels_of(tasks, 5.4)
+    figure, axes, planes = panels_of(tasks, 2.35)
     for ax, (task, plane) in zip(axes, planes, strict=True):
         plot_landscape(ax, **of_plane(task, plane, 2))
-    return name_panels(figure, axes, planes, above=1.0)
+        ax.set_xlabel(ax.get_xlabel().replace(" (explains", "\n(explains"))
+    one_scale(figure, axes)
+    return name_all(figure, axes, planes)
 
 
 def draw_in_space(tasks: list[Task]) -> Figure:
-    figure, axes, planes = panels_of(tasks, 5.6, subplot_kw={"projection": "3d"})
+    figure, axes, planes = panels_of(tasks, 2.5, subplot_kw={"projection": "3d"})
     for ax, (task, plane) in zip(axes, planes, strict=True):
         plot_landscape_3d(ax, **of_plane(task, plane, 3))
         ax.view_init(elev=35, azim=-60)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_major_locator(MaxNLocator(4))  # labels along an axis in space are close to each other
-        ax.set_box_aspect((4, 4, 3), zoom=0.8)
-    return name_panels(figure, axes, planes, above=0.87)
+        for axis, name in ((ax.xaxis, "direction 1"), (ax.yaxis, "direction 2"), (ax.zaxis, "")):
+            axis.set_label_text(name)
+            axis.labelpad = 0
+        ax.set_box_aspect((4, 4, 3), zoom=0.85)
+    return name_all(figure, axes, planes, " Height: the test loss (nats).")
 
 
 def panels_of(tasks: list[Task], height: float, **options: Any) -> tuple[Figure, np.ndarray, list[tuple[Task, str]]]:
     """A figure, and its panels, one for each task and plane."""
     planes = [(task, plane) for task in tasks for plane in task.config["planes"]]
-    figure, axes = figures.panels(1, len(planes), (5.6, height), (0, 0), **options)
+    figure, axes = figures.panels(1, len(planes), height, 0.6, **options)
     return figure, axes[0], planes
+
+
+def one_scale(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Color the surfaces of all panels by one scale, and put one color bar in place of theirs."""
+    surfaces = [ax.collections[0] for ax in axes]
+    scale = Normalize(min(s.get_clim()[0] for s in surfaces), max(s.get_clim()[1] for s in surfaces))
+    for ax in axes:
+        for line in ax.get_lines():
+            line.set_markersize(0.6 * line.get_markersize())  # for panels of a third of a column
+    for surface in surfaces:
+        surface.colorbar.remove()
+        surface.set_norm(scale)
+    figure.colorbar(
+        ScalarMappable(scale, surfaces[0].cmap), ax=axes, label=names.LOSS, aspect=40, pad=0.01, fraction=0.03
+    )
 
 
 def of_plane(task: Task, plane: str, dimensions: int) -> dict[str, Any]:
     """What the plots of a plane take, with the paths in so many dimensions."""
     arrays: dict[str, Any] = {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
     paths = {title: path(task, plane, rule)[:, :dimensions] for rule, title in task.rules.items()}
-    look = {"explained": task.seeds[0]["explained"], "label": LOSS, "colors": task.colors, "legend": False}
+    look = {"explained": task.seeds[0]["explained"], "label": names.LOSS, "colors": task.colors, "legend": False}
     return arrays | {"trajectories": paths} | look
 
 
-def name_panels(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]], *, above: float) -> Figure:
-    """Align the titles, put legends below them, starting at `above` times the height of the axes, and common text below all."""
-    legends = [ax.get_legend_handles_labels() for ax in axes]
-    height = -(-max(len(labels) for _, labels in legends) // LEGEND_COLUMNS)
-    for ax, legend, (task, plane) in zip(axes, legends, planes, strict=True):
-        columns = min(len(legend[1]), LEGEND_COLUMNS)
-        ax.legend(*legend, loc="lower center", bbox_to_anchor=(0.5, above), ncols=columns, columnspacing=1.2)
+def name_all(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]], more: str = "") -> Figure:
+    """Name the panels, with one legend of all paths above them and a note below."""
+    titles = []
+    for task, plane in planes:
         origin = task.rules.get(task.config.get("origin"), "")
-        title = f"{task.title}\nplane {PLANES[plane].format(origin=origin)}"
-        ax.set_title(title, pad=22 * height + 8 if above == 1 else 6)
+        titles.append(f"{textwrap.fill(task.title, 30)}\nplane {PLANES[plane].format(origin=origin)}")
+    figures.name_panels(axes, titles)
+    colors = {title: color for task, _ in planes for title, color in task.colors.items()}
+    looks = [{"color": color, "linewidth": 2, "label": title} for title, color in colors.items()]
+    ends = {"linestyle": "", "marker": "o", "color": "black"}
+    looks += [ends | {"label": "start", "markerfacecolor": "white"}, ends | {"label": "end"}]
+    figures.legend_of(figure, looks, len(looks))
     tasks = dict.fromkeys(setting(task) for task, _ in planes)
-    return figures.with_note(figure, "Randman, first seed; " + "; ".join(tasks))
+    return figures.with_note(figure, f"Randman, first seed; {'; '.join(tasks)}.{more}")
 
 
 def setting(task: Task) -> str:
@@ -181,50 +203,61 @@ def draw_random(tasks: list[Task]) -> Figure:
     tasks = [task for task in tasks if task.config["random_planes"]]
     figures.check_given("landscapes_random", "a task with random planes", tasks)
     columns = max(-(-(len(task.rules) + 1) // 2) for task in tasks)
-    figure, axes = figures.panels(2 * len(tasks), columns, (4.6, 4.1), (0, 0))
+    figure, axes = figures.panels(2 * len(tasks), columns, 2.1, 0.4)
+    surfaces, titles = [], []
     for task, own in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
-        draw_around(own, task)
+        surfaces += draw_around(own, task)
+        titles += [*(f"around the end of {title}" for title in task.rules.values()), "mean rise of the loss"]
+    kept = [ax for ax in axes.flat if ax.figure]
+    one_scale(figure, surfaces)
+    figures.name_panels(kept, titles)
     seeds = tables.numbers_of_seeds(task.seeds for task in tasks)
     return figures.with_note(
         figure,
-        f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(setting, tasks))}.\n"
-        f"Surfaces: first seed; last panel: {seeds} seeds, and the 95 % interval of their mean.",
+        f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(setting, tasks))}. "
+        f"Surfaces: first seed. Last panel: {seeds} seeds, each a dot, and the mean with its 95 % interval.",
     )
 
 
-def draw_around(axes: np.ndarray, task: Task) -> None:
-    """Draw the first seed's surface for each rule, then the mean rise over all seeds, and remove unused axes."""
+def draw_around(axes: np.ndarray, task: Task) -> list[Axes]:
+    """Draw the first seed's surface for each rule, then the mean rise over all seeds, and remove unused axes; return the axes
+    with surfaces."""
     steps = task.arrays["steps"]
-    for ax, (rule, title) in zip(axes, task.rules.items(), strict=False):
-        plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=LOSS, legend=False)
+    for ax, rule in zip(axes, task.rules, strict=False):
+        plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=names.LOSS, legend=False)
         look = STYLES[rule]
         ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=9, zorder=4)
-        ax.set_title(f"around the solution of {title}")
     last, *empty = axes[len(task.rules) :]
     for ax in empty:
         ax.remove()
     rises = [(rule, title, [seed["rise"][rule] for seed in task.seeds]) for rule, title in task.rules.items()]
     figures.plot_seed_intervals(last, rises, tables.ANY)
-    last.set_xlabel("mean rise of the loss on such a plane (nats)")
+    last.set_xlabel("rise on such a plane (nats)")
+    return list(axes[: len(task.rules)])
 
 
 def draw_lines(tasks: list[Task]) -> Figure:
     """Draw for each task the mean loss between two solutions, and to the right the barriers of all seeds."""
-    figure, axes = figures.panels(1, len(tasks) + 1, (5.0, 4.8), (0, 0))
+    figure, axes = figures.panels(1, len(tasks) + 1, 2.2, 0.4)
     *left, right = axes[0]
     for ax, task in zip(left, tasks, strict=True):
         losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in others(task).items()}
-        look = {"ends": (task.rules[task.reference], "the other rule"), "label": LOSS, "colors": task.colors}
+        look = {"ends": (task.rules[task.reference], "the other"), "label": names.LOSS, "colors": task.colors}
         plot_interpolation(ax, losses, ts=task.arrays["ts"], **look, legend=False)
-        lines, _ = ax.get_legend_handles_labels()
-        ax.legend(lines, losses, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
-        ax.set_title(task.title, pad=30)
+        for line in ax.get_lines():
+            line.set_label(str(line.get_label()).partition(", barrier")[0])
+        ax.set_xlim(0, 1)
     of_all = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
     barriers = [(rule, title, [seed["barrier"][rule] for seed in task.seeds]) for task, rule, title in of_all]
     figures.plot_seed_intervals(right, barriers, tables.POSITIVE)
-    right.set_xlabel("barrier on the way from BPTT (nats)")
-    seeds = f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends"
-    return figures.with_note(figure, f"{seeds}. Barriers: each seed, and the 95 % interval of their mean")
+    right.set_xlabel("barrier from BPTT (nats)")
+    figures.name_panels(axes[0], [*(textwrap.fill(task.title, 26) for task in tasks), "barriers"])
+    figures.label_lines(left)
+    return figures.with_note(
+        figure,
+        f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and their mean "
+        f"with its 95 % interval; {'; '.join(map(setting, tasks))}.",
+    )
 
 
 def plot(

@@ -4,27 +4,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
 
 COLUMNS = ["task", "quantity", *tables.OF_SEEDS, "steps"]
 BOUNDS = {"smape": (0.0, 200.0)} | dict.fromkeys(
     ("accuracy", "connection_sparsity", "activation_sparsity"), tables.SHARE
 )
-# The quantity of each column, its title, and its factor and digits; for the score see `SCORES`.
 SHOWN = (
-    ("footprint", "footprint\n(bytes)", 1, 0),
-    ("connection_sparsity", "connection\nsparsity (%)", 100, 1),
-    ("activation_sparsity", "activation\nsparsity (%)", 100, 1),
-    ("effective_macs", "effective\nMACs", 1, 0),
-    ("effective_acs", "effective\nACs", 1, 0),
-    ("dense", "dense\noperations", 1, 0),
-    ("membrane_updates", "membrane\nupdates", 1, 0),
+    *("footprint", "connection_sparsity", "activation_sparsity"),
+    *("effective_macs", "effective_acs", "dense", "membrane_updates"),
 )
-# The same for a score, with the name of its baseline.
-SCORES = {"accuracy": ("accuracy (%)", 100, 1, "chance"), "smape": ("sMAPE", 1, 1, "last value")}
+# The title of a score, its factor, and the name and the title of its baseline.
+SCORES = {"accuracy": ("accuracy (%)", 100, "chance"), "smape": ("error, sMAPE (%)", 1, "the last value")}
+OPERATIONS: dict[str, dict[str, Any]] = {
+    "dense": {"label": "dense", "marker": "s", "color": "0.6"},
+    "effective_acs": {"label": "effective accumulates", "marker": "D", "color": "#009E73"},
+    "effective_macs": {"label": "effective multiply-accumulates", "marker": "o", "color": "#0072B2"},
+    "membrane_updates": {"label": "membrane updates", "marker": "^", "color": "#E69F00"},
+}
 
 
 prepare = list[dict[str, Any]]
@@ -39,49 +38,48 @@ def of_seeds(result: dict[str, Any], quantity: str) -> list[Any]:
 def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for result in results:
         task, seeds = result["config"]["task"], result["seeds"]
-        for quantity in (result["metric"], "baseline", *(name for name, *_ in SHOWN)):
+        for quantity in (result["metric"], "baseline", *SHOWN):
             yield [task, quantity, *of_seeds(result, quantity), len(seeds), seeds[0]["n_steps"]]
 
 
-def cell(result: dict[str, Any], quantity: str, factor: int, digits: int) -> str:
-    """The mean, with the interval below it unless all seeds agree."""
-    numbers = [number for number in of_seeds(result, quantity)[:3] if number is not None]
-    mean, *ends = (f"{factor * number:,.{digits}f}" for number in numbers)
-    return f"{mean}\n[{', '.join(ends)}]" if len({*ends}) > 1 else mean
-
-
-def table_cells(results: list[dict[str, Any]]) -> list[list[str]]:
-    """The row of titles, and a row for each task."""
-    lines = [["task", "score", "baseline", *(title for _, title, _, _ in SHOWN)]]
-    for result in results:
-        title, factor, digits, guess = SCORES[result["metric"]]
-        mean, *interval = cell(result, result["metric"], factor, digits).split("\n")
-        baseline = f"{guess}\n{factor * of_seeds(result, 'baseline')[0]:.{digits}f}"
-        name = result["config"]["task"].replace("_", "-").title()
-        about = f"{name}\n{tables.network(result['config'])}, T = {result['seeds'][0]['n_steps']}"
-        shown = [cell(result, name, factor, digits) for name, _, factor, digits in SHOWN]
-        lines.append([about, "\n".join([f"{title} {mean}", *interval]), baseline, *shown])
-    return lines
-
-
 def draw(results: list[dict[str, Any]]) -> Figure:
-    lines = table_cells(results)
-    widths = [max(len(part) for text in column for part in text.split("\n")) + 3 for column in zip(*lines, strict=True)]
-    edges = np.cumsum([0, *widths]) / sum(widths)
-    figure, ax = plt.subplots(figsize=(0.093 * sum(widths), 0.52 * len(lines) + 0.35))
-    for row, line in enumerate(lines):
-        look = {"va": "center", "fontsize": "small", "fontweight": "normal" if row else "bold"}
-        ax.text(0.005, row, line[0], ha="left", **look)
-        for end, text in zip(edges[2:], line[1:], strict=True):
-            ax.text(end - 0.01, row, text, ha="right", **look)
-    for y in np.arange(len(lines) + 1) - 0.5:
-        ax.axhline(y, color="0.2" if y in (-0.5, 0.5, len(lines) - 0.5) else "0.85", linewidth=1)
-    ax.set(xlim=(0, 1), ylim=(len(lines) - 0.5, -0.5))
-    ax.axis("off")
+    """Draw a row for each task: its score beside its baseline, the share of silent activations, and operations."""
+    metrics = list(dict.fromkeys(result["metric"] for result in results))
+    figure, axes = figures.panels(1, len(metrics) + 2, 0.3 * len(results) + 0.5, 0.7, sharey=True)
+    *scores, silent, operations = axes[0]
+    look = {"color": "#0072B2", "marker": "o"}
+    for row, result in enumerate(results):
+        ax, (_, factor, _) = scores[metrics.index(result["metric"])], SCORES[result["metric"]]
+        numbers = {name: of_seeds(result, name)[-1] for name in (result["metric"], "baseline", *SHOWN)}
+        numbers = {name: [float(number) for number in text.split()] for name, text in numbers.items()}
+        figures.draw_interval(ax, row, numbers[result["metric"]], BOUNDS[result["metric"]], scale=factor, **look)
+        ax.plot(factor * np.mean(numbers["baseline"]), row, "|", color="0.4", markersize=9, markeredgewidth=1.5)
+        figures.draw_interval(silent, row, numbers["activation_sparsity"], tables.SHARE, scale=100, **look)
+        for name, mark in OPERATIONS.items():
+            if any(numbers[name]):
+                figures.draw_interval(operations, row, numbers[name], tables.POSITIVE, **mark)
+    titles = [
+        f"{names.task_name(r['config']['task'])}\n{tables.network(r['config'])}, T = {r['seeds'][0]['n_steps']}"
+        for r in results
+    ]
+    for ax in axes[0]:
+        figures.name_rows(ax, titles)
+    for ax, metric in zip(scores, metrics, strict=True):
+        title, _, _ = SCORES[metric]
+        ax.set(xlabel=title, xlim=(0, 101) if metric == "accuracy" else (0, None))
+    silent.set(xlabel="activations that are zero (%)", xlim=(0, 101))
+    operations.set_xlabel("operations for a sample")
+    operations.set_xscale("log")
+    figures.name_panels(axes[0], [*("score" for _ in metrics), "sparsity", "operations"])
+    figures.legend_of(figure, [{"linestyle": "", **mark} for mark in OPERATIONS.values()], len(OPERATIONS))
     seeds = tables.numbers_of_seeds(result["seeds"] for result in results)
-    text = "seeds, [95 % interval of the mean] where they differ; operations and updates of a test sample of T steps"
-    figure.supxlabel(f"mean of {seeds} {text}", fontsize="x-small")
-    return figure
+    guesses = " or ".join(SCORES[metric][2] for metric in metrics)
+    return figures.with_note(
+        figure,
+        f"Mean of {seeds} seeds with its 95 % interval; bar in the panels of scores: {guesses}. Operations of a test sample "
+        "of T steps; a task without multiply-accumulates has no mark for them. Footprints and weights that are zero: in the "
+        "table.",
+    )
 
 
 FIGURES = {"neurobench": figures.Plot(COLUMNS, rows, draw)}

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -23,7 +23,8 @@ OPEN: dict[str, Any] = {
     "markerfacecolor": "none",
     "markeredgecolor": "black",
     "linestyle": "",
-    "markersize": 11,
+    "markersize": 6.5,
+    "markeredgewidth": 0.8,
     "zorder": 4,
 }
 
@@ -147,7 +148,8 @@ def draw(data: Data) -> Figure:
     """Draw a row for each kind of data, network and manifolds: cosines of weights by layer, and accuracies of both ways of
     updating."""
     kinds = list(dict.fromkeys(map(kind_of, data.runs)))
-    figure, axes = figures.panels(len(kinds), 3, (4.3, 3.7), (0, 1.1))
+    figure, axes = figures.panels(len(kinds), 3, 1.85, 0.7)
+    titles: dict[Axes, str] = {}
     for kind, (left, middle, right) in zip(kinds, axes, strict=True):
         for ax in (left, middle, right):
             ax.set_axis_off()
@@ -155,14 +157,16 @@ def draw(data: Data) -> Figure:
             if kind_of(run) != kind:
                 continue
             config, known = results[0]["config"], data.known(run)
-            name = f"{config['code']}_code, manifolds {run[1]}" if "code" in config else kind[0]
+            manifolds = f", seed {run[1]}" if "code" in config else ""
+            about = f"{names.task_name(run[0])}{manifolds}\n{tables.network(config)}, T = {config['n_steps']}"
             if seeds_of(results)[0]["cosines"]:
                 draw_cosines(left, results, known)
-                left.set_title(tables.title_of(config | {"task": name}), fontsize="small")
+                titles[left] = f"{about}\ncosines"
             ax = middle if config["update"] == "offline" else right
             draw_accuracies(ax, results, known)
-            mode = figures.MODE_LABELS[config["update"]]
-            ax.set_title(f"{tables.title_of(config | {'task': name})}\n{mode}", fontsize="small")
+            titles[ax] = f"{about}\n{names.UPDATES[config['update']]}"
+    shown = [ax for ax in axes.flat if ax in titles]
+    figures.name_panels(shown, [titles[ax] for ax in shown])
     everything = [*map(seeds_of, data.runs.values())]
     looks = [figures.look_of(rule) for rule in RULES if any(rule in of[0]["rules"] for of in everything)]
     looks.append({"label": "printed by the authors", "marker": "s", **OPEN})
@@ -171,8 +175,9 @@ def draw(data: Data) -> Figure:
     slopes = dict.fromkeys(str(results[0]["config"]["slope"]) for results in data.runs.values())
     return figures.with_note(
         figure,
-        f"Cosines are means over the training with BPTT. Marks: means of {seeds} seeds, each a small dot, with their 95 % "
-        f"intervals. Slope {' and '.join(slopes)}, decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
+        f"Seed: of the manifolds. Cosines are means over the training with BPTT. Marks: mean of {seeds} seeds with its 95 % "
+        f"interval or band; dots: seeds; dashed: chance. Batches of {config['batch_size']}. Slope {' and '.join(slopes)}, "
+        f"decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
     )
 
 
@@ -185,18 +190,18 @@ def kind_of(run: Run) -> Run:
 def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
     numbers = {key: of for key, of in numbers_of(results).items() if key[1] == "cosine" and key[3] == "kernel"}
     layers = list(dict.fromkeys(key[2] for key in numbers))
-    names = list(dict.fromkeys(key[0] for key in numbers))
+    rules = list(dict.fromkeys(key[0] for key in numbers))
     for key, cosines in numbers.items():
         rule, layer = key[0], key[2]
-        at = layers.index(layer) + 0.18 * (names.index(rule) - (len(names) - 1) / 2)
-        look: Any = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 7, "elinewidth": 2}
-        ax.plot([at + 0.06] * len(cosines), np.array(cosines, float), ".", color=STYLES[rule].color, markersize=4)
+        at = layers.index(layer) + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2)
+        look: Any = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 4, "elinewidth": 1.2}
+        ax.plot([at + 0.06] * len(cosines), np.array(cosines, float), ".", color=STYLES[rule].color, markersize=2)
         figures.draw_interval(ax, at, cosines, tables.COSINE, upright=True, **look)
         if found := known.get(key):
             ax.plot(at, found.value, marker="s", **OPEN)
     ax.set_axis_on()
     ax.set_xticks(range(len(layers)), [*(f"hidden {layer}" for layer in layers[:-1]), "output"])
-    ax.set(ylabel="cosine to BPTT, weights", ylim=(min(0, ax.get_ylim()[0]), 1.04))
+    ax.set(ylabel=names.COSINE, ylim=(min(0, ax.get_ylim()[0]), 1.04))
 
 
 def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
@@ -206,18 +211,19 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
         if quantity == "accuracy":
             curves.setdefault(rule, {})[float(batches)] = accuracies
     last = max(max(curve) for curve in curves.values())
-    for number, (rule, curve) in enumerate(curves.items(), start=1):
-        figures.draw_means(ax, curve, tables.SHARE, **figures.line_of(rule, markersize=4))
-        look = OPEN | {"marker": "s", "markeredgecolor": STYLES[rule].color, "markersize": 7}
+    figures.draw_lines(ax, curves, tables.SHARE, scale=100, rules=curves)
+    for number, rule in enumerate(curves, start=1):
+        look = OPEN | {"marker": "s", "markeredgecolor": STYLES[rule].color, "markersize": 4.5}
         for (of, quantity, *_, batches), found in known.items():
             if of != rule or quantity == "cosine":
                 continue
             at = float(batches) if quantity == "accuracy" else last * (1.03 + 0.04 * number)
-            ax.plot(at, found.value, **look)
+            ax.plot(at, 100 * found.value, **look)
             if found.lowest is not None and found.highest is not None:
-                ax.plot([at, at], [found.lowest, found.highest], color=STYLES[rule].color, linewidth=2)
+                ax.plot([at, at], [100 * found.lowest, 100 * found.highest], color=STYLES[rule].color, linewidth=2)
     ax.set_axis_on()
-    ax.set(xlabel="batches", ylabel="test accuracy", ylim=(0, 1.0))
+    figures.draw_levels(ax, chance=100 / results[0]["config"]["layers"][-1])
+    ax.set(xlabel="batches", ylabel=names.TEST_ACCURACY, ylim=(0, 100), xlim=(0, None))
 
 
 def points_of(data: Data) -> dict[Point, list[dict[str, Any]]]:
@@ -267,7 +273,7 @@ def draw_grid(data: Data) -> Figure:
     """Draw the distance to the printed cosines over training for each point, and the cosines that are the nearest."""
     found = {point: by_batches(results, data.printed["time_offline_20"]) for point, results in points_of(data).items()}
     figures.check_given("otpe_paper_grid", "the time code with BPTT", found)
-    figure, ((left, right),) = figures.panels(1, 2, (4.8, 3.8), (0, 0.4))
+    figure, ((left, right),) = figures.panels(1, 2, 2.5, 0.4)
     for (slope, tau, width), of_point in found.items():
         look: dict[str, Any] = {
             "color": f"C{sorted({one[0] for one in found}).index(slope)}",
@@ -277,28 +283,28 @@ def draw_grid(data: Data) -> Figure:
         left.plot([*of_point], [distance(pairs) for pairs in of_point.values()], **look)
     left.set(xlabel="batches that the mean is of", ylabel="distance to the printed cosines", ylim=(0, None))
     (n_steps,) = {result["config"]["n_steps"] for results in points_of(data).values() for result in results}
-    left.set_title(f"T = {n_steps}")
-    left.legend(fontsize="x-small")
+    left.legend(fontsize="small")
     point, batches = min(
         ((point, of) for point in found for of in found[point]), key=lambda at: distance(found[at[0]][at[1]])
     )
     pairs = found[point][batches]
-    names = [rule for rule in RULES if (rule, "1") in pairs]
-    for (rule, layer), (ours, of) in sorted(pairs.items(), key=lambda pair: names.index(pair[0][0])):
-        place = int(layer) - 1 + 0.18 * (names.index(rule) - (len(names) - 1) / 2)
+    rules = [rule for rule in RULES if (rule, "1") in pairs]
+    for (rule, layer), (ours, of) in sorted(pairs.items(), key=lambda pair: rules.index(pair[0][0])):
+        place = int(layer) - 1 + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2)
         right.plot(place, of, marker="s", **OPEN)
         right.plot(
             place,
             ours,
             **figures.look_of(rule) | {"linestyle": "", "label": RULES[rule].title if layer == "1" else None},
         )
-    right.set(ylabel="cosine to BPTT, weights", ylim=(0, 1.04))
+    right.set(ylabel=names.COSINE, ylim=(0, 1.04))
     right.set_xticks(range(3), ["hidden 1", "hidden 2", "output"])
-    right.set_title("nearest: slope {:g}, tau {:g}, width {},\n{:,} batches".format(*point, batches))
-    right.legend(loc="lower right", fontsize="small")
+    nearest = "nearest: slope {:g}, tau {:g}, width {}, {:,} batches".format(*point, batches)
+    figures.name_panels((left, right), (f"distance to the printed cosines, T = {n_steps}", nearest))
+    right.legend(loc="lower right")
     return figures.with_note(
         figure,
-        "Distance: root mean square of ten cosines. Open squares: printed by the authors, most likely of T = 20.",
+        "Distance: root mean square of ten cosines, one seed. Open squares: printed by the authors, most likely of T = 20.",
     )
 
 

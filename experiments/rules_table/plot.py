@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, rate_curves, tables
+from experiments.common import figures, names, rate_curves, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -66,83 +66,86 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
 
 def draw(data: Data) -> Figure:
     """Draw the accuracies above and the cosines below, with a column for each task and a row for each rule."""
-    names = tables.rules_of(data.tasks)
-    figure, axes = figures.panels(2, len(data.tasks), (4.1, 0.27 * len(names) + 1.1), (1.2, 0.8))
-    for column, rules in enumerate(data.tasks.values()):
-        for ax, draw_one in zip(axes[:, column], (draw_accuracy, draw_cosine), strict=True):
-            draw_one(ax, names, rules)
-            ax.tick_params(labelleft=column == 0)
-        axes[0, column].set_title(_name(tables.config_of(rules)))
-    lines = [{"color": "0.4", "linestyle": line, "label": label} for line, label in (("--", "chance"), (":", "BPTT"))]
-    figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *lines)
+    rules = tables.rules_of(data.tasks)
+    figure, axes = figures.panels(2, len(data.tasks), 0.17 * len(rules) + 0.6, 0.6, sharey="row")
+    for (above, below), results in zip(axes.T, data.tasks.values(), strict=True):
+        draw_accuracy(above, rules, results)
+        draw_cosine(below, rules, results)
+    titles = [_name(tables.config_of(results)) for results in data.tasks.values()]
+    figures.name_panels(axes.flat, 2 * titles)
+    figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *figures.LEVELS)
     seeds = tables.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(data.tasks))
-    text = "below: mean cosine, per layer from input (1) to read-out (out)"
+    updates = tables.updates_of(result["config"] for _, _, result in tables.each(data.tasks))
     return figures.with_note(
-        figure, f"above: mean of {seeds} seeds, each a small dot; bars: 95 % interval of the mean; {text}"
+        figure,
+        f"Top: accuracy after {updates}, mean of {seeds} seeds, each a small dot. Bottom: cosine to BPTT's gradient in the "
+        "first layer, filled: after training, open: at initialization; the other layers are in the table. Lines: 95 % "
+        "interval of the mean.",
     )
 
 
-def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
-    ax.axvline(100 / tables.config_of(rules)["layers"][-1], color="0.4", linestyle="--", linewidth=1)
-    if "bptt" in rules:
-        ax.axvline(100 * np.mean(quantities(rules["bptt"], "offline")["", "accuracy"]), color="0.4", linestyle=":")
-    modes = {rule: stages_of(result)[1:] for rule, result in rules.items()}
-    reached = {rule: {mode: quantities(rules[rule], mode)["", "accuracy"] for mode in modes[rule]} for rule in rules}
-    figures.plot_modes(ax, names, reached)
+def draw_accuracy(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
+    modes = {rule: stages_of(result)[1:] for rule, result in results.items()}
+    reached = {
+        rule: {mode: quantities(results[rule], mode)["", "accuracy"] for mode in modes[rule]} for rule in results
+    }
+    figures.plot_modes(ax, rules, reached)
+    ceiling = 100 * np.mean(reached["bptt"]["offline"]) if "bptt" in reached else None
+    figures.draw_levels(ax, chance=100 / tables.config_of(results)["layers"][-1], ceiling=ceiling, upright=True)
     for rule, of_rule in modes.items():
-        if silent := [mode for mode in of_rule if _is_silent(rules[rule], mode)]:
-            figures.write_in_row(ax, names.index(rule), f"silent {' and '.join(silent)}", 0.02, fontsize="x-small")
-    ax.set(xlim=(0, 101), xlabel="test accuracy (%)")
+        if silent := [mode for mode in of_rule if _is_silent(results[rule], mode)]:
+            figures.write_in_row(ax, rules.index(rule), f"silent {' and '.join(silent)}", 0.02, fontsize="small")
+    ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY)
 
 
-def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
-    layers = list(next(iter(rules.values()))["seeds"][0]["initial"]["layers"])
-    cells = np.full((len(names), 2 * len(layers)), np.nan)
-    for row, name in enumerate(names):
-        stages = ("initial", stages_of(rules[name])[1]) if name in rules else ()
-        for column, (mode, layer) in enumerate(itertools.product(stages, layers)):
-            cells[row, column] = tables.mean_or_nan(quantities(rules[name], mode)[layer, "cosine"])
-    figures.draw_colors(ax, cells, (0, 1))
-    figures.name_rows(ax, [RULES[name].title for name in names])
-    ax.grid(visible=False)
-    for (row, column), cosine in np.ndenumerate(cells):
-        text = "" if np.isnan(cosine) else f"{cosine:.2f}"
-        ax.text(column, row, text, va="center", fontsize="x-small", **figures.on_color(cosine, (0, 1)))
-    ax.axvline(len(layers) - 0.5, color="white", linewidth=5)
-    ax.set_xticks(range(2 * len(layers)), 2 * [*layers[:-1], "out"])
-    ax.tick_params(axis="x", length=0)
-    ax.set_xlabel("layer")
-    for start, label in ((0, "at initialization"), (len(layers), "after training")):
-        ax.text(start + (len(layers) - 1) / 2, -0.7, label, ha="center", va="bottom", fontsize="small")
-    if ax.get_subplotspec().is_first_col():
-        ax.set_ylabel("cosine to BPTT")
+def draw_cosine(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
+    figures.name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
+    for row, rule in ((row, rule) for row, rule in enumerate(rules) if rule in results):
+        stages = ("initial", stages_of(results[rule])[1])
+        marks = {"marker": "s", "markerfacecolor": "white"}, {"marker": "o"}
+        for stage, height, mark in zip(stages, (-0.16, 0.16), marks, strict=True):
+            cosines = quantities(results[rule], stage)["1", "cosine"]
+            look = {"color": STYLES[rule].color, "markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, **mark}
+            figures.draw_interval(ax, row + height, cosines, tables.COSINE, **look)
+    ax.axvline(0, color="0.45", linewidth=0.6, zorder=0)
+    figures.draw_levels(ax, ceiling=1, upright=True)
+    ax.set(xlim=(-0.2, 1.03), xlabel=names.COSINE)
 
 
 def draw_cost(data: Data) -> Figure:
     """Draw the time and memory of each rule, both on a logarithmic axis."""
     figures.check_given("rules_table_cost", "costs", data.costs)
-    names = [name for name in RULES if any(name in cost["rules"] for cost in data.costs)]
-    figure, axes = figures.panels(1, 2, (4.5, 0.3 * len(names)), (0, 1.9), sharey=True)
+    rules = [name for name in RULES if any(name in cost["rules"] for cost in data.costs)]
+    figure, axes = figures.panels(1, 2, 0.19 * len(rules) + 0.3, 0.8, sharey=True)
     (times, memory), looks = axes[0], []
     for number, cost in enumerate(data.costs):
         bptt = cost["rules"]["bptt"]["milliseconds"]
         shift = 0.3 * (number / max(1, len(data.costs) - 1) - 0.5) * (len(data.costs) > 1)
-        mark = {"linestyle": "", "markersize": 6, **TASK_MARKS[number]}
+        mark = {"linestyle": "", "markersize": 4, **TASK_MARKS[number]}
         for name, entry in cost["rules"].items():
-            place, height = {"color": STYLES[name].color, **mark}, names.index(name) + shift
+            place, height = {"color": STYLES[name].color, **mark}, rules.index(name) + shift
             ratios = tables.ratios(entry["milliseconds"], bptt)
             figures.draw_interval(times, height, ratios, tables.POSITIVE, elinewidth=1, **place)
-            memory.plot(entry["temporary_bytes"] / 1024, height, **place)
+            memory.plot(entry["temporary_bytes"] / 1000, height, **place)
         label = f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {np.median(bptt):.2g} ms"
         looks.append({"color": figures.NO_RULE, "label": label, **mark})
-    times.axvline(1, color="0.4", linestyle=":")
+    figures.draw_levels(times, ceiling=1, upright=True)
     times.set_xlabel("time of a gradient / that of BPTT")
-    memory.set_xlabel("temporaries (KiB)")
+    memory.set_xlabel("temporaries (kB)")
     for ax in axes[0]:
         figures.log_axis(ax)
-        figures.name_rows(ax, [RULES[name].title for name in names], striped=True)
+        figures.name_rows(ax, [RULES[name].title for name in rules], striped=True)
+    figures.name_panels(axes[0], ("time", "memory"))
     figures.legend_of(figure, looks, 1)
-    return figure
+    config, rounds = (
+        data.costs[0]["config"],
+        tables.numbers_of_seeds(of["rules"]["bptt"]["milliseconds"] for of in data.costs),
+    )
+    return figures.with_note(
+        figure,
+        f"A gradient of a batch of {config['batch_size']} in one window of all steps, in which no rule carries its traces on. "
+        f"Mean of the ratios of {rounds} rounds with its 95 % interval; dotted: BPTT.",
+    )
 
 
 def _is_silent(result: dict[str, Any], mode: str) -> bool:
@@ -151,8 +154,7 @@ def _is_silent(result: dict[str, Any], mode: str) -> bool:
 
 
 def _name(config: dict[str, Any]) -> str:
-    what = f"{config['dataset'].capitalize()}, {config['code']} code"
-    return f"{what}\n{tables.network(config)}, T = {config['n_steps']}"
+    return f"{names.task_name(config['task'])}\n{tables.network(config)}, T = {config['n_steps']}"
 
 
 def curves_of(data: Data) -> Iterator[rate_curves.Curve]:

@@ -36,8 +36,9 @@ def table_rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
 def draw(results: list[dict[str, Any]]) -> Figure:
     """Draw a panel for each neuron, with the membrane above and its other states below."""
     rows = -(-len(results) // COLUMNS)
-    figure = plt.figure(figsize=(4.2 * COLUMNS, 2.4 * rows + 0.6))
+    figure = plt.figure(figsize=(figures.WIDTH, 1.75 * rows + 0.6))
     grid = figure.add_gridspec(2 * rows, COLUMNS, height_ratios=HEIGHTS * rows)
+    above: list[Axes] = []
     for index, result in enumerate(results):
         row, column = 2 * (index // COLUMNS), index % COLUMNS
         has_states = bool(result["config"]["states"])
@@ -45,13 +46,19 @@ def draw(results: list[dict[str, Any]]) -> Figure:
         if has_states:
             axes.append(figure.add_subplot(grid[row + 1, column], sharex=axes[0]))
         draw_neuron(axes, result)
+        above.append(axes[0])
         if index + COLUMNS >= len(results):
             axes[-1].set_xlabel("step")
         else:
             axes[-1].tick_params(labelbottom=False)
+    figures.name_panels(above, (NEURONS[result["config"]["neuron"]].__name__ for result in results))
     handles = [ax.get_legend_handles_labels() for ax in figure.axes]
     figure.legend(*max(handles, key=lambda pair: len(pair[1])), loc="outside upper center", ncols=4)
-    return figure
+    config = results[0]["config"]
+    on = f"steps {config['current_on']} to {config['current_off'] - 1}"
+    return figures.with_note(
+        figure, f"One unit of each neuron, without noise; gray: the current is on, {on}. Each state in its own unit."
+    )
 
 
 def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:
@@ -60,7 +67,7 @@ def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:
     above = axes[0]
     firing = {"threshold": np.array(result["threshold"]), "spikes": np.array(result["output"])}
     plot_membrane(above, np.array(result["membrane"]), **firing if result["threshold"] else {})
-    above.set_title(NEURONS[config["neuron"]].__name__, loc="left")
+    above.set_ylabel("membrane")
     above.set_title(f"current {config['current']:g}", loc="right", fontsize="small")
     for index, name in enumerate(names):
         axes[1].plot(result["states"][name], color=f"C{index + 1}", linewidth=1.2, label=f"{names[name]} {name}")

@@ -1,6 +1,5 @@
 """Draw the accuracy of predictions after each change of a stream, and how fast it recovers, beside the memory of each rule."""
 
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, rate_curves, tables
+from experiments.common import figures, names, rate_curves, tables
 
 COLUMNS = ["task", "rule", "quantity", *tables.OF_SEEDS]
 NEAR = 0.05  # the accuracy has recovered when it is this close to the end of the segment
@@ -56,47 +55,47 @@ def rows(tasks: tables.Results) -> Iterator[list[Any]]:
 
 
 def draw(tasks: tables.Results) -> Figure:
-    """Draw a row for each task: the accuracy within a segment, and accuracy and recovery against memory."""
-    figure, axes = figures.panels(len(tasks), 3, (13 / 3, 3.1), (0, 1.2))
-    for (task, rules), (within, accuracy, recovered) in zip(tasks.items(), axes, strict=True):
+    """Draw a row for each task: the accuracy within a segment, and the accuracy against memory."""
+    figure, axes = figures.panels(len(tasks), 2, 1.5, 0.3, width_ratios=[1.25, 1])
+    titles: list[str] = []
+    for (task, rules), (within, accuracy) in zip(tasks.items(), axes, strict=True):
+        config = tables.config_of(rules)
         draw_within(within, rules)
-        within.set_title(title(task, tables.config_of(rules)), fontsize="small")
-        draw_against_memory(accuracy, rules, "accuracy", "accuracy of all predictions (%)")
-        draw_against_memory(recovered, rules, "recovery", "samples until recovered")
-    figures.legend_of(figure, map(figures.look_of, tables.rules_of(tasks)), 5)
+        draw_against_memory(accuracy, rules)
+        for ax in (within, accuracy):
+            figures.draw_levels(ax, chance=100 / config["layers"][-1])
+            ax.set(ylim=(0, 100), ylabel="accuracy (%)")
+        titles += [f"{names.task_name(task)}, every {config['segment']} samples", "all predictions, and memory"]
+    figures.name_panels(axes.flat, titles)
+    figures.label_lines(axes[:, 0])
+    changes = tables.listed(tables.config_of(rules)["segments"] - 1 for rules in tasks.values())
+    some = {rule for rules in tasks.values() for rule in rules}
     return figures.with_note(
         figure,
-        f"means of {tables.config_of(rules)['seeds']} seeds and their 95 % intervals, without the first segment; recovered: "
-        f"within {100 * NEAR:.0f} % of the accuracy in the last tenth of the segment; memory: counted, in addition to "
-        "parameters and optimizer",
+        "Each sample is predicted and then learned, once; left: accuracy of predictions in each tenth of a segment, without "
+        f"the first segment. Mean of {config['seeds']} seeds and of {changes} changes of data; band or line: 95 % interval of "
+        f"the mean over seeds; dashed: chance. Memory: counted, besides parameters and optimizer.{figures.others_of(some)}",
     )
 
 
-def title(task: str, config: dict[str, Any]) -> str:
-    what = {
-        "speakers": "spoken digits, another speaker",
-        "switch": "Randman, other manifolds",
-        "drift": "Randman, manifolds that drift to others",
-    }[config["source"]]
-    late = f", labels {config['delay']} samples late" if config["delay"] else ""
-    return textwrap.fill(f"{task.replace('_', ' ')}: {what} every {config['segment']} samples{late}", 48)
-
-
 def draw_within(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
-    for rule, result in rules.items():
-        curves, config = curve(result), result["config"]
-        places = (np.arange(PARTS) + 0.5) * config["segment"] / PARTS
-        percent = dict(zip(places.tolist(), (100 * curves.T).tolist(), strict=True))
-        figures.draw_means(ax, percent, (0.0, 100.0), markersize=3.5, linewidth=1.2, **figures.look_of(rule))
-    ax.set(xlabel="samples since the change", ylabel="accuracy (%)")
+    config = tables.config_of(rules)
+    places = (np.arange(PARTS) + 0.5) * config["segment"] / PARTS
+    of_rules = {
+        rule: dict(zip(places.tolist(), curve(result).T.tolist(), strict=True)) for rule, result in rules.items()
+    }
+    figures.draw_lines(ax, of_rules, tables.SHARE, scale=100)
+    ax.set(xlabel="samples since the change", xlim=(0, config["segment"]))
 
 
-def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]], quantity: str, label: str) -> None:
-    for rule, result in rules.items():
-        look = figures.look_of(rule) | {"scale": 100 if quantity == "accuracy" else 1, "upright": True}
-        figures.draw_interval(ax, result["bytes"] / 1000, *quantities(result)[quantity], **look)
-    figures.log_axis(ax)
-    ax.set(xlabel="memory for a stream (kB)", ylabel=label)
+def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
+    for rule in figures.line_rules(rules):
+        result = rules[rule]
+        numbers, bounds = quantities(result)["accuracy"]
+        figures.draw_interval(
+            ax, result["bytes"] / 1000, numbers, bounds, scale=100, upright=True, **figures.look_of(rule)
+        )
+    ax.set(xlabel="memory for a stream (kB)", xlim=(0, None))
 
 
 FIGURES = {

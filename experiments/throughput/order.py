@@ -102,7 +102,8 @@ def draw(results: Results) -> Figure:
     shown = [result for result in shown if result["config"]["size"] in in_paper] or shown
     kinds = list(dict.fromkeys(inputs_of(result["config"]) for result in shown))
     columns = max(sum(inputs_of(result["config"]) == kind for result in shown) for kind in kinds)
-    figure, axes = figures.panels(len(kinds), columns, (4.4, 3.2), (1.2, 1.4), sharex=True)
+    figure, axes = figures.panels(len(kinds), columns, 1.7, 0.6, sharex=True)
+    drawn: list[tuple[Axes, str]] = []
     for row, kind in zip(axes, kinds, strict=True):
         of_kind = [result for result in shown if inputs_of(result["config"]) == kind]
         for ax, result in itertools.zip_longest(row, of_kind):
@@ -110,13 +111,17 @@ def draw(results: Results) -> Figure:
                 ax.set_axis_off()
             else:
                 draw_one(ax, result)
+                drawn.append(
+                    (ax, f"N = {result['config']['size']:,}, {inputs_of(result['config'])}\n{agreement(result)}")
+                )
+    figures.name_panels(*zip(*drawn, strict=True))
     looks = {f"published: {device}": {"marker": marker, "color": "0.35"} for device, marker in MARKERS.items()}
     marks = {"measured here": {"marker": "o", "color": "black", "fillstyle": "full"}, **looks}
     every = [{"linestyle": "", "fillstyle": "none", "label": label, **look} for label, look in marks.items()]
-    figures.legend_of(figure, every, 2 if columns == 1 else 5)
-    text = "lines: 95 % interval over rounds or, if it is wider, over starts of the processes"
+    figures.legend_of(figure, every, 5)
+    text = "Lines: 95 % interval over rounds or, if it is wider, over starts of the processes. N: units per layer; after the "
     return figures.with_note(
-        figure, f"{text}; a/b: a of b pairs of libraries are in the same order here and as published"
+        figure, f"{text}device, how many pairs of libraries are in the same order here as published there."
     )
 
 
@@ -128,14 +133,13 @@ def draw_one(ax: Axes, result: dict[str, Any]) -> None:
     for row, library in enumerate(names if reference else []):
         for bar, marker in zip(published_ratios(library, reference, config["size"]), MARKERS.values(), strict=True):
             if bar:
-                ax.plot(bar, row, marker, color="0.35", fillstyle="none", markersize=6)
+                ax.plot(bar, row, marker, color="0.35", fillstyle="none", markersize=4.5)
         ratios, _ = ratios_between(result, library, reference)
         figures.draw_interval(ax, row, ratios, geometric=True, elinewidth=1.2, **LIBRARIES[library] | {"marker": "o"})
     figures.name_rows(ax, [LIBRARIES[name]["label"] for name in names])
     ax.axvline(1, color="0.4", linestyle=":")
     figures.log_axis(ax)
     ax.set_xlabel(f"time / time of {LIBRARIES[reference]['label'] if reference else 'slax 0.0.1'}")
-    ax.set_title(f"N = {config['size']:,}, {inputs_of(config)}\n{agreement(result)}", fontsize="medium")
 
 
 def agreement(result: dict[str, Any]) -> str:

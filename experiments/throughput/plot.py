@@ -3,7 +3,7 @@
 Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,32 +103,36 @@ def draw(data: Data) -> Figure:
     figures.check_given("throughput", "the benchmark bptt", data.bptt)
     line, config = main_line(data.bptt), data.bptt[0]["config"]
     kinds = sorted({inputs_of(result["config"]) for result in line}, reverse=True)
-    figure, axes = figures.panels(1, len(kinds) + len(order.DEVICES), (3.1, 6.4), (0.6, 0), sharey=True)
+    figure, axes = figures.panels(1, len(kinds) + len(order.DEVICES), 2.6, 1.2, sharey=True)
     measured, others, drawn = axes[0][: len(kinds)], axes[0][len(kinds) :], list[str]()
-    sizes = []
+    sizes, titles = [], []
     for ax, kind in zip(measured, kinds, strict=True):
         of_kind = [result for result in line if inputs_of(result["config"]) == kind]
         drawn += draw_measured(ax, of_kind)
-        ax.set_title(f"measured: {kind}\nB = {config['batch']}, {config['dtype']}")
+        titles.append(f"measured: {kind}\nB = {config['batch']}, {config['dtype']}")
         sizes.append(sorted({result["config"]["size"] for result in of_kind}))
     for ax, device in zip(others, order.DEVICES, strict=True):
         published = [row for row in order.BARS if row["device"] == device]
         drawn += draw_published(ax, published)
-        ax.set_title(f"published: {device}\nbatch not stated")
+        titles.append(f"published: {device}\nbatch not stated")
         sizes.append(sorted({int(row["n_neurons"]) for row in published}))
+    figures.name_panels(axes[0], titles)
     for ax, shown in zip(axes[0], sizes, strict=True):
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlabel("units per layer")
-        ax.set_xticks(shown, list(map(str, shown)), rotation=45)
+        ax.set_xticks(shown, [f"{size:,}" for size in shown], rotation=90)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y", color="0.9")
     axes[0][0].set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
     figures.legend_of(figure, [look for library, look in LIBRARIES.items() if library in drawn], 5)
-    text = f"measured on {_device(line)}: median, bars from the first to the third quartile; other libraries in their fastest "
-    text += "form at each size; an x at the top: failed, as published"
     missing = not_timed(line)
-    return figures.with_note(figure, f"{text}\nnot timed, for reasons in the table: {missing}" if missing else text)
+    return figures.with_note(
+        figure,
+        f"Measured on {_device(line)}: median of the rounds, bars from the first to the third quartile; other libraries in "
+        "their fastest form at each size. An x at the top: failed, as published."
+        + (f" Not timed, for reasons in the table: {missing}." if missing else ""),
+    )
 
 
 def not_timed(line: Results) -> str:
@@ -189,36 +193,45 @@ def draw_speedup(data: Data) -> Figure:
     """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
     figures.check_given("throughput_speedup", "the benchmark bptt, with spikes and one start", data.single)
     results = data.single
-    names = contenders(results)
-    names.remove(OURS)
-    figure, ((ax,),) = figures.panels(1, 1, (9.6, 0.42 * len(names)), (0, 2.2))
+    every = [record for _, record in records_of(results)]
+    timed = {record["name"] for record in every if times_of(record) or is_shipped(record)}
+    rows = [name for name in contenders(results) if name in timed and name != OURS]
+    figure, ((ax,),) = figures.panels(1, 1, 0.21 * len(rows) + 0.3, 0.8)
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(results)))
     marks = []
     for number, (result, shade) in enumerate(zip(results, shades, strict=True)):
-        mark = {"color": shade, "marker": "osD^vP*hX"[number % 9], "linestyle": "", "markersize": 5.5}
+        mark = {"color": shade, "marker": "osD^vP*hX"[number % 9], "linestyle": "", "markersize": 3.5}
         marks.append({"label": "N = {}, B = {}, {}".format(*size_of(result["config"])[:3]), **mark})
         records = by_name(result)
-        for row, name in enumerate(names):
+        for row, name in enumerate(rows):
             ratios = ratios_of(records[name], records.get(OURS)) if name in records else []
             height = row + 0.6 * ((number + 0.5) / len(results) - 0.5)
             figures.draw_interval(ax, height, ratios, geometric=True, elinewidth=1, **mark)
             if name in records and is_shipped(records[name]):
                 ax.plot(records[name]["shipped"], height, fillstyle="none", **mark)
-    every = [record for _, record in records_of(results)]
-    drawn = {record["name"] for record in every if times_of(record) or is_shipped(record)}
-    reasons = {record["name"]: reason_of(record) for record in reversed(every)}  # in the first workload
-    look = {"color": "0.35", "fontsize": "x-small", "bbox": {"facecolor": "white", "linewidth": 0}}
-    for row, name in enumerate(names):
-        if name not in drawn:
-            figures.write_in_row(ax, row, _why(reasons[name]), 0.02, **look)
-    ax.axvline(1, color="0.4", linestyle=":")
+    figures.draw_levels(ax, ceiling=1, upright=True)
     figures.log_axis(ax)
-    figures.name_rows(ax, [row_label(name, names) for name in names], striped=True)
-    ax.set_xlabel("time / time of slax, here, in the same round: geometric mean, 95 % interval over rounds")
-    figures.legend_of(figure, marks, 3)
-    if any(map(is_shipped, every)):
-        figures.with_note(figure, "open marks: not run here, from the shipped results of the full scale")
-    return figure
+    figures.name_rows(ax, [row_label(name, rows) for name in rows], striped=True)
+    ax.set_xlabel("time / time of slax, here, in the same round")
+    figures.legend_of(figure, marks, 4)
+    absent = without_times(every, timed)
+    return figures.with_note(
+        figure,
+        "N: units per layer, B: batch size. Geometric mean over rounds with its 95 % interval; dotted: slax, here."
+        + (f" Not timed, for reasons in the table: {absent}." if absent else "")
+        + (
+            " Open marks: not run here, from the shipped results of the full scale."
+            if any(map(is_shipped, every))
+            else ""
+        ),
+    )
+
+
+def without_times(records: list[dict[str, Any]], timed: Collection[str]) -> str:
+    """The libraries of which no form was timed."""
+    libraries = {name.partition(":")[0] for name in timed}
+    absent = dict.fromkeys(names_of(record)[0] for record in records if names_of(record)[0] not in libraries)
+    return "; ".join(LIBRARIES[library]["label"] for library in absent if library in LIBRARIES)
 
 
 def is_shipped(record: dict[str, Any]) -> bool:
@@ -229,28 +242,35 @@ def is_shipped(record: dict[str, Any]) -> bool:
 def draw_rules(data: Data) -> Figure:
     """Draw a panel for each workload: the time of each rule's gradient, here and elsewhere, relative to BPTT here."""
     figures.check_given("throughput_rules", "the benchmark rules", data.rules)
-    names = contenders(data.rules)
-    figure, axes = figures.panels(1, len(data.rules), (5.2, 0.36 * len(names)), (3.2, 1.6), sharey=True)
+    every = [record for _, record in records_of(data.rules)]
+    timed = {record["name"] for record in every if times_of(record) or is_shipped(record)}
+    rows = [name for name in contenders(data.rules) if name in timed]
+    figure, axes = figures.panels(1, len(data.rules), 0.19 * len(rows) + 0.5, 0.7, sharey=True)
     for ax, result in zip(axes[0], data.rules, strict=True):
         records = by_name(result)
-        for row, name in enumerate(names):
-            record, color = records[name], STYLES[rule_of(name)].color
-            mean, low, high = tables.ratio_interval(ratios_of(record, records.get(BPTT)))
-            look = {"hatch": "" if name.startswith("slax:") else "///", "linewidth": 0.7, "zorder": 2}
-            if is_shipped(record):
-                ax.barh(row, record["shipped"], color="white", edgecolor=color, **look | {"hatch": "///"})
-            elif mean is None:
-                ax.text(1.05, row, _why(reason_of(record)), va="center", color="0.35", fontsize="x-small")
-            else:
-                ends = None if low is None else [[mean - low], [high - mean]]
-                ax.barh(row, mean, color=color, edgecolor="black", xerr=ends, **look)
-        ax.axvline(1, color="0.4", linestyle=":", zorder=3)
+        for row, name in enumerate(rows):
+            look = {"color": STYLES[rule_of(name)].color, "markersize": 4.5}
+            look |= {"marker": "o"} if name.startswith("slax:") else {"marker": "D", "markerfacecolor": "white"}
+            ratios = ratios_of(records[name], records.get(BPTT))
+            figures.draw_interval(ax, row, ratios, geometric=True, **look)
+            if is_shipped(records[name]):
+                ax.plot(records[name]["shipped"], row, **look | {"marker": "s", "markerfacecolor": "none"})
+        figures.draw_levels(ax, ceiling=1, upright=True)
         figures.log_axis(ax)
-        figures.name_rows(ax, [rule_label(name) for name in names])
-        ax.set_title("N = {}, B = {}, {}, T = {}".format(*size_of(result["config"])))
-        ax.set_xlabel("time of a gradient / BPTT, here")
-    text = "hatched: other libraries; white: not run here, from the shipped results; lines: 95 % interval over rounds"
-    return figures.with_note(figure, f"{text}\na name is not always one rule, see benchmarks/README.md")
+        figures.name_rows(ax, [rule_label(name) for name in rows], striped=True)
+        ax.set_xlabel("time of a gradient / that of BPTT, here")
+    workloads = (size_of(result["config"]) for result in data.rules)
+    figures.name_panels(axes[0], ("N = {}, B = {}, {}, T = {}".format(*size) for size in workloads))
+    marks = {"this repository": {"marker": "o"}, "other libraries": {"marker": "D", "markerfacecolor": "white"}}
+    if any(map(is_shipped, every)):
+        marks["not run here, from the shipped results"] = {"marker": "s", "markerfacecolor": "none"}
+    looks = [{"linestyle": "", "color": figures.NO_RULE, "label": label, **mark} for label, mark in marks.items()]
+    figures.legend_of(figure, looks, len(looks))
+    return figures.with_note(
+        figure,
+        "Three layers; N: units per layer, B: batch size. Geometric mean over rounds with its 95 % interval; dotted: BPTT, "
+        "here. What a library calls by a name is not always the same rule, see benchmarks/README.md.",
+    )
 
 
 def _device(results: Results) -> str:
@@ -260,12 +280,6 @@ def _device(results: Results) -> str:
         return ", ".join(sorted(named))
     processor = results[0]["record"]["machine"].split(maxsplit=2)[-1]
     return f"CPU, {processor.replace('(R)', '').replace('(TM)', '')[:22]}"
-
-
-def _why(reason: str) -> str:
-    """Why there is no time, in a figure; a contender that was not asked for says by itself that it was not run."""
-    text = reason if len(reason) < 90 else reason[:87] + "..."
-    return text if text.startswith("not run") else f"not timed: {text}"
 
 
 FIGURES = {

@@ -2,11 +2,13 @@
 
 import importlib
 
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments.common.figures import draw_interval, draw_means, plot_seed_intervals
-from experiments.common.job import experiment_names
+from experiments.common.figures import SMALLEST, draw_interval, draw_lines, label_lines, plot_seed_intervals
+from experiments.common.job import experiment_names, jobs_of, scales_of
+from experiments.common.names import TASKS
 from experiments.common.styles import STYLES
 from experiments.common.tables import SHARE, SUMMARY, interval, ratio_interval, summary_columns
 from slax_rules import RULES
@@ -46,14 +48,18 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
     assert list(drawn[2][:, 0]) == pytest.approx(ratio_interval([0.5, 2.0])[1:])
 
 
-def test_means_are_drawn_at_their_places_and_rows_from_top_to_bottom_with_a_dot_for_each_seed(ax):
+def test_lines_go_through_the_means_between_the_ends_of_the_intervals(ax):
     places = {1.0: [0.1, 0.2, 0.6], 2.0: [None], 4.0: [0.3, 0.5, 0.4]}
-    draw_means(ax, places, SHARE)
-    (line,) = (container.lines for container in ax.containers)
-    found = [[x, y, *bar[:, 1]] for (x, y), bar in zip(line[0].get_xydata(), line[2][0].get_segments(), strict=True)]
-    assert found == [pytest.approx([x, *interval(places[x], SHARE)]) for x in (1.0, 4.0)]
-    ax.clear()
-    rows = [("otpe", "first", places[1.0]), ("bptt", "second", places[4.0])]
+    draw_lines(ax, {"otpe": places}, SHARE, scale=100)
+    (line,), (band,) = ax.lines, ax.collections
+    expected = np.array([[at, *interval(places[at], SHARE)] for at in (1.0, 4.0)], float) * [1, 100, 100, 100]
+    np.testing.assert_allclose(line.get_xydata(), expected[:, :2])
+    corners = {(x, y) for x, y in band.get_paths()[0].vertices.round(9).tolist()}
+    assert corners == {(at, end) for at, _, low, high in expected.round(9).tolist() for end in (low, high)}
+
+
+def test_rows_are_drawn_from_top_to_bottom_with_a_dot_for_each_seed(ax):
+    rows = [("otpe", "first", [0.1, 0.2, 0.6]), ("bptt", "second", [0.3, 0.5, 0.4])]
     plot_seed_intervals(ax, rows, SHARE)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"] and ax.yaxis_inverted()
     dots = [line for line in ax.lines if line.get_marker() == "."]
@@ -66,5 +72,28 @@ def test_means_are_drawn_at_their_places_and_rows_from_top_to_bottom_with_a_dot_
 
 def test_every_rule_has_a_look_of_its_own():
     assert STYLES.keys() == RULES.keys()
-    for part in (0, 1, 3):
+    for part in (0, 1):
         assert len({look[part] for look in STYLES.values()}) == len(STYLES)
+
+
+def test_lines_of_the_seven_rules_are_named_at_their_ends_without_overlap(ax):
+    ends = {"bptt": 0.9, "otpe": 0.905, "e_prop": 0.91, "ottt": 0.2, "sltt": 0.2, "dfa": 0.5}
+    draw_lines(ax, {rule: {0.0: [0.1, 0.3], 7.0: [end, end]} for rule, end in ends.items()}, SHARE, scale=100)
+    ax.set(xlim=(0, 7), ylim=(0, 100))
+    label_lines([ax])
+    assert {str(line.get_label()) for line in ax.lines} == {RULES[rule].title for rule in ends if rule != "dfa"}
+    texts = sorted(ax.texts, key=lambda text: text.get_position()[1])
+    heights = ax.figure.get_figheight() * 72 * ax.get_position().height * np.diff([t.get_position()[1] for t in texts])
+    assert (heights >= SMALLEST).all() and max(text.get_position()[1] for text in texts) < 1.1
+    assert [text.get_text() for text in texts][2:] == ["BPTT", "OTPE", "e-prop"]
+
+
+def test_readers_see_a_name_and_no_key_for_each_task():
+    jobs = [
+        job
+        for name in experiment_names()
+        for scale in scales_of(name).items()
+        for job in jobs_of(name, *scale).values()
+    ]
+    keys = {job.settings.get("task") for job in jobs} - {None}
+    assert keys and keys <= TASKS.keys() and not any("_" in name for name in TASKS.values())

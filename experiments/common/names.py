@@ -1,0 +1,106 @@
+"""The names that readers see in the figures, in place of those of configurations and code; those of rules are in RULES."""
+
+TASKS = {
+    "demo": "slax's demonstration",
+    "digits": "handwritten digits",
+    "digits_shallow": "handwritten digits",
+    "digits_standardized": "handwritten digits, weights standardized",
+    "drift": "Randman, manifolds drift to others",
+    "grid": "Randman, time code",
+    "japanese_vowels": "Japanese vowels",
+    "mackey_glass": "Mackey-Glass series",
+    "mnist_5k": "MNIST, 5,000 images",
+    "randman": "Randman",
+    "randman_deep": "Randman, time code",
+    "randman_four_hidden": "Randman, time code",
+    "randman_rate": "Randman, rate code",
+    "randman_shallow": "Randman, time code",
+    "randman_small": "Randman, time code",
+    "randman_time": "Randman, time code",
+    "rate": "Randman, rate code",
+    "rules": "five rules from the same start",
+    "shd": "Heidelberg digits (SHD)",
+    "speakers": "spoken digits, another speaker",
+    "speakers_late_20": "another speaker, labels 20 samples late",
+    "speakers_late_100": "another speaker, labels 100 samples late",
+    "spoken_digits": "spoken digits",
+    "spoken_digits_new_speakers": "spoken digits, new speakers",
+    "switch": "Randman, other manifolds",
+    "switch_late": "Randman, other manifolds, labels late",
+    "time": "Randman, time code",
+    **{
+        f"{code}_{mode}{width}": f"Randman, {code} code"
+        for code in ("time", "rate")
+        for mode in ("offline", "online")
+        for width in ("", "_20", "_256", "_512")
+    },
+    "shd_offline": "Heidelberg digits (SHD)",
+}
+CODES = {"time": "time code", "rate": "rate code", "cochlea": "", "latency": ""}  # recordings and images have only one
+TEMPORAL = {  # the temporal credit of the grid, by the rule that has it
+    "sltt": "no trace",
+    "ottt": "input traces",
+    "ostl": "eligibility",
+    "e_prop": "filtered eligibility",
+    "otpe": "leaky sum (OTPE)",
+    "approximate_otpe": "approximate leaky sum",
+    "pp_prop": "two traces (pp-prop)",
+    "s_tllr": "causal and non-causal",
+}
+SPATIAL = {  # its spatial credit
+    "symmetric": "symmetric",
+    "random": "random",
+    "adaptive": "adaptive",
+    "direct": "direct",
+    "target": "target",
+    "local": "local loss",
+    "fixed_bases": "fixed bases",
+    "fixed": "hidden layers fixed",
+}
+LIBRARIES = {
+    "slax": "slax, here",
+    "plain": "by hand, on JAX",
+    "matmul": "matrix products alone",
+    "slax_original": "slax 0.0.1",
+    "spyx": "spyx",
+    "jaxpike": "jaxpike",
+    "sparx": "sparx",
+    "braintrace": "braintrace",
+    "snnax": "snnax",
+    "rockpool_jax": "Rockpool, JAX",
+    "rockpool_torch": "Rockpool, PyTorch",
+    "snntorch": "snnTorch",
+    "spikingjelly": "SpikingJelly",
+    "spikingjelly_cuda": "SpikingJelly, CUDA",
+    "norse": "Norse",
+    "sinabs": "sinabs",
+    "lava_dl": "lava-dl",
+}
+FORMS = {  # of a library, where several are timed
+    "layers": "layer by layer",
+    "layers_1_thread": "layer by layer, 1 thread",
+    "whole": "whole network per step",
+    "whole_1_thread": "whole network per step, 1 thread",
+    "default": "as installed",
+    "1_thread": "1 thread",
+    "cupy": "CuPy",
+    "triton": "Triton",
+    "unroll_1": "a step at a time",
+    "unroll_1_remat": "a step at a time, recomputed",
+    "checkpointed_16": "16 checkpoints",
+    "checkpointed_32": "32 checkpoints",
+}
+UPDATES = {"offline": "one update per sequence", "online": "updates within the sequence"}
+COSINE = "cosine to BPTT's gradient"
+TEST_ACCURACY = "test accuracy (%)"
+LOSS = "cross entropy (nats)"
+
+
+def task_name(task: str) -> str:
+    """The name of a task; of one without an entry, its words."""
+    return TASKS.get(task, task.replace("_", " "))
+
+
+def with_code(task: str, code: str) -> str:
+    """The name of a task with its code, if it could have another."""
+    return ", ".join(filter(None, [task_name(task), CODES.get(code, code)]))
