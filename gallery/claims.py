@@ -31,7 +31,8 @@ class Condition(NamedTuple):
     """One comparison of a claim: a number of ours, the number with which it is compared, and the outcome.
 
     `ours` and `than` are None where there is no such number. `difference` is None if the condition is not run or has too few
-    samples, and `reason` then says why. `rows` locate the numbers in the tables. `is_check`: it has to be true in every sample.
+    samples, and `reason` then says why. `rows` locate the numbers in the tables, and `quantity` is what ours is. `is_check`: it
+    has to be true in every sample.
     """
 
     ours: Number | None
@@ -43,6 +44,7 @@ class Condition(NamedTuple):
     difference: Difference | None = None
     reason: str = ""
     is_check: bool = False
+    quantity: str = ""
 
     @property
     def is_run(self) -> bool:
@@ -270,7 +272,8 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
     published = None if condition.get("published") is None else float(condition["published"])
     rows = tuple(side.row for side in (ours, than) if side.row)
     reason, is_check = ours.reason or than.reason, claim["kind"] == "check"
-    judged = Condition(ours.number, relation, than.number, tolerance, published, rows, None, reason, is_check)
+    quantity = condition["ours"]["where"].get("quantity", condition["ours"]["column"])
+    judged = Condition(ours.number, relation, than.number, tolerance, published, rows, None, reason, is_check, quantity)
     if ours.number is None or than.number is None:
         return judged
     one, other = ours.number, than.number

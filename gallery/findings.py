@@ -55,7 +55,9 @@ def findings(figures: Sequence[Figure], path: Path = DATA) -> list[Sentence]:
             continue  # a page of other experiments
         for name in one["claims"]:
             if name not in claims or claims[name].kind == "check":
-                raise ClaimError(f"{path.name}: got the claim {name}, expected EXPERIMENT/ID of a finding or replication.")
+                raise ClaimError(
+                    f"{path.name}: got the claim {name}, expected EXPERIMENT/ID of a finding or replication."
+                )
         sentence = Sentence(one["says"], by_stem[one["figure"]], _together([claims[name] for name in one["claims"]]))
         found += [sentence] if sentence.verdict != "does not hold" else []
     return found

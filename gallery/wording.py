@@ -12,6 +12,7 @@ from gallery.tables import Number
 # A verdict is identified by its word and its sign; color is additional.
 VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "unresolved": "≈", "not run": "○"}
 BY_INTEREST: tuple[Verdict, ...] = ("does not hold", "holds", "unresolved", "not run")
+SHARES = ("accuracy", "last_accuracy", "best_accuracy", "early", "late")  # quantities that are in percent
 NO_BREAK = "\u00a0"
 
 
@@ -100,13 +101,17 @@ def ours(condition: Condition) -> str:
 
 
 def in_short(claim: Claim) -> str:
-    """The two numbers of a claim's weakest condition with the sign between them, in three digits: "0.977 > 0.925"."""
+    """The two numbers of a claim's weakest condition with the sign between them, in three digits: "97.7 % > 92.5 %"."""
     weakest = claim.weakest
     if weakest is None or weakest.ours is None or weakest.than is None:
         return ""
-    ours, than = (f"{one.value:.3g}" if abs(one.value) < 1000 else in_digits(one.value) for one in (weakest.ours, weakest.than))
-    sign = "=" if ours == than else ">" if weakest.ours.value > weakest.than.value else "<"
-    text = f"{ours} {sign} {than}" if weakest.tolerance is None else f"{ours} ≈ {than} ± {weakest.tolerance:.3g}"
+    unit = 100 if weakest.quantity in SHARES else 1
+    numbers = (unit * weakest.ours.value, unit * weakest.than.value, unit * (weakest.tolerance or 0.0))
+    ours, than, tolerance = (
+        f"{_factor(one) if abs(one) < 1000 else in_digits(one)}{' %' if unit > 1 else ''}" for one in numbers
+    )
+    sign = "=" if ours == than else ">" if numbers[0] > numbers[1] else "<"
+    text = f"{ours} {sign} {than}" if weakest.tolerance is None else f"{ours} beside {than} ± {tolerance}"
     return text if len(claim.conditions) == 1 else f"{text}, the weakest of {len(claim.conditions)}"
 
 
