@@ -209,9 +209,8 @@ def _details(figures: Iterable[Figure]) -> list[list[str]]:
 
 
 def _cells(claim: Claim, stem: str) -> list[str]:
-    """The cells of a claim; what is the same for all of its conditions is said once."""
-    numbers = [[COLUMNS[name](claim, condition) for condition in claim.conditions] for name in COLUMNS_OF_TEXT]
-    said = [texts[0] if len(set(texts)) == 1 else "; ".join(filter(None, texts)) for texts in numbers]
+    """The cells of a claim, with the numbers of its weakest condition; the page has those of all conditions."""
+    said = [COLUMNS[name](claim, claim.weakest or claim.conditions[0]) for name in COLUMNS_OF_TEXT]
     verdict = f"{wording.VERDICT_SYMBOLS[claim.verdict]} {claim.verdict}"
     verdict = ": ".join(filter(None, [verdict, "; ".join(wording.outcome(claim))]))
     return [claim.statement, stem, claim.kind, claim.written, claim.source, *said, claim.why, verdict]
