@@ -193,6 +193,7 @@ class Figure:
     alt: str
     published: str
     claims: tuple[Claim, ...]
+    is_supplement: bool = False  # for the few who look for it
 
 
 def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]:
@@ -217,7 +218,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
                 mistakes.append(f"{path}: {stem}: {claim['id']}: {error}")
         for figure in content:
             about = {key: _one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published")}
-            figures.append(Figure(path.parent.name, claims=(), **about))
+            figures.append(Figure(path.parent.name, claims=(), is_supplement="supplement" in figure, **about))
     stems = [figure.stem for figure in figures]
     for stem in dict.fromkeys(stem for stem in stems if stems.count(stem) > 1):
         owners = " and ".join(figure.experiment for figure in figures if figure.stem == stem)

@@ -7,7 +7,6 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -58,9 +57,10 @@ def page(
     """
     return _rendered(
         "page.html.jinja",
-        sorted(figures, key=partial(_place, found=found)),
+        figures,
         runs,
         scale,
+        groups=_groups(figures, found),
         found=found,
         replication=replication,
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
@@ -73,10 +73,12 @@ def page(
     )
 
 
-def _place(figure: Figure, found: Sequence[Sentence]) -> int:
-    """Where the experiment of a figure comes on the page: in the order of what we found, the others behind."""
-    experiments = [sentence.figure.experiment for sentence in found]
-    return experiments.index(figure.experiment) if figure.experiment in experiments else len(experiments)
+def _groups(figures: Sequence[Figure], found: Sequence[Sentence]) -> dict[str, list[Figure]]:
+    """The figures of each experiment, in the order of what we found, then of the other experiments, and the supplement last."""
+    groups: dict[str, list[Figure]] = {sentence.figure.experiment: [] for sentence in found}
+    for figure in sorted(figures, key=lambda figure: figure.is_supplement):
+        groups.setdefault("supplement" if figure.is_supplement else figure.experiment, []).append(figure)
+    return {name: of for name, of in groups.items() if of}
 
 
 def results_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str, found: Sequence[Sentence]) -> str:
@@ -102,7 +104,14 @@ def replication_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str
     return re.sub(r"\n{3,}", "\n\n", _text(_rendered("replication.md.jinja", figures, runs, scale, **more)))
 
 
-def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], scale: str, **more: Any) -> str:
+def _rendered(
+    template: str,
+    figures: Sequence[Figure],
+    runs: dict[str, Run],
+    scale: str,
+    groups: dict[str, list[Figure]] | None = None,
+    **more: Any,
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=jinja2.select_autoescape(["html.jinja"]),
@@ -136,7 +145,8 @@ def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], sc
         kinds=kinds,
         changed=sum(claim.uncorrected != claim.verdict for claim in claims),
         told=told,
-        checks={name: _checks(of) for name, of in experiments.items()},
+        groups=groups,
+        checks={name: _checks(of) for name, of in (groups or experiments).items()},
         counts=kinds["finding"] + kinds["replication"],
         counts_of={stem: Counter(claim.verdict for claim in of) for stem, of in told.items()},
         **{name: together(getattr(run, name) for run in runs.values()) for name in ("commits", "devices", "machines")},

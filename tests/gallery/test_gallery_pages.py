@@ -6,6 +6,7 @@ import html
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -18,7 +19,7 @@ from experiments.common.yaml_files import read_yaml
 from gallery import wording
 from gallery.claims import Condition, judge_all
 from gallery.claims_file import ClaimError, read_claims
-from gallery.findings import DATA, findings
+from gallery.findings import DATA, Sentence, findings
 from gallery.page import HERE, linked, page
 from gallery.replication import replication
 from gallery.runs import read_run, run_of
@@ -164,6 +165,15 @@ def test_claims_of_what_we_found_exist():
     for sentence in read_yaml(DATA):
         assert {kinds[name] for name in sentence["claims"]} <= {"finding", "replication"}
         assert sentence["figure"] in {figure["stem"] for figures in files.values() for figure in figures}
+
+
+def test_experiments_come_in_the_order_of_what_we_found_and_the_supplement_last(built):
+    figures = judge_all(built.claims, {path.stem: read_table(path) for path in built.figures[::3]}, "quick")
+    figures[1] = replace(figures[1], is_supplement=True)
+    found = [Sentence("It is so.", figures[2], "holds")]
+    text = page(figures, {}, {}, {}, "quick", found, replication(figures, {}, "quick"))
+    assert re.findall(r'<article id="(\w+)"', text) == ["agreement", "speed", "memory"]
+    assert re.findall(r"<h3>(similarity|cost|supplement)</h3>", text) == ["similarity", "cost", "supplement"]
 
 
 def test_files_are_in_the_page_with_their_bytes_and_no_time(read, built):
