@@ -18,6 +18,7 @@ from experiments.common.products import page_product
 from experiments.common.records import begin, require, run_of, write_record
 from gallery.claims import judge_all
 from gallery.claims_file import ClaimError
+from gallery.findings import findings
 from gallery.page import page, replication_page, results_page
 from gallery.replication import replication
 from gallery.runs import Run, read_run
@@ -34,13 +35,13 @@ def main() -> None:
     tables = {path.stem: read_table(path) for path in arguments.figures if path.suffix == ".csv"}
     try:
         figures = judge_all(sorted(arguments.claims), tables, arguments.scale)
-        published = replication(figures, tables, arguments.scale)
+        found, published = findings(figures), replication(figures, tables, arguments.scale)
     except ClaimError as error:
         raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
     runs = runs_by_experiment(arguments.results, arguments.scale, arguments.older)
     made_from = begin(product)
-    _write(arguments.page, page(figures, runs, files, tables, arguments.scale, published))
-    _write(arguments.text, results_page(figures, runs, arguments.scale))
+    _write(arguments.page, page(figures, runs, files, tables, arguments.scale, found, published))
+    _write(arguments.text, results_page(figures, runs, arguments.scale, found))
     _write(arguments.replication, replication_page(figures, runs, arguments.scale, published))
     write_record(product, made_from, **run_of(started))
 

@@ -1,13 +1,16 @@
 """Claims about figures, judged by the tables of the figures.
 
 A condition of a claim compares two numbers. If they have samples, the difference is tested (significance.py); otherwise they
-are compared as they are. A claim holds if all of its conditions hold, and does not hold if one of them does not. The p-values
-of all tested claims of an experiment are corrected together by Holm's method.
+are compared as they are. The conditions of a check are deterministic: they have to be true in every sample, and have no
+p-value. A claim holds if all of its conditions hold, and does not hold if one of them does not. The p-values of all tested
+claims are corrected together by Holm's method.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +19,9 @@ from gallery.significance import DECIMAL, LEVEL, RESOLUTION, Difference, Evidenc
 from gallery.tables import Number, Row, matching, number
 
 Verdict = Literal["holds", "does not hold", "unresolved", "not run"]
+Kind = Literal["finding", "replication", "check"]
 
+CHANGES = ("times", "plus", "error_times")  # what a cell may do to its number
 PARTIAL_SCALES = ("tiny", "quick")  # their experiments lack some tasks and rules of the other scales
 
 Tables = dict[str, list[Row]]
@@ -26,7 +31,8 @@ class Condition(NamedTuple):
     """One comparison of a claim: a number of ours, the number with which it is compared, and the outcome.
 
     `ours` and `than` are None where there is no such number. `difference` is None if the condition is not run or has too few
-    samples, and `reason` then says why. `rows` locate the numbers in the tables.
+    samples, and `reason` then says why. `rows` locate the numbers in the tables, and `quantity` is what ours is. `is_check`: it
+    has to be true in every sample.
     """
 
     ours: Number | None
@@ -37,6 +43,8 @@ class Condition(NamedTuple):
     rows: tuple[str, ...]
     difference: Difference | None = None
     reason: str = ""
+    is_check: bool = False
+    quantity: str = ""
 
     @property
     def is_run(self) -> bool:
@@ -44,37 +52,46 @@ class Condition(NamedTuple):
 
     @property
     def is_tested(self) -> bool:
-        return self.difference is not None and self.difference.kind != "exact"
+        """True if there is a p-value: the numbers vary, and the relation is about their means."""
+        of_means = not self.is_check and self.relation != "equal"
+        return of_means and self.difference is not None and not self.difference.is_constant
 
     @property
     def margin(self) -> float:
         """By how much the relation is true of the means; negative if it is false of them."""
         assert self.difference is not None
-        mean = self.difference.mean
-        left = (self.tolerance or 0.0) - abs(mean)
-        return {"above": mean, "below": -mean, "near": left, "equal": -abs(mean)}[self.relation]
+        return self._margin(self.difference.mean)
 
     @property
     def is_true_of_means(self) -> bool:
-        """A margin of zero is enough for `near` and `equal`; for the others it has to exceed the resolution of samples."""
         assert self.difference is not None
-        if self.relation in ("near", "equal"):
-            return self.margin >= (-DECIMAL * self.difference.size if self.relation == "near" else 0)
-        return self.margin > (RESOLUTION * self.difference.size if self.is_tested else 0)
+        return self._is_true(self.difference.mean)
 
     @property
     def evidence(self) -> Evidence | None:
-        """What the difference says about the relation. Numbers that do not vary are compared as they are: p is 0 or 1.
+        """What the difference says about the relation. What is not tested has to be true in every sample: p is 0 or 1.
 
         The p-value of `near` is the larger one of two one-sided tests, doubled. It is below 0.05 if and only if the 95 %
         interval of the difference lies within the tolerance.
         """
         if self.difference is None:
             return None
-        if self.difference.is_constant or self.relation == "equal":
-            is_true = self.is_true_of_means and (self.relation != "equal" or self.difference.spread == 0)
-            return Evidence(0.0, 1.0) if is_true else Evidence(1.0, 0.0)
-        return self.difference.evidence(self.margin)
+        if self.is_tested:
+            return self.difference.evidence(self.margin)
+        is_true = all(map(self._is_true, (self.difference.mean, *self.difference.ends)))
+        return Evidence(0.0, 1.0) if is_true else Evidence(1.0, 0.0)
+
+    def _margin(self, difference: float) -> float:
+        left = (self.tolerance or 0.0) - abs(difference)
+        return {"above": difference, "below": -difference, "near": left, "equal": -abs(difference)}[self.relation]
+
+    def _is_true(self, difference: float) -> bool:
+        """A margin of zero is enough for `near` and `equal`; for the others it has to exceed the resolution of samples."""
+        assert self.difference is not None
+        margin, has_samples = self._margin(difference), self.difference.kind != "exact"
+        if self.relation in ("near", "equal"):
+            return margin >= (-DECIMAL * self.difference.size if self.relation == "near" else 0)
+        return margin > (RESOLUTION * self.difference.size if has_samples else 0)
 
     def samples_needed(self, level: float) -> int:
         assert self.difference is not None
@@ -87,8 +104,11 @@ class Claim:
 
     Attributes:
         id: unique in the experiment.
+        kind: what it is: a finding, a replication or a check.
         statement: in words.
         source: who says so.
+        written: "before" or "after" its data were there, or after them and "confirmed" on fresh seeds.
+        why: the reason for its margin.
         published: in words, where it is not a number of one condition.
         conditions: all of them, not only the tested ones.
         corrected: the p-value after Holm's correction; None before the correction, and for a claim without a p-value.
@@ -96,8 +116,11 @@ class Claim:
     """
 
     id: str
+    kind: Kind
     statement: str
     source: str
+    written: str
+    why: str
     published: str
     conditions: tuple[Condition, ...]
     corrected: float | None = None
@@ -115,11 +138,19 @@ class Claim:
 
     @property
     def p(self) -> float | None:
-        """The p-value before the correction; None where nothing varies, and where the claim cannot be decided for lack of
-        numbers."""
-        smallest, lacks_numbers = min(self.evidence), any(one.difference is None for one in self.conditions)
-        is_tested = any(condition.is_tested for condition in self.conditions) and not (lacks_numbers and smallest == 1)
-        return smallest if is_tested else None
+        """The p-value before the correction; None where nothing varies, where something that does not vary is false, and where
+        the claim cannot be decided for lack of numbers."""
+        found = [condition.evidence for condition in self.conditions]
+        smallest, lacks_numbers = min(self.evidence), None in found
+        exact = [one for one, condition in zip(found, self.conditions, strict=True) if one and not condition.is_tested]
+        is_decided = (lacks_numbers and smallest == 1) or any(one.fails == 0 for one in exact)
+        return None if is_decided or len(exact) + found.count(None) == len(found) else smallest
+
+    @property
+    def weakest(self) -> Condition | None:
+        """Of the conditions with a difference, the one that is the least sure to be true."""
+        run = {condition: evidence for condition in self.conditions if (evidence := condition.evidence)}
+        return max(run, key=lambda condition: (run[condition].holds, -condition.margin), default=None)
 
     @property
     def verdict(self) -> Verdict:
@@ -162,6 +193,7 @@ class Figure:
     alt: str
     published: str
     claims: tuple[Claim, ...]
+    is_supplement: bool = False  # for the few who look for it
 
 
 def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]:
@@ -171,6 +203,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
         ClaimError: some claims cannot be judged; the message names all of them.
     """
     figures: list[Figure] = []
+    judged: defaultdict[str, list[Claim]] = defaultdict(list)  # by stem
     mistakes: list[str] = []
     for path in paths:
         try:
@@ -178,29 +211,27 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
         except ClaimError as error:
             mistakes.append(str(error))
             continue
-        judged = []
         for stem, claim in [(figure["stem"], claim) for figure in content for claim in figure["claims"]]:
             try:
-                judged.append(evaluate_claim(claim, stem, tables, scale))
+                judged[stem].append(evaluate_claim(claim, stem, tables, scale))
             except ClaimError as error:
                 mistakes.append(f"{path}: {stem}: {claim['id']}: {error}")
-        known = {claim.id: claim for claim in correct(judged)}
         for figure in content:
             about = {key: _one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published")}
-            own = tuple(known[claim["id"]] for claim in figure["claims"] if claim["id"] in known)
-            figures.append(Figure(path.parent.name, claims=own, **about))
+            figures.append(Figure(path.parent.name, claims=(), is_supplement="supplement" in figure, **about))
     stems = [figure.stem for figure in figures]
     for stem in dict.fromkeys(stem for stem in stems if stems.count(stem) > 1):
         owners = " and ".join(figure.experiment for figure in figures if figure.stem == stem)
         mistakes.append(f"the stem {stem} belongs to figures of {owners}, expected one")
     if mistakes:
         raise ClaimError("\n".join(mistakes))
-    return figures
+    corrected = iter(correct([claim for figure in figures for claim in judged[figure.stem]]))
+    return [replace(figure, claims=tuple(islice(corrected, len(judged[figure.stem])))) for figure in figures]
 
 
 def correct(claims: Sequence[Claim]) -> list[Claim]:
-    """The claims of one experiment, with the p-values of those that have some after Holm's correction, and the number of
-    samples that would resolve those that are unresolved."""
+    """All claims, with the p-values of those that have some after Holm's correction, and the number of samples that would
+    resolve those that are unresolved."""
     after = iter(holm([claim.p for claim in claims if claim.p is not None]))
     found = [replace(claim, corrected=None if claim.p is None else next(after)) for claim in claims]
     still_open = sum(claim.corrected is not None and claim.corrected >= LEVEL for claim in found)
@@ -229,9 +260,9 @@ def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str)
     Raises:
         ClaimError: an expected row is missing or occurs twice.
     """
-    statement, source, published = (_one_line(str(claim.get(key, ""))) for key in ("statement", "source", "published"))
+    texts = {key: _one_line(str(claim.get(key, ""))) for key in ("statement", "source", "written", "why", "published")}
     conditions = tuple(_judge_one(condition, claim, stem, tables, scale) for condition in claim["all"])
-    return Claim(claim["id"], statement, source, published, conditions)
+    return Claim(claim["id"], claim["kind"], conditions=conditions, **texts)
 
 
 def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Condition:
@@ -241,9 +272,9 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
         tolerance *= abs(than.number.value)
     published = None if condition.get("published") is None else float(condition["published"])
     rows = tuple(side.row for side in (ours, than) if side.row)
-    judged = Condition(
-        ours.number, relation, than.number, tolerance, published, rows, reason=ours.reason or than.reason
-    )
+    reason, is_check = ours.reason or than.reason, claim["kind"] == "check"
+    quantity = condition["ours"]["where"].get("quantity", condition["ours"]["column"])
+    judged = Condition(ours.number, relation, than.number, tolerance, published, rows, None, reason, is_check, quantity)
     if ours.number is None or than.number is None:
         return judged
     one, other = ours.number, than.number
@@ -255,7 +286,7 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
         )
     paired = ours.file == than.file and one.is_paired_with(other)
     numbers = one.samples or one.value, other.samples or other.value
-    apart = difference(*numbers, paired=paired, logarithms=is_geometric)
+    apart = difference(*numbers, paired=paired, logarithms=is_geometric, fewest=1 if is_check else 2)
     reason = "" if apart else f"a test needs two {(one if one.samples else other).unit}s or more"
     return judged._replace(difference=apart, reason=reason)
 
@@ -273,7 +304,9 @@ def _look_up(side: dict[str, Any] | float, claim: dict[str, Any], stem: str, tab
     if not isinstance(side, dict):
         return _Side(Number(side, side, side))
     file, where = side.get("file", claim.get("file", stem)), side["where"]
-    found = partial(_Side, file=file, row=f"{file}.csv: {side['column']} where {_spelled(where)}")
+    change = ", ".join(f"{name.replace('_', ' ')} {side[name]:g}" for name in CHANGES if name in side)
+    row = f"{file}.csv: {side['column']} where {_spelled(where)}"
+    found = partial(_Side, file=file, row=f"{row}; {change}" if change else row)
     scales = claim.get("scale", scale)
     about = [scales] if isinstance(scales, str) else scales
     if scale not in about:
@@ -296,7 +329,10 @@ def _look_up(side: dict[str, Any] | float, claim: dict[str, Any], stem: str, tab
         value = number(rows[0], side["column"])
     except ValueError as error:
         raise ClaimError(f"{file}.csv {error}.") from None
-    return found(value, "" if value is not None else f"{file}.csv has no number there")
+    if value is None:
+        return found(None, f"{file}.csv has no number there")
+    errors = side.get("error_times", 1.0)  # 1 - errors (1 - value)
+    return found(value.changed(errors, 1 - errors).changed(side.get("times", 1.0), side.get("plus", 0.0)))
 
 
 def _nearest(rows: list[Row], where: dict[str, Any]) -> str:

@@ -34,15 +34,24 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
             for index, claim in enumerate(figure["claims"]):
                 whole = figure.get("defaults", {}) | claim
                 try:
-                    if "source" not in whole:
-                        raise ValueError("a source is missing here and in the defaults")
-                    figure["claims"][index] = expand(whole)
+                    for key in ("kind", "source", *(() if whole.get("kind") == "check" else ("written",))):
+                        if key not in whole:
+                            raise ValueError(f"{key} is missing here and in the defaults")
+                    figure["claims"][index] = expanded = expand(whole)
+                    if _has_a_margin(expanded) and "why" not in whole:
+                        raise ValueError("a margin has a reason: say `why`")
                 except ValueError as error:
                     mistakes.append(f"{figure['stem']}: {claim['id']}: {error}")
         mistakes += _mistakes(content)
     if mistakes:
         raise ClaimError("\n".join(f"{path}: {mistake}" for mistake in dict.fromkeys(mistakes)))
     return content["figures"]
+
+
+def _has_a_margin(claim: dict[str, Any]) -> bool:
+    """True if how near is near enough is a matter of choice. What a check leaves to rounding is not."""
+    margins = [one["relation"] == "near" or "error_times" in str(one["than"]) for one in claim["all"]]
+    return claim["kind"] != "check" and any(margins)
 
 
 def _mistakes(content: Any) -> Iterator[str]:

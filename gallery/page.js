@@ -24,6 +24,8 @@ function filter() {
   for (const list of document.querySelectorAll("nav ul")) {
     list.hidden = list.previousElementSibling.hidden = [...list.children].every((entry) => entry.hidden);
   }
+  const all = verdicts.length + words.length === 0;
+  for (const checks of document.querySelectorAll(".checks")) checks.hidden = !all;
   document.getElementById("found").textContent = `${shown().length} of ${articles.length} figures, ${claims} claims`;
   document.getElementById("nothing").hidden = shown().length > 0;
 }

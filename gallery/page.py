@@ -8,14 +8,15 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 import yaml
 from markupsafe import Markup, escape
 
 from gallery import wording
-from gallery.claims import Claim, Condition, Figure, Tables
+from gallery.claims import Claim, Condition, Figure, Kind, Tables
+from gallery.findings import Sentence
 from gallery.outcomes import MEANINGS, named
 from gallery.replication import Replication
 from gallery.runs import Run, together
@@ -40,9 +41,10 @@ def page(
     files: dict[str, Path],
     tables: Tables,
     scale: str,
+    found: Sequence[Sentence],
     replication: Replication,
 ) -> str:
-    """The complete page, with the replication first.
+    """The complete page, with what we found first.
 
     Args:
         figures: with their judged claims, in the order of the page.
@@ -50,6 +52,7 @@ def page(
         files: files of all figures, by name: `accuracy.csv`, `accuracy.png`, `accuracy.svg`.
         tables: the rows of each `.csv`, by stem.
         scale: scale of all of them.
+        found: what we found.
         replication: what is published beside ours.
     """
     return _rendered(
@@ -57,6 +60,8 @@ def page(
         figures,
         runs,
         scale,
+        groups=_groups(figures, found),
+        found=found,
         replication=replication,
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
@@ -68,9 +73,17 @@ def page(
     )
 
 
-def results_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str) -> str:
+def _groups(figures: Sequence[Figure], found: Sequence[Sentence]) -> dict[str, list[Figure]]:
+    """The figures of each experiment, in the order of what we found, then of the other experiments, and the supplement last."""
+    groups: dict[str, list[Figure]] = {sentence.figure.experiment: [] for sentence in found}
+    for figure in sorted(figures, key=lambda figure: figure.is_supplement):
+        groups.setdefault("supplement" if figure.is_supplement else figure.experiment, []).append(figure)
+    return {name: of for name, of in groups.items() if of}
+
+
+def results_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str, found: Sequence[Sentence]) -> str:
     """The complete text, with prose in lines of at most 128 columns."""
-    return _text(_rendered("results.md.jinja", figures, runs, scale))
+    return re.sub(r"\n{3,}", "\n\n", _text(_rendered("results.md.jinja", figures, runs, scale, found=found)))
 
 
 def replication_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str, replication: Replication) -> str:
@@ -91,7 +104,14 @@ def replication_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str
     return re.sub(r"\n{3,}", "\n\n", _text(_rendered("replication.md.jinja", figures, runs, scale, **more)))
 
 
-def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], scale: str, **more: Any) -> str:
+def _rendered(
+    template: str,
+    figures: Sequence[Figure],
+    runs: dict[str, Run],
+    scale: str,
+    groups: dict[str, list[Figure]] | None = None,
+    **more: Any,
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=jinja2.select_autoescape(["html.jinja"]),
@@ -106,9 +126,13 @@ def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], sc
         "yaml": _as_yaml,
         "plain": _plain,
         "slug": _slug,
-        "table": _table,
+        "details": _details,
     }
+    kinds: dict[Kind, Counter[str]] = {kind: Counter() for kind in get_args(Kind)}
     claims = [claim for figure in figures for claim in figure.claims]
+    for claim in claims:
+        kinds[claim.kind][claim.verdict] += 1
+    told = {figure.stem: [claim for claim in figure.claims if claim.kind != "check"] for figure in figures}
     experiments: dict[str, list[Figure]] = {}
     for figure in figures:
         experiments.setdefault(figure.experiment, []).append(figure)
@@ -118,9 +142,13 @@ def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], sc
         runs=runs,
         wording=wording,
         claims=len(claims),
-        counts=Counter(claim.verdict for claim in claims),
-        uncorrected=Counter(claim.uncorrected for claim in claims),
-        counts_of={figure.stem: Counter(claim.verdict for claim in figure.claims) for figure in figures},
+        kinds=kinds,
+        changed=sum(claim.uncorrected != claim.verdict for claim in claims),
+        told=told,
+        groups=groups,
+        checks={name: _checks(of) for name, of in (groups or experiments).items()},
+        counts=kinds["finding"] + kinds["replication"],
+        counts_of={stem: Counter(claim.verdict for claim in of) for stem, of in told.items()},
         **{name: together(getattr(run, name) for run in runs.values()) for name in ("commits", "devices", "machines")},
         seconds=sum(run.seconds for run in runs.values()),
         dates=sorted(date for run in runs.values() for date in (run.first, run.last)),
@@ -130,8 +158,9 @@ def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], sc
 
 
 def columns(figure: Figure) -> dict[str, Callable[[Claim, Condition], str]]:
-    """The columns of numbers in which some condition of the figure's claims has a number."""
-    pairs = [(claim, condition) for claim in figure.claims for condition in claim.conditions]
+    """The columns of numbers in which some condition of the figure's claims has a number. Checks have none."""
+    claims = (claim for claim in figure.claims if claim.kind != "check")
+    pairs = [(claim, condition) for claim in claims for condition in claim.conditions]
     return {name: say for name, say in COLUMNS.items() if any(say(*pair) for pair in pairs)}
 
 
@@ -171,20 +200,30 @@ def _as_yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=True, width=100, default_flow_style=None, allow_unicode=True).rstrip()
 
 
-def _table(claims: Sequence[Claim]) -> list[list[str]]:
-    """The lines of cells of a table of claims in Markdown, without columns that are empty; none without claims."""
-    titles = ["claim", "source", *COLUMNS_OF_TEXT, "verdict"]
-    rows = [list(map(_plain, _cells(claim))) for claim in claims]
+def _checks(figures: Iterable[Figure]) -> list[tuple[str, Claim]]:
+    """The checks of an experiment, each with the stem of its figure."""
+    return [(figure.stem, claim) for figure in figures for claim in figure.claims if claim.kind == "check"]
+
+
+def _details(figures: Iterable[Figure]) -> list[list[str]]:
+    """The lines of cells of the table of all claims of figures in Markdown, without columns that are empty."""
+    titles = ["claim", "figure", "kind", "written", "source", *COLUMNS_OF_TEXT, "reason for the margin", "verdict"]
+    rows = [
+        list(map(_plain, _cells(claim, figure.stem)))
+        for figure in figures
+        for claim in figure.claims
+        if claim.kind != "check"
+    ]
     shown = [index for index in range(len(titles)) if any(row[index] for row in rows)]
     return [[line[index] for index in shown] for line in (titles, ["---"] * len(titles), *rows)] if rows else []
 
 
-def _cells(claim: Claim) -> list[str]:
-    """The cells of a claim; what is the same for all of its conditions is said once."""
-    numbers = [[COLUMNS[name](claim, condition) for condition in claim.conditions] for name in COLUMNS_OF_TEXT]
-    said = [texts[0] if len(set(texts)) == 1 else "; ".join(filter(None, texts)) for texts in numbers]
+def _cells(claim: Claim, stem: str) -> list[str]:
+    """The cells of a claim, with the numbers of its weakest condition; the page has those of all conditions."""
+    said = [COLUMNS[name](claim, claim.weakest or claim.conditions[0]) for name in COLUMNS_OF_TEXT]
     verdict = f"{wording.VERDICT_SYMBOLS[claim.verdict]} {claim.verdict}"
-    return [claim.statement, claim.source, *said, ": ".join(filter(None, [verdict, "; ".join(wording.outcome(claim))]))]
+    verdict = ": ".join(filter(None, [verdict, "; ".join(wording.outcome(claim))]))
+    return [claim.statement, stem, claim.kind, claim.written, claim.source, *said, claim.why, verdict]
 
 
 def _unlinked(text: str) -> str:

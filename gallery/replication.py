@@ -220,11 +220,10 @@ def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) 
 
 
 def _claimed(claim: Claim) -> Line:
-    """The verdict on a claim, with the condition that is closest to failing."""
-    run = [condition for condition in claim.conditions if condition.difference is not None]
-    closest = min(run, key=lambda condition: condition.margin, default=None)
-    ours = "" if closest is None else wording.difference(closest) or wording.ours(closest)
-    more = f"; the closest of {len(run)} conditions" if len(run) > 1 else ""
+    """The verdict on a claim, with its weakest condition."""
+    weakest = claim.weakest
+    ours = "" if weakest is None else wording.difference(weakest) or wording.ours(weakest)
+    more = f"; the weakest of {len(claim.conditions)} conditions" if len(claim.conditions) > 1 else ""
     return Line(
         (claim.statement,), ours and ours + more, (OF_CLAIMS[claim.verdict],), note="; ".join(wording.outcome(claim))
     )

@@ -30,7 +30,7 @@ class Difference(NamedTuple):
         mean: the difference of the means.
         counts: the number of samples: one entry, or one of each side where they are not paired.
         variances: the variance of these samples, with divisor n - 1.
-        spread: the distance between the smallest and the largest of these samples.
+        ends: the smallest and the largest difference of two samples, of those that belong together if they are paired.
         size: the largest absolute number on either side.
         is_of_logarithms: it is the logarithm of a factor, ours over the other one, and so are the samples.
     """
@@ -39,14 +39,14 @@ class Difference(NamedTuple):
     mean: float
     counts: tuple[int, ...]
     variances: tuple[float, ...]
-    spread: float
+    ends: tuple[float, float]
     size: float
     is_of_logarithms: bool
 
     @property
     def is_constant(self) -> bool:
         """True if the samples do not vary, except for rounding."""
-        return self.spread <= RESOLUTION * self.size
+        return self.ends[1] - self.ends[0] <= RESOLUTION * self.size
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -89,15 +89,16 @@ class Evidence(NamedTuple):
 
 
 def difference(
-    ours: Samples | float, than: Samples | float, *, paired: bool, logarithms: bool = False
+    ours: Samples | float, than: Samples | float, *, paired: bool, logarithms: bool = False, fewest: int = 2
 ) -> Difference | None:
-    """The difference of two sides, one of which may be a number; None if there are too few samples for a test.
+    """The difference of two sides, one of which may be a number; None if there are too few samples.
 
     Args:
         ours: samples or a number.
         than: the same for the other side.
         paired: samples at the same place belong together; a pair of which one is missing is left out.
         logarithms: take the difference of the logarithms, for geometric means of numbers above zero.
+        fewest: how many samples there have to be: two for a test.
     """
     sides = [np.array(side, float) for side in (ours, than)]  # a missing sample is NaN
     if logarithms:
@@ -107,18 +108,23 @@ def difference(
     kind = kinds[len(lists)]
     samples = lists if kind == "not paired" else [np.atleast_1d(sides[0] - sides[1])]
     samples = [numbers[~np.isnan(numbers)] for numbers in samples]
-    if lists and min(map(len, samples)) < 2:
+    if lists and min(map(len, samples)) < fewest:
         return None
     means = [float(numbers.mean()) for numbers in samples]
     return Difference(
         kind,
         means[0] - sum(means[1:]),
         tuple(map(len, samples)),
-        tuple(float(numbers.var(ddof=1)) for numbers in samples) if lists else (),
-        max(float(np.ptp(numbers)) for numbers in samples),
+        tuple(float(numbers.var(ddof=min(1, len(numbers) - 1))) for numbers in samples) if lists else (),
+        _ends(*samples),
         max(float(np.nanmax(np.abs(side))) for side in sides),
         logarithms,
     )
+
+
+def _ends(ours: np.ndarray, than: np.ndarray | None = None) -> tuple[float, float]:
+    low, high = (0.0, 0.0) if than is None else (than.min(), than.max())
+    return float(ours.min() - high), float(ours.max() - low)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

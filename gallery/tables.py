@@ -27,6 +27,12 @@ class Number(NamedTuple):
     setting: tuple[str | None, ...] = ()
     is_geometric: bool = False
 
+    def changed(self, times: float, plus: float) -> "Number":
+        """The number times a positive factor, plus a number, and its interval and samples likewise."""
+        value, low, high = (times * one + plus for one in self[:3])
+        samples = tuple(None if one is None else times * one + plus for one in self.samples)
+        return self._replace(value=value, low=low, high=high, samples=samples)
+
     def is_paired_with(self, other: "Number") -> bool:
         """True if the samples at the same place belong together: of the same seed or round, with the same setting."""
         return (self.unit, self.setting, len(self.samples)) == (other.unit, other.setting, len(other.samples))

@@ -1,6 +1,8 @@
 """Numbers, verdicts and durations in words, shared by the page and the text."""
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from gallery.claims import Claim, Condition, Verdict
 from gallery.runs import Run
@@ -9,6 +11,8 @@ from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.
 VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "unresolved": "≈", "not run": "○"}
+BY_INTEREST: tuple[Verdict, ...] = ("does not hold", "holds", "unresolved", "not run")
+SHARES = ("accuracy", "last_accuracy", "best_accuracy", "early", "late")  # quantities that are in percent
 NO_BREAK = "\u00a0"
 
 
@@ -94,6 +98,35 @@ def compared(condition: Condition) -> str:
 
 def ours(condition: Condition) -> str:
     return "" if condition.ours is None else with_interval(condition.ours)
+
+
+def in_short(claim: Claim) -> str:
+    """The two numbers of a claim's weakest condition with the sign between them, in three digits: "97.7 % > 92.5 %"."""
+    weakest = claim.weakest
+    if weakest is None or weakest.ours is None or weakest.than is None:
+        return ""
+    unit = 100 if weakest.quantity in SHARES else 1
+    numbers = (unit * weakest.ours.value, unit * weakest.than.value, unit * (weakest.tolerance or 0.0))
+    ours, than, tolerance = (
+        f"{_factor(one) if abs(one) < 1000 else in_digits(one)}{' %' if unit > 1 else ''}" for one in numbers
+    )
+    sign = "=" if ours == than else ">" if numbers[0] > numbers[1] else "<"
+    text = f"{ours} {sign} {than}" if weakest.tolerance is None else f"{ours} beside {than} ± {tolerance}"
+    return text if len(claim.conditions) == 1 else f"{text}, the weakest of {len(claim.conditions)}"
+
+
+def by_interest(claims: Iterable[Claim]) -> list[Claim]:
+    """Claims that do not hold first, and those that are not run last."""
+    return sorted(claims, key=lambda claim: BY_INTEREST.index(claim.verdict))
+
+
+def checks(claims: Sequence[Claim]) -> str:
+    """How many checks hold: "5 checks hold", "4 of 5 checks hold, 1 not run"."""
+    counts = Counter(claim.verdict for claim in claims)
+    rest = [f"{counts[verdict]} {verdict}" for verdict in BY_INTEREST if verdict != "holds" and counts[verdict]]
+    many = f"{len(claims)} check{'s' if len(claims) > 1 else ''}"
+    hold = "hold" if len(claims) > 1 else "holds"
+    return ", ".join([f"{counts['holds']} of {many} {hold}" if rest else f"{many} {hold}", *rest])
 
 
 def published(claim: Claim, condition: Condition) -> str:

@@ -1,4 +1,4 @@
-"""Verdicts: each relation right and wrong, what is paired, what is missing, what is a mistake, and the correction."""
+"""Verdicts: each relation right and wrong, checks, what is paired, missing or a mistake, and the correction."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def judged(ours, relation, than, *, at="full", stem="x", **more):
 def several(*parts):
     """A claim of several conditions."""
     conditions = [{"ours": side(ours), "relation": relation, "than": side(than)} for ours, relation, than in parts]
-    return evaluate_claim({"id": "it", "statement": "it", "source": "ours", "all": conditions}, "x", TABLES, "full")
+    return evaluate_claim({"id": "it", "kind": "finding", "all": conditions}, "x", TABLES, "full")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,51 @@ def several(*parts):
 )
 def test_relation_is_tested(ours, relation, than, near, verdict):
     assert judged(ours, relation, than, **near).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "ours, relation, than, more, holds",
+    [
+        ("middle", "above", 1.4, {}, True),
+        ("middle", "above", 1.6, {}, False),  # in one sample of three
+        ("middle", "near", 2.0, {"tolerance": 0.5}, True),
+        ("middle", "near", 2.1, {"tolerance": 0.5}, False),
+        ("low", "below", "middle", {}, True),
+        ("middle", "below", "wide", {}, False),  # the first pair
+        ("low", "below", cell("mean", rule="middle", half="b"), {}, True),
+        ("wide", "below", cell("mean", rule="middle", half="b"), {}, False),  # of any two samples
+        ("exact", "equal", 2.0, {}, True),
+        ("single", "above", 2.5, {}, False),
+    ],
+)
+def test_check_has_to_be_true_in_every_sample_and_has_no_p_value(ours, relation, than, more, holds):
+    (found,) = correct([judged(ours, relation, than, kind="check", **more)])
+    assert (found.verdict, found.p, found.corrected) == ("holds" if holds else "does not hold", None, None)
+
+
+def test_what_does_not_vary_has_no_p_value_whatever_else_is_claimed():
+    true, false = ("constant", "above", 1), ("constant", "above", 3)
+    found = correct([several(true), several(false), several(("middle", "above", 0.5), false)])
+    assert [(one.verdict, one.corrected) for one in found] == [
+        ("holds", None),
+        ("does not hold", None),
+        ("does not hold", None),
+    ]
+
+
+def test_number_can_be_compared_with_another_one_plus_and_times_something():
+    low = np.array(SAMPLES["low"])
+    changes = ({"plus": 0.5}, low + 0.5), ({"times": 1.5}, 1.5 * low), ({"error_times": 3}, 1 - 3 * (1 - low))
+    for change, than in changes:
+        (found,) = judged("middle", "above", side("low") | change).conditions
+        assert found.than[:3] == pytest.approx((than.mean(), than.min(), than.max()))
+        assert found.difference.kind == "paired" and next(iter(change)).replace("_", " ") in found.rows[1]
+        assert min(found.evidence) == pytest.approx(stats.ttest_rel(MIDDLE, than).pvalue)
+
+
+def test_weakest_condition_is_the_one_that_is_least_sure():
+    found = several(("constant", "above", 1), ("middle", "above", 0.5), ("middle", "above", 0.7), ("lost", "above", 0))
+    assert found.weakest is found.conditions[2]
 
 
 def test_samples_of_the_same_table_and_task_are_paired_and_others_are_not():
@@ -146,7 +191,7 @@ def test_a_p_value_at_the_level_decides_nothing():
 
 def test_seeds_that_would_resolve_a_claim_are_those_of_holms_next_step():
     """Of four tested claims one is resolved, so the next one of the other three has to be below 0.05 / 3."""
-    claimed = [("constant", "above", 1), ("wide", "above", 1.0), ("middle", "above", 1.5), ("middle", "above", 2.0)]
+    claimed = [("middle", "above", -50), ("wide", "above", 1.0), ("middle", "above", 1.5), ("middle", "above", 2.0)]
     found = correct([several(one) for one in claimed])
     needed = [one.conditions[0].samples_needed(LEVEL / 3) for one in found[1:3]]
     assert [one.samples_needed for one in found] == [None, *needed, 1001] and needed[0] > 3
@@ -217,7 +262,7 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path):
     assert [text for text in told if text not in str(error.value)] == []
 
 
-def test_correction_is_for_one_experiment_at_a_time_over_all_of_its_figures(tmp_path):
+def test_correction_is_for_all_experiments_together(tmp_path):
     names = ("it", "other", "third")
     one, *others = [claim(name, side("middle"), "above", 0.7, statement=f"{name}\n is so.") for name in names]
     paths = [claims_file(tmp_path, "one", figure("x", "X\nx", [one]))]
@@ -226,4 +271,4 @@ def test_correction_is_for_one_experiment_at_a_time_over_all_of_its_figures(tmp_
     assert [(one.experiment, one.stem, one.title) for one in found[:2]] == [("one", "x", "X x"), ("more", "y", "Y")]
     assert found[0].claims[0].statement == "it is so."
     corrected = [[each.corrected for each in one.claims] for one in found]
-    assert corrected == [[pytest.approx(P[0.7])], [pytest.approx(3 * P[0.7])], [pytest.approx(3 * P[0.7])] * 2]
+    assert corrected == [[pytest.approx(4 * P[0.7])] * count for count in (1, 1, 2)]

@@ -5,19 +5,21 @@ import html
 import importlib
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from small_gallery import cell, claim, figure
 
 from experiments.common.job import SCALES
+from gallery.claims import Kind
 from gallery.claims_file import SCHEMA, ClaimError, read_claims
 from gallery.quantifiers import expand
 from gallery.tables import matching, number, read_table
 
 ROOT = Path(__file__).parents[2]
 ONE = claim("it", cell("mean", rule="otpe"), "above", 1)
-SEVERAL = {"id": "both", "statement": "s", "source": "ours"}
+SEVERAL = {"id": "both", "kind": "finding", "statement": "s", "source": "ours", "written": "before"}
 SEVERAL["all"] = [{key: ONE[key] for key in ("ours", "relation", "than")}]
 GOOD = {"figures": [figure("x", "X", [ONE, SEVERAL])]}
 WITHOUT_SOURCE = {key: value for key, value in ONE.items() if key != "source"}
@@ -38,9 +40,9 @@ def changed(index, **changes):
 def test_example_of_the_readme_is_read_and_scales_are_those_of_the_experiments(tmp_path):
     example, _ = re.findall(r"```yaml\n(.*?)```", (ROOT / "gallery/README.md").read_text(), flags=re.DOTALL)
     (found,) = read(tmp_path, example)
-    assert [len(one["all"]) for one in found["claims"]] == [1, 4, 2, 2]
+    assert [len(one["all"]) for one in found["claims"]] == [1, 4, 2, 1, 1, 1, 2]
     assert all(one["source"] in ("ours", "arXiv 2311.16151") for one in found["claims"])
-    assert SCHEMA["$defs"]["scale"]["enum"] == list(SCALES)
+    assert SCHEMA["$defs"]["scale"]["enum"] == list(SCALES) and SCHEMA["$defs"]["kind"]["enum"] == list(get_args(Kind))
 
 
 def test_defaults_of_a_figure_are_those_of_its_claims(tmp_path):
@@ -86,7 +88,10 @@ def test_condition_of_several_can_have_variables_of_its_own():
         ("", ["None is not of type 'object'"]),
         ({"figures": [{"stem": "x"}]}, ["claims.yaml: x: 'title' is a required property", "'alt' is a required"]),
         ({"figures": GOOD["figures"] * 2}, ["the stem x occurs 2 times, expected once", "the id it occurs 2 times"]),
-        ({"figures": [figure("x", "X", [WITHOUT_SOURCE])]}, ["x: it: a source is missing here and in the defaults"]),
+        ({"figures": [figure("x", "X", [WITHOUT_SOURCE])]}, ["x: it: source is missing here and in the defaults"]),
+        (changed(0, kind="rumor"), ["x: it: kind: 'rumor' is not one of ['finding', 'replication', 'check']"]),
+        (changed(0, relation="near", tolerance=1), ["x: it: a margin has a reason: say `why`"]),
+        (changed(0, than=cell("mean") | {"error_times": 2}), ["x: it: a margin has a reason: say `why`"]),
         (changed(0, relatoin="above"), ["x: it: ", "'relatoin' was unexpected", "known keys: id, statement"]),
         (changed(0, tolerance=0.1), ["x: it: tolerance and relative belong to the relation near, got above"]),
         (changed(1, ours=cell("mean"), relation="above", than=1), ["expected either ours, relation and than, or all"]),

@@ -6,6 +6,7 @@ import html
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,20 +15,23 @@ from matplotlib.colors import to_rgb
 from small_gallery import CLAIMS, HOSTILE, TABLES, build, certified, record, result, write_small_gallery
 
 from experiments.common.records import read_record
+from experiments.common.yaml_files import read_yaml
 from gallery import wording
 from gallery.claims import Condition, judge_all
+from gallery.claims_file import ClaimError, read_claims
+from gallery.findings import DATA, Sentence, findings
 from gallery.page import HERE, linked, page
 from gallery.replication import replication
 from gallery.runs import read_run, run_of
 from gallery.significance import difference
-from gallery.tables import Number
+from gallery.tables import Number, read_table
 
 OUTCOMES = {
-    "faster": "✓ holds: p = 0.0017",
+    "faster": "✓ holds: p = 0.0025",
+    "as_published": "✓ holds",
     HOSTILE: "≈ unresolved: p = 0.18; the means agree with it; about 6 seeds would be needed",
-    "as_published": "✓ holds: p < 0.0001",
     "on_paper": "○ not run: is about the paper scale",
-    "perfect_everywhere": "✗ does not hold: p = 0.013",
+    "perfect_everywhere": "✗ does not hold: p = 0.026",
 }
 
 
@@ -77,7 +81,7 @@ def test_page_loads_nothing_and_its_names_are_unique(read, source):
     for name in ("for", "aria-labelledby", "aria-describedby"):
         inside.update(read.values(name))
     assert inside <= set(names)
-    known = re.compile(r"data:|#|https://(arxiv\.org/abs|doi\.org)/")
+    known = re.compile(r"data:|#|REPLICATION\.md$|https://(arxiv\.org/abs|doi\.org)/")
     assert [address for address in addresses if not known.match(address)] == []
     assert "url(" not in source and "@import" not in source
     assert any(value.startswith("default-src 'none'; img-src data: blob:;") for value in read.values("content"))
@@ -120,6 +124,58 @@ def test_page_has_every_claim_with_its_verdict_and_numbers(read, source):
     assert [text for text in told if text not in source] == []
 
 
+def test_checks_are_folded_and_have_no_p_value(source, built):
+    folded, text = '<details class="checks">\n  <summary>cost: 1 check holds</summary>', built.text.read_text()
+    assert source.count(folded) == 1 and source.index(folded) < source.index('<li id="memory-counted">')
+    assert text.count("<summary>1 check holds</summary>\n\n* ✓ holds: counted (ours)") == 1
+    assert [text.count("| counted |"), text.count("holds: p = 0 ")] == [0, 0]
+
+
+FOUND = [
+    ("faster", "holds"),
+    ("much_faster", "unresolved"),
+    ("on_paper", "not run"),
+    ("perfect_everywhere", None),
+]
+
+
+def test_what_we_found_is_said_while_its_claims_hold(built, tmp_path):
+    """A sentence is left out if one of its claims does not hold, and marked if one is unresolved or not run."""
+    figures = judge_all(built.claims, {path.stem: read_table(path) for path in built.figures[::3]}, "quick")
+    path = tmp_path / "findings.yaml"
+    owner = {claim.id: figure for figure in figures for claim in figure.claims}
+
+    def said(*names, figure="speed"):
+        claims = [f"{owner[name].experiment if name in owner else 'cost'}/{name}" for name in names]
+        path.write_text(json.dumps([{"says": "It is so.", "figure": figure, "claims": claims}]))
+        return [sentence.verdict for sentence in findings(figures, path)]
+
+    for name, verdict in FOUND:
+        assert said(name) == said("faster", name) == ([verdict] if verdict else [])
+    assert said("perfect_everywhere", "on_paper") == [] == said("faster", figure="of_another_experiment")
+    for name in ("counted", "gone"):  # a check is no finding
+        with pytest.raises(ClaimError, match=f"got the claim cost/{name}, expected EXPERIMENT/ID of a finding"):
+            said(name)
+
+
+def test_claims_of_what_we_found_exist():
+    """Whether they hold is for the page: here each has a figure and is not a check."""
+    files = {path.parent.name: read_claims(path) for path in (HERE.parent / "experiments").glob("*/claims.yaml")}
+    kinds = {f"{name}/{one['id']}": one["kind"] for name, of in files.items() for each in of for one in each["claims"]}
+    for sentence in read_yaml(DATA):
+        assert {kinds[name] for name in sentence["claims"]} <= {"finding", "replication"}
+        assert sentence["figure"] in {figure["stem"] for figures in files.values() for figure in figures}
+
+
+def test_experiments_come_in_the_order_of_what_we_found_and_the_supplement_last(built):
+    figures = judge_all(built.claims, {path.stem: read_table(path) for path in built.figures[::3]}, "quick")
+    figures[1] = replace(figures[1], is_supplement=True)
+    found = [Sentence("It is so.", figures[2], "holds")]
+    text = page(figures, {}, {}, {}, "quick", found, replication(figures, {}, "quick"))
+    assert re.findall(r'<article id="(\w+)"', text) == ["agreement", "speed", "memory"]
+    assert re.findall(r"<h3>(similarity|cost|supplement)</h3>", text) == ["similarity", "cost", "supplement"]
+
+
 def test_files_are_in_the_page_with_their_bytes_and_no_time(read, built):
     packed = dict(zip(read.values("download"), read.values("data-packed"), strict=True))
     files = {path.name: path.read_bytes() for path in built.figures if path.suffix != ".png"}
@@ -130,20 +186,20 @@ def test_files_are_in_the_page_with_their_bytes_and_no_time(read, built):
 
 def test_what_is_missing_is_said(built, tmp_path):
     figures = judge_all(built.claims, {}, "quick")
-    text = page(figures, {}, {"stray.csv": tmp_path / "stray.csv"}, {}, "quick", replication(figures, {}, "quick"))
+    text = page(figures, {}, {"stray.csv": tmp_path / "stray.csv"}, {}, "quick", [], replication(figures, {}, "quick"))
     assert "Figures that no claims.yaml has: stray." in text and "not recorded" in text
     assert text.count("There is no picture of it at this scale.") == text.count("It has no results at this scale.") == 3
 
 
 def test_text_has_every_claim_counts_and_what_made_it(built):
     text = html.unescape(built.text.read_text())
-    head, _, rest = text.partition("\n## ")
-    made = {"* scale: quick", "* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"}
-    assert made <= set(head.splitlines())
+    head, _, rest = text.partition("\n## How to read")
+    made = {"* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"}
+    assert made <= set(text.splitlines())
     cells = [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in rest.splitlines() if line.startswith("| ")]
     rows = {re.sub(r"\\(.)", r"\1", row[0]): re.sub(r"\\(.)", r"\1", row[-1]) for row in cells}
     assert {name: rows[name] for name in OUTCOMES} == OUTCOMES
-    assert "| ✓ holds | 2 | 2 |" in head and "| ○ not run | 1 | 1 |" in head
+    assert "| findings | 2 | 1 | 1 | 1 |" in head and "| checks | 1 | 0 | 0 | 0 |" in head
 
 
 def test_page_and_text_are_the_same_each_time_and_have_a_record(built, tmp_path):

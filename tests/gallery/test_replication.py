@@ -189,7 +189,7 @@ def test_a_claim_that_does_not_exist_is_a_mistake(tmp_path):
     item = {"id": "it", **ITEM, "claims": ["a/b"], "published": "p"}
     path = tmp_path / "replication.yaml"
     path.write_text(yaml.safe_dump(CONTENT | {"items": [item]}))
-    figures = [Figure("a", "stem", "", "", "", "", (Claim("other", "", "", "", ()),))]
+    figures = [Figure("a", "stem", "", "", "", "", (Claim("other", "finding", *[""] * 5, ()),))]
     with pytest.raises(ClaimError, match="there is no claim a/b: name one as EXPERIMENT/ID"):
         replication(figures, {}, "quick", path)
 

@@ -91,7 +91,7 @@ def test_search_and_verdicts_leave_what_they_say(browser):
         assert shown(browser) == left
     browser.find_element(By.ID, "clear").click()
     browser.find_element(By.CSS_SELECTOR, 'button[data-verdict="not run"]').click()
-    assert shown(browser, "tbody") == ["memory-on_paper"] and shown(browser) == ["memory"]
+    assert shown(browser, "article tbody") == ["memory-on_paper"] and shown(browser) == ["memory"]
     assert browser.find_element(By.ID, "found").text == "1 of 3 figures, 1 claims"
 
 
