@@ -57,8 +57,8 @@ test: $(V)/.ok ## run the tests, in about ten minutes on two cores
 nightly: lowest newest $(RELEASE)/.ok ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
 	$(PYTEST) tests/nightly
 
-references: $(V)/.ok ## record again what other code computed, and compare: NAMES of tests/references/recorders.csv, or all
-	python -m tests.references.compare $(NAMES)
+references: $(V)/.ok ## record again what other code computed, and compare: NAMES of tests/recorders/recorders.csv, or all
+	python -m tests.recorders.compare $(NAMES)
 
 mutants: $(V)/.ok ## run the tests against 155 small faults, and tell which test sees each: tests/mutants/mutants.csv
 	python -m tests.mutants.run

@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from references import compare
+from recorders import compare
 
 ARRAY = np.array([1.0, -2.0, 0.0])
 CASES = [

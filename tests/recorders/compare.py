@@ -1,7 +1,7 @@
 """Record again the references that other code gave, and compare: a table, with a line for each file.
 
-    python -m tests.references.compare                           # all of recorders.csv
-    python -m tests.references.compare foreign_sparx slax_demo
+    python -m tests.recorders.compare                           # all of recorders.csv
+    python -m tests.recorders.compare foreign_sparx slax_demo
 
 Each script runs in an environment and a folder of its own, and no recorded file is touched. A file is "bit-equal", "equal to
 rounding" or "changed", and the exit status is 1 if one is changed or a script fails. Where the authors' code cannot be had, the
