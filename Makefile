@@ -88,7 +88,7 @@ endef
 lint: $(V)/.ok $(RELEASE)/.ok ## check style, the workflow, the container, and who may import whom
 	ruff check
 	ruff format --check
-	snakefmt --check workflow
+	snakefmt --check Snakefile workflow
 	snakemake --lint --dry-run
 	$(RELEASE)/bin/hadolint containers/Dockerfile
 	lint-imports
