@@ -18,6 +18,7 @@ PARTS = (
     "dvc.yaml",
     ".dvcignore",
     ".dvc/config",
+    "Snakefile",
     "workflow",
     "gallery",
     "profiles",
