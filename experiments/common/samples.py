@@ -53,6 +53,11 @@ class SeedSamples:
         """The samples that are read once all settings are chosen: the entire split, or `test_size` new ones."""
         return held_out(self._task, self._test_key, self._config["test_size"])
 
+    @property
+    def has_common_test(self) -> bool:
+        """True if all seeds have the same test set."""
+        return self._task.full_split is not None
+
     def _drawn(self) -> Iterator[Samples]:
         keys = random.split(self._train_key, self._config["steps"])
         for part in jnp.split(keys, number_of_parts(len(keys), PART)):

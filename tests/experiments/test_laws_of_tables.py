@@ -45,7 +45,7 @@ WITH_SAMPLES = [
 
 @pytest.mark.parametrize(("stem", "quantity"), WITH_SAMPLES)
 def test_means_and_intervals_are_those_of_the_samples_beside_them(stem, quantity):
-    """The interval is that of Student's t, cut at the bounds of the quantity."""
+    """The interval is that of Student's t, over seeds and test samples that they share, cut at the bounds of the quantity."""
     for row in TABLES[stem]:
         numbers, center = samples(row, quantity), row[quantity.removesuffix("_") or "mean"]
         if not numbers:
@@ -54,7 +54,13 @@ def test_means_and_intervals_are_those_of_the_samples_beside_them(stem, quantity
         scale = 2e-6 * (1 + np.abs(numbers).max())
         assert float(center) == pytest.approx(np.mean(numbers), abs=rounding(center) + scale)
         if len(numbers) > 1:
-            half = stats.t.isf(0.025, len(numbers) - 1) * stats.sem(numbers)
+            parts, sizes = np.array([stats.sem(numbers)]) ** 2, np.array([len(numbers)])
+            if tests := row.get(f"{quantity}tests"):  # sums over the seeds
+                of_tests = np.array(tests.split(), float) / len(numbers)
+                assert of_tests.mean() == pytest.approx(np.mean(numbers), abs=scale)
+                parts, sizes = np.append(parts, stats.sem(of_tests) ** 2), np.append(sizes, len(of_tests))
+            freedom = parts.sum() ** 2 / max((parts**2 / (sizes - 1)).sum(), 1e-300)
+            half = stats.t.isf(0.025, freedom) * parts.sum() ** 0.5 if parts.any() else 0.0
             for end, expected in (("low", np.mean(numbers) - half), ("high", np.mean(numbers) + half)):
                 found = float(row[f"{quantity}{end}"])
                 is_cut = found in BOUNDS[end] and (expected < found if end == "low" else expected > found)
