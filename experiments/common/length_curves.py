@@ -1,5 +1,6 @@
 """The figure and the table of training length: how accurate each rule is along its training, and how fast it learns."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from experiments.common import figures, lengths, names, tables
 from experiments.common.styles import STYLES
 
 COLUMNS = ["batches", "quantity", *tables.OF_TESTS, "flat"]  # after what `plot` starts with
+
+NAMED = 3  # columns of panels in which each line has its name at its end; more have a legend
 
 
 class Curve(NamedTuple):
@@ -83,7 +86,7 @@ def draw(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> F
     curves = [curve for curve in curves_of(data) if curve.panel]
     figures.check_given(stem, "trainings", curves)
     lines, columns = (list(dict.fromkeys(curve.panel[index] for curve in curves)) for index in (0, 1))
-    figure, axes = figures.panels(len(lines), len(columns), 1.75, 0.3, sharey=True)
+    figure, axes = figures.panels(len(lines), len(columns), 1.95, 0.3, sharey=True)
     for (line, column), ax in np.ndenumerate(axes):
         of_panel = [curve for curve in curves if curve.panel == (lines[line], columns[column])]
         if not of_panel:
@@ -99,12 +102,17 @@ def draw(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> F
         ax.set_xlabel("batches")
     for ax, line in zip(axes[:, 0], lines, strict=True):
         ax.set_ylabel(f"{line}\n{names.TEST_ACCURACY}".strip())
-    figures.name_panels(axes.flat, [column for _ in lines for column in columns])
-    figures.label_lines(axes.flat)
+    titles = [textwrap.fill(column, 75 // len(columns), break_long_words=False) for _ in lines for column in columns]
+    figures.name_panels(axes.flat, titles)
+    if len(columns) > NAMED:
+        looks = {curve.label: figures.line_of(curve.rule, markersize=3, label=curve.label) for curve in curves}
+        figures.legend_of(figure, looks.values(), len(looks))
+    else:
+        figures.label_lines(axes.flat)
     seeds = tables.numbers_of_seeds(curve.seeds for curve in curves)
     return figures.with_note(
         figure,
-        f"Accuracy along one training of each seed, at one learning rate, the best one at the end. Mean of {seeds} seeds; "
+        f"Accuracy along one training of each seed, at the learning rate that is best at its end. Mean of {seeds} seeds; "
         "bands: 95 % intervals of the mean over seeds and, where seeds have a test set in common, its samples; dashed: chance. "
         "The table has the batches until nine tenths of the end are learned, and where the validation accuracy is flat.",
     )

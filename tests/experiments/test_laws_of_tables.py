@@ -119,7 +119,7 @@ def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_o
         for row in cells.values():
             gap = np.subtract(samples(row, "accuracy_"), samples(cells[other, ""], "accuracy_"))
             assert samples(row, f"minus_{other}_") == pytest.approx(gap, abs=1e-6)
-    assert [cells["bptt", ""][f"cosine_{stage}_values"] for stage in ("initial", "trained")] == ["1 1"] * 2
+    assert [samples(cells["bptt", ""], f"cosine_{stage}_") for stage in ("initial", "trained")] == [[ONE] * 2] * 2
     assert samples(cells["fixed", ""], "cosine_initial_") == samples(cells["fixed", ""], "cosine_trained_") == []
     eligibilities = 65 * 10 + 2 * 11 * 10  # 64-10-10-10; a bias is one more input
     carried = {row["temporal"]: int(row["carried"]) for row in cells.values() if row["temporal"] != "bptt"}
