@@ -289,7 +289,7 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Sequence[float]
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Any]]) -> None:
     """Draw a row for each rule: in each update mode the mean of shares in percent, its 95 % interval, and each seed as a dot.
 
     Args:

@@ -1,7 +1,7 @@
 """Training length as a variable: one run of each network is evaluated after several numbers of batches, the last is its end.
 
-The learning rate does not fall with time, so that the network after 300 batches of a long run is the one that a training of
-300 batches gives. A result has for each seed "lengths", a list with the accuracies on both held-out sets after each number of
+If the learning rate does not fall with time, the network after 300 batches of a long run is the one that a training of 300
+batches gives. A result has for each seed "lengths", a list with the accuracies on both held-out sets after each number of
 batches, and "right", which test samples were right: bits, packed as hexadecimal digits.
 """
 
