@@ -28,7 +28,10 @@ def test_splits_are_disjoint_where_the_supply_is_endless_and_seeds_differ():
 def test_batches_that_take_too_much_memory_are_drawn_again_and_are_the_same(monkeypatch):
     sampler = make_sampler(CONFIG, None)
     first = list(sampler(0).batches())
-    for bound, kept in ((2 * 6 * 30 * 20, True), (2 * 6 * 30 * 20 - 1, False)):  # bytes of 8 spikes each, for both seeds
+    for bound, kept in (
+        (2 * 6 * 30 * 20, True),
+        (2 * 6 * 30 * 20 - 1, False),
+    ):  # bytes of 8 spikes each, for both seeds
         monkeypatch.setattr(samples_module, "CACHE_BYTES", bound)
         sampler.cache_clear()
         one, other = (list(sampler(0).batches()) for _ in range(2))

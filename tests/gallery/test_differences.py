@@ -128,6 +128,9 @@ def test_number_of_samples_begins_at_two_and_ends_at_a_thousand():
     much = difference([1.0, 1.0001], 0.0, paired=False)
     needed = [judged("above", found).samples_needed(LEVEL) for found in (nothing, constant, much)]
     assert needed == [MOST_SAMPLES + 1, 2, 2]
+    tests = (-1.0, 1.1) * 50  # whose error no number of seeds makes smaller
+    few_tests = difference([0.04, 0.06], 0.0, paired=False, tests=(tests, ()))
+    assert judged("above", few_tests).samples_needed(LEVEL) == MOST_SAMPLES + 1
     halves = [stats.t.isf(LEVEL / 2, n - 1) / n**0.5 for n in (MOST_SAMPLES - 1, MOST_SAMPLES)]
     assert much._replace(variances=(1.0,)).samples_needed(float(np.mean(halves)), LEVEL) == MOST_SAMPLES
 
