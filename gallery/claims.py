@@ -285,8 +285,8 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
             f"numbers above zero; got {other.value:g}."
         )
     paired = ours.file == than.file and one.is_paired_with(other)
-    numbers = one.samples or one.value, other.samples or other.value
-    apart = difference(*numbers, paired=paired, logarithms=is_geometric, fewest=1 if is_check else 2)
+    numbers, fewest = (one.samples or one.value, other.samples or other.value), 1 if is_check else 2
+    apart = difference(*numbers, paired=paired, logarithms=is_geometric, fewest=fewest, tests=(one.tests, other.tests))
     reason = "" if apart else f"a test needs two {(one if one.samples else other).unit}s or more"
     return judged._replace(difference=apart, reason=reason)
 

@@ -2,7 +2,8 @@
 
 A relation is true by some margin: `above` by the difference, `below` by its negative, `near` by what is left of the tolerance.
 The mean of the samples estimates this margin, and Student's t distribution says how sure its sign is. `equal` is about every
-sample and needs no test.
+sample and needs no test. Accuracies on a test set that seeds have in common also vary with its samples: the error of their mean
+is that of `experiments.common.intervals`.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
+
+from experiments.common.intervals import freedom_and_error
 
 LEVEL = 0.05  # a p-value below it is significant
 MOST_SAMPLES = 1000  # larger numbers of samples are not looked for
@@ -33,6 +36,8 @@ class Difference(NamedTuple):
         ends: the smallest and the largest difference of two samples, of those that belong together if they are paired.
         size: the largest absolute number on either side.
         is_of_logarithms: it is the logarithm of a factor, ours over the other one, and so are the samples.
+        of_tests: the variance of the means of test samples, and their number, of those that seeds have in common: one entry, or
+            up to two where samples are not paired.
     """
 
     kind: Kind
@@ -42,10 +47,13 @@ class Difference(NamedTuple):
     ends: tuple[float, float]
     size: float
     is_of_logarithms: bool
+    of_tests: tuple[tuple[float, int], ...] = ()
 
     @property
     def is_constant(self) -> bool:
         """True if the samples do not vary, except for rounding."""
+        if any(variance > 0 for variance, _ in self.of_tests):
+            return False
         return self.ends[1] - self.ends[0] <= RESOLUTION * self.size
 
     @property
@@ -73,12 +81,10 @@ class Difference(NamedTuple):
         return int(numbers[decided.argmax()]) if decided.any() else MOST_SAMPLES + 1
 
     def freedom_mean_and_error(self, counts: Sequence[np.ndarray | int]) -> tuple[np.ndarray, float, np.ndarray]:
-        """The degrees of freedom (Welch and Satterthwaite; n - 1 for one list), the mean and its standard error, of these or of
-        other numbers of samples."""
-        sizes = np.array(counts)  # [1 or 2, ...]
-        parts = np.array([variance / size for variance, size in zip(self.variances, sizes, strict=True)])
-        rest = np.sum(parts**2 / (sizes - 1), axis=0)
-        return np.sum(parts, axis=0) ** 2 / rest, self.mean, np.sqrt(np.sum(parts, axis=0))
+        """The degrees of freedom (n - 1 for one list), the mean and its standard error, of these or of other numbers of
+        samples, with the same test set."""
+        freedom, error = freedom_and_error([*zip(self.variances, counts, strict=True), *self.of_tests])
+        return freedom, self.mean, error
 
 
 class Evidence(NamedTuple):
@@ -89,7 +95,13 @@ class Evidence(NamedTuple):
 
 
 def difference(
-    ours: Samples | float, than: Samples | float, *, paired: bool, logarithms: bool = False, fewest: int = 2
+    ours: Samples | float,
+    than: Samples | float,
+    *,
+    paired: bool,
+    logarithms: bool = False,
+    fewest: int = 2,
+    tests: tuple[Sequence[float], Sequence[float]] = ((), ()),
 ) -> Difference | None:
     """The difference of two sides, one of which may be a number; None if there are too few samples.
 
@@ -99,6 +111,7 @@ def difference(
         paired: samples at the same place belong together; a pair of which one is missing is left out.
         logarithms: take the difference of the logarithms, for geometric means of numbers above zero.
         fewest: how many samples there have to be: two for a test.
+        tests: for both sides the means over the samples for each sample of a common test set, empty where there is none.
     """
     sides = [np.array(side, float) for side in (ours, than)]  # a missing sample is NaN
     if logarithms:
@@ -119,7 +132,14 @@ def difference(
         _ends(*samples),
         max(float(np.nanmax(np.abs(side))) for side in sides),
         logarithms,
+        _of_tests(*tests, kind == "paired"),
     )
+
+
+def _of_tests(ours: Sequence[float], than: Sequence[float], paired: bool) -> tuple[tuple[float, int], ...]:
+    """The variances over test samples, and their numbers: of the differences where both sides have the same test set."""
+    sides = [np.subtract(ours, than)] if paired and len(ours) == len(than) else [np.array(ours), np.array(than)]
+    return tuple((float(side.var(ddof=1)), len(side)) for side in sides if len(side) > 1)
 
 
 def _ends(ours: np.ndarray, than: np.ndarray | None = None) -> tuple[float, float]:

@@ -17,6 +17,7 @@ class Number(NamedTuple):
     Without an interval, both ends equal the mean. A number without samples is exact, for example a count. A sample is None if
     it is missing. `unit` is what a sample is of, a seed, a round or what the column `unit` says; `setting` is what samples have
     in common that belong together. `is_geometric`: the mean is the geometric one, and samples are compared by their logarithms.
+    `tests` are the means over seeds for each sample of the test set, if they have one in common.
     """
 
     value: float
@@ -26,12 +27,14 @@ class Number(NamedTuple):
     unit: str = "seed"
     setting: tuple[str | None, ...] = ()
     is_geometric: bool = False
+    tests: tuple[float, ...] = ()
 
     def changed(self, times: float, plus: float) -> "Number":
         """The number times a positive factor, plus a number, and its interval and samples likewise."""
         value, low, high = (times * one + plus for one in self[:3])
         samples = tuple(None if one is None else times * one + plus for one in self.samples)
-        return self._replace(value=value, low=low, high=high, samples=samples)
+        tests = tuple(times * one + plus for one in self.tests)
+        return self._replace(value=value, low=low, high=high, samples=samples, tests=tests)
 
     def is_paired_with(self, other: "Number") -> bool:
         """True if the samples at the same place belong together: of the same seed or round, with the same setting."""
@@ -60,7 +63,8 @@ def number(row: Row, column: str) -> Number | None:
     """The number of a column, None for an empty cell.
 
     Its interval is in the columns `<column>_low` and `<column>_high`, and its samples are in `<column>_values`; for the column
-    `mean` they are in `low`, `high` and `values`. If `<column>_mean` is "geometric", it is a geometric mean.
+    `mean` they are in `low`, `high` and `values`. If `<column>_mean` is "geometric", it is a geometric mean. Sums over the
+    seeds for each sample of a test set that they have in common are in `<column>_tests` or `tests`.
 
     Raises:
         ValueError: there is no such column, or no number in it; or there is an interval without samples.
@@ -79,7 +83,8 @@ def number(row: Row, column: str) -> Number | None:
         raise ValueError(f"has an interval of {column}, but no samples in {prefix}values: `summary` writes both")
     unit = row.get("unit") or ("round" if row.get("rounds") else "seed")
     setting = tuple(row.get(name) for name in SETTING)
-    return Number(value, low, high, samples, unit, setting, row.get(f"{prefix}mean") == "geometric")
+    tests = tuple(float(text) / len(samples) for text in row.get(f"{prefix}tests", "").split())
+    return Number(value, low, high, samples, unit, setting, row.get(f"{prefix}mean") == "geometric", tests)
 
 
 def _same(cell: str, wanted: Any) -> bool:

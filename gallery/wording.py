@@ -83,7 +83,8 @@ def outcome(claim: Claim) -> list[str]:
         units = " and ".join(dict.fromkeys(f"{side.unit}s" for side in sides if side and side.samples))
         many = claim.samples_needed > MOST_SAMPLES
         about = f"more than {MOST_SAMPLES}" if many else f"about {claim.samples_needed}"
-        parts.append(f"{about} {units} would be needed")
+        is_shared = any(condition.difference and condition.difference.of_tests for condition in claim.conditions)
+        parts.append(f"{about} {units}{' or more test samples' * (many and is_shared)} would be needed")
     return [*parts, *claim.reasons]
 
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, rate_curves, tables
+from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
+from slax_rules import RULES
 
-COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_SEEDS]
+COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_TESTS]
 PUBLISHED = Path(__file__).with_name("published.csv")
 PUBLISHED_MARK = {"color": "black", "marker": "*", "markersize": 5, "linestyle": ""}
 
@@ -35,12 +35,16 @@ def rows(data: Data) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(tasks):
         for mode, update in updates_of(result).items():
             seeds = update["seeds"]
-            quantities = {name: [seed[name] for seed in seeds] for name in ("accuracy", "validation_accuracy")}
-            quantities |= tables.spikes_of(seeds)
+            head = [*start(task, rule, result), mode]
+            yield [*head, "accuracy", *tables.of_tests(lengths.tested(seeds), tables.SHARE)]
+            quantities = {
+                "validation_accuracy": [seed["validation_accuracy"] for seed in seeds],
+                **tables.spikes_of(seeds),
+            }
             for quantity, numbers in quantities.items():
-                yield [*start(task, rule, result), mode, quantity, *tables.of_seeds(numbers, tables.SHARE)]
+                yield [*head, quantity, *tables.without_tests(numbers, tables.SHARE)]
     for (task, rule), accuracy in published.items():
-        numbers = accuracy, *[None] * 4
+        numbers = accuracy, *[None] * 5
         yield [*start(task, rule, tasks[task][rule]), "offline", "published_accuracy", *numbers]
 
 
@@ -73,11 +77,11 @@ def draw(data: Data) -> Figure:
 
 def draw_task(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
     reached = {
-        rule: {mode: [seed["accuracy"] for seed in of["seeds"]] for mode, of in updates_of(result).items()}
+        rule: {mode: lengths.tested(of["seeds"]) for mode, of in updates_of(result).items()}
         for rule, result in results.items()
     }
     figures.plot_modes(ax, rules, reached)
-    ceiling = 100 * np.mean(reached["bptt"]["offline"]) if "bptt" in reached else None
+    ceiling = 100 * reached["bptt"]["offline"].mean() if "bptt" in reached else None
     chance = 100 / tables.config_of(results)["layers"][-1]
     figures.draw_levels(ax, chance=chance, ceiling=ceiling, upright=True)
     ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY, xticks=(0, 50, 100))
@@ -88,7 +92,19 @@ def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
     return rate_curves.of_rules(data[0], lambda result: {mode: of["trials"] for mode, of in updates_of(result).items()})
 
 
+def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
+    """The course of each task, way of updating and rule."""
+    for task, rule, result in tables.each(data[0]):
+        config = result["config"]
+        for mode, of in updates_of(result).items():
+            panel = (names.UPDATES[mode], names.task_name(task)) if figures.line_rules([rule]) else None
+            chance = 1 / config["layers"][-1]
+            cells, title = [task, mode, rule], RULES[rule].title
+            yield length_curves.Curve(cells, panel, rule, title, chance, of["seeds"], config["steps"])
+
+
 FIGURES = {
     "accuracy": figures.Plot(COLUMNS, rows, draw),
+    "accuracy_lengths": length_curves.plot("accuracy_lengths", ["task", "mode", "rule"], lengths_of),
     "accuracy_rates": rate_curves.plot("accuracy_rates", ["task", "mode", "rule"], curves_of),
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments.common import lengths
 from experiments.common.learning import Update, choose, second_setting
 from experiments.common.measures import loss_at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
@@ -20,7 +21,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
 
 
 def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[[int], SeedSamples]) -> dict[str, Any]:
-    """The trials of the settings, and for each seed the numbers of the network at the end of its training, with no step
+    """The trials of the settings, and for each seed the numbers of the network along its training and at its end, with no step
     selected by accuracy."""
     where = f"accuracy of {config['task']}: under {config['rule']} {update}"
     trials, runs = choose(config, update, sampler, where, second_setting(config["rule"], update))
@@ -29,6 +30,7 @@ def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[
             "seed": run.seed,
             "accuracy": run.test[config["steps"]],
             "validation_accuracy": run.validation[config["steps"]],
+            **lengths.along(run, sampler(run.seed)),
             "loss": loss_at_the_end(run.losses),
             "spikes": spikes_of_layers(run.network()[0], sampler(run.seed).test[0]),
         }

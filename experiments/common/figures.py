@@ -19,7 +19,7 @@ from scipy.optimize import isotonic_regression
 
 from experiments.common import names
 from experiments.common.styles import LINE_RULES, STYLES
-from experiments.common.tables import ANY, SHARE, Bounds, interval, ratio_interval
+from experiments.common.tables import ANY, SHARE, Bounds, interval, ratio_interval, seeds_and_tests
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, style
 
@@ -189,6 +189,7 @@ def draw_interval(
     scale: float = 1.0,
     upright: bool = False,
     geometric: bool = False,
+    tests: Sequence[float] | np.ndarray = (),
     **look: Any,
 ) -> float | None:
     """Draw a mark at the mean of numbers, in a row or, if upright, in a column, with its 95 % interval as a line.
@@ -200,12 +201,13 @@ def draw_interval(
         bounds: bounds of each number.
         scale: factor of what is drawn, such as 100 for percent.
         geometric: draw the geometric mean, of ratios.
+        tests: the means of the samples of a test set that seeds have in common, see `tables.interval`.
         look: options of `Axes.errorbar`.
 
     Returns:
         The mean as it is drawn, None if there is none.
     """
-    mean, low, high = ratio_interval(numbers) if geometric else interval(numbers, bounds)
+    mean, low, high = ratio_interval(numbers) if geometric else interval(numbers, bounds, tests)
     if mean is None:
         return None
     ends = None if low is None or high is None else [[scale * (mean - low)], [scale * (high - mean)]]
@@ -287,13 +289,13 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Sequence[float]
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Any]]) -> None:
     """Draw a row for each rule: in each update mode the mean of shares in percent, its 95 % interval, and each seed as a dot.
 
     Args:
         ax: axes to draw on.
         rules: from top to bottom.
-        shares: by rule and update mode, one number for each seed.
+        shares: by rule and update mode, one number for each seed, or by seed and test sample [S, I].
     """
     name_rows(ax, [RULES[rule].title for rule in rules])
     for row, rule in enumerate(rules):
@@ -301,11 +303,12 @@ def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str,
             write_in_row(ax, row, "not run", 0.5, ha="center", color="0.4", fontsize="small")
         for mode, of_mode in shares.get(rule, {}).items():
             height, color = row + {"offline": -0.16, "online": 0.16}[mode], STYLES[rule].color
+            numbers, tests = seeds_and_tests(of_mode)
             ax.plot(
-                [100 * share for share in of_mode], [height + 0.13] * len(of_mode), ".", color=color, markersize=1.2
+                [100 * share for share in numbers], [height + 0.13] * len(numbers), ".", color=color, markersize=1.2
             )
             look = {"markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, "color": color, **MARKS[mode]}
-            draw_interval(ax, height, of_mode, SHARE, scale=100, **look)
+            draw_interval(ax, height, numbers, SHARE, scale=100, tests=tests, **look)
 
 
 LETTERS = 19  # of the smallest text in an inch

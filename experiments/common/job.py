@@ -26,6 +26,8 @@ TRAINING_KEYS = (
     "seeds",
     "rate_seeds",
     "steps",
+    "evaluate_at",
+    "clip",
     "learning_rates",
     "second_trials",
     "optimizer",

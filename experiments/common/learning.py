@@ -52,8 +52,11 @@ def online_window(config: dict[str, Any], rule: Any) -> int:
 
 
 def transformation(config: dict[str, Any], rate: Any) -> optax.GradientTransformation:
-    """The configured `optimizer`, in the wrapper of the configured rule if it has one, with `optimizer_options`."""
+    """The configured `optimizer`, in the wrapper of the configured rule if it has one, with `optimizer_options`; perhaps after
+    a `clip`, the largest global norm of a gradient, which is scaled down to it."""
     made = OPTIMIZERS[config["optimizer"]](rate)
+    if config.get("clip"):
+        made = optax.chain(optax.clip_by_global_norm(config["clip"]), made)
     wrapper = RULES[config["rule"]].optimizer if "rule" in config else None
     return wrapper(made, **config["optimizer_options"]) if wrapper else made
 
@@ -71,13 +74,15 @@ def train(
     metric: Callable[..., Any] = accuracy,
     tests: bool = True,
     validates: bool = True,
+    evaluate_at: Sequence[int] = (),
     **options: Any,
 ) -> Sweep:
     """The sweep of one rule over learning rates and the seeds 0, 1, ....
 
     Args:
         config: provides `steps`, the number of batches of a training, `n_steps`, `online_window`, `optimizer`, `anneal` and
-            `optimizer_options`, and what `network` needs.
+            `optimizer_options`, and what `network` needs; perhaps `clip`, and `evaluate_at`, the numbers of batches before the
+            end after which the network is evaluated too.
         update: whether there is an update for each sequence or for each window.
         sampler: maps a seed to its samples.
         where: the experiment, the task and the rule, for progress and errors.
@@ -85,6 +90,7 @@ def train(
         network: `network(config, rngs)`.
         rule_of: `rule_of(config)(rngs=..., model=...)`.
         tests, validates: whether the test samples and the validation samples are read.
+        evaluate_at: more numbers of batches after which the network is kept and evaluated.
 
     The program stops if no rate keeps all trials finite, unless `NotFinite` is caught.
     """
@@ -110,6 +116,7 @@ def train(
             metric=metric,
             update=update,
             window=window,
+            evaluate_at=(*evaluate_at, *(step for step in config.get("evaluate_at", ()) if step < config["steps"])),
             **options,
         )
     except FloatingPointError as error:
@@ -185,10 +192,15 @@ def choose(
 
 
 def trials_of(found: Sweep) -> dict[str, Any]:
-    """The trials of a sweep of one rule: the scores on the validation samples by seed and rate, and the chosen rate."""
+    """The trials of a sweep of one rule: the scores on the validation samples at the end, by seed and rate, and the chosen
+    rate; and the scores "earlier", by the number of batches, by which a rate could be chosen for a shorter training."""
     ((name, chosen),) = found.chosen.items()
     scores = np.nan_to_num(found.validation(name).T).tolist()
-    return {"learning_rates": list(found.rates), "validation": scores, "second": None, "chosen": {RATE: chosen}}
+    runs = list(zip(*found.trials[name], strict=True))  # by seed and rate
+    before = [step for step in runs[0][0].steps[:-1] if step]
+    earlier = {str(step): [[run.validation.get(step, 0.0) for run in of] for of in runs] for step in before}
+    trials = {"learning_rates": list(found.rates), "validation": scores, "second": None, "chosen": {RATE: chosen}}
+    return trials | ({"earlier": earlier} if earlier else {})
 
 
 def second_setting(rule: str, update: Update) -> str:

@@ -1,5 +1,6 @@
 """The samples of a seed: batches to train on, samples for the choice of settings, and the test set."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -23,7 +24,8 @@ CACHE_BYTES = 2**30  # bytes of the batches of all seeds that are kept for the n
 class SeedSamples:
     """The samples of one seed, which are the same for all rules, ways of updating and learning rates.
 
-    Spikes are kept as booleans, so that they take little memory; samples that are changed at random are not spikes alone.
+    Spikes are booleans, and are kept as bits, so that they take little memory. Samples that are changed at random are not
+    spikes alone.
     """
 
     def __init__(self, config: dict[str, Any], make: Callable[[jax.Array], Task], draw: Callable, seed: int):
@@ -35,7 +37,7 @@ class SeedSamples:
 
     def batches(self) -> Iterator[Samples]:
         """The batches to train on, in the same order each time."""
-        return iter(self._kept) if self._kept is not None else self._drawn()
+        return (batch() for batch in self._kept) if self._kept is not None else self._drawn()
 
     def others(self, count: int) -> Samples:
         """More batches of the training split."""
@@ -53,20 +55,33 @@ class SeedSamples:
         """The samples that are read once all settings are chosen: the entire split, or `test_size` new ones."""
         return held_out(self._task, self._test_key, self._config["test_size"])
 
+    @property
+    def has_common_test(self) -> bool:
+        """True if all seeds have the same test set."""
+        return self._task.full_split is not None
+
     def _drawn(self) -> Iterator[Samples]:
         keys = random.split(self._train_key, self._config["steps"])
         for part in jnp.split(keys, number_of_parts(len(keys), PART)):
             yield from zip(*map(np.asarray, self._draw(self._task_key, part)), strict=True)
 
     @cached_property
-    def _kept(self) -> list[Samples] | None:
-        kept, size = [], 0
+    def _kept(self) -> list[Callable[[], Samples]] | None:
+        kept: list[Callable[[], Samples]] = []
+        size = 0
         for spikes, labels in self._drawn():
-            kept.append((spikes, labels))
-            size += spikes.nbytes
+            stored = np.packbits(spikes) if spikes.dtype == bool else spikes
+            kept.append(partial(_batch, stored, spikes.shape, labels))
+            size += stored.nbytes
             if size * self._config["seeds"] > CACHE_BYTES:
                 return None
         return kept
+
+
+def _batch(stored: np.ndarray, shape: tuple[int, ...], labels: np.ndarray) -> Samples:
+    """A batch of spikes that were kept as bits, or of other samples."""
+    is_packed = stored.shape != shape
+    return (np.unpackbits(stored, count=math.prod(shape)).reshape(shape).astype(bool) if is_packed else stored), labels
 
 
 def number_of_parts(steps: int, largest: int) -> int:

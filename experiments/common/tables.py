@@ -6,6 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.special import stdtrit
+
+from experiments.common.intervals import freedom_and_error
 from experiments.common.names import task_name
 from slax_rules import RULES
 from slax_viz import mean_interval
@@ -16,6 +20,7 @@ Bounds = tuple[float, float]
 ANY, POSITIVE, SHARE, COSINE = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0), (-1.0, 1.0)  # bounds of numbers
 SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
 OF_SEEDS = (*SUMMARY, "seeds")  # the columns of `of_seeds`
+OF_TESTS = (*OF_SEEDS, "tests")  # the columns of `of_tests`
 
 
 def network(config: dict[str, Any]) -> str:
@@ -89,12 +94,23 @@ def spikes_of(seeds: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     return {f"spikes_{layer}": [seed["spikes"][layer] for seed in seeds] for layer in seeds[0]["spikes"]}
 
 
-def interval(numbers: Sequence[float | None], bounds: Bounds) -> tuple[float | None, float | None, float | None]:
+def interval(
+    numbers: Sequence[float | None], bounds: Bounds, tests: Sequence[float] = ()
+) -> tuple[float | None, float | None, float | None]:
     """The mean, and the low and high ends of its 95 % interval, without the numbers that are missing (None); None where there
-    are too few numbers."""
+    are too few numbers.
+
+    `tests` are the means over the seeds for each sample of a test set that seeds have in common: with them, the interval
+    contains what other test samples would change (`experiments.common.intervals`).
+    """
     known = [number for number in numbers if number is not None]
     if len(known) < 2:
         return (known[0] if known else None), None, None
+    if len(tests):
+        parts = [(float(np.var(of, ddof=1)), len(of)) for of in (known, tests)]
+        freedom, error = freedom_and_error(parts)
+        mean, half = float(np.mean(known)), float(stdtrit(freedom, 0.975) * error)
+        return mean, max(bounds[0], mean - half), min(bounds[1], mean + half)
     mean, low, high = (float(number) for number in mean_interval(known, bounds=bounds))
     return mean, low, high
 
@@ -141,6 +157,40 @@ def of_seeds(numbers: Sequence[float | None], bounds: Bounds) -> list[float | st
     return [*summary(numbers, bounds), count(numbers)]
 
 
+def tested_summary(matrix: np.ndarray, bounds: Bounds) -> list[float | str | None]:
+    """The cells of `tested_columns`: a summary of accuracies or of their differences, and the sums over seeds for each sample
+    of the test set, empty if seeds have none in common.
+
+    Args:
+        matrix: by seed and test sample [S, I], or the accuracies of the seeds [S, 1]: see `experiments.common.lengths.tested`.
+        bounds: bounds of each number.
+    """
+    numbers, tests = seeds_and_tests(matrix)
+    sums = (len(numbers) * tests).round(6).tolist()
+    return [*interval(numbers, bounds, tests), " ".join(map(repr_float, numbers)), " ".join(map(repr_float, sums))]
+
+
+def seeds_and_tests(matrix: Any) -> tuple[list[float], np.ndarray]:
+    """The means of the seeds, and of the test samples, if seeds have these in common.
+
+    Args:
+        matrix: by seed and test sample [S, I], or one number for each seed, [S, 1] or [S].
+    """
+    numbers = np.asarray(matrix, float).reshape(len(matrix), -1)
+    return numbers.mean(axis=1).tolist(), numbers.mean(axis=0) if numbers.shape[1] > 1 else np.array([])
+
+
+def of_tests(matrix: np.ndarray, bounds: Bounds) -> list[float | str | None]:
+    """The cells of `OF_TESTS`: of `tested_summary`, with the number of seeds."""
+    *cells, tests = tested_summary(matrix, bounds)
+    return [*cells, len(matrix), tests]
+
+
+def without_tests(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str | None]:
+    """The cells of `OF_TESTS` of a quantity that is not a mean over test samples."""
+    return [*of_seeds(numbers, bounds), ""]
+
+
 def of_cost(numbers: dict[str, Any], bptt: dict[str, Any]) -> list[Any]:
     """The cells of `OF_COST`: the times and the memory of a gradient, and both relative to those of BPTT."""
     times, size = numbers["milliseconds"], numbers["temporary_bytes"]
@@ -178,6 +228,11 @@ def repr_float(number: float | None) -> str:
 def summary_columns(*quantities: str) -> list[str]:
     """The columns of the summaries of several quantities: `cosine`, `cosine_low`, `cosine_high` and `cosine_values`."""
     return [name for quantity in quantities for name in (quantity, *(f"{quantity}_{end}" for end in SUMMARY[1:]))]
+
+
+def tested_columns(*quantities: str) -> list[str]:
+    """The columns of the summaries of accuracies, such as `accuracy`, ..., `accuracy_values` and `accuracy_tests`."""
+    return [name for quantity in quantities for name in (*summary_columns(quantity), f"{quantity}_tests")]
 
 
 OF_COST = [*summary_columns("milliseconds", "times_bptt"), "rounds", "temporary_bytes", "bytes_times_bptt"]

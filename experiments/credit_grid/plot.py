@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.common import figures, names, rate_curves, tables
-from experiments.common.styles import STYLES
+from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
+from experiments.common.styles import LINE_RULES, STYLES
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
@@ -38,8 +39,8 @@ class Panel(NamedTuple):
         return sorted(self.results[REFERENCE]["seeds"][0]["agreement"]["initial"], key=int)
 
     def accuracies(self, cell: str) -> np.ndarray:
-        """The test accuracy of each seed."""
-        return np.array([seed["accuracy"] for seed in self.results[cell]["seeds"]])
+        """The test accuracy by seed and test sample, see `experiments.common.lengths.tested`."""
+        return lengths.tested(self.results[cell]["seeds"])
 
     def agreements(self, cell: str, stage: str, layer: str, quantity: str) -> list[float | None]:
         """The cosine or the norm ratio of each seed, None for a seed whose gradient is zero."""
@@ -78,7 +79,8 @@ def row_of(result: dict[str, Any]) -> int:
 CELL = ["temporal", "spatial", "rules"]
 COLUMNS = [
     *("task", "code", *CELL, "learning_rate", "seeds", "carried"),
-    *tables.summary_columns("accuracy", "minus_bptt", "minus_fixed", "loss", "cosine_initial", "cosine_trained"),
+    *tables.tested_columns("accuracy", "minus_bptt", "minus_fixed"),
+    *tables.summary_columns("loss", "cosine_initial", "cosine_trained"),
 ]
 
 
@@ -92,15 +94,17 @@ def rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for cell in (*REFERENCES, *cells(panel.config)):
             result, accuracies = panel.results[cell], panel.accuracies(cell)
-            quantities = [
+            tested = [
                 (accuracies, tables.SHARE),
                 *((accuracies - panel.accuracies(reference), (-1.0, 1.0)) for reference in REFERENCES),
+            ]
+            quantities = [
                 ([seed["loss"] for seed in result["seeds"]], tables.POSITIVE),
                 *((cosines_of_hidden(panel, cell, stage), tables.COSINE) for stage in STAGES),
             ]
             counts = [result["trials"]["chosen"]["learning_rate"], len(accuracies), panel.carried[cell]]
-            summaries = (number for of in quantities for number in tables.summary(*of))
-            yield [*panel.start, *cell_and_names(cell), *counts, *summaries]
+            summaries = [*(tables.tested_summary(*of) for of in tested), *(tables.summary(*of) for of in quantities)]
+            yield [*panel.start, *cell_and_names(cell), *counts, *itertools.chain.from_iterable(summaries)]
 
 
 def cosines_of_hidden(panel: Panel, cell: str, stage: str) -> list[float | None]:
@@ -120,11 +124,12 @@ def cosine_rows(data: Data) -> Iterator[list[Any]]:
             yield [*panel.start, *cell_and_names(cell), stage, layer, tables.count(cosines), *numbers]
 
 
-DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", *tables.OF_SEEDS]
+DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", *tables.OF_TESTS]
 
 
 def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
-    """By base and comparison, the loss of accuracy of each seed: of one choice against eligibility with symmetric feedback.
+    """By base and comparison, the loss of accuracy by seed and test sample: of one choice against eligibility with symmetric
+    feedback.
 
     Both networks of a difference start from the same weights and see the same batches.
     """
@@ -145,7 +150,7 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
 def difference_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for (base, comparison), numbers in differences(panel).items():
-            yield [*panel.start, base, comparison, *tables.of_seeds(list(numbers), tables.ANY)]
+            yield [*panel.start, base, comparison, *tables.of_tests(numbers, tables.ANY)]
 
 
 COST_COLUMNS = ["task", *CELL, "carried", "carried_times_bptt", *tables.OF_COST]
@@ -178,9 +183,11 @@ def draw(data: Data) -> Figure:
     figure = draw_maps(data.panels, [values], (0, 100), "{:.0f}".format, names.TEST_ACCURACY, references=True)
     seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
     ends = [
-        tables.interval(list(panel.accuracies(cell)), tables.SHARE) for panel in data.panels for cell in panel.results
+        tables.tested_summary(panel.accuracies(cell), tables.SHARE)[:3]
+        for panel in data.panels
+        for cell in panel.results
     ]
-    halves = [50 * (high - low) for _, low, high in ends if low is not None and high is not None]
+    halves = [50 * (high - low) for _, low, high in ends if isinstance(low, float) and isinstance(high, float)]
     widest = f" The 95 % intervals of the means extend at most {max(halves):.1f} points to each side." if halves else ""
     updates = tables.updates_of(panel.config for panel in data.panels)
     chance = tables.listed({100 // panel.config["layers"][-1] for panel in data.panels})
@@ -279,7 +286,8 @@ def draw_differences(data: Data) -> Figure:
         figures.name_rows(ax, [labels[name] for name in shown])
         for (base, name), numbers in of.items():
             height = shown.index(name) + (0.17 if base == BASES[1] else -0.17)
-            figures.draw_interval(ax, height, numbers, scale=100, **figures.look_of(base))
+            of_seeds, tests = tables.seeds_and_tests(numbers)
+            figures.draw_interval(ax, height, of_seeds, scale=100, tests=tests, **figures.look_of(base))
         ax.axvline(0, color="0.4", linewidth=0.8)
         for row in (row for row, name in enumerate(shown) if name.endswith("_minus_temporal")):
             ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
@@ -342,10 +350,36 @@ def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
             yield rate_curves.Curve(row, column or "references", name, ("", title), ", ".join(credit), result["trials"])
 
 
+def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
+    """The course of each cell: in the figure, the temporal credits of published rules with symmetric feedback, and e-prop's
+    spatial credits, each beside the references."""
+    routes = {"symmetric": "e_prop", "direct": "e_prop_direct", "target": "osttp", "local": "decolle"}
+    for panel in data.panels:
+        title, chance, steps = names.with_code(*panel.start), 1 / panel.config["layers"][-1], panel.config["steps"]
+        for cell, result in panel.results.items():
+            temporal, _, spatial = cell.rpartition("/")
+            cells = [*panel.start, temporal or cell, spatial if temporal else ""]
+            curve = partial(length_curves.Curve, cells, chance=chance, seeds=result["seeds"], steps=steps)
+            kept, sent = ("symmetric feedback", title), ("filtered eligibility", title)
+            if cell == REFERENCE:
+                yield curve(kept, REFERENCE, RULES[REFERENCE].title)
+            elif cell == FIXED:
+                yield curve(sent, "drtp", names.SPATIAL[FIXED])
+            elif spatial == "symmetric" and temporal in LINE_RULES:
+                yield curve(kept, temporal, RULES[temporal].title)
+            elif temporal == "e_prop" and spatial in routes:
+                yield curve(sent, routes[spatial], names.SPATIAL[spatial])
+            else:
+                yield curve(None, "bptt", cell)
+
+
 FIGURES = {
     "credit_grid": figures.Plot(COLUMNS, rows, draw),
     "credit_grid_cosine": figures.Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
     "credit_grid_differences": figures.Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
     "credit_grid_cost": figures.Plot(COST_COLUMNS, cost_rows, draw_cost),
+    "credit_grid_lengths": length_curves.plot(
+        "credit_grid_lengths", ["task", "code", "temporal", "spatial"], lengths_of
+    ),
     "credit_grid_rates": rate_curves.plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
 }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from experiments.common import lengths
 from experiments.common.learning import Sampler, choose
 from experiments.common.measures import agreements, loss_at_the_end
 from experiments.common.networks import make_model, paths_of
@@ -57,5 +58,5 @@ def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached
             reached.append(nnx.state(run.network()[0], nnx.Param))
         found = agreements(run, reached[run.seed], sampler(run.seed).others(config["eval_batches"]))
         numbers = {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
-        seeds.append(numbers | {"agreement": found})
+        seeds.append(numbers | lengths.along(run, sampler(run.seed)) | {"agreement": found})
     return {"trials": trials, "seeds": seeds}

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common import figures, names, tables
+from experiments.common import figures, length_curves, names, tables
 from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *tables.OF_SEEDS]
@@ -96,4 +96,18 @@ def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None
     ax.set(xlim=(min(by_depth), max(max(by_depth), min(by_depth) + 1)), xlabel="number of hidden layers")
 
 
-FIGURES = {"depth": figures.Plot(COLUMNS, rows, draw)}
+def lengths_of(tasks: Tasks) -> Iterator[length_curves.Curve]:
+    """The course of each code, number of hidden layers and rule."""
+    for task, by_depth in tasks.items():
+        for depth, result in by_depth.items():
+            config, layers = result["config"], f"{depth} hidden layer{'s' * (depth > 1)}"
+            for rule in in_order({depth: result}):
+                panel = (names.CODES[config["code"]], layers) if figures.line_rules([rule]) else None
+                cells, title, seeds = [task, depth, rule], RULES[rule].title, result["rules"][rule]["seeds"]
+                yield length_curves.Curve(cells, panel, rule, title, 1 / config["n_classes"], seeds, config["steps"])
+
+
+FIGURES = {
+    "depth": figures.Plot(COLUMNS, rows, draw),
+    "depth_lengths": length_curves.plot("depth_lengths", ["task", "depth", "rule"], lengths_of),
+}

@@ -8,6 +8,7 @@ from typing import Any
 
 from flax import nnx
 
+from experiments.common import lengths
 from experiments.common.learning import choose
 from experiments.common.measures import agreements
 from experiments.common.samples import make_sampler
@@ -16,8 +17,8 @@ REFERENCE = "bptt"
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """By rule: "trials", the trials of the learning rate, and "seeds", for each seed the test accuracy and the cosines by
-    layer, "initial" and "trained"; BPTT has no cosines."""
+    """By rule: "trials", the trials of the learning rate, and "seeds", for each seed the test accuracy, its course, and the
+    cosines by layer, "initial" and "trained"; BPTT has no cosines."""
     sampler = make_sampler(config, None)
     order = [REFERENCE, *(rule for rule in config["rules"] if rule != REFERENCE)]
     found: dict[str, Any] = {}
@@ -28,6 +29,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
         seeds = []
         for run in runs:
             numbers: dict[str, Any] = {"seed": run.seed, "accuracy": run.test[config["steps"]]}
+            numbers |= lengths.along(run, sampler(run.seed))
             if name == REFERENCE:
                 reached[run.seed] = nnx.state(run.network()[0])
             else:

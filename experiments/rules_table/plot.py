@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, rate_curves, tables
+from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
-BOUNDS = {"accuracy": tables.SHARE, "spikes": tables.SHARE, "cosine": tables.COSINE, "norm_ratio": tables.POSITIVE}
-COLUMNS = ["task", "rule", "mode", "layer", "quantity", *tables.OF_SEEDS]
+BOUNDS = {"spikes": tables.SHARE, "cosine": tables.COSINE, "norm_ratio": tables.POSITIVE}
+COLUMNS = ["task", "rule", "mode", "layer", "quantity", *tables.OF_TESTS]
 # Marks of tasks, which differ in shape and filling; the color belongs to the rule.
 TASK_MARKS: tuple[dict[str, Any], ...] = (
     {"marker": "o"},
@@ -42,20 +42,26 @@ def stages_of(result: dict[str, Any]) -> list[str]:
 
 
 def quantities(result: dict[str, Any], mode: str) -> dict[tuple[str, str], list[float | None]]:
-    """The numbers of all seeds by layer and quantity, None for a seed that lacks it (a gradient that is zero has no cosine)."""
+    """The numbers of all seeds by layer and quantity, None for a seed that lacks it (a gradient that is zero has no cosine);
+    all but the accuracy, of which `accuracies` has all test samples."""
     stages = [seed[mode] for seed in result["seeds"]]
-    found = {("", "accuracy"): [stage["accuracy"] for stage in stages]}
-    found |= {(layer, "spikes"): [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]}
+    found = {(layer, "spikes"): [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]}
     for layer, quantity in itertools.product(stages[0]["layers"], ("cosine", "norm_ratio")):
         found[layer, quantity] = [stage["layers"][layer][quantity] for stage in stages]
     return found
 
 
+def accuracies(result: dict[str, Any], mode: str) -> np.ndarray:
+    """The test accuracy by seed and test sample, see `experiments.common.lengths.tested`."""
+    return lengths.tested([seed[mode] for seed in result["seeds"]])
+
+
 def table_rows(data: Data) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(data.tasks):
         for mode in stages_of(result):
+            yield [task, rule, mode, "", "accuracy", *tables.of_tests(accuracies(result, mode), tables.SHARE)]
             for (layer, quantity), numbers in quantities(result, mode).items():
-                yield [task, rule, mode, layer, quantity, *tables.of_seeds(numbers, BOUNDS[quantity])]
+                yield [task, rule, mode, layer, quantity, *tables.without_tests(numbers, BOUNDS[quantity])]
 
 
 def cost_rows(data: Data) -> Iterator[list[Any]]:
@@ -86,11 +92,9 @@ def draw(data: Data) -> Figure:
 
 def draw_accuracy(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
     modes = {rule: stages_of(result)[1:] for rule, result in results.items()}
-    reached = {
-        rule: {mode: quantities(results[rule], mode)["", "accuracy"] for mode in modes[rule]} for rule in results
-    }
+    reached = {rule: {mode: accuracies(results[rule], mode) for mode in modes[rule]} for rule in results}
     figures.plot_modes(ax, rules, reached)
-    ceiling = 100 * np.mean(reached["bptt"]["offline"]) if "bptt" in reached else None
+    ceiling = 100 * reached["bptt"]["offline"].mean() if "bptt" in reached else None
     figures.draw_levels(ax, chance=100 / tables.config_of(results)["layers"][-1], ceiling=ceiling, upright=True)
     for rule, of_rule in modes.items():
         if silent := [mode for mode in of_rule if _is_silent(results[rule], mode)]:
@@ -161,8 +165,20 @@ def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
     return rate_curves.of_rules(data.tasks, lambda result: result["trials"])
 
 
+def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
+    """The course of each task, way of updating and rule."""
+    for task, rule, result in tables.each(data.tasks):
+        config = result["config"]
+        for mode in stages_of(result)[1:]:
+            panel = (names.UPDATES[mode], names.task_name(task)) if figures.line_rules([rule]) else None
+            seeds, chance = [seed[mode] for seed in result["seeds"]], 1 / config["layers"][-1]
+            cells, title = [task, mode, rule], RULES[rule].title
+            yield length_curves.Curve(cells, panel, rule, title, chance, seeds, config["steps"])
+
+
 FIGURES = {
     "rules_table": figures.Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
+    "rules_table_lengths": length_curves.plot("rules_table_lengths", ["task", "mode", "rule"], lengths_of),
     "rules_table_rates": rate_curves.plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
 }

@@ -45,7 +45,7 @@ WITH_SAMPLES = [
 
 @pytest.mark.parametrize(("stem", "quantity"), WITH_SAMPLES)
 def test_means_and_intervals_are_those_of_the_samples_beside_them(stem, quantity):
-    """The interval is that of Student's t, cut at the bounds of the quantity."""
+    """The interval is that of Student's t, over seeds and test samples that they share, cut at the bounds of the quantity."""
     for row in TABLES[stem]:
         numbers, center = samples(row, quantity), row[quantity.removesuffix("_") or "mean"]
         if not numbers:
@@ -54,7 +54,13 @@ def test_means_and_intervals_are_those_of_the_samples_beside_them(stem, quantity
         scale = 2e-6 * (1 + np.abs(numbers).max())
         assert float(center) == pytest.approx(np.mean(numbers), abs=rounding(center) + scale)
         if len(numbers) > 1:
-            half = stats.t.isf(0.025, len(numbers) - 1) * stats.sem(numbers)
+            parts, sizes = np.array([stats.sem(numbers)]) ** 2, np.array([len(numbers)])
+            if tests := row.get(f"{quantity}tests"):  # sums over the seeds
+                of_tests = np.array(tests.split(), float) / len(numbers)
+                assert of_tests.mean() == pytest.approx(np.mean(numbers), abs=scale)
+                parts, sizes = np.append(parts, stats.sem(of_tests) ** 2), np.append(sizes, len(of_tests))
+            freedom = parts.sum() ** 2 / max((parts**2 / (sizes - 1)).sum(), 1e-300)
+            half = stats.t.isf(0.025, freedom) * parts.sum() ** 0.5 if parts.any() else 0.0
             for end, expected in (("low", np.mean(numbers) - half), ("high", np.mean(numbers) + half)):
                 found = float(row[f"{quantity}{end}"])
                 is_cut = found in BOUNDS[end] and (expected < found if end == "low" else expected > found)
@@ -113,7 +119,7 @@ def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_o
         for row in cells.values():
             gap = np.subtract(samples(row, "accuracy_"), samples(cells[other, ""], "accuracy_"))
             assert samples(row, f"minus_{other}_") == pytest.approx(gap, abs=1e-6)
-    assert [cells["bptt", ""][f"cosine_{stage}_values"] for stage in ("initial", "trained")] == ["1 1"] * 2
+    assert [samples(cells["bptt", ""], f"cosine_{stage}_") for stage in ("initial", "trained")] == [[ONE] * 2] * 2
     assert samples(cells["fixed", ""], "cosine_initial_") == samples(cells["fixed", ""], "cosine_trained_") == []
     eligibilities = 65 * 10 + 2 * 11 * 10  # 64-10-10-10; a bias is one more input
     carried = {row["temporal"]: int(row["carried"]) for row in cells.values() if row["temporal"] != "bptt"}

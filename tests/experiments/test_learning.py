@@ -120,6 +120,13 @@ def test_second_settings_windows_and_optimizers_are_those_of_the_rule():
             updates, state = own.update({"w": jnp.full(2, 0.1)}, state, params)
         pull[alpha] = float(updates["w"][0])
     assert pull[0.05] != pull[0.5]
+    short, long = {"w": jnp.array([0.3, 0.4])}, {"w": jnp.array([30.0, -40.0])}
+    clipped, plain = (transformation({"optimizer": "adam", "clip": clip}, 0.1) for clip in (2.0, None))
+    states = [one.init(params) for one in (clipped, plain)]
+    for given, cut in ((short, short), (long, {"w": long["w"] / 25}), (short, short)):  # of norms 0.5, and 50 cut to 2
+        (left, first), (right, second) = clipped.update(given, states[0]), plain.update(cut, states[1])
+        states = [first, second]
+        assert np.asarray(left["w"]) == pytest.approx(np.asarray(right["w"]), rel=1e-5)
     assert transformation({"optimizer": "adam"}, 0.1).update != optax.adamax(0.1).update
 
 

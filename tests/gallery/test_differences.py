@@ -23,6 +23,9 @@ def samples(*counts):
 
 (OURS, THAN), (LONG, LONGER) = samples(5, 5), samples(4, 7)
 PAIRED = difference(OURS, THAN, paired=True)
+# The seeds are alike, so that only the test samples vary: the difference is that of the samples.
+SHARED = difference([np.mean(OURS)] * 4, [np.mean(THAN)] * 4, paired=True, tests=(OURS, THAN))
+APART = difference([np.mean(LONG)] * 3, [np.mean(LONGER)] * 2, paired=False, tests=(LONG, LONGER))
 FACTOR = difference(np.exp(OURS).tolist(), 1.1, paired=False, logarithms=True)
 
 
@@ -32,9 +35,11 @@ FACTOR = difference(np.exp(OURS).tolist(), 1.1, paired=False, logarithms=True)
         (PAIRED, "paired", stats.ttest_rel(OURS, THAN), 0.0),
         (difference(OURS, 0.3, paired=False), "one sample", stats.ttest_1samp(OURS, 0.3), 0.3),
         (difference(LONG, LONGER, paired=False), "not paired", stats.ttest_ind(LONG, LONGER, equal_var=False), 0.0),
+        (SHARED, "paired", stats.ttest_rel(OURS, THAN), 0.0),
+        (APART, "not paired", stats.ttest_ind(LONG, LONGER, equal_var=False), 0.0),
         (FACTOR, "one sample", stats.ttest_1samp(OURS, np.log(1.1)), np.log(1.1)),
     ],
-    ids=["paired", "one sample", "not paired", "factor"],
+    ids=["paired", "one sample", "not paired", "paired tests", "tests not paired", "factor"],
 )
 def test_p_value_and_interval_are_those_of_scipy(found, kind, expected, shift):
     assert found.kind == kind and found.is_of_logarithms == (found is FACTOR)
@@ -123,6 +128,9 @@ def test_number_of_samples_begins_at_two_and_ends_at_a_thousand():
     much = difference([1.0, 1.0001], 0.0, paired=False)
     needed = [judged("above", found).samples_needed(LEVEL) for found in (nothing, constant, much)]
     assert needed == [MOST_SAMPLES + 1, 2, 2]
+    tests = (-1.0, 1.1) * 50  # whose error no number of seeds makes smaller
+    few_tests = difference([0.04, 0.06], 0.0, paired=False, tests=(tests, ()))
+    assert judged("above", few_tests).samples_needed(LEVEL) == MOST_SAMPLES + 1
     halves = [stats.t.isf(LEVEL / 2, n - 1) / n**0.5 for n in (MOST_SAMPLES - 1, MOST_SAMPLES)]
     assert much._replace(variances=(1.0,)).samples_needed(float(np.mean(halves)), LEVEL) == MOST_SAMPLES
 

@@ -1,0 +1,113 @@
+"""Training length as a variable: one run of each network is evaluated after several numbers of batches, the last is its end.
+
+If the learning rate does not fall with time, the network after 300 batches of a long run is the one that a training of 300
+batches gives. A result has for each seed "lengths", a list with the accuracies on both held-out sets after each number of
+batches, and "right", which test samples were right: bits, packed as hexadecimal digits.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments.common.samples import Samples, SeedSamples
+from experiments.common.tables import interval
+from slax_rules import Run, accuracy, predict
+
+FLAT = 0.01  # a validation curve is flat if its last gain is surely less
+SPEED = 0.9  # the share of what a rule learns that its speed is about
+LEARNS = 0.1  # a rule that ends closer to chance has no speed
+
+
+def along(run: Run, samples: SeedSamples) -> dict[str, Any]:
+    """The accuracies of a run after each number of batches except for 0, whether all seeds share its test set, and which test
+    samples were right."""
+    evaluated = [
+        {
+            "batches": step,
+            "accuracy": run.test[step],
+            "validation_accuracy": run.validation[step],
+            "right": pack(right(run.network(step)[0], samples.test)),
+        }
+        for step in run.steps
+        if step
+    ]
+    return {"test_size": len(samples.test[1]), "common_test": samples.has_common_test, "lengths": evaluated}
+
+
+def right(model: nnx.RNNCellBase, samples: Samples) -> np.ndarray:
+    """Whether the model is right about each sample, by the law of `accuracy`."""
+    inputs, labels = samples
+    return np.asarray(_right(predict(model, jnp.asarray(inputs, jnp.float32)), jnp.asarray(labels))).astype(bool)
+
+
+@jax.jit
+def _right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    return jax.vmap(accuracy, in_axes=(1, 0))(outputs[:, :, None], labels[:, None])
+
+
+def pack(bits: np.ndarray) -> str:
+    return np.packbits(bits).tobytes().hex()
+
+
+def unpack(text: str, count: int) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count).astype(bool)
+
+
+def lengths_of(seeds: Sequence[dict[str, Any]]) -> list[int]:
+    """The numbers of batches at which the seeds of a result were evaluated."""
+    return [entry["batches"] for entry in seeds[0].get("lengths", [])]
+
+
+def tested(seeds: Sequence[dict[str, Any]], batches: int | None = None) -> np.ndarray:
+    """The test accuracies of seeds after some batches, at the end by default, as a matrix [S, I] whose rows have them as means.
+
+    It has which samples of a common test set were right, or [S, 1] the accuracies if each seed has a test set of its own.
+    """
+    if "lengths" not in seeds[0]:  # before training, and of a result that has the end alone
+        return np.array([[seed["accuracy"]] for seed in seeds])
+    entries = [_entry(seed, batches) for seed in seeds]
+    if not seeds[0]["common_test"]:
+        return np.array([[entry["accuracy"]] for entry in entries])
+    return np.array([unpack(entry["right"], seeds[0]["test_size"]) for entry in entries], float)
+
+
+def validated(seeds: Sequence[dict[str, Any]], batches: int) -> list[float]:
+    """The validation accuracies of seeds after some batches."""
+    return [_entry(seed, batches)["validation_accuracy"] for seed in seeds]
+
+
+def _entry(seed: dict[str, Any], batches: int | None) -> dict[str, Any]:
+    (entry,) = (
+        seed["lengths"][-1:] if batches is None else [one for one in seed["lengths"] if one["batches"] == batches]
+    )
+    return entry
+
+
+def is_flat(gains: Sequence[float]) -> bool:
+    """True if a validation curve is flat: with 97.5 % confidence, the mean gain of the seeds from the second last length to the
+    last is below a point. Two seeds are the fewest that can tell."""
+    _, _, high = interval(gains, (-1.0, 1.0))
+    return high is not None and high < FLAT
+
+
+def batches_to_learn(lengths: Sequence[int], accuracies: Sequence[float], chance: float) -> float | None:
+    """The batches after which a network first has nine tenths of what it has learned at the end, above chance.
+
+    The accuracy is taken as linear in the logarithm of the batches between two lengths. The first length stands for all that is
+    before it; None if the end is less than LEARNS above chance.
+    """
+    learned = np.asarray(accuracies) - chance
+    if learned[-1] < LEARNS:
+        return None
+    target = SPEED * learned[-1]
+    place = int(np.argmax(learned >= target))
+    if not place:
+        return float(lengths[0])
+    low, high = learned[place - 1], learned[place]
+    share = (target - low) / (high - low)
+    return math.exp((1 - share) * math.log(lengths[place - 1]) + share * math.log(lengths[place]))

@@ -1,0 +1,96 @@
+"""Training length as a variable, and the error of a mean over seeds that share a test set."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.common import lengths, tables
+from experiments.common.intervals import freedom_and_error
+from experiments.common.learning import finite_runs, train
+from experiments.common.samples import make_sampler
+
+CONFIG = {
+    "task": "tiny",
+    "dataset": "randman",
+    "code": "time",
+    "input_rate": 0.2,
+    "initial_rate": 0.3,
+    "layers": [8, 7, 3],
+}
+CONFIG |= {
+    "n_steps": 6,
+    "steps": 5,
+    "batch_size": 8,
+    "rule": "bptt",
+    "seeds": 1,
+    "optimizer": "adamax",
+    "anneal": False,
+}
+CONFIG |= {"optimizer_options": {}, "online_window": 3, "validation_size": 9, "test_size": 21, "evaluate_at": [3, 5]}
+
+
+def crossed(rng, seeds, samples, spreads):
+    """Numbers by seed and sample, of which each seed and each sample shifts all, and whose mean is expected to be zero."""
+    shapes = (seeds, 1), (1, samples), (seeds, samples)
+    return sum(spread * rng.normal(size=shape) for spread, shape in zip(spreads, shapes, strict=True))
+
+
+def test_error_over_seeds_and_samples_is_the_closed_form_of_a_bootstrap():
+    """The variance of a bootstrap over both, with n - 1 in place of n, and without what seed and sample explain together."""
+    rng = np.random.default_rng(0)
+    right = (crossed(rng, 6, 40, (0.3, 0.8, 0.6)) > -0.5).astype(float)
+    draws = [right[np.ix_(rng.integers(6, size=6), rng.integers(40, size=40))].mean() for _ in range(20000)]
+    seeds, samples = right.mean(axis=1), right.mean(axis=0)
+    rest = right - seeds[:, None] - samples + right.mean()
+    parts = np.var(seeds, ddof=1) / 6, np.var(samples, ddof=1) / 40
+    closed = 5 / 6 * parts[0] + 39 / 40 * parts[1] + np.mean(rest**2) / 240
+    assert np.var(draws) == pytest.approx(closed, rel=0.03)
+    freedom, error = freedom_and_error([(np.var(seeds, ddof=1), 6), (np.var(samples, ddof=1), 40)])
+    assert error**2 == pytest.approx(closed + parts[0] / 6 + parts[1] / 40 - np.mean(rest**2) / 240, rel=1e-12)
+    mean, low, high, *_ = tables.tested_summary(right, tables.SHARE)
+    expected = right.mean(), *stats.t.interval(0.95, freedom, right.mean(), error)
+    assert (mean, low, high) == pytest.approx(expected)
+
+
+def test_interval_contains_the_mean_of_all_seeds_and_samples_as_often_as_it_says():
+    """Without the samples, of which each is as hard for all seeds, it does so half as often."""
+    rng = np.random.default_rng(1)
+    hits = np.zeros(2)
+    for _ in range(400):
+        found = crossed(rng, 10, 60, (0.1, 1.0, 0.5))
+        for index, matrix in enumerate((found, found.mean(axis=1, keepdims=True))):
+            _, low, high, *_ = tables.tested_summary(matrix, tables.ANY)
+            hits[index] += low < 0 < high
+    both, alone = hits / 400
+    assert 0.92 < both < 0.98 and alone < 0.75
+
+
+@pytest.mark.parametrize("center", [-0.05, 0.0, 0.004, 0.008, 0.02])
+def test_curve_is_flat_if_its_last_gain_is_surely_below_a_point(center):
+    gains = center + 0.006 * np.array([-1.0, 0.5, 1.0, -0.5, 0.0, 0.3])
+    surely = stats.ttest_1samp(gains, 0.01, alternative="less").pvalue < 0.025
+    assert lengths.is_flat(gains.tolist()) == surely == (center < 0.006)
+    assert not lengths.is_flat([center])  # of one seed nothing is sure
+
+
+def test_speed_is_when_nine_tenths_of_the_end_are_learned():
+    """On a line in the logarithm of the batches, from chance to 0.9, it is the point at nine tenths of the way."""
+    at, line = [1, 10, 100, 1000], [0.1, 0.1 + 0.8 / 3, 0.1 + 1.6 / 3, 0.9]
+    assert lengths.batches_to_learn(at, line, 0.1) == pytest.approx(10**2.7)
+    assert lengths.batches_to_learn(at, [0.85, 0.3, 0.9, 0.9], 0.1) == 1
+    assert lengths.batches_to_learn(at, [0.1, 0.19, 0.12, 0.15], 0.1) is None
+
+
+def test_bits_reproduce_the_accuracy_and_a_point_on_the_way_is_a_training_of_this_length():
+    sampler = make_sampler(CONFIG, None)
+    (run,) = finite_runs(train(CONFIG, "offline", sampler, "here", rates=[0.03], seeds=1))
+    found = lengths.along(run, sampler(0))
+    assert [entry["batches"] for entry in found["lengths"]] == [3, 5] and not found["common_test"]
+    for entry in found["lengths"]:
+        assert lengths.unpack(entry["right"], 21).mean() == pytest.approx(entry["accuracy"], abs=1e-6)
+        assert entry["accuracy"] == run.test[entry["batches"]]
+    common = [found | {"common_test": True}]
+    assert lengths.tested(common, 3).shape == (1, 21) and lengths.tested([found]).tolist() == [[run.test[5]]]
+    short = CONFIG | {"steps": 3}
+    (alone,) = finite_runs(train(short, "offline", make_sampler(short, None), "here", rates=[0.03], seeds=1))
+    assert alone.losses.tolist() == run.losses[:3].tolist() and alone.validation[3] == run.validation[3]
