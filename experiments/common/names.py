@@ -1,6 +1,8 @@
 """The names that readers see in the figures, in place of those of configurations and code; those of rules are in RULES."""
 
 TASKS = {
+    "adding": "binary adding",
+    "deep": "Randman, time code",
     "demo": "slax's demonstration",
     "digits": "handwritten digits",
     "digits_shallow": "handwritten digits",
@@ -10,6 +12,7 @@ TASKS = {
     "japanese_vowels": "Japanese vowels",
     "mackey_glass": "Mackey-Glass series",
     "mnist_5k": "MNIST, 5,000 images",
+    "permuted_mnist": "permuted MNIST",
     "randman": "Randman",
     "randman_deep": "Randman, time code",
     "randman_four_hidden": "Randman, time code",
@@ -18,7 +21,10 @@ TASKS = {
     "randman_small": "Randman, time code",
     "randman_time": "Randman, time code",
     "rate": "Randman, rate code",
+    "recall": "delayed recall",
+    "recall_long": "delayed recall, longer",
     "rules": "five rules from the same start",
+    "shallow": "Randman, time code",
     "shd": "Heidelberg digits (SHD)",
     "speakers": "spoken digits, another speaker",
     "speakers_late_20": "another speaker, labels 20 samples late",

@@ -14,7 +14,8 @@ from experiments.common.keys import key_of
 from experiments.common.tasks import task_maker
 from slax_data import Augmentation, Task, held_out
 
-Samples = tuple[Any, Any]  # spikes [T, B, N], labels [B]; of several batches [M, T, B, N] and [M, B]
+# Spikes [T, B, N], labels [B], and the mask [T, B] of a task that has one; of several batches, each with M in front.
+Samples = tuple[Any, ...]
 
 PART = 100  # batches that are drawn together, by one program
 CACHE_BYTES = 2**30  # bytes of the batches of all seeds that are kept for the next training; more are drawn again
@@ -61,9 +62,9 @@ class SeedSamples:
     @cached_property
     def _kept(self) -> list[Samples] | None:
         kept, size = [], 0
-        for spikes, labels in self._drawn():
-            kept.append((spikes, labels))
-            size += spikes.nbytes
+        for batch in self._drawn():
+            kept.append(batch)
+            size += batch[0].nbytes
             if size * self._config["seeds"] > CACHE_BYTES:
                 return None
         return kept
@@ -74,13 +75,15 @@ def number_of_parts(steps: int, largest: int) -> int:
     return next(count for count in range(-(-steps // largest), steps + 1) if steps % count == 0)
 
 
-def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int], SeedSamples]:
+def make_sampler(
+    config: dict[str, Any], spikes: Path | None, make: Callable[[jax.Array], Task] | None = None
+) -> Callable[[int], SeedSamples]:
     """A function that maps a seed to its samples, each time the same object.
 
-    The configuration provides the task, `seeds`, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
-    `validation_size`, and perhaps `augmentation`, the options of `slax_data.Augmentation`.
+    The configuration provides `seeds`, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
+    `validation_size`, perhaps `augmentation`, the options of `slax_data.Augmentation`, and the task, unless `make` makes it.
     """
-    make = task_maker(config, spikes)
+    make = make or task_maker(config, spikes)
     augmented = config.get("augmentation")
 
     @jax.jit
@@ -89,8 +92,8 @@ def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int],
 
         def one(key: jax.Array) -> Samples:
             batch_key, augment_key = random.split(key)
-            inputs, labels = task.sample(batch_key, batch_size=config["batch_size"])
-            return (Augmentation(**augmented)(augment_key, inputs) if augmented else inputs.astype(bool)), labels
+            inputs, *others = task.sample(batch_key, batch_size=config["batch_size"])
+            return (Augmentation(**augmented)(augment_key, inputs) if augmented else inputs.astype(bool)), *others
 
         return jax.lax.map(one, keys)
 
