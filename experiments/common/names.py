@@ -2,7 +2,6 @@
 
 TASKS = {
     "adding": "binary adding",
-    "deep": "Randman, time code",
     "demo": "slax's demonstration",
     "digits": "handwritten digits",
     "digits_shallow": "handwritten digits",
@@ -24,7 +23,6 @@ TASKS = {
     "recall": "delayed recall",
     "recall_long": "delayed recall, longer",
     "rules": "five rules from the same start",
-    "shallow": "Randman, time code",
     "shd": "Heidelberg digits (SHD)",
     "speakers": "spoken digits, another speaker",
     "speakers_late_20": "another speaker, labels 20 samples late",
@@ -34,6 +32,7 @@ TASKS = {
     "switch": "Randman, other manifolds",
     "switch_late": "Randman, other manifolds, labels late",
     "time": "Randman, time code",
+    "time_deep": "Randman, time code",
     **{
         f"{code}_{mode}{width}": f"Randman, {code} code"
         for code in ("time", "rate")

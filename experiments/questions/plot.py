@@ -123,7 +123,7 @@ def affordable(ways: Way, rule: str) -> int:
     return max([1, *(steps for steps, way in pieces(ways).items() if ways[way]["bytes"]["measured"] <= least)])
 
 
-MEMORY_COLUMNS = ["task", "way", "learns", "steps", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
+MEMORY_COLUMNS = ["task", "way", "learns", "piece", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
 
 
 def memory_rows(tasks: Tasks) -> Iterator[list[Any]]:
