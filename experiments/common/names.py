@@ -21,7 +21,7 @@ TASKS = {
     "randman_time": "Randman, time code",
     "rate": "Randman, rate code",
     "recall": "delayed recall",
-    "recall_long": "delayed recall, longer",
+    "recall_long": "delayed recall",
     "rules": "five rules from the same start",
     "shd": "Heidelberg digits (SHD)",
     "speakers": "spoken digits, another speaker",

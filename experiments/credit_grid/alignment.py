@@ -69,9 +69,13 @@ def draw(data: "Data") -> Figure:
                 ax.plot(cosines.mean(), 100 * accuracies.mean(), linestyle="", **look)
         for place, feedback in enumerate(FEEDBACK):
             if found := correlations(panel, feedback, "trained"):
-                text = f"{feedback} feedback: {np.mean(found):.2f}"
-                ax.text(0.03, 0.96 - 0.07 * place, text, transform=ax.transAxes, va="top", fontsize=figures.SMALLEST,
-                        color="black" if feedback == "symmetric" else "0.4")  # fmt: skip
+                look = {
+                    "va": "top",
+                    "fontsize": figures.SMALLEST,
+                    "color": "black" if feedback == "symmetric" else "0.4",
+                }
+                at = 0.03, 0.96 - 0.07 * place
+                ax.text(*at, f"{feedback} feedback: {np.mean(found):.2f}", transform=ax.transAxes, **look)
         figures.draw_levels(ax, chance=100 / panel.config["layers"][-1])
         ax.set(xlim=(min(-0.05, ax.get_xlim()[0]), 1.03), xlabel=names.COSINE, ylim=(0, 125))
     axes[0, 0].set(ylabel=names.TEST_ACCURACY, yticks=range(0, 101, 20))
@@ -83,7 +87,7 @@ def draw(data: "Data") -> Figure:
     updates = tables.updates_of(panel.config for panel in data.panels)
     return figures.with_note(
         figure,
-        f"A mark is a cell of the grid, a mean over {seeds} seeds: in color, what is kept of the past with symmetric feedback; gray "
-        "circles, the same with any other feedback. Cosine: mean over the hidden layers, at the weights where BPTT ends. Accuracy: "
-        f"after {updates} under the rule itself; dashed: chance. Numbers: rank correlation, mean over seeds.",
+        f"A mark is a cell of the grid, a mean over {seeds} seeds: in color, what is kept of the past with symmetric feedback; "
+        "gray circles, the same with any other feedback. Cosine: mean over the hidden layers, at the weights where BPTT ends. "
+        f"Accuracy: after {updates} under the rule itself; dashed: chance. Numbers: rank correlation, mean over seeds.",
     )

@@ -17,6 +17,7 @@ LEGS = {
     "counts": "counts of spikes\nalone",
 }
 OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1"}
+TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
 SHORT = {"short_bptt": "BPTT, shortened"}
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
@@ -26,12 +27,12 @@ Tasks = dict[str, dict[str, Way]]  # by task and optimizer
 
 
 def prepare(results: list[dict[str, Any]]) -> Tasks:
-    """The results by task, optimizer and way to learn, in the order of the tables."""
+    """The results by task, optimizer and way to learn; tasks are in the order of the jobs."""
     tasks: Tasks = {}
     for result in results:
         config = result["config"]
         tasks.setdefault(config["task"], {}).setdefault(config["optimizer"], {})[config["way"]] = result
-    return {task: {name: tasks[task][name] for name in OPTIMIZERS if name in tasks[task]} for task in sorted(tasks)}
+    return {task: {name: tasks[task][name] for name in OPTIMIZERS if name in tasks[task]} for task in tasks}
 
 
 def accuracies(result: dict[str, Any]) -> list[float]:
@@ -76,7 +77,9 @@ def draw_time(tasks: Tasks) -> Figure:
     figures.check_given("questions_time", "tasks with counts", shown)
     figure, axes = figures.panels(1, len(shown), 1.55, 0.55)
     for ax, ways in zip(axes[0], shown.values(), strict=True):
-        rows = [(way, title if ax is axes[0, 0] else "", percent(ways[way])) for way, title in LEGS.items() if way in ways]
+        rows = [
+            (way, title if ax is axes[0, 0] else "", percent(ways[way])) for way, title in LEGS.items() if way in ways
+        ]
         draw_rows(ax, rows, ways)
     figures.name_panels(axes[0], map(title_of_task, shown.values()))
     configs = [tables.config_of(ways) for ways in shown.values()]
@@ -92,7 +95,8 @@ def draw_rows(ax: Axes, rows: list[tuple[str, str, list[float]]], ways: Way) -> 
 def title_of_task(ways: Way) -> str:
     """The task, and below it its network and the length of its sequences, in lines that fit a narrow panel."""
     config = tables.config_of(ways)
-    return f"{names.task_name(config['task'])}\n{tables.network(config)}\nT = {config['n_steps']}"
+    name = names.task_name(config["task"]).replace(", ", ",\n")
+    return f"{name}\n{tables.network(config)}\nT = {config['n_steps']}"
 
 
 def note_of(configs: list[dict[str, Any]]) -> str:
@@ -106,7 +110,9 @@ def note_of(configs: list[dict[str, Any]]) -> str:
 def in_memory(tasks: Tasks) -> dict[str, Way]:
     """The results whose memory is measured, of the tasks with truncation."""
     of_adam = {task: of["adam"] for task, of in tasks.items() if "adam" in of}
-    measured = {task: {way: result for way, result in ways.items() if "bytes" in result} for task, ways in of_adam.items()}
+    measured = {
+        task: {way: result for way, result in ways.items() if "bytes" in result} for task, ways in of_adam.items()
+    }
     return {task: ways for task, ways in measured.items() if {SHORTEST, LONGEST} <= ways.keys()}
 
 
@@ -115,6 +121,11 @@ def pieces(ways: Way) -> dict[int, str]:
     found = {1: SHORTEST, tables.config_of(ways)["n_steps"]: LONGEST}
     found |= {int(way.removeprefix("tbptt_")): way for way in ways if way.startswith("tbptt_")}
     return dict(sorted(found.items()))
+
+
+def traced(ways: Way) -> list[str]:
+    """The rules with traces, in the order of their table."""
+    return [way for way in in_order(ways) if way not in pieces(ways).values()]
 
 
 def affordable(ways: Way, rule: str) -> int:
@@ -129,12 +140,14 @@ MEMORY_COLUMNS = ["task", "way", "learns", "piece", "counted_bytes", "measured_b
 def memory_rows(tasks: Tasks) -> Iterator[list[Any]]:
     """Each way by itself; and for each rule with traces, the truncation that its memory buys."""
     for task, ways in in_memory(tasks).items():
-        steps_of = {way: steps for steps, way in pieces(ways).items()}
-        for way in [*steps_of, *(rule for rule in in_order(ways) if rule not in steps_of)]:
-            yield [task, way, "itself", steps_of.get(way), *cells_of(ways[way])]
-        for rule in (rule for rule in in_order(ways) if rule not in steps_of):
+        truncated = pieces(ways)
+        for steps, way in truncated.items():
+            yield [task, way, "itself", steps, *cells_of(ways[way])]
+        for rule in traced(ways):
+            yield [task, rule, "itself", None, *cells_of(ways[rule])]
+        for rule in traced(ways):
             steps = affordable(ways, rule)
-            yield [task, rule, "truncation", steps, *cells_of(ways[pieces(ways)[steps]])]
+            yield [task, rule, "truncation", steps, *cells_of(ways[truncated[steps]])]
 
 
 def cells_of(result: dict[str, Any]) -> list[Any]:
@@ -143,32 +156,35 @@ def cells_of(result: dict[str, Any]) -> list[Any]:
 
 
 def draw_memory(tasks: Tasks) -> Figure:
-    """Draw a panel for each task: the accuracy against the measured memory, as a line for truncation and as marks for traces."""
+    """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for traces."""
     shown = in_memory(tasks)
     figures.check_given("questions_memory", "tasks with measured memory", shown)
-    figure, axes = figures.panels(1, len(shown), 2.3, 0.55)
+    figure, axes = figures.panels(1, len(shown), 2.2, 0.8, sharey=True)
     for ax, ways in zip(axes[0], shown.values(), strict=True):
         truncated = pieces(ways)
-        look = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker}
-        points = [(kibibytes(ways[way]), sum(of) / len(of)) for way in truncated.values() if (of := percent(ways[way]))]
-        ax.plot(*zip(*points, strict=True), **look, label="truncated BPTT", markersize=3)
-        for steps, way in truncated.items():
-            figures.draw_interval(ax, kibibytes(ways[way]), percent(ways[way]), (0, 100), upright=True, **look, markersize=3)
-            at = kibibytes(ways[way]), sum(percent(ways[way])) / len(ways[way]["seeds"])
-            ax.annotate(f"{steps}", at, (0, -9), textcoords="offset points", ha="center", fontsize=figures.SMALLEST, color="0.45")
-        for rule in (rule for rule in in_order(ways) if rule not in truncated.values()):
-            mark = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 5}
-            at = kibibytes(ways[rule])
-            figures.draw_interval(ax, at, percent(ways[rule]), (0, 100), upright=True, **mark)
-            ax.plot(at, sum(percent(ways[rule])) / len(ways[rule]["seeds"]), **mark, linestyle="", label=RULES[rule].title)
+        means = [
+            (kibibytes(ways[way]), sum(percent(ways[way])) / len(ways[way]["seeds"])) for way in truncated.values()
+        ]
+        ax.plot(*zip(*means, strict=True), color=TRUNCATED["color"])
+        for (steps, way), at in zip(truncated.items(), means, strict=True):
+            figures.draw_interval(ax, kibibytes(ways[way]), percent(ways[way]), (0, 100), upright=True, **TRUNCATED)
+            ax.annotate(f"{steps}", at, (3, -8), textcoords="offset points", fontsize=figures.SMALLEST, color="0.45")
+        for rule in traced(ways):
+            look = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 5}
+            figures.draw_interval(ax, kibibytes(ways[rule]), percent(ways[rule]), (0, 100), upright=True, **look)
         figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1])
-        ax.set(ylim=(0, 102), xlabel="measured memory of a gradient, KiB per sample", ylabel=names.TEST_ACCURACY)
+        ax.set(ylim=(0, 102), xlabel="memory, KiB per sample")
         figures.log_axis(ax)
+    axes[0, 0].set_ylabel(names.TEST_ACCURACY)
     figures.name_panels(axes[0], map(title_of_task, shown.values()))
-    figures.label_lines(axes[0])
+    rules = dict.fromkeys(rule for ways in shown.values() for rule in traced(ways))
+    looks = [TRUNCATED | {"label": "truncated BPTT"}, *(figures.look_of(rule) | {"linestyle": ""} for rule in rules)]
+    figures.legend_of(figure, looks, len(looks))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(
-        figure, f"{note_of(configs)} Numbers: steps of a piece; a mark above the line says that traces are the better use of memory."
+        figure,
+        f"{note_of(configs)} Memory: of a gradient, measured. Numbers: steps of a piece. A mark above the line: traces are the "
+        "better use of the memory.",
     )
 
 

@@ -46,7 +46,8 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "trials": trials,
         "seeds": [
-            {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)} for run in runs
+            {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
+            for run in runs
         ],
     }
     if config["memory"] and way not in VARIANTS:

@@ -61,7 +61,9 @@ def adding(n_units: int, n_classes: int, n_steps: int) -> Task:
     three quarters of the bits, and the last quarter of the steps counts.
     """
     if n_classes != 3 or n_steps % 32 or n_units % 3:
-        raise SystemExit(f"Adding has 3 classes, 32, 64, ... steps and 3, 6, ... units, got {n_classes}, {n_steps}, {n_units}.")
+        raise SystemExit(
+            f"Adding has 3 classes, 32, 64, ... steps and 3, 6, ... units, got {n_classes}, {n_steps}, {n_units}."
+        )
     n_bits = n_steps // BIT
     part = 3 * n_bits // 8
 
@@ -71,7 +73,9 @@ def adding(n_units: int, n_classes: int, n_steps: int) -> Task:
         first = jnp.where(label == 1, random.bernoulli(which).astype(int), label // 2)
         others = random.permutation(order, jnp.arange(n_bits - 2) < n_bits // 2 - label).astype(int)
         places = jnp.arange(n_bits)
-        skipped = places - (places > marks[0]) - (places > marks[1])  # of the bits that are not marked, how many come before
+        skipped = (
+            places - (places > marks[0]) - (places > marks[1])
+        )  # of the bits that are not marked, how many come before
         bits = others[jnp.minimum(skipped, n_bits - 3)].at[marks].set(jnp.stack([first, label - first]))
         marked = jnp.zeros(n_bits, int).at[marks].set(1)
         return jnp.repeat(jnp.stack([1 - bits, bits, marked], axis=1), BIT, axis=0)
@@ -98,7 +102,9 @@ def recall(n_units: int, n_classes: int, n_steps: int) -> Task:
         others = others + (others >= label)
         places = jnp.arange(n_classes)
         order = jnp.where(places == place, label, others[jnp.clip(places - (places > place), 0, n_classes - 2)])
-        active = jnp.concatenate([jax.nn.one_hot(order, n_classes, dtype=int), (places == place).astype(int)[:, None]], axis=1)
+        active = jnp.concatenate(
+            [jax.nn.one_hot(order, n_classes, dtype=int), (places == place).astype(int)[:, None]], axis=1
+        )
         return jnp.repeat(jnp.pad(active, ((0, 1), (0, 0))), lasts, axis=0)
 
     return drawn_task(one, n_units, n_classes, n_steps, lasts)
@@ -140,6 +146,7 @@ def permuted_mnist(n_units: int, n_classes: int, n_steps: int) -> Task:
         "test": sets["test"],
     }
     spikes = {
-        split: (images[:, order].reshape(-1, n_steps, n_units) > 0.5, labels) for split, (images, labels) in parts.items()
+        split: (images[:, order].reshape(-1, n_steps, n_units) > 0.5, labels)
+        for split, (images, labels) in parts.items()
     }
     return stored_task(spikes, n_classes=n_classes)
