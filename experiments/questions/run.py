@@ -42,7 +42,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     own = config | {"rule": "bptt" if way in VARIANTS else way.partition("_")[0] if way.startswith("tbptt") else way}
     how = {"network": network, "rule_of": rule_of, "optimizer_of": optimizer_of}
     where = f"questions, {config['task']}, {config['optimizer']}, {way}"
-    trials, runs = choose(own, "offline", samples, where, **how)  # type: ignore[arg-type]
+    trials, runs = choose(own, "offline", samples, where, **how)
     found: dict[str, Any] = {
         "trials": trials,
         "seeds": [
