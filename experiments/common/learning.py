@@ -71,6 +71,7 @@ def train(
     seeds: int,
     network: Callable[[dict[str, Any], nnx.Rngs], Connect] = make_model,
     rule_of: Callable[[dict[str, Any]], Callable[..., Any]] = named_rule,
+    optimizer_of: Callable[[dict[str, Any], Any], optax.GradientTransformation] = transformation,
     metric: Callable[..., Any] = accuracy,
     tests: bool = True,
     validates: bool = True,
@@ -89,6 +90,7 @@ def train(
         rates, seeds, metric, options: see `slax_rules.sweep`.
         network: `network(config, rngs)`.
         rule_of: `rule_of(config)(rngs=..., model=...)`.
+        optimizer_of: `optimizer_of(config, rate)`.
         tests, validates: whether the test samples and the validation samples are read.
         evaluate_at: more numbers of batches after which the network is kept and evaluated.
 
@@ -100,7 +102,7 @@ def train(
     updates = config["steps"] * (1 if window is None else -(-config["n_steps"] // window))
 
     def optimizer(rate: Any) -> optax.GradientTransformation:
-        return transformation(config, optax.cosine_decay_schedule(rate, updates) if config["anneal"] else rate)
+        return optimizer_of(config, optax.cosine_decay_schedule(rate, updates) if config["anneal"] else rate)
 
     try:
         return sweep(

@@ -1,6 +1,7 @@
 """The names that readers see in the figures, in place of those of configurations and code; those of rules are in RULES."""
 
 TASKS = {
+    "adding": "binary adding",
     "demo": "slax's demonstration",
     "digits": "handwritten digits",
     "digits_shallow": "handwritten digits",
@@ -10,6 +11,7 @@ TASKS = {
     "japanese_vowels": "Japanese vowels",
     "mackey_glass": "Mackey-Glass series",
     "mnist_5k": "MNIST, 5,000 images",
+    "permuted_mnist": "permuted MNIST",
     "randman": "Randman",
     "randman_deep": "Randman, time code",
     "randman_four_hidden": "Randman, time code",
@@ -18,6 +20,8 @@ TASKS = {
     "randman_small": "Randman, time code",
     "randman_time": "Randman, time code",
     "rate": "Randman, rate code",
+    "recall": "delayed recall",
+    "recall_long": "delayed recall",
     "rules": "five rules from the same start",
     "shd": "Heidelberg digits (SHD)",
     "speakers": "spoken digits, another speaker",
@@ -28,6 +32,7 @@ TASKS = {
     "switch": "Randman, other manifolds",
     "switch_late": "Randman, other manifolds, labels late",
     "time": "Randman, time code",
+    "time_deep": "Randman, time code",
     **{
         f"{code}_{mode}{width}": f"Randman, {code} code"
         for code in ("time", "rate")

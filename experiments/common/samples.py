@@ -15,7 +15,8 @@ from experiments.common.keys import key_of
 from experiments.common.tasks import task_maker
 from slax_data import Augmentation, Task, held_out
 
-Samples = tuple[Any, Any]  # spikes [T, B, N], labels [B]; of several batches [M, T, B, N] and [M, B]
+# Spikes [T, B, N], labels [B], and the mask [T, B] of a task that has one; of several batches, each with M in front.
+Samples = tuple[Any, ...]
 
 PART = 100  # batches that are drawn together, by one program
 CACHE_BYTES = 2**30  # bytes of the batches of all seeds that are kept for the next training; more are drawn again
@@ -69,19 +70,20 @@ class SeedSamples:
     def _kept(self) -> list[Callable[[], Samples]] | None:
         kept: list[Callable[[], Samples]] = []
         size = 0
-        for spikes, labels in self._drawn():
+        for spikes, *others in self._drawn():
             stored = np.packbits(spikes) if spikes.dtype == bool else spikes
-            kept.append(partial(_batch, stored, spikes.shape, labels))
+            kept.append(partial(_batch, stored, spikes.shape, *others))
             size += stored.nbytes
             if size * self._config["seeds"] > CACHE_BYTES:
                 return None
         return kept
 
 
-def _batch(stored: np.ndarray, shape: tuple[int, ...], labels: np.ndarray) -> Samples:
+def _batch(stored: np.ndarray, shape: tuple[int, ...], *others: np.ndarray) -> Samples:
     """A batch of spikes that were kept as bits, or of other samples."""
     is_packed = stored.shape != shape
-    return (np.unpackbits(stored, count=math.prod(shape)).reshape(shape).astype(bool) if is_packed else stored), labels
+    spikes = np.unpackbits(stored, count=math.prod(shape)).reshape(shape).astype(bool) if is_packed else stored
+    return spikes, *others
 
 
 def number_of_parts(steps: int, largest: int) -> int:
@@ -89,13 +91,15 @@ def number_of_parts(steps: int, largest: int) -> int:
     return next(count for count in range(-(-steps // largest), steps + 1) if steps % count == 0)
 
 
-def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int], SeedSamples]:
+def make_sampler(
+    config: dict[str, Any], spikes: Path | None, make: Callable[[jax.Array], Task] | None = None
+) -> Callable[[int], SeedSamples]:
     """A function that maps a seed to its samples, each time the same object.
 
-    The configuration provides the task, `seeds`, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
-    `validation_size`, and perhaps `augmentation`, the options of `slax_data.Augmentation`.
+    The configuration provides `seeds`, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
+    `validation_size`, perhaps `augmentation`, the options of `slax_data.Augmentation`, and the task, unless `make` makes it.
     """
-    make = task_maker(config, spikes)
+    make = make or task_maker(config, spikes)
     augmented = config.get("augmentation")
 
     @jax.jit
@@ -104,8 +108,8 @@ def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int],
 
         def one(key: jax.Array) -> Samples:
             batch_key, augment_key = random.split(key)
-            inputs, labels = task.sample(batch_key, batch_size=config["batch_size"])
-            return (Augmentation(**augmented)(augment_key, inputs) if augmented else inputs.astype(bool)), labels
+            inputs, *others = task.sample(batch_key, batch_size=config["batch_size"])
+            return (Augmentation(**augmented)(augment_key, inputs) if augmented else inputs.astype(bool)), *others
 
         return jax.lax.map(one, keys)
 

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
 from experiments.common.styles import LINE_RULES, STYLES
+from experiments.credit_grid import alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
@@ -375,6 +376,7 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
 
 FIGURES = {
     "credit_grid": figures.Plot(COLUMNS, rows, draw),
+    "credit_grid_alignment": figures.Plot(alignment.COLUMNS, alignment.rows, alignment.draw),
     "credit_grid_cosine": figures.Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
     "credit_grid_differences": figures.Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
     "credit_grid_cost": figures.Plot(COST_COLUMNS, cost_rows, draw_cost),

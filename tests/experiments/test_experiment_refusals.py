@@ -13,6 +13,7 @@ from experiments.common.networks import demo_model, paths_of
 from experiments.common.tasks import task_maker, with_validation
 from experiments.gradient_similarity.run import _as_json
 from experiments.landscapes.surfaces import read_checkpoints
+from experiments.questions import sources as tasks_of_questions
 from experiments.streaming.sources import make_source
 from slax_data import Task
 from slax_rules import SLTT, RuleEntry
@@ -53,6 +54,9 @@ STOPS = [
     (lambda: compute("step_response", "lif", current_off=10), "on from step 20 to 10 of 200, expected steps in incr"),
     (lambda: task_maker({"task": "a", "spikes": "some"}, None), "a reads spikes, expected the file some.npz"),
     (lambda: make_source({"source": "speakers", "task": "a", "spikes": "some"}, None), "expected the file some.npz"),
+    (lambda: tasks_of_questions.adding(12, 3, 30), "3 classes, 32, 64, ... steps and 3, 6, ... units, got 3, 30, 12"),
+    (lambda: tasks_of_questions.recall(12, 3, 10), "Recall of 3 symbols .* units that 4 divides, got 10 and 12"),
+    (lambda: tasks_of_questions.permuted_mnist(28, 10, 20), "784 pixels, got 20 steps of 28 units"),
     (lambda: with_validation(task_of_inputs(0.25)), "'train' of the task has an input of 0.25, expected spikes"),
     (lambda: prepare("landscapes", BPTT, BPTT, SURFACES), "two results of the task demo and the rule bptt, expected"),
     (lambda: prepare("landscapes", BPTT, SURFACES), "Got trainings of demo and surfaces of rules, expected the same"),

@@ -113,6 +113,16 @@ def test_all_rules_start_alike_and_exact_ones_end_alike():
         assert kept[0] == kept[1] and len(kept) == 2
 
 
+def test_a_shorter_gradient_is_the_same_where_lengths_are_one():
+    for quantity in ("accuracy", "minus_bptt"):
+        kept = [
+            row["values"]
+            for way in ("bptt", "short_bptt")
+            for row in rows("questions_optimizer", optimizer="normalized", way=way, quantity=quantity)
+        ]
+        assert kept[0] == kept[1]
+
+
 def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_out():
     cells = {(row["temporal"], row["spatial"]): row for row in rows("credit_grid")}
     for other in ("bptt", "fixed"):

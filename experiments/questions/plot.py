@@ -1,0 +1,241 @@
+"""Draw what a task needs, what traces and truncation reach in the same memory, and what rules reach under each optimizer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.common import figures, names, tables
+from experiments.common.styles import STYLES
+from slax_rules import RULES
+
+LEGS = {
+    "bptt": "BPTT",
+    "sltt": "without temporal\ncredit (SLTT)",
+    "stateless": "neurons without\nmemory",
+    "counts": "counts of spikes\nalone",
+}
+OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1"}
+TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
+SHORT = {"short_bptt": "BPTT, shortened"}
+LONGEST = "bptt"  # the longest piece, of all steps
+SHORTEST = "sltt"  # and the shortest one, of one step
+
+Way = dict[str, dict[str, Any]]  # results by way to learn
+Tasks = dict[str, dict[str, Way]]  # by task and optimizer
+
+
+def prepare(results: list[dict[str, Any]]) -> Tasks:
+    """The results by task, optimizer and way to learn; tasks are in the order of the jobs."""
+    tasks: Tasks = {}
+    for result in results:
+        config = result["config"]
+        tasks.setdefault(config["task"], {}).setdefault(config["optimizer"], {})[config["way"]] = result
+    return {task: {name: tasks[task][name] for name in OPTIMIZERS if name in tasks[task]} for task in tasks}
+
+
+def accuracies(result: dict[str, Any]) -> list[float]:
+    """The test accuracy of each seed."""
+    return [seed["accuracy"] for seed in result["seeds"]]
+
+
+def percent(result: dict[str, Any]) -> list[float]:
+    return [100 * accuracy for accuracy in accuracies(result)]
+
+
+def title_of_way(way: str) -> str:
+    _, _, steps = way.partition("tbptt_")
+    return f"TBPTT({steps})" if steps else SHORT[way] if way in SHORT else RULES[way].title
+
+
+def in_order(ways: Way) -> list[str]:
+    """The ways to learn, rules in the order of their table, and a variant behind BPTT."""
+    order = [name for rule in RULES for name in (rule, *(SHORT if rule == "bptt" else ()))]
+    return [way for way in order if way in ways]
+
+
+def probed(tasks: Tasks) -> dict[str, Way]:
+    """The results of the tasks of which is asked whether they need time."""
+    return {task: of["adam"] for task, of in tasks.items() if "counts" in of.get("adam", {})}
+
+
+TIME_COLUMNS = ["task", "way", "chance", "learning_rate", *tables.OF_SEEDS]
+
+
+def time_rows(tasks: Tasks) -> Iterator[list[Any]]:
+    for task, ways in probed(tasks).items():
+        for way in (way for way in LEGS if way in ways):
+            rate = ways[way]["trials"]["chosen"]["learning_rate"]
+            cells = [1 / ways[way]["config"]["layers"][-1], rate]
+            yield [task, way, *cells, *tables.of_seeds(accuracies(ways[way]), tables.SHARE)]
+
+
+def draw_time(tasks: Tasks) -> Figure:
+    """Draw a panel for each task: the accuracy with all of BPTT, and with ever less of time."""
+    shown = probed(tasks)
+    figures.check_given("questions_time", "tasks with counts", shown)
+    figure, axes = figures.panels(1, len(shown), 1.55, 0.55)
+    for ax, ways in zip(axes[0], shown.values(), strict=True):
+        rows = [
+            (way, title if ax is axes[0, 0] else "", percent(ways[way])) for way, title in LEGS.items() if way in ways
+        ]
+        draw_rows(ax, rows, ways)
+    figures.name_panels(axes[0], map(title_of_task, shown.values()))
+    configs = [tables.config_of(ways) for ways in shown.values()]
+    return figures.with_note(figure, note_of(configs))
+
+
+def draw_rows(ax: Axes, rows: list[tuple[str, str, list[float]]], ways: Way) -> None:
+    figures.plot_seed_intervals(ax, rows, (0, 100))
+    figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1], upright=True)
+    ax.set(xlim=(0, 102), xlabel=names.TEST_ACCURACY)
+
+
+def title_of_task(ways: Way) -> str:
+    """The task, and below it its network and the length of its sequences, in lines that fit a narrow panel."""
+    config = tables.config_of(ways)
+    name = names.task_name(config["task"]).replace(", ", ",\n")
+    return f"{name}\n{tables.network(config)}\nT = {config['n_steps']}"
+
+
+def note_of(configs: list[dict[str, Any]]) -> str:
+    seeds = tables.listed(config["seeds"] for config in configs)
+    return (
+        f"Mean of {seeds} seeds after {tables.updates_of(configs)}; line: 95 % interval of the mean over seeds; dots: seeds; "
+        "dashed: chance. The learning rate is chosen by validation samples."
+    )
+
+
+def in_memory(tasks: Tasks) -> dict[str, Way]:
+    """The results whose memory is measured, of the tasks with truncation."""
+    of_adam = {task: of["adam"] for task, of in tasks.items() if "adam" in of}
+    measured = {
+        task: {way: result for way, result in ways.items() if "bytes" in result} for task, ways in of_adam.items()
+    }
+    return {task: ways for task, ways in measured.items() if {SHORTEST, LONGEST} <= ways.keys()}
+
+
+def pieces(ways: Way) -> dict[int, str]:
+    """The ways that truncate, by the steps of a piece, up to BPTT with all of them."""
+    found = {1: SHORTEST, tables.config_of(ways)["n_steps"]: LONGEST}
+    found |= {int(way.removeprefix("tbptt_")): way for way in ways if way.startswith("tbptt_")}
+    return dict(sorted(found.items()))
+
+
+def traced(ways: Way) -> list[str]:
+    """The rules with traces, in the order of their table."""
+    return [way for way in in_order(ways) if way not in pieces(ways).values()]
+
+
+def affordable(ways: Way, rule: str) -> int:
+    """The steps of the longest piece that needs no more memory than a rule, as measured; 1 if none does."""
+    least = ways[rule]["bytes"]["measured"]
+    return max([1, *(steps for steps, way in pieces(ways).items() if ways[way]["bytes"]["measured"] <= least)])
+
+
+MEMORY_COLUMNS = ["task", "way", "learns", "piece", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
+
+
+def memory_rows(tasks: Tasks) -> Iterator[list[Any]]:
+    """Each way by itself; and for each rule with traces, the truncation that its memory buys."""
+    for task, ways in in_memory(tasks).items():
+        truncated = pieces(ways)
+        for steps, way in truncated.items():
+            yield [task, way, "itself", steps, *cells_of(ways[way])]
+        for rule in traced(ways):
+            yield [task, rule, "itself", None, *cells_of(ways[rule])]
+        for rule in traced(ways):
+            steps = affordable(ways, rule)
+            yield [task, rule, "truncation", steps, *cells_of(ways[truncated[steps]])]
+
+
+def cells_of(result: dict[str, Any]) -> list[Any]:
+    of_memory = [result["bytes"][name] for name in ("counted", "measured")]
+    return [*of_memory, *tables.of_seeds(accuracies(result), tables.SHARE)]
+
+
+def draw_memory(tasks: Tasks) -> Figure:
+    """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for traces."""
+    shown = in_memory(tasks)
+    figures.check_given("questions_memory", "tasks with measured memory", shown)
+    figure, axes = figures.panels(1, len(shown), 2.2, 0.8, sharey=True)
+    for ax, ways in zip(axes[0], shown.values(), strict=True):
+        truncated = pieces(ways)
+        means = [
+            (kibibytes(ways[way]), sum(percent(ways[way])) / len(ways[way]["seeds"])) for way in truncated.values()
+        ]
+        ax.plot(*zip(*means, strict=True), color=TRUNCATED["color"])
+        for (steps, way), at in zip(truncated.items(), means, strict=True):
+            figures.draw_interval(ax, kibibytes(ways[way]), percent(ways[way]), (0, 100), upright=True, **TRUNCATED)
+            ax.annotate(f"{steps}", at, (3, -8), textcoords="offset points", fontsize=figures.SMALLEST, color="0.45")
+        for rule in traced(ways):
+            look = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 5}
+            figures.draw_interval(ax, kibibytes(ways[rule]), percent(ways[rule]), (0, 100), upright=True, **look)
+        figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1])
+        ax.set(ylim=(0, 102), xlabel="memory, KiB per sample")
+        figures.log_axis(ax)
+    axes[0, 0].set_ylabel(names.TEST_ACCURACY)
+    figures.name_panels(axes[0], map(title_of_task, shown.values()))
+    rules = dict.fromkeys(rule for ways in shown.values() for rule in traced(ways))
+    looks = [TRUNCATED | {"label": "truncated BPTT"}, *(figures.look_of(rule) | {"linestyle": ""} for rule in rules)]
+    figures.legend_of(figure, looks, len(looks))
+    configs = [tables.config_of(ways) for ways in shown.values()]
+    return figures.with_note(
+        figure,
+        f"{note_of(configs)} Memory: of a gradient, measured. Numbers: steps of a piece. A mark above the line: traces are the "
+        "better use of the memory.",
+    )
+
+
+def kibibytes(result: dict[str, Any]) -> float:
+    return float(result["bytes"]["measured"]) / 1024
+
+
+def compared(tasks: Tasks) -> Tasks:
+    """The results of the tasks with several optimizers."""
+    return {task: of for task, of in tasks.items() if len(of) > 1}
+
+
+OPTIMIZER_COLUMNS = ["task", "optimizer", "way", "quantity", "learning_rate", *tables.OF_SEEDS]
+
+
+def optimizer_rows(tasks: Tasks) -> Iterator[list[Any]]:
+    for task, of in compared(tasks).items():
+        for optimizer, ways in of.items():
+            for way in in_order(ways):
+                start = [task, optimizer, way]
+                rate, reached = ways[way]["trials"]["chosen"]["learning_rate"], accuracies(ways[way])
+                yield [*start, "accuracy", rate, *tables.of_seeds(reached, tables.SHARE)]
+                gap = [one - other for one, other in zip(reached, accuracies(ways["bptt"]), strict=True)]
+                yield [*start, "minus_bptt", rate, *tables.of_seeds(gap, (-1.0, 1.0))]
+
+
+def draw_optimizers(tasks: Tasks) -> Figure:
+    """Draw a row of panels for each task, with a panel for each optimizer and a row for each rule."""
+    shown = compared(tasks)
+    figures.check_given("questions_optimizer", "tasks with several optimizers", shown)
+    columns = [name for name in OPTIMIZERS if any(name in of for of in shown.values())]
+    figure, axes = figures.panels(len(shown), len(columns), 1.75, 0.4)
+    titles = []
+    for of, line in zip(shown.values(), axes, strict=True):
+        for name, ax in zip(columns, line, strict=True):
+            ways = of[name]
+            rows = [(way, title_of_way(way) if ax is line[0] else "", percent(ways[way])) for way in in_order(ways)]
+            draw_rows(ax, rows, ways)
+            figures.draw_levels(ax, ceiling=sum(percent(ways["bptt"])) / len(ways["bptt"]["seeds"]), upright=True)
+            titles.append(f"{OPTIMIZERS[name]}\n{tables.network(tables.config_of(ways))}")
+    figures.name_panels(axes.flat, titles)
+    configs = [tables.config_of(ways) for of in shown.values() for ways in of.values()]
+    return figures.with_note(
+        figure,
+        f"{tables.randman(configs[0]).partition(', ')[0]}, {names.CODES[configs[0]['code']]}. {note_of(configs)} Dotted: BPTT. "
+        "Shortened: the gradient of hidden layers is a hundredth as long. Lengths of 1: that of each array of parameters.",
+    )
+
+
+FIGURES = {
+    "questions_time": figures.Plot(TIME_COLUMNS, time_rows, draw_time),
+    "questions_memory": figures.Plot(MEMORY_COLUMNS, memory_rows, draw_memory),
+    "questions_optimizer": figures.Plot(OPTIMIZER_COLUMNS, optimizer_rows, draw_optimizers),
+}

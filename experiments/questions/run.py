@@ -1,0 +1,112 @@
+"""Train a network in one way, at the learning rate with the best validation accuracy, and say what memory its rule needs.
+
+A way is a rule of the library, or one of these:
+
+    tbptt_K        TBPTT with pieces of K steps
+    stateless      BPTT, with neurons that keep nothing from step to step
+    counts         BPTT, in a network of rectified linear units that gets the number of spikes of each unit
+    short_bptt     BPTT, whose gradient is 100 times shorter in all hidden layers
+"""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.common.costs import gradient_program
+from experiments.common.learning import choose, named_rule
+from experiments.common.measures import loss_at_the_end
+from experiments.common.networks import make_model
+from experiments.common.samples import Samples
+from experiments.questions.sources import Counts, sampler_of
+from slax_neurons import Connect, connect
+from slax_rules import BPTT, RULES, TBPTT, cost
+
+NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing
+SHORTER = 0.01  # the length of the gradient of hidden layers under short_bptt
+VARIANTS = ("stateless", "counts", "short_bptt")
+
+
+def compute(config: dict[str, Any]) -> dict[str, Any]:
+    """ "trials", the trials of the learning rate; "seeds", the test accuracy and the loss at the end of each seed; and "bytes",
+    the memory of a gradient per sample, "counted" and "measured", where the configuration has `memory`."""
+    way = config["way"]
+    sampler = sampler_of(config)
+    samples = (lambda seed: Counts(sampler(seed))) if way == "counts" else sampler
+    own = config | {"rule": "bptt" if way in VARIANTS else way.partition("_")[0] if way.startswith("tbptt") else way}
+    how = {"network": network, "rule_of": rule_of, "optimizer_of": optimizer_of}
+    where = f"questions, {config['task']}, {config['optimizer']}, {way}"
+    trials, runs = choose(own, "offline", samples, where, **how)
+    found: dict[str, Any] = {
+        "trials": trials,
+        "seeds": [
+            {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
+            for run in runs
+        ],
+    }
+    if config["memory"] and way not in VARIANTS:
+        found["bytes"] = memory(own, next(iter(sampler(0).batches())))
+    return found
+
+
+def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """The network of a way to learn."""
+    if config["way"] == "counts":
+        layers = [nnx.Linear(*sizes, rngs=rngs) for sizes in itertools.pairwise(config["layers"])]
+        return connect([layers[0], *(module for layer in layers[1:] for module in (nnx.relu, layer))])
+    decays = dict.fromkeys(("decay", "read_out_decay"), NO_MEMORY) if config["way"] == "stateless" else {}
+    return make_model(config | decays, rngs)
+
+
+def rule_of(config: dict[str, Any]) -> Callable[..., Any]:
+    """The function that makes the rule of a way to learn."""
+    _, _, steps = config["way"].partition("tbptt_")
+    return partial(RULES["tbptt"].make, steps=int(steps)) if steps else named_rule(config)
+
+
+def optimizer_of(config: dict[str, Any], rate: Any) -> optax.GradientTransformation:
+    """The optimizer: Adam; stochastic gradient descent with momentum; and the same with the gradient of each array of
+    parameters scaled to a length of 1."""
+    momentum = optax.sgd(rate, momentum=0.9)
+    optimizers = {"adam": optax.adam(rate), "momentum": momentum, "normalized": optax.chain(of_length_one(), momentum)}
+    made = optimizers[config["optimizer"]]
+    return optax.chain(shortened(len(config["layers"]) - 1), made) if config["way"] == "short_bptt" else made
+
+
+def of_length_one() -> optax.GradientTransformation:
+    """Scale the gradient of each array to a length of 1; zero stays zero."""
+    return optax.stateless_with_tree_map(lambda gradient, _: gradient / (jnp.linalg.norm(gradient) + 1e-12))
+
+
+def shortened(n_layers: int) -> optax.GradientTransformation:
+    """Scale the gradient of all layers but the last, in a stack of Linear and neurons in turn."""
+
+    def scale(updates: Any, params: Any = None) -> Any:
+        def one(path: Any, gradient: jax.Array) -> jax.Array:
+            (module,) = (key.key for key in path if isinstance(getattr(key, "key", None), int))
+            return gradient if module == 2 * (n_layers - 1) else SHORTER * gradient
+
+        return jax.tree_util.tree_map_with_path(one, updates)
+
+    return optax.stateless(scale)
+
+
+def memory(config: dict[str, Any], batch: Samples) -> dict[str, float]:
+    """The bytes per sample of the gradient of a batch: those that `cost` counts, and the temporaries of its program.
+
+    A rule with traces takes one step at a time, which needs the least; BPTT takes all steps, and TBPTT those of a piece.
+    """
+    model = make_model(config, nnx.Rngs(0))
+    rule = rule_of(config)(rngs=nnx.Rngs(0), model=model)
+    window = config["n_steps"] if isinstance(rule, BPTT) else rule.steps if isinstance(rule, TBPTT) else 1
+    spikes, *others = batch
+    inputs = jnp.asarray(spikes, jnp.float32)
+    counted = cost(model, rule, inputs.shape, window=window, measure=False).predicted_bytes
+    program, _ = gradient_program(model, rule, (inputs, *map(np.asarray, others)), window)
+    return {"counted": counted, "measured": program.memory_analysis().temp_size_in_bytes / inputs.shape[1]}
