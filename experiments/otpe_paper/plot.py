@@ -279,12 +279,12 @@ def draw_grid(data: Data) -> Figure:
             "color": f"C{sorted({one[0] for one in found}).index(slope)}",
             "marker": "o" if width == 128 else "D",
         }
-        look |= {"linestyle": "-" if tau == 3 else "--", "label": f"slope {slope:g}, tau {tau:g}, width {width}"}
+        look |= {"linestyle": "-" if tau == 3 else "--", "label": f"{slope:g}, {tau:g}, {width}"}
         left.plot([*of_point], [distance(pairs) for pairs in of_point.values()], **look)
     left.set(xlabel="batches that the mean is of", ylabel="distance to the printed cosines", ylim=(0, None))
     (n_steps,) = {result["config"]["n_steps"] for results in points_of(data).values() for result in results}
     left.set_ylim(top=1.7 * left.get_ylim()[1])  # room for the legend above the lines
-    left.legend(fontsize="small", ncols=2, loc="upper center")
+    left.legend(title="slope, tau, width", ncols=2, loc="upper center")
     point, batches = min(
         ((point, of) for point in found for of in found[point]), key=lambda at: distance(found[at[0]][at[1]])
     )

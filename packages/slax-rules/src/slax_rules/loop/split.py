@@ -73,9 +73,8 @@ def _data(
 
     A number is data if the update only adds or multiplies it to arrays, or compares it with them: XLA then computes the same
     operations, whether it knows the number or not (two factors that follow each other may be rounded once less if it knows
-    both). Others, such as the decays of Adam, from which Python computes 1 - decay in
-    float64, stay in the program. So do all in half precision, which would round a number once more. Those of `init` are data,
-    since they only fill the first state.
+    both). Others, such as the decays of Adam, from which Python computes 1 - decay in float64, stay in the program. So do all
+    in half precision, which would round a number once more. Those of `init` are data, since they only fill the first state.
     """
     if not isinstance(optimizer.tx, optax.GradientTransformation):
         return (), ()
