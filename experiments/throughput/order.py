@@ -119,7 +119,7 @@ def draw(results: Results) -> Figure:
     marks = {"measured here": {"marker": "o", "color": "black", "fillstyle": "full"}, **looks}
     every = [{"linestyle": "", "fillstyle": "none", "label": label, **look} for label, look in marks.items()]
     figures.legend_of(figure, every, 5)
-    text = "Lines: 95 % interval over rounds or, if it is wider, over starts of the processes. N: units per layer; after the "
+    text = "Lines: 95 % interval over starts of the processes, or over rounds of a single start. N: units per layer; after the "
     return figures.with_note(
         figure, f"{text}device, how many pairs of libraries are in the same order here as published there."
     )
