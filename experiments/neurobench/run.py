@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from jax import random
 
+from experiments.common.job import seeds_of
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_at_the_end
 from experiments.common.networks import make_model
@@ -56,9 +57,9 @@ class Learning(NamedTuple):
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The loss, score and complexity of the trained networks of the seeds 0, 1, ...."""
+    """The loss, score and complexity of the trained networks of all seeds."""
     found = []
-    for seed in range(config["seeds"]):
+    for seed in seeds_of(config):
         model, numbers, (inputs, _) = trained(config, seed)
         found.append({"seed": seed, **numbers, **dataclasses.asdict(complexity(model, inputs))})
     return {"metric": METRICS[config["dataset"]], "seeds": found}

@@ -9,6 +9,7 @@ gradients of the rule and of BPTT at the same parameters and on the same batch.
 from typing import Any
 
 from experiments.common import lengths
+from experiments.common.job import seeds_of
 from experiments.common.learning import choose, gradient_rule, second_setting
 from experiments.common.measures import agreement, loss_at_the_end, spikes_of_layers
 from experiments.common.samples import make_sampler
@@ -16,10 +17,10 @@ from slax_rules import RULES
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The trials of each way of updating, and for the seeds 0, 1, ... the numbers of each stage of training."""
+    """The trials of each way of updating, and for all seeds the numbers of each stage of training."""
     sampler = make_sampler(config, None)
     trials: dict[str, Any] = {}
-    seeds: list[dict[str, Any]] = [{"seed": seed} for seed in range(config["seeds"])]
+    seeds: list[dict[str, Any]] = [{"seed": seed} for seed in seeds_of(config)]
     for update in RULES[config["rule"]].updates:
         where = f"rules_table of {config['task']}: under {config['rule']} {update}"
         second = second_setting(config["rule"], update)

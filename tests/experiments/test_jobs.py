@@ -33,6 +33,17 @@ def test_each_job_has_a_module_that_computes_it_and_settings_of_its_own(experime
         assert job.outputs and set(job.endings) <= {NUMBERS, ARRAYS, TIMES}
 
 
+@pytest.mark.parametrize("experiment", experiment_names())
+def test_fresh_seeds_are_those_of_each_job_with_seeds(experiment):
+    if not isinstance(settings_of(experiment, "tiny").get("seeds"), int):
+        with pytest.raises(SystemExit, match="There is no setting 'first_seed'"):
+            run.jobs_with(experiment, "tiny", ["first_seed=1000"], [])
+        return
+    for job in run.jobs_with(experiment, "tiny", ["first_seed=1000"], []).values():
+        assert ("first_seed" in job.config) == ("seeds" in job.config)
+        assert "seeds" not in job.config or list(jobs.seeds_of(job.config, 2)) == [1000, 1001]
+
+
 def step_response(folder, *arguments):
     run.main(["step_response", *arguments, "--results", str(folder / "results")])
 
