@@ -177,7 +177,7 @@ def test_what_starts_differ_by_is_in_the_interval():
 
 
 def test_other_programs_use_what_is_busy_and_not_ours(monkeypatch, tmp_path):
-    """In 4 s the machine is busy for 6 s, with half a second of a virtual machine beside it; 2 s are ours: others use a core."""
+    """In 4 s the machine is busy for 6 s, half a second of it for a virtual machine beside ours, and we use 2 s of them."""
     second, stat = os.sysconf("SC_CLK_TCK"), tmp_path / "stat"
     clock = SimpleNamespace(perf_counter=iter([100.0, 104.0]).__next__)
     monkeypatch.setattr(others, "STAT", stat)
