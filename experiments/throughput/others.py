@@ -39,11 +39,15 @@ def check(cores: float | None, most: float | None, when: str) -> None:
 
 
 def busy_seconds() -> float | None:
-    """The time that all cores together were not idle, including what other virtual machines took of them."""
+    """The time that the cores which we may use were not idle, including what other virtual machines took of them."""
     if not STAT.exists():
         return None
-    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, STAT.read_text().split("\n", 1)[0].split()[1:])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    ours, ticks = {f"cpu{core}" for core in os.sched_getaffinity(0)}, 0
+    for name, *counts in map(str.split, STAT.read_text().splitlines()):
+        if name in ours:
+            user, nice, system, _idle, _waiting, irq, softirq, steal, *_guests = map(int, counts)
+            ticks += user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def own_seconds() -> float:

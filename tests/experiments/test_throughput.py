@@ -181,12 +181,13 @@ def test_other_programs_use_what_is_busy_and_not_ours(monkeypatch, tmp_path):
     second, stat = os.sysconf("SC_CLK_TCK"), tmp_path / "stat"
     clock = SimpleNamespace(perf_counter=iter([100.0, 104.0]).__next__)
     monkeypatch.setattr(others, "STAT", stat)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})  # the machine has others
     monkeypatch.setattr(others, "time", clock)
     monkeypatch.setattr(others, "own_seconds", iter([1.0, 3.0]).__next__)
 
     def machine(user, nice, system, idle, waiting, steal):
-        ticks = [round(second * number) for number in (user, nice, system, idle, waiting, 0, 0, steal, 9, 9)]
-        stat.write_text(f"cpu  {' '.join(map(str, ticks))}\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+        each = " ".join(f"{second * total / 2:.0f}" for total in (user, nice, system, idle, waiting, 0, 0, steal, 9, 9))
+        stat.write_text(f"cpu  {each}\ncpu3 {each}\ncpu5 {each}\ncpu6 {user * 99:.0f} 0 0 0 0 0 0 0 0 0\nintr 1\n")
 
     machine(5, 1, 2, 50, 3, 0)
     watch = others.Others()
