@@ -240,7 +240,7 @@ def draw_speedup(data: Data) -> Figure:
                 ax.plot(records[name]["shipped"], height, fillstyle="none", **mark)
     figures.draw_levels(ax, ceiling=1, upright=True)
     figures.log_axis(ax)
-    figures.name_rows(ax, [row_label(name, rows) for name in rows], striped=True)
+    figures.name_rows(ax, [row_label(name, [*rows, OURS]) for name in rows], striped=True)
     ax.set_xlabel("time / time of slax, here, in the same round")
     figures.legend_of(figure, marks, 4)
     absent = without_times(every, timed)

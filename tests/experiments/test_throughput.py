@@ -304,5 +304,5 @@ def test_panels_of_the_axis_have_the_inputs_and_sizes_of_the_workloads():
         for figure in (plot.draw(data), order.draw(data.bptt))
     )
     assert measured[:2] == [["measured: spikes", "B = 32, float32"], ["measured: gaussian", "B = 32, float32"]]
-    assert [title for title, _ in drawn] == ["N = 1,024, gaussian", "N = 2,048, gaussian", "N = 1,024, spikes"]
+    assert [title for title, *_ in drawn] == ["N = 1,024, gaussian", "N = 2,048, gaussian", "N = 1,024, spikes"]
     plt.close("all")
