@@ -26,12 +26,13 @@ import yaml
 
 from experiments.common.checks import check_known
 from experiments.common.command_line import parser_of
-from experiments.common.job import ARRAYS, FIRST_SEED, Job, jobs_of, settings_of
+from experiments.common.job import ARRAYS, Job, jobs_of, settings_of
 from experiments.common.policy import is_kept
 from experiments.common.products import result_product, spikes_product
 from experiments.common.program_cache import keep_programs
 from experiments.common.records import Product, begin, require_used, run_of, state_of, write_record
 from experiments.common.result_files import write_arrays, write_numbers
+from experiments.common.seeds import FIRST_SEED
 from experiments.common.yaml_files import read_yaml
 
 

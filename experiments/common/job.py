@@ -15,12 +15,12 @@ import yaml
 
 from experiments.common.checks import check_known
 from experiments.common.records import RECORD
+from experiments.common.seeds import FIRST_SEED
 from experiments.common.yaml_files import read_yaml
 
 EXPERIMENTS = Path(__file__).parents[1]
 SCALES = ("tiny", "quick", "full", "paper")
 NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
-FIRST_SEED = "first_seed"  # `--set first_seed=1000` takes fresh seeds: no scale has this setting
 
 # The settings of training and of its evaluation, on which the cost of a gradient does not depend.
 TRAINING_KEYS = (
@@ -142,12 +142,6 @@ def one_for_each_rule(settings: dict[str, Any]) -> Iterator[Job]:
     for task, rules, config in each_task(settings):
         for rule in rules:
             yield Job(f"{task}/{rule}", config | {"rule": rule}, spikes=config.get("spikes"))
-
-
-def seeds_of(config: dict[str, Any], count: int | None = None) -> range:
-    """The seeds of a configuration, or so many of them, from the first one: 0 unless `first_seed` says another."""
-    first = config.get(FIRST_SEED, 0)
-    return range(first, first + (config["seeds"] if count is None else count))
 
 
 def drop(settings: dict[str, Any], *names: str) -> dict[str, Any]:

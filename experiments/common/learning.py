@@ -16,9 +16,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.common.job import seeds_of
 from experiments.common.networks import make_model
 from experiments.common.samples import SeedSamples
+from experiments.common.seeds import seeds_of
 from slax_neurons import Connect
 from slax_rules import RULES, TBPTT, Run, Sweep, accuracy, cross_entropy, fit, sweep
 

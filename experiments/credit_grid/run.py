@@ -12,11 +12,11 @@ import numpy as np
 from flax import nnx
 
 from experiments.common import lengths
-from experiments.common.job import seeds_of
 from experiments.common.learning import Sampler, choose
 from experiments.common.measures import agreements, loss_at_the_end
 from experiments.common.networks import make_model, paths_of
 from experiments.common.samples import make_sampler
+from experiments.common.seeds import seeds_of
 from experiments.credit_grid.grid import REFERENCE, carried_numbers, cells, make_cell
 
 

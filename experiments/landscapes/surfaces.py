@@ -19,9 +19,9 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.job import seeds_of
 from experiments.common.measures import loss_of_params
 from experiments.common.networks import Trajectory, paths_of
+from experiments.common.seeds import seeds_of
 from experiments.landscapes.problem import make_problem
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 

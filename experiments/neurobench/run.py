@@ -15,10 +15,10 @@ import optax
 from flax import nnx
 from jax import random
 
-from experiments.common.job import seeds_of
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_at_the_end
 from experiments.common.networks import make_model
+from experiments.common.seeds import seeds_of
 from slax_data import make_task
 from slax_data.sets.mackey_glass import (
     NEUROBENCH_SERIES,

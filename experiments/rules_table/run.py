@@ -9,10 +9,10 @@ gradients of the rule and of BPTT at the same parameters and on the same batch.
 from typing import Any
 
 from experiments.common import lengths
-from experiments.common.job import seeds_of
 from experiments.common.learning import choose, gradient_rule, second_setting
 from experiments.common.measures import agreement, loss_at_the_end, spikes_of_layers
 from experiments.common.samples import make_sampler
+from experiments.common.seeds import seeds_of
 from slax_rules import RULES
 
 
