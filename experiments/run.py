@@ -32,6 +32,7 @@ from experiments.common.products import result_product, spikes_product
 from experiments.common.program_cache import keep_programs
 from experiments.common.records import Product, begin, require_used, run_of, state_of, write_record
 from experiments.common.result_files import write_arrays, write_numbers
+from experiments.common.seeds import FIRST_SEED
 from experiments.common.yaml_files import read_yaml
 
 
@@ -127,8 +128,9 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
         place = place[name]
     if not equals or not isinstance(place, dict):
         raise SystemExit(f"--set got {change!r}, expected KEY=VALUE, or tasks.TASK.KEY=VALUE for a task's own value.")
-    check_known("setting", key, {**place, **settings} if above else place)
-    old = place.get(key, settings.get(key))
+    fresh = {FIRST_SEED: 0} if isinstance(settings.get("seeds"), int) and not above else {}
+    check_known("setting", key, {**place, **(settings if above else fresh)})
+    old = place.get(key, {**fresh, **settings}.get(key))
     value = yaml.safe_load(text)
     if isinstance(old, int | float) and isinstance(value, str):  # YAML reads 1e-3 as a text
         try:

@@ -81,6 +81,7 @@ from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 from slax_neurons import LIF, connect, unroll
 from slax_neurons.kernels import auto_is
 from slax_rules import RULES, cross_entropy, gradients
+from slax_rules.loop.devices import check_divisible
 
 FUSED = ExitStack()  # kernels for the rules of this process, which has one contender
 
@@ -101,7 +102,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
 
     step = jax.value_and_grad(loss)
     if variant == "devices":
-        return over_devices(step, state, workload.inputs())
+        return over_devices(step, state, workload)
     return JaxStep(step, state, workload.inputs(), dtype=workload.dtype)
 
 
@@ -147,7 +148,8 @@ def chunked_loss(graph: nnx.GraphDef, chunk: int) -> Callable[..., jax.Array]:
     return loss
 
 
-def over_devices(step: Callable, state: nnx.State, inputs) -> JaxStep:
+def over_devices(step: Callable, state: nnx.State, workload: Workload) -> JaxStep:
+    check_divisible(workload.batch, jax.device_count())
     mesh = jax.make_mesh((jax.device_count(),), ("batch",))
     whole, split = P(), P(None, "batch")
 
@@ -155,8 +157,10 @@ def over_devices(step: Callable, state: nnx.State, inputs) -> JaxStep:
     def summed(state, inputs):
         return jax.lax.psum(step(state, inputs), "batch")
 
-    placed = [jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in ((state, whole), (inputs, split))]
-    return JaxStep(summed, *placed)
+    arguments = (state, whole), (workload.inputs(), split)
+    return JaxStep(
+        summed, *(jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in arguments), dtype=workload.dtype
+    )
 
 
 def spikes_of(variant: str, currents):

@@ -15,7 +15,7 @@ from slax_rules import RULES
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The trials and the results of each way of updating, for the seeds 0, 1, ...."""
+    """The trials and the results of each way of updating, for all seeds."""
     sampler = make_sampler(config, spikes)
     return {"updates": {update: results_of_update(config, update, sampler) for update in RULES[config["rule"]].updates}}
 

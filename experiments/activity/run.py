@@ -19,7 +19,7 @@ from slax_neurons import Connect
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of the seeds 0, 1, ..., and the sample of the first seed."""
+    """The numbers of all seeds, and the sample of the first seed."""
     check_rising(config["measure_at"])
     config = config | {"steps": config["measure_at"][-1]}
     sampler, where, at = make_sampler(config, None), f"activity: under {config['rule']}", config["measure_at"]

@@ -15,6 +15,7 @@ import yaml
 
 from experiments.common.checks import check_known
 from experiments.common.records import RECORD
+from experiments.common.seeds import FIRST_SEED
 from experiments.common.yaml_files import read_yaml
 
 EXPERIMENTS = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
 
 # The settings of training and of its evaluation, on which the cost of a gradient does not depend.
 TRAINING_KEYS = (
+    FIRST_SEED,
     "seeds",
     "rate_seeds",
     "steps",

@@ -18,6 +18,7 @@ from flax import nnx
 
 from experiments.common.networks import make_model
 from experiments.common.samples import SeedSamples
+from experiments.common.seeds import seeds_of
 from slax_neurons import Connect
 from slax_rules import RULES, TBPTT, Run, Sweep, accuracy, cross_entropy, fit, sweep
 
@@ -78,7 +79,7 @@ def train(
     evaluate_at: Sequence[int] = (),
     **options: Any,
 ) -> Sweep:
-    """The sweep of one rule over learning rates and the seeds 0, 1, ....
+    """The sweep of one rule over learning rates and the first seeds of the configuration.
 
     Args:
         config: provides `steps`, the number of batches of a training, `n_steps`, `online_window`, `optimizer`, `anneal` and
@@ -87,7 +88,8 @@ def train(
         update: whether there is an update for each sequence or for each window.
         sampler: maps a seed to its samples.
         where: the experiment, the task and the rule, for progress and errors.
-        rates, seeds, metric, options: see `slax_rules.sweep`.
+        seeds: their number.
+        rates, metric, options: see `slax_rules.sweep`.
         network: `network(config, rngs)`.
         rule_of: `rule_of(config)(rngs=..., model=...)`.
         optimizer_of: `optimizer_of(config, rate)`.
@@ -112,7 +114,7 @@ def train(
             lambda seed: sampler(seed).batches(),
             rules={where: make},
             rates=rates,
-            seeds=seeds,
+            seeds=seeds_of(config, seeds),
             validation=(lambda seed: [sampler(seed).validation]) if validates else None,
             test=(lambda seed: [sampler(seed).test]) if tests else None,
             metric=metric,

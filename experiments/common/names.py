@@ -87,6 +87,7 @@ FORMS = {  # of a library, where several are timed
     "whole": "whole network per step",
     "whole_1_thread": "whole network per step, 1 thread",
     "default": "as installed",
+    "devices": "two CPU devices",
     "1_thread": "1 thread",
     "cupy": "CuPy",
     "triton": "Triton",

@@ -24,7 +24,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> tuple[dict[st
     kept = kept_numbers(model, (config["n_steps"], config["batch_size"], config["layers"][0]))
     carried = {REFERENCE: kept, FIXED: carried_numbers(FIXED, model, config["layers"][0])}
     sampler = make_sampler(config, spikes)
-    reached: list[nnx.State] = []
+    reached: dict[int, nnx.State] = {}
     results = {cell: results_of_cell(config, cell, sampler, reached) for cell in REFERENCES}
-    arrays = by_path(jax.tree.map(lambda *seeds: np.stack(seeds), *reached))
+    arrays = by_path(jax.tree.map(lambda *seeds: np.stack(seeds), *reached.values()))
     return {"carried": carried, "cells": results}, arrays

@@ -16,6 +16,7 @@ from experiments.common.learning import Sampler, choose
 from experiments.common.measures import agreements, loss_at_the_end
 from experiments.common.networks import make_model, paths_of
 from experiments.common.samples import make_sampler
+from experiments.common.seeds import seeds_of
 from experiments.credit_grid.grid import REFERENCE, carried_numbers, cells, make_cell
 
 
@@ -31,14 +32,16 @@ def compute(config: dict[str, Any], references: Path, spikes: Path | None = None
     carried = {cell: carried_numbers(cell, model, config["layers"][0]) for cell in cells(config)}
     sampler = make_sampler(config, spikes)
     arrays = {path: array[:, None] for path, array in np.load(references).items()}
-    reached = [paths_of(model, arrays, seed)[0] for seed in range(config["seeds"])]
+    reached = {seed: paths_of(model, arrays, place)[0] for place, seed in enumerate(seeds_of(config))}
     return {
         "carried": carried,
         "cells": {cell: results_of_cell(config, cell, sampler, reached) for cell in cells(config)},
     }
 
 
-def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached: list[nnx.State]) -> dict[str, Any]:
+def results_of_cell(
+    config: dict[str, Any], cell: str, sampler: Sampler, reached: dict[int, nnx.State]
+) -> dict[str, Any]:
     """The trials of the learning rates, and for each seed the test accuracy after training at the best one, and the agreement
     of the cell's gradient with BPTT's, at initialization and after training with BPTT.
 
@@ -46,7 +49,7 @@ def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached
         config: configuration of the task.
         cell: the name of the cell, or of a reference.
         sampler: maps a seed to its samples.
-        reached: the parameters of each seed after training with BPTT; a list that BPTT itself fills.
+        reached: the parameters of each seed after training with BPTT; BPTT itself fills it.
     """
 
     where = f"credit_grid of {config['task']}, {config['code']}: under {cell}"
@@ -55,7 +58,7 @@ def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached
     seeds = []
     for run in runs:
         if cell == REFERENCE:
-            reached.append(nnx.state(run.network()[0], nnx.Param))
+            reached[run.seed] = nnx.state(run.network()[0], nnx.Param)
         found = agreements(run, reached[run.seed], sampler(run.seed).others(config["eval_batches"]))
         numbers = {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
         seeds.append(numbers | lengths.along(run, sampler(run.seed)) | {"agreement": found})

@@ -24,7 +24,7 @@ from slax_viz import hessian_eigenvalues, hessian_trace
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The results of `measure` at the end of training, for the seeds 0, 1, ...."""
+    """The results of `measure` at the end of training, for all seeds."""
     sampler, where = make_sampler(config, None), f"curvature: under {config['rule']}"
     options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False}
     measured = nnx.jit(lambda model, *samples: measure(config, model, *samples))

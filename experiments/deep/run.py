@@ -18,7 +18,7 @@ from slax_rules import RULES
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The trials of the settings, and the numbers of the seeds 0, 1, ...; no step is selected by accuracy."""
+    """The trials of the settings, and the numbers of all seeds; no step is selected by accuracy."""
     sampler, update = make_sampler(config, spikes), update_of(config)
     trials, runs = choose(
         config,

@@ -30,7 +30,7 @@ Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; 
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The numbers of `measure` at each of the steps, for the seeds 0, 1, ...."""
+    """The numbers of `measure` at each of the steps, for all seeds."""
     check_rising(config["measure_at"])
     # The gradient of an optimizer rule equals SLTT's before the regularizer; BPTT is the reference of the comparison.
     known = [rule for rule in RULES if rule != "bptt" and RULES[rule].optimizer is None]

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.common import figures, names, tables
 from experiments.common.styles import STYLES
+from experiments.landscapes.walks import explained_by_walks, lengths_of
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
 
@@ -72,6 +73,8 @@ def path_rows(task: Task) -> Iterator[list[Any]]:
     for quantity, numbers in shares.items():
         for plane, of_plane in [("", numbers), *((plane, numbers[:1]) for plane in task.config["planes"])]:
             yield [task.name, plane, "", quantity, "", *tables.of_seeds(of_plane.tolist(), tables.SHARE)]
+    for quantity, numbers in by_walks(task).items():
+        yield [task.name, "", "", quantity, "", *tables.of_seeds(numbers, tables.SHARE)]
     for rule, (i, step) in itertools.product(task.rules, enumerate(task.training_steps)):
         quantities = {name: [seed[name][i] for seed in task.trained[rule]["seeds"]] for name in ("loss", "accuracy")}
         quantities["from_start"] = [seed["from_start"][rule][i] for seed in task.seeds]
@@ -81,6 +84,20 @@ def path_rows(task: Task) -> Iterator[list[Any]]:
         for plane in task.config["planes"]:
             for quantity, number in zip(("x", "y", "loss_on_plane"), path(task, plane, rule)[i].tolist(), strict=True):
                 yield [task.name, plane, rule, quantity, step, *tables.of_seeds([number], tables.ANY)]
+
+
+def by_walks(task: Task) -> dict[str, list[float]]:
+    """What the first direction, and both, would explain in random walks with the rules' step lengths: for each seed the mean of
+    all walks, and the ends of the interval that has 95 % of them."""
+    arrays = [result["arrays"] for result in task.trained.values()]
+    dimensions = sum(of[0, 0].size for of in arrays[0].values())
+    lengths = np.stack([lengths_of(of) for of in arrays], axis=1)  # [seeds, rules, steps]
+    walks = np.stack([explained_by_walks(list(of), dimensions, seed) for seed, of in enumerate(lengths)])
+    found = {}
+    for name, shares in {"1": walks[:, :, 0], "both": walks.sum(axis=2)}.items():
+        low, high = np.quantile(shares, (0.025, 0.975), axis=1).tolist()
+        found |= {f"walks_{name}": shares.mean(axis=1).tolist(), f"walks_low_{name}": low, f"walks_high_{name}": high}
+    return found
 
 
 def path(task: Task, plane: str, rule: str) -> np.ndarray:

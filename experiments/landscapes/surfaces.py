@@ -21,6 +21,7 @@ from jax import random
 
 from experiments.common.measures import loss_of_params
 from experiments.common.networks import Trajectory, paths_of
+from experiments.common.seeds import seeds_of
 from experiments.landscapes.problem import make_problem
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 
@@ -57,11 +58,11 @@ def read_checkpoints(config: dict[str, Any], files: Sequence[Path]) -> dict[str,
 
 def of_all_seeds(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[Summary, Arrays]:
     seeds, arrays, stacked = [], {}, []
-    for seed in range(config["seeds"]):
+    for place, seed in enumerate(seeds_of(config)):
         problem = make_problem(config, random.key(seed))
-        paths = {rule: paths_of(problem.model, of_rule, seed) for rule, of_rule in checkpoints.items()}
+        paths = {rule: paths_of(problem.model, of_rule, place) for rule, of_rule in checkpoints.items()}
         loss = loss_of_params(problem.model, *problem.test_set)
-        if seed == 0:
+        if place == 0:
             arrays |= on_planes(config, loss, paths)
         numbers, of_seed = of_each_seed(config, loss, paths, random.fold_in(problem.rule_key, 1))
         seeds.append({"seed": seed} | numbers)

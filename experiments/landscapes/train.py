@@ -13,6 +13,7 @@ from jax import random
 
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_of_params
+from experiments.common.seeds import seeds_of
 from experiments.landscapes.problem import make_problem
 from slax_neurons import Connect, unroll
 from slax_rules import RULES, TBPTT, Every, accuracy
@@ -20,7 +21,7 @@ from slax_rules.training.paths import by_path
 
 
 def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The test losses and test accuracies of all checkpoints, for the seeds 0, 1, ..., and the parameters.
+    """The test losses and test accuracies of all checkpoints, for all seeds, and the parameters.
 
     A checkpoint is taken before training and after every `checkpoint_every` batches. Online training updates after each step,
     as in slax; TBPTT updates after its own number of steps.
@@ -28,7 +29,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
     draw = jax.jit(lambda key, batch_key: make_problem(config, key).sample(batch_key))
     transformation = optax.adamax(config["learning_rate"])
     seeds, trained = [], []
-    for seed in range(config["seeds"]):
+    for seed in seeds_of(config):
         problem = make_problem(config, random.key(seed))
         model, test_set, params, numbers = problem.model, problem.test_set, [], []
 

@@ -18,6 +18,7 @@ from jax import random
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_at_the_end
 from experiments.common.networks import make_model
+from experiments.common.seeds import seeds_of
 from slax_data import make_task
 from slax_data.sets.mackey_glass import (
     NEUROBENCH_SERIES,
@@ -56,9 +57,9 @@ class Learning(NamedTuple):
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The loss, score and complexity of the trained networks of the seeds 0, 1, ...."""
+    """The loss, score and complexity of the trained networks of all seeds."""
     found = []
-    for seed in range(config["seeds"]):
+    for seed in seeds_of(config):
         model, numbers, (inputs, _) = trained(config, seed)
         found.append({"seed": seed, **numbers, **dataclasses.asdict(complexity(model, inputs))})
     return {"metric": METRICS[config["dataset"]], "seeds": found}

@@ -12,14 +12,15 @@ from experiments.common import lengths
 from experiments.common.learning import choose, gradient_rule, second_setting
 from experiments.common.measures import agreement, loss_at_the_end, spikes_of_layers
 from experiments.common.samples import make_sampler
+from experiments.common.seeds import seeds_of
 from slax_rules import RULES
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The trials of each way of updating, and for the seeds 0, 1, ... the numbers of each stage of training."""
+    """The trials of each way of updating, and for all seeds the numbers of each stage of training."""
     sampler = make_sampler(config, None)
     trials: dict[str, Any] = {}
-    seeds: list[dict[str, Any]] = [{"seed": seed} for seed in range(config["seeds"])]
+    seeds: list[dict[str, Any]] = [{"seed": seed} for seed in seeds_of(config)]
     for update in RULES[config["rule"]].updates:
         where = f"rules_table of {config['task']}: under {config['rule']} {update}"
         second = second_setting(config["rule"], update)

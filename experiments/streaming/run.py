@@ -22,6 +22,7 @@ from tqdm import tqdm
 from experiments.common.keys import key_of
 from experiments.common.learning import OPTIMIZERS, RATE, online_window
 from experiments.common.networks import make_model
+from experiments.common.seeds import seeds_of
 from experiments.streaming.sources import Source, make_source
 from slax_rules import BPTT, RULES, Stream, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
 from slax_rules.training.sweep import COMPILER_OPTIONS
@@ -32,12 +33,12 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     "bytes", the memory of the rule for a sample, counted, in addition to parameters and optimizer."""
     source, rates = make_source(config, spikes), sorted(config["learning_rates"])
     learner, where = make_learner(config, source), f"streaming, {config['task']} under {config['rule']}"
-    seeds = [seed for seed in range(config["rate_seeds"]) for _ in rates]
+    seeds = [seed for seed in seeds_of(config, config["rate_seeds"]) for _ in rates]
     right, _ = follow(config, source, learner, seeds, rates * config["rate_seeds"], f"{where}, learning rates")
     scores = right.mean(axis=1).reshape(config["rate_seeds"], len(rates))
     best = rates[int(np.argmax(scores.mean(axis=0)))]
     trials = {"learning_rates": rates, "validation": scores.tolist(), "second": None, "chosen": {RATE: best}}
-    seeds = list(range(config["seeds"]))
+    seeds = list(seeds_of(config))
     right, losses = follow(config, source, learner, seeds, [best] * len(seeds), where, choosing=False)
     for seed, of_seed in zip(seeds, losses, strict=True):
         wrong = np.flatnonzero(~np.isfinite(of_seed))

@@ -1,6 +1,7 @@
 """Ratios between the libraries of the paper, here and as published, size by size: does their order hold?"""
 
 import itertools
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,15 +112,14 @@ def draw(results: Results) -> Figure:
                 ax.set_axis_off()
             else:
                 draw_one(ax, result)
-                drawn.append(
-                    (ax, f"N = {result['config']['size']:,}, {inputs_of(result['config'])}\n{agreement(result)}")
-                )
+                about = f"N = {result['config']['size']:,}, {inputs_of(result['config'])}"
+                drawn.append((ax, f"{about}\n{textwrap.fill(agreement(result), 24)}"))
     figures.name_panels(*zip(*drawn, strict=True))
     looks = {f"published: {device}": {"marker": marker, "color": "0.35"} for device, marker in MARKERS.items()}
     marks = {"measured here": {"marker": "o", "color": "black", "fillstyle": "full"}, **looks}
     every = [{"linestyle": "", "fillstyle": "none", "label": label, **look} for label, look in marks.items()]
     figures.legend_of(figure, every, 5)
-    text = "Lines: 95 % interval over rounds or, if it is wider, over starts of the processes. N: units per layer; after the "
+    text = "Lines: 95 % interval over starts of the processes, or over rounds of a single start. N: units per layer; after the "
     return figures.with_note(
         figure, f"{text}device, how many pairs of libraries are in the same order here as published there."
     )

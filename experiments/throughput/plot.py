@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common import figures, tables
+from experiments.common import figures, names, tables
 from experiments.common.styles import STYLES
 from experiments.throughput import order
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
@@ -25,10 +25,12 @@ from experiments.throughput.times import (
     inputs_of,
     main_line,
     names_of,
+    others_of,
     ranks_of,
     ratios_of,
     reason_of,
     records_of,
+    samples_of,
     size_of,
     starts_of,
     times_of,
@@ -36,28 +38,37 @@ from experiments.throughput.times import (
 
 OURS, BPTT = "slax:default", "slax:bptt"
 COLUMNS = [
-    *("source", "device", "peer", "variant", *SIZE, "inputs", "starts"),
+    *("source", "device", "peer", "variant", *SIZE, "inputs", "starts", "load", "others"),
     *("seconds", "low_quartile", "high_quartile", "least", "repeats"),
     *("first_step_seconds", "process_growth_bytes", "temporary_bytes", "device_peak_bytes"),
     *("equation", "differs", "reason"),
 ]
-RATIO_COLUMNS = ["peer", "variant", *SIZE, *tables.ratio_columns("ratio"), "rounds", "rank", "reason"]
-RULE_COLUMNS = ["library", "rule", "variant", *SIZE, "seconds", *tables.ratio_columns("times_bptt"), "rounds", "reason"]
+OF_RATIO = ["starts", "rounds", "unit"]  # of the samples
+RATIO_COLUMNS = ["peer", "variant", *SIZE, *tables.ratio_columns("ratio"), *OF_RATIO, "rank", "reason"]
+RULE_COLUMNS = [
+    "library",
+    "rule",
+    "variant",
+    *SIZE,
+    "seconds",
+    *tables.ratio_columns("times_bptt"),
+    *OF_RATIO,
+    "reason",
+]
 
 
 class Data(NamedTuple):
-    """The results of both benchmarks; `single` are those of `bptt` with spikes and one start, in which rounds are compared."""
+    """The results of both benchmarks; `spikes` are those of `bptt` whose inputs are spikes."""
 
     bptt: Results
-    single: Results
+    spikes: Results
     rules: Results
 
 
 def prepare(results: list[dict[str, Any]]) -> Data:
     """The results by benchmark."""
     bptt, rules = ([r for r in results if r["config"]["benchmark"] == name] for name in ("bptt", "rules"))
-    single = [r for r in bptt if (inputs_of(r["config"]), starts_of(r["config"])) == ("spikes", 1)]
-    return Data(bptt, single, rules)
+    return Data(bptt, [r for r in bptt if inputs_of(r["config"]) == "spikes"], rules)
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
@@ -69,7 +80,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
         device = f"{device}: {result['record']['machine']}" if device == "cpu" else device
         yield [
             *("measured", device, *names_of(record), *size_of(result["config"])),
-            *(inputs_of(result["config"]), starts_of(result["config"])),
+            *(inputs_of(result["config"]), starts_of(result["config"]), result.get("load"), others_of(result)),
             *(*quartiles, min(times, default=None), len(times)),
             *(record.get(name) for name in ("first_call", "memory_growth", "temporaries", "peak_device_bytes")),
             *(neuron["equation"], neuron["differs"], reason_of(record)),
@@ -79,23 +90,34 @@ def rows(data: Data) -> Iterator[list[Any]]:
         reason = "" if seconds else "failed or out of memory, as published"
         nothing = [None] * (COLUMNS.index("equation") - COLUMNS.index("low_quartile"))
         peer = published_library(row["framework"], row["device"])
-        size = [row["n_neurons"], "", "", 256, "", ""]
+        size = [row["n_neurons"], "", "", 256, "", "", "", ""]
         yield ["published", row["device"], peer, "", *size, seconds, *nothing, "", "", reason]
 
 
 def ratio_rows(data: Data) -> Iterator[list[Any]]:
-    for result, record in records_of(data.single):
-        ratios = ratios_of(record, by_name(result).get(OURS))
-        cells = [*tables.ratio_summary(ratios), len(ratios), ranks_of(result)[record["name"]]]
+    for result, record in records_of(data.spikes):
+        cells = [*ratio_cells(result, record, OURS), ranks_of(result)[record["name"]]]
         yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
+
+
+def ratio_cells(result: dict[str, Any], record: dict[str, Any], reference: str) -> list[Any]:
+    """The cells of the ratio of a record to our reference: its summary and `OF_RATIO`."""
+    ratios, unit = ratios_to(result, record, reference)
+    starts = starts_of(result["config"])
+    return [*tables.ratio_summary(ratios), starts, result["config"]["rounds"], unit if ratios else ""]
+
+
+def ratios_to(result: dict[str, Any], record: dict[str, Any], reference: str) -> tuple[list[float], str]:
+    """The samples of the ratio of a record to our reference, and what each is of."""
+    return samples_of(ratios_of(record, by_name(result).get(reference)), starts_of(result["config"]))
 
 
 def rule_rows(data: Data) -> Iterator[list[Any]]:
     for result, record in records_of(data.rules):
-        (library, variant), ratios = names_of(record), ratios_of(record, by_name(result).get(BPTT))
+        library, variant = names_of(record)
         start = [library, rule_of(record["name"]), variant, *size_of(result["config"])]
         median = float(np.median(times)) if (times := times_of(record)) else None
-        yield [*start, median, *tables.ratio_summary(ratios), len(ratios), reason_of(record)]
+        yield [*start, median, *ratio_cells(result, record, BPTT), reason_of(record)]
 
 
 def draw(data: Data) -> Figure:
@@ -130,9 +152,16 @@ def draw(data: Data) -> Figure:
     return figures.with_note(
         figure,
         f"Measured on {_device(line)}: median of the rounds, bars from the first to the third quartile; other libraries in "
-        "their fastest form at each size. An x at the top: failed, as published."
+        f"their fastest form at each size{dashed(line)}. An x at the top: failed, as published."
         + (f" Not timed, for reasons in the table: {missing}." if missing else ""),
     )
+
+
+def dashed(line: Results) -> str:
+    """Our other forms, which have dashed lines."""
+    ours = [names_of(record)[1] for _, record in records_of(line) if names_of(record)[0] == "slax" and times_of(record)]
+    forms = [names.FORMS.get(form, form) for form in dict.fromkeys(ours) if form != "default"]
+    return f"; dashed: ours, {' or '.join(forms)}" if forms else ""
 
 
 def not_timed(line: Results) -> str:
@@ -191,8 +220,8 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
 
 def draw_speedup(data: Data) -> Figure:
     """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
-    figures.check_given("throughput_speedup", "the benchmark bptt, with spikes and one start", data.single)
-    results = data.single
+    figures.check_given("throughput_speedup", "the benchmark bptt, with spikes", data.spikes)
+    results = data.spikes
     every = [record for _, record in records_of(results)]
     timed = {record["name"] for record in every if times_of(record) or is_shipped(record)}
     rows = [name for name in contenders(results) if name in timed and name != OURS]
@@ -204,20 +233,20 @@ def draw_speedup(data: Data) -> Figure:
         marks.append({"label": "N = {}, B = {}, {}".format(*size_of(result["config"])[:3]), **mark})
         records = by_name(result)
         for row, name in enumerate(rows):
-            ratios = ratios_of(records[name], records.get(OURS)) if name in records else []
+            ratios = ratios_to(result, records[name], OURS)[0] if name in records else []
             height = row + 0.6 * ((number + 0.5) / len(results) - 0.5)
             figures.draw_interval(ax, height, ratios, geometric=True, elinewidth=1, **mark)
             if name in records and is_shipped(records[name]):
                 ax.plot(records[name]["shipped"], height, fillstyle="none", **mark)
     figures.draw_levels(ax, ceiling=1, upright=True)
     figures.log_axis(ax)
-    figures.name_rows(ax, [row_label(name, rows) for name in rows], striped=True)
+    figures.name_rows(ax, [row_label(name, [*rows, OURS]) for name in rows], striped=True)
     ax.set_xlabel("time / time of slax, here, in the same round")
     figures.legend_of(figure, marks, 4)
     absent = without_times(every, timed)
     return figures.with_note(
         figure,
-        "N: units per layer, B: batch size. Geometric mean over rounds with its 95 % interval; dotted: slax, here."
+        f"N: units per layer, B: batch size. Geometric mean over {samples_are(results)}; dotted: slax, here."
         + (f" Not timed, for reasons in the table: {absent}." if absent else "")
         + (
             " Open marks: not run here, from the shipped results of the full scale."
@@ -251,7 +280,7 @@ def draw_rules(data: Data) -> Figure:
         for row, name in enumerate(rows):
             look = {"color": STYLES[rule_of(name)].color, "markersize": 4.5}
             look |= {"marker": "o"} if name.startswith("slax:") else {"marker": "D", "markerfacecolor": "white"}
-            ratios = ratios_of(records[name], records.get(BPTT))
+            ratios, _ = ratios_to(result, records[name], BPTT)
             figures.draw_interval(ax, row, ratios, geometric=True, **look)
             if is_shipped(records[name]):
                 ax.plot(records[name]["shipped"], row, **look | {"marker": "s", "markerfacecolor": "none"})
@@ -268,9 +297,16 @@ def draw_rules(data: Data) -> Figure:
     figures.legend_of(figure, looks, len(looks))
     return figures.with_note(
         figure,
-        "Three layers; N: units per layer, B: batch size. Geometric mean over rounds with its 95 % interval; dotted: BPTT, "
+        f"Three layers; N: units per layer, B: batch size. Geometric mean over {samples_are(data.rules)}; dotted: BPTT, "
         "here. What a library calls by a name is not always the same rule, see benchmarks/README.md.",
     )
+
+
+def samples_are(results: Results) -> str:
+    """What the intervals of a figure are over, and how busy others kept the machine."""
+    starts, busy = {starts_of(result["config"]) for result in results}, list(filter(None, map(others_of, results)))
+    over = f"{tables.listed(starts)} starts of the processes" if min(starts) > 1 else "rounds of a single start"
+    return f"{over} with its 95 % interval" + (f"; other programs used up to {max(busy):.1f} cores" if busy else "")
 
 
 def _device(results: Results) -> str:

@@ -6,7 +6,8 @@ made: contenders that need only JAX, Flax and this checkout run with the current
 missing. Use it on a machine that has only JAX, Flax, Optax, matplotlib and numpy:
 `python -m experiments.run throughput rules_n128 --set own_environments=false --results trial`.
 
-With `starts`, all processes are started that many times, one start after the other, each with all of its rounds.
+With `starts`, all processes are started that many times, one start after the other, each with all of its rounds. With
+`others_at_most`, the program stops if other programs use more cores than this before a start or during it.
 """
 
 import os
@@ -17,34 +18,43 @@ from benchmarks.side_by_side.measure import measure
 from benchmarks.side_by_side.workload import Workload, uniform
 from experiments.throughput.jobs import CLOSEST, OURS
 from experiments.throughput.memory import free_bytes, that_fit
+from experiments.throughput.others import Others, check, cores_before
 from experiments.throughput.shipped import shipped
 
 NOT_ASKED = "not run: asked for with --config peers=all"
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The record of `measure` for each contender, in the order of the configuration, and the load of the machine before."""
+    """The record of `measure` for each contender, in the order of the configuration; the load of the machine before, and how
+    many cores other programs used, before and during each start."""
     load = round(os.getloadavg()[0], 1)
     sizes = (config[name] for name in ("steps", "size", "batch", "dtype"))
     workload = uniform(*sizes, config.get("inputs", "spikes"))
-    records = of_all_starts(config, workload, that_fit(chosen_of(config), workload, free_bytes()))
+    check(before := cores_before(), config.get("others_at_most"), "before the first start")
+    records, during = of_all_starts(config, workload, that_fit(chosen_of(config), workload, free_bytes()))
     if config["own_environments"] == "light":
         known = shipped(config["workload"])
         records = [record | {"shipped": known.get(record["name"])} for record in records]
-    return {"load": load, "records": records}
+    return {"load": load, "others": {"before": before, "during": during}, "records": records}
 
 
-def of_all_starts(config: dict[str, Any], workload: Workload, chosen: list[Contender]) -> list[dict[str, Any]]:
-    """The records of the first start, with the rounds of all. What fails in a start has failed, and is not started again."""
+def of_all_starts(
+    config: dict[str, Any], workload: Workload, chosen: list[Contender]
+) -> tuple[list[dict[str, Any]], list[float | None]]:
+    """The records of the first start, with the rounds of all, and how many cores other programs used during each start. What
+    fails in a start has failed, and is not started again."""
     found: dict[str, dict[str, Any]] = {}
+    during = []
     for start in range(config.get("starts", 1)):
         able = [one for one in chosen if not found.get(one.name, {}).get("error")]
-        first = start * config["rounds"]
+        first, watch = start * config["rounds"], Others()
         for record in measure(workload, able, config["rounds"], config["seconds"], first_round=first):
             before = found.setdefault(record["name"], record | {"rounds": []})
             before["rounds"] += record["rounds"]
             before["error"] = record["error"]
-    return [found[contender.name] for contender in chosen]
+        during.append(watch.cores())
+        check(during[-1], config.get("others_at_most"), f"during start {start + 1}")
+    return [found[contender.name] for contender in chosen], during
 
 
 def chosen_of(config: dict[str, Any]) -> list[Contender]:

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.tables import ratio_interval
-
 SIZE = ["n", "batch", "dtype", "steps"]  # columns of tables
 
 Results = list[dict[str, Any]]
@@ -63,25 +61,24 @@ def ratios_of(record: dict[str, Any], other: dict[str, Any] | None) -> list[floa
 
 
 def samples_of(ratios: list[float], starts: int) -> tuple[list[float], str]:
-    """The samples of a geometric mean, and what each is of: a "round", or a "start" of the processes.
+    """The samples of a geometric mean, and what each is of: a "round", or, of several starts, a "start" of the processes.
 
     Rounds of one start share the layout of memory and the placement of threads, and what these do to a time is not seen in
-    their spread. So the samples are the geometric means of the starts, except where all rounds, as if they were independent,
-    give the wider interval: then the starts differ no more than rounds do. Both have the same geometric mean.
+    their spread. The geometric means of the starts have all of it, and the same geometric mean as the rounds.
 
     Args:
         ratios: of all rounds, start by start, as many in each.
         starts: their number.
     """
-    of_starts = np.exp(np.log(np.reshape(ratios, (starts, -1))).mean(axis=1)).tolist()
-    kinds = [(ratios, "round"), (of_starts, "start")]
-    return max(kinds, key=lambda kind: _width(kind[0])) if starts > 1 else kinds[0]
+    if starts == 1 or not ratios:
+        return ratios, "round"
+    return np.exp(np.log(np.reshape(ratios, (starts, -1))).mean(axis=1)).tolist(), "start"
 
 
-def _width(numbers: list[float]) -> float:
-    """The length of the interval of the logarithm."""
-    _, low, high = ratio_interval(numbers)
-    return float(np.log(high / low)) if low and high else 0.0
+def others_of(result: dict[str, Any]) -> float | None:
+    """The most cores that other programs used before or during a start; None where that was not looked at."""
+    found = result.get("others", {"before": None, "during": []})
+    return max((cores for cores in (found["before"], *found["during"]) if cores is not None), default=None)
 
 
 def ranks_of(result: dict[str, Any]) -> dict[str, int]:

@@ -171,6 +171,7 @@ def test_the_pipeline_keeps_the_spikes_of_the_files(folder, tmp_path):
 PARTS = {
     "recording": {"test": range(5), "validation": range(5, 10), "train": range(10, 12)},
     "speaker": {"test": ["theo"], "validation": ["jackson"], "train": ["george"]},
+    "other_speaker": {"test": ["george"], "validation": ["theo"], "train": ["jackson"]},
 }
 
 

@@ -15,6 +15,7 @@ from experiments.gradient_similarity.run import _as_json
 from experiments.landscapes.surfaces import read_checkpoints
 from experiments.questions import sources as tasks_of_questions
 from experiments.streaming.sources import make_source
+from experiments.throughput import others
 from slax_data import Task
 from slax_rules import SLTT, RuleEntry
 
@@ -60,6 +61,7 @@ STOPS = [
     (lambda: with_validation(task_of_inputs(0.25)), "'train' of the task has an input of 0.25, expected spikes"),
     (lambda: prepare("landscapes", BPTT, BPTT, SURFACES), "two results of the task demo and the rule bptt, expected"),
     (lambda: prepare("landscapes", BPTT, SURFACES), "Got trainings of demo and surfaces of rules, expected the same"),
+    (lambda: others.check(1.3, 0.2, "before"), "other programs use 1.30 cores before, expected at most 0.2. Stop them"),
     (lambda: read_checkpoints({"rules": {"rtrl": {}}}, [plot.Path("bptt.npz")]), "Got checkpoints bptt, expected one"),
     (lambda: paths_of(demo_model([4, 3], nnx.Rngs(0)), {}, 0), "they were made with another configuration"),
     (lambda: prepare("credit_grid", CELLS), "The figures of a, time need its references: name the job a/time/ref"),

@@ -14,6 +14,7 @@ from experiments import plot, run
 from experiments.common import job as jobs
 from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
 from experiments.common.records import commit, read_record, seal_and_write
+from experiments.common.seeds import seeds_of
 from experiments.step_response import run as of_one_neuron
 from slax_rules import RULES, RuleEntry
 
@@ -31,6 +32,17 @@ def test_each_job_has_a_module_that_computes_it_and_settings_of_its_own(experime
         assert all(ARRAYS in found[other].endings for other in job.reads)
         assert (jobs.EXPERIMENTS / experiment / f"{job.module}.py").exists()
         assert job.outputs and set(job.endings) <= {NUMBERS, ARRAYS, TIMES}
+
+
+@pytest.mark.parametrize("experiment", experiment_names())
+def test_fresh_seeds_are_those_of_each_job_with_seeds(experiment):
+    if not isinstance(settings_of(experiment, "tiny").get("seeds"), int):
+        with pytest.raises(SystemExit, match="There is no setting 'first_seed'"):
+            run.jobs_with(experiment, "tiny", ["first_seed=1000"], [])
+        return
+    for job in run.jobs_with(experiment, "tiny", ["first_seed=1000"], []).values():
+        assert ("first_seed" in job.config) == ("seeds" in job.config)
+        assert "seeds" not in job.config or list(seeds_of(job.config, 2)) == [1000, 1001]
 
 
 def step_response(folder, *arguments):

@@ -24,7 +24,7 @@ def scored(calls, score):
 
     def sweep(make, optimizer, loss_fn, batches, *, rules, rates, seeds, trial_seeds=None, test, window, update, **_):
         ((name, _),) = rules.items()
-        calls.append((tuple(rates), seeds, test is not None, window))
+        calls.append((tuple(rates), len(seeds), test is not None, window))
 
         def run(rate, seed):
             bad = 2 if np.isnan(score(rate, window)) and seed == 1 else None
@@ -32,12 +32,12 @@ def scored(calls, score):
             return Run(name, rate, seed, np.ones(4), bad, scores, {}, None, {4: None})
 
         rates = tuple(sorted(rates))
-        trials = [[run(rate, seed) for seed in range(trial_seeds or seeds)] for rate in rates]
+        trials = [[run(rate, seed) for seed in seeds[:trial_seeds]] for rate in rates]
         means = [np.mean([one.validation.get(4, np.nan) for one in of]) for of in trials]
         if np.isnan(means).all():
             raise FloatingPointError("no rate")
         best = int(np.nanargmax(means))
-        runs = [run(rates[best], seed) for seed in range(seeds)]
+        runs = [run(rates[best], seed) for seed in seeds]
         return Sweep(rates, {name: trials}, {name: rates[best]}, {name: runs})
 
     return sweep
@@ -62,6 +62,8 @@ def test_each_rule_has_as_many_trials_and_tests_are_read_at_the_end(second, rule
     assert trials["chosen"] == pytest.approx({"learning_rate": 0.01} | chosen)
     assert [run.seed for run in runs] == [0, 1, 2] and np.shape(trials["validation"]) == (2, 3)
     if second is None:
+        _, fresh = choose(config | {"first_seed": 1000}, "online", None, "here")
+        assert [run.seed for run in fresh] == [1000, 1001, 1002] and calls.pop() == calls[0]
         assert calls == [(rates, 3, True, window)]
         return
     assert sum(len(rates) for rates, _, is_tested, _ in calls if not is_tested) == 3 + 2

@@ -2,7 +2,9 @@
 
 import csv
 import itertools
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from benchmarks.side_by_side import contenders, equations
 from benchmarks.side_by_side.workload import DECAY, INPUT_RATE, uniform
 from experiments.common.job import jobs_of
 from experiments.common.policy import with_peers
-from experiments.throughput import libraries, memory, order, plot, run, shipped, times
+from experiments.throughput import libraries, memory, order, others, plot, run, shipped, times
 
 ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -145,7 +147,9 @@ def test_each_start_has_all_rounds_and_what_fails_is_not_started_again(monkeypat
         ]
 
     monkeypatch.setattr(run, "measure", measured)
-    found = {record["name"]: record for record in run.of_all_starts(config, uniform(2, 3), chosen)}
+    records, busy = run.of_all_starts(config, uniform(2, 3), chosen)
+    found = {record["name"]: record for record in records}
+    assert len(busy) == 2
     assert started == [["matmul", "plain", "sinabs"], ["matmul", "plain"]]
     assert found["plain:default"] == {
         "name": "plain:default",
@@ -163,15 +167,54 @@ def width(numbers):
 
 
 def test_what_starts_differ_by_is_in_the_interval():
-    """Starts that are alike add nothing to the interval over rounds; apart from each other, they widen it."""
+    """The interval is that of the means of the starts, whatever their rounds; of a single start, that of its rounds."""
     within = [1.0, 1.1, 1.3]
-    alike, unit = times.samples_of(within * 4, 4)
-    assert (alike, unit) == (within * 4, "round") and times.samples_of(within, 1) == (within, "round")
+    assert times.samples_of(within, 1) == (within, "round")
     shifts = np.exp([0.3, -0.3, 0.1, -0.1])
     apart, unit = times.samples_of([float(one * shift) for shift in shifts for one in within], 4)
     assert unit == "start" and apart == pytest.approx(stats.gmean(within) * shifts)
-    assert width(apart) == pytest.approx(width(shifts)) and width(apart) > 3 * width(alike)
-    assert stats.gmean(apart) == pytest.approx(stats.gmean(alike))
+    assert width(apart) == pytest.approx(width(shifts)) and stats.gmean(apart) == pytest.approx(stats.gmean(within))
+
+
+def test_other_programs_use_what_is_busy_and_not_ours(monkeypatch, tmp_path):
+    """In 4 s the machine is busy for 6 s, half a second of it for a virtual machine beside ours, and we use 2 s of them."""
+    second, stat = os.sysconf("SC_CLK_TCK"), tmp_path / "stat"
+    clock = SimpleNamespace(perf_counter=iter([100.0, 104.0]).__next__)
+    monkeypatch.setattr(others, "STAT", stat)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})  # the machine has others
+    monkeypatch.setattr(others, "time", clock)
+    monkeypatch.setattr(others, "own_seconds", iter([1.0, 3.0]).__next__)
+
+    def machine(user, nice, system, idle, waiting, steal):
+        each = " ".join(f"{second * total / 2:.0f}" for total in (user, nice, system, idle, waiting, 0, 0, steal, 9, 9))
+        stat.write_text(f"cpu  {each}\ncpu3 {each}\ncpu5 {each}\ncpu6 {user * 99:.0f} 0 0 0 0 0 0 0 0 0\nintr 1\n")
+
+    machine(5, 1, 2, 50, 3, 0)
+    watch = others.Others()
+    machine(8.5, 2, 3, 52, 6, 0.5)
+    cores = watch.cores()
+    assert cores == pytest.approx(1.0)
+    others.check(cores, 1.1, "during start 1")
+    others.check(cores, None, "during start 1")
+    others.check(None, 0.1, "during start 1")
+
+
+def test_a_run_on_a_busy_machine_is_refused_before_and_during_it(monkeypatch):
+    small = {"rounds": 1, "own_environments": False, "contenders": {"bptt": NAMES, "rules": []}, "workloads": TINY}
+    config = config_of("throughput", "n8", CONFIG["scales"]["quick"] | small | {"others_at_most": 0.5})
+    used = {"before": 0.9, "during": 0.6}
+    monkeypatch.setattr(run, "cores_before", lambda: used["before"])
+    monkeypatch.setattr(run, "Others", lambda: SimpleNamespace(cores=lambda: used["during"]))
+    monkeypatch.setattr(run, "measure", lambda *_, **__: [])
+    for when, told in (
+        ("before", "use 0.90 cores before the first start"),
+        ("during", "use 0.60 cores during start 1"),
+    ):
+        with pytest.raises(SystemExit, match=told):
+            run.compute(config)
+        used[when] = 0.4
+    assert "others" in plot.COLUMNS and times.others_of({"others": used | {"during": [0.2, None]}}) == 0.4
+    assert times.others_of({"load": 3.0}) is None  # a result of before
 
 
 def test_contenders_that_would_not_fit_beside_those_before_them_are_left_out_with_the_reason():
@@ -255,11 +298,11 @@ def test_panels_of_the_axis_have_the_inputs_and_sizes_of_the_workloads():
         for kind, starts, size in made
     ]
     data = plot.prepare(results)
-    assert [result["config"]["size"] for result in data.single] == [512, 1024]
+    assert [result["config"]["size"] for result in data.spikes] == [512, 1024, 1024]
     measured, drawn = (
         [ax.get_title(loc="left").partition("  ")[2].split("\n") for ax in figure.axes if ax.axison]
         for figure in (plot.draw(data), order.draw(data.bptt))
     )
     assert measured[:2] == [["measured: spikes", "B = 32, float32"], ["measured: gaussian", "B = 32, float32"]]
-    assert [title for title, _ in drawn] == ["N = 1,024, gaussian", "N = 2,048, gaussian", "N = 1,024, spikes"]
+    assert [title for title, *_ in drawn] == ["N = 1,024, gaussian", "N = 2,048, gaussian", "N = 1,024, spikes"]
     plt.close("all")

@@ -27,6 +27,7 @@ NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
 DIVISIONS = {
     "recording": ("take", {"0", "1", "2", "3", "4"}, {"5", "6", "7", "8", "9"}),
     "speaker": ("speaker", {"theo", "yweweler"}, {"jackson"}),
+    "other_speaker": ("speaker", {"george", "lucas"}, {"theo"}),
 }
 
 
@@ -57,9 +58,10 @@ def spoken_digits(
         split: "train", "test" or, with `with_validation`, "validation".
         split_by: property that separates the splits. "recording": the test split has the 300 recordings 0 to 4 of each digit
             by each speaker, as the set's authors intend, and the training split the other 2,700. "speaker": the test split has
-            all 1,000 recordings of theo and yweweler, who are absent from the training split.
+            all 1,000 recordings of theo and yweweler, who are absent from the training split. "other_speaker": the same with
+            george and lucas, for what was found with the other two.
         with_validation: whether a part of the training split is the split "validation" instead, to choose settings by: the
-            recordings 5 to 9 of each digit by each speaker, or all recordings of jackson.
+            recordings 5 to 9 of each digit by each speaker, or all recordings of jackson or, by other speaker, of theo.
 
     Raises:
         FileNotFoundError: there is no such file or folder.

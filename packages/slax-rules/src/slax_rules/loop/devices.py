@@ -49,6 +49,7 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
         inputs, labels = split_batch((inputs, labels), jax.devices())
         loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE())
 
+    A CPU is one device; `jax.config.update("jax_num_cpu_devices", 2)` right after `import jax` makes it two, for two cores.
     Losses and gradients are the same as on one device except for the order of summation, for every window and under every rule
     except UORO, which draws noise for the full batch. Afterward, the trained parameters are on all devices.
 
