@@ -1,5 +1,4 @@
-"""Draw the test accuracy of each rule, next to the published one of the same task and rule, from published.csv, and the
-validation accuracy against the learning rate."""
+"""Draw the test accuracy of each rule, next to the published one of the same task and rule, from published.csv."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
+from experiments.common import figures, length_curves, lengths, names, tables
 from slax_rules import RULES
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_TESTS]
@@ -87,11 +86,6 @@ def draw_task(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
     ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY, xticks=(0, 50, 100))
 
 
-def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
-    """The trials of each task, way of updating and rule."""
-    return rate_curves.of_rules(data[0], lambda result: {mode: of["trials"] for mode, of in updates_of(result).items()})
-
-
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     """The course of each task, way of updating and rule."""
     for task, rule, result in tables.each(data[0]):
@@ -106,5 +100,4 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
 FIGURES = {
     "accuracy": figures.Plot(COLUMNS, rows, draw),
     "accuracy_lengths": length_curves.plot("accuracy_lengths", ["task", "mode", "rule"], lengths_of),
-    "accuracy_rates": rate_curves.plot("accuracy_rates", ["task", "mode", "rule"], curves_of),
 }

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
+from experiments.common import figures, length_curves, lengths, names, tables
 from experiments.common.styles import LINE_RULES, STYLES
 from experiments.credit_grid import alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
@@ -341,16 +341,6 @@ def draw_cost(data: Data) -> Figure:
     )
 
 
-def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
-    """The trials of each task and code, with a row for each cell."""
-    for panel in data.panels:
-        for cell, result in panel.results.items():
-            column, _, name = cell.rpartition("/")
-            row, title = " ".join(panel.start), names.with_code(*panel.start)
-            credit = [names.TEMPORAL[column], names.SPATIAL[name]] if column else [names.SPATIAL.get(name, "BPTT")]
-            yield rate_curves.Curve(row, column or "references", name, ("", title), ", ".join(credit), result["trials"])
-
-
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     """The course of each cell: in the figure, the temporal credits of published rules with symmetric feedback, and e-prop's
     spatial credits, each beside the references."""
@@ -383,5 +373,4 @@ FIGURES = {
     "credit_grid_lengths": length_curves.plot(
         "credit_grid_lengths", ["task", "code", "temporal", "spatial"], lengths_of
     ),
-    "credit_grid_rates": rate_curves.plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
 }

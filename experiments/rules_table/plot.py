@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
+from experiments.common import figures, length_curves, lengths, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -161,10 +161,6 @@ def _name(config: dict[str, Any]) -> str:
     return f"{names.task_name(config['task'])}\n{tables.network(config)}, T = {config['n_steps']}"
 
 
-def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
-    return rate_curves.of_rules(data.tasks, lambda result: result["trials"])
-
-
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     """The course of each task, way of updating and rule."""
     for task, rule, result in tables.each(data.tasks):
@@ -180,5 +176,4 @@ FIGURES = {
     "rules_table": figures.Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
     "rules_table_lengths": length_curves.plot("rules_table_lengths", ["task", "mode", "rule"], lengths_of),
-    "rules_table_rates": rate_curves.plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
 }

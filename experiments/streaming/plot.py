@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, rate_curves, tables
+from experiments.common import figures, names, tables
 
 COLUMNS = ["task", "rule", "quantity", *tables.OF_SEEDS]
 NEAR = 0.05  # the accuracy has recovered when it is this close to the end of the segment
@@ -98,7 +98,4 @@ def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
     ax.set(xlabel="memory for a stream (kB)", xlim=(0, None))
 
 
-FIGURES = {
-    "streaming": figures.Plot(COLUMNS, rows, draw),
-    "streaming_rates": rate_curves.plot("streaming_rates", ["task", "rule"], rate_curves.of_rules),
-}
+FIGURES = {"streaming": figures.Plot(COLUMNS, rows, draw)}
