@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from gallery.claims import Condition
-from gallery.significance import LEVEL, MOST_SAMPLES, RESOLUTION, difference, holm
+from gallery.significance import LEVEL, RESOLUTION, difference, holm
 from gallery.tables import Number
 
 ONE = Number(1.0, 1.0, 1.0)
@@ -106,33 +106,6 @@ def test_rounding_is_relative_to_the_numbers_and_at_its_border_still_rounding():
     half = difference([1.0, 1.0], [1.5, 2.0, 4.0], paired=False)  # one side varies
     expected = stats.ttest_1samp([1.5, 2.0, 4.0], 1.0).pvalue
     assert judged("below", half).evidence.holds == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("relation, tolerance", [("above", None), ("near", 1.0)])
-@pytest.mark.parametrize("level", [0.05, 0.005])
-def test_number_of_samples_is_the_smallest_that_decides(relation, tolerance, level):
-    """With the same means and variances, n samples of each side have a p-value below the level, and n - 1 have not."""
-    found = difference([3.0, 5.0, 4.0, 6.0], [0.0, 3.0, 1.0, 2.0, 2.0], paired=False)
-    margin = abs(found.mean) - (tolerance or 0)
-    first, second = (variance**0.5 for variance in found.variances)
-
-    def p(count):
-        return stats.ttest_ind_from_stats(margin, first, count, 0, second, count, equal_var=False).pvalue
-
-    n = judged(relation, found, tolerance).samples_needed(level)
-    assert 2 < n <= MOST_SAMPLES and p(n) < level <= p(n - 1)
-
-
-def test_number_of_samples_begins_at_two_and_ends_at_a_thousand():
-    nothing, constant = difference([1.0, -1.0], 0.0, paired=False), difference([1.0, 1.0], 0.0, paired=False)
-    much = difference([1.0, 1.0001], 0.0, paired=False)
-    needed = [judged("above", found).samples_needed(LEVEL) for found in (nothing, constant, much)]
-    assert needed == [MOST_SAMPLES + 1, 2, 2]
-    tests = (-1.0, 1.1) * 50  # whose error no number of seeds makes smaller
-    few_tests = difference([0.04, 0.06], 0.0, paired=False, tests=(tests, ()))
-    assert judged("above", few_tests).samples_needed(LEVEL) == MOST_SAMPLES + 1
-    halves = [stats.t.isf(LEVEL / 2, n - 1) / n**0.5 for n in (MOST_SAMPLES - 1, MOST_SAMPLES)]
-    assert much._replace(variances=(1.0,)).samples_needed(float(np.mean(halves)), LEVEL) == MOST_SAMPLES
 
 
 @pytest.mark.parametrize(

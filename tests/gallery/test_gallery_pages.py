@@ -29,7 +29,7 @@ from gallery.tables import Number, read_table
 OUTCOMES = {
     "faster": "✓ holds: p = 0.0025",
     "as_published": "✓ holds",
-    HOSTILE: "≈ unresolved: p = 0.18; the means agree with it; about 6 seeds would be needed",
+    HOSTILE: "≈ unresolved: p = 0.18; the means agree with it",
     "on_paper": "○ not run: is about the paper scale",
     "perfect_everywhere": "✗ does not hold: p = 0.026",
 }
