@@ -13,7 +13,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
@@ -30,21 +29,11 @@ SETTINGS: dict[str, Any] = {
     "font.size": 8.4,  # of which "small" is the smallest
     **dict.fromkeys(("axes.titlesize", "axes.labelsize"), 7.6),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALLEST),
-    **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "ytick.minor.width": 0.4},
-    **{
-        "xtick.major.size": 2.5,
-        "ytick.major.size": 2.5,
-        "ytick.minor.size": 1.5,
-        "xtick.major.pad": 2,
-        "ytick.major.pad": 2,
-    },
-    **{
-        "lines.linewidth": 1.2,
-        "lines.markersize": 4,
-        "axes.labelpad": 2,
-        "axes.titlepad": 4,
-        "legend.handlelength": 1.5,
-    },
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
+    **dict.fromkeys(("xtick.major.pad", "ytick.major.pad", "axes.labelpad"), 2),
+    **{"ytick.minor.width": 0.4, "ytick.minor.size": 1.5},
+    **{"lines.linewidth": 1.2, "lines.markersize": 4, "axes.titlepad": 4, "legend.handlelength": 1.5},
 }
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
@@ -230,25 +219,6 @@ def name_rows(ax: Axes, rows: Sequence[str], *, striped: bool = False) -> None:
 def write_in_row(ax: Axes, row: float, text: str, x: float, **look: Any) -> None:
     """Write a text in a row, from a place in the width of the axes."""
     ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", **look)
-
-
-def draw_colors(ax: Axes, values: np.ndarray, bounds: Bounds) -> AxesImage:
-    """Draw a matrix as colors, the same ones beyond the bounds; a number that is missing is white."""
-    image = ax.imshow(np.clip(values, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return image
-
-
-def write_on_color(ax: Axes, x: float, y: float, value: float, form: Callable[[float], str], bounds: Bounds) -> None:
-    """Write a number on its color, in black or white."""
-    color = "white" if value < np.mean(bounds) else "black"
-    ax.text(x, y, form(value), ha="center", va="center", fontsize=SMALLEST, color=color)
-
-
-def color_bar(figure: Figure, image: AxesImage, axes: Any, label: str) -> None:
-    """The scale of the colors of all panels, to the right of them."""
-    figure.colorbar(image, ax=axes, label=label, aspect=40, pad=0.01, fraction=0.03).outline.set_visible(False)
 
 
 def log_axis(ax: Axes) -> None:
