@@ -259,13 +259,14 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Sequence[float]
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw a row for each rule: in each update mode the mean of shares in percent, its 95 % interval, and each seed as a dot.
+def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Any]], chance: float) -> None:
+    """Draw a row for each rule: in each update mode the mean accuracy in percent, its 95 % interval, and each seed as a dot.
 
     Args:
         ax: axes to draw on.
         rules: from top to bottom.
-        shares: by rule and update mode, one number for each seed, or by seed and test sample [S, I].
+        shares: by rule and update mode, by seed and test sample [S, I]; see `experiments.common.lengths.tested`.
+        chance: the accuracy of guesses.
     """
     name_rows(ax, [RULES[rule].title for rule in rules])
     for row, rule in enumerate(rules):
@@ -279,6 +280,9 @@ def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str,
             )
             look = {"markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, "color": color, **MARKS[mode]}
             draw_interval(ax, height, numbers, SHARE, scale=100, tests=tests, **look)
+    ceiling = 100 * shares["bptt"]["offline"].mean() if "bptt" in shares else None
+    draw_levels(ax, chance=100 * chance, ceiling=ceiling, upright=True)
+    ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY)
 
 
 LETTERS = 19  # of the smallest text in an inch

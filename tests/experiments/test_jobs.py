@@ -45,6 +45,7 @@ def test_one_job_is_computed_with_its_record(tmp_path):
     assert result["config"]["current_off"] == 150 and result["config"]["neuron"] == "lif" and result["seed"] == 35
     assert len(result["membrane"]) == result["config"]["n_steps"]
     assert list(record["files"]) == ["lif.json"] and record["wall_seconds"] >= 0 and record["device"] == "cpu"
+    assert 100 < record["peak_megabytes"] < 50_000
     assert record["commit"] == commit()
     assert record["settings"] == result["config"]
 
