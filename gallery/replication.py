@@ -38,7 +38,6 @@ OF_CLAIMS: dict[str, Outcome] = {
 # The rules in words, after "the same if".
 RULES = {
     "within": "our number and its interval lie within {} of the published one",
-    "interval": "the published number lies in our interval",
     "seeds": "the published number lies between our smallest and our largest seed",
     "above": "our number and its interval lie above the published one",
 }
@@ -216,7 +215,7 @@ def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) 
         return Item(about, columns, tuple(lines))
     found = [(one, _number(about, one, tables, scale)) for one in about.get("numbers", ())]
     orders = tuple(_orders(about, found)) if "order" in about else ()
-    return Item(about, ("what", "published"), tuple(_line(about, one, ours, tables) for one, ours in found), orders)
+    return Item(about, ("what", "published"), tuple(_line(about, one, ours) for one, ours in found), orders)
 
 
 def _claimed(claim: Claim) -> Line:
@@ -234,7 +233,10 @@ def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | No
     if "ours" not in about:
         return None
     cell = replaced(about["ours"], one)
-    ours = _cell(cell, tables)
+    rows = matching(tables.get(cell["file"], []), cell["where"])
+    if len(rows) > 1:
+        raise ValueError(f"{cell['file']}.csv has {len(rows)} rows where {cell['where']}, expected one")
+    ours = number(rows[0], cell["column"]) if rows else None
     if ours is None and scale == FULL and cell["file"] in tables and "reason" not in about:
         raise ValueError(
             f"{cell['file']}.csv has no row or no number where {cell['where']}: correct it, or give a reason"
@@ -242,27 +244,18 @@ def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | No
     return ours
 
 
-def _cell(cell: Entry, tables: Tables) -> Number | None:
-    rows = matching(tables.get(cell["file"], []), cell["where"])
-    if len(rows) > 1:
-        raise ValueError(f"{cell['file']}.csv has {len(rows)} rows where {cell['where']}, expected one")
-    return number(rows[0], cell["column"]) if rows else None
-
-
-def _line(about: Entry, one: Entry, ours: Number | None, tables: Tables) -> Line:
+def _line(about: Entry, one: Entry, ours: Number | None) -> Line:
     listed = one["published"] if isinstance(one["published"], list) else [one["published"]]
     cells = (replaced(about["label"], one), ", ".join(f"{value:,}" for value in listed))
-    if ours is not None:
-        rule = about.get("rule", {})
-        distance = one.get("distance", rule.get("distance", 0.0))
-        outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
-        mine = wording.with_interval(ours)
-        if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
-            return Line(cells, mine, standing="by construction", published=len(listed))
-        return Line(cells, mine, outcomes, published=len(listed))
-    so_far = _cell(replaced(about["so_far"]["cell"], one), tables) if "so_far" in about else None
-    told = f"{about['so_far']['label']}: {wording.with_interval(so_far)}" if so_far else ""
-    return Line(cells, told, ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
+    if ours is None:
+        return Line(cells, "", ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
+    rule = about.get("rule", {})
+    distance = one.get("distance", rule.get("distance", 0.0))
+    outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
+    mine = wording.with_interval(ours)
+    if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
+        return Line(cells, mine, standing="by construction", published=len(listed))
+    return Line(cells, mine, outcomes, published=len(listed))
 
 
 def _value(one: Entry) -> float:
