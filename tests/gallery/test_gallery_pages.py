@@ -200,9 +200,6 @@ def test_page_and_text_are_the_same_each_time_and_have_a_record(built, tmp_path)
 
 def test_mistakes_and_changed_files_are_refused_and_nothing_is_written(tmp_path):
     small = write_small_gallery(tmp_path)
-    other = small.results[0].parents[2] / "paper" / small.results[0].name
-    with pytest.raises(SystemExit, match="is not below a folder quick: results of two scales are never on one page"):
-        build(small._replace(results=[other]))
     for path in (small.figures[1], small.results[0]):
         content = path.read_bytes()
         path.write_bytes(content + b" ")
