@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from experiments.common.yaml_files import read_yaml
 from gallery import wording
 from gallery.claims import Claim, Figure, Tables
-from gallery.claims_file import ClaimError
+from gallery.claims_file import ClaimError, read_checked
 from gallery.outcomes import Line, Outcome, Pair, compared, counted, named, ordered, together
 from gallery.quantifiers import replaced
 from gallery.replication_times import times
@@ -189,11 +187,10 @@ def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Pat
     Raises:
         ClaimError: the file is not valid, or an item names a claim or a cell that does not exist.
     """
-    content = read_yaml(path)
-    mistakes = [f"{'.'.join(map(str, error.path))}: {error.message}" for error in _VALIDATOR.iter_errors(content)]
+    content, mistakes = read_checked(path, SCHEMA), []
     claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
     items = []
-    for about in [] if mistakes else content["items"]:
+    for about in content["items"]:
         try:
             items.append(_judged(about, claims, tables, scale))
         except ValueError as error:
@@ -275,6 +272,3 @@ def _orders(about: Entry, found: list[tuple[Entry, Number | None]]) -> Iterator[
             low, high = sorted(((one, ours), (other, theirs)), key=lambda side: side[1].value)
             told = [f"{replaced(about['label'], side)} ({_value(side):.4g} published)" for side, _ in (low, high)]
             yield Pair(ordered((_value(one), ours), (_value(other), theirs)), " lies below ".join(told))
-
-
-_VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

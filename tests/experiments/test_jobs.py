@@ -128,7 +128,7 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     result = tmp_path / "results/quick/step_response/lif.json"
     record, content = result.with_suffix(".record.json"), result.read_text()
     result.write_text(content.replace("1", "2", 1))
-    with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it again: `python -m exp"):
+    with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it: `python -m exp"):
         plot.main(["step_response", "--jobs", "alif", "lif", *folders])
     result.write_text(content)
     seal_and_write(record, read_record(record) | {"made_from": "of other sources"})
