@@ -172,11 +172,13 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
 
 
 def parts_of(made: Any) -> Iterator[Any]:
-    """The classes and functions that an entry consists of."""
+    """The functions and classes that an entry consists of; of another object, its class."""
     for part in made if isinstance(made, tuple) else (made,):
         while isinstance(part, partial | MethodType):
             part = part.func if isinstance(part, partial) else part.__func__
-        if callable(part):
+        if isinstance(part, dict):
+            yield from parts_of(tuple(part.values()))
+        else:
             part = inspect.unwrap(part)
             yield part if hasattr(part, "__qualname__") else type(part)
 

@@ -75,6 +75,7 @@ OWN = {
     "own/rule.py": "from slax_rules import SLTT\nfrom own.number import K\nclass Own(SLTT): pass",
     "own/number.py": "K = 1",
     "own_route.py": "def made(number): pass",
+    "own_option.py": "class Slope: pass",
 }
 
 
@@ -84,7 +85,8 @@ def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_cha
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     route = functools.partial(importlib.import_module("own_route").made, 1)
-    entry = RuleEntry(title="own", rule=importlib.import_module("own.rule").Own, route=route)
+    options = {"slope": importlib.import_module("own_option").Slope()}
+    entry = RuleEntry(title="own", rule=importlib.import_module("own.rule").Own, route=route, options=options)
     monkeypatch.setitem(RULES, "own", entry)
     monkeypatch.setattr(importlib.import_module("experiments.activity.run"), "compute", lambda config: {})
     place, words = ["activity", "--scale", "tiny", "--results", str(tmp_path)], ["--set", "rules=[own, sltt]"]
@@ -103,7 +105,7 @@ def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_cha
     with pytest.raises(SystemExit, match="Give --output FOLDER"):  # the words of the last run are other settings
         plot.main(place)
     assert capsys.readouterr().out.endswith(": --set 'rules=[own, sltt]'\n")
-    for name in ("own", "own.rule", "own.number", "own_route"):
+    for name in ("own", "own.rule", "own.number", "own_route", "own_option"):
         del sys.modules[name]
 
 
