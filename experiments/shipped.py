@@ -138,7 +138,7 @@ def members(file: Path) -> dict[str, bytes]:
     try:
         content = lzma.decompress(file.read_bytes())  # as a whole, with its checksum
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            return {member.name: tar.extractfile(member).read() for member in tar if member.isreg()}  # type: ignore[union-attr]
+            return {member.name: tar.extractfile(member).read() for member in tar if member.isreg()}
     except (lzma.LZMAError, tarfile.TarError) as error:
         raise SystemExit(f"{file} is damaged, and is not unpacked: {error}") from None
 

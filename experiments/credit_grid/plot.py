@@ -265,8 +265,7 @@ def draw_maps(
     labels += [names.TEMPORAL.get(name, RULES[name].title) for name in rows]
     axes[0, 0].set_yticks(range(len(labels)), labels)
     figures.name_panels(axes.flat, (f"{panel.title}\n{stage}".strip() for stage in stages for panel in shown))
-    bar = figure.colorbar(image, ax=axes, label=label, aspect=40, pad=0.01, fraction=0.03)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    figure.colorbar(image, ax=axes, label=label, aspect=40, pad=0.01, fraction=0.03).outline.set_visible(False)
     return figure
 
 
