@@ -126,16 +126,6 @@ def published(claim: Claim, condition: Condition) -> str:
     return claim.published if condition.published is None else in_digits(condition.published)
 
 
-def deviation(condition: Condition) -> str:
-    """The difference of our number from the published one, and the same in percent of the latter."""
-    if condition.ours is None or condition.published is None:
-        return ""
-    difference = condition.ours.value - condition.published
-    text = f"{'+' if difference > 0 else ''}{in_digits(difference)}"
-    is_share = difference and condition.published
-    return f"{text} ({100 * difference / abs(condition.published):+.1f} %)" if is_share else text
-
-
 def period(first: str, last: str) -> str:
     """The period between two dates, to the minute; dates are in UTC, as in the records."""
     start, end = (date[:16].replace("T", " ") for date in (first, last))
