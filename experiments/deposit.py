@@ -1,19 +1,16 @@
-"""Deposit the shipped results where they get a DOI, and fetch them by it.
+"""Write what gets a DOI, and fetch it by its DOI: the shipped results.
 
-    python -m experiments.deposit write                                          # deposit/: what Zenodo's API takes
-    ZENODO_TOKEN=... python -m experiments.deposit upload https://zenodo.org/api # a draft, which a person publishes
-    python -m experiments.deposit fetch 10.5281/zenodo.NUMBER                    # or the URL of a record; into shipped/
+    python -m experiments.deposit write                          # deposit/: what a person uploads, see docs/data.md
+    python -m experiments.deposit fetch 10.5281/zenodo.NUMBER    # or the URL of a record; into shipped/
 
-deposit/ has an archive for each experiment, `deposition.json` with metadata from CITATION.cff, and `md5sums`. An archive that
-is fetched has to have the md5 of its pointer in shipped/, so it belongs to this commit.
+deposit/ has an archive for each experiment, `deposition.json` with metadata from CITATION.cff as Zenodo's API takes it, and
+`md5sums`. An archive that is fetched has to have the md5 of its pointer in shipped/, so it belongs to this commit.
 """
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -24,20 +21,20 @@ from experiments.common.result_files import atomic_write, write_json
 from experiments.common.yaml_files import read_yaml
 from experiments.shipped import FOLDER, archive, path_of
 
-DEPOSIT, TOKEN = Path("deposit"), "ZENODO_TOKEN"
+DEPOSIT = Path("deposit")
 RECORDS = {"5281": "https://zenodo.org/api/records/", "5072": "https://sandbox.zenodo.org/api/records/"}
 
 
 def main() -> None:
     parser = parser_of("experiments.deposit", __doc__)
-    parser.add_argument("what", choices=("write", "upload", "fetch"))
-    parser.add_argument("where", nargs="?", default="", help="the URL of an API; a DOI, or the URL of a record")
+    parser.add_argument("what", choices=("write", "fetch"))
+    parser.add_argument("where", nargs="?", default="", help="a DOI, or the URL of a record")
     options = parser.parse_args()
-    write() if options.what == "write" else {"upload": upload, "fetch": fetch}[options.what](options.where)
+    write() if options.what == "write" else fetch(options.where)
 
 
 def write() -> None:
-    """Write what `upload` sends."""
+    """Write archives, metadata and checksums."""
     files = {path_of(name).name: file for name in experiment_names() if (file := archive(name))}
     if not files:
         raise SystemExit(f"Got no archives, expected some in {FOLDER}/ or in the store. `make pack` writes them.")
@@ -45,7 +42,7 @@ def write() -> None:
     DEPOSIT.mkdir()
     for name, file in files.items():
         shutil.copyfile(file, DEPOSIT / name)
-    sums = "".join(f"{md5_of((DEPOSIT / name).read_bytes())}  {name}\n" for name in files)
+    sums = "".join(f"{md5_of(file.read_bytes())}  {name}\n" for name, file in files.items())
     (DEPOSIT / "md5sums").write_text(sums, encoding="utf-8")
     write_json(DEPOSIT / "deposition.json", {"metadata": metadata(read_yaml("CITATION.cff"))})
     print(f"{DEPOSIT}/: {len(files)} archives.")
@@ -54,79 +51,51 @@ def write() -> None:
 def metadata(citation: dict[str, Any]) -> dict[str, Any]:
     """What Zenodo asks about a deposition, from a CITATION.cff."""
     works = [work.get("doi") or work["identifiers"][0]["value"] for work in citation["references"]]
-    creators = []
-    for author in citation["authors"]:
-        name = author.get("name") or f"{author['family-names']}, {author['given-names']}"
-        orcid = {"orcid": author["orcid"].rpartition("/")[2]} if "orcid" in author else {}
-        creators.append({"name": name, **orcid})
+    names = [
+        author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in citation["authors"]
+    ]
     return {
         "upload_type": "dataset",
         "title": f"Results of {citation['title']}",
-        "creators": creators,
+        "creators": [{"name": name} for name in names],
         "description": "Numbers and arrays of all experiments, one archive for each. A record beside each result has its "
         "checksums, settings, commit and machine. The repository draws its figures from them.",
-        "access_right": "open",
         "license": citation["license"].lower(),
         "publication_date": str(citation["date-released"]),
         "version": str(citation["version"]),
-        "keywords": citation.get("keywords", []),
         "related_identifiers": [{"identifier": work, "relation": "references"} for work in works],
     }
-
-
-def upload(api: str) -> None:
-    """Send all files to a new draft, and compare the checksums that come back."""
-    if not os.environ.get(TOKEN):
-        raise SystemExit(
-            f"Got no token, expected one in the environment variable {TOKEN}. The site's settings make one."
-        )
-    draft = sent("POST", f"{api}/deposit/depositions", DEPOSIT / "deposition.json", "application/json")
-    for line in (DEPOSIT / "md5sums").read_text(encoding="utf-8").splitlines():
-        md5, name = line.split()
-        arrived = sent("PUT", f"{draft['links']['bucket']}/{name}", DEPOSIT / name)["checksum"]
-        if arrived != f"md5:{md5}":
-            raise SystemExit(f"{name} arrived as {arrived}, expected md5:{md5}. Delete the draft and try again.")
-    print(f"A draft is at {draft['links']['html']}. Publish it there, which cannot be undone.")
-
-
-def sent(method: str, url: str, file: Path, kind: str = "application/octet-stream") -> Any:
-    """What the API answers to a file."""
-    headers = {"Authorization": f"Bearer {os.environ[TOKEN]}", "Content-Type": kind}
-    return json.loads(answer(urllib.request.Request(url, file.read_bytes(), headers, method=method)))
 
 
 def fetch(where: str) -> None:
     """Download the archives that have a pointer in shipped/, and are not there."""
     pointers = {path_of(name): path_of(name).with_suffix(".xz.dvc") for name in experiment_names()}
-    pointed = {path: read_yaml(pointer)["outs"][0] for path, pointer in pointers.items() if pointer.is_file()}
+    pointed = {path: read_yaml(pointer)["outs"][0]["md5"] for path, pointer in pointers.items() if pointer.is_file()}
     doi = re.search(r"10\.(5281|5072)/zenodo\.(\d+)$", where)
     record = json.loads(answer(RECORDS[doi[1]] + doi[2] if doi else where))
     urls = {file["key"]: file["links"]["self"] for file in record["files"]}
     for path, expected in pointed.items():
-        if path.is_file() and md5_of(path.read_bytes()) == expected["md5"]:
+        if path.is_file() and md5_of(path.read_bytes()) == expected:
             continue
         if path.name not in urls:
             raise SystemExit(f"{where} has no {path.name}, expected it. Take the DOI that belongs to this commit.")
-        content = answer(urls[path.name], expected["size"] + 1)
-        if (found := md5_of(content)) != expected["md5"]:
+        content = answer(urls[path.name])
+        if (found := md5_of(content)) != expected:
             told = "It was damaged on its way, or belongs to another commit, and is not kept."
-            raise SystemExit(f"{path.name} at {where} has the md5 {found}, expected {expected['md5']}. {told}")
+            raise SystemExit(f"{path.name} at {where} has the md5 {found}, expected {expected}. {told}")
         with atomic_write(path) as aside:
             aside.write_bytes(content)
     print(f"{FOLDER}/: {len(pointed)} archives.")
 
 
-def answer(request: urllib.request.Request | str, most: int = -1) -> bytes:
-    """The content of an answer, of which no more than `most` bytes are read."""
+def answer(url: str) -> bytes:
+    """The content of an answer."""
     try:
-        with urllib.request.urlopen(request, timeout=60) as got:
-            content: bytes = got.read(most)
+        with urllib.request.urlopen(url, timeout=60) as got:
+            content: bytes = got.read()
             return content
-    except urllib.error.HTTPError as error:
-        with error:
-            raise SystemExit(f"{error.url} answers {error}. {error.read(500).decode(errors='replace')}") from None
     except (OSError, ValueError) as error:
-        raise SystemExit(f"{request!r} cannot be had: {error}. Give a DOI of Zenodo, or a URL.") from None
+        raise SystemExit(f"{url} cannot be had: {error}. Give a DOI of Zenodo, or the URL of a record.") from None
 
 
 def md5_of(content: bytes) -> str:

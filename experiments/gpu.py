@@ -13,15 +13,14 @@ by
     python -m experiments.plot throughput --scale paper --set own_environments=false --results results/gpu --output figures/gpu
 """
 
-import argparse
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+from experiments.common.command_line import parser_of
 from experiments.common.job import jobs_of, settings_of
 from experiments.common.products import result_product
 from experiments.common.records import state_of
@@ -34,68 +33,50 @@ RESULTS, TIMES = Path("results"), Path("results/gpu")
 KERNELS = TIMES / "kernels.md"
 
 
-class Step(NamedTuple):
-    """A command and the files that it makes."""
-
-    name: str
-    command: list[str]
-    files: tuple[Path, ...]
-    is_done: bool
+Step = tuple[
+    str, list[str], tuple[Path, ...], bool
+]  # its name, its command, the files that it makes, and whether they are current
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        "experiments.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("experiments.gpu", __doc__)
     parser.add_argument("--minutes", type=float, required=True, help="how long it may take")
-    options = parser.parse_args(arguments)
-    end = time.monotonic() + 60 * options.minutes
+    end = time.monotonic() + 60 * parser.parse_args(arguments).minutes
     made: list[Path] = []
-    for step in steps():
+    for name, command, files, is_current in steps():
         left = end - time.monotonic()
-        if not step.is_done and left > 0:
-            print(f"{step.name}, with {left / 60:.1f} minutes left", flush=True)
-            ended = run(step.command, left)
-            print(f"{step.name}: {ended}", flush=True)
-        made += [file for file in step.files if file.exists()]
-    pack(made)
+        if not is_current and left > 0:
+            print(f"{name}, with {left / 60:.1f} minutes left", flush=True)
+            try:
+                status = subprocess.run(command, timeout=left).returncode
+                ended = f"failed with exit status {status}" if status else "done"
+            except subprocess.TimeoutExpired:
+                ended = "stopped, since the time is over"
+            print(f"{name}: {ended}", flush=True)
+        made += [file for file in files if file.exists()]
+    with tarfile.open(ARCHIVE, "w:gz") as archive:
+        for file in made:
+            archive.add(file)
     print(f"{ARCHIVE} has {len(made)} files. The same command makes what is missing.")
 
 
 def steps() -> Iterator[Step]:
     """All steps in the order of their importance."""
     check = [sys.executable, "-m", "benchmarks.kernels", "--output", str(KERNELS)]
-    yield Step("kernels against the scan", check, (KERNELS,), KERNELS.exists())
+    yield "kernels against the scan", check, (KERNELS,), KERNELS.exists()
     for experiment in EXPERIMENTS:
         apart = experiment == "throughput"
         results = TIMES if apart else RESULTS
         settings = settings_of(experiment, SCALE) | ({"own_environments": False} if apart else {})
         jobs = jobs_of(experiment, SCALE, settings)
         for name in sorted(jobs, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
-            job = jobs[name]
-            if job.spikes:
+            if jobs[name].spikes:
                 continue
-            product = result_product(experiment, SCALE, job, results=results)
+            product = result_product(experiment, SCALE, jobs[name], results=results)
             command = [sys.executable, "-m", "experiments.run", experiment, name, "--scale", SCALE]
             command += ["--set", "own_environments=false", "--results", str(results)] if apart else []
-            files = (product.record, *product.files)
-            yield Step(f"{experiment} {name}", command, files, state_of(product).kind == "current")
-
-
-def run(command: list[str], seconds: float) -> str:
-    """Run a command for so long at most; how it ended, in words."""
-    try:
-        status = subprocess.run(command, timeout=seconds).returncode
-    except subprocess.TimeoutExpired:
-        return "stopped, since the time is over"
-    return "done" if status == 0 else f"failed with exit status {status}"
-
-
-def pack(files: list[Path]) -> None:
-    """Put files into the archive under their paths."""
-    with tarfile.open(ARCHIVE, "w:gz") as archive:
-        for file in files:
-            archive.add(file)
+            is_current = state_of(product).kind == "current"
+            yield f"{experiment} {name}", command, (product.record, *product.files), is_current
 
 
 if __name__ == "__main__":

@@ -93,14 +93,9 @@ def read(
     """
     scale, results = folder.parent.name, folder.parents[1]
     command = f"python -m experiments.run {experiment} --scale {scale}{words_of(changes)} --results {results}"
-    missing = [output for job in jobs for output in job.outputs if not (folder / output).exists()]
-    if missing:
-        raise SystemExit(
-            f"There is no {', '.join(missing)} in {folder}: `{command}` makes it; or name the jobs after --jobs."
-        )
     found = []
     for job in jobs:
-        how = f"To make it again: `{command} {job.name}`. To draw one of other settings or sources: --set, or --outdated keep."
+        how = f"To make it: `{command} {job.name}`. To draw others or older ones: --jobs, --set, --outdated keep."
         product = result_product(experiment, scale, job, results=results, data=data)
         result = {"record": require_used(product, keep, how)}
         for output in job.outputs:

@@ -8,8 +8,7 @@ results that a processor made. What is found replaces what the table says; the r
 pipeline asks for somewhat more than that: `workflow/figure.smk`.
 """
 
-import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +27,32 @@ HEAD = "# What the costliest job of each experiment and scale needed: `python -m
 SIDE_BY_SIDE = ("throughput",)
 FACTS = {"wall_seconds": "seconds", "peak_megabytes": "megabytes"}
 
-Table = dict[str, dict[str, dict[str, int]]]
-
 
 def main(arguments: list[str] | None = None) -> None:
     parser = parser_of("experiments.resources", __doc__)
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS, help="folder of results; default: results")
     parser.add_argument("--table", type=Path, default=TABLE, help=f"default: {TABLE}")
     options = parser.parse_args(arguments)
-    found = largest(records(options.results))
+    found = largest(options.results)
     if not found:
         raise SystemExit(f"{options.results} has no records of results of a processor.")
-    known = read_yaml(options.table) if options.table.exists() else {}
+    table: dict[str, Any] = read_yaml(options.table) if options.table.exists() else {}
+    for (experiment, scale, name), value in found.items():
+        table.setdefault(experiment, {}).setdefault(scale, {})[name] = value
     with atomic_write(options.table) as aside:
-        aside.write_text(HEAD + yaml.safe_dump(merged(known, found), default_flow_style=None), encoding="utf-8")
-    print(yaml.safe_dump(found, default_flow_style=None), end="")
+        aside.write_text(HEAD + yaml.safe_dump(table, default_flow_style=None), encoding="utf-8")
+
+
+def largest(results: Path) -> dict[tuple[str, str, str], int]:
+    """The largest value of each fact by experiment, scale and its name in the table."""
+    found: dict[tuple[str, str, str], int] = {}
+    for experiment, scale, record in records(results):
+        for fact, name in FACTS.items():
+            counts = name == "seconds" or experiment not in SIDE_BY_SIDE
+            if record.get("device") == "cpu" and fact in record and counts:
+                key = experiment, scale, name
+                found[key] = max(round(record[fact]), found.get(key, 1))
+    return found
 
 
 def records(results: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -52,27 +62,6 @@ def records(results: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
             for path in sorted((results / scale / experiment).rglob(f"*{RECORD}")):
                 if content := read_record(path):
                     yield experiment, scale, content
-
-
-def largest(found: Iterable[tuple[str, str, dict[str, Any]]]) -> Table:
-    """The largest value of each fact by experiment and scale. A record that lacks a fact, an older one, is left out."""
-    table: Table = {}
-    for experiment, scale, content in found:
-        for fact, name in FACTS.items():
-            counts = name == "seconds" or experiment not in SIDE_BY_SIDE
-            if content.get("device") == "cpu" and fact in content and counts:
-                facts = table.setdefault(experiment, {}).setdefault(scale, {})
-                facts[name] = max(round(content[fact]), facts.get(name, 1))
-    return table
-
-
-def merged(known: Table, found: Table) -> Table:
-    """A table in which each value that was found replaces the one that was known."""
-    table = copy.deepcopy(known)
-    for experiment, scales in found.items():
-        for scale, facts in scales.items():
-            table.setdefault(experiment, {}).setdefault(scale, {}).update(facts)
-    return table
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from experiments.common.result_files import atomic_write
 
 SCALE = "full"
 FOLDER = Path("shipped")
-LARGEST = 1 << 30  # bytes of the unpacked archive
 
 
 def main() -> None:
@@ -75,15 +74,12 @@ def pack(products: Iterable[Product], output: Path) -> None:
         raise SystemExit(
             f"Got no results to pack into {output}: `snakemake results --config scale={SCALE}` makes them."
         )
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with atomic_write(output) as aside, tarfile.open(aside, "w:xz", format=tarfile.USTAR_FORMAT, preset=9) as tar:
         for path in sorted(path for product in whole for path in (*product.files, product.record)):
             member = tarfile.TarInfo(name_of(path))
             member.size, member.mode = path.stat().st_size, 0o644
             with path.open("rb") as file:
                 tar.addfile(member, file)
-    with atomic_write(output) as aside:
-        aside.write_bytes(lzma.compress(content.getvalue(), preset=9))
     print(f"{output}: {len(whole)} of {len(states)} jobs, {output.stat().st_size / 1e6:.1f} MB.")
 
 
@@ -121,12 +117,10 @@ def settings_of_lacking() -> dict[str, dict[str, Any]]:
 
 
 def read_shipped(content: bytes) -> dict[str, Any]:
-    """The content of a record in the archive. The ones of format 1 had the digest of each source."""
+    """The content of a record in the archive."""
     record: dict[str, Any] = json.loads(content)
     if record.pop("sha256_of_the_rest") != digest_of(record):
         raise SystemExit("A record in the archive of shipped results is damaged, and they are not unpacked.")
-    if record.pop("format") == 1:
-        record |= {"settings": record["made_from"]["settings"], "made_from": digest_of(record["made_from"])}
     return record
 
 
@@ -135,26 +129,17 @@ def name_of(path: Path) -> str:
     return path.relative_to(RESULTS / SCALE).as_posix()
 
 
-def members(file: Path, largest: int = LARGEST) -> dict[str, bytes]:
-    """The contents of an archive by name. Nothing is written, whatever the names are.
+def members(file: Path) -> dict[str, bytes]:
+    """The contents of the plain files of an archive by name. Nothing is written, whatever the names are.
 
     Raises:
-        SystemExit: the archive is damaged, larger than `largest` bytes, or has anything else than plain files.
+        SystemExit: the archive is damaged.
     """
-    unpacker = lzma.LZMADecompressor()
     try:
-        content = unpacker.decompress(file.read_bytes(), max_length=largest)
-        if not unpacker.eof:
-            raise SystemExit(f"{file} is cut off, or has more than {largest} bytes, and is not unpacked.")
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
-            found = {}
-            for member in tar:
-                plain = tar.extractfile(member) if member.type == tarfile.REGTYPE and not member.issparse() else None
-                if plain is None or member.name in found:
-                    raise SystemExit(f"{file} is not unpacked: {member.name} is no plain file, or is there twice.")
-                found[member.name] = plain.read()
-            return found
-    except (lzma.LZMAError, tarfile.TarError, EOFError) as error:
+        content = lzma.decompress(file.read_bytes())  # as a whole, with its checksum
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            return {member.name: tar.extractfile(member).read() for member in tar if member.isreg()}
+    except (lzma.LZMAError, tarfile.TarError) as error:
         raise SystemExit(f"{file} is damaged, and is not unpacked: {error}") from None
 
 

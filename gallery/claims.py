@@ -93,10 +93,6 @@ class Condition(NamedTuple):
             return margin >= (-DECIMAL * self.difference.size if self.relation == "near" else 0)
         return margin > (RESOLUTION * self.difference.size if has_samples else 0)
 
-    def samples_needed(self, level: float) -> int:
-        assert self.difference is not None
-        return self.difference.samples_needed(self.margin, level)
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -112,7 +108,6 @@ class Claim:
         published: in words, where it is not a number of one condition.
         conditions: all of them, not only the tested ones.
         corrected: the p-value after Holm's correction; None before the correction, and for a claim without a p-value.
-        samples_needed: the number of samples that would resolve it, where it is unresolved and this number is known.
     """
 
     id: str
@@ -124,7 +119,6 @@ class Claim:
     published: str
     conditions: tuple[Condition, ...]
     corrected: float | None = None
-    samples_needed: int | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -230,22 +224,9 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
 
 
 def correct(claims: Sequence[Claim]) -> list[Claim]:
-    """All claims, with the p-values of those that have some after Holm's correction, and the number of samples that would
-    resolve those that are unresolved."""
+    """All claims, with the p-values of those that have some after Holm's correction."""
     after = iter(holm([claim.p for claim in claims if claim.p is not None]))
-    found = [replace(claim, corrected=None if claim.p is None else next(after)) for claim in claims]
-    still_open = sum(claim.corrected is not None and claim.corrected >= LEVEL for claim in found)
-    return [replace(claim, samples_needed=_samples_needed(claim, LEVEL / max(1, still_open))) for claim in found]
-
-
-def _samples_needed(claim: Claim, level: float) -> int | None:
-    """The number of samples that would bring the p-value of an unresolved claim below a level: the one of Holm's next step."""
-    if claim.verdict != "unresolved" or any(condition.difference is None for condition in claim.conditions):
-        return None
-    against = [condition for condition in claim.conditions if not condition.is_true_of_means]
-    if against:
-        return min(condition.samples_needed(level / len(claim.conditions)) for condition in against)
-    return max(condition.samples_needed(level) for condition in claim.conditions if condition.is_tested)
+    return [replace(claim, corrected=None if claim.p is None else next(after)) for claim in claims]
 
 
 def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Claim:

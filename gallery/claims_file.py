@@ -17,6 +17,20 @@ class ClaimError(ValueError):
     """Claims that cannot be judged as written, with a line for each mistake."""
 
 
+def read_checked(path: Path, schema: dict[str, Any]) -> Any:
+    """The content of a YAML file that fits a schema.
+
+    Raises:
+        ClaimError: it does not fit.
+    """
+    content = read_yaml(path)
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(content)
+    mistakes = [f"{path.name}: {'.'.join(map(str, error.path))}: {error.message}" for error in errors]
+    if mistakes:
+        raise ClaimError("\n".join(mistakes))
+    return content
+
+
 def read_claims(path: Path) -> list[dict[str, Any]]:
     """The figures of a claims.yaml, checked. Each claim has the keys that its figure's `defaults` give it, and its conditions,
     without variables, in a list under `all`.

@@ -4,24 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jsonschema
-
 from experiments.common.yaml_files import read_yaml
 from gallery.claims import Claim, Figure, Verdict
-from gallery.claims_file import ClaimError
+from gallery.claims_file import ClaimError, read_checked
 
 DATA = Path(__file__).with_name("findings.yaml")
-_TEXT = {"type": "string", "pattern": r"\S"}
-_SENTENCE = {"says": _TEXT, "figure": _TEXT, "claims": {"type": "array", "minItems": 1, "items": _TEXT}}
-_SCHEMA = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(_SENTENCE),
-        "properties": _SENTENCE,
-    },
-}
+SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
 
 
 class Sentence(NamedTuple):
@@ -38,13 +26,7 @@ def findings(figures: Sequence[Figure], path: Path = DATA) -> list[Sentence]:
     Raises:
         ClaimError: the file is not valid, or a sentence names a claim that does not exist, or a check.
     """
-    content = read_yaml(path)
-    mistakes = [
-        f"{'.'.join(map(str, error.path))}: {error.message}"
-        for error in jsonschema.Draft202012Validator(_SCHEMA).iter_errors(content)
-    ]
-    if mistakes:
-        raise ClaimError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
+    content = read_checked(path, SCHEMA)
     by_stem, claims = {figure.stem: figure for figure in figures}, {}
     for figure in figures:
         claims |= {f"{figure.experiment}/{claim.id}": claim for claim in figure.claims}

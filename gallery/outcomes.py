@@ -96,8 +96,8 @@ def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -
     Args:
         ours: our number.
         published: the published one.
-        rule: `within`, ours with its interval lies within a distance of the published number; `interval`, that lies in our
-            interval; `seeds`, it lies between our smallest and our largest seed; `above`, ours with its interval lies above it.
+        rule: `within`, ours with its interval lies within a distance of the published number; `seeds`, that lies between our
+            smallest and our largest seed; `above`, ours with its interval lies above it.
         distance: for `within`.
 
     A difference of less than a millionth of the published number is one of rounding.
@@ -109,9 +109,8 @@ def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -
         if low <= ours.low and ours.high <= high:
             return "same"
         return "different" if ours.high < low or high < ours.low else "unresolved"
-    samples = [one for one in ours.samples if one is not None]
-    low, high = (ours.low, ours.high) if rule == "interval" or not samples else (min(samples), max(samples))
-    return "same" if low - rounding <= published <= high + rounding else "different"
+    samples = [one for one in ours.samples if one is not None] or [ours.value]
+    return "same" if min(samples) - rounding <= published <= max(samples) + rounding else "different"
 
 
 def ordered(one: tuple[float, Number], other: tuple[float, Number]) -> Outcome:

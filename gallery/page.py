@@ -29,7 +29,6 @@ COLUMNS: dict[str, Callable[[Claim, Condition], str]] = {
     "expected": lambda _, condition: wording.compared(condition),
     "difference": lambda _, condition: wording.difference(condition),
     "published": wording.published,
-    "deviation": lambda _, condition: wording.deviation(condition),
 }
 COLUMNS_OF_TEXT = ("published", "ours", "expected", "difference")
 WHERE_TO_READ = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^\s,;]*[^\s,;:.)])")

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from experiments.common.yaml_files import read_yaml
 from gallery import wording
 from gallery.claims import Claim, Figure, Tables
-from gallery.claims_file import ClaimError
+from gallery.claims_file import ClaimError, read_checked
 from gallery.outcomes import Line, Outcome, Pair, compared, counted, named, ordered, together
 from gallery.quantifiers import replaced
 from gallery.replication_times import times
@@ -38,7 +36,6 @@ OF_CLAIMS: dict[str, Outcome] = {
 # The rules in words, after "the same if".
 RULES = {
     "within": "our number and its interval lie within {} of the published one",
-    "interval": "the published number lies in our interval",
     "seeds": "the published number lies between our smallest and our largest seed",
     "above": "our number and its interval lie above the published one",
 }
@@ -190,11 +187,10 @@ def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Pat
     Raises:
         ClaimError: the file is not valid, or an item names a claim or a cell that does not exist.
     """
-    content = read_yaml(path)
-    mistakes = [f"{'.'.join(map(str, error.path))}: {error.message}" for error in _VALIDATOR.iter_errors(content)]
+    content, mistakes = read_checked(path, SCHEMA), []
     claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
     items = []
-    for about in [] if mistakes else content["items"]:
+    for about in content["items"]:
         try:
             items.append(_judged(about, claims, tables, scale))
         except ValueError as error:
@@ -216,7 +212,7 @@ def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) 
         return Item(about, columns, tuple(lines))
     found = [(one, _number(about, one, tables, scale)) for one in about.get("numbers", ())]
     orders = tuple(_orders(about, found)) if "order" in about else ()
-    return Item(about, ("what", "published"), tuple(_line(about, one, ours, tables) for one, ours in found), orders)
+    return Item(about, ("what", "published"), tuple(_line(about, one, ours) for one, ours in found), orders)
 
 
 def _claimed(claim: Claim) -> Line:
@@ -234,7 +230,10 @@ def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | No
     if "ours" not in about:
         return None
     cell = replaced(about["ours"], one)
-    ours = _cell(cell, tables)
+    rows = matching(tables.get(cell["file"], []), cell["where"])
+    if len(rows) > 1:
+        raise ValueError(f"{cell['file']}.csv has {len(rows)} rows where {cell['where']}, expected one")
+    ours = number(rows[0], cell["column"]) if rows else None
     if ours is None and scale == FULL and cell["file"] in tables and "reason" not in about:
         raise ValueError(
             f"{cell['file']}.csv has no row or no number where {cell['where']}: correct it, or give a reason"
@@ -242,27 +241,18 @@ def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | No
     return ours
 
 
-def _cell(cell: Entry, tables: Tables) -> Number | None:
-    rows = matching(tables.get(cell["file"], []), cell["where"])
-    if len(rows) > 1:
-        raise ValueError(f"{cell['file']}.csv has {len(rows)} rows where {cell['where']}, expected one")
-    return number(rows[0], cell["column"]) if rows else None
-
-
-def _line(about: Entry, one: Entry, ours: Number | None, tables: Tables) -> Line:
+def _line(about: Entry, one: Entry, ours: Number | None) -> Line:
     listed = one["published"] if isinstance(one["published"], list) else [one["published"]]
     cells = (replaced(about["label"], one), ", ".join(f"{value:,}" for value in listed))
-    if ours is not None:
-        rule = about.get("rule", {})
-        distance = one.get("distance", rule.get("distance", 0.0))
-        outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
-        mine = wording.with_interval(ours)
-        if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
-            return Line(cells, mine, standing="by construction", published=len(listed))
-        return Line(cells, mine, outcomes, published=len(listed))
-    so_far = _cell(replaced(about["so_far"]["cell"], one), tables) if "so_far" in about else None
-    told = f"{about['so_far']['label']}: {wording.with_interval(so_far)}" if so_far else ""
-    return Line(cells, told, ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
+    if ours is None:
+        return Line(cells, "", ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
+    rule = about.get("rule", {})
+    distance = one.get("distance", rule.get("distance", 0.0))
+    outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
+    mine = wording.with_interval(ours)
+    if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
+        return Line(cells, mine, standing="by construction", published=len(listed))
+    return Line(cells, mine, outcomes, published=len(listed))
 
 
 def _value(one: Entry) -> float:
@@ -282,6 +272,3 @@ def _orders(about: Entry, found: list[tuple[Entry, Number | None]]) -> Iterator[
             low, high = sorted(((one, ours), (other, theirs)), key=lambda side: side[1].value)
             told = [f"{replaced(about['label'], side)} ({_value(side):.4g} published)" for side, _ in (low, high)]
             yield Pair(ordered((_value(one), ours), (_value(other), theirs)), " lies below ".join(told))
-
-
-_VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

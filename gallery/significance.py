@@ -15,7 +15,6 @@ from scipy.stats import t as student
 from experiments.common.intervals import freedom_and_error
 
 LEVEL = 0.05  # a p-value below it is significant
-MOST_SAMPLES = 1000  # larger numbers of samples are not looked for
 # Samples are float32 numbers in seven digits: relative to the numbers compared, a smaller difference is rounding.
 RESOLUTION = 1e-6
 DECIMAL = 1e-12  # 0.3 and 0.2 are 0.1 apart, but not as binary numbers
@@ -61,30 +60,19 @@ class Difference(NamedTuple):
         """The ends of the 95 % interval."""
         if self.is_constant:
             return self.mean, self.mean
-        low, high = student.interval(1 - LEVEL, *self.freedom_mean_and_error(self.counts))
+        freedom, error = self.freedom_and_error()
+        low, high = student.interval(1 - LEVEL, freedom, self.mean, error)
         return float(low), float(high)
 
     def evidence(self, margin: float) -> "Evidence":
         """How sure the sign of a margin is, which moves with the difference one to one."""
-        freedom, _, error = self.freedom_mean_and_error(self.counts)
+        freedom, error = self.freedom_and_error()
         holds, fails = np.minimum(1, 2 * student.sf(np.array([1, -1]) * margin / error, freedom))
         return Evidence(float(holds), float(fails))
 
-    def samples_needed(self, margin: float, level: float) -> int:
-        """The smallest number of samples (of each side) that would decide the sign of a margin at a level, if it and the
-        variances stayed as they are; MOST_SAMPLES + 1 if it is larger than MOST_SAMPLES."""
-        numbers = np.arange(2, MOST_SAMPLES + 1)
-        if self.is_constant:
-            return int(numbers[0])
-        freedom, _, error = self.freedom_mean_and_error([numbers] * len(self.counts))
-        decided = student.isf(level / 2, freedom) * error < abs(margin)
-        return int(numbers[decided.argmax()]) if decided.any() else MOST_SAMPLES + 1
-
-    def freedom_mean_and_error(self, counts: Sequence[np.ndarray | int]) -> tuple[np.ndarray, float, np.ndarray]:
-        """The degrees of freedom (n - 1 for one list), the mean and its standard error, of these or of other numbers of
-        samples, with the same test set."""
-        freedom, error = freedom_and_error([*zip(self.variances, counts, strict=True), *self.of_tests])
-        return freedom, self.mean, error
+    def freedom_and_error(self) -> tuple[float, float]:
+        """The degrees of freedom (n - 1 for one list), and the standard error of the mean."""
+        return freedom_and_error([*zip(self.variances, self.counts, strict=True), *self.of_tests])
 
 
 class Evidence(NamedTuple):

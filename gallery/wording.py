@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from gallery.claims import Claim, Condition, Verdict
 from gallery.runs import Run
-from gallery.significance import MOST_SAMPLES
 from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.
@@ -72,19 +71,12 @@ def p_value(p: float) -> str:
 
 def outcome(claim: Claim) -> list[str]:
     """What is to be said in addition to the verdict: its p-value, the verdict without the correction if it is another one, and
-    for a claim that is not decided, which way the means point, why it is not, and how many samples it would take."""
+    for a claim that is not decided, which way the means point, and why it is not."""
     parts = [] if claim.corrected is None else [p_value(claim.corrected)]
     if claim.uncorrected != claim.verdict:
         parts.append(f"{claim.uncorrected} before the correction")
     if claim.verdict == "unresolved" and claim.direction:
         parts.append(claim.direction)
-    if claim.samples_needed is not None:
-        sides = [side for condition in claim.conditions for side in (condition.ours, condition.than)]
-        units = " and ".join(dict.fromkeys(f"{side.unit}s" for side in sides if side and side.samples))
-        many = claim.samples_needed > MOST_SAMPLES
-        about = f"more than {MOST_SAMPLES}" if many else f"about {claim.samples_needed}"
-        is_shared = any(condition.difference and condition.difference.of_tests for condition in claim.conditions)
-        parts.append(f"{about} {units}{' or more test samples' * (many and is_shared)} would be needed")
     return [*parts, *claim.reasons]
 
 
@@ -132,16 +124,6 @@ def checks(claims: Sequence[Claim]) -> str:
 
 def published(claim: Claim, condition: Condition) -> str:
     return claim.published if condition.published is None else in_digits(condition.published)
-
-
-def deviation(condition: Condition) -> str:
-    """The difference of our number from the published one, and the same in percent of the latter."""
-    if condition.ours is None or condition.published is None:
-        return ""
-    difference = condition.ours.value - condition.published
-    text = f"{'+' if difference > 0 else ''}{in_digits(difference)}"
-    is_share = difference and condition.published
-    return f"{text} ({100 * difference / abs(condition.published):+.1f} %)" if is_share else text
 
 
 def period(first: str, last: str) -> str:

@@ -2,7 +2,7 @@
 
     python -m experiments.provenance --scale full | .venvs/release/bin/python -m release.crate crate
 
-It conforms to Provenance Run Crate 0.5. An action stands for a product: it leads from the files to those that they were made
+It conforms to Workflow Run Crate 0.5. An action stands for a product: it leads from the files to those that they were made
 from, to the settings, the script at a commit, the machine, and `made_from`, the digest of settings, sources and inputs.
 """
 
@@ -21,7 +21,6 @@ from rocrate.rocrate import ROCrate
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
     "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
-    "https://w3id.org/ro/wfrun/provenance/0.5": "Provenance Run Crate",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
 
@@ -59,42 +58,24 @@ def crate_of(found: Mapping[str, Any]) -> ROCrate:
     crate.root_dataset["conformsTo"] = profiles
     file("README.md", about=crate.root_dataset)
     path, snakemake = found["workflow"]["file"], found["workflow"]["snakemake"]
-    kinds = {"@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"], "name": path}
+    kinds = {"@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"], "name": path}
     workflow = crate.add_workflow(path, path, properties=kinds, main=True, lang="snakemake", lang_version=snakemake)
 
-    tools: dict[Any, list[Any]] = {}
+    actions = []
     for product in found["products"]:
         script, commit, ended = product["script"], product["commit"], datetime.datetime.fromisoformat(product["date"])
         tool = thing(f"#{script}@{commit}", "SoftwareApplication", name=script, softwareVersion=commit)
         began = (ended - datetime.timedelta(seconds=product["wall_seconds"])).isoformat(timespec="seconds")
-        action = crate.add_action(
-            tool,
-            f"#{product['record']}",
-            [*map(file, product["inputs"]), value("settings", product["settings"])],
-            [*map(file, product["files"])],
-            {
-                "name": product["label"],
-                "startTime": began,
-                "endTime": product["date"],
-                "subjectOf": file(product["record"]),
-            },
-        )
+        made_from = [*map(file, product["inputs"]), value("settings", product["settings"])]
+        about = {"name": product["label"], "startTime": began, "endTime": product["date"]}
+        action = crate.add_action(tool, f"#{product['record']}", made_from, [*map(file, product["files"])], about)
+        action["subjectOf"] = file(product["record"])
         facts = {"made_from": product["made_from"], **product["facts"]}
         action["additionalProperty"] = [value(name, fact) for name, fact in facts.items()]
-        tools.setdefault(tool, []).append(action)
-
-    actions = [action for made in tools.values() for action in made]
-    steps = [thing(f"#step:{tool.id[1:]}", "HowToStep", name=tool["name"], workExample=tool) for tool in tools]
-    control = [
-        thing(f"#run:{step.id[1:]}", "ControlAction", name=step["name"], instrument=step, object=made)
-        for step, made in zip(steps, tools.values(), strict=True)
-    ]
-    workflow["hasPart"], workflow["step"] = list(tools), steps
+        actions.append(action)
     last = found["products"][-1]
     whole = crate.add_action(workflow, "#run", [file(found["workflow"]["lock"])], [*map(file, last["files"])])
     whole["name"], whole["endTime"] = "all figures", max(product["date"] for product in found["products"])
-    engine = thing("#snakemake", "SoftwareApplication", name="Snakemake", softwareVersion=snakemake)
-    thing("#engine-run", "OrganizeAction", name="Snakemake", instrument=engine, object=control, result=whole)
     crate.root_dataset["mentions"] = [whole, *actions]
     return crate
 

@@ -11,7 +11,7 @@ from experiments import shipped
 from experiments.common import yaml_files
 from experiments.common.job import SCALES, experiment_names
 from experiments.common.policy import OUTDATED, PEERS
-from experiments.common.products import MANIFEST, RAW, Pipeline, files_of, lacking, stored
+from experiments.common.products import MANIFEST, RAW, Pipeline, lacking, stored
 from experiments.common.records import RECORD, Forecast, settle
 from experiments.common.schemas import validator
 

@@ -13,13 +13,7 @@ rule gallery:
     log:
         "logs/gallery.log",
     params:
-        scale=SCALE,
-        claims=list(map(str, PIPELINE.claims)),
-        results=list(map(str, PIPELINE.shown)),
-        figures=list(map(str, files_of(PIPELINE.drawn))),
-        older=list(map(str, files_of(PIPELINE.older))),
+        options=OPTIONS,
         made_from=lambda wildcards: PIPELINE.page.digest(),
     shell:
-        "workflow/logged {log} python -m gallery --scale {params.scale} --claims {params.claims} --results {params.results}"
-        " --figures {params.figures} --older {params.older} --page {output.page} --text {output.text}"
-        " --replication {output.replication}"
+        "workflow/logged {log} python -m gallery {params.options}"

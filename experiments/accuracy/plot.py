@@ -1,5 +1,4 @@
-"""Draw the test accuracy of each rule, next to the published one of the same task and rule, from published.csv, and the
-validation accuracy against the learning rate."""
+"""Draw the test accuracy of each rule, next to the published one of the same task and rule, from published.csv."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
-from slax_rules import RULES
+from experiments.common import figures, length_curves, lengths, tables
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_TESTS]
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -80,31 +78,18 @@ def draw_task(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
         rule: {mode: lengths.tested(of["seeds"]) for mode, of in updates_of(result).items()}
         for rule, result in results.items()
     }
-    figures.plot_modes(ax, rules, reached)
-    ceiling = 100 * reached["bptt"]["offline"].mean() if "bptt" in reached else None
-    chance = 100 / tables.config_of(results)["layers"][-1]
-    figures.draw_levels(ax, chance=chance, ceiling=ceiling, upright=True)
-    ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY, xticks=(0, 50, 100))
-
-
-def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
-    """The trials of each task, way of updating and rule."""
-    return rate_curves.of_rules(data[0], lambda result: {mode: of["trials"] for mode, of in updates_of(result).items()})
+    figures.plot_modes(ax, rules, reached, 1 / tables.config_of(results)["layers"][-1])
+    ax.set_xticks((0, 50, 100))
 
 
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     """The course of each task, way of updating and rule."""
-    for task, rule, result in tables.each(data[0]):
-        config = result["config"]
-        for mode, of in updates_of(result).items():
-            panel = (names.UPDATES[mode], names.task_name(task)) if figures.line_rules([rule]) else None
-            chance = 1 / config["layers"][-1]
-            cells, title = [task, mode, rule], RULES[rule].title
-            yield length_curves.Curve(cells, panel, rule, title, chance, of["seeds"], config["steps"])
+    return length_curves.of_modes(
+        data[0], lambda result: {mode: of["seeds"] for mode, of in updates_of(result).items()}
+    )
 
 
 FIGURES = {
     "accuracy": figures.Plot(COLUMNS, rows, draw),
     "accuracy_lengths": length_curves.plot("accuracy_lengths", ["task", "mode", "rule"], lengths_of),
-    "accuracy_rates": rate_curves.plot("accuracy_rates", ["task", "mode", "rule"], curves_of),
 }

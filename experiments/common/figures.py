@@ -13,7 +13,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
@@ -30,21 +29,11 @@ SETTINGS: dict[str, Any] = {
     "font.size": 8.4,  # of which "small" is the smallest
     **dict.fromkeys(("axes.titlesize", "axes.labelsize"), 7.6),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALLEST),
-    **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "ytick.minor.width": 0.4},
-    **{
-        "xtick.major.size": 2.5,
-        "ytick.major.size": 2.5,
-        "ytick.minor.size": 1.5,
-        "xtick.major.pad": 2,
-        "ytick.major.pad": 2,
-    },
-    **{
-        "lines.linewidth": 1.2,
-        "lines.markersize": 4,
-        "axes.labelpad": 2,
-        "axes.titlepad": 4,
-        "legend.handlelength": 1.5,
-    },
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
+    **dict.fromkeys(("xtick.major.pad", "ytick.major.pad", "axes.labelpad"), 2),
+    **{"ytick.minor.width": 0.4, "ytick.minor.size": 1.5},
+    **{"lines.linewidth": 1.2, "lines.markersize": 4, "axes.titlepad": 4, "legend.handlelength": 1.5},
 }
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
@@ -232,25 +221,6 @@ def write_in_row(ax: Axes, row: float, text: str, x: float, **look: Any) -> None
     ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", **look)
 
 
-def draw_colors(ax: Axes, values: np.ndarray, bounds: Bounds) -> AxesImage:
-    """Draw a matrix as colors, the same ones beyond the bounds; a number that is missing is white."""
-    image = ax.imshow(np.clip(values, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return image
-
-
-def write_on_color(ax: Axes, x: float, y: float, value: float, form: Callable[[float], str], bounds: Bounds) -> None:
-    """Write a number on its color, in black or white."""
-    color = "white" if value < np.mean(bounds) else "black"
-    ax.text(x, y, form(value), ha="center", va="center", fontsize=SMALLEST, color=color)
-
-
-def color_bar(figure: Figure, image: AxesImage, axes: Any, label: str) -> None:
-    """The scale of the colors of all panels, to the right of them."""
-    figure.colorbar(image, ax=axes, label=label, aspect=40, pad=0.01, fraction=0.03).outline.set_visible(False)
-
-
 def log_axis(ax: Axes) -> None:
     """A logarithmic x axis with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
     ax.set_xscale("log")
@@ -289,13 +259,14 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Sequence[float]
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw a row for each rule: in each update mode the mean of shares in percent, its 95 % interval, and each seed as a dot.
+def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Any]], chance: float) -> None:
+    """Draw a row for each rule: in each update mode the mean accuracy in percent, its 95 % interval, and each seed as a dot.
 
     Args:
         ax: axes to draw on.
         rules: from top to bottom.
-        shares: by rule and update mode, one number for each seed, or by seed and test sample [S, I].
+        shares: by rule and update mode, by seed and test sample [S, I]; see `experiments.common.lengths.tested`.
+        chance: the accuracy of guesses.
     """
     name_rows(ax, [RULES[rule].title for rule in rules])
     for row, rule in enumerate(rules):
@@ -309,6 +280,9 @@ def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str,
             )
             look = {"markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, "color": color, **MARKS[mode]}
             draw_interval(ax, height, numbers, SHARE, scale=100, tests=tests, **look)
+    ceiling = 100 * shares["bptt"]["offline"].mean() if "bptt" in shares else None
+    draw_levels(ax, chance=100 * chance, ceiling=ceiling, upright=True)
+    ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY)
 
 
 LETTERS = 19  # of the smallest text in an inch

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.common import figures, lengths, names, tables
 from experiments.common.styles import STYLES
+from slax_rules import RULES
 
 COLUMNS = ["batches", "quantity", *tables.OF_TESTS, "flat"]  # after what `plot` starts with
 
@@ -50,6 +51,21 @@ class Curve(NamedTuple):
         """The validation accuracy that each seed gains from the second last length to the last."""
         before, after = (lengths.validated(self.seeds, batches) for batches in self.batches[-2:])
         return np.subtract(after, before).tolist()
+
+
+def of_rule(cells: Sequence[Any], panel: tuple[str, str], rule: str, seeds: Any, config: dict[str, Any]) -> Curve:
+    """The course of a rule, in a panel if it is one of those of line plots."""
+    shown = panel if figures.line_rules([rule]) else None
+    return Curve(cells, shown, rule, RULES[rule].title, 1 / config["layers"][-1], seeds, config["steps"])
+
+
+def of_modes(tasks: tables.Results, seeds_of: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[Curve]:
+    """The course of each task, way of updating and rule, where `seeds_of` gives the seeds of a result by way of updating."""
+    for task, rule, result in tables.each(tasks):
+        for mode, seeds in seeds_of(result).items():
+            yield of_rule(
+                [task, mode, rule], (names.UPDATES[mode], names.task_name(task)), rule, seeds, result["config"]
+            )
 
 
 def rows(curve: Curve) -> Iterator[list[Any]]:

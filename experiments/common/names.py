@@ -1,29 +1,33 @@
 """The names that readers see in the figures, in place of those of configurations and code; those of rules are in RULES."""
 
+TIME_CODE = (
+    "grid",
+    "time",
+    "time_deep",
+    *(f"randman_{net}" for net in ("time", "deep", "four_hidden", "shallow", "small")),
+)
 TASKS = {
+    **dict.fromkeys(TIME_CODE, "Randman, time code"),
+    **dict.fromkeys(("rate", "randman_rate"), "Randman, rate code"),
+    **{
+        f"{code}_{mode}{width}": f"Randman, {code} code"
+        for code in ("time", "rate")
+        for mode in ("offline", "online")
+        for width in ("", "_20", "_256", "_512")
+    },
+    **dict.fromkeys(("digits", "digits_shallow"), "handwritten digits"),
+    **dict.fromkeys(("recall", "recall_long"), "delayed recall"),
+    **dict.fromkeys(("shd", "shd_offline"), "Heidelberg digits (SHD)"),
     "adding": "binary adding",
     "demo": "slax's demonstration",
-    "digits": "handwritten digits",
-    "digits_shallow": "handwritten digits",
     "digits_standardized": "handwritten digits, weights standardized",
     "drift": "Randman, manifolds drift to others",
-    "grid": "Randman, time code",
     "japanese_vowels": "Japanese vowels",
     "mackey_glass": "Mackey-Glass series",
     "mnist_5k": "MNIST, 5,000 images",
     "permuted_mnist": "permuted MNIST",
     "randman": "Randman",
-    "randman_deep": "Randman, time code",
-    "randman_four_hidden": "Randman, time code",
-    "randman_rate": "Randman, rate code",
-    "randman_shallow": "Randman, time code",
-    "randman_small": "Randman, time code",
-    "randman_time": "Randman, time code",
-    "rate": "Randman, rate code",
-    "recall": "delayed recall",
-    "recall_long": "delayed recall",
     "rules": "five rules from the same start",
-    "shd": "Heidelberg digits (SHD)",
     "speakers": "spoken digits, another speaker",
     "speakers_late_20": "another speaker, labels 20 samples late",
     "speakers_late_100": "another speaker, labels 100 samples late",
@@ -31,15 +35,6 @@ TASKS = {
     "spoken_digits_new_speakers": "spoken digits, new speakers",
     "switch": "Randman, other manifolds",
     "switch_late": "Randman, other manifolds, labels late",
-    "time": "Randman, time code",
-    "time_deep": "Randman, time code",
-    **{
-        f"{code}_{mode}{width}": f"Randman, {code} code"
-        for code in ("time", "rate")
-        for mode in ("offline", "online")
-        for width in ("", "_20", "_256", "_512")
-    },
-    "shd_offline": "Heidelberg digits (SHD)",
 }
 CODES = {"time": "time code", "rate": "rate code", "cochlea": "", "latency": ""}  # recordings and images have only one
 TEMPORAL = {  # the temporal credit of the grid, by the rule that has it

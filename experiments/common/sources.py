@@ -12,17 +12,18 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 OURS = ("experiments", "gallery", "benchmarks")
 STANDARD = sys.stdlib_module_names
+KNOWN = {"flax", "jax", "jaxlib", "numpy", "optax", "slax_data", "slax_neurons", "slax_rules", *STANDARD}
 
 
 def sha256_of(path: Path) -> str | None:
@@ -151,20 +152,10 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
         made = (entry.rule, entry.route, entry.optimizer, dict(entry.options), entry.needs_rngs, entry.updates)
     files: set[Path] = set()
     for one in (base for part in parts_of(made) for base in getattr(part, "__mro__", (part,))):
-        if one.__module__.partition(".")[0] in {
-            "flax",
-            "jax",
-            "jaxlib",
-            "numpy",
-            "optax",
-            "slax_data",
-            "slax_rules",
-            "slax_neurons",
-            *STANDARD,
-        }:
+        if one.__module__.partition(".")[0] in KNOWN:
             continue
         try:
-            file = Path(str(inspect.getsourcefile(inspect.unwrap(one))))
+            file = Path(str(inspect.getsourcefile(one)))
         except (OSError, TypeError):
             file = Path()
         if not file.is_file():
@@ -180,31 +171,16 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
     return hashlib.sha256("\n".join([content, *of_files]).encode()).hexdigest()
 
 
-def parts_of(value: Any, above: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """The classes and functions that a value consists of."""
-    held = held_by(value)
-    if held is None or (callable(value) and not isinstance(value, partial | MethodType)):
-        yield value if hasattr(value, "__qualname__") else type(value)
-    for one in held or ():
-        if not any(one is other for other in (*above, value)):
-            yield from parts_of(one, (*above, value))
-
-
-def held_by(value: Any) -> tuple[Any, ...] | None:
-    """What a value holds, such as the closure and the defaults of a function; None for a value that is not looked into."""
-    if isinstance(value, partial):
-        return value.func, *value.args, *value.keywords.values()
-    if isinstance(value, MethodType):
-        return value.__func__, value.__self__
-    if isinstance(value, Mapping):
-        return tuple(value.values())
-    if isinstance(value, tuple | list):
-        return tuple(value)
-    function = inspect.unwrap(value) if callable(value) else None
-    if not isinstance(function, FunctionType):
-        return None
-    held = inspect.getclosurevars(function).nonlocals.values()
-    return *held, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()
+def parts_of(made: Any) -> Iterator[Any]:
+    """The functions and classes that an entry consists of; of another object, its class."""
+    for part in made if isinstance(made, tuple) else (made,):
+        while isinstance(part, partial | MethodType):
+            part = part.func if isinstance(part, partial) else part.__func__
+        if isinstance(part, dict):
+            yield from parts_of(tuple(part.values()))
+        else:
+            part = inspect.unwrap(part)
+            yield part if hasattr(part, "__qualname__") else type(part)
 
 
 def imported_beside(file: Path) -> Iterator[Path]:

@@ -6,11 +6,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
+from experiments.common import figures, length_curves, lengths, names, tables
 from experiments.common.styles import LINE_RULES, STYLES
 from experiments.credit_grid import alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
@@ -247,26 +246,27 @@ def draw_maps(
                 place = len(above) + rows.index(temporal), columns.index(spatial)
                 matrix[place] = numbers[cell]
                 if published(cell):
-                    frame_cell(ax, *place)
-            image = figures.draw_colors(ax, matrix, bounds)
+                    corner = place[1] - 0.46, place[0] - 0.44
+                    ax.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, color="white", linewidth=1))
+            image = ax.imshow(np.clip(matrix, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
+            ax.tick_params(length=0)
+            ax.spines[:].set_visible(False)
             for (row, column), value in np.ndenumerate(matrix):
-                if row < len(above) and column == 0:  # one number for all columns
-                    figures.write_on_color(ax, (len(columns) - 1) / 2, row, value, form, bounds)
-                elif row >= len(above) and not np.isnan(value):
-                    figures.write_on_color(ax, column, row, value, form, bounds)
+                if np.isnan(value) or (row < len(above) and column):  # a reference has one number for all columns
+                    continue
+                at, color = (
+                    column if row >= len(above) else (len(columns) - 1) / 2,
+                    "white" if value < np.mean(bounds) else "black",
+                )
+                ax.text(at, row, form(value), ha="center", va="center", fontsize=figures.SMALLEST, color=color)
             ax.axhline(len(above) - 0.5, color="white", linewidth=3)
             ax.set_xticks(range(len(columns)), [names.SPATIAL[name] for name in columns], rotation=90)
     labels = [RULES[REFERENCE].title, names.SPATIAL[FIXED]] if above else []
     labels += [names.TEMPORAL.get(name, RULES[name].title) for name in rows]
     axes[0, 0].set_yticks(range(len(labels)), labels)
     figures.name_panels(axes.flat, (f"{panel.title}\n{stage}".strip() for stage in stages for panel in shown))
-    figures.color_bar(figure, image, axes, label)
+    figure.colorbar(image, ax=axes, label=label, aspect=40, pad=0.01, fraction=0.03).outline.set_visible(False)
     return figure
-
-
-def frame_cell(ax: Axes, row: int, column: int) -> None:
-    """Draw a frame around a cell, which is a published rule."""
-    ax.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, color="white", linewidth=1))
 
 
 def draw_differences(data: Data) -> Figure:
@@ -341,16 +341,6 @@ def draw_cost(data: Data) -> Figure:
     )
 
 
-def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
-    """The trials of each task and code, with a row for each cell."""
-    for panel in data.panels:
-        for cell, result in panel.results.items():
-            column, _, name = cell.rpartition("/")
-            row, title = " ".join(panel.start), names.with_code(*panel.start)
-            credit = [names.TEMPORAL[column], names.SPATIAL[name]] if column else [names.SPATIAL.get(name, "BPTT")]
-            yield rate_curves.Curve(row, column or "references", name, ("", title), ", ".join(credit), result["trials"])
-
-
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     """The course of each cell: in the figure, the temporal credits of published rules with symmetric feedback, and e-prop's
     spatial credits, each beside the references."""
@@ -383,5 +373,4 @@ FIGURES = {
     "credit_grid_lengths": length_curves.plot(
         "credit_grid_lengths", ["task", "code", "temporal", "spatial"], lengths_of
     ),
-    "credit_grid_rates": rate_curves.plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
 }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, rate_curves, tables
+from experiments.common import figures, names, tables
 from slax_rules import RULES
 
 COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *tables.OF_SEEDS]
@@ -62,13 +62,4 @@ def draw(tasks: tables.Results) -> Figure:
     )
 
 
-def curves_of(tasks: tables.Results) -> Iterator[rate_curves.Curve]:
-    """The trials of each task and rule, without the windows of TBPTT, of which there are several."""
-    for curve in rate_curves.of_rules(tasks):
-        yield curve._replace(label="TBPTT") if curve.name == "tbptt" else curve
-
-
-FIGURES = {
-    "deep": figures.Plot(COLUMNS, rows, draw),
-    "deep_rates": rate_curves.plot("deep_rates", ["task", "rule"], curves_of),
-}
+FIGURES = {"deep": figures.Plot(COLUMNS, rows, draw)}

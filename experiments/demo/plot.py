@@ -108,22 +108,16 @@ def rows_of_seeds(notebooks: Notebooks) -> Iterator[list[Any]]:
 
 
 def draw(notebooks: Notebooks) -> Figure:
-    figure, axes = figures.panels(2, 2, 2.5, 0.4, width_ratios=[1.15, 1])
-    titles = (
-        "RTRL and BPTT in one plane",
-        "how much of the paths lies in it",
-        "their test loss",
-        "cosine of OSTL and SLTT",
-    )
-    for ax, draw_one in zip(axes.flat, (draw_plane, draw_shares, draw_losses, draw_cosines), strict=True):
+    figure, axes = figures.panels(1, 2, 2.6, 0.4, width_ratios=[1.15, 1])
+    for ax, draw_one in zip(axes[0], (draw_plane, draw_cosines), strict=True):
         draw_one(ax, notebooks)
-    figures.name_panels(axes.flat, titles)
-    figures.label_lines(axes[1])
+    figures.name_panels(axes[0], ("RTRL and BPTT in one plane", "cosine of OSTL and SLTT"))
+    figures.label_lines([axes[0, 1]])
     first, second = (of["config"] for of in (notebooks.plane, notebooks.second))
     batch = f"{batches(first)[-1]:,} batches of {first['batch_size']}"
     return figures.with_note(
         figure,
-        f"a to c: {tables.network(first)}, T = {first['n_steps']}, {batch}, one seed; slax: 5,000 batches. d: "
+        f"a: {tables.network(first)}, T = {first['n_steps']}, {batch}, one seed; slax: 5,000 batches. b: "
         f"{tables.network(second)}, T = {second['n_steps']}, batches of {second['batch_size']}, one seed. Black bars: the "
         "numbers that slax's notebooks print.",
     )
@@ -144,23 +138,6 @@ def draw_plane(ax: Axes, notebooks: Notebooks) -> None:
     for line in ax.get_lines():
         line.set_markersize(0.7 * line.get_markersize())
     ax.legend(loc="best")
-
-
-def draw_shares(ax: Axes, notebooks: Notebooks) -> None:
-    ax.bar(["1", "2"], notebooks.plane["seeds"][0]["explained"], color="0.75", width=0.6)
-    for direction in ("1", "2"):
-        mark_published(ax, notebooks, f"explained_{direction}", "{:.1%}", at=direction)
-    ax.set(ylim=(0, 1), xlabel="direction", ylabel="share of the variance")
-
-
-def draw_losses(ax: Axes, notebooks: Notebooks) -> None:
-    for rule, result in notebooks.trained.items():
-        (seed, *_), look = result["seeds"], figures.look_of(rule)
-        ax.plot(batches(result["config"]), [*seed["loss"][:-1], seed["loss_at_the_end"]], **look)
-        ax.plot(seed["best_after"], seed["loss"][-1], **look | {"label": "_"}, markerfacecolor="white")
-    mark_published(ax, notebooks, "loss", "{:.3f}")
-    ax.margins(x=0.05)
-    ax.set(xlabel="batches (white: best on validation)", ylabel=names.LOSS)
 
 
 def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:

@@ -102,9 +102,8 @@ def lengths_of(tasks: Tasks) -> Iterator[length_curves.Curve]:
         for depth, result in by_depth.items():
             config, layers = result["config"], f"{depth} hidden layer{'s' * (depth > 1)}"
             for rule in in_order({depth: result}):
-                panel = (names.CODES[config["code"]], layers) if figures.line_rules([rule]) else None
-                cells, title, seeds = [task, depth, rule], RULES[rule].title, result["rules"][rule]["seeds"]
-                yield length_curves.Curve(cells, panel, rule, title, 1 / config["n_classes"], seeds, config["steps"])
+                panel, seeds = (names.CODES[config["code"]], layers), result["rules"][rule]["seeds"]
+                yield length_curves.of_rule([task, depth, rule], panel, rule, seeds, config)
 
 
 FIGURES = {

@@ -1,12 +1,13 @@
 """Draw the table of NeuroBench's metrics, with the tasks in the order of the results."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, tables
+from experiments.common import figures, tables
 
 COLUMNS = ["task", "quantity", *tables.OF_SEEDS, "steps"]
 BOUNDS = {"smape": (0.0, 200.0)} | dict.fromkeys(
@@ -29,17 +30,16 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 prepare = list[dict[str, Any]]
 
 
-def of_seeds(result: dict[str, Any], quantity: str) -> list[Any]:
-    """The mean over seeds, the low and high ends of its 95 % interval, None with one seed, and the numbers of all seeds."""
-    numbers = [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
-    return tables.summary(numbers, BOUNDS.get(quantity, tables.POSITIVE))
+def of_seeds(result: dict[str, Any], quantity: str) -> list[float]:
+    return [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
 
 
 def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for result in results:
         task, seeds = result["config"]["task"], result["seeds"]
         for quantity in (result["metric"], "baseline", *SHOWN):
-            yield [task, quantity, *of_seeds(result, quantity), len(seeds), seeds[0]["n_steps"]]
+            cells = tables.summary(of_seeds(result, quantity), BOUNDS.get(quantity, tables.POSITIVE))
+            yield [task, quantity, *cells, len(seeds), seeds[0]["n_steps"]]
 
 
 def draw(results: list[dict[str, Any]]) -> Figure:
@@ -49,19 +49,15 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     *scores, silent, operations = axes[0]
     look = {"color": "#0072B2", "marker": "o"}
     for row, result in enumerate(results):
-        ax, (_, factor, _) = scores[metrics.index(result["metric"])], SCORES[result["metric"]]
-        numbers = {name: of_seeds(result, name)[-1] for name in (result["metric"], "baseline", *SHOWN)}
-        numbers = {name: [float(number) for number in text.split()] for name, text in numbers.items()}
-        figures.draw_interval(ax, row, numbers[result["metric"]], BOUNDS[result["metric"]], scale=factor, **look)
-        ax.plot(factor * np.mean(numbers["baseline"]), row, "|", color="0.4", markersize=9, markeredgewidth=1.5)
-        figures.draw_interval(silent, row, numbers["activation_sparsity"], tables.SHARE, scale=100, **look)
+        metric, numbers = result["metric"], partial(of_seeds, result)
+        ax, factor = scores[metrics.index(metric)], SCORES[metric][1]
+        figures.draw_interval(ax, row, numbers(metric), BOUNDS[metric], scale=factor, **look)
+        ax.plot(factor * np.mean(numbers("baseline")), row, "|", color="0.4", markersize=9, markeredgewidth=1.5)
+        figures.draw_interval(silent, row, numbers("activation_sparsity"), tables.SHARE, scale=100, **look)
         for name, mark in OPERATIONS.items():
-            if any(numbers[name]):
-                figures.draw_interval(operations, row, numbers[name], tables.POSITIVE, **mark)
-    titles = [
-        f"{names.task_name(r['config']['task'])}\n{tables.network(r['config'])}, T = {r['seeds'][0]['n_steps']}"
-        for r in results
-    ]
+            if any(numbers(name)):
+                figures.draw_interval(operations, row, numbers(name), tables.POSITIVE, **mark)
+    titles = [tables.title_of(result["config"] | {"n_steps": result["seeds"][0]["n_steps"]}) for result in results]
     for ax in axes[0]:
         figures.name_rows(ax, titles)
     for ax, metric in zip(scores, metrics, strict=True):

@@ -270,42 +270,27 @@ def grid_rows(data: Data) -> Iterator[list[Any]]:
 
 
 def draw_grid(data: Data) -> Figure:
-    """Draw the distance to the printed cosines over training for each point, and the cosines that are the nearest."""
-    found = {point: by_batches(results, data.printed["time_offline_20"]) for point, results in points_of(data).items()}
-    figures.check_given("otpe_paper_grid", "the time code with BPTT", found)
-    figure, ((left, right),) = figures.panels(1, 2, 2.5, 0.4)
-    for (slope, tau, width), of_point in found.items():
-        look: dict[str, Any] = {
-            "color": f"C{sorted({one[0] for one in found}).index(slope)}",
+    """Draw the distance to the printed cosines over training for each point."""
+    points = points_of(data)
+    figures.check_given("otpe_paper_grid", "the time code with BPTT", points)
+    figure, ((ax,),) = figures.panels(1, 1, 2.5, 0.4)
+    slopes = sorted({slope for slope, *_ in points})
+    for (slope, tau, width), results in points.items():
+        found = by_batches(results, data.printed["time_offline_20"])
+        look = {
+            "color": f"C{slopes.index(slope)}",
+            "linestyle": "-" if tau == 3 else "--",
             "marker": "o" if width == 128 else "D",
         }
-        look |= {"linestyle": "-" if tau == 3 else "--", "label": f"{slope:g}, {tau:g}, {width}"}
-        left.plot([*of_point], [distance(pairs) for pairs in of_point.values()], **look)
-    left.set(xlabel="batches that the mean is of", ylabel="distance to the printed cosines", ylim=(0, None))
-    (n_steps,) = {result["config"]["n_steps"] for results in points_of(data).values() for result in results}
-    left.set_ylim(top=1.7 * left.get_ylim()[1])  # room for the legend above the lines
-    left.legend(title="slope, tau, width", ncols=2, loc="upper center")
-    point, batches = min(
-        ((point, of) for point in found for of in found[point]), key=lambda at: distance(found[at[0]][at[1]])
-    )
-    pairs = found[point][batches]
-    rules = [rule for rule in RULES if (rule, "1") in pairs]
-    for (rule, layer), (ours, of) in sorted(pairs.items(), key=lambda pair: rules.index(pair[0][0])):
-        place = int(layer) - 1 + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2)
-        right.plot(place, of, marker="s", **OPEN)
-        right.plot(
-            place,
-            ours,
-            **figures.look_of(rule) | {"linestyle": "", "label": RULES[rule].title if layer == "1" else None},
+        ax.plot(
+            [*found], [*map(distance, found.values())], **look, label=f"slope {slope:g}, tau {tau:g}, width {width}"
         )
-    right.set(ylabel=names.COSINE, ylim=(0, 1.04))
-    right.set_xticks(range(3), ["hidden 1", "hidden 2", "output"])
-    nearest = "nearest: slope {:g}, tau {:g}, width {}, {:,} batches".format(*point, batches)
-    figures.name_panels((left, right), (f"distance to the printed cosines, T = {n_steps}", nearest))
-    right.legend(loc="lower right")
+    (n_steps,) = {result["config"]["n_steps"] for results in points.values() for result in results}
+    title = f"distance to the printed cosines, T = {n_steps}"
+    ax.set(xlabel="batches that the mean is of", ylabel=title, xlim=(0, None), ylim=(0, None))
+    figures.label_lines([ax])
     return figures.with_note(
-        figure,
-        "Distance: root mean square of ten cosines, one seed. Open squares: printed by the authors, most likely of T = 20.",
+        figure, "Distance: root mean square of ten cosines, one seed; printed by the authors, most likely of T = 20."
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, lengths, names, rate_curves, tables
+from experiments.common import figures, length_curves, lengths, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -77,7 +77,7 @@ def draw(data: Data) -> Figure:
     for (above, below), results in zip(axes.T, data.tasks.values(), strict=True):
         draw_accuracy(above, rules, results)
         draw_cosine(below, rules, results)
-    titles = [_name(tables.config_of(results)) for results in data.tasks.values()]
+    titles = [tables.title_of(tables.config_of(results)) for results in data.tasks.values()]
     figures.name_panels(axes.flat, 2 * titles)
     figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *figures.LEVELS)
     seeds = tables.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(data.tasks))
@@ -93,13 +93,10 @@ def draw(data: Data) -> Figure:
 def draw_accuracy(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
     modes = {rule: stages_of(result)[1:] for rule, result in results.items()}
     reached = {rule: {mode: accuracies(results[rule], mode) for mode in modes[rule]} for rule in results}
-    figures.plot_modes(ax, rules, reached)
-    ceiling = 100 * reached["bptt"]["offline"].mean() if "bptt" in reached else None
-    figures.draw_levels(ax, chance=100 / tables.config_of(results)["layers"][-1], ceiling=ceiling, upright=True)
+    figures.plot_modes(ax, rules, reached, 1 / tables.config_of(results)["layers"][-1])
     for rule, of_rule in modes.items():
         if silent := [mode for mode in of_rule if _is_silent(results[rule], mode)]:
             figures.write_in_row(ax, rules.index(rule), f"silent {' and '.join(silent)}", 0.02, fontsize="small")
-    ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY)
 
 
 def draw_cosine(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
@@ -131,7 +128,7 @@ def draw_cost(data: Data) -> Figure:
             ratios = tables.ratios(entry["milliseconds"], bptt)
             figures.draw_interval(times, height, ratios, tables.POSITIVE, elinewidth=1, **place)
             memory.plot(entry["temporary_bytes"] / 1000, height, **place)
-        label = f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {np.median(bptt):.2g} ms"
+        label = f"{tables.title_of(cost['config']).replace(chr(10), ', ')}: BPTT takes {np.median(bptt):.2g} ms"
         looks.append({"color": figures.NO_RULE, "label": label, **mark})
     figures.draw_levels(times, ceiling=1, upright=True)
     times.set_xlabel("time of a gradient / that of BPTT")
@@ -157,28 +154,17 @@ def _is_silent(result: dict[str, Any], mode: str) -> bool:
     return any(spikes == 0 for seed in result["seeds"] for spikes in seed[mode]["spikes"].values())
 
 
-def _name(config: dict[str, Any]) -> str:
-    return f"{names.task_name(config['task'])}\n{tables.network(config)}, T = {config['n_steps']}"
-
-
-def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
-    return rate_curves.of_rules(data.tasks, lambda result: result["trials"])
-
-
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     """The course of each task, way of updating and rule."""
-    for task, rule, result in tables.each(data.tasks):
-        config = result["config"]
-        for mode in stages_of(result)[1:]:
-            panel = (names.UPDATES[mode], names.task_name(task)) if figures.line_rules([rule]) else None
-            seeds, chance = [seed[mode] for seed in result["seeds"]], 1 / config["layers"][-1]
-            cells, title = [task, mode, rule], RULES[rule].title
-            yield length_curves.Curve(cells, panel, rule, title, chance, seeds, config["steps"])
+
+    def seeds_of(result: dict[str, Any]) -> dict[str, Any]:
+        return {mode: [seed[mode] for seed in result["seeds"]] for mode in stages_of(result)[1:]}
+
+    return length_curves.of_modes(data.tasks, seeds_of)
 
 
 FIGURES = {
     "rules_table": figures.Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
     "rules_table_lengths": length_curves.plot("rules_table_lengths", ["task", "mode", "rule"], lengths_of),
-    "rules_table_rates": rate_curves.plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
 }

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, rate_curves, tables
+from experiments.common import figures, names, tables
 
 COLUMNS = ["task", "rule", "quantity", *tables.OF_SEEDS]
 NEAR = 0.05  # the accuracy has recovered when it is this close to the end of the segment
@@ -58,11 +57,17 @@ def draw(tasks: tables.Results) -> Figure:
     """Draw a row for each task: the accuracy within a segment, and the accuracy against memory."""
     figure, axes = figures.panels(len(tasks), 2, 1.5, 0.3, width_ratios=[1.25, 1])
     titles: list[str] = []
-    for (task, rules), (within, accuracy) in zip(tasks.items(), axes, strict=True):
+    for (task, rules), (within, against_memory) in zip(tasks.items(), axes, strict=True):
         config = tables.config_of(rules)
-        draw_within(within, rules)
-        draw_against_memory(accuracy, rules)
-        for ax in (within, accuracy):
+        places = ((np.arange(PARTS) + 0.5) * config["segment"] / PARTS).tolist()
+        curves = {rule: dict(zip(places, curve(result).T.tolist(), strict=True)) for rule, result in rules.items()}
+        figures.draw_lines(within, curves, tables.SHARE, scale=100)
+        within.set(xlabel="samples since the change", xlim=(0, config["segment"]))
+        for rule in figures.line_rules(rules):
+            numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["bytes"] / 1000
+            figures.draw_interval(against_memory, kilobytes, *numbers, scale=100, upright=True, **figures.look_of(rule))
+        against_memory.set(xlabel="memory for a stream (kB)", xlim=(0, None))
+        for ax in (within, against_memory):
             figures.draw_levels(ax, chance=100 / config["layers"][-1])
             ax.set(ylim=(0, 100), ylabel="accuracy (%)")
         titles += [f"{names.task_name(task)}, every {config['segment']} samples", "all predictions, and memory"]
@@ -78,27 +83,4 @@ def draw(tasks: tables.Results) -> Figure:
     )
 
 
-def draw_within(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
-    config = tables.config_of(rules)
-    places = (np.arange(PARTS) + 0.5) * config["segment"] / PARTS
-    of_rules = {
-        rule: dict(zip(places.tolist(), curve(result).T.tolist(), strict=True)) for rule, result in rules.items()
-    }
-    figures.draw_lines(ax, of_rules, tables.SHARE, scale=100)
-    ax.set(xlabel="samples since the change", xlim=(0, config["segment"]))
-
-
-def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
-    for rule in figures.line_rules(rules):
-        result = rules[rule]
-        numbers, bounds = quantities(result)["accuracy"]
-        figures.draw_interval(
-            ax, result["bytes"] / 1000, numbers, bounds, scale=100, upright=True, **figures.look_of(rule)
-        )
-    ax.set(xlabel="memory for a stream (kB)", xlim=(0, None))
-
-
-FIGURES = {
-    "streaming": figures.Plot(COLUMNS, rows, draw),
-    "streaming_rates": rate_curves.plot("streaming_rates", ["task", "rule"], rate_curves.of_rules),
-}
+FIGURES = {"streaming": figures.Plot(COLUMNS, rows, draw)}

@@ -76,7 +76,10 @@ STOPS = [
     ),
     (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),
     (lambda: plot.main(["step_response", "--jobs", "lif"]), "Give --output FOLDER with --jobs"),
-    (lambda: plot.main(["step_response", "--results", "/nowhere"]), "There is no if.json, .*run step_response --scale"),
+    (
+        lambda: plot.main(["step_response", "--results", "/nowhere"]),
+        "There is no .*if.json. .*run step_response --scale",
+    ),
 ]
 
 

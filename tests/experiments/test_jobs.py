@@ -57,6 +57,7 @@ def test_one_job_is_computed_with_its_record(tmp_path):
     assert result["config"]["current_off"] == 150 and result["config"]["neuron"] == "lif" and result["seed"] == 35
     assert len(result["membrane"]) == result["config"]["n_steps"]
     assert list(record["files"]) == ["lif.json"] and record["wall_seconds"] >= 0 and record["device"] == "cpu"
+    assert 100 < record["peak_megabytes"] < 50_000
     assert record["commit"] == commit()
     assert record["settings"] == result["config"]
 
@@ -86,6 +87,7 @@ OWN = {
     "own/rule.py": "from slax_rules import SLTT\nfrom own.number import K\nclass Own(SLTT): pass",
     "own/number.py": "K = 1",
     "own_route.py": "def made(number): pass",
+    "own_option.py": "class Slope: pass",
 }
 
 
@@ -95,7 +97,8 @@ def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_cha
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     route = functools.partial(importlib.import_module("own_route").made, 1)
-    entry = RuleEntry(title="own", rule=importlib.import_module("own.rule").Own, route=route)
+    options = {"slope": importlib.import_module("own_option").Slope()}
+    entry = RuleEntry(title="own", rule=importlib.import_module("own.rule").Own, route=route, options=options)
     monkeypatch.setitem(RULES, "own", entry)
     monkeypatch.setattr(importlib.import_module("experiments.activity.run"), "compute", lambda config: {})
     place, words = ["activity", "--scale", "tiny", "--results", str(tmp_path)], ["--set", "rules=[own, sltt]"]
@@ -114,7 +117,7 @@ def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_cha
     with pytest.raises(SystemExit, match="Give --output FOLDER"):  # the words of the last run are other settings
         plot.main(place)
     assert capsys.readouterr().out.endswith(": --set 'rules=[own, sltt]'\n")
-    for name in ("own", "own.rule", "own.number", "own_route"):
+    for name in ("own", "own.rule", "own.number", "own_route", "own_option"):
         del sys.modules[name]
 
 
@@ -139,7 +142,7 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     result = tmp_path / "results/quick/step_response/lif.json"
     record, content = result.with_suffix(".record.json"), result.read_text()
     result.write_text(content.replace("1", "2", 1))
-    with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it again: `python -m exp"):
+    with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it: `python -m exp"):
         plot.main(["step_response", "--jobs", "alif", "lif", *folders])
     result.write_text(content)
     seal_and_write(record, read_record(record) | {"made_from": "of other sources"})

@@ -74,31 +74,34 @@ def test_results_do_not_depend_on_the_command_and_the_list_of_jobs():
     assert not apart & code and all((sources.ROOT / file).is_file() for file in code)
 
 
+OWN = """
+from functools import cache
+
+def task(key): pass
+
+def onset(intensities, *, n_steps): pass
+
+def make(n):
+    def task(key): return n
+    return task
+
+class Held:
+    def __init__(self, n): self.n = n
+    def task(self, key): pass
+
+cached = cache(make(1))
+"""
+
+
 def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path, monkeypatch):
-    text = (
-        "import functools, jax\ndef task(key): pass\ndef onset(intensities, *, n_steps): pass\n"
-        "class Held:\n    def __init__(self, n): self.n = n\n    def task(self, key): pass\n"
-        "def make(n):\n    def task(key): return n\n    return task\n"
-        "def above(key): pass\ndef nested(n):\n    def task(key): return task if n else above\n    return task\n"
-        "cached, jitted = functools.cache(make(1)), jax.jit(make(2))\n"
-        "one, two = (lambda key: 1), (lambda key: 2)\n"
-        "class Slots(Held):\n    __slots__ = 'm'\n    def __init__(self, m): self.m = m\n"
-        "def by(n):\n    def wrap(f):\n        @functools.wraps(f)\n        def g(key): return n * f(key)\n"
-        "        return g\n    return wrap"
-    )
-    (tmp_path / "own_data.py").write_text(text)
+    (tmp_path / "own_data.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "own_data", None)  # to be taken out again
     del sys.modules["own_data"]
-    module = importlib.import_module("own_data")
-    made = [
-        make(n)
-        for n in (3, 5)
-        for make in (module.make, module.nested, lambda n: module.Held(n).task, lambda n: partial(module.make, n))
-    ]
-    made += [module.cached, module.jitted, module.one, module.two, module.by(1)(module.task), module.by(2)(module.task)]
-    rows = np.zeros(1 << 21)
-    made += [module.Slots(1).task, module.Slots(2).task, module.Held(rows).task, module.Held(rows + 1).task]
+    module, rows = importlib.import_module("own_data"), np.zeros(1 << 21)
+    makers = (module.make, lambda n: module.Held(n).task, lambda n: partial(module.make, n))
+    made = [make(n) for n in (3, 5) for make in makers]
+    made += [module.cached, module.Held(rows).task, module.Held(rows + 1).task]
     digests = {sources.digest_of_entry("data set", "mine", one) for one in made}
     assert len(digests) == len(made)
     assert sources.digest_of_entry("data set", "mine", module.make(3)) in digests
@@ -110,6 +113,6 @@ def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path
     monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=True))
     changed = sources.own_entries(settings)
     assert {name for name in before if changed[name] != before[name]} == {"code onset"}
-    (tmp_path / "own_data.py").write_text(f"{text}  # edited")
+    (tmp_path / "own_data.py").write_text(f"{OWN}  # edited")
     after = sources.own_entries(settings)
     assert not {*before.values(), *changed.values()} & {*after.values()}

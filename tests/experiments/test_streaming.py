@@ -102,12 +102,8 @@ def test_speakers_take_turns_and_no_recording_comes_twice_before_all_have_come()
 def test_numbers_of_the_figures_follow_from_what_was_right(tmp_path):
     segment = "0" * 5 + "1" * 5  # right in the second half of each segment
     numbers = {"right": ["1" * 10 + segment * 2, "0" * 10 + segment * 2], "bytes": 4000}
-    trials = {"learning_rates": [0.003, 0.03], "validation": [[0.2, 0.5]], "second": None}
-    numbers["trials"] = trials | {"chosen": {"learning_rate": 0.03}}
     made = tables("streaming", [as_written(config(segment=10), numbers)], tmp_path)
     found = {row["quantity"]: row for row in made["streaming"]}
     means = {name: float(row["mean"]) for name, row in found.items()}
     assert means == {"accuracy": 0.5, "early": 0.0, "late": 1.0, "recovery": 5.0, "bytes": 4000}
     assert {row["seeds"] for row in found.values()} == {"2"}
-    chosen = [row for row in made["streaming_rates"] if row["chosen"] == "1"]
-    assert [float(row["learning_rate"]) for row in chosen] == [0.03]

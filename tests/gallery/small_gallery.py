@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 from typing import NamedTuple
-from unittest.mock import patch
 
 import yaml
 from matplotlib.figure import Figure
 
+from experiments.common.products import page_product
 from experiments.common.records import Product, write_record
-from gallery import __main__ as command
+from gallery.__main__ import write
 
 HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."
 LONG = "an_identifier_without_any_place_to_break_" * 3
@@ -72,12 +72,6 @@ class SmallGallery(NamedTuple):
     text: Path
     replication: Path
 
-    def options(self):
-        given = {"claims": self.claims, "results": self.results, "figures": self.figures}
-        lists = [word for name, paths in given.items() for word in (f"--{name}", *map(str, paths))]
-        pages = [f"--{name}={getattr(self, name)}" for name in ("page", "text", "replication")]
-        return ["--scale", "quick", *lists, *pages]
-
 
 def write_small_gallery(folder):
     claims, results, figures = [], [], []
@@ -102,9 +96,10 @@ def write_small_gallery(folder):
 
 
 def build(small):
-    """Write the page and the text of a gallery, and return it."""
-    with patch("sys.argv", ["gallery", *small.options()]):
-        command.main()
+    """Write the page and the texts of a gallery, and return it."""
+    made = page_product((small.page, small.text, small.replication), "quick", *small[:3])
+    results = {name: [path for path in small.results if path.parent.name == name] for name in CLAIMS}
+    write(made, "quick", small.claims, results, small.figures)
     return small
 
 

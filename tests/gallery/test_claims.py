@@ -189,22 +189,6 @@ def test_a_p_value_at_the_level_decides_nothing():
     assert found._verdict(LEVEL) == "unresolved" and found._verdict(0.0499) == "holds"
 
 
-def test_seeds_that_would_resolve_a_claim_are_those_of_holms_next_step():
-    """Of four tested claims one is resolved, so the next one of the other three has to be below 0.05 / 3."""
-    claimed = [("middle", "above", -50), ("wide", "above", 1.0), ("middle", "above", 1.5), ("middle", "above", 2.0)]
-    found = correct([several(one) for one in claimed])
-    needed = [one.conditions[0].samples_needed(LEVEL / 3) for one in found[1:3]]
-    assert [one.samples_needed for one in found] == [None, *needed, 1001] and needed[0] > 3
-
-    def alone(than, level=LEVEL):
-        return judged("middle", "above", than).conditions[0].samples_needed(level)
-
-    hardest, easiest = (correct([several(*(("middle", "above", x) for x in of))])[0] for of in ((1, 1.8), (1, 2.5, 3)))
-    assert hardest.samples_needed == alone(1.8) > alone(1.0)
-    assert easiest.samples_needed == alone(3.0, LEVEL / 3) < alone(2.5, LEVEL / 3)  # to refute it
-    assert correct([several(("single", "above", 1))])[0].samples_needed is None
-
-
 @pytest.mark.parametrize(
     "ours, than, more, reason",
     [

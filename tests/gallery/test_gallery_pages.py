@@ -3,7 +3,6 @@
 import base64
 import gzip
 import html
-import itertools
 import json
 import re
 from dataclasses import replace
@@ -11,7 +10,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 from small_gallery import CLAIMS, HOSTILE, TABLES, build, certified, record, result, write_small_gallery
 
 from experiments.common.records import read_record
@@ -29,7 +27,7 @@ from gallery.tables import Number, read_table
 OUTCOMES = {
     "faster": "✓ holds: p = 0.0025",
     "as_published": "✓ holds",
-    HOSTILE: "≈ unresolved: p = 0.18; the means agree with it; about 6 seeds would be needed",
+    HOSTILE: "≈ unresolved: p = 0.18; the means agree with it",
     "on_paper": "○ not run: is about the paper scale",
     "perfect_everywhere": "✗ does not hold: p = 0.026",
 }
@@ -98,28 +96,12 @@ def test_text_of_claims_stays_text_and_where_to_read_is_a_link(read, source):
     assert "<b>" not in linked('doi 10.1000/"><b>') and str(linked("10.1 % of 2404.05807")) == "10.1 % of 2404.05807"
 
 
-def luminance(color):
-    channels = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
-    return np.dot(channels, [0.2126, 0.7152, 0.0722])
-
-
-def test_text_is_readable_in_light_and_dark():
-    """Its contrast is at least 4.5, as WCAG 2.2 asks in 1.4.3."""
-    schemes = re.findall(r":root \{(.*?)\}", (HERE / "page.css").read_text(), re.DOTALL)
-    for scheme in schemes:
-        colors = {name: luminance(color) for name, color in re.findall(r"--([\w-]+): (#\w{6})", scheme)}
-        backs = [colors.pop(name) for name in ("back", "field")]
-        del colors["line"]
-        pairs = [sorted(pair) for pair in itertools.product(colors.values(), backs)]
-        assert len(colors) == 8 and min((high + 0.05) / (low + 0.05) for low, high in pairs) >= 4.5
-
-
 def test_page_has_every_claim_with_its_verdict_and_numbers(read, source):
     verdicts = read.values("data-verdict", "tbody")
     assert [verdict in told for verdict, told in zip(verdicts, OUTCOMES.values(), strict=True)] == [True] * 5
     row = read.cells.index("as_published")
-    shown = [cell.replace(wording.NO_BREAK, " ") for cell in read.cells[row + 1 : row + 6]]
-    assert shown == ["2", "near 2.1, within 0.2", "-0.1, the same in 3 seeds", "2.5", "-0.5 (-20.0 %)"]
+    shown = [cell.replace(wording.NO_BREAK, " ") for cell in read.cells[row + 1 : row + 5]]
+    assert shown == ["2", "near 2.1, within 0.2", "-0.1, the same in 3 seeds", "2.5"]
     told = ["2 results", "1 min 20 s", "Linux x86_64 Some Processor", "7, each result with 3 from", "jax 0.10.2"]
     assert [text for text in told if text not in source] == []
 
@@ -218,9 +200,6 @@ def test_page_and_text_are_the_same_each_time_and_have_a_record(built, tmp_path)
 
 def test_mistakes_and_changed_files_are_refused_and_nothing_is_written(tmp_path):
     small = write_small_gallery(tmp_path)
-    other = small.results[0].parents[2] / "paper" / small.results[0].name
-    with pytest.raises(SystemExit, match="is not below a folder quick: results of two scales are never on one page"):
-        build(small._replace(results=[other]))
     for path in (small.figures[1], small.results[0]):
         content = path.read_bytes()
         path.write_bytes(content + b" ")

@@ -1,9 +1,7 @@
 """Recording references again: what counts as equal, that each recorded file has a recorder, and that a change fails."""
 
-import io
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pytest
@@ -38,26 +36,6 @@ def test_each_reference_of_other_code_has_one_recorder():
     assert sorted(recorded) == sorted(files)
 
 
-def test_authors_code_is_downloaded_once_as_a_whole_or_by_file(tmp_path, monkeypatch):
-    packed, content = io.BytesIO(), b"theirs"
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        member = tarfile.TarInfo("b-c1/code.py")
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    answers = {
-        "https://codeload.github.com/a/b/tar.gz/c1": packed.getvalue(),
-        "https://raw.githubusercontent.com/a/b/c2/x.py": content,
-        "https://raw.githubusercontent.com/a/b/c3/y.py": content,
-    }
-    monkeypatch.setattr(compare, "SOURCES", tmp_path)
-    monkeypatch.setattr(compare.urllib.request, "urlopen", lambda url, **_: io.BytesIO(answers.pop(url)))
-    for _ in range(2):
-        assert (compare.authors_code("a/b", "@c1") / "code.py").read_bytes() == content
-        folder = compare.authors_code("a/b", "x.py@c2", "y.py@c3")
-        assert (folder / "x.py").read_bytes() == (folder / "y.py").read_bytes() == content
-    assert not answers
-
-
 def test_a_change_or_a_failure_fails_and_nothing_else(tmp_path, monkeypatch, capsys):
     """With a script in a repository of its own, which copies a file."""
     (tmp_path / "tests").mkdir()
@@ -71,16 +49,12 @@ def test_a_change_or_a_failure_fails_and_nothing_else(tmp_path, monkeypatch, cap
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     row = {"script": "HEAD:tests/script.py", "runs": sys.executable, "recorded": "tests/made.npz", "made": ""}
     rows = {name: row | {"arguments": f"{tmp_path}/{name}.npz", "sources": ""} for name in (*names, "missing")}
-    rows["not had"] = rows["same"] | {"sources": "a/b @c"}
     monkeypatch.setattr(compare, "ROOT", tmp_path)
-    monkeypatch.setattr(compare, "SOURCES", tmp_path / "sources")
     monkeypatch.setattr(compare, "recorders", lambda: rows)
-    monkeypatch.setattr(compare.urllib.request, "urlopen", lambda *_, **__: (tmp_path / "none").open())
     said = {
         "same": "bit-equal",
         "other": "changed: a by",
         "missing": "failed: FileNotFoundError",
-        "not had": "not run: a/b @c",
     }
     for name, outcome in said.items():
         with pytest.raises(SystemExit) as ended:
