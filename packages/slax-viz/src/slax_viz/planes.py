@@ -148,7 +148,7 @@ def pca_plane(
     return Plane(origin, (_tree(d1, like), _tree(d2, like)), (float(shares[0]), float(shares[1])))
 
 
-def random_plane(params: PyTree, key: PRNGKeyArray, *, move_biases: bool = False) -> Plane:
+def random_plane(params: PyTree, key: PRNGKeyArray) -> Plane:
     """A plane through `params` along two random directions scaled to the weights.
 
         d <- d |w| / |d|
@@ -158,10 +158,9 @@ def random_plane(params: PyTree, key: PRNGKeyArray, *, move_biases: bool = False
     indexes its output units, as in Flax's kernels.
 
     Args:
-        params: tree of floating-point arrays, the origin.
+        params: tree of floating-point arrays, the origin. Leaves with fewer than two axes (biases, decays, thresholds) stay
+            fixed, with a direction of zero.
         key: random key; the same key gives the same directions.
-        move_biases: by default leaves with fewer than two axes (biases, decays, thresholds) stay fixed, with a direction of
-            zero. With True they move, and each is normalized as one vector.
 
     Returns:
         A plane whose directions are independent but not orthogonalized, as in the paper: in many dimensions they are nearly
@@ -185,19 +184,20 @@ def random_plane(params: PyTree, key: PRNGKeyArray, *, move_biases: bool = False
         ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
     """
     leaves = finite_leaves(params, "params")
-    moving = {path: leaf for path, leaf in leaves.items() if move_biases or leaf.ndim > 1}
+    moving = {path: leaf for path, leaf in leaves.items() if leaf.ndim > 1}
     if sum(leaf.size for leaf in moving.values()) < 2 or not any(map(jnp.any, moving.values())):
         raise ValueError(
             f"Got leaves of shapes {[leaf.shape for leaf in leaves.values()]}, expected weights to move that are not all zero. "
-            "Leaves with fewer than two axes move with move_biases=True."
+            "Leaves with fewer than two axes stay fixed."
         )
     vectors = []
     for key_of_one in jax.random.split(key):
         drawn = {path: jnp.zeros(leaf.shape, _wide(leaf)) for path, leaf in leaves.items()}
         keys = jax.random.split(key_of_one, len(moving))
         for (path, leaf), key_of_leaf in zip(moving.items(), keys, strict=True):
-            direction = jax.random.normal(key_of_leaf, leaf.shape, _wide(leaf))
-            drawn[path] = _normalized(direction, leaf.astype(_wide(leaf)))
+            pair = jax.random.normal(key_of_leaf, leaf.shape, _wide(leaf)), leaf.astype(_wide(leaf))
+            length, wanted = (jnp.sqrt(jnp.sum(jnp.square(x), range(leaf.ndim - 1), keepdims=True)) for x in pair)
+            drawn[path] = pair[0] * (wanted / length)
         vectors.append(_vector(drawn, leaves))
     return Plane(params, (_tree(vectors[0], params), _tree(vectors[1], params)))
 
@@ -225,12 +225,6 @@ def _checkpoints(trajectories: Mapping[str, Sequence[PyTree]]) -> dict[str, dict
         f"checkpoint {i} of {rule!r}": tree for rule, trees in trajectories.items() for i, tree in enumerate(trees)
     }
     return {name: finite_leaves(tree, name) for name, tree in names.items()}
-
-
-def _normalized(direction: Float[Array, "*shape"], weights: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    axes = tuple(range(weights.ndim - 1)) if weights.ndim > 1 else None
-    length, wanted = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (direction, weights))
-    return direction * (wanted / length)
 
 
 def _wide(leaf: Array) -> np.dtype:
