@@ -11,8 +11,6 @@ import tarfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from small_sets import tar_gz, wav
 
 from slax_data import data_folder, download, japanese_vowels, shd, spike_trains, spoken_digits
@@ -81,23 +79,6 @@ def test_paths_may_begin_at_home(monkeypatch, tmp_path):
             read("~/none")
 
 
-# FUZZ=100000 pytest tests/data/test_files.py tries as many inputs, each time others.
-TRIES = int(os.environ.get("FUZZ", "0"))
-many = settings(max_examples=TRIES or 150, derandomize=not TRIES, database=None)
-
-
-@st.composite
-def mutated(draw, content):
-    """The content with a few bytes changed, and perhaps with a part left out or twice, and other bytes put in."""
-    changed = bytearray(content)
-    for _ in range(draw(st.integers(0, 4))):
-        changed[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
-    if draw(st.booleans()):
-        return bytes(changed)
-    end, begin = draw(st.tuples(*[st.integers(0, len(content))] * 2))
-    return bytes(changed[:end]) + draw(st.binary(max_size=20)) + bytes(changed[begin:])
-
-
 FILES = {"set/a.wav": b"first" * 5, "set/sub/b.wav": b"", "readme": b"text"}
 WANTED = {name: content for name, content in FILES.items() if name.endswith(".wav")}
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "bits": np.arange(5, dtype=np.uint8), "name": np.array(["train", "test"])}
@@ -117,9 +98,11 @@ def npz(arrays, save=np.savez_compressed):
     return file.getvalue()
 
 
+SAMPLES = np.array([0, 1, -1, 32767, -32768, 500], "<i2")
 READERS = {"archive": (tar_gz(FILES), members, WANTED)}
 for save in (np.savez, np.savez_compressed):
     READERS[save.__name__] = npz(ARRAYS, save), lambda path: contents(load_arrays(path)), contents(ARRAYS)
+READERS["recording"] = wav(SAMPLES), lambda path: read_wav(path.read_bytes(), str(path)), None  # it has no checksum
 
 
 @pytest.mark.parametrize("form", READERS)
@@ -134,20 +117,14 @@ def test_damage_is_an_error_that_names_the_file_or_changes_nothing(form, tmp_pat
         except ValueError as error:
             assert str(path) in str(error)
             return True
-        assert found == whole
+        assert len(found.samples) and found.rate > 0 if whole is None else found == whole
         return False
 
     assert not is_refused(content)
     assert all(is_refused(content[:length]) for length in range(len(content)))
     for at in range(len(content)):
         is_refused(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
-
-    @many
-    @given(mutated(content))
-    def check(content):
-        is_refused(content)
-
-    check()
+        is_refused(content[:at] + content[at + 7 :])
 
 
 def test_a_folder_is_read_like_an_archive(tmp_path):
@@ -209,19 +186,7 @@ def test_spikes_are_made_once_and_again_for_other_options_and_other_programs(tmp
     packed._sources.cache_clear()
 
 
-SAMPLES = np.array([0, 1, -1, 32767, -32768, 500], "<i2")
-WAV = wav(SAMPLES)
-
-
-@many
-@given(mutated(WAV))
-def test_recordings_come_out_as_they_were_written_or_not_at_all(content):
-    sound = read_wav(WAV, "a.wav")
+def test_recordings_come_out_as_they_were_written():
+    sound = read_wav(wav(SAMPLES), "a.wav")
     assert sound.rate == 8000 and sound.samples.dtype == np.float32
     np.testing.assert_array_equal(sound.samples * 32768, SAMPLES)
-    try:
-        sound = read_wav(content, "a.wav")
-    except ValueError as error:
-        assert "a.wav" in str(error)
-    else:
-        assert len(sound.samples) and sound.rate > 0 and np.all(np.abs(sound.samples) <= 1)

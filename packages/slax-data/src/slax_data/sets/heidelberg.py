@@ -208,18 +208,10 @@ def _task(words: WordSet, code: str, path: str | Path | None, with_validation: b
 
 
 def _read(
-    words: WordSet,
-    path: str | Path | None,
-    split: str,
-    with_validation: bool,
-    *,
-    n_steps: int,
-    duration: float,
-    pool: int,
-    outside: str,
+    words: WordSet, path: str | Path | None, split: str, with_validation: bool, *, pool: int, **window: Any
 ) -> SpikeTrains:
     check_choice("split", split, _splits(words, with_validation))
-    check_window(n_steps, duration, outside)
+    check_window(**window)
     check_size("pool", pool)
     if N_UNITS % pool:
         raise ValueError(f"pool got {pool}, expected a divisor of the {N_UNITS} units, as 5 or 10.")
@@ -244,11 +236,10 @@ def _read(
             check_classes({split: labels[kept]}, n_classes=words.n_classes)
             for row in tqdm(np.flatnonzero(kept), desc=file.name, unit="recordings", disable=None):
                 try:
-                    window = dict(n_steps=n_steps, duration=duration, outside=outside)
                     spikes = bin_events(times[row], units[row], n_units=N_UNITS, **window)
                 except ValueError as error:
                     raise ValueError(f"recording {row}: {error}") from error
-                spikes = spikes.reshape(n_steps, -1, pool).any(axis=-1)
+                spikes = spikes.reshape(len(spikes), -1, pool).any(axis=-1)
                 packed.append(np.packbits(spikes, axis=-1))
                 lengths.append(np.flatnonzero(spikes.any(axis=1)).max(initial=-1) + 1)
     except (PermissionError, MemoryError):

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float32, Int32, Shaped, UInt8
 
 from slax_data.checks import check_finite, check_labels
-from slax_data.storage.whole_files import cached_arrays
+from slax_data.storage.whole_files import atomic_write, load_arrays
 
 FIELDS = ("packed", "labels", "lengths")
 SMALL = (np.uint8, np.int8, np.uint16, np.int16)  # the types of integers in fewer bytes than int32
@@ -217,11 +217,16 @@ def cached_sets(
         make: function that makes the splits.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged. It is not remade automatically: it was complete once, so something has happened to it.
     """
     which = hashlib.sha256(repr([depends_on, _sources()]).encode()).hexdigest()[:32]
+    path = folder / f"{name}-{which}.npz"
     with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
-        return sets_of_arrays(cached_arrays(folder / f"{name}-{which}.npz", lambda: arrays_of_sets(make())))
+        if not path.exists():
+            arrays = arrays_of_sets(make())
+            with atomic_write(path) as aside, aside.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        return sets_of_arrays(load_arrays(path, "Delete it, and it will be made again."))
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +60,6 @@ def sha256_of(path: Path) -> str:
     """The checksum of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_stamp(file: Path) -> str:
-    """The name, size and time of a file: they change with it, and take no reading."""
-    return f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"
 
 
 def check_sha256(path: Path, expected: str, name: str | None = None) -> None:
@@ -119,24 +114,6 @@ def download(url: str, path: str | Path, *, sha256: str) -> Path:
             ) from error
         check_sha256(aside, sha256, name=url)
     return path
-
-
-def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays made by `make`, read from the file `path` if they were made before.
-
-    Args:
-        path: an .npz file whose name identifies everything that the arrays depend on.
-        make: function that makes the arrays, which are then written to `path`.
-
-    Raises:
-        ValueError: the file is damaged. It is not remade automatically: it was complete once, so something has happened to it.
-    """
-    if path.exists():
-        return load_arrays(path, "Delete it, and it will be made again.")
-    arrays = make()
-    with atomic_write(path) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return arrays
 
 
 def load_arrays(path: Path, remedy: str = "Make it again: numpy.savez(path, ...).") -> dict[str, np.ndarray]:
