@@ -89,8 +89,7 @@ def shd(
         >>> recordings.packed.shape, recordings.n_units
         ((20, 50, 18), 140)
     """
-    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
-    return _read(SHD, path, split, with_validation, **options)
+    return _read(SHD, path, split, with_validation, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def ssc(
@@ -128,7 +127,7 @@ def ssc(
             ...
         FileNotFoundError: There is no ...ssc_valid.h5. Download ssc_valid.h5.gz from https://zenkelab.org/...
     """
-    return _read(SSC, path, split, False, n_steps=n_steps, duration=duration, pool=pool, outside=outside)
+    return _read(SSC, path, split, False, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def shd_task(
@@ -163,8 +162,7 @@ def shd_task(
             ...
         FileNotFoundError: There is no ...shd_train.h5. Download shd_train.h5.gz from https://zenkelab.org/...
     """
-    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
-    return _task(SHD, code, path, with_validation, **options)
+    return _task(SHD, code, path, with_validation, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def ssc_task(
@@ -196,8 +194,7 @@ def ssc_task(
             ...
         FileNotFoundError: There is no ...ssc_train.h5. Download ssc_train.h5.gz from https://zenkelab.org/...
     """
-    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
-    return _task(SSC, code, path, False, **options)
+    return _task(SSC, code, path, False, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def _task(words: WordSet, code: str, path: str | Path | None, with_validation: bool, **options: Any) -> Task:
@@ -232,7 +229,7 @@ def _read(
                 )
             kept = np.ones(len(labels), bool)
             if with_validation and split != "test":
-                kept = _is_left_out(content) == (split == "validation")
+                kept = np.asarray(_is_left_out(content) == (split == "validation"))
             check_classes({split: labels[kept]}, n_classes=words.n_classes)
             for row in tqdm(np.flatnonzero(kept), desc=file.name, unit="recordings", disable=None):
                 try:
