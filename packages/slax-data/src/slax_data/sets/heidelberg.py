@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
 from tqdm import tqdm
@@ -199,8 +198,7 @@ def ssc_task(
 
 def _task(words: WordSet, code: str, path: str | Path | None, with_validation: bool, **options: Any) -> Task:
     check_choice("code", code, ["events"])
-    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
-        sets = {one: _read(words, path, one, with_validation, **options) for one in _splits(words, with_validation)}
+    sets = {one: _read(words, path, one, with_validation, **options) for one in _splits(words, with_validation)}
     return stored_task(sets, n_classes=words.n_classes, padding="silence")
 
 

@@ -135,7 +135,8 @@ def packed_trains(
         check_labels(targets.reshape(-1), n_classes=max(1, highest + 1))
     _check_lengths(steps, packed)
     kind = jnp.float32 if targets.dtype.kind == "f" else jnp.int32
-    return SpikeTrains(jnp.asarray(packed), jnp.asarray(targets, kind), jnp.asarray(steps, jnp.int32), **form)
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
+        return SpikeTrains(jnp.asarray(packed), jnp.asarray(targets, kind), jnp.asarray(steps, jnp.int32), **form)
 
 
 def _narrow(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
@@ -221,12 +222,11 @@ def cached_sets(
     """
     which = hashlib.sha256(repr([depends_on, _sources()]).encode()).hexdigest()[:32]
     path = folder / f"{name}-{which}.npz"
-    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
-        if not path.exists():
-            arrays = arrays_of_sets(make())
-            with atomic_write(path) as aside, aside.open("wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        return sets_of_arrays(load_arrays(path, "Delete it, and it will be made again."))
+    if not path.exists():
+        arrays = arrays_of_sets(make())
+        with atomic_write(path) as aside, aside.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return sets_of_arrays(load_arrays(path, "Delete it, and it will be made again."))
 
 
 @functools.cache
