@@ -227,7 +227,8 @@ def _read(
                 )
             kept = np.ones(len(labels), bool)
             if with_validation and split != "test":
-                kept = np.asarray(_is_left_out(content) == (split == "validation"))
+                left_out = _is_left_out(content)
+                kept = left_out if split == "validation" else ~left_out
             check_classes({split: labels[kept]}, n_classes=words.n_classes)
             for row in tqdm(np.flatnonzero(kept), desc=file.name, unit="recordings", disable=None):
                 try:
