@@ -227,8 +227,7 @@ def _read(
                 )
             kept = np.ones(len(labels), bool)
             if with_validation and split != "test":
-                left_out = _is_left_out(content)
-                kept = left_out if split == "validation" else ~left_out
+                kept &= _is_left_out(content) == (split == "validation")
             check_classes({split: labels[kept]}, n_classes=words.n_classes)
             for row in tqdm(np.flatnonzero(kept), desc=file.name, unit="recordings", disable=None):
                 try:
