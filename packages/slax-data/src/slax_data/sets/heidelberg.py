@@ -225,11 +225,11 @@ def _read(
                 raise ValueError(
                     f"it has {len(times)} recordings' times and {len(units)} recordings' units for {len(labels)} labels."
                 )
-            kept = np.ones(len(labels), bool)
+            rows = np.arange(len(labels))
             if with_validation and split != "test":
-                kept &= _is_left_out(content) == (split == "validation")
-            check_classes({split: labels[kept]}, n_classes=words.n_classes)
-            for row in tqdm(np.flatnonzero(kept), desc=file.name, unit="recordings", disable=None):
+                rows = np.flatnonzero(_is_left_out(content) == (split == "validation"))
+            check_classes({split: labels[rows]}, n_classes=words.n_classes)
+            for row in tqdm(rows, desc=file.name, unit="recordings", disable=None):
                 try:
                     spikes = bin_events(times[row], units[row], n_units=N_UNITS, **window)
                 except ValueError as error:
@@ -244,7 +244,7 @@ def _read(
             f"Got {file}, expected a complete file of {words.name}: {error} If it is damaged or another file, get it from "
             f"{PAGE}"
         ) from error
-    return packed_trains(np.stack(packed), labels[kept], np.array(lengths), n_units=N_UNITS // pool)
+    return packed_trains(np.stack(packed), labels[rows], np.array(lengths), n_units=N_UNITS // pool)
 
 
 def _splits(words: WordSet, with_validation: bool) -> tuple[str, ...]:
