@@ -234,9 +234,9 @@ def _read(
                     spikes = bin_events(times[row], units[row], n_units=N_UNITS, **window)
                 except ValueError as error:
                     raise ValueError(f"recording {row}: {error}") from error
-                spikes = spikes.reshape(len(spikes), -1, pool).any(axis=-1)
-                packed.append(np.packbits(spikes, axis=-1))
-                lengths.append(np.flatnonzero(spikes.any(axis=1)).max(initial=-1) + 1)
+                merged = np.any(spikes.reshape(len(spikes), -1, pool), axis=-1)
+                packed.append(np.packbits(merged, axis=-1))
+                lengths.append(np.flatnonzero(merged.any(axis=1)).max(initial=-1) + 1)
     except (PermissionError, MemoryError):
         raise
     except Exception as error:
