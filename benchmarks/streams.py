@@ -1,7 +1,6 @@
-"""Streams of many steps: time and memory per step, drift of single precision, and the time of one served step.
+"""Streams of many steps: time and memory per step, and the time of one served step.
 
     python -m benchmarks.streams long --rule ottt --steps 10000000    # 700-128-20, an update every 10 steps
-    python -m benchmarks.streams drift --steps 10000000               # float32 beside float64, 64-64-10, fixed parameters
     python -m benchmarks.streams served                               # 700-128-20, one step per call, an update in each
 
 Each prints a table in Markdown while it runs, a row for each power of ten.
@@ -28,16 +27,14 @@ RATE = 0.02  # spikes per step and input
 SERVED = 5_000  # steps
 
 
-def model_of(sizes: tuple[int, ...], dtype: Any = jnp.float32) -> nnx.RNNCellBase:
+def model_of(sizes: tuple[int, ...]) -> nnx.RNNCellBase:
     """A stack of Linear and LIF that fires, with LI as the read-out."""
     rngs = nnx.Rngs(0)
     layers: list[Any] = []
     for n_in, n_out in itertools.pairwise(sizes[:-1]):
         weights = fluctuation_driven(LIF(decay=0.95), rate=RATE)
-        layers += [nnx.Linear(n_in, n_out, kernel_init=weights, param_dtype=dtype, rngs=rngs)]
-        layers += [LIF(decay=0.95, param_dtype=dtype)]
-    read_out = nnx.Linear(*sizes[-2:], param_dtype=dtype, rngs=rngs)
-    return connect([*layers, read_out, LI(decay=0.95, param_dtype=dtype)])
+        layers += [nnx.Linear(n_in, n_out, kernel_init=weights, rngs=rngs), LIF(decay=0.95)]
+    return connect([*layers, nnx.Linear(*sizes[-2:], rngs=rngs), LI(decay=0.95)])
 
 
 def stream_of(model: nnx.RNNCellBase, n_in: int, rule: str, rate: float, window: int) -> Stream:
@@ -47,10 +44,10 @@ def stream_of(model: nnx.RNNCellBase, n_in: int, rule: str, rate: float, window:
     return start_stream(model, optimizer, cross_entropy, (1, n_in), rule=made, window=window)
 
 
-def piece_of(index: Any, sizes: tuple[int, ...], steps: int, dtype: Any = jnp.float32) -> tuple[Any, Any]:
+def piece_of(index: Any, sizes: tuple[int, ...], steps: int) -> tuple[Any, Any]:
     """Spikes and labels of the piece with a number."""
     spikes, labels = jax.random.split(jax.random.fold_in(jax.random.key(1), index))
-    inputs = jax.random.bernoulli(spikes, RATE, (steps, 1, sizes[0])).astype(dtype)
+    inputs = jax.random.bernoulli(spikes, RATE, (steps, 1, sizes[0])).astype(jnp.float32)
     return inputs, jax.random.randint(labels, (steps, 1), 0, sizes[-1])
 
 
@@ -88,51 +85,6 @@ def long(rule: str, steps: int) -> Iterator[str]:
             yield f"| {(index + 1) * PIECE:,} | {micro:.1f} | {memory():.0f} | {mean:.3f} |"
 
 
-def drift(steps: int) -> Iterator[str]:
-    """Traces of OTTT follow the inputs, the same in both; the traces of OSTL follow each precision's own membranes."""
-    with jax.enable_x64(True):
-        yield from _drift(steps)
-
-
-def _drift(steps: int) -> Iterator[str]:
-    sizes = (64, 64, 10)
-    rules, kinds = ("ottt", "ostl", "otpe"), (jnp.float32, jnp.float64)
-    weights = nnx.state(model_of(sizes), nnx.Param)
-    streams = {}
-    for rule, kind in itertools.product(rules, kinds):
-        model = model_of(sizes, kind)
-        nnx.update(model, jax.tree.map(lambda x, kind=kind: x.astype(kind), weights))
-        streams[rule, kind] = stream_of(model, sizes[0], rule, 0.0, window=10)
-
-    @jax.jit
-    def go_on(stream: Stream, inputs: Any, labels: Any) -> tuple[Stream, Any]:
-        extended = extend_stream(stream, inputs, labels)
-        return extended.stream, extended.outputs
-
-    yield "| steps | " + " | ".join(f"{rule}: outputs, traces" for rule in rules) + " |"
-    yield "| --: |" + " --: |" * len(rules)
-    due = powers_of_ten(steps)
-    for index in range(due[-1]):
-        cells = []
-        for rule in rules:
-            ends = []
-            for kind in kinds:
-                inputs, labels = piece_of(index, sizes, PIECE, jnp.float32)
-                streams[rule, kind], outputs = go_on(streams[rule, kind], inputs.astype(kind), labels)
-                ends.append((outputs, streams[rule, kind].state))
-            if index + 1 in due:
-                cells.append(", ".join(f"{worst(one, other):.1e}" for one, other in zip(*ends, strict=True)))
-        if cells:
-            yield f"| {(index + 1) * PIECE:,} | " + " | ".join(cells) + " |"
-
-
-def worst(one: Any, other: Any) -> float:
-    """The largest difference of two trees, relative to the largest number of the array."""
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    arrays = [(np.asarray(a, np.float64), np.asarray(b)) for a, b in pairs if jnp.issubdtype(b.dtype, jnp.inexact)]
-    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in arrays if b.size)
-
-
 def served() -> Iterator[str]:
     sizes = (700, 128, 20)
     yield "| rule | milliseconds per step: median | 99th percentile |"
@@ -155,14 +107,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         "benchmarks.streams", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("long", "drift", "served"))
+    parser.add_argument("what", choices=("long", "served"))
     parser.add_argument("--rule", default="ottt", choices=sorted(RULES))
     parser.add_argument("--steps", type=int, default=1_000_000)
     options = parser.parse_args()
-    tables = {
-        "long": lambda: long(options.rule, options.steps),
-        "drift": lambda: drift(options.steps),
-        "served": served,
-    }
-    for row in tables[options.what]():
+    for row in served() if options.what == "served" else long(options.rule, options.steps):
         print(row, flush=True)

@@ -16,17 +16,13 @@ Its kernels are for CUDA; on a CPU it runs a loop over the steps in Python. The 
 import lava.lib.dl.slayer as slayer
 import torch
 
-from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, linears, tensor
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
     inputs = tensor(workload.inputs())
-    layers = []
-    for weight in workload.weights():
-        linear = torch.nn.Linear(*weight.shape, bias=False)
-        linear.weight.data = tensor(weight.T.copy())
-        layers.append((linear, cuba().to(DEVICE)))
+    layers = [(linear, cuba().to(DEVICE)) for linear in linears(workload)]
 
     def loss():
         x = inputs

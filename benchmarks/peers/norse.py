@@ -24,7 +24,7 @@ Parity: `whole` has the equations of slax except for H(0) = 0, one more product 
 import norse.torch as norse
 import torch
 
-from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, linears, tensor
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 DT = 1e-3
@@ -33,14 +33,8 @@ SYNAPSE_LOSS = 0.2  # loss of its default synapse per step
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
     inputs = tensor(workload.inputs())
-    scale = scale_of(variant)
-    neurons = [neuron_of(variant).to(DEVICE) for _ in workload.widths[1:]]
-    layers = []
-    for weight, neuron in zip(workload.weights(), neurons, strict=True):
-        linear = torch.nn.Linear(*weight.shape, bias=False)
-        linear.weight.data = tensor(weight.T.copy() * scale)
-        layers += [linear, neuron]
-    net = norse.SequentialState(*layers)
+    layers = linears(workload, scale_of(variant))
+    net = norse.SequentialState(*(part for linear in layers for part in (linear, neuron_of(variant).to(DEVICE))))
 
     def stepped():
         state, spikes = None, []
@@ -50,7 +44,7 @@ def bptt(variant: str, workload: Workload) -> TorchStep:
         return torch.stack(spikes).sum()
 
     loss = (lambda: net(inputs)[0].sum()) if variant == "layers" else stepped
-    return TorchStep.of(loss, [layer.weight for layer in layers[::2]])
+    return TorchStep.of(loss, [layer.weight for layer in layers])
 
 
 def scale_of(variant: str) -> float:

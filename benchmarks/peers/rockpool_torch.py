@@ -20,7 +20,7 @@ import math
 import torch
 from rockpool.nn.modules import LIFTorch
 
-from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, linears, tensor
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 SYNAPSE_DECAY = 0.8
@@ -30,20 +30,16 @@ DT = 1e-3
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
     inputs = tensor(workload.inputs().swapaxes(0, 1).copy())
-    layers = []
-    for weight in workload.weights():
-        linear = torch.nn.Linear(*weight.shape, bias=False)
-        linear.weight.data = tensor(weight.T.copy() * SCALE)
-        layers += [linear, lif(weight.shape[1]).to(DEVICE)]
+    layers = [(linear, lif(linear.out_features).to(DEVICE)) for linear in linears(workload, SCALE)]
 
     def loss():
         x = inputs
-        for linear, neuron in zip(layers[::2], layers[1::2], strict=True):
+        for linear, neuron in layers:
             neuron.reset_state()
             x = neuron(linear(x))[0]
         return x.sum()
 
-    return TorchStep.of(loss, [linear.weight for linear in layers[::2]])
+    return TorchStep.of(loss, [linear.weight for linear, _ in layers])
 
 
 def lif(size: int) -> LIFTorch:

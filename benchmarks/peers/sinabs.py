@@ -21,25 +21,22 @@ import sinabs.layers
 import torch
 from sinabs.activation import SingleSpike
 
-from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, linears, tensor
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
     inputs = tensor(workload.inputs().swapaxes(0, 1).copy())
-    layers = []
-    for weight in workload.weights():
-        linear = torch.nn.Linear(*weight.shape, bias=False)
-        linear.weight.data = tensor(weight.T.copy())
-        layers += [linear, lif().to(DEVICE)]
-    net = torch.nn.Sequential(*layers)
+    layers = [(linear, lif().to(DEVICE)) for linear in linears(workload)]
 
     def loss():
-        for neuron in layers[1::2]:
+        x = inputs
+        for linear, neuron in layers:
             neuron.reset_states()
-        return net(inputs).sum()
+            x = neuron(linear(x))
+        return x.sum()
 
-    return TorchStep.of(loss, [linear.weight for linear in layers[::2]])
+    return TorchStep.of(loss, [linear.weight for linear, _ in layers])
 
 
 def lif() -> sinabs.layers.LIF:

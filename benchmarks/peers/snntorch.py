@@ -20,17 +20,13 @@ currents, so the next layer cannot use half precision.
 import snntorch
 import torch
 
-from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, linears, tensor
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:
     inputs = tensor(workload.inputs())
-    layers = []
-    for weight in workload.weights():
-        linear = torch.nn.Linear(*weight.shape, bias=False)
-        linear.weight.data = tensor(weight.T.copy())
-        layers.append((linear, leaky().to(DEVICE)))
+    layers = [(linear, leaky().to(DEVICE)) for linear in linears(workload)]
 
     def whole():
         membranes = [neuron.reset_mem() for _, neuron in layers]

@@ -1,8 +1,10 @@
-"""Neurons as plain loops. A peer's neuron is checked against the one that the peer's file states before it is timed.
+"""Neurons as plain equations. A peer's neuron is checked against the one that the peer's file states before it is timed.
 
-All take currents [T, N] in float64, and return spikes [T, N]. u is the membrane, I the current, d the decay, H the step.
+Each maps the current [N] of a step and the states [N], zero at first, to the spikes and the states after it, in float64. u is
+the membrane, i the current of the synapse, I the current, d the decay, H the step.
 """
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -13,71 +15,56 @@ SYNAPSE_DECAY = 0.8  # for peers whose neuron has a synapse: its current decays 
 PARTS_OF_ONE = 4096  # resolution of fixed-point numbers
 
 
-def subtract(currents: np.ndarray) -> np.ndarray:
+def subtract(current: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...]:
     """v_t = d u_{t-1} + I_t; s_t = H(v_t - 1); u_t = v_t - s_t."""
-    u, spikes = np.zeros(currents.shape[1]), np.zeros(currents.shape)
-    for t, current in enumerate(currents):
-        u = DECAY * u + current
-        spikes[t] = u > THRESHOLD
-        u = u - THRESHOLD * spikes[t]
-    return spikes
+    v = DECAY * u + current
+    return v > THRESHOLD, v - THRESHOLD * (v > THRESHOLD)
 
 
-def late_reset(currents: np.ndarray) -> np.ndarray:
+def late_reset(current: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...]:
     """u_t = d u_{t-1} + I_t - H(u_{t-1} - 1); s_t = H(u_t - 1)."""
-    u, spikes = np.zeros(currents.shape[1]), np.zeros(currents.shape)
-    for t, current in enumerate(currents):
-        u = DECAY * u + current - THRESHOLD * (u > THRESHOLD)
-        spikes[t] = u > THRESHOLD
-    return spikes
+    u = DECAY * u + current - THRESHOLD * (u > THRESHOLD)
+    return u > THRESHOLD, u
 
 
-def late_spike(currents: np.ndarray) -> np.ndarray:
+def late_spike(current: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...]:
     """s_t = H(u_{t-1} - 1); u_t = d u_{t-1} + I_t - s_t."""
-    u, spikes = np.zeros(currents.shape[1]), np.zeros(currents.shape)
-    for t, current in enumerate(currents):
-        spikes[t] = u > THRESHOLD
-        u = DECAY * u + current - THRESHOLD * spikes[t]
-    return spikes
+    return u > THRESHOLD, DECAY * u + current - THRESHOLD * (u > THRESHOLD)
 
 
-def synapse_to_zero(currents: np.ndarray) -> np.ndarray:
+def synapse_to_zero(current: np.ndarray, u: np.ndarray, i: np.ndarray) -> tuple[np.ndarray, ...]:
     """v_t = d u_{t-1} + 0.2 (i_{t-1} + I_t); s_t = H(v_t - 1); u_t = v_t (1 - s_t); i_t = 0.8 (i_{t-1} + I_t)."""
-    u, i, spikes = np.zeros(currents.shape[1]), np.zeros(currents.shape[1]), np.zeros(currents.shape)
-    for t, current in enumerate(currents):
-        u = DECAY * u + (1 - SYNAPSE_DECAY) * (i + current)
-        spikes[t] = u > THRESHOLD
-        u = u * (1 - spikes[t])
-        i = SYNAPSE_DECAY * (i + current)
-    return spikes
+    v = DECAY * u + (1 - SYNAPSE_DECAY) * (i + current)
+    return v > THRESHOLD, v * (v <= THRESHOLD), SYNAPSE_DECAY * (i + current)
 
 
-def synapse_subtract(currents: np.ndarray) -> np.ndarray:
+def synapse_subtract(current: np.ndarray, u: np.ndarray, i: np.ndarray) -> tuple[np.ndarray, ...]:
     """i_t = 0.8 (i_{t-1} + I_t / 4); v_t = d u_{t-1} + i_t; s_t = H(v_t - 1); u_t = v_t - s_t."""
-    u, i, spikes = np.zeros(currents.shape[1]), np.zeros(currents.shape[1]), np.zeros(currents.shape)
-    for t, current in enumerate(currents):
-        i = SYNAPSE_DECAY * (i + (1 - SYNAPSE_DECAY) / SYNAPSE_DECAY * current)
-        u = DECAY * u + i
-        spikes[t] = u > THRESHOLD
-        u = u - THRESHOLD * spikes[t]
-    return spikes
+    i = SYNAPSE_DECAY * (i + (1 - SYNAPSE_DECAY) / SYNAPSE_DECAY * current)
+    return *subtract(i, u), i
 
 
-def fixed_point_to_zero(currents: np.ndarray) -> np.ndarray:
+def fixed_point_to_zero(current: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...]:
     """Multiples of 1 / 4096, truncated toward zero: v_t = d u_{t-1} + I_t; s_t = H(v_t - 1); u_t = v_t (1 - s_t)."""
     kept = PARTS_OF_ONE - round(PARTS_OF_ONE * (1 - DECAY))
-    u, spikes = np.zeros(currents.shape[1]), np.zeros(currents.shape)
-    for t, current in enumerate(currents):
-        u = np.trunc(u * kept / PARTS_OF_ONE) + np.trunc(PARTS_OF_ONE * current)
-        spikes[t] = u > PARTS_OF_ONE * THRESHOLD
-        u = u * (1 - spikes[t])
-    return spikes
+    v = np.trunc(u * kept / PARTS_OF_ONE) + np.trunc(PARTS_OF_ONE * current)
+    return v > PARTS_OF_ONE * THRESHOLD, v * (v <= PARTS_OF_ONE * THRESHOLD)
 
 
-EQUATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+EQUATIONS: dict[str, Callable[..., tuple[np.ndarray, ...]]] = {
     function.__name__: function
     for function in (subtract, late_reset, late_spike, synapse_to_zero, synapse_subtract, fixed_point_to_zero)
 }
+
+
+def spikes_by(equation: str, currents: np.ndarray) -> np.ndarray:
+    """The spikes [T, N] of an equation for currents [T, N]."""
+    step = EQUATIONS[equation]
+    states = [np.zeros(currents.shape[1])] * (len(inspect.signature(step).parameters) - 1)
+    spikes = np.zeros(currents.shape)
+    for t, current in enumerate(currents.astype(np.float64)):
+        spikes[t], *states = step(current, *states)
+    return spikes
 
 
 def test_currents(steps: int = 60, units: int = 64) -> np.ndarray:
@@ -89,7 +76,7 @@ def test_currents(steps: int = 60, units: int = 64) -> np.ndarray:
 def check(equation: str, spikes_of: Callable[[np.ndarray], np.ndarray]) -> None:
     """Raise ValueError unless a neuron's spikes for currents [T, 1, N] match its equation at each step."""
     currents = test_currents()
-    expected = EQUATIONS[equation](currents.astype(np.float64))
+    expected = spikes_by(equation, currents)
     found = np.asarray(spikes_of(currents[:, None]), np.float64).reshape(expected.shape)
     wrong = np.argwhere(found != expected)
     if len(wrong):

@@ -8,12 +8,23 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
+from benchmarks.side_by_side.workload import Workload
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def tensor(array: np.ndarray, dtype: str = "float32") -> torch.Tensor:
     """An array as a tensor on the device."""
     return torch.from_numpy(array).to(DEVICE, getattr(torch, dtype))
+
+
+def linears(workload: Workload, scale: float = 1.0) -> list[torch.nn.Linear]:
+    """The Linear of each layer, with its weights times a factor."""
+    layers = []
+    for weight in workload.weights():
+        layers.append(torch.nn.Linear(*weight.shape, bias=False))
+        layers[-1].weight.data = tensor(weight.T.copy() * scale)
+    return layers
 
 
 class TorchStep:

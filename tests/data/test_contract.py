@@ -1,10 +1,8 @@
 """Every data set keeps the contract, and says early which options it does not take."""
 
-import dataclasses
 import inspect
 from functools import partial
 
-import jax
 import numpy as np
 import pytest
 from contract import keeps_contract
@@ -75,10 +73,3 @@ def test_mask_ends_with_each_recording_and_changes_no_sample():
             last = mask.sum(axis=0) - 1
             assert mask.dtype == bool and (spikes[last, np.arange(len(last))] == 1).all() and not spikes[~mask].any()
     assert len(held_out(masked, random.key(0), 2)[1]) == 3  # the whole split, whatever the number
-
-    def traced(lengths):
-        test = dataclasses.replace(splits["test"], lengths=lengths)
-        task = stored_task(dict.fromkeys(LENGTHS, test), n_classes=2, padding="mask")
-        return task.full_split("test")[2].sum(axis=0)
-
-    assert jax.jit(traced)(splits["test"].lengths).tolist() == LENGTHS["test"]

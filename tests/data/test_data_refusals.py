@@ -8,7 +8,6 @@ from small_sets import wav
 
 import slax_data as sd
 from slax_data.audio.sounds import Sound, read_wav
-from slax_data.storage.packed import arrays_of_sets, sets_of_arrays
 
 KEY = random.key(0)
 X, Y = np.ones((4, 5, 2)), np.arange(4) % 2
@@ -17,7 +16,6 @@ FIRED = SPIKES.copy()
 FIRED[0, 2, 1] = FIRED[1, 3, 4] = True
 FULL, SHORT = sd.spike_trains(SPIKES[:2], Y[:2]), sd.spike_trains(SPIKES, Y[:3], lengths=np.array([6, 4, 5]))
 WHOLE = {"train": FULL, "test": FULL}
-STORED = arrays_of_sets(WHOLE)
 LEVELS = jnp.linspace(0, 1, 8).reshape(4, 2)
 ONES = np.ones((3, 2), np.float32)
 SOUND = np.zeros((1, 4000), np.float32)
@@ -44,7 +42,6 @@ def upstream(**options):
     return lambda: sd.upstream_randman(KEY, KEY, n_classes=3, samples_per_class=5, **options)
 
 
-two_spikes = sd.random_manifolds(KEY, n_classes=2, n_units=2, n_spikes=2)
 REFUSED = [
     # What any function may say.
     (lambda: sd.check_labels(Y + 0.5, n_classes=3), r"float64 and shape \[4\], expected integers \[B\].*return_inverse=True"),
@@ -80,12 +77,9 @@ REFUSED = [
     (events(-0.5), "Got 1 negative times, the first at -0.5, expected times from 0"),
     (events(unit=3), r"Got units from 3 to 3, expected 0\.\.2. .* np\.searchsorted\(ids, units\)"),
     (events(unit=0.5), "Got times of float64 and units of float64, expected .* units that are integers"),
-    (events("late"), "Got times of <U4 and units of int64, expected times that are numbers"),
     (lambda: sd.bin_events([0.1], [0, 1], n_units=3, n_steps=4, duration=2.0), r"times of shape \[1\] and units of \[2\]"),
     (lambda: sd.bin_events([[0.1]], [[0]], n_units=3, n_steps=4, duration=2.0), r"times of shape \[1, 1\] and units of"),
     (events(duration=np.inf), "duration got inf, expected a finite time above 0"),
-    (events(unit=[3, -1], n_units=(4, 2)), r"Got addresses from \[3, -1\] to \[3, -1\], .* below \[4, 2\]. A polarity of -1"),
-    (events(unit=[3, 1], n_units=(4, 2, 2)), r"int64 and shape \[1, 2\] for n_units=\(4, 2, 2\), expected integers \[E, 3\]"),
     (lambda: sd.shd(pool=6), "pool got 6, expected a divisor of the 700 units"),
     (lambda: sd.spike_trains(SPIKES, Y), "Got 3 recordings, 4 targets and 3 lengths, expected as many"),
     (lambda: sd.spike_trains(SPIKES[0], np.arange(6)), r"recordings of bool and shape \[6, 5\], expected numbers"),
@@ -93,9 +87,6 @@ REFUSED = [
     (lambda: sd.spike_trains(SPIKES, Y[:3], lengths=np.array([6, 7, 9])), "2 of 3 are out of range, the first of them 7"),
     (lambda: sd.spike_trains(SPIKES, Y[:3], lengths=np.array([6.0] * 3)), r"Got lengths of float64 and shape \[3\]"),
     (lambda: sd.spike_trains(FIRED, Y[:3], lengths=np.array([3, 3, 0])), r"recording 1, .* length is 3 .* at step 3"),
-    (lambda: sets_of_arrays({"splits": STORED["splits"]}), "expected the arrays splits, n_units, .* packed, labels"),
-    (lambda: sets_of_arrays(STORED | {"n_units": np.array([5, 5])}), r"'n_units': \[2\].* n_units, which is one number"),
-    (lambda: sets_of_arrays(STORED | {"n_units": np.array(30)}), r"for n_units=30 .* expected bytes \[D, T, ceil\(N / 8\)\]"),
     (lambda: sd.stored_task(WHOLE | {"test": SHORT}, n_classes=2), "Got 2 recordings of fewer than 6 steps in .*'test'"),
     (lambda: sd.stored_task(WHOLE, n_classes=2, padding="zeros"), "padding got 'zeros', expected one of: 'mask', 'silence'"),
     (lambda: sd.stored_task(WHOLE, n_classes=2, padding="mask"), "all have the full 6 steps"),
@@ -143,7 +134,6 @@ REFUSED = [
     (lambda: sd.spoken_digits(split_by="digit"), "split_by got 'digit', expected one of: 'other_speaker', 'rec"),
     # Manifolds and the Mackey-Glass series.
     (lambda: sd.random_manifolds(KEY, alpha=float("inf")), "alpha got inf, expected a finite number above 0"),
-    (lambda: sd.randman(KEY, two_spikes, n_steps=5, batch_size=5, code="rate"), "n_spikes=2.*n_spikes=1, or use code='time'"),
     (upstream(batch_size=16), "batch_size got 16, expected at most the 15 samples of a draw"),
     (lambda: sd.mackey_glass(5, tau=0.0), "tau got 0.0, expected a number > 0"),
     (lambda: sd.mackey_glass(5, start=np.nan), "start got nan, expected a number >= 0"),

@@ -21,7 +21,7 @@ def test_series_is_that_of_another_solver():
 
 def test_solution_of_the_first_two_delays_is_that_of_the_ordinary_equations():
     """There the delayed value is the history, and then the exponential that follows from it."""
-    beta, gamma, tau, exponent, history = 0.3, 0.15, 5.0, 6.0, 0.6
+    beta, gamma, tau, exponent, history = 0.2, 0.1, 5.0, 10.0, 0.6
     source = beta * history / (1 + history**exponent)
 
     def first(t):
@@ -34,8 +34,7 @@ def test_solution_of_the_first_two_delays_is_that_of_the_ordinary_equations():
     later = times[times > tau]
     second = solve_ivp(slope, (tau, 2 * tau), [first(tau)], t_eval=later, rtol=1e-12, atol=1e-13).y[0]
     expected = np.concatenate([first(times[times <= tau]), second])
-    options = {"beta": beta, "gamma": gamma, "tau": tau, "exponent": exponent, "history": history}
-    found = mackey_glass(31, interval=times[1], start=0.0, **options)
+    found = mackey_glass(31, tau=tau, history=history, interval=times[1], start=0.0)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
 
 

@@ -16,15 +16,15 @@ from jax import random
 from slax_data import Manifolds, manifold_values, randman, random_manifolds, upstream_randman
 
 KEY = random.key(0)
-CASES = [dict(dim=1, alpha=2.5), dict(dim=3, alpha=3.0, n_spikes=2)]
+CASES = [dict(dim=1, alpha=2.5), dict(dim=3, alpha=3.0)]
 
 
 def equation(manifolds, coordinates):
-    """In float64 and plain loops, before the values are made to lie in [0, 1]: [P, C, S, N]."""
+    """In float64 and plain loops, before the values are made to lie in [0, 1]: [P, C, N]."""
     a, w, p = (np.asarray(parameter, np.float64) for parameter in manifolds[:3])
     y = np.ones((*coordinates.shape[:2], *a.shape[3:]))
     for c, m in np.ndindex(a.shape[0], a.shape[2]):
-        x = np.asarray(coordinates, float)[:, c, m, None, None, None]
+        x = np.asarray(coordinates, float)[:, c, m, None, None]
         y[:, c] *= (a[c, :, m] * np.sin(2 * np.pi * (w[c, :, m] * x + p[c, :, m]))).sum(axis=1)
     return y
 
@@ -39,7 +39,7 @@ def test_values_and_bounds_are_those_of_the_equation(case, x64):
     np.testing.assert_allclose(values, standard[:50], rtol=0, atol=1e-12)
     # The extremes of 4,096 points leave out 2 in 4,097 of the values on average; 1,000 other points nearly reach them.
     assert 1e-4 < np.mean((standard < 0) | (standard > 1)) < 1.5e-3 and np.mean(np.ptp(standard, axis=0)) > 0.9
-    i = np.arange(1, manifolds.amplitudes.shape[1] + 1).reshape(1, -1, 1, 1, 1)
+    i = np.arange(1, manifolds.amplitudes.shape[1] + 1).reshape(1, -1, 1, 1)
     amplitudes, frequencies, phases = map(np.asarray, manifolds[:3])
     parts = np.stack([amplitudes * ((i + 1.0) ** case["alpha"] + 1), frequencies / i, phases])
     assert parts.min() >= 0 and parts.max() <= 1
@@ -55,8 +55,8 @@ def test_values_and_bounds_are_those_of_the_equation(case, x64):
 def test_samples_lie_on_the_manifold_of_their_class_and_uniformly():
     n_steps, x = 50, np.linspace(0, 1, 10_001)
     manifolds = random_manifolds(KEY, n_classes=4, n_units=20, dim=1)
-    y = equation(manifolds, np.broadcast_to(x[:, None, None], (10_001, 4, 1)))[:, :, 0]
-    low, high = (np.asarray(bound)[:, 0] for bound in manifolds[3:])
+    y = equation(manifolds, np.broadcast_to(x[:, None, None], (10_001, 4, 1)))
+    low, high = map(np.asarray, manifolds[3:])
     table = np.clip(np.floor((y - low) / (high - low) * n_steps), 0, n_steps - 1)  # [P, C, N]
     draw = partial(randman, random.key(6), n_steps=n_steps, batch_size=200)
     spikes, labels = map(np.asarray, draw(manifolds))
@@ -75,28 +75,23 @@ def test_samples_lie_on_the_manifold_of_their_class_and_uniformly():
 
 
 def constant(y, n_classes=2):
-    """Manifolds [C] whose coordinate is y [S, N] wherever the sample lies."""
+    """Manifolds [C] whose coordinate is y [N] wherever the sample lies."""
     y = np.broadcast_to(np.asarray(y, np.float32), (n_classes, *np.shape(y)))
     waves = np.zeros((n_classes, 1, 2, *y.shape[1:]), np.float32)
     return Manifolds(*(jnp.asarray(parameter) for parameter in (waves, waves, waves, -y, 1 - y)))
 
 
 def test_spikes_are_at_floor_of_y_times_steps_inside_the_window():
-    y = np.array([[0.0, 0.05, 0.15, 0.999, 1.0, 1.3, -1e-3, -0.4]])
+    y = np.array([0.0, 0.05, 0.15, 0.999, 1.0, 1.3, -1e-3, -0.4])
     step = np.array([0, 0, 1, 9, 9, 9, 0, 0])
     draw = partial(randman, KEY, constant(y), n_steps=10, batch_size=4)
     timed, rated = (np.asarray(draw(code=code)[0]) for code in ("time", "rate"))
     np.testing.assert_array_equal(timed, np.repeat((np.arange(10)[:, None] == step)[:, None], 4, axis=1))
     np.testing.assert_array_equal(rated.sum(axis=0), np.tile(step + 1, (4, 1)))
-    three = constant([[0.05, 0.35, 0.35], [0.95, 0.05, 0.35], [0.55, 0.75, 0.35]])  # [S, N]
-    expected = np.zeros((10, 3))
-    expected[[0, 9, 5], 0] = expected[[3, 0, 7], 1] = expected[3, 2] = 1  # three coinciding spikes merge
-    spikes = randman(KEY, three, n_steps=10, batch_size=4)[0]
-    np.testing.assert_array_equal(spikes, np.repeat(expected[:, None], 4, axis=1))
 
 
 def test_every_choice_of_steps_is_equally_likely_and_units_choose_alone_in_the_rate_code():
-    spikes = np.asarray(randman(KEY, constant(np.full((1, 40), 0.15)), n_steps=10, batch_size=100, code="rate")[0])
+    spikes = np.asarray(randman(KEY, constant(np.full(40, 0.15)), n_steps=10, batch_size=100, code="rate")[0])
     chosen = spikes.reshape(10, -1).astype(int).T @ (1 << np.arange(10))  # 2 of 10 steps: 45 choices
     counts = np.unique(chosen, return_counts=True)[1]
     assert len(counts) == 45 and ((counts - 4000 / 45) ** 2 / (4000 / 45)).sum() < 78.7  # chi-squared, level 0.001
@@ -107,7 +102,7 @@ def test_every_choice_of_steps_is_equally_likely_and_units_choose_alone_in_the_r
 
 @pytest.mark.parametrize("batch_size", [34, 9])
 def test_classes_are_balanced_in_random_order(batch_size):
-    draw = jax.jit(jax.vmap(lambda key: randman(key, constant([[0.5]], 10), n_steps=3, batch_size=batch_size)[1]))
+    draw = jax.jit(jax.vmap(lambda key: randman(key, constant([0.5], 10), n_steps=3, batch_size=batch_size)[1]))
     orders = np.asarray(draw(random.split(KEY, 30)))
     counts = np.stack([np.bincount(order, minlength=10) for order in orders])
     assert np.ptp(counts, axis=1).max() <= 1 and (counts == counts.max(axis=1, keepdims=True)).any(axis=0).all()

@@ -54,27 +54,27 @@ def test_what_runs_is_timed_in_rounds_and_what_does_not_has_its_reason(tmp_path)
 
 def test_neuron_that_is_not_as_stated_is_refused():
     currents = equations.test_currents()
-    assert equations.subtract(currents).mean() > 0.05
-    equations.check("subtract", lambda xs: equations.subtract(xs[:, 0].astype(np.float64))[:, None])
-    for name, other in equations.EQUATIONS.items():
+    assert equations.spikes_by("subtract", currents).mean() > 0.05
+    equations.check("subtract", lambda xs: equations.spikes_by("subtract", xs[:, 0])[:, None])
+    for name in equations.EQUATIONS:
         if name != "subtract":
             with pytest.raises(
                 ValueError, match=r"not as stated \(subtract\): \d+ of 3840 spikes differ, the first at step"
             ):
-                equations.check("subtract", lambda xs, other=other: other(xs[:, 0].astype(np.float64))[:, None])
+                equations.check("subtract", lambda xs, name=name: equations.spikes_by(name, xs[:, 0])[:, None])
 
 
 def test_equations_are_those_by_hand():
     """Two steps of one unit, worked out: the first current crosses the threshold, the second is zero."""
     currents = np.array([[1.5], [0.0], [0.0]])
-    assert equations.subtract(currents)[:, 0].tolist() == [1, 0, 0]
-    assert equations.late_spike(currents)[:, 0].tolist() == [0, 1, 0]
-    assert equations.late_reset(currents)[:, 0].tolist() == [1, 0, 0]
-    assert equations.fixed_point_to_zero(currents)[:, 0].tolist() == [1, 0, 0]
+    assert equations.spikes_by("subtract", currents)[:, 0].tolist() == [1, 0, 0]
+    assert equations.spikes_by("late_spike", currents)[:, 0].tolist() == [0, 1, 0]
+    assert equations.spikes_by("late_reset", currents)[:, 0].tolist() == [1, 0, 0]
+    assert equations.spikes_by("fixed_point_to_zero", currents)[:, 0].tolist() == [1, 0, 0]
     assert 1.5 * DECAY > 1  # with the reset a step later it would cross again without it
     strong = np.array([[6.0], [0.0], [0.0]])
-    assert equations.synapse_subtract(strong)[:, 0].tolist() == [1, 1, 0]  # membranes 1.2, 1.136 and 0.888
-    assert equations.synapse_to_zero(strong)[:, 0].tolist() == [1, 0, 1]
+    assert equations.spikes_by("synapse_subtract", strong)[:, 0].tolist() == [1, 1, 0]  # membranes 1.2, 1.136 and 0.888
+    assert equations.spikes_by("synapse_to_zero", strong)[:, 0].tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("benchmark", ["bptt", "rules"])

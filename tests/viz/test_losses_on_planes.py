@@ -105,8 +105,7 @@ def test_random_directions_are_as_long_as_their_weights():
         norms = (np.linalg.norm(one["kernel"], axis=0) for one in (direction, params))
         np.testing.assert_allclose(*norms, rtol=1e-5)
         assert not np.any(direction["bias"])
-    one, two = (random_plane(params, jax.random.key(seed), move_biases=True).directions[0] for seed in (0, 1))
-    np.testing.assert_allclose(np.linalg.norm(one["bias"]), np.linalg.norm(params["bias"]), rtol=1e-5)
+    one, two = (random_plane(params, jax.random.key(seed)).directions[0] for seed in (0, 1))
     assert np.max(np.abs(vector(one) - vector(two))) > 0.1
 
 

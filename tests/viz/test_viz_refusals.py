@@ -15,7 +15,7 @@ SPIKES = np.ones((6, 4, 3))
 ONES = {"w": np.ones((2, 3), np.float32)}
 XS = [0.0, 1.0]
 TS, SQUARE = np.linspace(0, 1, 3), np.ones((2, 2))
-AX, SPACE = (Figure().add_subplot(projection=projection) for projection in (None, "3d"))
+AX = Figure().add_subplot()
 
 
 def eigenvalues(loss=lambda params: jnp.sum(params["w"]), params=ROWS[0], **options):
@@ -50,7 +50,7 @@ REFUSED = [
     (pca(*ROWS, {"v": np.ones(3)}), r"only in checkpoint 3 of 'a', \['v'\]"),
     (pca(*ROWS, {"w": jnp.ones(3, jnp.bfloat16)}), "different dtypes.* w: bfloat16 and float32, expected the same"),
     (pca(*({"w": np.full(3, x)} for x in (0.1, 0.2, 0.7))), "3 checkpoints that lie on a line"),
-    (lambda: viz.random_plane({"b": np.ones(3)}, KEY), "move_biases=True"),
+    (lambda: viz.random_plane({"b": np.ones(3)}, KEY), "expected weights to move that are not all zero"),
     (lambda: viz.random_plane({"step": np.zeros((), np.int32)}, KEY), "int32 at 'step' in params"),
     (lambda: viz.Plane(ROWS[0], (ROWS[1], {"w": -3 * ROWS[1]["w"]})), "zero or collinear"),
     (lambda: PLANE.coordinates([{"w": np.ones(2)}]), "different shapes in checkpoint 0 and the origin"),
@@ -69,8 +69,7 @@ REFUSED = [
     (eigenvalues(tolerance=0.0), r"tolerance=0.0, expected a number in \(0, 1\)"),
     (eigenvalues(order="first"), "order='first', expected one of"),
     (lambda: viz.hessian_trace(jnp.sum, jnp.ones(3), KEY, n_samples=1), "n_samples=1, expected at least 2"),
-    (lambda: viz.plot_cosine_similarity(AX, {}), "without a rule, expected at least one"),
-    (lambda: viz.plot_cosine_similarity(AX, dict.fromkeys(range(9), SQUARE)), "Got 9 rules .* at most 8"),
+    (lambda: viz.plot_cosine_similarity(AX, dict.fromkeys(range(9), SQUARE)), "Got 9 rules, expected 1 to 8"),
     (
         lambda: viz.plot_cosine_similarity(AX, {"a": np.ones(3)}),
         r"cosines of a of shape \[3\], expected \[seeds, 3\], the same layers",
@@ -79,22 +78,14 @@ REFUSED = [
     (lambda: viz.plot_cosine_similarity(AX, {"a": SQUARE}, layers=["x"]), "Got 1 labels, .* one for each of 2 layers"),
     (landscape(np.ones((2, 3))), r"Got losses of shape \[2, 3\]"),
     (landscape(SQUARE * np.nan), "losses that are all NaN or infinite"),
-    (landscape(SQUARE - 1.25, log=True), "Got losses down to -0.25, expected losses > 0"),
     (landscape(path=np.ones((2, 4))), r"the trajectory of a of shape \[2, 4\], expected \[n, 2\]"),
     (landscape(plot=viz.plot_landscape_3d), "Got Axes, expected axes in space"),
-    (
-        landscape(path=np.zeros((1, 3)), plot=viz.plot_landscape_3d, ax=SPACE, log=True),
-        "losses <= 0 of trajectories",
-    ),
-    (lambda: viz.plot_interpolation(AX, dict.fromkeys(range(9), TS), ts=TS), "Got 9 lines, expected 1 to 8"),
-    (lambda: viz.plot_interpolation(AX, {"a": TS}, ts=TS, log=True), "Got losses <= 0 for 'a'"),
     (lambda: viz.plot_membrane(AX, np.zeros(3), spikes=np.full(3, 0.5)), "numbers other than 0 and 1 in spikes"),
     (lambda: viz.plot_membranes(AX, np.zeros((3, 2)), units=["a"]), "Got 1 labels, .* one for each of 2 units"),
     (
         lambda: viz.plot_raster(AX, {"a": np.ones((3, 2)), "b": np.ones((4, 2))}),
         "different steps, {'a': 3, 'b': 4}, expected the same",
     ),
-    (lambda: viz.plot_firing_rates(AX, [0, 0], {"a": [0.1, 0.1]}), r"steps=\[0.0, 0.0\], expected increasing numbers"),
 ]
 
 

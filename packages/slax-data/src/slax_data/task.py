@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from slax_data.checks import check_choice, check_classes, is_traced
+from slax_data.checks import check_choice, check_classes
 from slax_data.loading.batching import take_batch, time_first
 from slax_data.storage.packed import SpikeTrains, spike_trains
 
@@ -108,7 +108,7 @@ def stored_task(
     Raises:
         ValueError: splits that do not belong together, targets that are not the classes or lack one, shorter recordings
             without a `padding`, "mask" for recordings that all have T steps, "silence" with `per_step`; the errors of
-            `spike_trains`. Traced lengths are not checked.
+            `spike_trains`.
 
     Example:
         >>> import jax
@@ -144,7 +144,8 @@ def stored_task(
     check_splits("recordings", {name: _form(one, per_step) for name, one in trains.items()})
     n_steps, n_units = trains["train"].packed.shape[1], trains["train"].n_units
     n_targets = _check_targets(trains, n_classes, per_step)
-    _check_padding(padding, {name: _shorter(one.lengths, n_steps) for name, one in trains.items()}, n_steps, per_step)
+    shorter = {name: int(np.count_nonzero(np.asarray(one.lengths) < n_steps)) for name, one in trains.items()}
+    _check_padding(padding, shorter, n_steps, per_step)
 
     def batch(one: SpikeTrains, packed: Array, targets: Array, lengths: Int32[Array, " B"]) -> tuple[Array, ...]:
         inputs = time_first(one.values(packed)), time_first(targets) if per_step else targets
@@ -223,8 +224,8 @@ def _check_targets(trains: Mapping[str, SpikeTrains], n_classes: int | None, per
     return n_classes
 
 
-def _check_padding(padding: str | None, shorter: dict[str, int | None], n_steps: int, per_step: bool) -> None:
-    """Raise an error unless `padding` fits the numbers of shorter recordings, which are None if they are not known."""
+def _check_padding(padding: str | None, shorter: dict[str, int], n_steps: int, per_step: bool) -> None:
+    """Raise an error unless `padding` fits the numbers of shorter recordings."""
     if padding is not None:
         check_choice("padding", padding, PADDINGS)
     if per_step and padding == "silence":
@@ -233,7 +234,7 @@ def _check_padding(padding: str | None, shorter: dict[str, int | None], n_steps:
             "target, and they would be trained as class 0, or as the number 0. Give padding='mask', or samples and targets of "
             "n_steps steps."
         )
-    if padding == "mask" and all(number == 0 for number in shorter.values()):
+    if padding == "mask" and not any(shorter.values()):
         raise ValueError(
             f"Got padding='mask' for recordings that all have the full {n_steps} steps, expected shorter ones. Give their "
             "lengths to spike_trains, or leave padding out."
@@ -246,8 +247,3 @@ def _check_padding(padding: str | None, shorter: dict[str, int | None], n_steps:
                 "recording count, or padding='silence' if the silence after it is to count as well. `padded` makes "
                 "batches without a task."
             )
-
-
-def _shorter(lengths: Int32[Array, " D"], n_steps: int) -> int | None:
-    """How many recordings are shorter than T, or None while their lengths are traced."""
-    return None if is_traced(lengths) else int(np.count_nonzero(np.asarray(lengths) < n_steps))

@@ -24,8 +24,7 @@ from slax_neurons.synapses.synapse import with_effective_weights
 
 # A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that
 # leave the cache cost more: pieces are short. On two cores with 2 MB of cache each, the best chunk of a gradient nearly always
-# has arrays of 1 to 2 MB, whatever the batch, the width and the length, and 32 steps or more (docs/performance.md; `python -m
-# benchmarks.chunks`).
+# has arrays of 1 to 2 MB, whatever the batch, the width and the length, and 32 steps or more (docs/performance.md).
 CHUNK_BYTES = 3 * 2**19  # of the largest array of a chunk
 SHORTEST_CHUNK = 32
 

@@ -8,12 +8,10 @@ from types import ModuleType as _ModuleType
 
 from slax_viz.activity import FiringRates as FiringRates
 from slax_viz.activity import firing_rates as firing_rates
-from slax_viz.activity import plot_firing_rates as plot_firing_rates
 from slax_viz.activity import plot_raster as plot_raster
 from slax_viz.bars import plot_cosine_similarity as plot_cosine_similarity
 from slax_viz.curvature.eigenvalues import Eigenvalues as Eigenvalues
 from slax_viz.curvature.eigenvalues import hessian_eigenvalues as hessian_eigenvalues
-from slax_viz.curvature.product import hessian_product as hessian_product
 from slax_viz.curvature.trace import Trace as Trace
 from slax_viz.curvature.trace import hessian_trace as hessian_trace
 from slax_viz.figure_style import PNG_METADATA as PNG_METADATA

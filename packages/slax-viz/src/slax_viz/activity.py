@@ -1,14 +1,13 @@
-"""The spikes of entire layers: firing rates, raster plots, and rates over training."""
+"""The spikes of entire layers: firing rates and raster plots."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
 
 from slax_viz.arrays import finite, zeros_and_ones
-from slax_viz.figure_style import COLORS, DASHES, check_number, colors_of, legend_above
-from slax_viz.statistics import mean_interval
+from slax_viz.figure_style import COLORS, check_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +72,9 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
     if not 0 < dt < np.inf:
         raise ValueError(f"Got dt={dt}, expected the duration of a step, > 0.")
     shape = ["T", "B", "N", *["features"] * (np.ndim(spikes) - 3)]
-    numbers = _not_negative("spikes", spikes, shape, "time first; a single sample is spikes[:, None]")
+    numbers = finite("spikes", spikes, shape, "time first; a single sample is spikes[:, None]")
+    if (numbers < 0).any():
+        raise ValueError(f"Got spikes down to {numbers.min():g}, expected numbers >= 0.")
     counted = np.ones(numbers.shape[:2], bool) if mask is None else np.asarray(mask)
     if counted.dtype != bool or counted.shape != numbers.shape[:2] or not counted.any():
         raise ValueError(
@@ -86,9 +87,7 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
     return FiringRates(float(rates[counted].mean()), np.asarray(rates[counted].mean(axis=0)), of_steps)
 
 
-def plot_raster(
-    ax: "Axes", spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array], *, rasterized: bool = False
-) -> "Axes":
+def plot_raster(ax: "Axes", spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array]) -> "Axes":
     """Draw a mark for each spike of one sample: steps along the x axis, units along the y axis, layers stacked vertically.
 
     The first layer is at the bottom. Each layer has its own color and a line below it, with its name and number of units
@@ -97,7 +96,6 @@ def plot_raster(
     Args:
         ax: axes to draw on.
         spikes: [T, N] of 0 and 1, one sample: `spikes[:, b]` of a batch; or such an array by layer, at most 8 of the same T.
-        rasterized: draw the marks as pixels in a vector file, which makes it smaller for far more than 10,000 spikes.
 
     Returns:
         `ax`.
@@ -130,7 +128,7 @@ def plot_raster(
     for color, (layer, numbers) in zip(COLORS, values.items(), strict=False):
         steps, units = np.nonzero(numbers)
         low = bottom + units - _MARK / 2
-        ax.vlines(steps, low, low + _MARK, color=color, linewidth=1.0, label=layer, rasterized=rasterized)
+        ax.vlines(steps, low, low + _MARK, color=color, linewidth=1.0, label=layer)
         if bottom:
             ax.axhline(bottom - 0.5, color="0.6", linewidth=0.8, zorder=0)
         middles.append(bottom + (numbers.shape[1] - 1) / 2)
@@ -146,73 +144,3 @@ def plot_raster(
         ax.set_ylabel("unit")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
-
-
-def plot_firing_rates(
-    ax: "Axes",
-    steps: Sequence[int] | np.ndarray | Array,
-    rates: Mapping[str, Sequence[float] | np.ndarray | Array],
-    *,
-    level: float = 0.95,
-    xlabel: str = "training step",
-    ylabel: str = "spikes per step and unit",
-    colors: Mapping[str, str] | None = None,
-    legend: bool = True,
-) -> "Axes":
-    """Plot rates over training: one line per layer, the mean over seeds, with the interval of `mean_interval` as a band.
-
-    Args:
-        ax: axes to draw on.
-        steps: [K], training steps at which the rates were measured, increasing.
-        rates: for each layer, at most 8, [K], or [seeds, K]. With one seed there is no band.
-        level: probability of the intervals, in (0, 1).
-        xlabel: label of the x axis.
-        ylabel: label of the y axis; "spikes per second and unit" for rates with `dt` in seconds.
-        colors: colors of some or all layers, or of other lines; assigned in order otherwise.
-        legend: True to put a legend above the axes, in place of a title.
-
-    Returns:
-        `ax`.
-
-    Raises:
-        ValueError: none or too many layers, rates that are negative, NaN, infinite or of another shape, steps that do not
-            increase.
-
-    Example:
-        >>> import numpy as np
-        >>> from matplotlib import pyplot as plt
-        >>> from slax_viz import plot_firing_rates
-        >>> hidden = np.array([[0.1, 0.2, 0.2], [0.1, 0.3, 0.2]])  # of two seeds
-        >>> rates = {"hidden": hidden, "output": 2 * hidden}
-        >>> fig, ax = plt.subplots()
-        >>> ax = plot_firing_rates(ax, [0, 100, 200], rates)
-        >>> [line.get_label() for line in ax.lines]
-        ['hidden', 'output']
-        >>> plt.close(fig)
-    """
-    check_number("layers", rates)
-    at = np.asarray(steps, np.float64)
-    if at.ndim != 1 or not len(at) or not np.all(np.diff(at) > 0):
-        raise ValueError(f"Got steps={at.tolist()}, expected increasing numbers [K].")
-    for (layer, numbers), color, dash in zip(rates.items(), colors_of(rates, colors), DASHES, strict=False):
-        hint = f"or [{len(at)}], one for each of `steps`"
-        values = _not_negative(f"rates of {layer}", np.atleast_2d(np.asarray(numbers)), ["seeds", len(at)], hint)
-        ax.plot(at, values.mean(axis=0), color=color, linestyle=dash, linewidth=1.8, label=layer, zorder=3)
-        if len(values) > 1:
-            _, low, high = mean_interval(values, level=level, bounds=(0.0, np.inf))
-            ax.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0, zorder=2)
-    ax.set_ylim(bottom=0, auto=None)  # axes that share this limit can still widen it
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
-    if legend:
-        legend_above(ax)
-    return ax
-
-
-def _not_negative(
-    name: str, values: np.ndarray | Array, shape: Sequence[int | str], hint: str
-) -> Float[np.ndarray, "..."]:
-    numbers = finite(name, values, shape, hint)
-    if (numbers < 0).any():
-        raise ValueError(f"Got {name} down to {numbers.min():g}, expected numbers >= 0.")
-    return numbers

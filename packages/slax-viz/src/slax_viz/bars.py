@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slax_viz.arrays import finite
-from slax_viz.figure_style import COLORS, HATCHES, colors_of, legend_above
+from slax_viz.figure_style import COLORS, HATCHES, check_number, legend_above
 from slax_viz.statistics import mean_interval
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ def plot_cosine_similarity(
     table: Mapping[str, np.ndarray | Array],
     *,
     layers: Sequence[str] | None = None,
-    level: float = 0.95,
-    ylabel: str = "cosine similarity to BPTT",
-    colors: Mapping[str, str] | None = None,
-    legend: bool = True,
 ) -> "Axes":
     """Draw grouped bars: layers along the x axis, and in each group one bar per rule, as high as the mean over seeds.
 
@@ -33,14 +29,8 @@ def plot_cosine_similarity(
 
     Args:
         ax: axes to draw on.
-        table: for each rule its cosines, [seeds, layers], at most 8 rules without a color in `colors`. The number of seeds
-            may differ.
+        table: for each rule, at most 8, its cosines to BPTT, [seeds, layers]. The number of seeds may differ.
         layers: one label per layer; "layer 1", "layer 2", ... by default.
-        level: probability of the intervals, in (0, 1).
-        ylabel: label of the y axis.
-        colors: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
-        legend: True to put a legend above the axes, in place of a title. For several axes with one legend, pass
-            False and call `figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center")`.
 
     Returns:
         `ax`.
@@ -56,51 +46,35 @@ def plot_cosine_similarity(
         (['OSTL', 'OTTT'], 4)
         >>> plt.close(fig)
     """
-    if not table:
-        raise ValueError("Got a table without a rule, expected at least one.")
+    check_number("rules", table)
     first = np.shape(next(iter(table.values())))
     shape = ["seeds", first[-1] if first else "layers"]
     hint = "the same layers for each rule; leave out seeds and layers without a gradient, which have no cosine"
     values = {rule: finite(f"cosines of {rule}", cosines, shape, hint) for rule, cosines in table.items()}
     n_layers = next(iter(values.values())).shape[1]
-    unnamed = set(values) - set(colors or {})
-    if len(unnamed) > len(COLORS):
-        raise ValueError(
-            f"Got {len(unnamed)} rules without a color of their own, expected at most {len(COLORS)}, which can still be told "
-            "apart. Name their colors, or draw them on several axes."
-        )
     labels = [f"layer {i + 1}" for i in range(n_layers)] if layers is None else list(layers)
     if len(labels) != n_layers:
         raise ValueError(f"Got {len(labels)} labels, {labels}, expected one for each of {n_layers} layers.")
 
     width = _GROUP_WIDTH / len(values)
-    for i, ((rule, cosines), color) in enumerate(zip(values.items(), colors_of(values, colors), strict=True)):
-        hatch = HATCHES[i % len(HATCHES)]
+    edge: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.8}
+    dots: dict[str, Any] = {"s": 9, "color": "white", "edgecolor": "black", "linewidth": 0.6, "alpha": 0.6, "zorder": 3}
+    line: dict[str, Any] = {"fmt": "none", "ecolor": "black", "elinewidth": 1.6, "capsize": 4, "zorder": 4}
+    for i, ((rule, cosines), color, hatch) in enumerate(zip(values.items(), COLORS, HATCHES, strict=False)):
         centres = np.arange(n_layers) + (i - (len(values) - 1) / 2) * width
-        edge: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.8}
         ax.bar(centres, cosines.mean(axis=0), width, zorder=2, color=color, hatch=hatch, label=rule, **edge)
         places = centres + _spread(len(cosines))[:, None] * width
-        dots: dict[str, Any] = {
-            "s": 9,
-            "color": "white",
-            "edgecolor": "black",
-            "linewidth": 0.6,
-            "alpha": 0.6,
-            "zorder": 3,
-        }
         ax.scatter(places.ravel(), cosines.ravel(), **dots)
         if len(cosines) > 1:
-            mean, low, high = mean_interval(cosines, level=level, bounds=(-1.0, 1.0))
-            line: dict[str, Any] = {"fmt": "none", "ecolor": "black", "elinewidth": 1.6, "capsize": 4, "zorder": 4}
+            mean, low, high = mean_interval(cosines, bounds=(-1.0, 1.0))
             ax.errorbar(centres, mean, (mean - low, high - mean), **line)
 
     ax.axhline(0, color="black", linewidth=0.8, zorder=1)
     ax.axhline(1, color="0.5", linewidth=0.8, linestyle="--", zorder=1)
-    ax.set_ylabel(ylabel)
+    ax.set_ylabel("cosine similarity to BPTT")
     ax.set_xticks(np.arange(n_layers), labels)
     ax.tick_params(axis="x", length=0)
-    if legend:
-        legend_above(ax)
+    legend_above(ax)
     return ax
 
 

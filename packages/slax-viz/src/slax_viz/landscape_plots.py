@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from mpl_toolkits.mplot3d import Axes3D
 
+_LEVELS = 16  # steps of color between the lowest and the highest loss
+
 
 def plot_landscape(
     ax: "Axes",
@@ -24,8 +26,6 @@ def plot_landscape(
     ys: np.ndarray | Sequence,
     trajectories: Mapping[str, np.ndarray] | None = None,
     explained: Sequence[float] | None = None,
-    log: bool = False,
-    levels: int = 16,
     label: str = "loss",
     colors: Mapping[str, str] | None = None,
     legend: bool = True,
@@ -42,11 +42,10 @@ def plot_landscape(
         ys: [Y], increasing.
         trajectories: for each rule [n, 2], from `Plane.coordinates`, at most 8 rules.
         explained: `Plane.explained`, shown in the labels of the axes.
-        log: space colors and contours by equal ratios instead of equal differences; all losses must be above 0.
-        levels: number of steps between the lowest and the highest loss.
         label: label of the color bar.
         colors: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
-        legend: whether to put a legend above the axes; see `plot_cosine_similarity`.
+        legend: True to put a legend above the axes, in place of a title. For several axes with one legend, pass
+            False and call `figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center")`.
 
     Returns:
         `ax`.
@@ -63,23 +62,18 @@ def plot_landscape(
         ('direction 1 (explains 70.0 %)', ['BPTT', 'OSTL', 'start', 'end'])
         >>> plt.close(fig)
     """
-    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
 
-    x, y, z = _checked(losses, xs, ys, log)
-    paths = _checked_paths(trajectories, 2)
+    x, y, z, paths = _checked(losses, xs, ys, trajectories, 2)
     known = z[np.isfinite(z)]
     low, high = float(known.min()), float(known.max())
     if low == high:
-        low, high = (low / 2, high * 2) if log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
-    space, scale = (np.geomspace, LogNorm) if log else (np.linspace, Normalize)
-    steps = space(low, high, levels + 1)
-    shown = np.ma.masked_invalid(z)
-    filled = ax.contourf(x, y, shown, levels=steps, cmap=_greys(), norm=scale(low, high), zorder=0)
+        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    steps, shown = np.linspace(low, high, _LEVELS + 1), np.ma.masked_invalid(z)
+    filled = ax.contourf(x, y, shown, levels=steps, cmap=_greys(), norm=Normalize(low, high), zorder=0)
     ax.contour(x, y, shown, levels=steps, colors="0.35", linewidths=0.4, zorder=1)
-    # Round numbers, unless a logarithmic bar is too short to contain any.
-    ticks = steps[:: max(levels // 5, 1)] if log else MaxNLocator(6)
-    bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=ticks, format="%.3g")
+    bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=MaxNLocator(6), format="%.3g")
     bar.ax.minorticks_off()
     rows, columns = np.nonzero(~np.isfinite(z))
     if len(rows):
@@ -100,7 +94,6 @@ def plot_landscape_3d(
     ys: np.ndarray | Sequence,
     trajectories: Mapping[str, np.ndarray] | None = None,
     explained: Sequence[float] | None = None,
-    log: bool = False,
     label: str = "loss",
     colors: Mapping[str, str] | None = None,
     legend: bool = True,
@@ -111,7 +104,6 @@ def plot_landscape_3d(
         ax: axes to draw on, made with `subplot_kw={"projection": "3d"}`. Paths are drawn over the surface, even where it
             would hide them.
         trajectories: for each rule [n, 3]: its coordinates and the losses there, from `losses_at`.
-        log: show the decimal logarithm of the losses, which must be above 0.
         losses, xs, ys, explained, label, colors, legend: see `plot_landscape`.
 
     Returns:
@@ -133,21 +125,16 @@ def plot_landscape_3d(
         raise TypeError(
             f'Got {type(ax).__name__}, expected axes in space. Make them by subplot_kw={{"projection": "3d"}}.'
         )
-    x, y, z = _checked(losses, xs, ys, log)
-    paths = _checked_paths(trajectories, 3)
-    height = np.log10 if log else np.asarray
-    if any((path[:, 2] <= 0).any() for path in paths.values()) and log:
-        raise ValueError("Got losses <= 0 of trajectories, expected losses > 0 with log=True. Take log=False.")
-    shown = np.full(z.shape, np.nan)
-    shown[np.isfinite(z)] = height(z[np.isfinite(z)])
+    x, y, z, paths = _checked(losses, xs, ys, trajectories, 3)
+    shown = np.where(np.isfinite(z), z, np.nan)
     ax.computed_zorder = False
     look: dict[str, Any] = {"cmap": _greys(), "edgecolor": "0.35", "linewidth": 0.2, "zorder": 1}
     extent: dict[str, Any] = {"vmin": np.nanmin(shown), "vmax": np.nanmax(shown), "rcount": len(y), "ccount": len(x)}
     ax.plot_surface(*np.meshgrid(x, y), shown, **look, **extent)
-    _draw_paths(ax, {rule: np.stack([*path.T[:2], height(path[:, 2])]) for rule, path in paths.items()}, colors)
+    _draw_paths(ax, {rule: path.T for rule, path in paths.items()}, colors)
     ax.set_xlabel(_axis_label(1, explained), labelpad=10)
     ax.set_ylabel(_axis_label(2, explained), labelpad=10)
-    ax.set_zlabel(f"log10 of {label}" if log else label, labelpad=10)
+    ax.set_zlabel(label, labelpad=10)
     if legend and paths:
         legend_above(ax)
     return ax
@@ -159,7 +146,6 @@ def plot_interpolation(
     *,
     ts: np.ndarray | Sequence,
     ends: tuple[str, str] = ("first solution", "second solution"),
-    log: bool = False,
     label: str = "loss",
     colors: Mapping[str, str] | None = None,
     legend: bool = True,
@@ -173,10 +159,9 @@ def plot_interpolation(
         losses: for each pair of solutions [n], from `interpolation`, at most 8 pairs.
         ts: [n], 0 and 1 among them.
         ends: names of the solutions at t = 0 and t = 1, shown below the axis.
-        log: use a logarithmic axis for the loss.
         label: label of the loss axis.
         colors: colors of some or all pairs.
-        legend: whether to put a legend above the axes; see `plot_cosine_similarity`.
+        legend: whether to put a legend above the axes; see `plot_landscape`.
 
     Returns:
         `ax`.
@@ -196,18 +181,13 @@ def plot_interpolation(
     t = np.asarray(ts, np.float64)
     for (pair, values), color, dash in zip(losses.items(), colors_of(losses, colors), DASHES, strict=False):
         height = barrier(values, t)
-        shown = np.asarray(values, np.float64)
-        if log and (shown <= 0).any():
-            raise ValueError(f"Got losses <= 0 for {pair!r}, expected losses > 0 with log=True. Take log=False.")
-        shown = np.where(np.isfinite(shown), shown, np.nan)
+        shown = np.where(np.isfinite(values), values, np.nan)
         ax.plot(t, shown, color=color, linestyle=dash, linewidth=1.8, label=f"{pair}, barrier {height:.3g}", zorder=3)
-        between = np.linspace(0, 1, 51)  # straight lines are curves on a logarithmic axis
-        straight = (1 - between) * shown[t == 0][0] + between * shown[t == 1][0]
-        ax.plot(between, straight, color=color, linestyle=":", linewidth=1.0, label="_", zorder=2)
+        ax.plot(
+            [0, 1], [shown[t == 0][0], shown[t == 1][0]], color=color, linestyle=":", linewidth=1.0, label="_", zorder=2
+        )
     for at in (0, 1):
         ax.axvline(at, color="0.5", linewidth=0.8, zorder=1)
-    if log:
-        ax.set_yscale("log")
     ax.set_xlabel(f"t, from {ends[0]} (0) to {ends[1]} (1)")
     ax.set_ylabel(label)
     if legend:
@@ -216,8 +196,8 @@ def plot_interpolation(
 
 
 def _checked(
-    losses: np.ndarray | Array, xs: np.ndarray | Sequence, ys: np.ndarray | Sequence, log: bool
-) -> tuple[Float[np.ndarray, " X"], Float[np.ndarray, " Y"], Float[np.ndarray, "Y X"]]:
+    losses: np.ndarray | Array, xs: Any, ys: Any, trajectories: Mapping[str, np.ndarray] | None, columns: int
+) -> tuple[Float[np.ndarray, " X"], Float[np.ndarray, " Y"], Float[np.ndarray, "Y X"], dict[str, np.ndarray]]:
     x, y, z = (np.asarray(values, np.float64) for values in (xs, ys, losses))
     rising = all(axis.ndim == 1 and len(axis) > 1 and (np.diff(axis) > 0).all() for axis in (x, y))
     if not rising or z.shape != (len(y), len(x)):
@@ -225,23 +205,14 @@ def _checked(
             f"Got losses of shape {list(z.shape)}, xs of {list(x.shape)} and ys of {list(y.shape)}, expected losses [Y, X] "
             "over at least two increasing xs [X] and ys [Y]."
         )
-    known = z[np.isfinite(z)]
-    if not len(known):
+    if not np.isfinite(z).any():
         raise ValueError(
             "Got losses that are all NaN or infinite, expected some to draw. Take a grid nearer to the origin."
         )
-    if log and known.min() <= 0:
-        raise ValueError(f"Got losses down to {known.min():.3g}, expected losses > 0 with log=True. Take log=False.")
-    return x, y, z
-
-
-def _checked_paths(
-    trajectories: Mapping[str, np.ndarray] | None, columns: int
-) -> dict[str, Float[np.ndarray, "n columns"]]:
-    if not trajectories:
-        return {}
-    check_number("lines", trajectories)
-    return {rule: finite(f"the trajectory of {rule}", path, ["n", columns]) for rule, path in trajectories.items()}
+    if trajectories:
+        check_number("lines", trajectories)
+    given = (trajectories or {}).items()
+    return x, y, z, {rule: finite(f"the trajectory of {rule}", path, ["n", columns]) for rule, path in given}
 
 
 def _greys() -> "Colormap":

@@ -129,7 +129,4 @@ def _like(
     membranes: Float[np.ndarray, "..."], name: str, values: np.ndarray | Array | float, hint: str
 ) -> Float[np.ndarray, "..."]:
     """Numbers of the shape of membranes; a single number holds everywhere."""
-    single = np.ndim(values) == 0
-    return finite(
-        name, np.broadcast_to(np.asarray(values), membranes.shape) if single else values, membranes.shape, hint
-    )
+    return finite(name, values if np.ndim(values) else np.full(membranes.shape, values), membranes.shape, hint)

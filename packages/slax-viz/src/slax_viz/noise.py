@@ -15,8 +15,6 @@ estimate the product of the expected gradients, E[g] . E[r], without the contrib
 The mean squared distance of one batch's gradient from the expected reference is the sum of the first two.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -58,18 +56,15 @@ class GradientNoise(NamedTuple):
     cosine_defined: Bool[Array, ""]
 
 
-def gradient_noise(
-    gradients: PyTree, reference: PyTree, *, group: Callable[[str], str] | None = None
-) -> dict[str, GradientNoise]:
-    """The bias and variance of each leaf, or of each group of leaves, over batches.
+def gradient_noise(gradients: PyTree, reference: PyTree) -> dict[str, GradientNoise]:
+    """The bias and variance of each leaf over batches. For a layer as a whole, make one leaf of it: concatenate its leaves.
 
     Args:
         gradients: tree of floating-point arrays [M, ...], the gradients of M >= 2 independent batches.
         reference: tree with the same paths and shapes, on the same batches.
-        group: maps a path to the label of its group, as in `agreement` of slax_rules.
 
     Returns:
-        The noise by path like "modules/0/kernel", or by label.
+        The noise by path like "modules/0/kernel".
 
     Raises:
         ValueError: trees with other paths or shapes, or fewer than two batches.
@@ -101,18 +96,12 @@ def gradient_noise(
             f"gradient_noise got leaves whose first axes are {sizes}, expected the same number of batches in each, at least 2. "
             "Stack the gradients of the batches: jax.lax.map(gradient, batches)."
         )
-    groups = defaultdict(list)
-    for path in left:
-        groups[path if group is None else group(path)].append((left[path], right[path]))
-    return {label: _noise(pairs) for label, pairs in groups.items()}
+    return {path: _noise(left[path], right[path]) for path in left}
 
 
-def _noise(pairs: list[tuple[Array, Array]]) -> GradientNoise:
-    wide = jnp.float64 if any(leaf.dtype == jnp.float64 for pair in pairs for leaf in pair) else jnp.float32
-    g, r = (
-        jnp.concatenate([leaf.reshape(leaf.shape[0], -1).astype(wide) for leaf in side], axis=1)
-        for side in zip(*pairs, strict=True)
-    )
+def _noise(*gradients: Array) -> GradientNoise:
+    wide = jnp.result_type(jnp.float32, *gradients)
+    g, r = (leaf.reshape(leaf.shape[0], -1).astype(wide) for leaf in gradients)
     largest = jnp.max(jnp.abs(r), initial=0)
     scale = jnp.where(largest < jnp.finfo(wide).tiny, 1, largest)  # so that squares of small gradients do not underflow
     g, r = g / scale, r / scale

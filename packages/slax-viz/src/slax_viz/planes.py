@@ -42,10 +42,7 @@ class Plane:
     explained: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        origin = finite_leaves(self.origin, "the origin")
-        for name, direction in zip(("d1", "d2"), self.directions, strict=True):
-            check_alike(finite_leaves(direction, name), origin, names=(name, "the origin"), advice=_ADVICE)
-        d1, d2 = self._vectors()
+        d1, d2 = self._directions()
         if not abs(d1 @ d2) < (1 - 1e-12) * np.sqrt((d1 @ d1) * (d2 @ d2)):
             raise ValueError("Got two directions that are zero or collinear, expected those of a plane. Choose others.")
 
@@ -57,22 +54,15 @@ class Plane:
         Args:
             trajectory: n trees like the origin, for example one rule's checkpoints in order.
         """
-        origin = leaves_by_path(self.origin, "the origin")
-        offsets = np.zeros((len(trajectory), 2))
-        start, (d1, d2) = _vector(origin, origin), self._vectors()
-        for i, tree in enumerate(trajectory):
-            name = f"checkpoint {i}"
-            leaves = finite_leaves(tree, name)
-            check_alike(leaves, origin, names=(name, "the origin"), advice=_ADVICE)
-            step = _vector(leaves, origin) - start
-            offsets[i] = d1 @ step, d2 @ step
+        d1, d2 = self._directions()
+        (start,) = _rows({"the origin": self.origin}, self.origin)
+        steps = _rows({f"checkpoint {i}": tree for i, tree in enumerate(trajectory)}, self.origin) - start
+        offsets = np.array([(d1 @ step, d2 @ step) for step in steps])
         gram = np.array([[d1 @ d1, d1 @ d2], [d1 @ d2, d2 @ d2]])
         return np.linalg.solve(gram, offsets.T).T
 
-    def _vectors(self) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-        order = leaves_by_path(self.origin, "the origin")
-        d1, d2 = (_vector(leaves_by_path(direction, "a direction"), order) for direction in self.directions)
-        return d1, d2
+    def _directions(self) -> Float[np.ndarray, "2 P"]:
+        return _rows(dict(zip(("d1", "d2"), self.directions, strict=True)), self.origin)
 
 
 def pca_plane(
@@ -121,22 +111,25 @@ def pca_plane(
         >>> round(sum(plane.explained), 3)  # all of the checkpoints lie on it
         1.0
     """
-    checkpoints = _checkpoints(trajectories)
-    like, name_of_like = origin, "the origin"
-    if like is None:
-        like = next(tree for trajectory in trajectories.values() for tree in trajectory)
-        name_of_like = next(iter(checkpoints))
-    order = finite_leaves(like, name_of_like)
-    for name, leaves in checkpoints.items():
-        check_alike(leaves, order, names=(name, name_of_like), advice=_ADVICE, dtypes=True)
-    points = np.stack([_vector(leaves, order) for leaves in checkpoints.values()])
+    empty = [rule for rule, trajectory in trajectories.items() if not len(trajectory)]
+    checkpoints = {
+        f"checkpoint {i} of {rule!r}": tree for rule, trees in trajectories.items() for i, tree in enumerate(trees)
+    }
+    if empty or len(checkpoints) < 3:
+        raise ValueError(
+            f"Got {len(checkpoints)} checkpoints of {len(trajectories)} rules{f', none of {empty}' if empty else ''}, expected "
+            "at least 3 for a plane, and one of each rule. Save more of them during training."
+        )
+    name, like = next(iter(checkpoints.items())) if origin is None else ("the origin", origin)
+    points = _rows(checkpoints, like, name, dtypes=True)
     mean = points.mean(axis=0)
     if origin is None:
-        origin = _tree(mean, like, widened=False)
-    about = mean if centered else _vector(leaves_by_path(origin, "the origin"), order)
+        origin = jax.tree.map(lambda part, leaf: part.astype(jnp.result_type(leaf)), _tree(mean, like), like)
+    about = mean if centered else _rows({"the origin": origin}, like, name)[0]
     _, lengths, axes = np.linalg.svd(points - about, full_matrices=False)
 
-    rounding = np.concatenate([np.full(leaf.size, float(jnp.finfo(leaf.dtype).eps)) for leaf in order.values()])
+    leaves = leaves_by_path(like, name).values()
+    rounding = np.concatenate([np.full(leaf.size, float(jnp.finfo(leaf.dtype).eps)) for leaf in leaves])
     if len(lengths) < 2 or lengths[1] <= np.linalg.norm(points * rounding):
         raise ValueError(
             f"Got {len(points)} checkpoints that lie on a line, up to rounding, expected a plane that is nearest to them. "
@@ -148,7 +141,7 @@ def pca_plane(
     return Plane(origin, (_tree(d1, like), _tree(d2, like)), (float(shares[0]), float(shares[1])))
 
 
-def random_plane(params: PyTree, key: PRNGKeyArray, *, move_biases: bool = False) -> Plane:
+def random_plane(params: PyTree, key: PRNGKeyArray) -> Plane:
     """A plane through `params` along two random directions scaled to the weights.
 
         d <- d |w| / |d|
@@ -158,10 +151,9 @@ def random_plane(params: PyTree, key: PRNGKeyArray, *, move_biases: bool = False
     indexes its output units, as in Flax's kernels.
 
     Args:
-        params: tree of floating-point arrays, the origin.
+        params: tree of floating-point arrays, the origin. Leaves with fewer than two axes (biases, decays, thresholds) stay
+            fixed, with a direction of zero.
         key: random key; the same key gives the same directions.
-        move_biases: by default leaves with fewer than two axes (biases, decays, thresholds) stay fixed, with a direction of
-            zero. With True they move, and each is normalized as one vector.
 
     Returns:
         A plane whose directions are independent but not orthogonalized, as in the paper: in many dimensions they are nearly
@@ -185,21 +177,22 @@ def random_plane(params: PyTree, key: PRNGKeyArray, *, move_biases: bool = False
         ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
     """
     leaves = finite_leaves(params, "params")
-    moving = {path: leaf for path, leaf in leaves.items() if move_biases or leaf.ndim > 1}
+    moving = {path: leaf for path, leaf in leaves.items() if leaf.ndim > 1}
     if sum(leaf.size for leaf in moving.values()) < 2 or not any(map(jnp.any, moving.values())):
         raise ValueError(
             f"Got leaves of shapes {[leaf.shape for leaf in leaves.values()]}, expected weights to move that are not all zero. "
-            "Leaves with fewer than two axes move with move_biases=True."
+            "Leaves with fewer than two axes stay fixed."
         )
-    vectors = []
+    directions = []
     for key_of_one in jax.random.split(key):
         drawn = {path: jnp.zeros(leaf.shape, _wide(leaf)) for path, leaf in leaves.items()}
         keys = jax.random.split(key_of_one, len(moving))
         for (path, leaf), key_of_leaf in zip(moving.items(), keys, strict=True):
-            direction = jax.random.normal(key_of_leaf, leaf.shape, _wide(leaf))
-            drawn[path] = _normalized(direction, leaf.astype(_wide(leaf)))
-        vectors.append(_vector(drawn, leaves))
-    return Plane(params, (_tree(vectors[0], params), _tree(vectors[1], params)))
+            pair = jax.random.normal(key_of_leaf, leaf.shape, _wide(leaf)), leaf.astype(_wide(leaf))
+            length, wanted = (jnp.sqrt(jnp.sum(jnp.square(x), range(leaf.ndim - 1), keepdims=True)) for x in pair)
+            drawn[path] = pair[0] * (wanted / length)
+        directions.append(jax.tree.unflatten(jax.tree.structure(params), list(drawn.values())))
+    return Plane(params, (directions[0], directions[1]))
 
 
 def finite_leaves(tree: PyTree, name: str) -> dict[str, Array]:
@@ -213,41 +206,25 @@ def finite_leaves(tree: PyTree, name: str) -> dict[str, Array]:
     return leaves
 
 
-def _checkpoints(trajectories: Mapping[str, Sequence[PyTree]]) -> dict[str, dict[str, Array]]:
-    empty = [rule for rule, trajectory in trajectories.items() if not len(trajectory)]
-    n = sum(map(len, trajectories.values()))
-    if empty or n < 3:
-        raise ValueError(
-            f"Got {n} checkpoints of {len(trajectories)} rules{f', none of {empty}' if empty else ''}, expected at least 3 for "
-            "a plane, and one of each rule. Save more of them during training."
-        )
-    names = {
-        f"checkpoint {i} of {rule!r}": tree for rule, trees in trajectories.items() for i, tree in enumerate(trees)
-    }
-    return {name: finite_leaves(tree, name) for name, tree in names.items()}
-
-
-def _normalized(direction: Float[Array, "*shape"], weights: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    axes = tuple(range(weights.ndim - 1)) if weights.ndim > 1 else None
-    length, wanted = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (direction, weights))
-    return direction * (wanted / length)
+def _rows(
+    trees: Mapping[str, PyTree], like: PyTree, name: str = "the origin", *, dtypes: bool = False
+) -> Float[np.ndarray, "n P"]:
+    """Trees by their names as vectors, after checking that they are finite and have the leaves of another tree."""
+    expected, rows = finite_leaves(like, name), []
+    for own_name, tree in trees.items():
+        leaves = finite_leaves(tree, own_name)
+        check_alike(leaves, expected, names=(own_name, name), advice=_ADVICE, dtypes=dtypes)
+        rows.append(np.concatenate([np.ravel(np.asarray(leaves[path], np.float64)) for path in expected]))
+    return np.stack(rows)
 
 
 def _wide(leaf: Array) -> np.dtype:
     return np.promote_types(leaf.dtype, jnp.float32)
 
 
-def _vector(leaves: Mapping[str, Array], order: Mapping[str, Array]) -> Float[np.ndarray, " P"]:
-    return np.concatenate([np.ravel(np.asarray(leaves[path], np.float64)) for path in order])
-
-
-def _tree(vector: Float[np.ndarray, " P"], like: PyTree, *, widened: bool = True) -> PyTree:
-    """Split a vector into a tree like another, in its dtypes, or with `widened` in at least float32."""
-    leaves, structure = jax.tree.flatten(like)
-    arrays = [jnp.asarray(leaf) for leaf in leaves]
-    parts = np.split(vector, np.cumsum([array.size for array in arrays])[:-1])
-    shaped = [
-        jnp.asarray(part.reshape(array.shape), _wide(array) if widened else array.dtype)
-        for part, array in zip(parts, arrays, strict=True)
-    ]
-    return jax.tree.unflatten(structure, shaped)
+def _tree(vector: Float[np.ndarray, " P"], like: PyTree) -> PyTree:
+    """Split a vector into a tree like another, in at least float32."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, like))
+    parts = np.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    pairs = zip(parts, leaves, strict=True)
+    return jax.tree.unflatten(structure, [jnp.asarray(part.reshape(leaf.shape), _wide(leaf)) for part, leaf in pairs])

@@ -1,15 +1,13 @@
 """Conversion of event lists, which state when each unit fired, to spikes in time steps."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Shaped
-from tqdm import tqdm
+from jaxtyping import Shaped
 
 from slax_data.checks import check_choice, check_size
-from slax_data.storage.packed import SpikeTrains, packed_trains
 
 OUTSIDE = ("error", "drop")
 
@@ -18,7 +16,7 @@ def bin_events(
     times: Shaped[np.ndarray, "..."] | Sequence[float],
     units: Shaped[np.ndarray, "..."] | Sequence[Any],
     *,
-    n_units: int | tuple[int, ...],
+    n_units: int,
     n_steps: int,
     duration: float,
     outside: str = "error",
@@ -32,9 +30,9 @@ def bin_events(
         times: times of the E events, in any order, in seconds or another unit of time shared with `duration`, [E], as an array
             or a list.
         units: the unit that fired at each event, integers in 0..N-1, [E]. Ids of units that are other numbers become such
-            integers by `np.searchsorted(ids, units)`, with the sorted ids of all recordings. Addresses of several numbers, such
-            as (x, y, polarity), are [E, A]. A recording without events may have any type.
-        n_units: N; for addresses, how many values each of their numbers has, such as (34, 34, 2).
+            integers by `np.searchsorted(ids, units)`, with the sorted ids of all recordings, and addresses by
+            `np.ravel_multi_index((x, y, polarity), (34, 34, 2))`. A recording without events may have any type.
+        n_units: N.
         n_steps: T.
         duration: duration of the window, which begins at 0.
         outside: treatment of events at or after the end of the window: "error", or "drop" to omit them. Any other
@@ -42,7 +40,7 @@ def bin_events(
         counts: whether to return how many events there are, rather than whether there are any.
 
     Returns:
-        Booleans, or counts as the smallest unsigned integers that hold them, of shape [T, N], or [T, *n_units] for addresses.
+        Booleans, or counts as the smallest unsigned integers that hold them, of shape [T, N].
 
     Raises:
         ValueError: a time that is NaN, infinite, negative or not before the end, a unit out of range, units that are not
@@ -58,27 +56,18 @@ def bin_events(
 
         The events of a camera, as counts in frames [T, width, height, polarities]:
         >>> x, y, polarity = np.array([[3, 3, 0], [1, 1, 2], [0, 0, 1]])
-        >>> addresses = np.stack([x, y, polarity], axis=1)
-        >>> frames = bin_events(times, addresses, n_units=(4, 4, 2), n_steps=2, duration=1.0, counts=True)
+        >>> addresses = np.ravel_multi_index((x, y, polarity), (4, 4, 2))
+        >>> frames = bin_events(times, addresses, n_units=32, n_steps=2, duration=1.0, counts=True).reshape(2, 4, 4, 2)
         >>> frames.shape, int(frames[0, 3, 1, 0]), int(frames[1, 0, 2, 1])
         ((2, 4, 4, 2), 2, 1)
     """
-    if isinstance(n_units, tuple):
-        flat = _flat_addresses(np.asarray(units), n_units)
-        size = math.prod(n_units)
-        found = bin_events(
-            times, flat, n_units=size, n_steps=n_steps, duration=duration, outside=outside, counts=counts
-        )
-        return found.reshape(n_steps, *n_units)
     check_size("n_units", n_units)
-    check_size("n_steps", n_steps)
-    check_duration(duration)
-    check_choice("outside", outside, OUTSIDE)
+    check_window(n_steps, duration, outside)
     times, units = np.asarray(times), np.asarray(units)
     if times.ndim != 1 or times.shape != units.shape:
         raise ValueError(
             f"Got times of shape {list(times.shape)} and units of {list(units.shape)}, expected one of each for an event, [E]. "
-            "For addresses of several numbers, give n_units=(width, height, polarities)."
+            "Addresses of several numbers become units by np.ravel_multi_index((x, y, polarity), (width, height, 2))."
         )
     if not times.size:  # whatever its type: np.array([]) has floating-point numbers
         return np.zeros((n_steps, n_units), np.uint8 if counts else bool)
@@ -118,45 +107,9 @@ def bin_events(
     return found.astype(np.min_scalar_type(found.max()))
 
 
-def _flat_addresses(addresses: Shaped[np.ndarray, "..."], sizes: tuple[int, ...]) -> Shaped[np.ndarray, " E"]:
-    """The unit of each address (x, y, ...), in the order of a flattened frame."""
-    for size in sizes:
-        check_size("n_units", size)
-    if not addresses.size:
-        return np.zeros(0, int)
-    if addresses.dtype.kind not in "iu" or addresses.ndim != 2 or addresses.shape[1] != len(sizes):
-        raise ValueError(
-            f"Got units of {addresses.dtype} and shape {list(addresses.shape)} for n_units={sizes}, expected integers "
-            f"[E, {len(sizes)}]. Put columns together by np.stack([x, y, polarity], axis=1)."
-        )
-    low, high = addresses.min(axis=0), addresses.max(axis=0)
-    if (low < 0).any() or (high >= sizes).any():
-        raise ValueError(
-            f"Got addresses from {low.tolist()} to {high.tolist()}, expected 0 on, and below {list(sizes)}. A polarity of "
-            "-1 or 1 is (p > 0).astype(int)."
-        )
-    return np.ravel_multi_index(tuple(addresses.T), sizes)
-
-
-def event_trains(
-    recordings: Iterable[Bool[np.ndarray, "T N"]], labels: Shaped[np.ndarray, " D"], *, name: str
-) -> SpikeTrains:
-    """Pack recordings one after another, so that a set whose spikes would not fit into memory as booleans can be processed.
-
-    Args:
-        recordings: the spikes of at least one recording. The length of each is set by the step of its last spike.
-        labels: their classes.
-        name: name of the set, for the progress bar.
-    """
-    packed, lengths = [], []
-    for spikes in tqdm(recordings, desc=name, total=len(labels), unit="recordings", disable=None):
-        fired = np.flatnonzero(spikes.any(axis=1))
-        packed.append(np.packbits(spikes, axis=-1))
-        lengths.append(fired[-1] + 1 if fired.size else 0)
-    return packed_trains(np.stack(packed), labels, np.array(lengths), n_units=spikes.shape[1])
-
-
-def check_duration(duration: float) -> None:
-    """Raise an error unless `duration` is a finite time above 0."""
+def check_window(n_steps: int, duration: float, outside: str) -> None:
+    """Raise an error unless these are the steps and the duration of a window, and a treatment of the events after it."""
+    check_size("n_steps", n_steps)
     if not 0 < duration < math.inf:
         raise ValueError(f"duration got {duration}, expected a finite time above 0.")
+    check_choice("outside", outside, OUTSIDE)

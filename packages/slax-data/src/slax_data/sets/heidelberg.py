@@ -1,27 +1,21 @@
 """The Spiking Heidelberg Digits and the Spiking Speech Commands: spoken words as the spikes of the 700 units of a cochlea."""
 
-import gzip
-import itertools
-import zlib
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
+from tqdm import tqdm
 
 from slax_data.checks import check_choice, check_classes, check_labels, check_size
-from slax_data.encoding.events import OUTSIDE, bin_events, check_duration, event_trains
+from slax_data.encoding.events import bin_events, check_window
 from slax_data.extras import import_extra
-from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import atomic_write, file_stamp, resolve_folder
+from slax_data.storage.packed import SpikeTrains, packed_trains
+from slax_data.storage.whole_files import resolve_folder
 from slax_data.task import Task, stored_task
 
 N_UNITS = 700
 DURATION = 1.4  # seconds, as is usual
-LARGEST = 1 << 33  # bytes that a packed file may hold: a larger one is a decompression bomb, not a file of these sets
-BLOCK = 256  # recordings that are read together
 LEFT_OUT = 2  # speakers whose recordings are the validation split of the digits
 PAGE = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
 
@@ -53,8 +47,7 @@ def shd(
     There are 8,156 training recordings and 2,264 test recordings, which include all recordings of two speakers.
 
     Args:
-        path: the folder with shd_train.h5 and shd_test.h5, or their .h5.gz versions, which are unpacked into the same folder;
-            by default `data_folder()`.
+        path: the folder with shd_train.h5 and shd_test.h5, by default `data_folder()`.
         split: "train", "test" or, with `with_validation`, "validation".
         n_steps: T.
         duration: seconds of the window. The recordings of the digits end before 1.4 s.
@@ -95,8 +88,7 @@ def shd(
         >>> recordings.packed.shape, recordings.n_units
         ((20, 50, 18), 140)
     """
-    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
-    return _read(SHD, path, split, with_validation=with_validation, **options)
+    return _read(SHD, path, split, with_validation, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def ssc(
@@ -113,7 +105,7 @@ def ssc(
     There are 75,466 recordings for training, 9,981 for validation, and 20,382 for testing.
 
     Args:
-        path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, or their .h5.gz versions.
+        path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, by default `data_folder()`.
         split: "train", "valid" or "test".
         n_steps, duration, pool, outside: see `shd`.
 
@@ -132,9 +124,9 @@ def ssc(
         >>> ssc("no/such/folder", split="valid")
         Traceback (most recent call last):
             ...
-        FileNotFoundError: There is no ...ssc_valid.h5, nor ssc_valid.h5.gz. Download it from https://zenkelab.org/...
+        FileNotFoundError: There is no ...ssc_valid.h5. Download ssc_valid.h5.gz from https://zenkelab.org/...
     """
-    return _read(SSC, path, split, n_steps=n_steps, duration=duration, pool=pool, outside=outside)
+    return _read(SSC, path, split, False, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def shd_task(
@@ -147,18 +139,14 @@ def shd_task(
     pool: int = 1,
     outside: str = "error",
     with_validation: bool = False,
-    cache: str | Path | None = None,
 ) -> Task:
     """The Spiking Heidelberg Digits as a `Task`.
-
-    The binned spikes are kept in a file whose name identifies what they depend on.
 
     Args:
         key: not used; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
         path, duration, pool, outside, with_validation: see `shd`.
-        cache: folder for the spikes, by default `data_folder()`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
@@ -171,10 +159,9 @@ def shd_task(
         >>> shd_task(jax.random.key(0), path="no/such/folder", n_steps=100, pool=5)
         Traceback (most recent call last):
             ...
-        FileNotFoundError: There is no ...shd_train.h5, nor shd_train.h5.gz. Download it from https://zenkelab.org/...
+        FileNotFoundError: There is no ...shd_train.h5. Download shd_train.h5.gz from https://zenkelab.org/...
     """
-    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
-    return _task(SHD, code, path, cache, options, with_validation)
+    return _task(SHD, code, path, with_validation, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def ssc_task(
@@ -186,13 +173,12 @@ def ssc_task(
     duration: float = DURATION,
     pool: int = 1,
     outside: str = "error",
-    cache: str | Path | None = None,
 ) -> Task:
     """The Spiking Speech Commands as a `Task`, which also has the split "valid".
 
     Args:
         key: not used; nothing is drawn.
-        n_steps, code, path, duration, pool, outside, cache: see `shd_task`.
+        n_steps, code, path, duration, pool, outside: see `shd_task`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
@@ -205,58 +191,60 @@ def ssc_task(
         >>> ssc_task(jax.random.key(0), path="no/such/folder", n_steps=100, pool=5)
         Traceback (most recent call last):
             ...
-        FileNotFoundError: There is no ...ssc_train.h5, nor ssc_train.h5.gz. Download it from https://zenkelab.org/...
+        FileNotFoundError: There is no ...ssc_train.h5. Download ssc_train.h5.gz from https://zenkelab.org/...
     """
-    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
-    return _task(SSC, code, path, cache, options)
+    return _task(SSC, code, path, False, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
 
 
-def _task(
-    words: WordSet,
-    code: str,
-    path: str | Path | None,
-    cache: str | Path | None,
-    options: dict[str, Any],
-    with_validation: bool = False,
-) -> Task:
+def _task(words: WordSet, code: str, path: str | Path | None, with_validation: bool, **options: Any) -> Task:
     check_choice("code", code, ["events"])
-    _check_options(**options)
-    files = [_file(words, path, split) for split in words.splits]
-    read = partial(_read, words, path, with_validation=with_validation, **options)
-    depends_on = [sorted(options.items()), with_validation, *map(file_stamp, files)]
-    splits = _splits(words, with_validation)
-    sets = cached_sets(resolve_folder(cache), words.name, depends_on, lambda: {one: read(split=one) for one in splits})
+    sets = {one: _read(words, path, one, with_validation, **options) for one in _splits(words, with_validation)}
     return stored_task(sets, n_classes=words.n_classes, padding="silence")
 
 
 def _read(
-    words: WordSet, path: str | Path | None, split: str, *, with_validation: bool = False, **options: Any
+    words: WordSet, path: str | Path | None, split: str, with_validation: bool, *, pool: int, **window: Any
 ) -> SpikeTrains:
     check_choice("split", split, _splits(words, with_validation))
-    _check_options(**options)
+    check_window(**window)
+    check_size("pool", pool)
+    if N_UNITS % pool:
+        raise ValueError(f"pool got {pool}, expected a divisor of the {N_UNITS} units, as 5 or 10.")
     file = _file(words, path, "train" if with_validation and split == "validation" else split)
     h5py = import_extra("h5py", extra="events")
+    packed, lengths = [], []
     # h5py raises many types of errors for a damaged file, without naming the file.
     try:
         with h5py.File(file, "r") as content:
             for name in ("spikes/times", "spikes/units", "labels"):
                 if name not in content or len(getattr(content[name], "shape", ())) != 1:
                     raise ValueError(f"it lacks {name}, a list with one entry per recording.")
-            labels = content["labels"][()]
+            times, units, labels = content["spikes/times"], content["spikes/units"], content["labels"][()]
             check_labels(labels, n_classes=words.n_classes)
-            recordings = _recordings(content, len(labels), **options)
+            if not len(times) == len(units) == len(labels):
+                raise ValueError(
+                    f"it has {len(times)} recordings' times and {len(units)} recordings' units for {len(labels)} labels."
+                )
+            rows = np.arange(len(labels))
             if with_validation and split != "test":
-                kept = _is_left_out(content) == (split == "validation")
-                recordings, labels = itertools.compress(recordings, kept), labels[kept]
-            check_classes({split: labels}, n_classes=words.n_classes)
-            return event_trains(recordings, labels, name=file.name)
-    except (FileNotFoundError, PermissionError, MemoryError):
+                rows = np.flatnonzero(_is_left_out(content) == (split == "validation"))
+            check_classes({split: labels[rows]}, n_classes=words.n_classes)
+            for row in tqdm(rows, desc=file.name, unit="recordings", disable=None):
+                try:
+                    spikes = bin_events(times[row], units[row], n_units=N_UNITS, **window)
+                except ValueError as error:
+                    raise ValueError(f"recording {row}: {error}") from error
+                merged = np.any(spikes.reshape(len(spikes), -1, pool), axis=-1)
+                packed.append(np.packbits(merged, axis=-1))
+                lengths.append(np.flatnonzero(merged.any(axis=1)).max(initial=-1) + 1)
+    except (PermissionError, MemoryError):
         raise
     except Exception as error:
         raise ValueError(
             f"Got {file}, expected a complete file of {words.name}: {error} If it is damaged or another file, get it from "
             f"{PAGE}"
         ) from error
+    return packed_trains(np.stack(packed), labels[rows], np.array(lengths), n_units=N_UNITS // pool)
 
 
 def _splits(words: WordSet, with_validation: bool) -> tuple[str, ...]:
@@ -276,49 +264,10 @@ def _is_left_out(content: Any) -> Bool[np.ndarray, " D"]:
     return np.isin(speakers, found[-LEFT_OUT:])
 
 
-def _recordings(
-    content: Any, size: int, *, n_steps: int, duration: float, pool: int, outside: str
-) -> Iterator[Bool[np.ndarray, "T N"]]:
-    times, units = content["spikes/times"], content["spikes/units"]
-    if not len(times) == len(units) == size:
-        raise ValueError(f"it has {len(times)} recordings' times and {len(units)} recordings' units for {size} labels.")
-    for start in range(0, size, BLOCK):
-        block = slice(start, start + BLOCK)
-        for row, (when, who) in enumerate(zip(times[block], units[block], strict=True), start):
-            try:
-                spikes = bin_events(when, who, n_units=N_UNITS, n_steps=n_steps, duration=duration, outside=outside)
-            except ValueError as error:
-                raise ValueError(f"recording {row}: {error}") from error
-            yield spikes.reshape(n_steps, -1, pool).any(axis=-1)
-
-
 def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
-    """The file of a split, unpacked first if necessary."""
     file = resolve_folder(path) / f"{words.name}_{split}.h5"
-    packed = file.with_name(f"{file.name}.gz")
-    if file.exists():
-        return file
-    if not packed.exists():
+    if not file.exists():
         raise FileNotFoundError(
-            f"There is no {file}, nor {packed.name}. Download it from {PAGE} and put it there, or give path=, its folder."
+            f"There is no {file}. Download {file.name}.gz from {PAGE} and unpack it there, or give path=, its folder."
         )
-    try:
-        with atomic_write(file) as aside, gzip.open(packed) as source, aside.open("wb") as target:
-            while block := source.read(1 << 20):
-                if target.tell() + len(block) > LARGEST:
-                    raise ValueError(
-                        f"Got more than {LARGEST >> 30} GiB in {packed}, expected less, as in all files of the sets."
-                    )
-                target.write(block)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{packed} is truncated or damaged: {error}. Download it again from {PAGE}") from error
     return file
-
-
-def _check_options(*, n_steps: int, duration: float, pool: int, outside: str) -> None:
-    check_size("n_steps", n_steps)
-    check_size("pool", pool)
-    check_duration(duration)
-    check_choice("outside", outside, OUTSIDE)
-    if N_UNITS % pool:
-        raise ValueError(f"pool got {pool}, expected a divisor of the {N_UNITS} units, as 5 or 10.")

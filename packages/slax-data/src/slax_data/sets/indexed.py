@@ -1,10 +1,10 @@
 """Any indexable data set as a task: two arrays, or an object that gives a sample and its target for an index."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int32, Shaped
 
 from slax_data.checks import check_size
 from slax_data.task import Task, stored_task
@@ -64,53 +64,45 @@ def indexed_task(
         >>> indexed_task({"train": (rows, labels), "test": (rows, labels)}, n_classes=2).full_split("test")[0].shape
         (8, 6, 8)
     """
-    read = {name: read_samples(items, name=name, transform=transform) for name, items in splits.items()}
-    n_steps = enough_steps(n_steps, max(len(sample) for samples, _ in read.values() for sample in samples))
+    read = {name: arrays_of(splits[name], name=name, per_step=per_step, transform=transform) for name in splits}
+    n_steps = enough_steps(n_steps, max(values.shape[1] for values, _, _ in read.values()))
     arrays = {}
-    for name, (samples, targets) in read.items():
-        if per_step and [one.shape[:1] for one in samples] != [one.shape[:1] for one in targets]:
-            raise ValueError(
-                f"Got per_step=True and a target in {name} that is not [T, ...], expected one for each step of its sample."
-            )
-        if len(shapes := {target.shape[per_step:] for target in targets}) > 1:
-            raise ValueError(
-                f"Got targets of different shapes in {name}, {sorted(shapes)}, expected one shape. If there is a target for "
-                "each step, give per_step=True."
-            )
-        lengths = np.array([len(sample) for sample in samples], np.int32)
-        goals = stacked(targets, n_steps) if per_step else np.stack(targets)
-        arrays[name] = stacked(samples, n_steps), goals, lengths
+    for name, (values, targets, lengths) in read.items():
+        arrays[name] = stacked(values, n_steps), stacked(targets, n_steps) if per_step else targets, lengths
     return stored_task(arrays, n_classes=n_classes, padding=padding, per_step=per_step)
 
 
-def read_samples(
+def arrays_of(
     items: Any,
     *,
     name: str,
+    per_step: bool = False,
     indices: Iterable[Any] | None = None,
     transform: Callable[[Any], Any] | None = None,
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The samples [T_i, ...] of a data set, with steps of one shape, and their targets.
+) -> tuple[Shaped[np.ndarray, "D T ..."], Shaped[np.ndarray, "D ..."], Int32[np.ndarray, " D"]]:
+    """The samples of a data set, with zeros after the end of the shorter ones, their targets, and the lengths of the samples.
 
     Args:
         items: see the splits of `indexed_task`.
         name: name of the set, for error messages.
         indices: indices of the samples, all by default.
-        transform: see `indexed_task`.
+        per_step, transform: see `indexed_task`.
 
     Raises:
-        ValueError: no samples, samples with steps of different shapes or without steps, or not as many targets as samples.
+        ValueError: no samples, samples with steps of different shapes or without steps, not as many targets as samples, or
+            targets of different shapes.
     """
     if isinstance(items, tuple) and len(items) == 2 and hasattr(items[0], "shape"):
-        inputs, targets = (np.asarray(part) for part in items)
-        if len(inputs) != len(targets):
-            raise ValueError(f"Got {len(inputs)} samples and {len(targets)} targets in {name}, expected one for each.")
-        items = list(zip(inputs, targets, strict=True))
+        inputs, goals = (np.asarray(part) for part in items)
+        if len(inputs) != len(goals):
+            raise ValueError(f"Got {len(inputs)} samples and {len(goals)} targets in {name}, expected one for each.")
+        items = list(zip(inputs, goals, strict=True))
     chosen = range(len(items)) if indices is None else list(indices)
     if not chosen:
         raise ValueError(f"Got no samples of {name}, which has {len(items)}, for indices={indices}, expected some.")
     pairs = [items[index][:2] for index in chosen]
     samples = [np.asarray(transform(sample) if transform else sample) for sample, _ in pairs]
+    targets = [np.asarray(target) for _, target in pairs]
     if shapes := {sample.shape for sample in samples if not sample.size}:
         raise ValueError(
             f"Got samples of the shapes {sorted(shapes)} in {name}, expected [T, ...] of at least one step."
@@ -122,7 +114,18 @@ def read_samples(
     samples = [sample[:, None] if sample.ndim == 1 else sample for sample in samples]
     if len(shapes := {sample.shape[1:] for sample in samples}) > 1:
         raise ValueError(f"Got samples of different shapes in {name}, {sorted(shapes)} in a step, expected one shape.")
-    return samples, [np.asarray(target) for _, target in pairs]
+    if per_step and [one.shape[:1] for one in samples] != [one.shape[:1] for one in targets]:
+        raise ValueError(
+            f"Got per_step=True and a target in {name} that is not [T, ...], expected one for each step of its sample."
+        )
+    if len(shapes := {target.shape[per_step:] for target in targets}) > 1:
+        raise ValueError(
+            f"Got targets of different shapes in {name}, {sorted(shapes)}, expected one shape. If there is a target for "
+            "each step, give per_step=True."
+        )
+    lengths = np.array([len(sample) for sample in samples], np.int32)
+    longest = int(lengths.max())
+    return stacked(samples, longest), stacked(targets, longest) if per_step else np.stack(targets), lengths
 
 
 def enough_steps(n_steps: int | None, longest: int) -> int:
@@ -134,7 +137,7 @@ def enough_steps(n_steps: int | None, longest: int) -> int:
     return n_steps
 
 
-def stacked(samples: list[np.ndarray], n_steps: int) -> Shaped[np.ndarray, "D T ..."]:
+def stacked(samples: Sequence[np.ndarray] | np.ndarray, n_steps: int) -> Shaped[np.ndarray, "D T ..."]:
     """Samples [T_i, ...] as one array of a type for all of them, with zeros after the end of the shorter ones."""
     kind = np.result_type(*{sample.dtype for sample in samples})
     array = np.zeros((len(samples), n_steps, *samples[0].shape[1:]), kind)

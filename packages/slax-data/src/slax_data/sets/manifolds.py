@@ -30,8 +30,7 @@ SINE_TERMS = 11  # Taylor terms up to a quarter turn: exact in float64; 7 would 
 class Manifolds(NamedTuple):
     """The manifold of each class, made by `random_manifolds`.
 
-    Axes: C classes, H = F - 1 harmonics, M intrinsic dimensions, S spikes per unit, N units; (S, N) are the embedding
-    dimensions e.
+    Axes: C classes, H = F - 1 harmonics, M intrinsic dimensions, N units, which are the embedding dimensions e.
 
     amplitudes, frequencies, phases: a_i, w_i (turns per unit of x) and p_i (turns) of the module's equation.
     low, high: bounds of y_e, which standardize it to (y_e - low) / (high - low).
@@ -41,23 +40,22 @@ class Manifolds(NamedTuple):
         >>> from slax_data import random_manifolds
         >>> manifolds = random_manifolds(jax.random.key(0), n_classes=3, n_units=5, dim=2)
         >>> manifolds.amplitudes.shape
-        (3, 31, 2, 1, 5)
+        (3, 31, 2, 5)
     """
 
-    amplitudes: Float[Array, "C H M S N"]
-    frequencies: Float[Array, "C H M S N"]
-    phases: Float[Array, "C H M S N"]
-    low: Float[Array, "C S N"]
-    high: Float[Array, "C S N"]
+    amplitudes: Float[Array, "C H M N"]
+    frequencies: Float[Array, "C H M N"]
+    phases: Float[Array, "C H M N"]
+    low: Float[Array, "C N"]
+    high: Float[Array, "C N"]
 
 
-@partial(jax.jit, static_argnames=("n_classes", "n_units", "n_spikes", "dim", "alpha"))
+@partial(jax.jit, static_argnames=("n_classes", "n_units", "dim", "alpha"))
 def random_manifolds(
     key: PRNGKeyArray,
     *,
     n_classes: int = 10,
     n_units: int = 100,
-    n_spikes: int = 1,
     dim: int = 2,
     alpha: float = 2.0,
 ) -> Manifolds:
@@ -67,7 +65,6 @@ def random_manifolds(
         key: the same key gives the same manifolds, and hence the same task.
         n_classes: number of manifolds.
         n_units: units N.
-        n_spikes: number of submanifolds S of each unit, each of which gives it one spike.
         dim: intrinsic dimensions M.
         alpha: smoothness, above 0: the amplitude of the harmonics falls as i^-alpha.
 
@@ -93,21 +90,21 @@ def random_manifolds(
         >>> from slax_data import random_manifolds
         >>> manifolds = random_manifolds(jax.random.key(0), n_classes=3, n_units=5, dim=2)
         >>> manifolds.low.shape
-        (3, 1, 5)
+        (3, 5)
     """
-    for name, size in {"n_classes": n_classes, "n_units": n_units, "n_spikes": n_spikes, "dim": dim}.items():
+    for name, size in {"n_classes": n_classes, "n_units": n_units, "dim": dim}.items():
         check_size(name, size)
     check_alpha(alpha)
     dtype = jnp.result_type(float)
-    i = np.arange(1, n_harmonics(alpha)).reshape(1, -1, 1, 1, 1)
+    i = np.arange(1, n_harmonics(alpha)).reshape(1, -1, 1, 1)
     spectrum = 1 / ((i + 1.0) ** alpha + 1)
-    shape = (3, n_classes, i.size, dim, n_spikes, n_units)
+    shape = (3, n_classes, i.size, dim, n_units)
     draw_key, probe_key = random.split(key)
-    # Drawn flat: with 6 axes, compilation on a CPU took 5 times as long.
+    # Drawn flat: with all axes, compilation on a CPU took 5 times as long.
     u, v, phases = random.uniform(draw_key, (math.prod(shape),), dtype).reshape(shape)
     amplitudes, frequencies = u * jnp.asarray(spectrum, dtype), v * jnp.asarray(i, dtype)
 
-    def extremes(key: PRNGKeyArray) -> tuple[Float[Array, "C S N"], Float[Array, "C S N"]]:
+    def extremes(key: PRNGKeyArray) -> tuple[Float[Array, "C N"], Float[Array, "C N"]]:
         values = _embed(amplitudes, frequencies, phases, random.uniform(key, (PROBE_POINTS, n_classes, dim), dtype))
         return values.min(axis=0), values.max(axis=0)
 
@@ -115,7 +112,7 @@ def random_manifolds(
     return Manifolds(amplitudes, frequencies, phases, low.min(axis=0), high.max(axis=0))
 
 
-def manifold_values(manifolds: Manifolds, coordinates: Float[Array, "P C M"]) -> Float[Array, "P C S N"]:
+def manifold_values(manifolds: Manifolds, coordinates: Float[Array, "P C M"]) -> Float[Array, "P C N"]:
     """Standardized values (y_e(x) - low) / (high - low) at P points on each of the C manifolds.
 
     Args:
@@ -123,7 +120,7 @@ def manifold_values(manifolds: Manifolds, coordinates: Float[Array, "P C M"]) ->
         coordinates: intrinsic coordinates x in [0, 1].
 
     Returns:
-        Values of shape [P, C, S, N]: in [0, 1] except for the few that lie outside the bounds.
+        Values of shape [P, C, N]: in [0, 1] except for the few that lie outside the bounds.
 
     Example:
         >>> import jax
@@ -132,7 +129,7 @@ def manifold_values(manifolds: Manifolds, coordinates: Float[Array, "P C M"]) ->
         >>> points = jax.random.uniform(jax.random.key(1), (100, 3, 2))
         >>> values = manifold_values(manifolds, points)
         >>> values.shape
-        (100, 3, 1, 5)
+        (100, 3, 5)
         >>> bool(((values > -0.1) & (values < 1.1)).all())
         True
     """
@@ -153,21 +150,21 @@ def n_harmonics(alpha: float) -> int:
 
 
 def _embed(
-    amplitudes: Float[Array, "C H M S N"],
-    frequencies: Float[Array, "C H M S N"],
-    phases: Float[Array, "C H M S N"],
+    amplitudes: Float[Array, "C H M N"],
+    frequencies: Float[Array, "C H M N"],
+    phases: Float[Array, "C H M N"],
     coordinates: Float[Array, "P C M"],
-) -> Float[Array, "P C S N"]:
-    x = coordinates[..., None, None]
+) -> Float[Array, "P C N"]:
+    x = coordinates[..., None]
 
     # A loop over the harmonics keeps the sum in cache: 0.8 ms for 256 x 100 values, 2 cores, against 12 ms for one
-    # expression [P, C, H, M, S, N], 2 ms for parameters gathered per sample, 160 ms for all classes of each sample.
-    def add(total: Float[Array, "P C M S N"], harmonic: tuple) -> tuple[Float[Array, "P C M S N"], None]:
+    # expression [P, C, H, M, N], 2 ms for parameters gathered per sample, 160 ms for all classes of each sample.
+    def add(total: Float[Array, "P C M N"], harmonic: tuple) -> tuple[Float[Array, "P C M N"], None]:
         a, w, p = harmonic
         return total + a[None] * _sine_of_turns(w[None] * x + p[None]), None
 
     harmonics = tuple(jnp.moveaxis(parameter, 1, 0) for parameter in (amplitudes, frequencies, phases))
-    start = jnp.zeros(coordinates.shape + amplitudes.shape[-2:], amplitudes.dtype)
+    start = jnp.zeros(coordinates.shape + amplitudes.shape[-1:], amplitudes.dtype)
     return lax.scan(add, start, harmonics)[0].prod(axis=2)
 
 

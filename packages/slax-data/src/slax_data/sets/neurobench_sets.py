@@ -10,7 +10,7 @@ from slax_data.audio.cochlea import Cochlea
 from slax_data.audio.hearing import encode_recordings
 from slax_data.audio.sounds import Sound
 from slax_data.checks import check_choice, check_labels, check_size
-from slax_data.sets.indexed import enough_steps, read_samples, stacked
+from slax_data.sets.indexed import arrays_of, enough_steps, stacked
 from slax_data.sets.japanese_vowels import THRESHOLD, Series, series_spikes
 from slax_data.storage.packed import SpikeTrains, spike_trains
 from slax_data.task import Task, check_splits, stored_task
@@ -45,13 +45,8 @@ def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arr
         >>> values.shape, targets, lengths
         ((2, 5, 3), array([0, 1]), array([5, 4]))
     """
-    samples, targets = read_samples(dataset, name=type(dataset).__name__, indices=indices)
-    if len(shapes := {target.shape for target in targets}) > 1:
-        raise ValueError(
-            f"Got targets of different shapes in {type(dataset).__name__}, {sorted(shapes)}, expected one shape."
-        )
-    lengths = np.array([len(sample) for sample in samples])
-    return stacked(samples, int(lengths.max())).astype(np.float32), np.stack(targets), lengths
+    values, targets, lengths = arrays_of(dataset, name=type(dataset).__name__, indices=indices)
+    return values.astype(np.float32), targets, lengths
 
 
 def neurobench_task(
@@ -110,7 +105,7 @@ def neurobench_task(
         spikes = {split: _heard(one, rate, n_steps or 100, longest / rate, n_channels) for split, one in flat.items()}
     elif code == "frames":
         n_steps = enough_steps(n_steps, longest)
-        frames = {split: stacked(list(one.values != 0), n_steps) for split, one in flat.items()}
+        frames = {split: stacked(one.values != 0, n_steps) for split, one in flat.items()}
         spikes = {split: spike_trains(frames[split], one.labels, lengths=one.lengths) for split, one in flat.items()}
     else:
         spikes = series_spikes(flat, n_steps=n_steps, threshold=threshold)

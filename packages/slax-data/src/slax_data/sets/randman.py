@@ -39,7 +39,7 @@ def randman(
         floor(B / n_classes) samples or one more, in random order; which classes have one more is random.
 
     Raises:
-        ValueError: a size below 1, an unknown code, or rate code for several spikes per unit.
+        ValueError: a size below 1, or an unknown code.
 
     References:
         F. Zenke, T. P. Vogels, Neural Computation 33(4), 2021, doi:10.1162/neco_a_01367.
@@ -48,8 +48,7 @@ def randman(
         Every sample has its own intrinsic coordinates, uniform in [0, 1)^dim; slax shares them among the classes.
         In the rate code every unit of every sample has its own random steps, all choices of steps being equally
         likely; slax 0.0.1 does the same; its later versions share one permutation of time.
-        Spikes of one unit at the same step merge into one. Values outside the bounds of the manifold (0.05 %)
-        count as the first or last step.
+        Values outside the bounds of the manifold (0.05 %) count as the first or last step.
 
     Example:
         >>> import jax
@@ -65,8 +64,8 @@ def randman(
     """
     check_size("n_steps", n_steps)
     check_size("batch_size", batch_size)
-    n_classes, _, dim, n_spikes, n_units = manifolds.amplitudes.shape
-    _check_code(code, n_spikes)
+    check_choice("code", code, CODES)
+    n_classes, _, dim, n_units = manifolds.amplitudes.shape
     class_key, point_key, order_key, step_key = random.split(key, 4)
 
     # The parameters of a class are fetched once for all its samples: the batch consists of rounds over the classes.
@@ -76,11 +75,13 @@ def randman(
     values = manifold_values(jax.tree.map(lambda parameter: parameter[classes], manifolds), coordinates)
 
     order = random.permutation(order_key, batch_size)
-    values = values.reshape(-1, n_spikes, n_units)[order]
+    values = values.reshape(-1, n_units)[order]
     labels = jnp.tile(classes, n_rounds)[order]
     level = jnp.clip(jnp.floor(values * n_steps), 0, n_steps - 1)
-    spikes = _at_time(level, n_steps) if code == "time" else _at_rate(step_key, level[:, 0] + 1, n_steps)
-    return spikes, labels
+    if code == "rate":
+        return _at_rate(step_key, level + 1, n_steps), labels
+    time = jnp.arange(n_steps, dtype=level.dtype)[:, None, None]
+    return (time == level[None]).astype(level.dtype), labels
 
 
 def randman_task(
@@ -90,7 +91,6 @@ def randman_task(
     code: str = "time",
     n_classes: int = 10,
     n_units: int = 100,
-    n_spikes: int = 1,
     dim: int = 2,
     alpha: float = 2.0,
 ) -> Task:
@@ -99,7 +99,7 @@ def randman_task(
     Args:
         key: random key for the manifolds.
         n_steps, code: see `randman`.
-        n_classes, n_units, n_spikes, dim, alpha: see `random_manifolds`.
+        n_classes, n_units, dim, alpha: see `random_manifolds`.
 
     Raises:
         ValueError: the errors of those functions.
@@ -113,8 +113,8 @@ def randman_task(
         ((20, 32, 5), (32,))
     """
     check_size("n_steps", n_steps)
-    _check_code(code, n_spikes)
-    manifolds = random_manifolds(key, n_classes=n_classes, n_units=n_units, n_spikes=n_spikes, dim=dim, alpha=alpha)
+    check_choice("code", code, CODES)
+    manifolds = random_manifolds(key, n_classes=n_classes, n_units=n_units, dim=dim, alpha=alpha)
 
     def draw(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
         check_choice("split", split, SPLITS)
@@ -122,20 +122,6 @@ def randman_task(
         return randman(key, manifolds, n_steps=n_steps, batch_size=batch_size, code=code)
 
     return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=draw)
-
-
-def _check_code(code: str, n_spikes: int) -> None:
-    check_choice("code", code, CODES)
-    if code == "rate" and n_spikes > 1:
-        raise ValueError(
-            f"Got manifolds with n_spikes={n_spikes} for the rate code, expected one number per unit. "
-            "Make them with n_spikes=1, or use code='time'."
-        )
-
-
-def _at_time(steps: Float[Array, "B S N"], n_steps: int) -> Float[Array, "T B N"]:
-    time = jnp.arange(n_steps, dtype=steps.dtype)[:, None, None, None]
-    return (time == steps[None]).any(axis=2).astype(steps.dtype)
 
 
 def _at_rate(key: PRNGKeyArray, counts: Float[Array, "B N"], n_steps: int) -> Float[Array, "T B N"]:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float32, Int32, Shaped, UInt8
 
 from slax_data.checks import check_finite, check_labels
-from slax_data.storage.whole_files import cached_arrays
+from slax_data.storage.whole_files import atomic_write, load_arrays
 
 FIELDS = ("packed", "labels", "lengths")
 SMALL = (np.uint8, np.int8, np.uint16, np.int16)  # the types of integers in fewer bytes than int32
@@ -135,7 +135,8 @@ def packed_trains(
         check_labels(targets.reshape(-1), n_classes=max(1, highest + 1))
     _check_lengths(steps, packed)
     kind = jnp.float32 if targets.dtype.kind == "f" else jnp.int32
-    return SpikeTrains(jnp.asarray(packed), jnp.asarray(targets, kind), jnp.asarray(steps, jnp.int32), **form)
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
+        return SpikeTrains(jnp.asarray(packed), jnp.asarray(targets, kind), jnp.asarray(steps, jnp.int32), **form)
 
 
 def _narrow(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
@@ -180,27 +181,12 @@ def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: Shaped[np.ndarray
 
 
 def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
-    """Restore splits from the arrays made by `arrays_of_sets`.
-
-    Raises:
-        ValueError: arrays that do not describe such splits.
-    """
-    try:
-        n_units = int(arrays["n_units"])
-        found = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in map(str, arrays["splits"])}
-    except (KeyError, TypeError) as error:
-        shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
-        raise ValueError(
-            f"Got arrays of the shapes {shapes}, expected the arrays splits, n_units, which is one number, and "
-            f"{', '.join(FIELDS)} of each split."
-        ) from error
-    for name, (packed, _, _) in found.items():
-        if packed.dtype != np.uint8 or packed.ndim != 3 or packed.shape[2] != -(-n_units // 8):
-            raise ValueError(
-                f"Got {packed.dtype}{list(packed.shape)} for n_units={n_units} in the split {name!r}, expected bytes "
-                "[D, T, ceil(N / 8)] of N units."
-            )
-    return {name: packed_trains(*fields, n_units=n_units) for name, fields in found.items()}
+    """Restore splits from the arrays made by `arrays_of_sets`."""
+    n_units = int(arrays["n_units"])
+    return {
+        name: packed_trains(*(arrays[f"{name}_{field}"] for field in FIELDS), n_units=n_units)
+        for name in map(str, arrays["splits"])
+    }
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:
@@ -228,20 +214,19 @@ def cached_sets(
         folder: folder of the file.
         name: name of the set.
         depends_on: options, and a value that changes with the data. Their printed form and the sources of this package, without
-            comments, determine the name of the file. A file of the same options and data, but other sources, is removed.
+            comments, determine the name of the file.
         make: function that makes the splits.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged. It is not remade automatically: it was complete once, so something has happened to it.
     """
-    which, sources = (hashlib.sha256(repr(part).encode()).hexdigest()[:16] for part in (depends_on, _sources()))
-    path = folder / f"{name}-{which}-{sources}.npz"
-    outdated = () if path.exists() else tuple(folder.glob(f"{name}-{which}-*.npz"))
-    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
-        sets = sets_of_arrays(cached_arrays(path, lambda: arrays_of_sets(make())))
-    for file in outdated:
-        file.unlink(missing_ok=True)
-    return sets
+    which = hashlib.sha256(repr([depends_on, _sources()]).encode()).hexdigest()[:32]
+    path = folder / f"{name}-{which}.npz"
+    if not path.exists():
+        arrays = arrays_of_sets(make())
+        with atomic_write(path) as aside, aside.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return sets_of_arrays(load_arrays(path, "Delete it, and it will be made again."))
 
 
 @functools.cache

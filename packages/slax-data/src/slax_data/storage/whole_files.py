@@ -4,20 +4,17 @@ import contextlib
 import hashlib
 import http.client
 import io
-import math
 import os
 import secrets
+import shutil
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-BLOCK = 1 << 20
-LARGEST = 1 << 32  # bytes that a file of arrays may unpack to: a larger one is a decompression bomb
 TIMEOUT = 60  # seconds without receiving data
 
 
@@ -65,11 +62,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_stamp(file: Path) -> str:
-    """The name, size and time of a file: they change with it, and take no reading."""
-    return f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"
-
-
 def check_sha256(path: Path, expected: str, name: str | None = None) -> None:
     """Raise ValueError, with the file's path or another name, unless a file has the expected checksum."""
     found = sha256_of(path)
@@ -81,7 +73,7 @@ def check_sha256(path: Path, expected: str, name: str | None = None) -> None:
 
 
 def download(url: str, path: str | Path, *, sha256: str) -> Path:
-    """Download a file with a progress bar, unless it already exists.
+    """Download a file, unless it already exists.
 
     Args:
         url: address of the file.
@@ -93,7 +85,7 @@ def download(url: str, path: str | Path, *, sha256: str) -> Path:
 
     Raises:
         ConnectionError: the download failed; the message explains how to obtain the file by hand.
-        ValueError: a wrong checksum. A new download is then not kept.
+        ValueError: a wrong checksum, as of a download that ended early. A new download is then not kept.
 
     Example:
         A file stands in for the site:
@@ -115,38 +107,13 @@ def download(url: str, path: str | Path, *, sha256: str) -> Path:
     with atomic_write(path) as aside:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, aside.open("wb") as file:
-                announced = answer.headers.get("Content-Length")
-                length = int(announced) if announced else None
-                with tqdm(total=length, desc=path.name, unit="B", unit_scale=True, disable=None) as bar:
-                    while block := answer.read(BLOCK):
-                        file.write(block)
-                        bar.update(len(block))
-                if length is not None and file.tell() != length:
-                    raise ConnectionError(f"it ended after {file.tell()} of {length} bytes")
+                shutil.copyfileobj(answer, file)
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             raise ConnectionError(
                 f"{url} cannot be read: {error}. Get it by other means, and put it at {path}."
             ) from error
         check_sha256(aside, sha256, name=url)
     return path
-
-
-def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays made by `make`, read from the file `path` if they were made before.
-
-    Args:
-        path: an .npz file whose name identifies everything that the arrays depend on.
-        make: function that makes the arrays, which are then written to `path`.
-
-    Raises:
-        ValueError: the file is damaged. It is not remade automatically: it was complete once, so something has happened to it.
-    """
-    if path.exists():
-        return load_arrays(path, "Delete it, and it will be made again.")
-    arrays = make()
-    with atomic_write(path) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return arrays
 
 
 def load_arrays(path: Path, remedy: str = "Make it again: numpy.savez(path, ...).") -> dict[str, np.ndarray]:
@@ -162,28 +129,15 @@ def load_arrays(path: Path, remedy: str = "Make it again: numpy.savez(path, ...)
     """
     content = path.read_bytes()
     try:
+        # `read` verifies all bytes of a member, `np.load` only those that it needs.
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            announced = int.from_bytes(content[-12:-10], "little")  # which zipfile does not look at
-            if announced != len(archive.namelist()):
-                raise ValueError(f"it has {len(archive.namelist())} of {announced} files")
-            if (size := sum(info.file_size for info in archive.infolist())) > LARGEST:
-                raise ValueError(f"it unpacks to {size} bytes, expected at most {LARGEST}")
-            return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+            members = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}
+        announced = int.from_bytes(content[-12:-10], "little")  # which zipfile does not look at
+        if announced != len(members):
+            raise ValueError(f"it has {len(members)} of {announced} files")
+        return {name: np.lib.format.read_array(member, allow_pickle=False) for name, member in members.items()}
     except MemoryError:
         raise
     # Any exception: zipfile, zlib, struct and NumPy each raise their own for damaged content.
     except Exception as error:
         raise ValueError(f"Got {path} ({error}), expected a complete .npz file of plain arrays. {remedy}") from error
-
-
-def _array(content: bytes) -> np.ndarray:
-    """The array of an .npy file that holds nothing else, all of whose bytes `zipfile` has verified."""
-    file = io.BytesIO(content)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, dtype = read_header[np.lib.format.read_magic(file)](file)
-    size, rest = dtype.itemsize * math.prod(shape), len(content) - file.tell()
-    if size != rest and not dtype.hasobject:  # before memory is taken for what the shape says
-        raise ValueError(f"an array of shape {list(shape)} has {rest} bytes, expected {size}")
-    file.seek(0)
-    array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-    return array

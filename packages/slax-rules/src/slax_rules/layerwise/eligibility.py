@@ -37,7 +37,7 @@ from slax_rules.layerwise.synapse import (
 
 # The end of a window costs a product and a pass over the traces, so windows are long: twice the widest layer, as far as their
 # largest array stays between these bytes, and at least some steps. The window's arrays then take a few times the memory of the
-# traces (docs/performance.md; `python -m benchmarks.chunks --rule OSTL`).
+# traces (docs/performance.md).
 SMALLEST_ARRAY, LARGEST_ARRAY = 2**22, 2**24
 SHORTEST_WINDOW = 128
 

@@ -1,7 +1,6 @@
 """The extreme eigenvalues of a Hessian."""
 
 import math
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -67,8 +66,8 @@ def hessian_eigenvalues(
     asymmetry, and nothing converges. So compare `asymmetry` with `values`: in float32, 1e-5 of them is rounding error.
 
     Args:
-        loss: see `hessian_product`.
-        params: see `hessian_product`. P is the number of entries of all leaves.
+        loss: see `hessian_trace`.
+        params: see `hessian_trace`. P is the number of entries of all leaves.
         key: random key for the random vectors.
         n_top: number of eigenvalues, 1 to P.
         n_steps: maximum number of products with H, at least n_top; (n_steps + n_starts) P numbers are kept.
@@ -82,8 +81,8 @@ def hessian_eigenvalues(
         `Eigenvalues`, in float64 if a leaf is, else in float32.
 
     Raises:
-        TypeError: see `hessian_product`.
-        ValueError: see `hessian_product`; an option out of range.
+        TypeError: see `hessian_trace`.
+        ValueError: see `hessian_trace`; an option out of range.
 
     Note:
         The function can be jitted: `jax.jit(partial(hessian_eigenvalues, loss, n_top=5))(params, key)`. Otherwise each call
@@ -117,44 +116,35 @@ def hessian_eigenvalues(
     if order not in ORDERS:
         raise ValueError(f"Got order={order!r}, expected one of {', '.join(map(repr, ORDERS))}.")
 
-    find = partial(_eigenvalues, loss, n_top=n_top, n_steps=min(n_steps, size), starts=starts, tolerance=tolerance)
-    found = jax.jit(partial(find, order=order))(params, key)
+    n_steps = min(n_steps, size)
+
+    @jax.jit
+    def find(params: PyTree, key: Key[Array, ""]) -> Eigenvalues:
+        flat, unravel = as_vector(params)
+
+        def product(vector: Float[Array, " P"]) -> Float[Array, " P"]:
+            return as_vector(hessian_times(loss, params, unravel(vector)))[0]
+
+        def done(basis: Basis) -> Bool[Array, ""]:
+            _, _, residuals, largest = ritz(basis, n_top, order)
+            return (basis.steps >= n_top) & jnp.all(residuals <= tolerance * largest)
+
+        first = first_basis(flat.size, flat.dtype, key, starts=starts, n_steps=n_steps)
+        basis = extended_basis(product, first, done, key, starts)
+        values, combinations, _, largest = ritz(basis, n_top, order)
+        vectors = dot(combinations.T, basis.vectors[:n_steps])
+        vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
+        residuals = jax.lax.map(lambda pair: jnp.linalg.norm(product(pair[0]) - pair[1] * pair[0]), (vectors, values))
+        square, known = basis.projected[:n_steps], known_entries(basis)
+        return Eigenvalues(
+            values=values,
+            vectors=jax.vmap(unravel)(vectors),
+            residuals=residuals,
+            converged=residuals <= tolerance * largest,
+            asymmetry=jnp.max(jnp.abs(square - square.T), where=known, initial=0),
+            steps=basis.steps,
+        )
+
+    found = find(params, key)
     check_finite("an eigenvalue of the Hessian", found.values)
     return found
-
-
-def _eigenvalues(
-    loss: Loss,
-    params: PyTree,
-    key: Key[Array, ""],
-    *,
-    n_top: int,
-    n_steps: int,
-    starts: int,
-    tolerance: float,
-    order: str,
-) -> Eigenvalues:
-    flat, unravel = as_vector(params)
-
-    def product(vector: Float[Array, " P"]) -> Float[Array, " P"]:
-        return as_vector(hessian_times(loss, params, unravel(vector)))[0]
-
-    def done(basis: Basis) -> Bool[Array, ""]:
-        _, _, residuals, largest = ritz(basis, n_top, order)
-        return (basis.steps >= n_top) & jnp.all(residuals <= tolerance * largest)
-
-    first = first_basis(flat.size, flat.dtype, key, starts=starts, n_steps=n_steps)
-    basis = extended_basis(product, first, done, key, starts)
-    values, combinations, _, largest = ritz(basis, n_top, order)
-    vectors = dot(combinations.T, basis.vectors[:n_steps])
-    vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
-    residuals = jax.lax.map(lambda pair: jnp.linalg.norm(product(pair[0]) - pair[1] * pair[0]), (vectors, values))
-    square, known = basis.projected[:n_steps], known_entries(basis)
-    return Eigenvalues(
-        values=values,
-        vectors=jax.vmap(unravel)(vectors),
-        residuals=residuals,
-        converged=residuals <= tolerance * largest,
-        asymmetry=jnp.max(jnp.abs(square - square.T), where=known, initial=0),
-        steps=basis.steps,
-    )

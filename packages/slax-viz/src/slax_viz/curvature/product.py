@@ -7,45 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from slax_viz.trees import check_alike, leaves_by_path
+from slax_viz.trees import leaves_by_path
 
 Loss = Callable[[Any], Array]
-
-
-def hessian_product(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
-    """The product H v, the derivative of the gradient along `vector`; see `slax_viz.curvature` for spikes.
-
-    Args:
-        loss: maps parameters to a number. It has to be deterministic: fix batch and keys in it.
-        params: tree of floating-point arrays, for example an `nnx.State` of `nnx.Param`s.
-        vector: tree like `params`.
-
-    Returns:
-        A tree like `params`.
-
-    Raises:
-        TypeError: parameters that are not floating-point arrays.
-        ValueError: no parameters, a vector with other paths, shapes or dtypes, numbers that are not finite (where they are
-            known: under `jax.jit` NaN is propagated).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from slax_viz import hessian_product
-        >>> params, vector = {"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([1.0, 0.0])}
-        >>> hessian_product(lambda params: jnp.prod(params["w"] ** 2), params, vector)["w"].tolist()
-        [8.0, 8.0]
-    """
-    check_parameters(params)
-    check_alike(
-        leaves_by_path(params, "params"),
-        leaves_by_path(vector, "vector"),
-        names=("params", "vector"),
-        advice="Make the vector of params, as by jax.tree.map(jnp.ones_like, params).",
-        dtypes=True,
-    )
-    found = hessian_times(loss, params, vector)
-    check_finite("the Hessian's product", found)
-    return found
 
 
 def hessian_times(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:

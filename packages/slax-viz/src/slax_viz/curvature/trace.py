@@ -35,7 +35,9 @@ def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples:
     It is unbiased for any H, symmetric or not. For an interval: `mean_interval(trace.samples)`.
 
     Args:
-        loss, params: see `hessian_product`.
+        loss: maps parameters to a number. It has to be deterministic: fix batch and keys in it. For spikes, see
+            `slax_viz.curvature`.
+        params: tree of floating-point arrays, for example an `nnx.State` of `nnx.Param`s.
         key: random key for z.
         n_samples: number of products with H, at least 2.
 
@@ -43,8 +45,9 @@ def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples:
         A `Trace`, in float64 if a leaf is, else in float32.
 
     Raises:
-        TypeError: see `hessian_product`.
-        ValueError: see `hessian_product`; fewer than 2 samples.
+        TypeError: parameters that are not floating-point arrays.
+        ValueError: no parameters, numbers that are not finite (where they are known: under `jax.jit` NaN is propagated), fewer
+            than 2 samples.
 
     References:
         Hutchinson, A stochastic estimator of the trace of the influence matrix, 1990, doi 10.1080/03610919008812866.
