@@ -74,8 +74,6 @@ def _apply(node, x):
             return x @ node.weight.T + node.bias
         case "Scale":
             return x * node.scale
-        case "Threshold":
-            return (x > node.threshold).astype(np.float64)
         case "Flatten":
             stop = x.ndim if node.end_dim == -1 else node.end_dim + 2
             return x.reshape(*x.shape[: node.start_dim + 1], -1, *x.shape[stop:])

@@ -101,7 +101,6 @@ def wired(neurons, synapses, links):
 TALL = (3, 5, 4)
 ALIKE = {"r": np.broadcast_to(uniform(1, 2, 3, 1, 1), TALL), "tau": np.full(TALL, 5e-3)}
 WITHOUT_BIAS = {"bias": np.zeros(3), "metadata": {"slax_bias": 0}}
-THRESHOLD = {"t": nir.Threshold(uniform(0.1, 0.4))}
 WIRED = {
     "feedback without a synapse": wired("a", "wa", "in wa a a, a out"),
     "inhibition": wired("e i", "we wei wie", "in we e wei i wie e out"),
@@ -138,7 +137,6 @@ GRAPHS = WIRED | {
                          None, (2, 7, 6), TALL, kinds=["Conv", "LI"]),
     "in space": Graph({"c": conv2d(**WITHOUT_BIAS), "li": li(*TALL, v_leak=np.zeros(TALL))},
                       None, (2, 7, 6), TALL, kinds=["Conv", "Scale", "LI"]),
-    "without a reset": Graph({"w": affine(5), "li": li(r=uniform(1, 2), v_leak=ZEROS)} | THRESHOLD, kinds=["Linear", "LIF"]),
 }  # fmt: skip
 
 

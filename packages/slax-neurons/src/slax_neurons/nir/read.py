@@ -14,7 +14,7 @@ from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shap
 from slax_neurons.nir.graph import Link, Plan, is_neuron, label, plan
 from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.neuron_nodes import Options, Reading, read_neuron
-from slax_neurons.nir.synapse_nodes import read_delay, read_synapse, scaled, shifted
+from slax_neurons.nir.synapse_nodes import READERS, scaled, shifted
 from slax_neurons.surrogates import SpikeFunction, fast_sigmoid
 from slax_neurons.wiring import Connect, connect
 
@@ -109,9 +109,9 @@ class _Reader:
 
     def _add_hub(self, hub: str, chain: Link | None) -> None:
         reading = None
-        node, threshold = self.plan.nodes[hub], self.plan.thresholds.get(hub)
+        node = self.plan.nodes[hub]
         if is_neuron(node):
-            reading = read_neuron(node, threshold, label(hub, node), self.options)
+            reading = read_neuron(node, label(hub, node), self.options)
         links = self._into(hub)
         if chain is None:
             self._add(Zeros(self._shape(hub)))
@@ -170,9 +170,7 @@ class _Reader:
         return [self._synapse(name, node) for name, node in nodes]
 
     def _synapse(self, name: str, node: Any) -> Any:
-        if type(node).__name__ == "Delay":
-            return read_delay(node, label(name, node), self.options)
-        return read_synapse(node, label(name, node), self.options.param_dtype)
+        return READERS[type(node).__name__](node, label(name, node), self.options)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """The shape of a node's input, with the channels last."""
