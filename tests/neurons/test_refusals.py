@@ -220,7 +220,6 @@ CASES = [
     (lambda: complexity(connect([nnx.Conv(N, 10**5, (1,), use_bias=False, kernel_init=huge, rngs=RNGS)]),
                         jnp.ones((1, 1, 10**4, N))), V, r"2\^31 operations in a step"),
     (lambda: health(connect([LI()]), X), V, "without a spiking layer, expected a neuron that spikes"),
-    (lambda: health(connect([LIF()]), X, saturation=0.0), V, r"saturation=0.0, expected a number in \(0, 1\]"),
     (lambda: health(connect([LIF()]), X, mask=np.ones((T, 2), bool)), V, r"a mask of bool\[5, 2\], expected bool\[5, 3\]"),
     (lambda: health(connect([LIF()]), X, mask=np.zeros((T, B), bool)), V, "a mask without a true entry"),
     (lambda: health(connect([Opaque()]), X), TE, "Opaque.replace got spike_fn, which Opaque does not have"),

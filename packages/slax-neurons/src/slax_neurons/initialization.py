@@ -163,9 +163,9 @@ def impulse_moments(
     carry = jax.tree.map(_at_least_single, neuron.initialize_carry((2, impulse.size)))
     given = jnp.asarray(impulse, jax.tree.leaves(carry)[0].dtype)
     current = jnp.stack([jnp.zeros_like(given), given])  # the same neuron without and with the impulse
-    first, second, size, done = np.zeros_like(impulse), np.zeros_like(impulse), np.zeros_like(impulse), 0
-    while steps is None or done < steps:
-        length = CHUNK if steps is None else min(CHUNK, steps - done)
+    first, second, size = np.zeros_like(impulse), np.zeros_like(impulse), np.zeros_like(impulse)
+    for done in range(0, steps or MAX_STEPS, CHUNK):
+        length = min(CHUNK, (steps or MAX_STEPS) - done)
         carry, membrane, fired = _run(graphdef, state, carry, current, length)
         if fired:
             raise ValueError(
@@ -174,15 +174,14 @@ def impulse_moments(
             )
         response = _difference(membrane) / np.asarray(given, np.float64)
         first, second, last = first + response.sum(0), second + np.square(response).sum(0), np.abs(response).sum(0)
-        current, done, size = jnp.zeros_like(current), done + length, size + last
+        current, size = jnp.zeros_like(current), size + last
         if steps is None and np.all(last <= TAIL * size):
-            break
-        if steps is None and done >= MAX_STEPS:
-            raise ValueError(
-                f"fluctuation_driven got a {type(neuron).__name__} whose membrane does not forget an impulse within "
-                f"{MAX_STEPS} steps, expected steps for it. Give the length of your sequences, as in "
-                "fluctuation_driven(..., steps=100)."
-            )
+            return first, second
+    if steps is None:
+        raise ValueError(
+            f"fluctuation_driven got a {type(neuron).__name__} whose membrane does not forget an impulse within {MAX_STEPS} "
+            "steps, expected steps for it. Give the length of your sequences, as in fluctuation_driven(..., steps=100)."
+        )
     return first, second
 
 
