@@ -125,6 +125,13 @@ def positive(owner: str, name: str, value: float) -> float:
     return value
 
 
+def one_of(owner: str, name: str, value: str, choices: Sequence[str]) -> str:
+    """Return `value`, or raise ValueError unless it is among the choices."""
+    if value not in choices:
+        raise ValueError(f"{owner} got {name}={value!r}, expected one of {', '.join(map(repr, choices))}.")
+    return value
+
+
 UNIT_INTERVAL = Domain(0.0, 1.0)
 """The open interval from 0 to 1, as for decays."""
 POSITIVE = Domain(low=0.0)

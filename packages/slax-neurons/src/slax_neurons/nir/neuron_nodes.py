@@ -6,12 +6,12 @@ With decay and gain of `Integration`, a LIF node of gain g = r gain(tau) > 0 ste
 
 which, in units of g and measured from v_0, is a neuron of this package, u = (v - v_0) / g:
 
-    u_t = decay u_{t-1} + I_t + c,   s_t = H(u_t - threshold),   threshold = (v_threshold - v_0) / g
-    c = gain(tau) (v_leak - v_0) / g
+    u_t = decay u_{t-1} + I_t,   s_t = H(u_t - threshold),   threshold = (v_threshold - v_0) / g
 
-with v_0 = v_reset for a reset to a value, 0 for a reset by subtraction, and v_leak without a reset. IF is the case of a
-decay of 1 and g = r dt; CubaLIF has g = w_in gain(tau_syn) r gain(tau_mem), where the synapse is updated first and the
-membrane sees the current of the same step. An LI outputs v, so its g is part of the current, and c = gain(tau) v_leak.
+with v_0 = v_reset for a reset to a value, 0 for a reset by subtraction, and v_leak without a reset; v_leak has to be v_0, as a
+neuron here has no constant current. IF is the case of a decay of 1 and g = r dt; CubaLIF has g = w_in gain(tau_syn) r
+gain(tau_mem), where the synapse is updated first and the membrane sees the current of the same step. An LI outputs v, so its
+v_0 is 0, and its g is part of the current.
 """
 
 from typing import Any, NamedTuple
@@ -69,16 +69,8 @@ class Options(NamedTuple):
     param_dtype: DTypeLike
 
 
-class Reading(NamedTuple):
-    """A neuron, the factor of its current, and the constant current added after that: in NIR's order, None for 1 and 0."""
-
-    neuron: Neuron
-    scale: Values | None
-    current: Values | None
-
-
-def read_neuron(node: Any, label: str, options: Options) -> Reading:
-    """The neuron of a node.
+def read_neuron(node: Any, label: str, options: Options) -> tuple[Neuron, Values | None]:
+    """The neuron of a node, and the factor of its current, in NIR's order, None for 1.
 
     Raises:
         ValueError: parameters that no neuron of this package has, with the node's name.
@@ -89,37 +81,37 @@ def read_neuron(node: Any, label: str, options: Options) -> Reading:
     gain = _values(node.r)
     if kind == "IF":
         gain = gain * integration.dt
-        leak = leak_gain = np.zeros_like(gain)
     else:
         tau = _values(node.tau_mem if kind == "CubaLIF" else node.tau)
-        leak, leak_gain = _values(node.v_leak), integration.gain(tau)
         decays["decay"] = integration.decay(tau)
-        gain = gain * leak_gain
+        gain = gain * integration.gain(tau)
     if kind == "CubaLIF":
         tau = _values(node.tau_syn)
         decays["synapse_decay"] = integration.decay(tau)
         gain = gain * _values(node.w_in) * integration.gain(tau)
     gain = np.where(np.abs(gain - 1) < 8 * np.finfo(np.float64).eps, 1.0, gain)  # r is a rounded quotient
 
+    # An LI outputs v itself, which a neuron that subtracts also measures from 0.
+    reset = "subtract" if kind == "LI" else node.metadata.get(RESET, options.reset)
+    leak = _values(getattr(node, "v_leak", 0))
+    zero = {"zero": _values(getattr(node, "v_reset", 0)), "subtract": np.zeros(()), "none": leak}[reset]
+    if kind != "IF" and np.any(leak != zero):
+        raise ValueError(
+            f"Got {label} with a v_leak other than {'v_reset' if reset == 'zero' else '0'}, expected the same: they differ by "
+            "a constant current, and a neuron here has none. Give both the same value; the bias of an Affine before an LIF or "
+            "LI can have the difference divided by r."
+        )
     if kind == "LI":
-        return Reading(_neuron(kind, label, decays, options), _unless(gain, 1.0), _unless(leak_gain * leak, 0.0))
+        return _neuron(kind, label, decays, options), None if np.all(gain == 1) else gain
     if not np.all(gain > 0):
         raise ValueError(
             f"Got {label} with a gain of {gain.min():.4g}, expected a resistance and an input weight that make it positive. "
             "Move its sign into the weights before it."
         )
-    reset = node.metadata.get(RESET, options.reset)
-    zero = {"zero": _values(node.v_reset), "subtract": np.zeros(()), "none": leak}[reset]
-    current = _unless(leak_gain * (leak - zero) / gain, 0.0)
-    if kind == "CubaLIF" and current is not None:
-        raise ValueError(
-            f"Got {label} with a v_leak other than {'v_reset' if reset == 'zero' else '0'}, expected the same: they differ by "
-            "a constant current into the membrane, and a neuron here has none after its synapse. Give both the same value."
-        )
     limit = (_values(node.v_threshold) - zero) / gain
     fires_at = limit if RESET in node.metadata else _next(limit, options.param_dtype)
     spike_options = {"threshold": _compact(fires_at, options), "reset": reset, "spike_fn": options.spike_fn}
-    return Reading(_neuron(kind, label, decays, options, **spike_options), None, current)
+    return _neuron(kind, label, decays, options, **spike_options), None
 
 
 def _neuron(kind: str, label: str, decays: dict[str, Values], options: Options, **spike_options: Any) -> Neuron:
@@ -135,10 +127,6 @@ def _neuron(kind: str, label: str, decays: dict[str, Values], options: Options, 
 
 def _values(parameter: Any) -> Values:
     return np.asarray(parameter, np.float64)
-
-
-def _unless(values: Values, neutral: float) -> Values | None:
-    return None if np.all(values == neutral) else values
 
 
 def _next(limit: Values, dtype: DTypeLike) -> Values:

@@ -230,17 +230,6 @@ def scaled(node: Any, gain: Values) -> Any:
     return dataclasses.replace(node, **changes)
 
 
-def shifted(node: Any, current: Values) -> Any:
-    """A Linear, Affine or convolution to whose output `current` is added, or None if it cannot absorb the current."""
-    shift = _per_channel(node, current)
-    if shift is None:
-        return None
-    if type(node).__name__ == "Linear":
-        return library().Affine(node.weight, shift)
-    bias = 0 if node.bias is None else np.asarray(node.bias, np.float64)
-    return dataclasses.replace(node, bias=bias + shift, metadata={})
-
-
 def _per_channel(node: Any, values: Values) -> np.ndarray | None:
     """One value per output channel, unless the node has no weights or the values [channels, *spatial] differ in space."""
     if type(node).__name__ not in ("Affine", "Conv1d", "Conv2d", "Linear"):
