@@ -142,7 +142,7 @@ def response_energy(neuron: Neuron, impulse: Float[np.ndarray, " N"], steps: int
     graphdef, state = nnx.split(neuron)
     carry = neuron.initialize_carry((2, impulse.size))
     # In float32 at least, so that a response of thousands of steps can be resolved.
-    carry = jax.tree.map(lambda state: state.astype(jnp.promote_types(state.dtype, jnp.float32)), carry)
+    carry = jax.tree.map(lambda state: state.astype(np.promote_types(state.dtype, np.float32)), carry)
     given = jnp.asarray(impulse, jax.tree.leaves(carry)[0].dtype)
     current = jnp.stack([jnp.zeros_like(given), given])  # the same neuron without and with the impulse
     energy, size = np.zeros_like(impulse), np.zeros_like(impulse)

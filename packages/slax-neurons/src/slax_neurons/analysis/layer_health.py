@@ -1,6 +1,7 @@
 """A check that the layers of a stack fire and that gradients pass through them, with a table and remedies."""
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -73,12 +74,8 @@ class LayerHealth:
     @property
     def problems(self) -> tuple[str, ...]:
         """The problems among `HINTS` that this layer has; none if it is healthy."""
-        sick = {
-            "dead": self.dead > MOST_DEAD,
-            "saturated": self.saturated > MOST_SATURATED,
-            "no support": self.support < LEAST_SUPPORT,
-        }
-        return tuple(problem for problem in HINTS if sick[problem])
+        sick = (self.dead > MOST_DEAD, self.saturated > MOST_SATURATED, self.support < LEAST_SUPPORT)
+        return tuple(itertools.compress(HINTS, sick))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +99,7 @@ class Health:
         return not any(layer.problems for layer in self.layers)
 
     def __str__(self) -> str:
-        rows = [COLUMNS, *map(_row, self.layers)]
-        lines = aligned(rows, left=1)
+        lines = aligned([COLUMNS, *map(_row, self.layers)], left=1)
         for problem, hint in HINTS.items():
             sick = [layer.name for layer in self.layers if problem in layer.problems]
             if sick:
