@@ -219,24 +219,16 @@ READERS: dict[str, Callable[[Any, str, Options], Any]] = {
 
 
 def scaled(node: Any, gain: Values) -> Any:
-    """A Linear, Affine or convolution whose output is multiplied by `gain`, or None if it cannot absorb the gain."""
-    factor = _per_channel(node, gain)
-    if factor is None:
+    """A Linear, Affine or convolution whose output is multiplied by `gain`, or None if it cannot absorb it: a node without
+    weights, or a gain [channels, *spatial] that differs in space."""
+    if type(node).__name__ not in ("Affine", "Conv1d", "Conv2d", "Linear"):
         return None
+    channels = gain[(..., *(slice(1),) * (gain.ndim - 1))]
+    if np.any(gain != channels):
+        return None
+    factor = np.broadcast_to(channels.ravel(), (len(node.weight),))
     weight = np.asarray(node.weight, np.float64)
     changes = {"weight": weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))}
     if getattr(node, "bias", None) is not None:
         changes["bias"] = np.asarray(node.bias, np.float64) * factor
     return dataclasses.replace(node, **changes)
-
-
-def _per_channel(node: Any, values: Values) -> np.ndarray | None:
-    """One value per output channel, unless the node has no weights or the values [channels, *spatial] differ in space."""
-    if type(node).__name__ not in ("Affine", "Conv1d", "Conv2d", "Linear"):
-        return None
-    if values.ndim > 1:
-        rows = values.reshape(values.shape[0], -1)
-        if np.any(rows != rows[:, :1]):
-            return None
-        values = rows[:, 0]
-    return np.broadcast_to(values, (len(node.weight),))
