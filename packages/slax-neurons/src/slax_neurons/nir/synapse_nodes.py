@@ -223,10 +223,10 @@ def scaled(node: Any, gain: Values) -> Any:
     weights, or a gain [channels, *spatial] that differs in space."""
     if type(node).__name__ not in ("Affine", "Conv1d", "Conv2d", "Linear"):
         return None
-    channels = gain[(..., *(slice(1),) * (gain.ndim - 1))]
-    if np.any(gain != channels):
+    rows = gain.reshape(*gain.shape[:1], -1)
+    if np.any(rows != rows[..., :1]):
         return None
-    factor = np.broadcast_to(channels.ravel(), (len(node.weight),))
+    factor = np.broadcast_to(rows[..., 0], (len(node.weight),))
     weight = np.asarray(node.weight, np.float64)
     changes = {"weight": weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))}
     if getattr(node, "bias", None) is not None:
