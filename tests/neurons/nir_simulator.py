@@ -13,7 +13,7 @@ def simulate(graph, inputs, *, dt, integration, order, reset="zero"):
     """
     (end,) = (name for name, node in graph.nodes.items() if type(node).__name__ == "Output")
     before = {name: [sender for sender, receiver in graph.edges if receiver == name] for name in graph.nodes}
-    states = {name: _first(graph.nodes[name], reset) for name in order}
+    states = {name: _first(graph.nodes[name]) for name in order}
     outputs, last = [], {name: np.zeros((len(inputs[0]), *graph.nodes[name].r.shape)) for name in order}
     for x in np.asarray(inputs, np.float64):
         now = {}
@@ -36,10 +36,9 @@ def simulate(graph, inputs, *, dt, integration, order, reset="zero"):
     return np.stack(outputs)
 
 
-def _first(node, reset):
-    """Where the reset leads, or v_leak without one; a neuron that does not fire starts at 0."""
-    start = {"zero": getattr(node, "v_reset", 0.0), "subtract": 0.0, "none": getattr(node, "v_leak", 0.0)}[reset]
-    return {"v": start if hasattr(node, "v_threshold") else 0.0, "i": 0.0}
+def _first(node):
+    """At v_leak, where a membrane rests, or for an IF, which has none, where it is reset to."""
+    return {"v": getattr(node, "v_leak", getattr(node, "v_reset", 0.0)), "i": 0.0}
 
 
 def _step(node, state, x, dt, integration, reset):
@@ -74,8 +73,6 @@ def _apply(node, x):
             return x @ node.weight.T + node.bias
         case "Scale":
             return x * node.scale
-        case "Threshold":
-            return (x > node.threshold).astype(np.float64)
         case "Flatten":
             stop = x.ndim if node.end_dim == -1 else node.end_dim + 2
             return x.reshape(*x.shape[: node.start_dim + 1], -1, *x.shape[stop:])

@@ -38,16 +38,6 @@ LAYERS = MILLIVOLTS | {
     "symplectic": ADAPTIVE | {"q": 20.0},
     "brf": BRF | {"dt": 0.01},
 }
-STOPPED = {"stop_reset_gradient": True}
-RESETS = {
-    "lif, subtract, stopped": LIF | STOPPED,
-    "lif, zero": LIF | {"reset": "zero"},
-    "lif, zero, stopped": LIF | {"reset": "zero"} | STOPPED,
-    "lif, none": LIF | {"reset": "none"},
-    "cuba_lif, zero, stopped": CUBA | {"reset": "zero"} | STOPPED,
-    "alif, stopped": ALIF | STOPPED,
-    "symplectic, zero": ADAPTIVE | {"q": 20.0, "reset": "zero"},
-}
 GAINS = {"adlif": 10.0, "symplectic": 10.0, "brf": 120.0}
 each = pytest.mark.parametrize("name", [*LAYERS, "ltc"])
 elementwise = pytest.mark.parametrize("name", LAYERS)
@@ -67,12 +57,12 @@ def layer_of(name, dtype=jnp.float64):
         for seed, gate in enumerate((cell.membrane_gate, cell.adaptation_gate)):
             gate.bias[...] = jnp.asarray(normal(N, seed=seed), dtype)
         return connect([linear(5, N, 0, dtype), cell]), None
-    options = (LAYERS | RESETS)[name]
+    options = LAYERS[name]
     spread = {
         key: value * np.linspace(0.9, 1.05, N) if type(value) is float and key not in ("q", "dt") else value
         for key, value in options.items()
     }
-    return pair([5, N], [spread], gain=GAINS.get(name.split(",")[0], 2.0), dtype=dtype)
+    return pair([5, N], [spread], gain=GAINS.get(name, 2.0), dtype=dtype)
 
 
 def ltc_by_hand(cell, currents, h):
@@ -101,10 +91,11 @@ def measured(name):
         start = jax.tree.map(lambda leaf: leaf + 0.3 * normal(B, N, seed=4), model.initialize_carry((B, 5)))
         point = (params, start, jnp.asarray(X))
         along = jax.tree.map(lambda leaf: jnp.asarray(normal(*leaf.shape, seed=5)), point)
-        ways = {"scan": functools.partial(unroll, kernel="scan")}
-        if name not in RESETS:
-            ways["steps"] = lambda model, carry, x: jax.lax.scan(lambda carry, x: model(carry, x), carry, x)
-            ways["chunks"] = functools.partial(unroll, chunk=4, remat=True)
+        ways = {
+            "scan": functools.partial(unroll, kernel="scan"),
+            "steps": lambda model, carry, x: jax.lax.scan(lambda carry, x: model(carry, x), carry, x),
+            "chunks": functools.partial(unroll, chunk=4, remat=True),
+        }
 
         def loss(way, params, carry, x):
             carry, outputs = way(nnx.merge(graphdef, params, rest), carry, x)
@@ -115,15 +106,13 @@ def measured(name):
             gradients = {
                 name: jax.grad(functools.partial(loss, way), (0, 1, 2), has_aux=True) for name, way in ways.items()
             }
-            tangents = {
-                name: jax.jvp(gradients[name], point, along)[1] for name in ("steps", "scan") if "steps" in ways
-            }
+            tangents = {name: jax.jvp(gradients[name], point, along)[1] for name in ("steps", "scan")}
             return {name: gradient(*point) for name, gradient in gradients.items()}, tangents
 
         return model, layers, start, *jax.tree.map(np.asarray, program(point, along))
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *RESETS])
+@elementwise
 def test_states_spikes_and_gradients_are_those_of_the_oracle(name, x64):
     model, layers, start, made, _ = measured(name)
     gradient, (carry, outputs) = made["scan"]

@@ -49,7 +49,7 @@ def cuba(**changes):
 
 
 def li(*shape, **changes):
-    values = {"tau": uniform(3e-3, 2e-2, *shape), "r": uniform(-1, 2, *shape), "v_leak": uniform(-0.5, 0.5, *shape)}
+    values = {"tau": uniform(3e-3, 2e-2, *shape), "r": uniform(-1, 2, *shape), "v_leak": np.zeros(shape or N)}
     return nir.LI(**(values | changes))
 
 
@@ -101,27 +101,22 @@ def wired(neurons, synapses, links):
 TALL = (3, 5, 4)
 ALIKE = {"r": np.broadcast_to(uniform(1, 2, 3, 1, 1), TALL), "tau": np.full(TALL, 5e-3)}
 WITHOUT_BIAS = {"bias": np.zeros(3), "metadata": {"slax_bias": 0}}
-THRESHOLD = {"t": nir.Threshold(uniform(0.1, 0.4))}
 WIRED = {
     "feedback without a synapse": wired("a", "wa", "in wa a a, a out"),
     "inhibition": wired("e i", "we wei wie", "in we e wei i wie e out"),
     "two branches with feedback between them": wired(
         "a b c", "wa wb wac wbc wab wba", "in wa a, in wb b, a wab b wba a, a wac c, b wbc c, c out"
     ),
-    "two edges beside the chain, and a current": wired(
-        "e a b", "we wea web wb", "in we e wea a out, e web b, in wb b out"
-    ),
+    "two edges beside the chain": wired("e a b", "we wea web wb", "in we e wea a out, e web b, in wb b out"),
     "a synapse that two neurons read, and one that reads two": wired(
         "a b c", "w wab v", "in w a wab b, w b v c out, a v"
     ),
     "two synapses from one neuron to one": wired("a b", "wa w1 w2 w3", "in wa a w1 b out, a w2 b, a w3 b"),
     "input beside the chain, outputs that add up": wired("a b", "wa wb skip", "in wa a wb b out, in skip b, a out"),
 }
-WIRED["two edges beside the chain, and a current"].nodes["b"].v_reset = uniform(-0.6, -0.4)
 GRAPHS = WIRED | {
     "lif to v_leak": firing(lif(), "exponential"),
-    "lif to elsewhere": firing(lif(v_reset=uniform(-0.4, 0.2)), "euler"),
-    "lif by subtraction": firing(lif(), "exponential", "subtract"),
+    "lif by subtraction": firing(lif(v_leak=ZEROS), "exponential", "subtract"),
     "lif without a reset": firing(lif(), "euler", "none"),
     "if": firing(nir.IF(uniform(50, 200), uniform(0.3, 1), uniform(-0.4, 0.2)), "euler"),
     "cuba to v_leak": firing(cuba(), "exponential"),
@@ -131,14 +126,13 @@ GRAPHS = WIRED | {
     "conv1d": spatial(nir.Conv1d(9, weights(3, 2, 3), 2, 1, 1, 1, weights(3)), (2, 9), (3, 5)),
     "flatten in part": spatial(nir.Flatten((2, 3, 4), 1, 2), (2, 3, 4), (2, 12)),
     "scale": spatial(nir.Scale(weights(2, 3, 4)), (2, 3, 4), (2, 3, 4)),
-    # Read-outs whose gain or leak cannot go into the weights, or only into some.
-    "no weights": Graph({"li": li(v_leak=ZEROS)}, n_in=N, kinds=["Scale", "LI"]),
+    # Read-outs whose gain cannot go into the weights, or only into some.
+    "no weights": Graph({"li": li()}, n_in=N, kinds=["Scale", "LI"]),
     "no bias": Graph({"w": nir.Linear(weights(N, 5)), "li": li()}, kinds=["Linear", "LI"]),
-    "per channel": Graph({"c": conv2d(**WITHOUT_BIAS), "li": li(*TALL, v_leak=np.full(TALL, 0.2), **ALIKE)},
+    "per channel": Graph({"c": conv2d(**WITHOUT_BIAS), "li": li(*TALL, **ALIKE)},
                          None, (2, 7, 6), TALL, kinds=["Conv", "LI"]),
-    "in space": Graph({"c": conv2d(**WITHOUT_BIAS), "li": li(*TALL, v_leak=np.zeros(TALL))},
+    "in space": Graph({"c": conv2d(**WITHOUT_BIAS), "li": li(*TALL)},
                       None, (2, 7, 6), TALL, kinds=["Conv", "Scale", "LI"]),
-    "without a reset": Graph({"w": affine(5), "li": li(r=uniform(1, 2), v_leak=ZEROS)} | THRESHOLD, kinds=["Linear", "LIF"]),
 }  # fmt: skip
 
 

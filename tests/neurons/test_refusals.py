@@ -10,6 +10,7 @@ import nir
 import numpy as np
 import pytest
 from flax import nnx
+from test_stacks import Counts, Declares
 
 import slax_neurons as sn
 from slax_neurons import BRF, IF, LI, LIF, AdLIF, Delay, Edge, Masked, Trainable, complexity, connect, health
@@ -40,21 +41,6 @@ def run(model, x=X, carry=None, **options):
 
 def pair(edges, *more, **options):
     return connect([linear(), LIF(), *more], edges, **options)
-
-
-class Counts(nnx.Module):
-    """Changes a variable without saying so."""
-
-    def __init__(self):
-        self.calls = nnx.Variable(jnp.zeros(()))
-
-    def __call__(self, x):
-        self.calls[...] += 1
-        return x * self.calls[...]
-
-
-class Says(Counts):
-    mutates_state = True
 
 
 class Late(LIF):
@@ -111,38 +97,31 @@ def init(neuron, shape=(100, N), *, rate=0.1, **options):
     return sn.fluctuation_driven(neuron, rate=rate, **options)(jax.random.key(0), shape)
 
 
-SAYS = Says()
+SAYS = Declares(nnx.Variable)
 CASES = [
     (lambda: LIF(decay=1.0), V, r"LIF decay got 1., expected numbers inside \(0.0, 1.0\)"),
     (lambda: LIF(decay=Trainable(float(np.float32(0.99999994)))), V, "in the form that is trained, expected .* Use a wider"),
-    (lambda: LIF(reset="soft"), V, "reset='soft', expected one of 'subtract', 'zero', 'none'"),
-    (lambda: LIF(spike_fn="atan"), V, "LIF got spike_fn='atan', expected .* arctan, boxcar.* Did you mean 'arctan'"),
-    (lambda: BRF().replace(spike_fn="never"), V, r"BRF got spike_fn='never', .* triangular\.$"),
+    (lambda: LIF().replace(reset="soft"), V, "LIF got reset='soft', expected one of 'subtract', 'zero', 'none'"),
+    (lambda: BRF().replace(spike_fn="atan"), V, "BRF got spike_fn='atan', expected .* boxcar.* Did you mean 'arctan'"),
     (lambda: sn.LTC(N, spike_fn=sn.arctan, rngs=RNGS), TE, r"LTC got spike_fn=.function arctan.* Call it: spike_fn=arctan"),
     (lambda: sn.AdEx(spike_fn=sn.Surrogate), TE, "AdEx got spike_fn=.class .* Call it: spike_fn=Surrogate"),
-    (lambda: sn.Izhikevich(spike_fn=2.0), TE, "Izhikevich got spike_fn=2.0, expected a spike function"),
     (lambda: sn.Surrogate("arctan"), TE, r"derivative='arctan', expected a function of x\..* LIF\(spike_fn='arctan'\)"),
-    (lambda: sn.Izhikevich(dt=0.0), V, "Izhikevich got dt=0.0, expected a number > 0"),
-    (lambda: sn.AdEx(gain=-1.0), V, "AdEx got gain=-1.0, expected a number > 0"),
     (lambda: NoFire(), TE, r"neuron NoFire without fire, expected .* fire\(self, membrane\), which .* Define both"),
     *((functools.partial(run, SpikesAlone(), kernel=kernel), TE, r"SpikesAlone.fire returned .*shapes \(3, 4\), expected")
       for kernel in ("plain", "scan")),
     (lambda: run(Wider()), TE, r"Wider.fire returned .*\(1, 3, 4\).*expected .*carry of shapes .*\(3, 4\)"),
     (lambda: run(OneArray()), TE, "neuron OneArray whose step reads 'v' of an array, expected a carry_type"),
     (lambda: LIF(tau=1.0), TE, "unexpected keyword argument 'tau'"),
-    (lambda: LIF().replace(reset="never"), V, "LIF got reset='never'"),
     (lambda: LIF().replace(tau=3.0), TE, "LIF.replace got tau, which LIF does not have, expected .*spike_fn, decay"),
     (lambda: LIF().replace(param_dtype=jnp.float16), V, r"that it keeps, expected another .*: LIF\(param_dtype=...\)"),
     (lambda: BRF().replace(dt=0.1), V, "BRF.replace got dt, on which the range of omega .* one: BRF"),
     (lambda: BRF(dt=0.0), V, "BRF got dt=0.0, expected a number > 0"),
     (lambda: AdLIF(form="euler"), V, "form='euler', expected one of 'additive', 'symplectic'"),
     (lambda: AdLIF(q=120.0), V, "q=120.0, expected none for form='additive'. Leave it out"),
-    (lambda: AdLIF(form="symplectic", q=0.0), V, "q=0.0, expected a number > 0"),
     (lambda: AdLIF().replace(form="symplectic"), V, "got form, on which the meaning of a and b .* one: AdLIF"),
     (lambda: run(LIF(decay=np.full(3, 0.5))), V, r"LIF decay has shape \(3,\), expected one .*: \(4,\)"),
     (lambda: run(LIF(), carry=jnp.zeros((2, N))), V, r"carry of float32\[2, 4\] for a current of float32\[3, 4\]"),
     (lambda: LIF().membrane((jnp.ones(2),)), TE, r"carry is a tuple, .* Define LIF.membrane\(carry\)"),
-    (lambda: sn.time_constant(20.0, dt=-1.0), V, "tau=20.0 and dt=-1.0, expected positive numbers, in the same unit"),
     (lambda: sn.time_constant([1.0, 1e-5], dt=1.0), V, r"with a decay in \(0, 1\)"),
     (lambda: sn.Surrogate(lambda x, w: w * x, (jnp.ones(3),)), TE, "got options .*, expected numbers|'options'"),
     (lambda: jax.grad(sn.Surrogate(lambda x: x.astype(jnp.bfloat16)))(1.0), TE, "expected the same shape and dtype"),
@@ -186,8 +165,8 @@ CASES = [
     (lambda: connect([nnx.BatchNorm(N, rngs=RNGS)])(((),), X[0]), V, r"Use unroll, or call model.eval"),
     (lambda: run(pair([Edge(2, 0, synapse=linear())], nnx.BatchNorm(N, rngs=RNGS))), V, "its own variables, inside a cycle"),
     (lambda: run(connect([linear(), Late()], {0: [1]}, rngs=RNGS)), TE, "a Late inside a cycle, .* replaces outputs"),
-    (lambda: run(connect([Says(), LIF()]), remat=True), V, "remat=True for a model with a module that changes its own"),
-    *((functools.partial(call, connect([Counts(), LIF()])), V, "that declares it. Put mutates_state = True into")
+    (lambda: run(connect([SAYS, LIF()]), remat=True), V, "remat=True for a model with a module that changes its own"),
+    *((functools.partial(call, connect([Counts(nnx.Variable), LIF()])), V, "that declares it. Put mutates_state = True into")
       for call in (lambda m: run(m, chunk=3), lambda m: jax.jit(lambda x: run(m, x))(X), lambda m: health(m, X, chunk=3),
                    lambda m: complexity(m, X, chunk=3))),
     (lambda: jax.jit(lambda x: run(connect([SAYS, LIF()]), x))(X), Exception, "Cannot mutate Variable"),  # Flax's own
@@ -220,7 +199,6 @@ CASES = [
     (lambda: complexity(connect([nnx.Conv(N, 10**5, (1,), use_bias=False, kernel_init=huge, rngs=RNGS)]),
                         jnp.ones((1, 1, 10**4, N))), V, r"2\^31 operations in a step"),
     (lambda: health(connect([LI()]), X), V, "without a spiking layer, expected a neuron that spikes"),
-    (lambda: health(connect([LIF()]), X, saturation=0.0), V, r"saturation=0.0, expected a number in \(0, 1\]"),
     (lambda: health(connect([LIF()]), X, mask=np.ones((T, 2), bool)), V, r"a mask of bool\[5, 2\], expected bool\[5, 3\]"),
     (lambda: health(connect([LIF()]), X, mask=np.zeros((T, B), bool)), V, "a mask without a true entry"),
     (lambda: health(connect([Opaque()]), X), TE, "Opaque.replace got spike_fn, which Opaque does not have"),
@@ -229,8 +207,6 @@ CASES = [
     (lambda: init(LIF(), xi=np.nan), V, "xi=nan, expected a number > 0"),
     (lambda: init(LIF(), share=1.1), V, r"share=1.1, expected a number in \(0, 1\]"),
     (lambda: init(IF(), steps=0), V, "steps=0, expected at least 1"),
-    (lambda: init(LIF(), mean=1.0), V, "mean=1.0 for thresholds down to 1, expected a mean below"),
-    (lambda: init(LIF(), mean=0.9, xi=3.0, rate=0.01), V, "xi=3.0 and mean=0.9 for 100 inputs of rate 0.01"),
     (lambda: init(IF()), V, r"IF whose membrane does not forget an impulse .* fluctuation_driven\(..., steps=100\)"),
     (lambda: init(LI()), V, r"a LI, expected a threshold .* threshold=1.0"),
     (lambda: init(LIF(threshold=0.0)), V, "a LIF whose threshold is 0 above rest, expected"),
@@ -288,20 +264,19 @@ CASES += [
     (wired("in v, v n, in d, d w, w n, n out", d=nir.Delay(one), v=w, w=w, n=lif()), V, "with a delayed signal over an edge"),
     (node(i=nir.I(one)), V, "Got node 'i', I, expected nodes that can be read: .* Use an LI"),
     (node(c=nir.CubaLI(one, one, one, one)), V, "'c', CubaLI, expected nodes that can be read: .* two LI"),
-    (node(w=w, t=threshold), V, "'t', Threshold, expected nodes that can be read: .*after an I"),
-    (wired("in w, x w, w out", x=nir.Input({"input": np.array([N])}), w=w), V, "'x', Input, expected nodes that can be read"),
+    (node(w=w, t=threshold), V, "'t', Threshold, expected nodes that can be read: .*Use an IF"),
+    (wired("in w, x w, w out", x=nir.Input({"input": np.array([N])}), w=w), V, "a graph with 2 nodes Input, expected one"),
     (wired("in w, v w, w out", w=w, v=w), V, "node 'v', Linear, not reached"),
     (wired("in w, w v, w out", w=w, v=w), V, "node 'v', Linear, without a way to the Output"),
     (wired("in w, w v, v w, w out", w=w, v=w), V, "node 'v', Linear, in a cycle without a neuron"),
     (wired("in p, p out, in c, c q, c r, q out, r out", p=lif(), q=lif(), r=lif(),
            c=nir.Conv1d(None, np.ones((3, 2, 3)), 1, 0, 1, 1, one)), V, "'c', Conv1d, without an input type"),
-    (lambda: from_nir(nir.NIRGraph({"w": w}, [], type_check=False), dt=1e-3), V, "a graph without Input"),
+    (lambda: from_nir(nir.NIRGraph({"w": w}, [], type_check=False), dt=1e-3), V, "a graph with 0 nodes Input"),
     (node(inner=inner), V, "node 'inner', NIRGraph, with 2 nodes Output"),
     (node(w=nir.Linear(np.ones((2, N, N)))), V, r"'w', Linear, with a weight of shape \(2, 4, 4\)"),
     (node(c=nir.Conv1d(8, np.ones((3, 2, 3)), 2, "same", 1, 1, np.ones(3))), V, "with padding 'same' and a stride"),
     (node(n=lif(r=-1.0)), V, "'n', LIF, with a gain of -.*, expected a resistance"),
     (node(n=cuba(v_leak=0.1)), V, "'n', CubaLIF, with a v_leak other than v_reset"),
-    (node(n=lif(v_leak=0.1)), V, "'n', LIF, with a v_leak that is not where .*an Affine right before"),
     (lambda: from_nir(graph({"n": lif()}), dt=0.0), V, "Got dt=0.0, expected the length of a step"),
     (lambda: from_nir(graph({"n": lif()}), dt=1e-3, integration="heun"), V, "expected one of 'exponential', 'euler'"),
     (lambda: from_nir(graph({"n": lif()}), dt=1e-3, reset="soft"), V, "reset='soft', expected one of 'subtract'"),

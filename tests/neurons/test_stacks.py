@@ -181,12 +181,12 @@ def test_delays_and_their_tangents_are_those_of_loops(longest, groups, width, x6
 def test_delays_beyond_a_border_are_at_it_and_whole_steps_are_exact():
     x = jnp.asarray(normal(T, B, 4), jnp.float32)
 
-    @jax.jit
-    def slopes(d):
+    def late(d):
         cell = Delay(4, 3, delays=Trainable(np.zeros(4)))
         cell.delays.unconstrained[...] = d[None]
-        return cell.unroll(cell.initialize_carry((B, 4)), x)[1], cell.tangent(cell.initialize_carry((B, 4)), x)
+        return cell.unroll(cell.initialize_carry((B, 4)), x)[1]
 
+    slopes = jax.jit(lambda d: jax.jvp(late, (d,), (jnp.ones(4),)))  # each output has one delay
     at, beyond = (slopes(jnp.asarray(d)) for d in ([0.0, 0, 3, 3], [-0.5, -7.0, 3.5, 1e3]))
     jax.tree.map(np.testing.assert_array_equal, at, beyond)
     assert np.abs(at[1]).max((0, 1)).all()

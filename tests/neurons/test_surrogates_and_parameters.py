@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 import slax_neurons as sn
-from slax_neurons import LIF, POSITIVE, REAL, SURROGATES, UNIT_INTERVAL, Surrogate, Trainable, time_constant, unroll
-from slax_neurons.parameter import ClosedInterval, Domain
+from slax_neurons import LIF, POSITIVE, REAL, SURROGATES, UNIT_INTERVAL, Surrogate, Trainable, unroll
+from slax_neurons.parameter import Domain
 
 
 def density(x, mean, width):
@@ -131,14 +131,6 @@ def test_a_parameter_has_its_value_and_no_number_leads_out_of_its_domain(dtype, 
     np.testing.assert_allclose(np.asarray(Domain(0.0, 100.0).constrain(numbers), np.float64)[1:4], sigmoid, **close)
 
 
-def test_a_closed_interval_is_reached_and_lets_gradients_pass():
-    interval, x = ClosedInterval(0.0, 4.0), jnp.array([-2.0, 0.0, 1.5, 4.0, 9.0])
-    assert interval.constrain(x).tolist() == [0.0, 0.0, 1.5, 4.0, 4.0]
-    assert jax.vmap(jax.grad(interval.constrain))(x).tolist() == [1.0] * 5
-    assert np.asarray([0.0, 4.0]) in interval
-    assert np.asarray([4.1]) not in interval
-
-
 def test_number_array_and_trainable_compute_the_same_and_a_value_per_unit_of_an_image(x64):
     x = jnp.asarray(np.random.default_rng(0).normal(0.5, 1, (5, 2, 4, 3)))
     values = np.array([0.5, 0.7, 0.9])
@@ -150,21 +142,6 @@ def test_number_array_and_trainable_compute_the_same_and_a_value_per_unit_of_an_
     alone = np.stack([run(float(value))[..., n] for n, value in enumerate(values)], -1)
     for given in (values, Trainable(values), np.broadcast_to(values, (4, 3)), Trainable(np.tile(values, (4, 1)))):
         np.testing.assert_allclose(run(given), alone, rtol=1e-12, atol=1e-14)
-
-
-def test_a_time_constant_is_its_exponential():
-    assert time_constant(20e-3, dt=1e-3) == pytest.approx(np.exp(-1 / 20), rel=1e-15)
-    np.testing.assert_allclose(time_constant([5.0, 20.0], dt=2.0), np.exp(-2 / np.array([5.0, 20.0])), rtol=1e-15)
-
-
-def test_a_replaced_attribute_is_that_of_a_neuron_made_with_it():
-    neuron = LIF(decay=Trainable(0.75), threshold=np.full(3, 2.0))
-    other, x = neuron.replace(reset="none", threshold=Trainable(0.5)), jnp.full((6, 2, 3), 0.4)
-    other.decay.unconstrained[...] = jnp.zeros(())
-    assert (neuron.reset, float(neuron.membrane_decay)) == ("subtract", pytest.approx(0.75))
-    made = LIF(decay=0.5, reset="none", threshold=0.5)
-    runs = [unroll(cell, cell.initialize_carry((2, 3)), x) for cell in (other, made)]
-    jax.tree.map(np.testing.assert_array_equal, *runs)
 
 
 def test_a_model_built_twice_or_inside_a_traced_function_is_traced_once():

@@ -33,7 +33,20 @@ def moved(norm, seed=0):
     return norm
 
 
+class Sharp(sn.Synapse):
+    """A synapse of a user's own: a kernel of mean zero over all that comes before its outputs."""
+
+    def __init__(self, plain):
+        self.plain, self.geometry = plain, plain if isinstance(plain, nnx.Conv) else None
+
+    def effective(self):
+        kernel = self.plain.kernel[...]
+        return kernel - kernel.mean(axis=tuple(range(kernel.ndim - 1)), keepdims=True), self.plain.bias[...]
+
+
 MAKES = {
+    "a user's own": Sharp,
+    "masked own": lambda synapse: MAKES["masked"](Sharp(synapse)),
     "masked": lambda synapse: sn.Masked.random(synapse, 0.4, rngs=nnx.Rngs(5)),
     "standardized": lambda synapse: Standardized(synapse, 1.5),
     "low rank": lambda synapse: sn.LowRank(synapse, rank=2),
@@ -50,6 +63,10 @@ def by_hand(name, kernel, bias):
     kernel, bias = np.array(kernel), np.array(bias)
     if name == "norm of 4 bits of a mask":
         return by_hand("norm", *by_hand("4 bits", *by_hand("masked", kernel, bias)))
+    if name == "masked own":
+        return by_hand("masked", *by_hand("a user's own", kernel, bias))
+    if name == "a user's own":
+        return kernel - kernel.mean(axis=tuple(range(kernel.ndim - 1))), bias
     if name == "masked":
         order = np.asarray(jax.random.permutation(nnx.Rngs(5).params(), kernel.size)).reshape(kernel.shape)
         return np.where(order < round(0.4 * kernel.size), kernel, 0), bias
@@ -104,12 +121,7 @@ def test_roundings_have_the_gradient_of_no_rounding(name, x64):
     close(gradient["synapse"]["kernel"][...], C)
 
 
-def test_masks_bits_and_scales(x64):
-    for density in (0.1, 0.5, 1.0):
-        one, same, other = (sn.Masked.random(conv(), density, rngs=nnx.Rngs(seed)).mask[...] for seed in (0, 0, 1))
-        assert one.sum() == round(density * one.size)
-        np.testing.assert_array_equal(one, same)
-        assert density == 1 or (one != other).any()
+def test_bits_and_scales(x64):
     kernel = np.asarray(linear(50, 20).kernel[...])
     for bits in (2, 4, 8):
         q, s = Quantized(linear(50, 20), bits).integers()
@@ -166,28 +178,6 @@ def test_statistics_of_images_and_of_half_precision():
     norm = RunningNorm(nnx.Linear(7, 4, rngs=nnx.Rngs(0), param_dtype=jnp.bfloat16))
     assert norm(jnp.ones((B, 7), jnp.bfloat16)).dtype == jnp.bfloat16
     assert norm.mean.dtype == norm.squares.dtype == image.squares.dtype == jnp.float32
-
-
-class Sharp(sn.Synapse):
-    """A synapse of a user's own: a kernel of mean zero over all that comes before its outputs."""
-
-    def __init__(self, plain, geometry):
-        self.plain, self.geometry = plain, geometry
-
-    def effective(self):
-        kernel = self.plain.kernel[...]
-        return kernel - kernel.mean(axis=tuple(range(kernel.ndim - 1)), keepdims=True), self.plain.bias[...]
-
-
-@pytest.mark.parametrize("make", [linear, conv])
-def test_a_users_own_synapses_are_those_of_their_effective_weights(make, x64):
-    plain = make()
-    sharp = Sharp(make(), plain if make is conv else None)
-    plain.kernel[...], _ = sharp.effective()
-    x = jnp.asarray(RNG(0).normal(size=(B, 6, 5, 4) if make is conv else (B, 7)))
-    close(sharp(x), plain(x))
-    assert (sharp.in_features, sharp.out_features) == (plain.in_features, plain.out_features)
-    assert type(with_effective_weights(sn.Masked(sharp, jnp.ones_like(plain.kernel[...])))) is type(plain)
 
 
 def test_blocks_connect_their_own_inputs_and_outputs(x64):

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from slax_neurons.parameter import one_of
+
 MASKS = ("step", "sequence")
 
 
@@ -61,10 +63,8 @@ class Dropout(nnx.RNNCellBase):
     ):
         if not 0 <= rate < 1:
             raise ValueError(f"Dropout got rate={rate}, expected a number in [0, 1).")
-        if mask not in MASKS:
-            raise ValueError(f"Dropout got mask={mask!r}, expected one of {', '.join(map(repr, MASKS))}.")
         self.rate = rate
-        self.mask = mask
+        self.mask = one_of("Dropout", "mask", mask, MASKS)
         self.deterministic = deterministic
         self.rngs = (rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout).fork()
 

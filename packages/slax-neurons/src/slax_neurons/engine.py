@@ -146,13 +146,8 @@ def unroll_chunk(
         return *unroll(carry, inputs), None
     if kernel == "plain" or type(module) not in (nnx.Linear, nnx.Conv):
         return carry, apply_rows(module, inputs), None
-    if source is None:
-        outputs = rematerialize(lambda inputs: apply_rows(module, inputs))(inputs)
-    else:
-        outputs = rematerialize(lambda membranes: apply_rows(module, source.neuron.outputs(membranes)))(
-            source.membranes
-        )
-    return carry, outputs, None
+    kept, inputs_of = (inputs, lambda inputs: inputs) if source is None else (source.membranes, source.neuron.outputs)
+    return carry, rematerialize(lambda kept: apply_rows(module, inputs_of(kept)))(kept), None
 
 
 def is_all_in_a_step(neuron: Neuron) -> bool:

@@ -23,37 +23,32 @@ def fluctuation_driven(
     *,
     rate: float,
     xi: float = 1.0,
-    mean: float = 0.0,
     share: float = 1.0,
     steps: int | None = None,
     threshold: float | None = None,
 ) -> Callable[..., Array]:
     """Make a `kernel_init` that puts the membranes of `neuron` xi standard deviations below their threshold.
 
-    n inputs that each fire with probability `rate` per step, independently, through weights of mean mu_w and variance
-    sigma_w^2, give a membrane the following mean and variance over time, ignoring resets and averaging over weights:
+    n inputs that each fire with probability `rate` per step, independently, through weights of mean 0 and variance sigma_w^2,
+    give a membrane of mean 0 the following variance over time, ignoring resets and averaging over weights:
 
-        mu_U      = n rate mu_w E1                                       E1 = sum_k eps_k
-        sigma_U^2 = n rate (1 - rate) (sigma_w^2 + mu_w^2) E2            E2 = sum_k eps_k^2
+        sigma_U^2 = n rate (1 - rate) sigma_w^2 E2            E2 = sum_k eps_k^2
 
-    where eps_k is the membrane k steps after a current of 1. The weights are normal, with mu_U = mean and
-    sigma_U = (threshold - mean) / xi:
+    where eps_k is the membrane k steps after a current of 1. The weights are normal, with sigma_U = threshold / xi:
 
-        mu_w      = share mean / (n rate E1)
-        sigma_w^2 = share ((threshold - mean) / xi)^2 / (n rate (1 - rate) E2) - mu_w^2
+        sigma_w^2 = share (threshold / xi)^2 / (n rate (1 - rate) E2)
 
     eps comes from a simulation of the neuron itself, so any element-wise neuron can be used. A threshold or a decay per
-    neuron gives one mu_w and sigma_w per output feature.
+    neuron gives one sigma_w per output feature.
 
     Args:
         neuron: the neuron that the layer feeds; its method `membrane` finds its membrane.
         rate: firing probability of an input per step, in (0, 1): the rate of the layer before, or the mean of the data.
         xi: distance from the mean membrane to the threshold in standard deviations, > 0.
-        mean: mean membrane, below the threshold.
-        share: share of the membrane's mean and variance that these weights contribute, in (0, 1]. If several layers feed
-            one neuron, including recurrent ones, the shares should add up to 1.
-        steps: the length of the sequences, for a neuron that does not forget within them: mean and variance are then taken
-            after this number of steps from rest. By default the sequence is infinite.
+        share: share of the membrane's variance that these weights contribute, in (0, 1]. If several layers feed one neuron,
+            including recurrent ones, the shares should add up to 1.
+        steps: the length of the sequences, for a neuron that does not forget within them: the variance is then taken after
+            this number of steps from rest. By default the sequence is infinite.
         threshold: the threshold above rest for a neuron without one, such as LI, or whose own is the peak of a spike, such as
             Izhikevich. By default the neuron's own.
 
@@ -63,7 +58,7 @@ def fluctuation_driven(
 
     Raises:
         ValueError: an option out of range, a neuron that fires at rest, that has no threshold, or whose response does not
-            decay if `steps` is not given, or a mean that alone exceeds the target variance; some only when weights are made.
+            decay if `steps` is not given; some only when weights are made.
         TypeError: a neuron that is not element-wise, or whose membrane is not known.
 
     References:
@@ -71,10 +66,11 @@ def fluctuation_driven(
         doi 10.1088/2634-4386/ac97bb.
 
     Note:
-        The reference has time in seconds and Poisson spikes; here a step has at most one spike, hence 1 - rate. It divides
-        only the variance among layers; here `share` also applies to the mean, so that each layer is initialized on its own.
+        The reference has time in seconds and Poisson spikes; here a step has at most one spike, hence 1 - rate. Its mean
+        membrane is an option, and 0 here.
 
-        sigma_U describes one membrane over time. In addition, the means of the membranes differ, by sigma_w rate sqrt(n) E1.
+        sigma_U describes one membrane over time. In addition, the means of the membranes differ, by sigma_w rate sqrt(n) E1,
+        where E1 = sum_k eps_k.
 
     Example:
         With xi = 2, a membrane varies over time by half of the threshold, as an LI with the same decay shows.
@@ -108,26 +104,12 @@ def fluctuation_driven(
         inputs = math.prod(shape[:-1])
         with jax.ensure_compile_time_eval():  # a layer may be made inside a traced function
             limit = _threshold(neuron, shape[-1], threshold)
-            first, second = impulse_moments(neuron, SMALL * limit, steps)
-        if not np.all(limit > mean):
-            raise ValueError(
-                f"fluctuation_driven got mean={mean} for thresholds down to {limit.min():.4g}, expected a mean below."
-            )
-        mu_w = share * mean / (inputs * rate * first)
-        variance = share * ((limit - mean) / xi) ** 2 / (inputs * rate * (1 - rate) * second) - mu_w**2
-        if not np.all(variance >= 0):
-            raise ValueError(
-                f"fluctuation_driven got xi={xi} and mean={mean} for {inputs} inputs of rate {rate}, expected fluctuations at "
-                "least as large as those of the weights' mean alone. Use a smaller xi or mean, more inputs, or a higher rate."
-            )
-        return jax.random.normal(key, shape, dtype) * _row(np.sqrt(variance), shape, dtype) + _row(mu_w, shape, dtype)
+            energy = response_energy(neuron, SMALL * limit, steps)
+        variance = share * (limit / xi) ** 2 / (inputs * rate * (1 - rate) * energy)
+        deviation = jnp.asarray(np.sqrt(variance), dtype).reshape((1,) * (len(shape) - 1) + (-1,))
+        return jax.random.normal(key, shape, dtype) * deviation
 
     return initializer
-
-
-def _row(values: np.ndarray, shape: Sequence[int], dtype: DTypeLike) -> Array:
-    """One value per output feature, in a shape that broadcasts to the kernel."""
-    return jnp.asarray(values, dtype).reshape((1,) * (len(shape) - 1) + (-1,))
 
 
 def _threshold(neuron: Neuron, features: int, given: float | None) -> Float[np.ndarray, " N"]:
@@ -145,10 +127,8 @@ def _threshold(neuron: Neuron, features: int, given: float | None) -> Float[np.n
     return limit
 
 
-def impulse_moments(
-    neuron: Neuron, impulse: Float[np.ndarray, " N"], steps: int | None
-) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """Sum the membrane's response to a current of 1 in one step, and its square, over time, for each of N neurons.
+def response_energy(neuron: Neuron, impulse: Float[np.ndarray, " N"], steps: int | None) -> Float[np.ndarray, " N"]:
+    """Sum the square of the membrane's response to a current of 1 in one step over time, for each of N neurons.
 
     Args:
         neuron: a neuron whose method `membrane` finds the membrane in the carry.
@@ -160,12 +140,14 @@ def impulse_moments(
         TypeError: a neuron whose membrane is not known.
     """
     graphdef, state = nnx.split(neuron)
-    carry = jax.tree.map(_at_least_single, neuron.initialize_carry((2, impulse.size)))
+    carry = neuron.initialize_carry((2, impulse.size))
+    # In float32 at least, so that a response of thousands of steps can be resolved.
+    carry = jax.tree.map(lambda state: state.astype(np.promote_types(state.dtype, np.float32)), carry)
     given = jnp.asarray(impulse, jax.tree.leaves(carry)[0].dtype)
     current = jnp.stack([jnp.zeros_like(given), given])  # the same neuron without and with the impulse
-    first, second, size, done = np.zeros_like(impulse), np.zeros_like(impulse), np.zeros_like(impulse), 0
-    while steps is None or done < steps:
-        length = CHUNK if steps is None else min(CHUNK, steps - done)
+    energy, size = np.zeros_like(impulse), np.zeros_like(impulse)
+    for done in range(0, steps or MAX_STEPS, CHUNK):
+        length = min(CHUNK, (steps or MAX_STEPS) - done)
         carry, membrane, fired = _run(graphdef, state, carry, current, length)
         if fired:
             raise ValueError(
@@ -173,17 +155,16 @@ def impulse_moments(
                 f"{impulse.min():.2g}, expected a silent one. Raise its threshold."
             )
         response = _difference(membrane) / np.asarray(given, np.float64)
-        first, second, last = first + response.sum(0), second + np.square(response).sum(0), np.abs(response).sum(0)
-        current, done, size = jnp.zeros_like(current), done + length, size + last
+        energy, last = energy + np.square(response).sum(0), np.abs(response).sum(0)
+        current, size = jnp.zeros_like(current), size + last
         if steps is None and np.all(last <= TAIL * size):
-            break
-        if steps is None and done >= MAX_STEPS:
-            raise ValueError(
-                f"fluctuation_driven got a {type(neuron).__name__} whose membrane does not forget an impulse within "
-                f"{MAX_STEPS} steps, expected steps for it. Give the length of your sequences, as in "
-                "fluctuation_driven(..., steps=100)."
-            )
-    return first, second
+            return energy
+    if steps is None:
+        raise ValueError(
+            f"fluctuation_driven got a {type(neuron).__name__} whose membrane does not forget an impulse within {MAX_STEPS} "
+            "steps, expected steps for it. Give the length of your sequences, as in fluctuation_driven(..., steps=100)."
+        )
+    return energy
 
 
 @partial(jax.jit, static_argnums=(0, 4))
@@ -205,8 +186,3 @@ def _difference(membranes: Float[Array, "T 2 N"]) -> Float[np.ndarray, "T N"]:
     without, given = np.moveaxis(np.asarray(membranes, np.float64), 1, 0)
     rounding = 4 * float(jnp.finfo(membranes.dtype).eps) * np.abs(without)
     return np.where(np.abs(given - without) > rounding, given - without, 0.0)
-
-
-def _at_least_single(state: Array) -> Array:
-    """Convert a state to float32 at least, so that a response of thousands of steps can be resolved."""
-    return state.astype(jnp.float32) if jnp.finfo(state.dtype).bits < 32 else state

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -98,16 +97,12 @@ class Domain:
         return value
 
 
-@dataclasses.dataclass(frozen=True)
-class ClosedInterval:
+class ClosedInterval(Domain):
     """A closed interval, into which a parameter is clipped at each use.
 
     Its bounds can be reached, and a number inside it is stored as it is. The derivative is 1 everywhere, as if nothing were
     clipped, so that a parameter that an optimizer moved beyond a bound comes back when its gradient changes sign.
     """
-
-    low: float
-    high: float
 
     def __contains__(self, value: np.ndarray) -> bool:
         return bool(np.all((value >= self.low) & (value <= self.high)))
@@ -116,26 +111,24 @@ class ClosedInterval:
         return f"[{self.low}, {self.high}]"
 
     def constrain(self, x: Array) -> Array:
-        return _clip(x, self.low, self.high)
+        constant = jax.lax.stop_gradient(x)
+        return jnp.clip(constant, self.low, self.high) + (x - constant)
 
     def unconstrain(self, value: np.ndarray) -> Any:
         return value
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _clip(x: Array, low: float, high: float) -> Array:
-    return jnp.clip(x, low, high)
-
-
-@_clip.defjvp
-def _clip_jvp(low: float, high: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _clip(*primals, low, high), tangents[0]
 
 
 def positive(owner: str, name: str, value: float) -> float:
     """Return `value`, or raise ValueError unless it is above zero."""
     if not value > 0:
         raise ValueError(f"{owner} got {name}={value}, expected a number > 0.")
+    return value
+
+
+def one_of(owner: str, name: str, value: str, choices: Sequence[str]) -> str:
+    """Return `value`, or raise ValueError unless it is among the choices."""
+    if value not in choices:
+        raise ValueError(f"{owner} got {name}={value!r}, expected one of {', '.join(map(repr, choices))}.")
     return value
 
 
@@ -196,9 +189,7 @@ class Parameter(nnx.Module):
         ValueError: Gain gain got -1., expected numbers inside (0.0, inf).
     """
 
-    def __init__(
-        self, name: str, value: ParameterValue | Trainable, domain: Domain | ClosedInterval, param_dtype: DTypeLike
-    ):
+    def __init__(self, name: str, value: ParameterValue | Trainable, domain: Domain, param_dtype: DTypeLike):
         trainable = isinstance(value, Trainable)
         initial = np.asarray(value.value if isinstance(value, Trainable) else value, np.float64)
         if initial not in domain:

@@ -381,14 +381,8 @@ def _normal_density(x: Array, mean: float, deviation: float) -> Array:
 
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
-    "arctan": arctan,
-    "boxcar": boxcar,
-    "fast_sigmoid": fast_sigmoid,
-    "gaussian": gaussian,
-    "multi_gaussian": multi_gaussian,
-    "sigmoid": sigmoid,
-    "super_spike": super_spike,
-    "triangular": triangular,
+    make.__name__: make
+    for make in (arctan, boxcar, fast_sigmoid, gaussian, multi_gaussian, sigmoid, super_spike, triangular)
 }
 """The surrogates by name, each a function of its options, as in `SURROGATES["arctan"]()`."""
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from slax_neurons.delay import Delay, DelayBuffer
-from slax_neurons.dropout import Dropout
+from slax_neurons.delay import DelayBuffer
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, replaced_over_time, scan_with_sums, unroll_chunk
 from slax_neurons.modules import (
@@ -25,7 +24,6 @@ from slax_neurons.modules import (
     takes_statistics,
 )
 from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.synapses.synapse import geometry_of
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
@@ -168,13 +166,8 @@ class Connect(nnx.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        for module in self.modules:
-            geometry = geometry_of(module)
-            if geometry is not None:
-                return len(getattr(geometry, "kernel_size", ())) + 1
-            if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
-                return module.num_feature_axes
-        return 1
+        convolutions = (part for _, part in nnx.iter_modules(self) if isinstance(part, nnx.Conv))
+        return 1 + max((len(part.kernel_size) for part in convolutions), default=0)
 
     def _step(
         self, piece: range, inputs: Array | None, carry: tuple, external_currents: dict[int, list[Array]]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from functools import partial
+from collections import Counter
 from typing import Any
 
 import jax
@@ -11,21 +11,20 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
+from slax_neurons.analysis.activity import measured
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
-from slax_neurons.engine import check_sequence, scan_chunks
-from slax_neurons.modules import mutates_state, mutations_explained
+from slax_neurons.engine import check_sequence
 from slax_neurons.neurons.ltc import LTC
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
-from slax_neurons.synapses.synapse import fresh_copy, with_effective_weights
-from slax_neurons.wiring import Connect, carry_without_buffer, check_stack, delayed, parts_of
+from slax_neurons.synapses.synapse import with_effective_weights
+from slax_neurons.wiring import Connect, check_stack, parts_of
 
 SYNAPSES = (nnx.Linear, nnx.Conv, BlockDiagonal)
 # Modules that NeuroBench does not count, even if they have parameters.
 UNCOUNTED = (Delay, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
-COUNTED = ("macs", "acs", "dense", "spikes", "outputs", "updates", "membranes")
-Counts = dict[str, list[Array]]
+Counts = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,15 +123,12 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     footprint = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(stored))
     model = with_effective_weights(model, keep=(BlockDiagonal,))
     _check_modules(model)
-    carry = model.initialize_carry(inputs.shape[1:])
-    if mutates_state(model):
-        chunk = max(chunk, inputs.shape[0])
-    with mutations_explained(model):
-        counts = jax.tree.map(np.asarray, _count(*nnx.split(model), carry, inputs, chunk))
-    total = {name: sum(int(np.sum(layer, dtype=np.int64)) for layer in layers) for name, layers in counts.items()}
-    # Before the first step there is no membrane for comparison: NeuroBench counts all of them as updated.
-    for updates, membranes in zip(counts["updates"], counts["membranes"], strict=True):
-        total["updates"] += int(np.sum(membranes[0] - updates[0], dtype=np.int64))
+    total: Counter[str] = Counter()
+    for part in measured(_counts, model, inputs, chunk=chunk):
+        for counts in part:
+            total.update({name: int(np.sum(count, dtype=np.int64)) for name, count in counts.items()})
+            if "updates" in counts:  # NeuroBench counts all membranes as updated in the first step
+                total["updates"] += int(np.sum(counts["membranes"][0] - counts["updates"][0], dtype=np.int64))
     steps, batch = inputs.shape[:2]
     zeros, weights = _connections(model)
     return Complexity(
@@ -173,40 +169,19 @@ def _check_modules(model: Connect) -> None:
             )
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, chunk: int) -> Counts:
-    """The counts of each layer, [T, B] in int32: outputs and membranes are all that there are, active or not."""
-    model = nnx.merge(graphdef, state, copy=True)
-
-    def walk(carry: Any, inputs: Array) -> tuple[Any, Counts]:
-        counts: Counts = {name: [] for name in COUNTED}
-        carry = _walk(model, carry, inputs, counts)
-        return carry, jax.tree.map(lambda count: jnp.broadcast_to(count, inputs.shape[:2]), counts)
-
-    return scan_chunks(walk, carry, inputs, chunk)[1]
+def _counts(module: Any, carry: Any, inputs: Array, outputs: Any, mask: None) -> list[Counts]:
+    """The counts [T, B] of a part of the stack: outputs and membranes are all that there are, active or not."""
+    if isinstance(module, Neuron | LTC):
+        counts = _count_neurons(module, carry, inputs, outputs)
+    elif type(module) in SYNAPSES:
+        counts = [_count_synapse(module, inputs)]
+    else:
+        counts = []
+    return jax.tree.map(lambda count: jnp.broadcast_to(count, inputs.shape[:2]), counts)
 
 
-def _walk(model: Connect, carry: Any, inputs: Array, counts: Counts) -> Any:
-    """Run the stack over a chunk, add the counts of each layer, and return the carry."""
-    last, outputs = model.outputs(carry, inputs)
-    currents = (inputs, *outputs[:-1])
-    for index, (module, entry, current, output) in enumerate(zip(model.modules, carry, currents, outputs, strict=True)):
-        before = carry_without_buffer(entry)
-        if isinstance(module, Connect):
-            _walk(module, before, current, counts)
-        elif isinstance(module, Neuron | LTC):
-            _count_neurons(counts, module, before, current, output)
-        else:
-            _count_synapse(counts, module, current)
-        for edge, synapse in model.edges_into(index):
-            _count_synapse(counts, synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))
-    return last
-
-
-def _count_synapse(counts: Counts, synapse: Any, inputs: Array) -> None:
-    """Add the operations of a synapse; any other module makes none."""
-    if type(synapse) not in SYNAPSES:
-        return
+def _count_synapse(synapse: Any, inputs: Array) -> Counts:
+    """The operations of a synapse."""
     outputs = jax.eval_shape(synapse, inputs[0]).shape[1:]
     if math.prod(outputs) * math.prod(synapse.kernel.shape[:-1]) >= 2**31:
         raise ValueError(
@@ -216,28 +191,21 @@ def _count_synapse(counts: Counts, synapse: Any, inputs: Array) -> None:
     connected = _connected(synapse)
     effective = _sum(jnp.where(inputs != 0, _fan_out(synapse, connected, inputs), 0))
     binary = jnp.all((inputs == 0) | (jnp.abs(inputs) == 1), tuple(range(1, inputs.ndim)))[:, None]
-    counts["macs"].append(jnp.where(binary, 0, effective))
-    counts["acs"].append(jnp.where(binary, effective, 0))
-    counts["dense"].append(_sum(_fan_out(synapse, jnp.ones_like(connected), inputs)))
+    dense = _sum(_fan_out(synapse, jnp.ones_like(connected), inputs))
+    return {"macs": jnp.where(binary, 0, effective), "acs": jnp.where(binary, effective, 0), "dense": dense}
 
 
 def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[Array, "1 1 ..."]:
     """The number of outputs connected to each input of a sample: the derivative of their sum, all weights being 1."""
-    if isinstance(synapse, BlockDiagonal):
-        outputs = jnp.sum(connected, axis=-1, dtype=jnp.int32).reshape((1,) * (inputs.ndim - 1) + (-1,))
-        return jnp.broadcast_to(outputs, (1, 1, *inputs.shape[2:]))
-    options = {"use_bias": False, "dtype": jnp.float32, "param_dtype": jnp.float32, "preferred_element_type": None}
-    if isinstance(synapse, nnx.Conv):
-        options["mask"] = None
-    ones = fresh_copy(
-        synapse, kernel_init=lambda key, shape, dtype: connected.astype(dtype), **options, rngs=nnx.Rngs(0)
-    )
+    ones = nnx.clone(synapse)
+    ones.kernel = nnx.Param(connected.astype(jnp.float32))
+    ones.dtype, ones.mask, ones.preferred_element_type = jnp.float32, None, None
     sample = jnp.zeros((1, *inputs.shape[2:]), jnp.float32)
     return jax.grad(lambda sample: jnp.sum(ones(sample)))(sample)[None].astype(jnp.int32)
 
 
-def _count_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, outputs: Array) -> None:
-    """Add the spikes and the membrane updates of a layer of neurons, and the operations of LTC's gates."""
+def _count_neurons(cell: Any, carry: Any, currents: Array, outputs: Array) -> list[Counts]:
+    """The spikes and the membrane updates of a layer of neurons, and the operations of LTC's gates."""
 
     def step(carry: Any, current: Array) -> tuple[Any, Any]:
         after = cell(carry, current)[0]
@@ -246,14 +214,13 @@ def _count_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, outpu
     after = jax.lax.scan(step, carry, currents)[1]
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
     changed = cell.membrane(before) != cell.membrane(after)
-    counts["updates"].append(_sum(changed))
-    counts["membranes"].append(jnp.full((1, 1), math.prod(changed.shape[2:]), jnp.int32))
-    if isinstance(cell, LTC):
-        for gate, state in ((cell.membrane_gate, before.u), (cell.adaptation_gate, before.b)):
-            _count_synapse(counts, gate, jnp.concatenate([currents, state], -1))
+    counts = {"updates": _sum(changed), "membranes": jnp.full((1, 1), math.prod(changed.shape[2:]), jnp.int32)}
     if cell.spikes:
-        counts["spikes"].append(_sum(outputs != 0))
-        counts["outputs"].append(jnp.full((1, 1), math.prod(outputs.shape[2:]), jnp.int32))
+        counts |= {"spikes": _sum(outputs != 0), "outputs": jnp.full((1, 1), math.prod(outputs.shape[2:]), jnp.int32)}
+    if not isinstance(cell, LTC):
+        return [counts]
+    gates = ((cell.membrane_gate, before.u), (cell.adaptation_gate, before.b))
+    return [counts, *(_count_synapse(gate, jnp.concatenate([currents, state], -1)) for gate, state in gates)]
 
 
 def _sum(values: Int[Array, "T B ..."] | Bool[Array, "T B ..."]) -> Int[Array, "T B"]:

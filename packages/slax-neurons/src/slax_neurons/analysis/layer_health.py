@@ -1,8 +1,8 @@
 """A check that the layers of a stack fire and that gradients pass through them, with a table and remedies."""
 
 import dataclasses
+import itertools
 import math
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,18 +11,19 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from slax_neurons.analysis.activity import measured
 from slax_neurons.analysis.model_summary import aligned
-from slax_neurons.engine import check_sequence, scan_chunks
-from slax_neurons.modules import mutates_state, mutations_explained
+from slax_neurons.engine import check_sequence
 from slax_neurons.neurons.neuron import NeuronCell
 from slax_neurons.surrogates import Surrogate
 from slax_neurons.synapses.synapse import with_effective_weights
-from slax_neurons.wiring import Connect, carry_without_buffer, check_stack, parts_of
-
-Counts = list[tuple[Array, Array]]
+from slax_neurons.wiring import check_stack, parts_of
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 COLUMNS = ("layer", "units", "rate", "min", "25 %", "50 %", "75 %", "max", "dead", "saturated", "support")
+
+SATURATED = 0.95  # of the steps at which a saturated unit fires
+SUPPORT = 0.01  # of the surrogate gradient at the threshold, from which on it is not negligible
 
 # A layer beyond these limits is unhealthy. They find layers that can hardly learn, and do not grade the others.
 MOST_DEAD = 0.5
@@ -73,12 +74,8 @@ class LayerHealth:
     @property
     def problems(self) -> tuple[str, ...]:
         """The problems among `HINTS` that this layer has; none if it is healthy."""
-        sick = {
-            "dead": self.dead > MOST_DEAD,
-            "saturated": self.saturated > MOST_SATURATED,
-            "no support": self.support < LEAST_SUPPORT,
-        }
-        return tuple(problem for problem in HINTS if sick[problem])
+        sick = (self.dead > MOST_DEAD, self.saturated > MOST_SATURATED, self.support < LEAST_SUPPORT)
+        return tuple(itertools.compress(HINTS, sick))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +99,7 @@ class Health:
         return not any(layer.problems for layer in self.layers)
 
     def __str__(self) -> str:
-        rows = [COLUMNS, *map(_row, self.layers)]
-        lines = aligned(rows, left=1)
+        lines = aligned([COLUMNS, *map(_row, self.layers)], left=1)
         for problem, hint in HINTS.items():
             sick = [layer.name for layer in self.layers if problem in layer.problems]
             if sick:
@@ -120,28 +116,22 @@ def _row(layer: LayerHealth) -> tuple[str, ...]:
 def health(
     model: Any,
     inputs: Float[Array, "T B ..."],
-    carry: Any = None,
     *,
     mask: Bool[Array, "T B"] | Bool[np.ndarray, "T B"] | None = None,
-    saturation: float = 0.95,
-    support_level: float = 0.01,
     chunk: int = 32,
 ) -> Health:
     """Measure rates, dead and saturated units, and the reach of the surrogate gradient for each spiking layer on a batch.
 
-    A layer spikes if its neuron declares `spikes = True`; others, such as a read-out, are left out. A unit is one of
-    a layer's features. The surrogate gradient has support where |ds_t / dI_t|, at the state before the step, is at least
-    `support_level` times its value at the threshold. Both are found by forward-mode differentiation of the neuron
-    itself; for the second, the derivative of its `spike_fn` is taken at 0 instead.
+    A layer spikes if its neuron declares `spikes = True`; others, such as a read-out, are left out. A unit is one of a layer's
+    features. It is saturated if it fires at 95 % of the steps or more. The surrogate gradient has support where |ds_t / dI_t|,
+    at the state before the step, is at least 1 % of its value at the threshold. Both are found by forward-mode differentiation
+    of the neuron itself; for the second, the derivative of its `spike_fn` is taken at 0 instead.
 
     Args:
         model: a stack made by `connect`; stacks inside it are reported layer by layer.
         inputs: a batch of inputs to the model, [T, B, features...].
-        carry: the initial carry; by default `model.initialize_carry(inputs.shape[1:])`.
         mask: bool [T, B], true where a step counts; by default all do. Padding after the end of a sequence lowers all rates
             if it counts.
-        saturation: share of the steps at which a unit must fire to count as saturated, in (0, 1].
-        support_level: see above, in (0, 1].
         chunk: steps whose activity is kept in memory together; it never changes the result. A model with modules that
             change their own variables gets the entire sequence in one chunk, and is itself left unchanged.
 
@@ -163,9 +153,6 @@ def health(
         dead, in 0 IF: most units never fire. Raise the weights into the first of these layers, ...
     """
     check_stack(model, "health")
-    for name, value in (("saturation", saturation), ("support_level", support_level)):
-        if not 0 < value <= 1:
-            raise ValueError(f"health got {name}={value}, expected a number in (0, 1].")
     check_sequence(inputs)
     if mask is not None:
         _check_mask(mask, inputs.shape[:2])
@@ -173,15 +160,10 @@ def health(
     if not names:
         raise ValueError("health got a stack without a spiking layer, expected a neuron that spikes, such as LIF.")
     model = with_effective_weights(model)
-    if carry is None:
-        carry = model.initialize_carry(inputs.shape[1:])
-    if mutates_state(model):
-        chunk = max(chunk, inputs.shape[0])
-    with mutations_explained(model):
-        counts = _count(*nnx.split(model), carry, inputs, mask, support_level, chunk)
+    found = measured(_steps_of_units, model, inputs, mask, chunk=chunk)
     steps = math.prod(inputs.shape[:2]) if mask is None else int(mask.sum())
-    layers = zip(names, counts, strict=True)
-    return Health(tuple(_layer(name, fired, supported, steps, saturation) for name, (fired, supported) in layers))
+    layers = zip(names, (counts for counts in found if counts is not None), strict=True)
+    return Health(tuple(_layer(name, *(np.sum(count, 0) / steps for count in counts)) for name, counts in layers))
 
 
 def _check_mask(mask: Any, shape: tuple[int, ...]) -> None:
@@ -193,16 +175,15 @@ def _check_mask(mask: Any, shape: tuple[int, ...]) -> None:
         raise ValueError("health got a mask without a true entry, expected at least one step that counts.")
 
 
-def _layer(name: str, fired: Array, supported: Array, steps: int, saturation: float) -> LayerHealth:
-    rates = np.asarray(fired) / steps
+def _layer(name: str, rates: np.ndarray, support: np.ndarray) -> LayerHealth:
     return LayerHealth(
         name=name,
         units=rates.size,
         rate=float(rates.mean()),
         quantiles=tuple(float(rate) for rate in np.quantile(rates, QUANTILES)),
         dead=float(np.mean(rates == 0)),
-        saturated=float(np.mean(rates >= saturation)),
-        support=float(np.mean(np.asarray(supported) / steps)),
+        saturated=float(np.mean(rates >= SATURATED)),
+        support=float(np.mean(support)),
     )
 
 
@@ -210,49 +191,20 @@ def _is_spiking(module: nnx.Module) -> bool:
     return isinstance(module, NeuronCell) and module.spikes
 
 
-@partial(jax.jit, static_argnums=(0, 5, 6))
-def _count(
-    graphdef: Any, state: Any, carry: Any, inputs: Array, mask: Array | None, level: float, chunk: int
-) -> Counts:
-    """The number of steps of all samples on which each unit fires, and on which it has support, for each spiking layer."""
-
-    model = nnx.merge(graphdef, state, copy=True)
-
-    def first_step(state: Any, carry: Any, inputs: Array) -> Counts:
-        return _walk(nnx.merge(graphdef, state, copy=True), carry, inputs, None, level)[1]
-
-    def add(total: tuple[Any, Counts], piece: tuple[Array, Array | None]) -> tuple[tuple[Any, Counts], None]:
-        carry, counts = _walk(model, total[0], *piece, level)
-        return (carry, jax.tree.map(jnp.add, total[1], counts)), None
-
-    shapes = jax.eval_shape(first_step, state, carry, inputs[:1])
-    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    return scan_chunks(add, (carry, zeros), (inputs, mask), chunk)[0][1]
-
-
-def _walk(model: Connect, carry: Any, inputs: Array, mask: Array | None, level: float) -> tuple[Any, Counts]:
-    """Run the stack over a chunk and return its carry and the counts of each spiking layer."""
-    last, outputs = model.outputs(carry, inputs)
-    counts: Counts = []
-    currents = (inputs, *outputs[:-1])
-    for module, entry, current, output in zip(model.modules, carry, currents, outputs, strict=True):
-        before = carry_without_buffer(entry)
-        if isinstance(module, Connect):
-            counts += _walk(module, before, current, mask, level)[1]
-        elif _is_spiking(module):
-            counts.append((_number(output != 0, mask), _number(_supported(module, before, current, level), mask)))
-    return last, counts
-
-
-def _number(happens: Bool[Array, "T B ..."], mask: Array | None) -> Int[Array, "..."]:
-    """The number of steps of all samples on which something happens, among those that count."""
+def _steps_of_units(
+    module: Any, carry: Any, inputs: Array, outputs: Any, mask: Any
+) -> list[Int[Array, "T ..."]] | None:
+    """The number of samples in which each unit of a spiking layer fires, and in which it has support, step by step."""
+    if not _is_spiking(module):
+        return None
+    happens = [outputs != 0, _supported(module, carry, inputs)]
     if mask is not None:
-        happens = happens & mask.reshape(*mask.shape, *[1] * (happens.ndim - 2))
-    return jnp.sum(happens, (0, 1), dtype=jnp.int32)
+        happens = [events & mask.reshape(*mask.shape, *[1] * (events.ndim - 2)) for events in happens]
+    return [jnp.sum(events, 1, dtype=jnp.int32) for events in happens]
 
 
-def _supported(neuron: Any, carry: Any, currents: Array, level: float) -> Bool[Array, "T B ..."]:
-    """Whether each unit's surrogate gradient is at least `level` times its value at the threshold."""
+def _supported(neuron: Any, carry: Any, currents: Array) -> Bool[Array, "T B ..."]:
+    """Whether each unit's surrogate gradient is at least `SUPPORT` times its value at the threshold."""
     at_threshold = neuron.replace(spike_fn=Surrogate(jnp.ones_like))
     origin = jnp.zeros((), currents.dtype)
     _, peak = jax.jvp(neuron.spike_fn, (origin,), (jnp.ones_like(origin),))
@@ -261,6 +213,6 @@ def _supported(neuron: Any, carry: Any, currents: Array, level: float) -> Bool[A
         along = (current,), (jnp.ones_like(current),)
         _, slope, after = jax.jvp(lambda current: neuron(carry, current)[::-1], *along, has_aux=True)
         _, gain = jax.jvp(lambda current: at_threshold(carry, current)[1], *along)
-        return after, (jnp.abs(slope) >= level * jnp.abs(peak * gain)) & (slope != 0)
+        return after, (jnp.abs(slope) >= SUPPORT * jnp.abs(peak * gain)) & (slope != 0)
 
     return jax.lax.scan(step, carry, currents)[1]

@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
-from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable, positive
+from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable, one_of, positive
 
 FORMS = ("additive", "symplectic")
 DEFAULT_Q = 120.0  # of Baronig et al.
@@ -105,8 +105,6 @@ class AdLIF(SpikingNeuron):
         q: float | None = None,
         **spike_options: Unpack[SpikeOptions],
     ):
-        if form not in FORMS:
-            raise ValueError(f"AdLIF got form={form!r}, expected one of {', '.join(map(repr, FORMS))}.")
         if q is not None and form != "symplectic":
             raise ValueError(
                 f"AdLIF got q={q}, expected none for form={form!r}. Leave it out, or use form='symplectic'."
@@ -118,7 +116,7 @@ class AdLIF(SpikingNeuron):
         self.adaptation_decay = Parameter("AdLIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)
         self.a = Parameter("AdLIF a", a, REAL, self.param_dtype)
         self.b = Parameter("AdLIF b", b, REAL, self.param_dtype)
-        self.form = form
+        self.form = one_of("AdLIF", "form", form, FORMS)
         self.q = DEFAULT_Q if form == "symplectic" and q is None else q
 
     @property

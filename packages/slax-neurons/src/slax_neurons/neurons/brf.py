@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.parameter import POSITIVE, REAL, UNIT_INTERVAL, Domain, Parameter, ParameterValue, Trainable
+from slax_neurons.parameter import POSITIVE, REAL, UNIT_INTERVAL, Domain, Parameter, ParameterValue, Trainable, positive
 from slax_neurons.surrogates import SpikeFunction, fast_sigmoid, spike_function
 
 
@@ -78,14 +78,12 @@ class BRF(Neuron):
         spike_fn: SpikeFunction | str = fast_sigmoid(),
         param_dtype: DTypeLike = jnp.float32,
     ):
-        if not dt > 0:
-            raise ValueError(f"BRF got dt={dt}, expected a number > 0.")
+        self.dt = positive("BRF", "dt", dt)
         super().__init__(param_dtype=param_dtype)
         self.omega = Parameter("BRF omega", omega, Domain(0.0, 1 / dt), param_dtype)
         self.b_offset = Parameter("BRF b_offset", b_offset, POSITIVE, param_dtype)
         self.threshold = Parameter("BRF threshold", threshold, REAL, param_dtype)
         self.refractory_decay = Parameter("BRF refractory_decay", refractory_decay, UNIT_INTERVAL, param_dtype)
-        self.dt = dt
         self.spike_fn = spike_function("BRF", spike_fn)
 
     def integrate(self, carry: BRFState, inputs: Float[Array, "*B N"]) -> BRFState:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.parameter import REAL, Parameter, ParameterValue, Trainable
+from slax_neurons.parameter import REAL, Parameter, ParameterValue, Trainable, one_of
 from slax_neurons.surrogates import SpikeFunction, fast_sigmoid, spike_function
 
 RESETS = ("subtract", "zero", "none")
@@ -73,10 +73,9 @@ class SpikingNeuron(Neuron):
         param_dtype: DTypeLike = jnp.float32,
     ):
         name = type(self).__name__
-        _check_reset(name, reset)
         super().__init__(param_dtype=param_dtype)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
-        self.reset = reset
+        self.reset = one_of(name, "reset", reset, RESETS)
         self.stop_reset_gradient = stop_reset_gradient
         self.spike_fn = spike_function(name, spike_fn)
 
@@ -97,10 +96,5 @@ class SpikingNeuron(Neuron):
 
     def replace(self, **attributes: Any) -> Any:
         if "reset" in attributes:
-            _check_reset(type(self).__name__, attributes["reset"])
+            one_of(type(self).__name__, "reset", attributes["reset"], RESETS)
         return super().replace(**attributes)
-
-
-def _check_reset(name: str, reset: str) -> None:
-    if reset not in RESETS:
-        raise ValueError(f"{name} got reset={reset!r}, expected one of {', '.join(map(repr, RESETS))}.")

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from slax_neurons.parameter import one_of
+
 Values = np.ndarray | np.number  # one value per neuron, or one for all, as NumPy returns them
 INTEGRATIONS = ("exponential", "euler")
 RESET = "slax_reset"  # in a neuron's metadata: how slax resets it; it also marks that slax fires at the threshold, not above
@@ -67,8 +69,7 @@ class Integration:
     dt: float
 
     def __post_init__(self) -> None:
-        if self.kind not in INTEGRATIONS:
-            raise ValueError(f"Got integration={self.kind!r}, expected one of {', '.join(map(repr, INTEGRATIONS))}.")
+        one_of("NIR", "integration", self.kind, INTEGRATIONS)
         if not 0 < self.dt < np.inf:
             raise ValueError(f"Got dt={self.dt}, expected the length of a step in seconds, > 0.")
 

@@ -6,23 +6,19 @@ order, are late: a discrete network reads them one step later, since their value
 the hubs can be ordered; where several orders are possible, the order of the walk is used.
 """
 
-import dataclasses
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
-from slax_neurons.nir.neuron_nodes import SPIKING
+from slax_neurons.nir.neuron_nodes import NEURONS
 from slax_neurons.nir.synapse_nodes import READERS
 
 Edges = list[tuple[str, str]]
 Neighbors = dict[str, list[str]]  # by the name of a node
 
-MEMBRANES = ("CubaLI", "I", "LI")
-KNOWN = {*READERS, *SPIKING, "Delay"}
 REFUSED = {
     "CubaLI": "it does not fire, and no neuron here has its two decays. Write it as two LI, the current's first",
     "I": "it has no leak, and LI needs one. Use an LI with a tau that is long compared with the data",
-    "Input": "there is one already. Write one graph for each",
-    "Output": "there is one already. Write one graph for each",
-    "Threshold": "it fires on its own, but here a neuron fires. Put it right after an I, LI or CubaLI that nothing else reads",
+    "Threshold": "it fires on its own, but here a neuron fires. Use an IF, LIF or CubaLIF",
 }
 
 
@@ -35,13 +31,11 @@ class Link(NamedTuple):
     delayed: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The nodes by name, thresholds by their membrane's name, the hubs in order from Input to Output, and the links in the
-    order of their last edges, which is the order of summation."""
+class Plan(NamedTuple):
+    """The nodes by name, the hubs in order from Input to Output, and the links in the order of their last edges, which is the
+    order of summation."""
 
     nodes: dict[str, Any]
-    thresholds: dict[str, Any]
     hubs: list[str]
     links: list[Link]
 
@@ -52,7 +46,7 @@ def label(name: str, node: Any) -> str:
 
 
 def is_neuron(node: Any) -> bool:
-    return type(node).__name__ in SPIKING
+    return type(node).__name__ in NEURONS
 
 
 def plan(graph: Any) -> Plan:
@@ -64,15 +58,10 @@ def plan(graph: Any) -> Plan:
     """
     graph.validate_structure()
     nodes, edges = _opened(graph, "")
-    nodes, edges, thresholds = _with_thresholds(nodes, edges)
-    ends = {kind: [name for name, node in nodes.items() if type(node).__name__ == kind] for kind in ("Input", "Output")}
-    for kind, names in ends.items():
-        if not names:
-            raise ValueError(f"Got a graph without {kind}, expected one. Add a nir.{kind}, and an edge to or from it.")
-    start, end = ends["Input"][0], ends["Output"][0]
+    start, end = _ends(nodes, "a graph")
     for name, node in nodes.items():
         kind = type(node).__name__
-        if name not in (start, end, *thresholds) and (kind in REFUSED or kind not in KNOWN):
+        if name not in (start, end) and kind not in {*READERS, *NEURONS}:
             raise ValueError(
                 f"Got {label(name, node)} expected nodes that can be read: {REFUSED.get(kind, 'this one is not known')}."
             )
@@ -81,18 +70,19 @@ def plan(graph: Any) -> Plan:
     for sender, receiver in edges:
         before[receiver].append(sender)
         after[sender].append(receiver)
-    _check_reach(nodes, before, after, start, end)
-    _check_cycles(nodes, after)
+    _check_reach(nodes, start, after, "not reached from the Input")
+    _check_reach(nodes, end, before, "without a way to the Output")
+    _check_cycles(nodes, before)
 
     hubs = {
         name
         for name in nodes
         if name in (start, end) or is_neuron(nodes[name]) or len(before[name]) > 1 or len(after[name]) > 1
     }
-    links = _walk(start, {hub: _ways(hub, after, hubs) for hub in hubs})
+    links = _links(start, after, hubs)
     order = [hub for hub in _order(start, links) if hub != end] + [end]
     links.sort(key=lambda link: edges.index(((link.sender, *link.between)[-1], link.receiver)))
-    return Plan(nodes, thresholds, order, links)
+    return Plan(nodes, order, links)
 
 
 def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], Edges]:
@@ -100,27 +90,34 @@ def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], Edges]:
     nodes: dict[str, Any] = {}
     edges = [(prefix + sender, prefix + receiver) for sender, receiver in graph.edges]
     for name, node in graph.nodes.items():
-        if type(node).__name__ != "NIRGraph":
-            nodes[prefix + name] = node
-            continue
         own = prefix + name
-        doors: dict[str, str] = {}
+        if type(node).__name__ != "NIRGraph":
+            nodes[own] = node
+            continue
         inner, inner_edges = _opened(node, f"{own}.")
-        for kind in ("Input", "Output"):
-            names = [key for key, part in inner.items() if type(part).__name__ == kind]
-            if len(names) != 1:
-                raise ValueError(f"Got {label(own, node)} with {len(names)} nodes {kind}, expected one.")
-            doors[kind] = names[0]
+        first, last = _ends(inner, label(own, node))
         edges = [
-            (doors["Output"] if sender == own else sender, doors["Input"] if receiver == own else receiver)
-            for sender, receiver in edges
+            (last if sender == own else sender, first if receiver == own else receiver) for sender, receiver in edges
         ]
         edges += inner_edges
         nodes |= inner
-        for door in doors.values():
+        for door in (first, last):
             edges = _bridged(edges, door)
             del nodes[door]
     return nodes, edges
+
+
+def _ends(nodes: dict[str, Any], where: str) -> list[str]:
+    """The names of the Input and the Output."""
+    ends = []
+    for kind in ("Input", "Output"):
+        names = [name for name, node in nodes.items() if type(node).__name__ == kind]
+        if len(names) != 1:
+            raise ValueError(
+                f"Got {where} with {len(names)} nodes {kind}, expected one. Write a graph for each, with an edge to or from it."
+            )
+        ends += names
+    return ends
 
 
 def _bridged(edges: Edges, name: str) -> Edges:
@@ -135,77 +132,44 @@ def _bridged(edges: Edges, name: str) -> Edges:
     return past
 
 
-def _with_thresholds(nodes: dict[str, Any], edges: Edges) -> tuple[dict[str, Any], Edges, dict[str, Any]]:
-    """Take each Threshold right after a membrane out of the graph, and keep it under the membrane's name."""
-    thresholds = {}
-    for name, node in list(nodes.items()):
-        senders = [sender for sender, receiver in edges if receiver == name]
-        if type(node).__name__ == "Threshold" and len(senders) == 1:
-            (membrane,) = senders
-            readers = [receiver for sender, receiver in edges if sender == membrane]
-            if type(nodes[membrane]).__name__ in MEMBRANES and len(readers) == 1:
-                thresholds[membrane] = nodes.pop(name)
-                edges = [
-                    (membrane if sender == name else sender, receiver) for sender, receiver in edges if receiver != name
-                ]
-    return nodes, edges, thresholds
+def _check_reach(nodes: dict[str, Any], origin: str, ways: Neighbors, said: str) -> None:
+    reached = [origin]
+    for name in reached:  # it grows
+        reached += [other for other in ways[name] if other not in reached]
+    for name, node in nodes.items():
+        if name not in reached:
+            raise ValueError(f"Got {label(name, node)} {said}, expected a path. Remove it, or add an edge.")
 
 
-def _check_reach(nodes: dict[str, Any], before: Neighbors, after: Neighbors, start: str, end: str) -> None:
-    tried = ((start, after, "not reached from the Input"), (end, before, "without a way to the Output"))
-    for origin, ways, said in tried:
-        reached, ahead = {origin}, [origin]
-        while ahead:
-            new = [name for name in ways[ahead.pop()] if name not in reached]
-            reached.update(new)
-            ahead += new
-        for name, node in nodes.items():
-            if name not in reached:
-                raise ValueError(f"Got {label(name, node)} {said}, expected a path. Remove it, or add an edge.")
+def _check_cycles(nodes: dict[str, Any], before: Neighbors) -> None:
+    """Raise ValueError for a cycle without a neuron."""
+    passive = {name: before[name] for name, node in nodes.items() if not is_neuron(node)}
+    try:
+        TopologicalSorter({name: set(senders) & passive.keys() for name, senders in passive.items()}).prepare()
+    except CycleError as error:
+        name = min(error.args[1])
+        raise ValueError(
+            f"Got {label(name, nodes[name])} in a cycle without a neuron, expected one. Add it."
+        ) from error
 
 
-def _check_cycles(nodes: dict[str, Any], after: Neighbors) -> None:
-    """Raise ValueError for a cycle without a neuron, found by repeatedly removing nodes without a predecessor or successor."""
-    left = {name for name, node in nodes.items() if not is_neuron(node)}
-    while True:
-        edges = [(name, receiver) for name in left for receiver in after[name] if receiver in left]
-        inner = {name for name, _ in edges} & {receiver for _, receiver in edges}
-        if inner == left:
-            break
-        left = inner
-    if left:
-        name = min(left)
-        raise ValueError(f"Got {label(name, nodes[name])} in a cycle without a neuron, expected one. Add it.")
-
-
-def _ways(hub: str, after: Neighbors, hubs: set[str]) -> list[Link]:
-    """The links that leave a hub."""
-    links = []
-    for name in after[hub]:
-        between = []
-        while name not in hubs:
-            between.append(name)
-            (name,) = after[name]
-        links.append(Link(hub, name, tuple(between), delayed=False))
-    return links
-
-
-def _walk(start: str, ways: dict[str, list[Link]]) -> list[Link]:
-    """All links, in the order of a depth-first walk from the start; a link that leads back to an open hub is late."""
+def _links(start: str, after: Neighbors, hubs: set[str]) -> list[Link]:
+    """All links, in the order of a depth-first walk from the start; a link that leads back to a hub on its path is late."""
     links: list[Link] = []
-    open_hubs, seen = [start], {start}
-    ahead = [iter(ways[start])]
-    while ahead:
-        link = next(ahead[-1], None)
-        if link is None:
-            ahead.pop()
-            open_hubs.pop()
-            continue
-        links.append(link._replace(delayed=link.receiver in open_hubs))
-        if link.receiver not in seen:
-            seen.add(link.receiver)
-            open_hubs.append(link.receiver)
-            ahead.append(iter(ways[link.receiver]))
+    seen = {start}
+
+    def walk(path: tuple[str, ...]) -> None:
+        for name in after[path[-1]]:
+            between = []
+            while name not in hubs:
+                between.append(name)
+                (name,) = after[name]
+            links.append(Link(path[-1], name, tuple(between), delayed=name in path))
+            if name not in seen:
+                seen.add(name)
+                walk((*path, name))
+
+    walk((start,))
     return links
 
 

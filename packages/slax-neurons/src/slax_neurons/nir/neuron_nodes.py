@@ -6,15 +6,14 @@ With decay and gain of `Integration`, a LIF node of gain g = r gain(tau) > 0 ste
 
 which, in units of g and measured from v_0, is a neuron of this package, u = (v - v_0) / g:
 
-    u_t = decay u_{t-1} + I_t + c,   s_t = H(u_t - threshold),   threshold = (v_threshold - v_0) / g
-    c = gain(tau) (v_leak - v_0) / g
+    u_t = decay u_{t-1} + I_t,   s_t = H(u_t - threshold),   threshold = (v_threshold - v_0) / g
 
-with v_0 = v_reset for a reset to a value, 0 for a reset by subtraction, and v_leak without a reset. IF is the case of a
-decay of 1 and g = r dt; CubaLIF has g = w_in gain(tau_syn) r gain(tau_mem), where the synapse is updated first and the
-membrane sees the current of the same step. An LI outputs v, so its g is part of the current, and c = gain(tau) v_leak.
+with v_0 = v_reset for a reset to a value, 0 for a reset by subtraction, and v_leak without a reset; v_leak has to be v_0, as a
+neuron here has no constant current. IF is the case of a decay of 1 and g = r dt; CubaLIF has g = w_in gain(tau_syn) r
+gain(tau_mem), where the synapse is updated first and the membrane sees the current of the same step. An LI outputs v, so its
+v_0 is 0, and its g is part of the current.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -29,25 +28,17 @@ from slax_neurons.nir.conventions import RESET, Integration, Values, channels_fi
 from slax_neurons.parameter import Parameter, Trainable
 from slax_neurons.surrogates import SpikeFunction
 
-# For each neuron here, NIR's node for the membrane alone, and for the membrane that fires and is reset.
-NODES: dict[type[Neuron], tuple[str, str]] = {
-    IF: ("I", "IF"),
-    LI: ("LI", "LI"),
-    LIF: ("LI", "LIF"),
-    CuBaLIF: ("CubaLI", "CubaLIF"),
-}
-SPIKING: dict[str, type[Neuron]] = {"IF": IF, "LIF": LIF, "CubaLIF": CuBaLIF, "I": IF, "LI": LIF, "CubaLI": CuBaLIF}
+NODES: dict[type[Neuron], str] = {IF: "IF", LI: "LI", LIF: "LIF", CuBaLIF: "CubaLIF"}
+NEURONS: dict[str, type[Neuron]] = {kind: neuron for neuron, kind in NODES.items()}
 
 
-def write_neuron(neuron: IF | LI | LIF | CuBaLIF, shape: tuple[int, ...], integration: Integration) -> list[Any]:
-    """The nodes for a layer of neurons with features of `shape`, in sequence.
+def write_neuron(neuron: IF | LI | LIF | CuBaLIF, shape: tuple[int, ...], integration: Integration) -> Any:
+    """The node for a layer of neurons with features of `shape`.
 
-    r and w_in are chosen so that the gain is 1, which leaves all weights and thresholds unchanged. Without a reset, there
-    are two nodes: the membrane and a Threshold.
+    r and w_in are chosen so that the gain is 1, which leaves all weights and thresholds unchanged.
     """
-    nir = library()
-    membrane, firing = (getattr(nir, name) for name in NODES[type(neuron)])
-    parameters: dict[str, Values]
+    node = getattr(library(), NODES[type(neuron)])
+    parameters: dict[str, Any]
     if isinstance(neuron, IF):
         parameters = {"r": np.full(shape_first(shape), 1 / integration.dt)}
     else:
@@ -57,12 +48,10 @@ def write_neuron(neuron: IF | LI | LIF | CuBaLIF, shape: tuple[int, ...], integr
     if isinstance(neuron, CuBaLIF):
         tau = integration.tau(_array(neuron, neuron.synapse_decay, shape))
         parameters |= {"tau_syn": tau, "w_in": 1 / integration.gain(tau)}
-    if isinstance(neuron, LI):
-        return [membrane(**parameters)]
-    threshold, metadata = _array(neuron, neuron.threshold, shape), {RESET: neuron.reset}
-    if neuron.reset == "none":
-        return [membrane(**parameters), nir.Threshold(threshold, metadata=metadata)]
-    return [firing(**parameters, v_threshold=threshold, v_reset=np.zeros_like(threshold), metadata=metadata)]
+    if not isinstance(neuron, LI):
+        threshold = _array(neuron, neuron.threshold, shape)
+        parameters |= {"v_threshold": threshold, "v_reset": np.zeros_like(threshold), "metadata": {RESET: neuron.reset}}
+    return node(**parameters)
 
 
 def _array(neuron: Neuron, parameter: Parameter, shape: tuple[int, ...]) -> np.ndarray:
@@ -70,9 +59,8 @@ def _array(neuron: Neuron, parameter: Parameter, shape: tuple[int, ...]) -> np.n
     return np.ascontiguousarray(channels_first(np.broadcast_to(value, shape)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """The options for turning nodes into neurons; see `from_nir`."""
+class Options(NamedTuple):
+    """The options for turning nodes into modules; see `from_nir`."""
 
     integration: Integration
     reset: str
@@ -81,16 +69,8 @@ class Options:
     param_dtype: DTypeLike
 
 
-class Reading(NamedTuple):
-    """A neuron, the factor of its current, and the constant current added after that: in NIR's order, None for 1 and 0."""
-
-    neuron: Neuron
-    scale: Values | None
-    current: Values | None
-
-
-def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Reading:
-    """The neuron of a node, or of the node of a membrane and the Threshold after it.
+def read_neuron(node: Any, label: str, options: Options) -> tuple[Neuron, Values | None]:
+    """The neuron of a node, and the factor of its current, in NIR's order, None for 1.
 
     Raises:
         ValueError: parameters that no neuron of this package has, with the node's name.
@@ -99,48 +79,45 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
     integration = options.integration
     decays: dict[str, Values] = {}
     gain = _values(node.r)
-    if kind in ("I", "IF"):
+    if kind == "IF":
         gain = gain * integration.dt
-        leak = leak_gain = np.zeros_like(gain)
     else:
-        tau = _values(node.tau_mem if kind.startswith("Cuba") else node.tau)
-        leak, leak_gain = _values(node.v_leak), integration.gain(tau)
+        tau = _values(node.tau_mem if kind == "CubaLIF" else node.tau)
         decays["decay"] = integration.decay(tau)
-        gain = gain * leak_gain
-    if kind.startswith("Cuba"):
+        gain = gain * integration.gain(tau)
+    if kind == "CubaLIF":
         tau = _values(node.tau_syn)
         decays["synapse_decay"] = integration.decay(tau)
         gain = gain * _values(node.w_in) * integration.gain(tau)
     gain = np.where(np.abs(gain - 1) < 8 * np.finfo(np.float64).eps, 1.0, gain)  # r is a rounded quotient
 
-    if kind == "LI" and threshold is None:
-        return Reading(_neuron(LI, label, decays, options), _unless(gain, 1.0), _unless(leak_gain * leak, 0.0))
+    # An LI outputs v itself, which a neuron that subtracts also measures from 0.
+    reset = "subtract" if kind == "LI" else node.metadata.get(RESET, options.reset)
+    leak = _values(getattr(node, "v_leak", 0))
+    zero = {"zero": _values(getattr(node, "v_reset", 0)), "subtract": np.zeros(()), "none": leak}[reset]
+    if kind != "IF" and np.any(leak != zero):
+        raise ValueError(
+            f"Got {label} with a v_leak other than {'v_reset' if reset == 'zero' else '0'}, expected the same: they differ by "
+            "a constant current, and a neuron here has none. Give both the same value; the bias of an Affine before an LIF or "
+            "LI can have the difference divided by r."
+        )
+    if kind == "LI":
+        return _neuron(kind, label, decays, options), None if np.all(gain == 1) else gain
     if not np.all(gain > 0):
         raise ValueError(
             f"Got {label} with a gain of {gain.min():.4g}, expected a resistance and an input weight that make it positive. "
             "Move its sign into the weights before it."
         )
-    metadata = (node if threshold is None else threshold).metadata
-    reset = "none" if threshold is not None else metadata.get(RESET, options.reset)
-    zero = {"zero": _values(getattr(node, "v_reset", 0)), "subtract": np.zeros(()), "none": leak}[reset]
-    current = _unless(leak_gain * (leak - zero) / gain, 0.0)
-    if kind.startswith("Cuba") and current is not None:
-        raise ValueError(
-            f"Got {label} with a v_leak other than {'v_reset' if reset == 'zero' else '0'}, expected the same: they differ by "
-            "a constant current into the membrane, and a neuron here has none after its synapse. Give both the same value."
-        )
-    limit = (_values(node.v_threshold if threshold is None else threshold.threshold) - zero) / gain
-    fires_at = limit if RESET in metadata else _next(limit, options.param_dtype)
+    limit = (_values(node.v_threshold) - zero) / gain
+    fires_at = limit if RESET in node.metadata else _next(limit, options.param_dtype)
     spike_options = {"threshold": _compact(fires_at, options), "reset": reset, "spike_fn": options.spike_fn}
-    return Reading(_neuron(SPIKING[kind], label, decays, options, **spike_options), None, current)
+    return _neuron(kind, label, decays, options, **spike_options), None
 
 
-def _neuron(
-    neuron: type[Neuron], label: str, decays: dict[str, Values], options: Options, **spike_options: Any
-) -> Neuron:
+def _neuron(kind: str, label: str, decays: dict[str, Values], options: Options, **spike_options: Any) -> Neuron:
     values = {name: _compact(value, options) for name, value in decays.items()}
     try:
-        return neuron(**values, **spike_options, param_dtype=options.param_dtype)
+        return NEURONS[kind](**values, **spike_options, param_dtype=options.param_dtype)
     except ValueError as error:
         integration = options.integration
         raise ValueError(
@@ -150,10 +127,6 @@ def _neuron(
 
 def _values(parameter: Any) -> Values:
     return np.asarray(parameter, np.float64)
-
-
-def _unless(values: Values, neutral: float) -> Values | None:
-    return None if np.all(values == neutral) else values
 
 
 def _next(limit: Values, dtype: DTypeLike) -> Values:

@@ -10,11 +10,12 @@ from jaxtyping import DTypeLike
 from slax_neurons.delay import Delay
 from slax_neurons.edges import Edge
 from slax_neurons.neurons.spiking import RESETS
-from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shape_last
+from slax_neurons.nir.conventions import INTEGRATION, Integration, Values, library, shape_last
 from slax_neurons.nir.graph import Link, Plan, is_neuron, label, plan
 from slax_neurons.nir.layers import Zeros
-from slax_neurons.nir.neuron_nodes import Options, Reading, read_neuron
-from slax_neurons.nir.synapse_nodes import read_delay, read_synapse, scaled, shifted
+from slax_neurons.nir.neuron_nodes import Options, read_neuron
+from slax_neurons.nir.synapse_nodes import READERS, scaled
+from slax_neurons.parameter import one_of
 from slax_neurons.surrogates import SpikeFunction, fast_sigmoid
 from slax_neurons.wiring import Connect, connect
 
@@ -31,10 +32,10 @@ def from_nir(
 ) -> Connect:
     """Convert a NIR graph, as read by `nir.read`, to a model: a stack, with edges where the graph is more than a chain.
 
-    NIR's nodes are differential equations. `Integration` turns them into steps, gains and leaks go into thresholds,
-    weights and biases (see `slax_neurons.nir.neuron_nodes`), and weights turn from [out, in] to [in, out]. Data that has the
-    channels first in NIR, [channels, height, width], has them last here. A link that closes a cycle is read one step late,
-    since NIR does not specify this. A membrane starts at its reset value, or at v_leak if it has no reset.
+    NIR's nodes are differential equations. `Integration` turns them into steps, gains go into thresholds and weights (see
+    `slax_neurons.nir.neuron_nodes`), and weights turn from [out, in] to [in, out]. Data that has the channels first in NIR,
+    [channels, height, width], has them last here. A link that closes a cycle is read one step late, since NIR does not specify
+    this. A membrane starts at its reset value, or at v_leak if it has no reset.
 
     Args:
         graph: a `nir.NIRGraph` with one input and one output.
@@ -77,10 +78,10 @@ def from_nir(
     """
     if not isinstance(graph, library().NIRGraph):
         raise TypeError(f"from_nir got {type(graph).__name__}, expected a nir.NIRGraph, as nir.read gives it.")
-    if reset not in RESETS:
-        raise ValueError(f"from_nir got reset={reset!r}, expected one of {', '.join(map(repr, RESETS))}.")
     kind = graph.metadata.get(INTEGRATION, "exponential") if integration is None else integration
-    options = Options(Integration(kind, dt), reset, spike_fn, trainable, param_dtype)
+    options = Options(
+        Integration(kind, dt), one_of("from_nir", "reset", reset, RESETS), spike_fn, trainable, param_dtype
+    )
     return _Reader(plan(graph), options).model()
 
 
@@ -108,16 +109,14 @@ class _Reader:
         return connect(self.modules, edges)
 
     def _add_hub(self, hub: str, chain: Link | None) -> None:
-        reading = None
-        node, threshold = self.plan.nodes[hub], self.plan.thresholds.get(hub)
-        if is_neuron(node):
-            reading = read_neuron(node, threshold, label(hub, node), self.options)
+        node = self.plan.nodes[hub]
+        neuron, scale = read_neuron(node, label(hub, node), self.options) if is_neuron(node) else (None, None)
         links = self._into(hub)
         if chain is None:
             self._add(Zeros(self._shape(hub)))
         else:
             links.remove(chain)
-            for synapse in self._synapses(chain, reading, first=True):
+            for synapse in self._synapses(chain, scale):
                 self._add(synapse)
         # An edge can end at what was just added, unless it is a Delay, which is a cell.
         fresh = chain is None or (bool(chain.between) and not isinstance(self.modules[-1], Delay))
@@ -127,7 +126,7 @@ class _Reader:
                 self._add(jax.nn.identity)
                 fresh, senders = True, set()
             senders.add(link.sender)
-            synapses = self._synapses(link, reading, first=chain is None and link is links[0])
+            synapses = self._synapses(link, scale)
             if any(isinstance(synapse, Delay) for synapse in synapses):
                 raise ValueError(
                     f"Got {label(hub, node)} with a delayed signal over an edge in addition to the chain, expected a Delay in "
@@ -137,8 +136,8 @@ class _Reader:
                 jax.nn.identity if not synapses else synapses[0] if len(synapses) == 1 else nnx.Sequential(*synapses)
             )
             self.pending.append((link.sender, len(self.modules) - 1, synapse))
-        if reading is not None:
-            self.index[hub] = self._add(reading.neuron)
+        if neuron is not None:
+            self.index[hub] = self._add(neuron)
         elif hub != self.plan.hubs[-1]:
             self.index[hub] = self._add(self._synapse(hub, node))
 
@@ -149,30 +148,19 @@ class _Reader:
         self.modules.append(module)
         return len(self.modules) - 1
 
-    def _synapses(self, link: Link, reading: Reading | None, *, first: bool) -> list[Any]:
-        """The modules of a link, with the neuron's gain in each and its constant current in the first."""
+    def _synapses(self, link: Link, scale: Values | None) -> list[Any]:
+        """The modules of a link, with the factor of the current, which a last node with weights absorbs."""
         nodes = [(name, self.plan.nodes[name]) for name in link.between]
-        if reading is not None and reading.scale is not None:
-            folded = scaled(nodes[-1][1], reading.scale) if nodes else None
+        if scale is not None:
+            folded = scaled(nodes[-1][1], scale) if nodes else None
             if folded is None:
-                nodes.append((link.receiver, library().Scale(reading.scale)))
+                nodes.append((link.receiver, library().Scale(scale)))
             else:
                 nodes[-1] = (nodes[-1][0], folded)
-        if reading is not None and reading.current is not None and first:
-            folded = shifted(nodes[-1][1], reading.current) if nodes else None
-            if folded is None:
-                raise ValueError(
-                    f"Got {label(link.receiver, self.plan.nodes[link.receiver])} with a v_leak that is not where its membrane "
-                    "starts (v_reset, or 0 if it has none), expected an Affine right before it, to add a constant current. Put "
-                    "one there."
-                )
-            nodes[-1] = (nodes[-1][0], folded)
         return [self._synapse(name, node) for name, node in nodes]
 
     def _synapse(self, name: str, node: Any) -> Any:
-        if type(node).__name__ == "Delay":
-            return read_delay(node, label(name, node), self.options)
-        return read_synapse(node, label(name, node), self.options.param_dtype)
+        return READERS[type(node).__name__](node, label(name, node), self.options)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """The shape of a node's input, with the channels last."""

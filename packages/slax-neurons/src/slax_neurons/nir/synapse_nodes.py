@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import DTypeLike
+from flax.nnx.nn.linear import canonicalize_padding
 
 from slax_neurons.delay import Delay
 from slax_neurons.nir.conventions import BIAS, MAX_DELAY, Values, channels_first, channels_last, library, shape_first
@@ -21,34 +21,12 @@ from slax_neurons.nir.neuron_nodes import Options
 from slax_neurons.parameter import Trainable
 from slax_neurons.synapses.synapse import starting_with
 
+Shape = tuple[int, ...]
+
 ROUNDING = 1e-6  # of a number of steps, for delays that were stored in float32
 
 
-def write_synapse(module: Any, shape: tuple[int, ...], label: str) -> Any:
-    """The node for a module whose inputs have features of `shape`.
-
-    Raises:
-        TypeError: a module that has no node.
-        ValueError: a module with settings that no node supports.
-    """
-    if type(module) not in WRITERS:
-        raise TypeError(
-            f"Got {label} expected what has a node in NIR: IF, LIF, LI, CuBaLIF, Delay, Linear, Conv in one or two dimensions, "
-            "jax.nn.identity, and slax_neurons.nir's Flatten, SumPool2d, AvgPool2d, Scale."
-        )
-    return WRITERS[type(module)](module, shape, label)
-
-
-def read_synapse(node: Any, label: str, dtype: DTypeLike) -> Any:
-    """The module for a node.
-
-    Raises:
-        ValueError: a node with settings that no module supports.
-    """
-    return READERS[type(node).__name__](node, label, dtype)
-
-
-def _write_linear(layer: nnx.Linear, shape: tuple[int, ...], label: str) -> Any:
+def _write_linear(layer: nnx.Linear, shape: Shape, label: str) -> Any:
     if len(shape) != 1:
         raise ValueError(
             f"Got {label} for features of shape {shape}, expected one axis, as in NIR. Put a Flatten before it."
@@ -58,7 +36,7 @@ def _write_linear(layer: nnx.Linear, shape: tuple[int, ...], label: str) -> Any:
     return nir.Linear(weight) if layer.bias is None else nir.Affine(weight, np.asarray(layer.bias[...]))
 
 
-def _read_linear(node: Any, label: str, dtype: DTypeLike) -> nnx.Linear:
+def _read_linear(node: Any, label: str, options: Options) -> nnx.Linear:
     weight = np.asarray(node.weight)
     if weight.ndim != 2:
         raise ValueError(
@@ -66,10 +44,10 @@ def _read_linear(node: Any, label: str, dtype: DTypeLike) -> nnx.Linear:
         )
     outputs, inputs = weight.shape
     bias = getattr(node, "bias", None)
-    return nnx.Linear(inputs, outputs, **_weights(weight.T, bias, dtype))
+    return nnx.Linear(inputs, outputs, **_weights(weight.T, bias, options))
 
 
-def _write_conv(layer: nnx.Conv, shape: tuple[int, ...], label: str) -> Any:
+def _write_conv(layer: nnx.Conv, shape: Shape, label: str) -> Any:
     spatial = len(layer.kernel_size)
     if spatial not in (1, 2) or len(shape) != spatial + 1:
         raise ValueError(
@@ -80,45 +58,40 @@ def _write_conv(layer: nnx.Conv, shape: tuple[int, ...], label: str) -> Any:
             f"Got {label} with a mask or an input_dilation, expected neither, as in NIR. Put the mask into the kernel."
         )
     strides, dilation = _sizes(layer.strides, spatial), _sizes(layer.kernel_dilation, spatial)
-    outputs = layer.kernel.shape[-1]
-    options = {
-        "input_shape": shape[0] if spatial == 1 else shape[:2],
-        "weight": np.ascontiguousarray(np.moveaxis(np.asarray(layer.kernel[...]), (-1, -2), (0, 1))),
-        "stride": strides[0] if spatial == 1 else strides,
+    sizes = {
+        "input_shape": shape[:-1],
+        "stride": strides,
         "padding": _write_padding(layer, shape[:-1], strides, dilation, label),
-        "dilation": dilation[0] if spatial == 1 else dilation,
-        "groups": layer.feature_group_count,
-        "bias": np.zeros(outputs, layer.kernel.dtype) if layer.bias is None else np.asarray(layer.bias[...]),
-        "metadata": {BIAS: 0} if layer.bias is None else {},
+        "dilation": dilation,
     }
-    nir = library()
-    return nir.Conv1d(**options) if spatial == 1 else nir.Conv2d(**options)
+    if spatial == 1:
+        sizes = {name: size if size == "same" else size[0] for name, size in sizes.items()}
+    return getattr(library(), f"Conv{spatial}d")(
+        **sizes,
+        weight=np.ascontiguousarray(np.moveaxis(np.asarray(layer.kernel[...]), (-1, -2), (0, 1))),
+        groups=layer.feature_group_count,
+        bias=np.zeros(layer.out_features, layer.kernel.dtype) if layer.bias is None else np.asarray(layer.bias[...]),
+        metadata={BIAS: 0} if layer.bias is None else {},
+    )
 
 
-def _write_padding(
-    layer: nnx.Conv, spatial: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...], label: str
-) -> Any:
-    padding = layer.padding
-    if isinstance(padding, str) and padding not in ("SAME", "VALID"):
-        raise ValueError(f"Got {label} with padding={padding!r}, expected zeros, equally on both sides, as in NIR.")
-    window = [(size - 1) * step + 1 for size, step in zip(layer.kernel_size, dilation, strict=True)]
-    if isinstance(padding, str):
-        pairs = jax.lax.padtype_to_pads(spatial, window, strides, padding)
-    elif isinstance(padding, int):
-        pairs = [(padding, padding)] * len(spatial)
-    else:
-        pairs = [(side, side) if isinstance(side, int) else tuple(side) for side in padding]
+def _write_padding(layer: nnx.Conv, spatial: Shape, strides: Shape, dilation: Shape, label: str) -> Any:
+    pairs = canonicalize_padding(layer.padding, len(spatial))
+    if isinstance(pairs, str):
+        if pairs not in ("SAME", "VALID"):
+            raise ValueError(f"Got {label} with padding={pairs!r}, expected zeros, equally on both sides, as in NIR.")
+        window = [(size - 1) * step + 1 for size, step in zip(layer.kernel_size, dilation, strict=True)]
+        pairs = jax.lax.padtype_to_pads(spatial, window, strides, pairs)
     if all(low == high for low, high in pairs):
-        lows = tuple(int(low) for low, _ in pairs)
-        return lows[0] if len(spatial) == 1 else lows
-    if padding == "SAME" and all(stride == 1 for stride in strides):
+        return tuple(int(low) for low, _ in pairs)
+    if layer.padding == "SAME" and all(stride == 1 for stride in strides):
         return "same"
     raise ValueError(
         f"Got {label} that pads {pairs} for inputs of {spatial}, expected both sides equally, as in NIR. Choose such a padding."
     )
 
 
-def _read_conv(node: Any, label: str, dtype: DTypeLike) -> nnx.Conv:
+def _read_conv(node: Any, label: str, options: Options) -> nnx.Conv:
     weight = np.asarray(node.weight)
     spatial = weight.ndim - 2
     strides = _sizes(node.stride, spatial)
@@ -140,12 +113,13 @@ def _read_conv(node: Any, label: str, dtype: DTypeLike) -> nnx.Conv:
         padding=padding,
         kernel_dilation=_sizes(node.dilation, spatial),
         feature_group_count=int(node.groups),
-        **_weights(np.moveaxis(weight, (0, 1), (-1, -2)), bias, dtype),
+        **_weights(np.moveaxis(weight, (0, 1), (-1, -2)), bias, options),
     )
 
 
-def _weights(kernel: np.ndarray, bias: Any, dtype: DTypeLike) -> dict[str, Any]:
+def _weights(kernel: np.ndarray, bias: Any, options: Options) -> dict[str, Any]:
     """The options of a Linear or Conv that starts with these weights."""
+    dtype = options.param_dtype
     return starting_with(jnp.asarray(kernel, dtype), None if bias is None else jnp.asarray(np.asarray(bias), dtype))
 
 
@@ -154,54 +128,34 @@ def _sizes(sizes: Any, axes: int) -> tuple[int, ...]:
     return tuple(np.broadcast_to(np.asarray(1 if sizes is None else sizes).ravel(), (axes,)).tolist())
 
 
-def _write_flatten(module: Flatten, shape: tuple[int, ...], label: str) -> Any:
+def _write_flatten(module: Flatten, shape: Shape, label: str) -> Any:
     return library().Flatten(input_type={"input": shape_first(shape)}, start_dim=module.start, end_dim=module.end)
 
 
-def _read_flatten(node: Any, label: str, dtype: DTypeLike) -> Flatten:
+def _read_flatten(node: Any, label: str, options: Options) -> Flatten:
     return Flatten(int(node.start_dim), int(node.end_dim))
 
 
-def _write_pool(module: SumPool2d, shape: tuple[int, ...], label: str) -> Any:
+def _write_pool(module: SumPool2d, shape: Shape, label: str) -> Any:
     sizes = (np.array(size) for size in (module.kernel_size, module.stride, module.padding))
     return getattr(library(), type(module).__name__)(*sizes)
 
 
-def _read_pool(node: Any, label: str, dtype: DTypeLike) -> SumPool2d:
+def _read_pool(node: Any, label: str, options: Options) -> SumPool2d:
     pool = AvgPool2d if type(node).__name__ == "AvgPool2d" else SumPool2d
     return pool(*(_sizes(size, 2) for size in (node.kernel_size, node.stride, node.padding)))
 
 
-def _write_scale(module: Scale, shape: tuple[int, ...], label: str) -> Any:
+def _write_scale(module: Scale, shape: Shape, label: str) -> Any:
     scale = np.broadcast_to(np.asarray(module.scale[...]), shape)
     return library().Scale(np.ascontiguousarray(channels_first(scale)))
 
 
-def _read_scale(node: Any, label: str, dtype: DTypeLike) -> Scale:
-    return Scale(channels_last(np.asarray(node.scale)), param_dtype=dtype)
+def _read_scale(node: Any, label: str, options: Options) -> Scale:
+    return Scale(channels_last(np.asarray(node.scale)), param_dtype=options.param_dtype)
 
 
-WRITERS: dict[type, Callable[[Any, tuple[int, ...], str], Any]] = {
-    nnx.Linear: _write_linear,
-    nnx.Conv: _write_conv,
-    Flatten: _write_flatten,
-    SumPool2d: _write_pool,
-    AvgPool2d: _write_pool,
-    Scale: _write_scale,
-}
-READERS: dict[str, Callable[[Any, str, DTypeLike], Any]] = {
-    "Affine": _read_linear,
-    "Linear": _read_linear,
-    "Conv1d": _read_conv,
-    "Conv2d": _read_conv,
-    "Flatten": _read_flatten,
-    "SumPool2d": _read_pool,
-    "AvgPool2d": _read_pool,
-    "Scale": _read_scale,
-}
-
-
-def write_delay(delay: Delay, shape: tuple[int, ...], dt: float, label: str) -> Any:
+def write_delay(delay: Delay, shape: Shape, label: str, dt: float) -> Any:
     """The node for delays whose inputs have features of `shape`.
 
     Raises:
@@ -222,12 +176,7 @@ def write_delay(delay: Delay, shape: tuple[int, ...], dt: float, label: str) -> 
     return library().Delay(np.ascontiguousarray(times), metadata={MAX_DELAY: delay.max_delay})
 
 
-def read_delay(node: Any, label: str, options: Options) -> Delay:
-    """The delays of a node.
-
-    Raises:
-        ValueError: delays that are not whole steps, that differ within a channel, or one number for any number of inputs.
-    """
+def _read_delay(node: Any, label: str, options: Options) -> Delay:
     times, dt = channels_last(np.asarray(node.delay, np.float64)), options.integration.dt
     if not times.ndim:
         raise ValueError(f"Got {label} with one delay for any number of inputs, expected one per input.")
@@ -245,36 +194,41 @@ def read_delay(node: Any, label: str, options: Options) -> Delay:
     return Delay(len(steps), longest, delays=delays, param_dtype=options.param_dtype)
 
 
+WRITERS: dict[type, Callable[[Any, Shape, str], Any]] = {
+    nnx.Linear: _write_linear,
+    nnx.Conv: _write_conv,
+    Flatten: _write_flatten,
+    SumPool2d: _write_pool,
+    AvgPool2d: _write_pool,
+    Scale: _write_scale,
+}
+"""For each module, a function that makes its node, for inputs with features of a shape."""
+
+READERS: dict[str, Callable[[Any, str, Options], Any]] = {
+    "Affine": _read_linear,
+    "Linear": _read_linear,
+    "Conv1d": _read_conv,
+    "Conv2d": _read_conv,
+    "Delay": _read_delay,
+    "Flatten": _read_flatten,
+    "SumPool2d": _read_pool,
+    "AvgPool2d": _read_pool,
+    "Scale": _read_scale,
+}
+"""For each node, a function that makes its module."""
+
+
 def scaled(node: Any, gain: Values) -> Any:
-    """A Linear, Affine or convolution whose output is multiplied by `gain`, or None if it cannot absorb the gain."""
-    factor = _per_channel(node, gain)
-    if factor is None:
+    """A Linear, Affine or convolution whose output is multiplied by `gain`, or None if it cannot absorb it: a node without
+    weights, or a gain [channels, *spatial] that differs in space."""
+    if type(node).__name__ not in ("Affine", "Conv1d", "Conv2d", "Linear"):
         return None
+    rows = gain.reshape(*gain.shape[:1], -1)
+    if np.any(rows != rows[..., :1]):
+        return None
+    factor = np.broadcast_to(rows[..., 0], (len(node.weight),))
     weight = np.asarray(node.weight, np.float64)
     changes = {"weight": weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))}
     if getattr(node, "bias", None) is not None:
         changes["bias"] = np.asarray(node.bias, np.float64) * factor
     return dataclasses.replace(node, **changes)
-
-
-def shifted(node: Any, current: Values) -> Any:
-    """A Linear, Affine or convolution to whose output `current` is added, or None if it cannot absorb the current."""
-    shift = _per_channel(node, current)
-    if shift is None:
-        return None
-    if type(node).__name__ == "Linear":
-        return library().Affine(node.weight, shift)
-    bias = 0 if node.bias is None else np.asarray(node.bias, np.float64)
-    return dataclasses.replace(node, bias=bias + shift, metadata={})
-
-
-def _per_channel(node: Any, values: Values) -> np.ndarray | None:
-    """One value per output channel, unless the node has no weights or the values [channels, *spatial] differ in space."""
-    if type(node).__name__ not in ("Affine", "Conv1d", "Conv2d", "Linear"):
-        return None
-    if values.ndim > 1:
-        rows = values.reshape(values.shape[0], -1)
-        if np.any(rows != rows[:, :1]):
-            return None
-        values = rows[:, 0]
-    return np.broadcast_to(values, (len(node.weight),))

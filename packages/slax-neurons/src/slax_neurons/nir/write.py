@@ -15,7 +15,7 @@ from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shap
 from slax_neurons.nir.graph import plan
 from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.neuron_nodes import NODES, write_neuron
-from slax_neurons.nir.synapse_nodes import write_delay, write_synapse
+from slax_neurons.nir.synapse_nodes import WRITERS, write_delay
 from slax_neurons.synapses.synapse import with_effective_weights
 from slax_neurons.wiring import Connect, check_stack
 
@@ -28,14 +28,13 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
     Trained parameters are written by value; `from_nir` returns the same numbers, bit for bit in float32. NIR cannot express how
     slax resets and when it fires, and no other framework reads the marks that `to_nir` leaves for `from_nir`:
 
-    * a reset by subtraction, which is the default here, is a reset to zero for other readers;
+    * a reset by subtraction, which is the default here, and no reset are a reset to zero for other readers;
     * a neuron fires at its threshold here, and above it in NIR, which differs where a membrane is exactly at it;
     * surrogates and `stop_reset_gradient` are not written.
 
-    A neuron without a reset is written as a membrane and a Threshold, which is exact for all readers. An edge that is read one
-    step late is written as a cycle, which other readers also delay; their first step may lack the bias of its synapse. A
-    synapse whose weights are made of parameters, such as `Standardized` or `RunningNorm`, is written as the Linear or Conv with
-    its effective weights.
+    An edge that is read one step late is written as a cycle, which other readers also delay; their first step may lack the bias
+    of its synapse. A synapse whose weights are made of parameters, such as `Standardized` or `RunningNorm`, is written as the
+    Linear or Conv with its effective weights.
 
     Args:
         model: a stack made by `connect`. Nested stacks become part of the graph; Dropout that is switched off does not.
@@ -90,7 +89,6 @@ class _Writer:
         self.nodes: dict[str, Any] = {}
         self.reads: list[tuple[Signal, str]] = []
         self.feedback: list[Callable[[], None]] = []
-        self.membranes: dict[str, str] = {}  # by the name of their Threshold
 
     def graph(self, model: Connect, input_shape: tuple[int, ...]) -> Any:
         self.nodes["input"] = self.nir.Input({"input": shape_first(input_shape)})
@@ -109,9 +107,7 @@ class _Writer:
                 )
         metadata = {INTEGRATION: self.integration.kind}
         graph = self.nir.NIRGraph(self.nodes, edges, metadata=metadata, type_check=False)
-        self._check_delayed(
-            graph, {(self.membranes.get(name, name), reader) for name, reader, delayed in terms if delayed}
-        )
+        self._check_delayed(graph, {(name, reader) for name, reader, delayed in terms if delayed})
         return graph
 
     def _stack(self, model: Connect, prefix: str, signal: Signal, shape: Shape) -> tuple[Signal, Shape]:
@@ -159,22 +155,22 @@ class _Writer:
         if type(module) in NODES:
             return self._add(write_neuron(module, shape, self.integration), name, signal, shape, shape)
         if type(module) is Delay:
-            return self._add([write_delay(module, shape, self.integration.dt, label)], name, signal, shape, shape)
-        node = write_synapse(module, shape, label)
+            return self._add(write_delay(module, shape, label, self.integration.dt), name, signal, shape, shape)
+        if type(module) not in WRITERS:
+            raise TypeError(
+                f"Got {label} expected what has a node in NIR: IF, LIF, LI, CuBaLIF, Delay, Linear, Conv in one or two "
+                "dimensions, jax.nn.identity, and slax_neurons.nir's Flatten, SumPool2d, AvgPool2d, Scale."
+            )
+        node = WRITERS[type(module)](module, shape, label)
         struct = output_struct(module, (), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
-        return self._add([node], name, signal, shape, struct.shape[1:])
+        return self._add(node, name, signal, shape, struct.shape[1:])
 
-    def _add(self, nodes: list[Any], name: str, signal: Signal, shape: Shape, output: Shape) -> tuple[Signal, Shape]:
-        """Add nodes in sequence."""
-        for node in nodes:
-            key = f"{type(node).__name__.lower()}_{name}"
-            if len(nodes) > 1 and node is nodes[-1]:
-                self.membranes[key] = signal[0]
-            node.input_type, node.output_type = {"input": shape_first(shape)}, {"output": shape_first(output)}
-            self.nodes[key] = node
-            self.reads.append((signal, key))
-            signal, shape = Signal([key]), output
-        return signal, output
+    def _add(self, node: Any, name: str, signal: Signal, shape: Shape, output: Shape) -> tuple[Signal, Shape]:
+        key = f"{type(node).__name__.lower()}_{name}"
+        node.input_type, node.output_type = {"input": shape_first(shape)}, {"output": shape_first(output)}
+        self.nodes[key] = node
+        self.reads.append((signal, key))
+        return Signal([key]), output
 
     def _check_delayed(self, graph: Any, expected: set[tuple[str, str]]) -> None:
         """Raise ValueError unless a reader of the graph will find the same edges to be late."""
