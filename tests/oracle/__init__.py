@@ -1,8 +1,8 @@
 """Spiking networks and learning rules in plain float64 NumPy, step by step: what the packages are compared with.
 
 It shares no code with the packages and is written for reading, not for speed. Axes: T time, B batch, I/O the inputs and
-outputs of a layer, N neurons, S states of a neuron, C outputs of the network, P all parameters. Neurons bring their
-derivatives, written out by hand (`neurons`); layers are wired in a chain and by edges (`networks`), through matrices or
+outputs of a layer, N neurons, S states of a neuron, C outputs of the network, P all parameters. Neurons are their equations,
+whose derivatives are complex steps (`neurons`); layers are wired in a chain and by edges (`networks`), through matrices or
 convolutions, with delays that may be learned (`delays`); rules that need no future take one step at a time (`running`).
 Of rules by layers (`local`), a route brings the signal to each layer (`routes`). Layers may have losses of their own
 (`penalties`), and what a rule finds may have to wait for a reward (`rewards`).

@@ -215,7 +215,7 @@ class ApproximateOTPE(LocalRule):
         return (trace, sums, mean_fired, mean_psi), credit
 
 
-class EProp(LocalRule):
+class EProp(OTPE):
     """e-prop: below the last layer, the eligibilities of OSTL are filtered with kappa; the last layer is OSTL.
 
         F' = kappa F + eps,  gradient = signal F',  cotangent = signal psi
@@ -224,20 +224,11 @@ class EProp(LocalRule):
     """
 
     def __init__(self, kappa=None, *, route=None):
-        super().__init__(route=route)
-        self.kappa = kappa
-
-    def layer_initial(self, layer, batch):
-        return zero_traces(layer, batch), zero_sums(layer)
+        super().__init__(None if kappa is None else lambda *_: kappa, route=route)
 
     def layer_step(self, layer, trace, step, above):
-        trace, sums = trace
-        outputs, trace = eligibilities(layer, trace, step)
-        if above is None:
-            return (trace, sums), Credit(outputs, step.psi)
-        kappa = decay_above(layer, above) if self.kappa is None else self.kappa
-        sums = decayed_sum(sums, kappa, outputs)
-        return (trace, sums), Credit(sums, step.psi, outputs, step.psi)
+        trace, credit = super().layer_step(layer, trace, step, above)
+        return trace, credit._replace(factor=step.psi)
 
 
 class PPProp(LocalRule):
@@ -295,9 +286,8 @@ class STLLR(LocalRule):
         xhat = decayed_sum(xhat, self.pre_decay, here)
         psi = step.psi
         if self.activation is not None and hasattr(layer.neuron, "spike"):
-            neuron = layer.unit_neuron()
-            spike = neuron.spike._replace(derivative=self.activation)
-            psi = replace(neuron, spike=spike).fire(step.integrated.m).slope[..., neuron.membrane]
+            spike = step.neuron.spike._replace(derivative=self.activation)
+            psi = replace(step.neuron, spike=spike).step(step.previous, step.current).psi
         estimates = {name: self.pre * psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
         if not self.bias_trace:
             estimates |= {name: psi for name in estimates if name.endswith("bias")}

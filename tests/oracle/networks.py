@@ -185,9 +185,7 @@ def forward_step(layers, states, x, past=()) -> list[Step]:
         for prefix, edge in layer.connections(index).items():
             inputs[prefix], slopes[prefix] = receive(edge, x, now, past, np.zeros((len(x), edge.entries().shape[0])))
         current = sum(edge.current(inputs[prefix]) for prefix, edge in layer.connections(index).items())
-        steps.append(
-            layer.unit_neuron().step(previous, current)._replace(previous=previous, inputs=inputs, slopes=slopes)
-        )
+        steps.append(layer.unit_neuron().step(previous, current)._replace(inputs=inputs, slopes=slopes))
         now.append(steps[-1].output)
     return steps
 
@@ -231,7 +229,7 @@ def flat(inputs) -> np.ndarray:
 
 
 def series(history, field, layer=-1) -> np.ndarray:
-    """One field of a layer's steps over time, [T, ...]: "output" are the spikes, "membrane" the v before the reset."""
+    """One field of a layer's steps over time, [T, ...], such as "output", the spikes."""
     return np.stack([getattr(steps[layer], field) for steps in history])
 
 
