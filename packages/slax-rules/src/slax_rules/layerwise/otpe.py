@@ -68,43 +68,22 @@ def check_output_decay(name: str, layer: Layer, given: float | None) -> None:
         )
 
 
-class SummedTraces(NamedTuple):
-    """The eligibility traces E of the states of a neuron, and their leaky sum R, in the form of the traces of one state."""
-
-    E: EligibilityTraces
-    R: EligibilityTraces
-
-
-def zero_sums(layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> SummedTraces:
-    """The traces before the first step."""
-    return SummedTraces(zero_eligibility(layer, inputs, states), zero_eligibility(layer, inputs, states[:1]))
-
-
 def summed_gradient(
-    layer: Layer, window: LayerWindow, traces: SummedTraces, signal: Float[Array, "K B *N"], k: Float[Array, ""]
-) -> tuple[LayerGradient, SummedTraces]:
+    layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"], k: Float[Array, ""]
+) -> tuple[LayerGradient, EligibilityTraces]:
     """The gradient of a window with a leaky sum of the eligibilities, and the traces after it.
 
         eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t
         R_t = k R_{t-1} + eps_t                gradient  sum_t delta_t R_t
 
-    R is the trace of one more state of the neuron, r_t = k r_{t-1} + s_t, of which delta is the signal. So the K steps take the
-    same few matrix products as OSTL, for S + 1 states: see `eligibility_gradient`.
+    R is the trace of one more state of the neuron, the last, r_t = k r_{t-1} + s_t, of which delta is the signal. So the K
+    steps take the same few matrix products as OSTL, for S + 1 states: see `eligibility_gradient`.
     """
 
     def with_sum(point: StepPoint) -> LocalJacobians:
         return with_leaky_sum(linearize(layer.neuron, point), k)
 
-    E, R = traces
-    both = EligibilityTraces(
-        tuple(e + r for e, r in zip(E.kernels, R.kernels, strict=True)),
-        E.bias + R.bias,
-        tuple(e + r for e, r in zip(E.neuron, R.neuron, strict=True)),
-    )
-    gradient, (kernels, bias, neuron) = eligibility_gradient(layer, window, both, signal, with_sum)
-    E = EligibilityTraces(tuple(e[:-1] for e in kernels), bias[:-1], tuple(e[:-1] for e in neuron))
-    R = EligibilityTraces(tuple(e[-1:] for e in kernels), bias[-1:], tuple(e[-1:] for e in neuron))
-    return gradient, SummedTraces(E, R)
+    return eligibility_gradient(layer, window, traces, signal, with_sum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +107,14 @@ class SummedRule(LayerRule):
         # No membrane above the last layer sums its outputs. Without the sum, R_t = eps_t, the rule is OSTL.
         return (*(self for _ in layers[:-1]), OSTL(route=self.route))
 
+    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
+        return zero_eligibility(layer, inputs, (*states, states[0]))
+
 
 class OTPETraces(NamedTuple):
     """The eligibility traces E with their leaky sum R, and the leaky mean of psi."""
 
-    sums: SummedTraces
+    sums: EligibilityTraces
     psi: "LeakyMean"
 
 
@@ -176,7 +158,7 @@ class OTPE(SummedRule):
     """
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> OTPETraces:
-        return OTPETraces(zero_sums(layer, inputs, states), init_leaky_mean(states[0]))
+        return OTPETraces(super().initialize_traces(layer, inputs, states), init_leaky_mean(states[0]))
 
     def window(
         self, layer: Layer, window: LayerWindow, traces: OTPETraces, signal: Float[Array, "K B *N"]
@@ -230,12 +212,9 @@ class EProp(SummedRule):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=EProp(route=Random(rngs=rngs)))
     """
 
-    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> SummedTraces:
-        return zero_sums(layer, inputs, states)
-
     def window(
-        self, layer: Layer, window: LayerWindow, traces: SummedTraces, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, SummedTraces]:
+        self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, EligibilityTraces]:
         kappa = output_decay(layer, self.output_decay, signal.dtype)
         return summed_gradient(layer, window, traces, signal, kappa)  # R is F
 
