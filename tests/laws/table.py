@@ -233,7 +233,7 @@ def s_tllr(layers: Any, x: Any, signal: Any, *, activation: Any = None, **runnin
 TABLE = {
     "bptt": Entry(oracle.bptt, ("states", "edges")),
     "tbptt": Entry(partial(oracle.tbptt, window=4), ("states", "edges"), options={"steps": 4}),
-    "rtrl": Entry(oracle.rtrl, ("units", "edges")),
+    "rtrl": Entry(oracle.bptt, ("units", "edges")),
     "snap": Entry(oracle.snap, ("symplectic",)),
     "snap 2": Entry(partial(oracle.snap, n=2), ("edges",), "snap", {"n": 2}),
     "ostl": Entry(oracle.ostl, ("chain", "edges", "states", "conv", "delays", "units", "symplectic", "brf")),
@@ -252,6 +252,7 @@ TABLE = {
     "ottt": Entry(oracle.ottt, ("chain", "edges", "states", "conv", "delays", "adlif of a layer")),
     "sltt": Entry(oracle.sltt, ("chain", "linear last")),
     "e_prop": Entry(oracle.e_prop, ("chain",)),
+    "e_prop given a decay": Entry(partial(oracle.e_prop, kappa=0.6), (), "e_prop", {"output_decay": 0.6}),
     "e_prop_random": Entry(oracle.e_prop, ("chain",)),
     "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
     "e_prop_direct": Entry(oracle.e_prop, ("chain",)),

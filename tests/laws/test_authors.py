@@ -3,7 +3,6 @@
 tests/references/otpe/record.py ran their code. test_laws.py compares the packages with the oracle.
 """
 
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -98,8 +97,7 @@ def test_online_updates_are_those_of_the_authors(name):
     for t, x in enumerate(case["inputs"]):
         carry, _, found = oracle.advance(rule, layers, carry, x, partial(signal, t))
         for index, gradient in enumerate(found[: len(case["decay"])]):
-            updated = {name: getattr(layers[index], name) - RATE * slope for name, slope in gradient.items()}
-            layers[index] = replace(layers[index], **updated)
+            layers[index] = layers[index].moved({name: -RATE * slope for name, slope in gradient.items()})
     trained = [{"kernel": layer.kernel, "bias": layer.bias} for layer in layers[: len(case["decay"])]]
     assert worst(trained, leaves(case, f"{name}/trained/")) < EXACT
     assert worst(trained, leaves(case)) > 0.05

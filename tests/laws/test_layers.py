@@ -443,18 +443,6 @@ def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under
     assert not jax.tree.leaves(nnx.state(EProp(route=Random(rngs=nnx.Rngs(5))), nnx.Param))
 
 
-def stepped(layer, gradient, rate):
-    """The layer after a step of gradient descent."""
-    edges = tuple(
-        dataclasses.replace(
-            edge, **{part: getattr(edge, part) - rate * gradient[f"edge{n}_{part}"] for part in ("kernel", "bias")}
-        )
-        for n, edge in enumerate(layer.edges)
-    )
-    own = {name: getattr(layer, name) - rate * value for name, value in gradient.items() if "edge" not in name}
-    return dataclasses.replace(layer, **own, edges=edges)
-
-
 @pytest.mark.parametrize(
     ("ours", "rule", "window"),
     [
@@ -485,8 +473,8 @@ def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(ou
             carry, value, found = oracle.advance(rule, layers, carry, x[t], functools.partial(SIGNAL, t), here)
             losses.append(value + oracle.own_losses(layers, here)[0])
             for sums, step in zip(total, found, strict=True):
-                sums |= {name: sums[name] + step[name] / window for name in sums}
-        layers = [stepped(layer, gradient, rate) for layer, gradient in zip(layers, total, strict=True)]
+                sums |= {name: sums[name] - rate * step[name] / window for name in sums}
+        layers = [layer.moved(step) for layer, step in zip(layers, total, strict=True)]
     assert float(loss) == pytest.approx(np.mean(losses), rel=1e-12)
     pairs = [
         (model.modules[0].delays.value[0], layers[0].delays),

@@ -10,7 +10,7 @@ from oracle.exact import bptt
 from oracle.networks import Edge, Layer, carried_numbers, forward, series
 from oracle.neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Dense
 from oracle.penalties import Penalty
-from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, rtrl, sltt, snap, stllr, tbptt, uoro
+from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, sltt, snap, stllr, tbptt, uoro
 from oracle.signals import linear, softmax_cross_entropy
 from oracle.spikes import SpikeFunction, fast_sigmoid, heaviside, smooth
 
@@ -74,21 +74,6 @@ def smoothed(layers):
         replace(layer, neuron=replace(layer.neuron, spike=smooth(2.0))) if hasattr(layer.neuron, "spike") else layer
         for layer in layers
     ]
-
-
-def changed(layers, index, name, by):
-    """The layers with a number added to one parameter."""
-    layer = layers[index]
-    if name in ("kernel", "bias", "delays"):
-        layer = replace(layer, **{name: getattr(layer, name) + by})
-    elif name.startswith("edge"):
-        number, field = name.removeprefix("edge").split("_")
-        edges = list(layer.edges)
-        edges[int(number)] = replace(edges[int(number)], **{field: getattr(edges[int(number)], field) + by})
-        layer = replace(layer, edges=tuple(edges))
-    else:
-        layer = replace(layer, neuron=replace(layer.neuron, **{name: getattr(layer.neuron, name) + by}))
-    return [*layers[:index], layer, *layers[index + 1 :]]
 
 
 def deviation(a, b, layers=slice(None)):
@@ -156,7 +141,8 @@ def test_bptt_is_the_difference_quotient_of_its_loss(name):
     for index, layer in enumerate(layers):
         for name, value in layer.parameters().items():
             way = np.random.default_rng(0).normal(size=value.shape)
-            at = {n: loss(changed(layers, index, name, n * step * way)) for n in (-2, -1, 1, 2)}
+            moved = {n: layer.moved({name: n * step * way}) for n in (-2, -1, 1, 2)}
+            at = {n: loss([*layers[:index], other, *layers[index + 1 :]]) for n, other in moved.items()}
             quotient = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step)
             assert abs((gradients[index][name] * way).sum() - quotient) < 1e-8, (index, name)
 
@@ -165,17 +151,11 @@ def test_bptt_is_the_difference_quotient_of_its_loss(name):
 
 NETS = {
     "edges": network(lif("zero"), alif(), cuba(), edges=EDGES),
-    "delays": delayed(network(lif(), cuba("zero"), LI(0.7), edges=((0, 0, 1), (1, 0, 2))), 0, 1),
     "units": network(
         lif(decay=np.linspace(0.5, 0.9, 6), threshold=np.linspace(0.7, 1.3, 6)), adlif(), edges=((0, 0, 1),)
     ),
     "brf": network(RESONATING, LI(0.6)),
 }
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_rtrl_is_bptt(name):
-    assert apart(rtrl, bptt, NETS[name], penalties=[Penalty(0, squares), Penalty(1, squares)]) < EXACT
 
 
 def test_snap_is_bptt_where_its_steps_reach_all():

@@ -19,14 +19,14 @@ The loss is the mean over T and B of one loss per step and sample; a *signal* is
 """
 
 from oracle.convolution import Convolution  # noqa: F401
-from oracle.exact import RTRL, bptt  # noqa: F401
+from oracle.exact import bptt  # noqa: F401
 from oracle.local import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, OSTLWithH, PerLayer, PPProp  # noqa: F401
 from oracle.networks import Edge, Layer, forward, forward_step, series, zero_states  # noqa: F401
 from oracle.neurons import ALIF, BRF, LI, LIF, AdEx, AdLIF, CuBaLIF, Dense, Izhikevich, Neuron, Step  # noqa: F401
 from oracle.penalties import Penalty, own_losses  # noqa: F401
 from oracle.rewards import rewarded  # noqa: F401
 from oracle.routes import Direct, Local, Matrices, Symmetric, Target  # noqa: F401
-from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, pp_prop, rtrl, sltt, snap, stllr, tbptt, uoro  # noqa: F401
+from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, pp_prop, sltt, snap, stllr, tbptt, uoro  # noqa: F401
 from oracle.running import Carry, Gradients, Result, advance, run, start  # noqa: F401
 from oracle.signals import linear, softmax_cross_entropy  # noqa: F401
 from oracle.snap import SnAp  # noqa: F401

@@ -116,6 +116,16 @@ class Layer:
                 synapses[f"{prefix}delays"] = connection.delays
         return synapses | {name: getattr(self.neuron, name) for name in self.neuron_parameters}
 
+    def moved(self, by) -> "Layer":
+        """The layer with numbers added to some of its parameters, by their names."""
+
+        def added(part, names, prefix=""):
+            return replace(part, **{n: getattr(part, n) + by[prefix + n] for n in names if prefix + n in by})
+
+        synapse = ("kernel", "bias", "delays")
+        edges = tuple(added(edge, synapse, f"edge{number}_") for number, edge in enumerate(self.edges))
+        return replace(added(self, synapse), edges=edges, neuron=added(self.neuron, self.neuron_parameters))
+
     def entries(self, name) -> np.ndarray:
         """Which number of a parameter acts on which unit, [I, N] for a kernel and [N] for others; -1 for none.
 

@@ -63,6 +63,14 @@ class Layer:
         """The neuron's own parameters, in the order of `jax.tree.leaves`."""
         return jax.tree.leaves(nnx.state(self.neuron, nnx.Param))
 
+    def check_fixed(self, rule: str) -> None:
+        """Raise TypeError if the neuron has parameters of its own; `rule` is the name of the rule."""
+        if self.parameters:
+            raise TypeError(
+                f"{rule} got {type(self.neuron).__name__} with trained parameters, expected fixed ones. Leave Trainable out, "
+                "or use OTPE()."
+            )
+
 
 class LayerWindow(NamedTuple):
     """The run of a layer over K steps.
