@@ -220,9 +220,9 @@ class Entry(NamedTuple):
 S_TLLR = {"lambda_pre": 0.7, "lambda_post": 0.3, "alpha_pre": 1.1, "alpha_post": -0.4}
 
 
-def s_tllr(layers: Any, x: Any, signal: Any, *, activation: Any = None, **running: Any) -> Any:
+def s_tllr(layers: Any, x: Any, signal: Any, **running: Any) -> Any:
     """Hidden layers have S-TLLR, and so has a last one that fires; another last one has OTTT."""
-    hidden = oracle.STLLR(*S_TLLR.values(), activation, bias_trace=False)
+    hidden = oracle.STLLR(*S_TLLR.values(), bias_trace=False)
     last = hidden if hasattr(layers[-1].neuron, "spike") else oracle.OTTT(False)
     rule = oracle.PerLayer([*[hidden] * (len(layers) - 1), last], route=running.pop("route", None))
     return oracle.run(rule, layers, x, signal, **running)

@@ -26,7 +26,6 @@ from laws.table import (
     layers_of,
     lif,
     route_of,
-    s_tllr,
     signal_of,
     weighted_squares,
 )
@@ -382,21 +381,17 @@ def test_targets_of_a_sequence_are_divided_by_the_steps_and_samples_that_count()
 
 
 def test_secondary_takes_the_place_of_psi_in_both_terms_and_not_below():
-    def triangle(x):
-        return 0.3 * (jnp if isinstance(x, jax.Array) else np).maximum(1 - abs(x), 0)
+    """Twice psi doubles what hidden layers find, and not what they send down."""
 
-    class WithPsiBelow(oracle.STLLR):
-        def layer_step(self, layer, trace, step, above):
-            trace, credit = super().layer_step(layer, trace, step, above)
-            return trace, credit._replace(factor=step.psi)
+    def slope(x):
+        return 1 / (1 + 4 * jnp.abs(x)) ** 2
 
-    model, layers = pair([7, 6, 5, 4], [n | {"fixed": True} for n in ({"kind": "alif", "threshold": 0.7}, lif(), LI)])
-    found = gradients_of(model, run(model, STLLR(0.7, 0.3, 1.1, -0.4, secondary=Surrogate(triangle))))
-    hidden = [WithPsiBelow(0.7, 0.3, 1.1, -0.4, triangle, bias_trace=False)] * 2
-    expected = oracle.run(oracle.PerLayer([*hidden, oracle.OTTT(False)]), layers, X, SIGNAL).gradients
-    assert worst(found, expected) < EXACT
-    joined = s_tllr(layers, X, SIGNAL, activation=triangle).gradients
-    assert deviation(found[0]["kernel"], joined[0]["kernel"]) > 0.1
+    hidden = [linear(7, 6, 0), fires(spike_fn=Surrogate(slope)), linear(6, 5, 1), fires(spike_fn=Surrogate(slope))]
+    model, double = connect([*hidden, linear(5, 4, 2), Integrator(**F64)]), Surrogate(lambda x: 2 * slope(x))
+    one, two = (run(model, STLLR(0.7, 0.3, 1.1, -0.4, secondary=psi))["modules"] for psi in (None, double))
+    for index, factor in ((0, 2), (2, 2), (4, 1)):
+        assert furthest(two[index], jax.tree.map(lambda leaf, factor=factor: factor * leaf, one[index])) < EXACT
+        assert all(leaf.any() for leaf in jax.tree.leaves(one[index]))
 
 
 def test_bases_are_waves_over_the_units():

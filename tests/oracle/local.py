@@ -263,17 +263,15 @@ class PPProp(LocalRule):
 class STLLR(LocalRule):
     """S-TLLR: two terms, of inputs before a spike, causal, and of inputs after it.
 
-        xhat' = pre_decay xhat + x,  gradient = signal (pre Psi xhat' + post Psihat x),  Psihat' = post_decay Psihat + Psi
+        xhat' = pre_decay xhat + x,  gradient = signal (pre psi xhat' + post psihat x),  psihat' = post_decay psihat + psi
 
-    and cotangent = signal Psi. Psi is a function of what the spike function is of, by default psi itself; of a layer that
-    does not fire it is 1. The bias is the weight of a constant input 1; without `bias_trace` its gradient is signal Psi.
+    and cotangent = signal psi. The bias is the weight of a constant input 1; without `bias_trace` its gradient is signal psi.
     Parameters of the neuron have to be `fixed`.
     """
 
-    def __init__(self, pre_decay, post_decay, pre=1.0, post=-1.0, activation=None, bias_trace=True, *, route=None):
+    def __init__(self, pre_decay, post_decay, pre=1.0, post=-1.0, bias_trace=True, *, route=None):
         super().__init__(route=route)
         self.pre_decay, self.post_decay, self.pre, self.post = pre_decay, post_decay, pre, post
-        self.activation = activation
         self.bias_trace = bias_trace
 
     def layer_initial(self, layer, batch):
@@ -284,14 +282,10 @@ class STLLR(LocalRule):
         xhat, psihat = trace
         here = currents(layer, step)
         xhat = decayed_sum(xhat, self.pre_decay, here)
-        psi = step.psi
-        if self.activation is not None and hasattr(layer.neuron, "spike"):
-            spike = step.neuron.spike._replace(derivative=self.activation)
-            psi = replace(step.neuron, spike=spike).step(step.previous, step.current).psi
-        estimates = {name: self.pre * psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
+        estimates = {name: self.pre * step.psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
         if not self.bias_trace:
-            estimates |= {name: psi for name in estimates if name.endswith("bias")}
-        return (xhat, self.post_decay * psihat + psi), Credit(estimates, psi)
+            estimates |= {name: step.psi for name in estimates if name.endswith("bias")}
+        return (xhat, self.post_decay * psihat + step.psi), Credit(estimates, step.psi)
 
 
 class PerLayer(LocalRule):
