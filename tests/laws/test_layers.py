@@ -1,6 +1,5 @@
 """What a stack may be made of under a rule for layers, a rule and a route for each layer, and what the rule keeps over time."""
 
-import dataclasses
 import functools
 
 import jax
@@ -44,7 +43,7 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import OSTL, OTPE, OTTT, RULES, SLTT, STLLR, TBPTT, ApproximateOTPE, EProp, Route, Symmetric, Teaching
+from slax_rules import OSTL, OTPE, OTTT, RULES, SLTT, STLLR, TBPTT, ApproximateOTPE, EProp, Symmetric
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
@@ -277,19 +276,10 @@ def test_noise_is_that_of_its_seed():
 # --------------------------------------------------------------------------------------------------- a list, a route, a loss
 
 
-@dataclasses.dataclass(frozen=True)
-class SignSymmetric(Route):
-    """A user's own route: signals pass down through the signs of the weights."""
-
-    def kernels(self, layer):
-        return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
-
-
 ROUTES = {
     "symmetric": lambda model: Symmetric(),
     "adaptive": lambda model: Adaptive(model, rngs=nnx.Rngs(5)),
     "bases": lambda model: FixedBases(),
-    "signs": lambda model: SignSymmetric(),
     **{
         kind.__name__.lower(): functools.partial(lambda model, kind: kind(rngs=nnx.Rngs(5)), kind=kind)
         for kind in (Random, Direct, Target, Local)
@@ -302,7 +292,7 @@ OF_A_LAYER = {"ostl": (OSTL, oracle.ostl), "ottt": (OTTT, oracle.ottt), "sltt": 
     "listed",
     [
         [("ostl", "direct", "direct"), ("ottt", "random", "symmetric"), ("sltt", "symmetric", "symmetric")],
-        [("ottt", "target", "target"), ("sltt", "signs", "random"), ("ostl", "random", "random")],
+        [("ottt", "target", "target"), ("sltt", "adaptive", "random"), ("ostl", "random", "random")],
         [("sltt", "local", "local"), ("ostl", "bases", "bases"), ("ottt", "adaptive", "adaptive")],
     ],
 )
@@ -347,20 +337,6 @@ def test_signals_of_several_outputs_are_those_of_all_of_them_behind_each_other(k
     rule, marked = OTTT(route=kind(rngs=nnx.Rngs(5))), {"a": jnp.asarray(labels), "b": jnp.asarray(numbers)}
     found = run(two, rule, loss=two_losses, labels=marked)
     assert furthest(found, run(one, rule, loss=of_both, labels=targets)) < EXACT
-
-
-class SignOfError(Direct):
-    def signal(self, layer, outputs, teaching: Teaching):
-        return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
-
-
-def test_a_signal_of_a_user_is_what_it_says():
-    """The error is divided by the number of losses of its window, and its signs are not: windows then count by length."""
-    model, _ = pair([7, 6, 4], [lif(), LI])
-    rule = OSTL(route=SignOfError(rngs=nnx.Rngs(6)))
-    one, three = (gradients_of(model, run(model, rule, window)) for window in (1, 3))
-    assert deviation(three[0]["kernel"], 3 * one[0]["kernel"]) < EXACT
-    assert worst(three[1:], one[1:]) < EXACT
 
 
 @pytest.mark.parametrize("route", ["target", "local"])
