@@ -10,7 +10,7 @@ from oracle.exact import bptt
 from oracle.networks import Edge, Layer, carried_numbers, forward, series
 from oracle.neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Dense
 from oracle.penalties import Penalty
-from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, sltt, snap, stllr, tbptt, uoro
+from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, sltt, snap, stllr, uoro
 from oracle.signals import linear, softmax_cross_entropy
 from oracle.spikes import SpikeFunction, fast_sigmoid, heaviside, smooth
 
@@ -184,9 +184,9 @@ def test_uoro_is_bptt_in_the_mean():
 
 def test_tbptt_is_between_the_step_alone_and_the_whole():
     layers = NETS["edges"]
-    assert apart(partial(tbptt, window=1), sltt, layers) < EXACT
-    assert apart(partial(tbptt, window=T), bptt, layers) == 0
-    assert apart(partial(tbptt, window=3), bptt, layers) > 0.01
+    assert apart(partial(bptt, window=1), sltt, layers) < EXACT
+    assert apart(partial(bptt, window=T), bptt, layers) == 0
+    assert apart(partial(bptt, window=3), bptt, layers) > 0.01
 
 
 # ------------------------------------------------------------------------------------------------------------ OSTL and OTTT

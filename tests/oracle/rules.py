@@ -3,16 +3,10 @@
 Further options of all: `penalties`; of rules by layers: `route`.
 """
 
-from oracle.exact import bptt
 from oracle.local import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, OSTLWithH, PPProp
 from oracle.running import run
 from oracle.snap import SnAp
 from oracle.uoro import UORO
-
-
-def tbptt(layers, inputs, signal, window, *, penalties=()):
-    """Truncated backpropagation through time; window 1 keeps nothing of the past."""
-    return bptt(layers, inputs, signal, window=window, penalties=penalties)
 
 
 def _call(make):
