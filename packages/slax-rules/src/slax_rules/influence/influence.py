@@ -20,16 +20,7 @@ from jaxtyping import Array, Float
 from slax_neurons import Dropout, RunningSum, unroll
 from slax_neurons.building_blocks import DropoutState, StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
-from slax_rules.rule import (
-    Heads,
-    LearningRule,
-    Objective,
-    WindowGradient,
-    check_cell,
-    is_state,
-    no_parameters,
-    run_probed,
-)
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, is_state, run_probed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -322,7 +313,7 @@ class InfluenceRule(LearningRule):
             loss, signal = objective(heads)
             gradient = self.gradient(space, pull, end, signal, state.influence)
             state = InfluenceState(end, self.advance(space, state.carry, inputs, state.influence))
-        return WindowGradient(loss, space.as_gradient(gradient), no_parameters(), state)
+        return WindowGradient(loss, space.as_gradient(gradient), nnx.State({}), state)
 
     def _step_by_step(
         self, space: StateSpace, state: InfluenceState, inputs: Array, signal: Any

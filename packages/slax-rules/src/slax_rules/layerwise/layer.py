@@ -194,12 +194,6 @@ def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
     return jnp.sum(summed, axis=shared, keepdims=True).astype(parameter.dtype)
 
 
-def check_unit_interval(name: str, option: str, given: Any) -> None:
-    """Raise ValueError for a number outside [0, 1]; arrays, which may be traced, are not checked."""
-    if isinstance(given, int | float) and not 0 <= given <= 1:
-        raise ValueError(f"{name} got {option}={given}, expected a number in [0, 1].")
-
-
 class Teaching(NamedTuple):
     """The quantities from which a route that skips layers makes the signal of a hidden layer.
 
@@ -336,6 +330,12 @@ class LayerRule(Value, abc.ABC):
 
     def check(self, layer: Layer) -> None:
         """Raise TypeError for a layer that the rule cannot handle."""
+
+    def check_unit_interval(self, option: str) -> None:
+        """Raise ValueError if an option is a number outside [0, 1]; arrays, which may be traced, are not checked."""
+        given = getattr(self, option)
+        if isinstance(given, int | float) and not 0 <= given <= 1:
+            raise ValueError(f"{type(self).__name__} got {option}={given}, expected a number in [0, 1].")
 
     def default_window(self, size: StepSize) -> int:
         """A number of steps that is fast and needs little memory, for a model with this size.

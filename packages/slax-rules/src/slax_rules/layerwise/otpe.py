@@ -15,7 +15,7 @@ from slax_rules.layerwise.eligibility import (
     zero_eligibility,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, check_unit_interval
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.layerwise.ostl import OSTL
 
 
@@ -69,7 +69,7 @@ class SummedRule(LayerRule):
     reads_penalty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_unit_interval(type(self).__name__, "output_decay", self.output_decay)
+        self.check_unit_interval("output_decay")
 
     def default_window(self, size: StepSize) -> int:
         return eligibility_window(size)

@@ -23,15 +23,7 @@ from slax_rules.layerwise.input_traces import (
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, dot, scale, tree_sum
-from slax_rules.layerwise.layer import (
-    Layer,
-    LayerGradient,
-    LayerRule,
-    LayerWindow,
-    Route,
-    check_unit_interval,
-    layer_gradient,
-)
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Route, layer_gradient
 from slax_rules.layerwise.otpe import LeakyMean, check_output_decay, init_leaky_mean, leaky_means, output_decay
 from slax_rules.layerwise.routes import Local
 
@@ -221,7 +213,7 @@ class ApproximateOTPE(LayerRule):
     reads_penalty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_unit_interval("ApproximateOTPE", "output_decay", self.output_decay)
+        self.check_unit_interval("output_decay")
 
     def check(self, layer: Layer) -> None:
         check_linear("ApproximateOTPE", layer.neuron)

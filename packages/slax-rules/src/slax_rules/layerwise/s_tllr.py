@@ -11,7 +11,7 @@ from slax_neurons import SpikingNeuron, Surrogate
 from slax_neurons.building_blocks import scan_units
 from slax_rules.layerwise.input_traces import InputTraces, input_trace_gradients, leaky_filter, zero_input_traces
 from slax_rules.layerwise.jacobians import linearize
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, check_unit_interval, layer_gradient
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
 from slax_rules.layerwise.ottt import OTTT
 from slax_rules.layerwise.synapse import synapse_gradients
 
@@ -77,8 +77,8 @@ class STLLR(LayerRule):
     secondary: Surrogate | None = None
 
     def __post_init__(self) -> None:
-        check_unit_interval("STLLR", "lambda_pre", self.lambda_pre)
-        check_unit_interval("STLLR", "lambda_post", self.lambda_post)
+        self.check_unit_interval("lambda_pre")
+        self.check_unit_interval("lambda_post")
 
     def check(self, layer: Layer) -> None:
         layer.check_fixed("STLLR")
