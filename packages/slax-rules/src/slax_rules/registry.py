@@ -195,10 +195,11 @@ class Rules(Table[RuleEntry]):
 
 def described(**entries: Callable[..., RuleEntry]) -> dict[str, RuleEntry]:
     """The entries by name, each with its row of rules.csv."""
+    rows = {row.pop("name"): row for row in csv.DictReader(_file("rules.csv").splitlines())}
     library = {}
-    for row in csv.DictReader(_file("rules.csv").splitlines()):
-        name, title, cites, condition = (row.pop(key) for key in ("name", "title", "cites", "exact_if"))
-        entry = entries[name](title=title, cites=tuple(cites.split()), **row)
+    for name, make in entries.items():
+        title, cites, condition = (rows[name].pop(key) for key in ("title", "cites", "exact_if"))
+        entry = make(title=title, cites=tuple(cites.split()), **rows[name])
         library[name] = dataclasses.replace(entry, exact=dataclasses.replace(entry.exact, condition=condition))
     return library
 
