@@ -60,70 +60,36 @@ def _delays(n: int, seed: int) -> np.ndarray:
     return np.concatenate([[0.0, 2.0, 0.4], np.random.default_rng(seed).uniform(0, 5, n - 3)])
 
 
+OWN = ((0, 0, 1),)  # the first layer is recurrent
+CUBA_LIF, ALIF = {"kind": "cuba_lif", "reset": "zero", "threshold": 0.7}, {"kind": "alif", "threshold": 0.7}
+BRF = {"omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}
+ADLIFS = [per_unit("adlif", n, **ADLIF) for n in (5, C)]
+CUBA_LIFS = per_unit("cuba_lif", C, synapse_decay=0.6, threshold=0.7) | {"decay": 0.8}
+CONVS = [Conv(4, (3, 3), groups=2), Conv(3, (2, 2), strides=(2, 2), padding="VALID")]
+EDGES = ((0, 0, 1), (1, 0, 1), (2, 0, 2), (0, 2, 0), (0, 1, 3))
+DELAYS = {"delays": {index: _delays(n, index) for index, n in enumerate((7, 6, 5))}}
 NETWORKS = {
     # No reset has a gradient and the last layer integrates: what all claims of exactness ask for.
     "chain": Network([7, 6, 5, C], [lif(**DETACHED), lif(decay=0.6, **DETACHED), LI]),
-    "edges": Network(
-        [7, 6, 5, C],
-        [lif(), lif(decay=0.6, reset="zero"), LI],
-        ((0, 0, 1), (1, 0, 1), (2, 0, 2), (0, 2, 0), (0, 1, 3)),
-    ),
-    "states": Network(
-        [7, 6, 5, C],
-        [
-            {"kind": "cuba_lif", "reset": "zero", "threshold": 0.7},
-            {"kind": "alif", "threshold": 0.7},
-            lif(reset="none"),
-        ],
-        ((0, 0, 2), (2, 2, 1)),
-    ),
-    "units": Network(
-        [7, 6, C],
-        [
-            per_unit("lif", 6, decay=0.8, threshold=0.7),
-            per_unit("cuba_lif", C, synapse_decay=0.6, threshold=0.7) | {"decay": 0.8},
-        ],
-        ((0, 0, 1),),
-    ),
-    "conv": Network(
-        [(4, 4, 2), Conv(4, (3, 3), groups=2), Conv(3, (2, 2), strides=(2, 2), padding="VALID"), C],
-        [lif(), lif(decay=0.6), LI],
-    ),
-    "linear last": Network([7, 6, 5, C], [{"kind": "if", "threshold": 1.5}, lif(), {"kind": "none"}], ((0, 0, 1),)),
-    "delays": Network(
-        [7, 6, 5, C],
-        [lif(), {"kind": "cuba_lif", "reset": "zero", "threshold": 0.7}, LI],
-        ((0, 0, 1), (1, 0, 2), (0, 2, 0)),
-        {"delays": {index: _delays(n, index) for index, n in enumerate((7, 6, 5))}},
-    ),
-    "adlif": Network(
-        [7, 5, C], [per_unit("adlif", 5, **ADLIF), per_unit("adlif", C, **ADLIF)], ((0, 0, 1),), {"gain": 10}
-    ),
-    "adlif of a layer": Network([7, 5, C], [{"kind": "adlif", **ADLIF}] * 2, ((0, 0, 1),), {"gain": 10}),
+    "edges": Network([7, 6, 5, C], [lif(), lif(decay=0.6, reset="zero"), LI], EDGES),
+    "states": Network([7, 6, 5, C], [CUBA_LIF, ALIF, lif(reset="none")], ((0, 0, 2), (2, 2, 1))),
+    "units": Network([7, 6, C], [per_unit("lif", 6, decay=0.8, threshold=0.7), CUBA_LIFS], OWN),
+    "conv": Network([(4, 4, 2), *CONVS, C], [lif(), lif(decay=0.6), LI]),
+    "linear last": Network([7, 6, 5, C], [{"kind": "if", "threshold": 1.5}, lif(), {"kind": "none"}], OWN),
+    "delays": Network([7, 6, 5, C], [lif(), CUBA_LIF, LI], ((0, 0, 1), (1, 0, 2), (0, 2, 0)), DELAYS),
+    "adlif": Network([7, 5, C], ADLIFS, OWN, {"gain": 10}),
+    "adlif of a layer": Network([7, 5, C], [{"kind": "adlif", **ADLIF}] * 2, OWN, {"gain": 10}),
     "symplectic": Network(
-        [7, 5, C],
-        [per_unit("adlif", n, **ADLIF) | {"q": 20.0, "reset": "zero", **DETACHED} for n in (5, C)],
-        ((0, 0, 1),),
-        {"gain": 10},
+        [7, 5, C], [one | {"q": 20.0, "reset": "zero", **DETACHED} for one in ADLIFS], OWN, {"gain": 10}
     ),
-    "brf": Network(
-        [7, 5, C],
-        [
-            per_unit("brf", n, omega=30.0, b_offset=2.0, threshold=0.7, refractory_decay=0.8) | {"dt": 0.01}
-            for n in (5, C)
-        ],
-        ((0, 0, 1),),
-        {"gain": 120},
-    ),
+    "brf": Network([7, 5, C], [per_unit("brf", n, **BRF) | {"dt": 0.01} for n in (5, C)], OWN, {"gain": 120}),
 }
 SPIKES = np.random.default_rng(0).uniform(size=(T, B, 32)) < 0.4
 
 
 def inputs_of(network: str) -> np.ndarray:
     size = NETWORKS[network].sizes[0]
-    return (
-        np.asarray(SPIKES, float).reshape(T, B, *size) if isinstance(size, tuple) else SPIKES[..., :size].astype(float)
-    )
+    return SPIKES.astype(float).reshape(T, B, *size) if isinstance(size, tuple) else SPIKES[..., :size].astype(float)
 
 
 # ---------------------------------------------------------------------------------------------------- the loss and the mask
@@ -220,9 +186,9 @@ class Entry(NamedTuple):
 S_TLLR = {"lambda_pre": 0.7, "lambda_post": 0.3, "alpha_pre": 1.1, "alpha_post": -0.4}
 
 
-def s_tllr(layers: Any, x: Any, signal: Any, *, activation: Any = None, **running: Any) -> Any:
+def s_tllr(layers: Any, x: Any, signal: Any, **running: Any) -> Any:
     """Hidden layers have S-TLLR, and so has a last one that fires; another last one has OTTT."""
-    hidden = oracle.STLLR(*S_TLLR.values(), activation, bias_trace=False)
+    hidden = oracle.STLLR(*S_TLLR.values(), bias_trace=False)
     last = hidden if hasattr(layers[-1].neuron, "spike") else oracle.OTTT(False)
     rule = oracle.PerLayer([*[hidden] * (len(layers) - 1), last], route=running.pop("route", None))
     return oracle.run(rule, layers, x, signal, **running)
@@ -232,8 +198,8 @@ def s_tllr(layers: Any, x: Any, signal: Any, *, activation: Any = None, **runnin
 # and read-outs do to them: one of each kind of trace has all, and test_random.py draws the others.
 TABLE = {
     "bptt": Entry(oracle.bptt, ("states", "edges")),
-    "tbptt": Entry(partial(oracle.tbptt, window=4), ("states", "edges"), options={"steps": 4}),
-    "rtrl": Entry(oracle.rtrl, ("units", "edges")),
+    "tbptt": Entry(partial(oracle.bptt, window=4), ("states", "edges"), options={"steps": 4}),
+    "rtrl": Entry(oracle.bptt, ("units", "edges")),
     "snap": Entry(oracle.snap, ("symplectic",)),
     "snap 2": Entry(partial(oracle.snap, n=2), ("edges",), "snap", {"n": 2}),
     "ostl": Entry(oracle.ostl, ("chain", "edges", "states", "conv", "delays", "units", "symplectic", "brf")),
@@ -252,6 +218,7 @@ TABLE = {
     "ottt": Entry(oracle.ottt, ("chain", "edges", "states", "conv", "delays", "adlif of a layer")),
     "sltt": Entry(oracle.sltt, ("chain", "linear last")),
     "e_prop": Entry(oracle.e_prop, ("chain",)),
+    "e_prop given a decay": Entry(partial(oracle.e_prop, kappa=0.6), (), "e_prop", {"output_decay": 0.6}),
     "e_prop_random": Entry(oracle.e_prop, ("chain",)),
     "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
     "e_prop_direct": Entry(oracle.e_prop, ("chain",)),

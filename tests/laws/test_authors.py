@@ -1,23 +1,17 @@
-"""Gradients of the code of OTPE's authors, and of slax 0.0.1, against those of the oracle and of the packages.
+"""Gradients of the code of OTPE's authors, and of slax 0.0.1, against those of the oracle.
 
-tests/references/otpe/record.py ran their code. The oracle takes milliseconds and is compared in all cases. The packages, which
-test_laws.py compares with it, are compared for one network.
+tests/references/otpe/record.py ran their code. test_laws.py compares the packages with the oracle.
 """
 
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 import oracle
 from oracle.traces import eligibilities
-from slax_neurons import LI, LIF, connect, fast_sigmoid
-from slax_rules import OSTL, OTPE, OTTT, ApproximateOTPE, cross_entropy, gradients
-from stacks import deviation, gradients_of, worst
+from stacks import deviation, worst
 
 FOLDER = Path(__file__).parent.parent / "references" / "otpe"
 EXACT = 1e-12
@@ -103,55 +97,19 @@ def test_online_updates_are_those_of_the_authors(name):
     for t, x in enumerate(case["inputs"]):
         carry, _, found = oracle.advance(rule, layers, carry, x, partial(signal, t))
         for index, gradient in enumerate(found[: len(case["decay"])]):
-            updated = {name: getattr(layers[index], name) - RATE * slope for name, slope in gradient.items()}
-            layers[index] = replace(layers[index], **updated)
+            layers[index] = layers[index].moved({name: -RATE * slope for name, slope in gradient.items()})
     trained = [{"kernel": layer.kernel, "bias": layer.bias} for layer in layers[: len(case["decay"])]]
     assert worst(trained, leaves(case, f"{name}/trained/")) < EXACT
     assert worst(trained, leaves(case)) > 0.05
 
 
-@cache
-def model(read_out):
-    """The network of the packages."""
-    case, modules = recorded("authors", "slow"), []
-    for weights, decay in zip(leaves(case), case["decay"], strict=True):
-        synapse = nnx.Linear(*weights["kernel"].shape, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
-        synapse.kernel[...], synapse.bias[...] = jnp.asarray(weights["kernel"]), jnp.asarray(weights["bias"])
-        spike_fn = fast_sigmoid(float(case["slope"]))
-        modules += [synapse, LIF(decay=float(decay), spike_fn=spike_fn, param_dtype=jnp.float64)]
-    return connect([*modules, *([LI(decay=float(case["decay"][-1]), param_dtype=jnp.float64)] if read_out else [])])
-
-
-def by_package(rule, case, read_out=False, **options):
-    net, inputs, labels = model(read_out), jnp.asarray(case["inputs"]), jnp.asarray(case["labels"])
-    return gradients_of(net, gradients(net, cross_entropy, inputs, labels, rule=rule, **options)[1])
-
-
-@pytest.mark.parametrize(
-    ("name", "rule"),
-    [
-        ("ostl", OSTL()),
-        ("ottt", OTTT(bias_trace=False)),
-        ("approximate_otpe", ApproximateOTPE(bias_trace=False)),
-        ("otpe_front", OTPE()),
-        ("approximate_otpe_front", ApproximateOTPE(bias_trace=False)),
-    ],
-)
-def test_package_has_the_gradient_of_the_authors(name, rule):
+def test_otpe_has_the_gradient_of_the_authors_in_each_step():
     case = recorded("authors", "slow")
-    assert worst(by_package(rule, case, name in FRONT), leaves(case, f"{name}/")) < EXACT
-
-
-def test_otpe_of_the_package_has_the_gradient_of_the_authors_in_each_step():
-    """With a mask that leaves one step, and with all of them."""
-    case = recorded("authors", "slow")
-    steps = leaves(case, "otpe/steps/")
-    alone = np.eye(len(case["inputs"]), dtype=bool)[:, :, None].repeat(len(case["labels"]), axis=2)
-    for t, mask in enumerate(alone):
-        found = by_package(OTPE(), case, window=1, mask=jnp.asarray(mask))
+    layers, signal = layers_of(case), oracle.softmax_cross_entropy(case["labels"])
+    steps, carry = leaves(case, "otpe/steps/"), oracle.start(RULES["otpe"], layers, len(case["labels"]))
+    for t, x in enumerate(case["inputs"]):
+        carry, _, found = oracle.advance(RULES["otpe"], layers, carry, x, partial(signal, t))
         assert worst(found, [{name: array[t] for name, array in layer.items()} for layer in steps]) < EXACT
-    found = by_package(OTPE(), case, window=1, mask=jnp.asarray(alone.any(axis=0)))
-    assert worst(found, leaves(case, "otpe/")) < EXACT
 
 
 # ------------------------------------------------------------------------------------- where their definitions are others
@@ -171,6 +129,7 @@ def test_bias_of_the_authors_has_no_trace_where_inputs_have_one(name, case):
 def test_sums_of_the_authors_decay_as_the_layer_and_not_as_the_next_one(name):
     """If the decays differ. The sum of ours is that of the membrane that receives the spikes, and closer to BPTT."""
     case = recorded("authors", "unequal")
+    assert worst(by_oracle(RULES["ottt"], case)[1], leaves(case, "ottt/")) < EXACT  # whose traces decay as the layer
     theirs, rule = leaves(case, f"{name}/"), RULES[name]
     own = type(rule)(
         next_decay=lambda layer, above: layer.neuron.decay, **({} if name == "otpe" else {"bias_trace": False})
@@ -182,11 +141,6 @@ def test_sums_of_the_authors_decay_as_the_layer_and_not_as_the_next_one(name):
     exact = by_oracle(oracle.bptt, case)[1]
     gain = cosines(found, exact) - cosines(theirs, exact)
     assert gain[0] > 0.05 and gain[1] > 0.002
-
-
-def test_traces_of_ottt_decay_as_the_layer_here_too():
-    case = recorded("authors", "unequal")
-    assert worst(by_oracle(RULES["ottt"], case)[1], leaves(case, "ottt/")) < EXACT
 
 
 @pytest.mark.parametrize(

@@ -8,26 +8,9 @@ import optax
 import pytest
 from flax import nnx
 
+import slax_rules as sr
 from laws.table import LI, SPIKES, WINDOW, lif
 from slax_neurons import unroll
-from slax_rules import (
-    BPTT,
-    OSTL,
-    RULES,
-    TBPTT,
-    UORO,
-    PerSequence,
-    PerStep,
-    SequenceLoss,
-    cite,
-    cross_entropy,
-    gradients,
-    last_step,
-    squared_error,
-    train_offline,
-    train_online,
-    valid_steps,
-)
 from stacks import deviation, furthest, inputs, pair
 
 T, B = 12, 3
@@ -38,16 +21,16 @@ EXACT = 1e-12
 
 
 def made(name, model):
-    return RULES[name].make(rngs=nnx.Rngs(5), model=model)
+    return sr.RULES[name].make(rngs=nnx.Rngs(5), model=model)
 
 
 def net(fixed=False, dtype=jnp.float64):
     return pair([7, 6, 4], [lif(fixed=fixed), LI | {"fixed": fixed}], edges=[(0, 0, 1)], dtype=dtype).model
 
 
-def run(model, x=X, targets=LABELS, rule=None, loss=cross_entropy, window=WINDOW, **options):
+def run(model, x=X, targets=LABELS, rule=None, loss=sr.cross_entropy, window=WINDOW, **options):
     rule = {} if rule is None else {"rule": rule}
-    return gradients(model, loss, jnp.asarray(x), targets, window=window, **rule, **options)
+    return sr.gradients(model, loss, jnp.asarray(x), targets, window=window, **rule, **options)
 
 
 def outputs_of(model, x=X):
@@ -62,33 +45,33 @@ def test_loss_and_gradient_are_those_of_the_mean_over_valid_entries():
     model = net()
 
     def loss_of(model):
-        losses = cross_entropy(outputs_of(model), jnp.asarray(LABELS))
+        losses = sr.cross_entropy(outputs_of(model), jnp.asarray(LABELS))
         return sum(losses[:length, sample].sum() for sample, length in enumerate(LENGTHS)) / float(LENGTHS.sum())
 
-    assert furthest(run(model, mask=valid_steps(LENGTHS, T)), nnx.jit(nnx.value_and_grad(loss_of))(model)) < EXACT
+    assert furthest(run(model, mask=sr.valid_steps(LENGTHS, T)), nnx.jit(nnx.value_and_grad(loss_of))(model)) < EXACT
 
 
 def test_masks_are_the_steps_of_their_lengths():
     mask = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 0]])
     for lengths in ([3, 0, 1], jnp.array([3, 0, 1]), np.array([3, 0, 1], np.uint8)):
-        np.testing.assert_array_equal(valid_steps(lengths, 3), mask)
-        np.testing.assert_array_equal(last_step(lengths, 3), [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
+        np.testing.assert_array_equal(sr.valid_steps(lengths, 3), mask)
+        np.testing.assert_array_equal(sr.last_step(lengths, 3), [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
 
 
-@pytest.mark.parametrize("rule", [BPTT(), OSTL()], ids=["bptt", "ostl"])
+@pytest.mark.parametrize("rule", [sr.BPTT(), sr.OSTL()], ids=["bptt", "ostl"])
 def test_a_mask_under_jit_may_have_no_true_entry(rule):
     """Then nothing is learned. A window in which nothing counts passes its traces on: the loss at the end is exact above."""
     model = net()
     found = jax.jit(lambda mask: run(model, mask=mask, rule=rule))
     assert not any(leaf.any() for leaf in jax.tree.leaves(found(jnp.zeros((T, B), bool))))
-    mask = last_step(LENGTHS, T)
+    mask = sr.last_step(LENGTHS, T)
     ours, exact = found(mask), run(model, mask=mask)
     assert furthest(ours[1]["modules"][2], exact[1]["modules"][2]) < EXACT
-    one = run(model, mask=mask, rule=TBPTT(steps=1))
+    one = run(model, mask=mask, rule=sr.TBPTT(steps=1))
     assert deviation(one[1]["modules"][2]["kernel"][...], exact[1]["modules"][2]["kernel"][...]) > 0.1
 
 
-@pytest.mark.parametrize("rule", [BPTT(), OSTL()], ids=["bptt", "ostl"])
+@pytest.mark.parametrize("rule", [sr.BPTT(), sr.OSTL()], ids=["bptt", "ostl"])
 def test_a_loss_of_a_sequence_gets_the_mask_and_what_is_missing_may_be_nan(rule):
     """Under windows the outputs come in pieces; the loss of the whole sequence has the gradient of autodiff."""
     model, targets = net(), np.zeros((T, B, 4))
@@ -99,14 +82,14 @@ def test_a_loss_of_a_sequence_gets_the_mask_and_what_is_missing_may_be_nan(rule)
     def mean(y, t, mask):
         return jnp.mean((y - t) ** 2, axis=(0, 2)) * 2
 
-    found = run(model, targets=jnp.asarray(targets), rule=rule, loss=SequenceLoss(mean), mask=jnp.asarray(mask))
+    found = run(model, targets=jnp.asarray(targets), rule=rule, loss=sr.SequenceLoss(mean), mask=jnp.asarray(mask))
     expected, gradient = nnx.jit(nnx.value_and_grad(lambda m: (outputs_of(m)[:, [0, 2]] ** 2).mean() * 2))(model)
     assert float(found[0]) == pytest.approx(float(expected), rel=1e-12)
     assert furthest(found[1]["modules"][2], gradient["modules"][2]) < EXACT
 
 
 def test_a_loss_of_a_sequence_may_be_a_function_without_a_signature():
-    assert SequenceLoss(max)(1, 2, jnp.float32(3)) == 3
+    assert sr.SequenceLoss(max)(1, 2, jnp.float32(3)) == 3
 
 
 def test_marked_targets_are_what_they_say():
@@ -114,16 +97,16 @@ def test_marked_targets_are_what_they_say():
     model, x, rng = net(), X[:B], np.random.default_rng(0)
     labels, tracks = jnp.asarray(rng.integers(0, 4, (B, B))), jnp.asarray(rng.normal(size=(B, B, 4)))
     outputs = nnx.jit(outputs_of)(model, x)
-    two = TBPTT(steps=2)  # windows of two steps
-    step = run(model, x, PerStep(labels), two)[0]
-    assert step == pytest.approx(float(cross_entropy(outputs, labels).mean()), rel=1e-12)
-    sequence = run(model, x, PerSequence(LABELS), two)[0]
-    assert sequence == pytest.approx(float(cross_entropy(outputs, jnp.asarray(LABELS)).mean()), rel=1e-12)
+    two = sr.TBPTT(steps=2)  # windows of two steps
+    step = run(model, x, sr.PerStep(labels), two)[0]
+    assert step == pytest.approx(float(sr.cross_entropy(outputs, labels).mean()), rel=1e-12)
+    sequence = run(model, x, sr.PerSequence(LABELS), two)[0]
+    assert sequence == pytest.approx(float(sr.cross_entropy(outputs, jnp.asarray(LABELS)).mean()), rel=1e-12)
 
     def both(y, t):
-        return cross_entropy(y, t["a"]) + squared_error(y, t["b"])
+        return sr.cross_entropy(y, t["a"]) + sr.squared_error(y, t["b"])
 
-    track = run(model, x, PerStep({"a": labels, "b": tracks}), two, both)[0]
+    track = run(model, x, sr.PerStep({"a": labels, "b": tracks}), two, both)[0]
     assert track == pytest.approx(float(step + jnp.mean((outputs - tracks) ** 2)), rel=1e-12)
 
 
@@ -146,16 +129,16 @@ def test_a_second_call_traces_nothing_and_a_gradient_changes_nothing_of_the_mode
     def counting(outputs, labels):
         nonlocal traced
         traced += 1
-        return cross_entropy(outputs, labels)
+        return sr.cross_entropy(outputs, labels)
 
     def call(seed):
         x, labels = inputs(T, B, 7, seed), jnp.roll(LABELS, seed)
         before = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model))]
         run(model, x, labels, made(name, model), counting)
         jax.tree.map(np.testing.assert_array_equal, before, jax.tree.leaves(nnx.state(model)))
-        if "online" in RULES[name].updates:
-            train_online(model, optimizer, counting, x, labels, rule=made(name, model), window=4)
-        train_offline(model, optimizer, counting, x, labels, rule=made(name, model), window=WINDOW)
+        if "online" in sr.RULES[name].updates:
+            sr.train_online(model, optimizer, counting, x, labels, rule=made(name, model), window=4)
+        sr.train_offline(model, optimizer, counting, x, labels, rule=made(name, model), window=WINDOW)
 
     rule = made(name, model)
     trained = (model, rule) if name == "e_prop_adaptive" else model
@@ -195,7 +178,7 @@ def test_training_in_a_scan_of_one_s_own_is_training_step_by_step():
     def make():
         model = net(fixed=True)
         optimizer = nnx.Optimizer(model, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param)
-        return model, optimizer, UORO(rngs=nnx.Rngs(0))
+        return model, optimizer, sr.UORO(rngs=nnx.Rngs(0))
 
     graphdef, state = nnx.split(make())
 
@@ -203,14 +186,16 @@ def test_training_in_a_scan_of_one_s_own_is_training_step_by_step():
     def epoch(state, batches):
         def step(state, x):
             model, optimizer, rule = nnx.merge(graphdef, state, copy=True)
-            loss = train_offline(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=WINDOW)
+            loss = sr.train_offline(model, optimizer, sr.cross_entropy, x, LABELS, rule=rule, window=WINDOW)
             return nnx.state((model, optimizer, rule)), loss
 
         return jax.lax.scan(step, state, batches)
 
     after, losses = epoch(state, batches)
     model, optimizer, rule = make()
-    expected = [train_offline(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=WINDOW) for x in batches]
+    expected = [
+        sr.train_offline(model, optimizer, sr.cross_entropy, x, LABELS, rule=rule, window=WINDOW) for x in batches
+    ]
     np.testing.assert_allclose(losses, expected, rtol=1e-12)
     assert len(set(map(float, losses))) == 3
     assert furthest(nnx.state(nnx.merge(graphdef, after)[0]), nnx.state(model)) < EXACT
@@ -219,16 +204,16 @@ def test_training_in_a_scan_of_one_s_own_is_training_step_by_step():
 # ------------------------------------------------------------------------------------------------------------- the registry
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", sr.RULES)
 def test_a_rule_is_made_by_its_name_and_cited_as_its_name_is(name):
     """FPTT is in the optimizer, and HYPR is another name of a rule, so that their rules do not tell them."""
-    entry, model = RULES[name], net(fixed=True)
+    entry, model = sr.RULES[name], net(fixed=True)
     rule = entry.make(rngs=nnx.Rngs(0), model=model)
     assert bool(jax.tree.leaves(nnx.state(rule, nnx.Param))) == (name == "e_prop_adaptive")
     same = {"fptt": "bptt", "hypr": "ostl"}.get(name, name)
-    assert cite(name).startswith("@") and cite(rule) == cite(same)
+    assert sr.cite(name).startswith("@") and sr.cite(rule) == sr.cite(same)
 
 
 def test_a_source_is_that_of_the_rule_whatever_its_numbers_and_of_its_route():
-    assert cite(TBPTT(steps=3)) == cite("tbptt")
-    assert cite("dfa") in cite(OSTL(route=RULES["dfa"].route(rngs=nnx.Rngs(0))))
+    assert sr.cite(sr.TBPTT(steps=3)) == sr.cite("tbptt")
+    assert sr.cite("dfa") in sr.cite(sr.OSTL(route=sr.RULES["dfa"].route(rngs=nnx.Rngs(0))))

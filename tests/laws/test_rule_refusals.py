@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
+import slax_rules as sr
 from slax_neurons import (
     BRF,
     LI,
@@ -21,41 +22,6 @@ from slax_neurons import (
     Trainable,
     arctan,
     connect,
-)
-from slax_rules import (
-    BPTT,
-    DECOLLE,
-    OSTL,
-    OTPE,
-    OTTT,
-    RTRL,
-    RULES,
-    SLTT,
-    STLLR,
-    TBPTT,
-    Adaptive,
-    ApproximateOTPE,
-    Direct,
-    EProp,
-    FixedBases,
-    Local,
-    Penalty,
-    PerStep,
-    PPProp,
-    Random,
-    SequenceLoss,
-    SnAp,
-    Target,
-    accuracy,
-    cite,
-    cross_entropy,
-    firing_rate,
-    gradients,
-    random_steps,
-    squared_error,
-    train_offline,
-    train_online,
-    valid_steps,
 )
 from slax_rules.layerwise.passes import as_rule
 from stacks import linear
@@ -80,10 +46,10 @@ def layers(*neurons, edges=()):
     return connect(modules, edges)
 
 
-def under(rule, *modules, edges=(), x=X, labels=LABELS, loss=cross_entropy, **options):
+def under(rule, *modules, edges=(), x=X, labels=LABELS, loss=sr.cross_entropy, **options):
     """A gradient of a stack of some modules, or of a model that is none."""
     model = modules[0] if len(modules) == 1 and not isinstance(modules[0], list) else connect(modules[0], edges)
-    return gradients(model, loss, x, labels, rule=rule, **options)
+    return sr.gradients(model, loss, x, labels, rule=rule, **options)
 
 
 def per_unit():
@@ -173,70 +139,71 @@ def late(n=6):
 
 HIDDEN = [synapse(7, 6), LIF()]
 STACKS = [
-    (OSTL(), lambda: LIF(), "OSTL got LIF, expected a stack made by connect"),
-    (OTTT(), lambda: connect([synapse()]), r"OTTT got a stack without neurons, expected at least one .* Use rule=BPTT\(\)"),
-    (SLTT(), lambda: connect([nnx.LSTMCell(7, 4, rngs=rngs()), LI()]), r"SLTT .*got LSTMCell as module 0"),
-    (EProp(), lambda: connect([synapse(), connect([Doubled()])]),
+    (sr.OSTL(), lambda: LIF(), "OSTL got LIF, expected a stack made by connect"),
+    (sr.OTTT(), lambda: connect([synapse()]), r"OTTT got a stack without neurons, expected at least one .* Use rule=BPTT\(\)"),
+    (sr.SLTT(), lambda: connect([nnx.LSTMCell(7, 4, rngs=rngs()), LI()]), r"SLTT .*got LSTMCell as module 0"),
+    (sr.EProp(), lambda: connect([synapse(), connect([Doubled()])]),
      "got a Doubled as module 1, whose class replaces outputs of Neuron.*Let integrate and fire, or __call__, do the same"),
-    (PPProp(), lambda: connect([synapse(), LIF(), nnx.Dropout(0.5, rngs=rngs()), synapse(4), LIF()]),
+    (sr.PPProp(), lambda: connect([synapse(), LIF(), nnx.Dropout(0.5, rngs=rngs()), synapse(4), LIF()]),
      r"got an nnx.Dropout as module 2.*Use slax_neurons\.Dropout"),
-    (OSTL(), lambda: connect([nnx.BatchNorm(7, use_bias=False, use_scale=False, rngs=rngs()), synapse(), LIF()]),
+    (sr.OSTL(), lambda: connect([nnx.BatchNorm(7, use_bias=False, use_scale=False, rngs=rngs()), synapse(), LIF()]),
      r"got a BatchNorm as module 0, which changes its own variables when called.*Call model\.eval\(\)"),
-    (OSTL(recurrence=True), lambda: connect([synapse(), nnx.BatchNorm(4, rngs=rngs()), LIF()]),
+    (sr.OSTL(recurrence=True), lambda: connect([synapse(), nnx.BatchNorm(4, rngs=rngs()), LIF()]),
      r"got Linear as module 0, followed by BatchNorm.*wrap the synapse: slax_neurons\.RunningNorm"),
-    (OSTL(), lambda: connect([lambda x: x[:, :, None], nnx.Conv(1, 4, (3,), mask=jnp.ones((3, 1, 4)), rngs=rngs()), LIF()]),
+    (sr.OSTL(), lambda: connect([lambda x: x[:, :, None], nnx.Conv(1, 4, (3,), mask=jnp.ones((3, 1, 4)), rngs=rngs()), LIF()]),
      r"got Conv as module 1, followed by LIF.*use slax_neurons\.Masked"),
-    (OSTL(), lambda: connect([Standardized(synapse()), synapse(4), LIF()]),
+    (sr.OSTL(), lambda: connect([Standardized(synapse()), synapse(4), LIF()]),
      r"got Standardized as module 0, followed by Linear.*Use rule=BPTT\(\), or RTRL\(\) for a small model"),
-    (OTTT(), lambda: connect([synapse(), lambda x: jnp.maximum(x, 0), LIF()]),
+    (sr.OTTT(), lambda: connect([synapse(), lambda x: jnp.maximum(x, 0), LIF()]),
      "got Function between the Linear and the neuron of layer 0.*Move it behind the neuron"),
-    (OTPE(), lambda: connect([synapse(), lambda x: x - x.mean(axis=-1, keepdims=True), LIF()]), "the same for each feature"),
-    (OSTL(), lambda: connect([synapse(), lambda x: x + 1, LIF()]), "expected a linear map"),
-    (OSTL(), lambda: connect([synapse(), lambda x: x * jnp.arange(4, dtype=F32)[None], LIF()]), "the same for each feature"),
-    (OSTL(), lambda: connect([synapse(), Dropout(0.5, rngs=rngs()), LIF()]), "followed by Dropout.*Move it behind the neuron"),
-    (OSTL(), lambda: connect([synapse(), Drawing()]), r"a Drawing as module 1, which draws.*docs/neurons\.md, Noise"),
-    (BPTT(), lambda: connect([synapse(), Drawing()]), r"a Drawing that draws random numbers.*docs/neurons\.md, Noise"),
-    (RTRL(), lambda: connect([synapse(), OneKey()]), r"key in its carry that samples share.*jax\.random\.split\(key, batch\)"),
-    (OSTL(), lambda: connect([synapse(), LIF()], [Edge(1, 0, synapse=nnx.BatchNorm(4, rngs=rngs()))]),
+    (sr.OTPE(), lambda: connect([synapse(), lambda x: x - x.mean(axis=-1, keepdims=True), LIF()]), "the same for each feature"),
+    (sr.OSTL(), lambda: connect([synapse(), lambda x: x + 1, LIF()]), "expected a linear map"),
+    (sr.OSTL(), lambda: connect([synapse(), lambda x: x * jnp.arange(4, dtype=F32)[None], LIF()]), "the same for each feature"),
+    (sr.OSTL(), lambda: connect([synapse(), Dropout(0.5, rngs=rngs()), LIF()]), "followed by Dropout.*Move it behind"),
+    (sr.OSTL(), lambda: connect([synapse(), Drawing()]), r"a Drawing as module 1, which draws.*docs/neurons\.md, Noise"),
+    (sr.BPTT(), lambda: connect([synapse(), Drawing()]), r"a Drawing that draws random numbers.*docs/neurons\.md, Noise"),
+    (sr.RTRL(), lambda: connect([synapse(), OneKey()]), r"key in its carry that samples share.*random\.split\(key, batch\)"),
+    (sr.OSTL(), lambda: connect([synapse(), LIF()], [Edge(1, 0, synapse=nnx.BatchNorm(4, rngs=rngs()))]),
      "got BatchNorm as the synapse of the edge from 1 to 0.*RunningNorm"),
-    (OSTL(), lambda: connect([synapse(), LIF(), synapse(4), LIF()], [Edge(0, 2)], rngs=rngs()),
+    (sr.OSTL(), lambda: connect([synapse(), LIF(), synapse(4), LIF()], [Edge(0, 2)], rngs=rngs()),
      "reads the current of a neuron within the step.*Let it begin at the neuron"),
-    (OSTL(), lambda: connect([lambda x: x, synapse(), LIF()], [Edge(2, 0, synapse=synapse(4, 7))]),
+    (sr.OSTL(), lambda: connect([lambda x: x, synapse(), LIF()], [Edge(2, 0, synapse=synapse(4, 7))]),
      "the edge from 2 to 0, which does not end at a Linear or Conv right before a neuron.*Let it end there"),
-    (OSTL(), lambda: connect([*HIDDEN, synapse(6, 6), LI(), late()]),
+    (sr.OSTL(), lambda: connect([*HIDDEN, synapse(6, 6), LI(), late()]),
      "as module 4, which is not right before the synapse"),
-    (OSTL(), lambda: connect([*HIDDEN, late(), synapse(6), LI()], [Edge(2, 0, 1, synapse(6, 6))]),
+    (sr.OSTL(), lambda: connect([*HIDDEN, late(), synapse(6), LI()], [Edge(2, 0, 1, synapse(6, 6))]),
      "an edge that begins at module 2, a Delay"),
-    (OSTL(recurrence=True), lambda: connect([late(7), *HIDDEN, synapse(6), LI()], [Edge(2, 1, 1, synapse(6, 6))]),
+    (sr.OSTL(recurrence=True), lambda: connect([late(7), *HIDDEN, synapse(6), LI()], [Edge(2, 1, 1, synapse(6, 6))]),
      r"since it does not follow their paths. Use OSTL\(\), or RTRL\(\)"),
-    (OSTL(recurrence=True), lambda: layers(LIF(), LIF(), edges=[Edge(3, 0, synapse=synapse(4))]),
+    (sr.OSTL(recurrence=True), lambda: layers(LIF(), LIF(), edges=[Edge(3, 0, synapse=synapse(4))]),
      r"got an edge from another layer, expected .* to itself\. Use OSTL\(\)"),
-    (OTTT(), lambda: layers(BRF(), LIF()), r"OTTT got BRF, expected a neuron that is linear.*Use OTPE\(\) or OSTL"),
-    (ApproximateOTPE(), lambda: layers(per_unit(), LIF()), r"got a LIF with a parameter for each neuron, of shape \[4\].*OSTL"),
-    (OTTT(), lambda: layers(OwnSpikes(), LIF()),
+    (sr.OTTT(), lambda: layers(BRF(), LIF()), r"OTTT got BRF, expected a neuron that is linear.*Use OTPE\(\) or OSTL"),
+    (sr.ApproximateOTPE(), lambda: layers(per_unit(), LIF()),
+     r"got a LIF with a parameter for each neuron, of shape \[4\].*OSTL"),
+    (sr.OTTT(), lambda: layers(OwnSpikes(), LIF()),
      "OTTT got a OwnSpikes that declares `linear = True`, .* unless a SpikingNeuron makes them.*or OSTL"),
-    (ApproximateOTPE(), lambda: layers(Quadratic(), LIF()), "expected derivatives of `integrate` and `fire` that do not"),
-    (OTTT(), lambda: layers(OtherMembrane(), LIF()),
+    (sr.ApproximateOTPE(), lambda: layers(Quadratic(), LIF()), "expected derivatives of `integrate` and `fire` that do not"),
+    (sr.OTTT(), lambda: layers(OtherMembrane(), LIF()),
      "OTTT got a OtherMembrane with membranes of the structure .*expected the structure of its state.*or OSTL"),
-    (PPProp(), lambda: layers(Whole(), LIF()), "PPProp got Whole, expected a neuron that defines .*or OSTL"),
-    (PPProp(), lambda: layers(LIF(decay=Trainable(0.9))), r"PPProp got LIF with trained parameters, .*\. Leave Trainable"),
-    (STLLR(), lambda: layers(LIF(decay=Trainable(0.9))), r"STLLR got LIF with trained parameters, .*\. Leave Trainable"),
-    (STLLR(secondary=LIF().spike_fn), lambda: layers(LI(), LIF()),
+    (sr.PPProp(), lambda: layers(Whole(), LIF()), "PPProp got Whole, expected a neuron that defines .*or OSTL"),
+    (sr.PPProp(), lambda: layers(LIF(decay=Trainable(0.9))), r"PPProp got LIF with trained parameters, .*\. Leave Trainable"),
+    (sr.STLLR(), lambda: layers(LIF(decay=Trainable(0.9))), r"STLLR got LIF with trained parameters, .*\. Leave Trainable"),
+    (sr.STLLR(secondary=LIF().spike_fn), lambda: layers(LI(), LIF()),
      r"STLLR got secondary=... for a LI, .*\. Leave secondary out"),
-    (OTPE(), lambda: layers(LIF(), per_unit()), "OTPE got a LIF as the next layer, .* Give a decay: output_decay=0.9"),
-    ([OSTL(), ApproximateOTPE()], lambda: layers(LIF(), LIF()),
+    (sr.OTPE(), lambda: layers(LIF(), per_unit()), "OTPE got a LIF as the next layer, .* Give a decay: output_decay=0.9"),
+    ([sr.OSTL(), sr.ApproximateOTPE()], lambda: layers(LIF(), LIF()),
      "ApproximateOTPE got the last layer of a stack, a LIF, .* such as OSTL.*output_decay=0.9"),
-    ([OSTL()], lambda: layers(LIF(), LI()), "Got 1 rules for a stack of 2 layers, expected one rule for each"),
-    (EProp(route=Random(rngs=rngs())), function_edge,
+    ([sr.OSTL()], lambda: layers(LIF(), LI()), "Got 1 rules for a stack of 2 layers, expected one rule for each"),
+    (sr.EProp(route=sr.Random(rngs=rngs())), function_edge,
      r"Random got an edge with a Function, .*Give the edge a Linear or Conv, or use route=Symmetric\(\)"),
-    (EProp(route=Adaptive(layers(LIF()), rngs=rngs())), lambda: layers(LIF(), LIF()),
+    (sr.EProp(route=sr.Adaptive(layers(LIF()), rngs=rngs())), lambda: layers(LIF(), LIF()),
      r"Adaptive got kernels of .*\(4, 4\).* in layer 1, expected .* Adaptive\(model, rngs"),
-    (RTRL(), synapse, "RTRL got Linear, expected a cell"),
-    (RTRL(), lambda: connect([synapse()]), "a carry without numbers"),
-    (RTRL(), lambda: connect([LIF(), Dropout(0.5, mask="step", rngs=rngs())]), r'Dropout\(mask="step"\)'),
-    (SnAp(), lambda: connect([LIF(), nnx.Dropout(0.5, rngs=rngs())]), "changes .*rngs.* when called"),
-    (OTPE, lambda: layers(LIF()), r"Got the class OTPE as the rule.*Make one: rule=OTPE\(\)"),
-    ([OTPE(), BPTT()], lambda: layers(LIF(), LIF()), "a list of rules for layers with one for each layer"),
+    (sr.RTRL(), synapse, "RTRL got Linear, expected a cell"),
+    (sr.RTRL(), lambda: connect([synapse()]), "a carry without numbers"),
+    (sr.RTRL(), lambda: connect([LIF(), Dropout(0.5, mask="step", rngs=rngs())]), r'Dropout\(mask="step"\)'),
+    (sr.SnAp(), lambda: connect([LIF(), nnx.Dropout(0.5, rngs=rngs())]), "changes .*rngs.* when called"),
+    (sr.OTPE, lambda: layers(LIF()), r"Got the class OTPE as the rule.*Make one: rule=OTPE\(\)"),
+    ([sr.OTPE(), sr.BPTT()], lambda: layers(LIF(), LIF()), "a list of rules for layers with one for each layer"),
 ]  # fmt: skip
 
 
@@ -248,13 +215,13 @@ def test_a_stack_that_a_rule_does_not_treat(rule, make, match):
 
 def test_neighbors_of_what_is_refused_are_treated():
     for rule, model in (
-        (OTPE(output_decay=0.9), layers(LIF(), BRF())),
-        ([OSTL(), OTPE(output_decay=0.9)], layers(LIF(), LIF())),
-        ([OSTL(), OTTT()], layers(per_unit(), LIF())),
-        (OSTL(), layers(Whole(), LIF())),
-        (OSTL(route=Local(rngs=rngs())), layers(per_unit(), LIF())),
-        (OSTL(route=Direct(rngs=rngs())), function_edge()),
-        (STLLR(), layers(LI(), LIF())),
+        (sr.OTPE(output_decay=0.9), layers(LIF(), BRF())),
+        ([sr.OSTL(), sr.OTPE(output_decay=0.9)], layers(LIF(), LIF())),
+        ([sr.OSTL(), sr.OTTT()], layers(per_unit(), LIF())),
+        (sr.OSTL(), layers(Whole(), LIF())),
+        (sr.OSTL(route=sr.Local(rngs=rngs())), layers(per_unit(), LIF())),
+        (sr.OSTL(route=sr.Direct(rngs=rngs())), function_edge()),
+        (sr.STLLR(), layers(LI(), LIF())),
     ):
         as_rule(rule).plan(model, (7,))
 
@@ -265,7 +232,7 @@ def behind_norm():
 
 def test_pieces_of_tbptt_as_long_as_the_window_take_what_changes_itself():
     norm = behind_norm()
-    loss = train_online(norm, optimizer(norm), cross_entropy, X, LABELS, rule=TBPTT(steps=T), window=T)
+    loss = sr.train_online(norm, optimizer(norm), sr.cross_entropy, X, LABELS, rule=sr.TBPTT(steps=T), window=T)
     assert np.isfinite(loss)
 
 
@@ -278,11 +245,11 @@ def optimizer(of):
 
 
 def half(outputs, targets):
-    return squared_error(outputs[..., :2], targets)
+    return sr.squared_error(outputs[..., :2], targets)
 
 
 def on_a(outputs, targets):
-    return squared_error(outputs, targets["a"])
+    return sr.squared_error(outputs, targets["a"])
 
 
 def in_stack(n):
@@ -293,72 +260,72 @@ def nested():
     return connect([connect([synapse(), nnx.BatchNorm(4, rngs=rngs()), LIF()]), synapse(4), LI()])
 
 
-TRACKS, LONG = jnp.zeros((T, B, 4), F32), jnp.ones((4, B, 7), F32)
+TRACKS, LONG, NO_PADDING = jnp.zeros((T, B, 4), F32), jnp.ones((4, B, 7), F32), jnp.ones((T, B), bool)
 CALLS = [
-    (lambda: under(BPTT(), connect([nnx.Conv(1, 2, (3, 3), strides=[2, 2], rngs=rngs()), LIF()]), x=X[..., None, None]),
+    (lambda: under(sr.BPTT(), connect([nnx.Conv(1, 2, (3, 3), strides=[2, 2], rngs=rngs()), LIF()]), x=X[..., None, None]),
      r"Got strides=\[2, 2\], expected hashable values"),
-    (lambda: under(BPTT(), model(), x=X[:, 0]), r"\[2, 7\], expected \[T, B, features...\]"),
-    (lambda: under(BPTT(), model(), x=X[:0]), "a sequence of 0 steps"),
-    (lambda: under(OSTL(), model(), x=X[:, :0], labels=LABELS[:0]), "a batch of 0 samples, expected at l"),
-    (lambda: under(OSTL(), in_stack(5), carry=in_stack(4).initialize_carry((B, 7))),
+    (lambda: under(sr.BPTT(), model(), x=X[:, 0]), r"\[2, 7\], expected \[T, B, features...\]"),
+    (lambda: under(sr.BPTT(), model(), x=X[:0]), "a sequence of 0 steps"),
+    (lambda: under(sr.OSTL(), model(), x=X[:, :0], labels=LABELS[:0]), "a batch of 0 samples, expected at l"),
+    (lambda: under(sr.OSTL(), in_stack(5), carry=in_stack(4).initialize_carry((B, 7))),
      "for module 2 of the stack, Linear, expected 5 features"),
-    (lambda: under(OSTL(), model(), carry=((),)), "a carry of 1 for 4 modules"),
-    (lambda: under(OSTL(), model(), carry=model().initialize_carry((2, 7))), r"carry of float32\[2, 4\]"),
-    (lambda: under(BPTT(), model(), window=0), "window of 0 steps, expected at least 1"),
-    (lambda: under(BPTT(), model(), labels=LABELS[:2]), r"targets of shape \[2\] for inputs of 2 steps and 3"),
-    (lambda: under(BPTT(), model(), x=X[:, :T], labels=jnp.zeros((T, T, 4)), loss=squared_error),
+    (lambda: under(sr.OSTL(), model(), carry=((),)), "a carry of 1 for 4 modules"),
+    (lambda: under(sr.OSTL(), model(), carry=model().initialize_carry((2, 7))), r"carry of float32\[2, 4\]"),
+    (lambda: under(sr.BPTT(), model(), window=0), "window of 0 steps, expected at least 1"),
+    (lambda: under(sr.BPTT(), model(), labels=LABELS[:2]), r"targets of shape \[2\] for inputs of 2 steps and 3"),
+    (lambda: under(sr.BPTT(), model(), x=X[:, :T], labels=jnp.zeros((T, T, 4)), loss=sr.squared_error),
      r"shape \[2, 2, 4\] for 2 steps and 2 samples.*PerStep\(.*PerSequence\("),
-    (lambda: under(BPTT(), model(), labels=PerStep(LABELS)), r"targets of shape \[3\] for inputs of 2 steps"),
-    (lambda: under(OSTL(), model(), loss=lambda y, t: y), r"expected one loss per sample, \[3\]"),
-    (lambda: under(OSTL(), model(), loss=SequenceLoss(lambda y, t: y.mean())),
+    (lambda: under(sr.BPTT(), model(), labels=sr.PerStep(LABELS)), r"targets of shape \[3\] for inputs of 2 steps"),
+    (lambda: under(sr.OSTL(), model(), loss=lambda y, t: y), r"expected one loss per sample, \[3\]"),
+    (lambda: under(sr.OSTL(), model(), loss=sr.SequenceLoss(lambda y, t: y.mean())),
      r"SequenceLoss made .* expected one loss per"),
-    (lambda: under(OSTL(), model(), loss=SequenceLoss(lambda y, t: cross_entropy(y[-1], t)), mask=jnp.ones((T, B), bool)),
+    (lambda: under(sr.OSTL(), model(), loss=sr.SequenceLoss(lambda y, t: sr.cross_entropy(y[-1], t)), mask=NO_PADDING),
      "expected that it takes one as a third argument"),
-    (lambda: under(BPTT(), connect([synapse(), LIF(), lambda x: x.astype(int)]), loss=lambda y, t: y.sum(-1)),
+    (lambda: under(sr.BPTT(), connect([synapse(), LIF(), lambda x: x.astype(int)]), loss=lambda y, t: y.sum(-1)),
      "expected floating-point numbers: a loss has a gradient"),
-    (lambda: under(BPTT(), model(), mask=np.zeros((T, B), bool)), "a mask without a single true"),
-    (lambda: under(BPTT(), model(), mask=np.ones((B, T), bool)), r"mask of bool\[3, 2\], expected bool"),
-    (lambda: inspect.unwrap(gradients)(model(), cross_entropy, X, LABELS, OSTL()),
+    (lambda: under(sr.BPTT(), model(), mask=np.zeros((T, B), bool)), "a mask without a single true"),
+    (lambda: under(sr.BPTT(), model(), mask=np.ones((B, T), bool)), r"mask of bool\[3, 2\], expected bool"),
+    (lambda: inspect.unwrap(sr.gradients)(model(), sr.cross_entropy, X, LABELS, sr.OSTL()),
      r"Got a OSTL as the mask, expected .* is given by name, such as rule=OTPE\(\)"),
-    (lambda: under(OSTL(route=Target(rngs=rngs())), model(), labels=TRACKS[..., :2], loss=half),
+    (lambda: under(sr.OSTL(route=sr.Target(rngs=rngs())), model(), labels=TRACKS[..., :2], loss=half),
      r"got targets \[.*2\] for outputs \[.*4\], expected labels, or numbers.*Use route=Direct"),
-    (lambda: under(OSTL(route=Target(rngs=rngs())), model(), labels={"a": TRACKS}, loss=on_a),
+    (lambda: under(sr.OSTL(route=sr.Target(rngs=rngs())), model(), labels={"a": TRACKS}, loss=on_a),
      "got targets in the structure .* for outputs in the structure.*Use route=Direct"),
-    (lambda: train_online(model(), optimizer(model()), SequenceLoss(lambda y, t: y[-1, :, 0]), X, LABELS, rule=OSTL()),
+    (lambda: sr.train_online(model(), optimizer(model()), sr.SequenceLoss(lambda y, t: y[-1, :, 0]), X, LABELS, rule=sr.OSTL()),
      "train_online got a SequenceLoss, expected the loss of one step.*Use train_offline"),
-    (lambda: train_offline(model(), optax.sgd(0.1), cross_entropy, X, LABELS), "as the optimizer, expected"),
-    (lambda: train_offline(model(), optimizer(layers(LI())), cross_entropy, X, LABELS), "whose state does not fit"),
-    (lambda: train_online(norm := behind_norm(), optimizer(norm), cross_entropy, LONG, LABELS, rule=TBPTT(2), window=4),
+    (lambda: sr.train_offline(model(), optax.sgd(0.1), sr.cross_entropy, X, LABELS), "as the optimizer, expected"),
+    (lambda: sr.train_offline(model(), optimizer(layers(LI())), sr.cross_entropy, X, LABELS), "whose state does not fit"),
+    (lambda: sr.train_online(net := behind_norm(), optimizer(net), sr.cross_entropy, LONG, LABELS, rule=sr.TBPTT(2), window=4),
      "Use window=2, or call model.eval()"),
-    (lambda: under(OSTL(), model(), penalties=firing_rate(0.1)), "expected a list of penalties"),
-    (lambda: under(BPTT(), nnx.LSTMCell(7, 4, rngs=rngs()), penalties=[firing_rate(0.1)]), "without layers of neurons"),
-    (lambda: under(OSTL(), layers(LI()), penalties=[firing_rate(0.1)]), r"layers of spiking neurons"),
-    (lambda: under(OSTL(), model(), penalties=[firing_rate(0.1, layers=(-1,))]),
+    (lambda: under(sr.OSTL(), model(), penalties=sr.firing_rate(0.1)), "expected a list of penalties"),
+    (lambda: under(sr.BPTT(), nnx.LSTMCell(7, 4, rngs=rngs()), penalties=[sr.firing_rate(0.1)]), "without layers of neurons"),
+    (lambda: under(sr.OSTL(), layers(LI()), penalties=[sr.firing_rate(0.1)]), r"layers of spiking neurons"),
+    (lambda: under(sr.OSTL(), model(), penalties=[sr.firing_rate(0.1, layers=(-1,))]),
      "for layer -1 of a model with 2 layers"),
-    (lambda: under(OSTL(), model(), penalties=[Penalty(lambda y: y.sum())]), "one loss per sample.*of_mean=True"),
-    (lambda: under(OSTL(), model(), penalties=[Penalty(lambda y: y, of_mean=True)]),
+    (lambda: under(sr.OSTL(), model(), penalties=[sr.Penalty(lambda y: y.sum())]), "one loss per sample.*of_mean=True"),
+    (lambda: under(sr.OSTL(), model(), penalties=[sr.Penalty(lambda y: y, of_mean=True)]),
      "the mean over time and batch, exp"),
-    (lambda: under(BPTT(), nested(), penalties=[firing_rate(0.1)]), "reads a layer of a nested stack.*model.eval"),
-    (lambda: firing_rate(1.5), r"firing_rate got target=1.5, expected spikes per step"),
-    (lambda: PPProp(decay=1 - 1e-9), r"PPProp got decay=.*, expected a number in \[0, 1\)"),
-    (lambda: STLLR(lambda_pre=1.1), r"STLLR got lambda_pre=1.1, expected a number in \[0, 1\]"),
-    (lambda: FixedBases("triangle"), """waveform='triangle', expected "square" or "sine\""""),
-    (lambda: SnAp(n=0), "n=0, expected at least 1"),
-    (lambda: TBPTT(steps=0), "steps=0, expected at least 1"),
-    (lambda: DECOLLE(), r"got no rngs, .* Give them: DECOLLE\(rngs=nnx\.Rngs\(0\)\)"),
-    (lambda: RULES["uoro"].make(), r"draws random numbers, got no rngs\. Give them: make\(rngs="),
-    (lambda: RULES["e_prop_adaptive"].make(rngs=rngs()), r"learns a matrix .*got no model\. Give it: make\(rngs="),
-    (lambda: Adaptive(LIF(), rngs=rngs()), "Adaptive got LIF, expected a stack made by connect"),
-    (lambda: RULES["opte"], r"expected one of: bptt, tbptt, .*Did you mean 'otpe'"),
-    (lambda: cite(type("Mine", (OTPE,), {})()), "got a Mine, expected a name in RULES"),
-    (lambda: valid_steps(jnp.array([1.0]), 3), r"valid_steps got lengths of float.*, expected an integer for each"),
-    (lambda: valid_steps(np.array([4]), 3), "got lengths from 4 to 4 for 3 steps"),
-    (lambda: random_steps(jax.random.key(0), 0.0, 3, 2), r"got probability=0.0, expected a number in \(0, 1\]"),
-    (lambda: squared_error(jnp.ones((B, 2)), jnp.zeros(B, int)), "Make targets from labels with"),
-    (lambda: accuracy(LABELS, jnp.ones((T, B, 4))), "The outputs come first"),
-    (lambda: accuracy(jnp.ones((T, B, 4)), jnp.zeros((T, B), int)), "For labels per step write a metric"),
-    (lambda: under(BPTT(), model(), labels=jnp.eye(4)[LABELS]), "expected integers 0 to 3, not one-hot"),
-    (lambda: cross_entropy(jnp.ones((B, 4)), jnp.array([0, 4, 1])), "got labels from 0 to 4, expected 0 to 3"),
+    (lambda: under(sr.BPTT(), nested(), penalties=[sr.firing_rate(0.1)]), "reads a layer of a nested stack.*model.eval"),
+    (lambda: sr.firing_rate(1.5), r"firing_rate got target=1.5, expected spikes per step"),
+    (lambda: sr.PPProp(decay=1 - 1e-9), r"PPProp got decay=.*, expected a number in \[0, 1\)"),
+    (lambda: sr.STLLR(lambda_pre=1.1), r"STLLR got lambda_pre=1.1, expected a number in \[0, 1\]"),
+    (lambda: sr.FixedBases("triangle"), """waveform='triangle', expected "square" or "sine\""""),
+    (lambda: sr.SnAp(n=0), "n=0, expected at least 1"),
+    (lambda: sr.TBPTT(steps=0), "steps=0, expected at least 1"),
+    (lambda: sr.DECOLLE(), r"got no rngs, .* Give them: DECOLLE\(rngs=nnx\.Rngs\(0\)\)"),
+    (lambda: sr.RULES["uoro"].make(), r"draws random numbers, got no rngs\. Give them: make\(rngs="),
+    (lambda: sr.RULES["e_prop_adaptive"].make(rngs=rngs()), r"learns a matrix .*got no model\. Give it: make\(rngs="),
+    (lambda: sr.Adaptive(LIF(), rngs=rngs()), "Adaptive got LIF, expected a stack made by connect"),
+    (lambda: sr.RULES["opte"], r"expected one of: bptt, tbptt, .*Did you mean 'otpe'"),
+    (lambda: sr.cite(type("Mine", (sr.OTPE,), {})()), "got a Mine, expected a name in RULES"),
+    (lambda: sr.valid_steps(jnp.array([1.0]), 3), r"valid_steps got lengths of float.*, expected an integer for each"),
+    (lambda: sr.valid_steps(np.array([4]), 3), "got lengths from 4 to 4 for 3 steps"),
+    (lambda: sr.random_steps(jax.random.key(0), 0.0, 3, 2), r"got probability=0.0, expected a number in \(0, 1\]"),
+    (lambda: sr.squared_error(jnp.ones((B, 2)), jnp.zeros(B, int)), "Make targets from labels with"),
+    (lambda: sr.accuracy(LABELS, jnp.ones((T, B, 4))), "The outputs come first"),
+    (lambda: sr.accuracy(jnp.ones((T, B, 4)), jnp.zeros((T, B), int)), "For labels per step write a metric"),
+    (lambda: under(sr.BPTT(), model(), labels=jnp.eye(4)[LABELS]), "expected integers 0 to 3, not one-hot"),
+    (lambda: sr.cross_entropy(jnp.ones((B, 4)), jnp.array([0, 4, 1])), "got labels from 0 to 4, expected 0 to 3"),
 ]  # fmt: skip
 
 

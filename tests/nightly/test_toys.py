@@ -38,16 +38,13 @@ def toy_task(key, *, n_steps=8, code="latency"):
     return image_task(key, {"train": images, "test": images}, n_classes=2, n_steps=n_steps, code=code)
 """,
 }
-RULE = """    toy=RuleEntry(
-        title="Toy", rule=Toy, requires=LAYERS, exact=Exactness(steps=0), omits="nothing", memory="N S", time="P"
-    ),
-"""
 # Of each table: its file, and what is added there before which line.
 ENTRIES = {
     "slax-rules/src/slax_rules/registry.py": {
-        "ANY_CELL =": "from slax_rules.layerwise.toy import Toy\n\n",
-        "    fptt=dataclasses.replace(": RULE,
+        "ALWAYS, ": "from slax_rules.layerwise.toy import Toy\n\n",
+        "        fptt=partial(": "        toy=partial(RuleEntry, rule=Toy),\n",
     },
+    "slax-rules/src/slax_rules/rules.csv": {"fptt,": "toy,Toy,,layers of a Linear or Conv,,nothing,N S,P\n"},
     "slax-neurons/src/slax_neurons/__init__.py": {
         "NEURONS:": "from slax_neurons.neurons.toy import ToyNeuron\n\n",
         '    "ltc": LTC': '    "toy": ToyNeuron,\n',

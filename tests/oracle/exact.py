@@ -1,12 +1,12 @@
-"""Exact gradients: backpropagation through time and real-time recurrent learning."""
+"""Backpropagation through time, and the derivatives of a step that rules for any cell carry forward."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from oracle.networks import carried_numbers, flat, forward, receive, remember, zero_states
+from oracle.networks import carried_numbers, flat, forward, recall, zero_states
 from oracle.penalties import own_losses
-from oracle.running import Result, Rule, zero_gradients
+from oracle.running import Result, zero_gradients
 
 
 def bptt(layers, inputs, signal, *, window=None, penalties=(), states=None) -> Result:
@@ -92,10 +92,6 @@ def influence(layer, connections, numbers, trace, step, dx) -> Influence:
         di[:, j, numbers[f"{prefix}kernel"].ravel()[entries[i, j]]] += step.inputs[prefix][:, i]
         if edge.bias is not None:
             di[:, units, numbers[f"{prefix}bias"].ravel()[layer.entries(f"{prefix}bias")]] += 1
-        if edge.delays is not None:
-            places = numbers[f"{prefix}delays"].ravel()[layer.entries(f"{prefix}delays")]
-            for i, place in enumerate(places):
-                di[..., place] += step.slopes[prefix][:, i, None] * edge.matrix()[i]
     for name in layer.neuron_parameters:
         p = numbers[name].ravel()[layer.entries(name)]
         dh[:, units, :, p] += step.dh[name].swapaxes(0, 1)
@@ -116,7 +112,7 @@ def propagate(layers, steps, states, past, size) -> list[Influence]:
         for prefix, edge in connections.items():
             if edge.sender >= 0:
                 zeros = np.zeros((*step.inputs[prefix].shape, size))
-                dx[prefix], _ = receive(edge, None, now, past, zeros)
+                dx[prefix] = recall(edge, edge.delay, None, now, past, zeros)
         new.append(influence(layer, connections, numbers[i], states[i], step, dx))
         now.append(new[-1].outputs)
     return new
@@ -135,29 +131,6 @@ def push(layers, steps, columns) -> tuple[np.ndarray, list[Influence]]:
         for number, value in zip(group, values, strict=True):
             after[:, number] = value
     return after, influences
-
-
-class RTRL(Rule):
-    """Real-time recurrent learning: the derivatives of all states by all parameters, carried forward.
-
-    Exact for every network here. The trace is those of the states, [B, N, S, P] per layer, and of the last outputs.
-    """
-
-    def initial(self, layers, batch):
-        size = parameter_numbers(layers)[1]
-        return [np.zeros((*states.shape, size)) for states in zero_states(layers, batch)], ()
-
-    def step(self, layers, traces, steps, signals, own):
-        numbers, size = parameter_numbers(layers)
-        states, past = traces
-        new = propagate(layers, steps, states, past, size)
-        gradient = owed(new, signals, own).sum(axis=0)
-        traces = self.cut(layers, [one.states for one in new], remember(layers, [one.outputs for one in new], past))
-        return traces, [{name: gradient[p] for name, p in number.items()} for number in numbers]
-
-    def cut(self, layers, states, past):
-        """What of the derivatives goes to the next step: all."""
-        return states, past
 
 
 def owed(influences, signals, own) -> np.ndarray:

@@ -215,7 +215,7 @@ class ApproximateOTPE(LocalRule):
         return (trace, sums, mean_fired, mean_psi), credit
 
 
-class EProp(LocalRule):
+class EProp(OTPE):
     """e-prop: below the last layer, the eligibilities of OSTL are filtered with kappa; the last layer is OSTL.
 
         F' = kappa F + eps,  gradient = signal F',  cotangent = signal psi
@@ -224,20 +224,11 @@ class EProp(LocalRule):
     """
 
     def __init__(self, kappa=None, *, route=None):
-        super().__init__(route=route)
-        self.kappa = kappa
-
-    def layer_initial(self, layer, batch):
-        return zero_traces(layer, batch), zero_sums(layer)
+        super().__init__(None if kappa is None else lambda *_: kappa, route=route)
 
     def layer_step(self, layer, trace, step, above):
-        trace, sums = trace
-        outputs, trace = eligibilities(layer, trace, step)
-        if above is None:
-            return (trace, sums), Credit(outputs, step.psi)
-        kappa = decay_above(layer, above) if self.kappa is None else self.kappa
-        sums = decayed_sum(sums, kappa, outputs)
-        return (trace, sums), Credit(sums, step.psi, outputs, step.psi)
+        trace, credit = super().layer_step(layer, trace, step, above)
+        return trace, credit._replace(factor=step.psi)
 
 
 class PPProp(LocalRule):
@@ -272,17 +263,15 @@ class PPProp(LocalRule):
 class STLLR(LocalRule):
     """S-TLLR: two terms, of inputs before a spike, causal, and of inputs after it.
 
-        xhat' = pre_decay xhat + x,  gradient = signal (pre Psi xhat' + post Psihat x),  Psihat' = post_decay Psihat + Psi
+        xhat' = pre_decay xhat + x,  gradient = signal (pre psi xhat' + post psihat x),  psihat' = post_decay psihat + psi
 
-    and cotangent = signal Psi. Psi is a function of what the spike function is of, by default psi itself; of a layer that
-    does not fire it is 1. The bias is the weight of a constant input 1; without `bias_trace` its gradient is signal Psi.
+    and cotangent = signal psi. The bias is the weight of a constant input 1; without `bias_trace` its gradient is signal psi.
     Parameters of the neuron have to be `fixed`.
     """
 
-    def __init__(self, pre_decay, post_decay, pre=1.0, post=-1.0, activation=None, bias_trace=True, *, route=None):
+    def __init__(self, pre_decay, post_decay, pre=1.0, post=-1.0, bias_trace=True, *, route=None):
         super().__init__(route=route)
         self.pre_decay, self.post_decay, self.pre, self.post = pre_decay, post_decay, pre, post
-        self.activation = activation
         self.bias_trace = bias_trace
 
     def layer_initial(self, layer, batch):
@@ -293,15 +282,10 @@ class STLLR(LocalRule):
         xhat, psihat = trace
         here = currents(layer, step)
         xhat = decayed_sum(xhat, self.pre_decay, here)
-        psi = step.psi
-        if self.activation is not None and hasattr(layer.neuron, "spike"):
-            neuron = layer.unit_neuron()
-            spike = neuron.spike._replace(derivative=self.activation)
-            psi = replace(neuron, spike=spike).fire(step.integrated.m).slope[..., neuron.membrane]
-        estimates = {name: self.pre * psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
+        estimates = {name: self.pre * step.psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
         if not self.bias_trace:
-            estimates |= {name: psi for name in estimates if name.endswith("bias")}
-        return (xhat, self.post_decay * psihat + psi), Credit(estimates, psi)
+            estimates |= {name: step.psi for name in estimates if name.endswith("bias")}
+        return (xhat, self.post_decay * psihat + step.psi), Credit(estimates, step.psi)
 
 
 class PerLayer(LocalRule):

@@ -116,6 +116,16 @@ class Layer:
                 synapses[f"{prefix}delays"] = connection.delays
         return synapses | {name: getattr(self.neuron, name) for name in self.neuron_parameters}
 
+    def moved(self, by) -> "Layer":
+        """The layer with numbers added to some of its parameters, by their names."""
+
+        def added(part, names, prefix=""):
+            return replace(part, **{n: getattr(part, n) + by[prefix + n] for n in names if prefix + n in by})
+
+        synapse = ("kernel", "bias", "delays")
+        edges = tuple(added(edge, synapse, f"edge{number}_") for number, edge in enumerate(self.edges))
+        return replace(added(self, synapse), edges=edges, neuron=added(self.neuron, self.neuron_parameters))
+
     def entries(self, name) -> np.ndarray:
         """Which number of a parameter acts on which unit, [I, N] for a kernel and [N] for others; -1 for none.
 
@@ -185,9 +195,7 @@ def forward_step(layers, states, x, past=()) -> list[Step]:
         for prefix, edge in layer.connections(index).items():
             inputs[prefix], slopes[prefix] = receive(edge, x, now, past, np.zeros((len(x), edge.entries().shape[0])))
         current = sum(edge.current(inputs[prefix]) for prefix, edge in layer.connections(index).items())
-        steps.append(
-            layer.unit_neuron().step(previous, current)._replace(previous=previous, inputs=inputs, slopes=slopes)
-        )
+        steps.append(layer.unit_neuron().step(previous, current)._replace(inputs=inputs, slopes=slopes))
         now.append(steps[-1].output)
     return steps
 
@@ -231,7 +239,7 @@ def flat(inputs) -> np.ndarray:
 
 
 def series(history, field, layer=-1) -> np.ndarray:
-    """One field of a layer's steps over time, [T, ...]: "output" are the spikes, "membrane" the v before the reset."""
+    """One field of a layer's steps over time, [T, ...], such as "output", the spikes."""
     return np.stack([getattr(steps[layer], field) for steps in history])
 
 

@@ -3,16 +3,10 @@
 Further options of all: `penalties`; of rules by layers: `route`.
 """
 
-from oracle.exact import RTRL, bptt
 from oracle.local import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, OSTLWithH, PPProp
 from oracle.running import run
 from oracle.snap import SnAp
 from oracle.uoro import UORO
-
-
-def tbptt(layers, inputs, signal, window, *, penalties=()):
-    """Truncated backpropagation through time; window 1 keeps nothing of the past."""
-    return bptt(layers, inputs, signal, window=window, penalties=penalties)
 
 
 def _call(make):
@@ -24,7 +18,7 @@ def _call(make):
     return rule
 
 
-rtrl, snap, uoro = _call(RTRL), _call(SnAp), _call(UORO)
+snap, uoro = _call(SnAp), _call(UORO)
 sltt, ottt, otpe, approximate_otpe = _call(SLTT), _call(OTTT), _call(OTPE), _call(ApproximateOTPE)
 e_prop, pp_prop, stllr = _call(EProp), _call(PPProp), _call(STLLR)
 ostl = _call(lambda with_h=False, **options: (OSTLWithH if with_h else OSTL)(**options))

@@ -2,13 +2,16 @@
 
 import numpy as np
 
-from oracle.exact import RTRL, push
-from oracle.networks import carried_numbers, forward_step, longest_delay
+from oracle.exact import owed, parameter_numbers, propagate, push
+from oracle.networks import carried_numbers, forward_step, longest_delay, remember, zero_states
+from oracle.running import Rule
 
 
-class SnAp(RTRL):
-    """Sparse n-step approximation of RTRL: the derivative of a number that goes to the next step by a parameter is kept if
-    the parameter can reach it within n steps, whatever the weights.
+class SnAp(Rule):
+    """Sparse n-step approximation of RTRL, which carries the derivatives of all states by all parameters forward.
+
+    The trace is those of the states, [B, N, S, P] per layer, and of the last outputs. The derivative of a number that goes to
+    the next step by a parameter is kept if the parameter can reach it within n steps, whatever the weights.
 
     These numbers are all states of all neurons, and the outputs of as many steps as an edge reads back. The map of one
     step, which leads from them and from the parameters to the same numbers one step later, goes up through all layers.
@@ -23,16 +26,21 @@ class SnAp(RTRL):
         self.reached = by_parameter
         for _ in range(self.n - 1):
             self.reached = by_parameter | (by_number @ self.reached)
-        return super().initial(layers, batch)
+        size = parameter_numbers(layers)[1]
+        return [np.zeros((*states.shape, size)) for states in zero_states(layers, batch)], ()
 
-    def cut(self, layers, states, past):
-        numbers, _ = carried_numbers(layers)
-        states = [dh * self.reached[number] for dh, number in zip(states, numbers[0], strict=True)]
-        past = tuple(
-            [ds * self.reached[number] for ds, number in zip(outputs, ages, strict=True)]
-            for outputs, ages in zip(past, numbers[1:], strict=False)
-        )
-        return states, past
+    def step(self, layers, traces, steps, signals, own):
+        numbers, size = parameter_numbers(layers)
+        new = propagate(layers, steps, *traces, size)
+        gradient = owed(new, signals, own).sum(axis=0)
+        outputs = remember(layers, [one.outputs for one in new], traces[1])
+        states, *past = self.cut(layers, [one.states for one in new], *outputs)
+        return (states, past), [{name: gradient[p] for name, p in number.items()} for number in numbers]
+
+    def cut(self, layers, *carried):
+        """What is kept of the derivatives of the states, and of the outputs of each of the last steps."""
+        groups = zip(carried, carried_numbers(layers)[0], strict=False)
+        return [[one * self.reached[number] for one, number in zip(*group, strict=True)] for group in groups]
 
 
 def step_pattern(layers):

@@ -66,16 +66,16 @@ def integrate(layer, trace, step, bias_trace):
 
     A parameter of firing, as the threshold, adds to f' what it does at given spikes: one that a reset takes, -s.
     """
-    first, second = step.integrated, step.fired
-    direct = {name: di[..., None] * first.b for name, di in currents(layer, step).items()} | first.dm
+    halves = step.neuron.halves(step.previous, step.current)
+    direct = {name: di[..., None] * halves.b for name, di in currents(layer, step).items()} | halves.dm
     states, carried, outputs = {}, {}, {}
     for name, before in trace.items():
         no_memory = name.endswith("bias") and not bias_trace
-        kept = 0 * before if no_memory else (first.A @ before[..., None])[..., 0]
+        kept = 0 * before if no_memory else (halves.A @ before[..., None])[..., 0]
         states[name] = kept + direct.get(name, 0.0)
-        carried[name] = (second.F @ states[name][..., None])[..., 0] + second.dh.get(name, 0.0)
-        outputs[name] = second.ds.get(name, np.zeros_like(step.psi))
-    return Integrated(states, outputs), carried, second.slope
+        carried[name] = (halves.F @ states[name][..., None])[..., 0] + halves.dh.get(name, 0.0)
+        outputs[name] = halves.ds.get(name, np.zeros_like(step.psi))
+    return Integrated(states, outputs), carried, halves.slope
 
 
 def read_out(fired, integrated):

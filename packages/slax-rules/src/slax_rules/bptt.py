@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import mutates_state, scan_chunks, scan_with_sums
-from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters, run_probed
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, run_probed
 
 
 class Autodiff(LearningRule):
@@ -53,7 +53,7 @@ class Autodiff(LearningRule):
         loss, signals = objective(heads)
         (gradient,) = pull(signals)
         nnx.update(model, rest)
-        return WindowGradient(loss, gradient, no_parameters(), carry)
+        return WindowGradient(loss, gradient, nnx.State({}), carry)
 
 
 @dataclasses.dataclass(frozen=True)

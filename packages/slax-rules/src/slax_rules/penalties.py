@@ -195,9 +195,6 @@ class Probed(nnx.RNNCellBase):
         self.model = model
         self.probes = probes
 
-    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
-        return self.model.initialize_carry(input_shape, rngs)
-
     def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[Any, Any]:
         carry, outputs = self.unroll(carry, inputs[None])
         return carry, jax.tree.map(lambda leaf: leaf[0], outputs)
@@ -209,10 +206,6 @@ class Probed(nnx.RNNCellBase):
         layers: list[Array | None] = []
         carry, outputs = self._run(self.model, carry, inputs, layers, kernel)
         return carry, (outputs, tuple(layers[probe] for probe in self.probes))
-
-    @property
-    def num_feature_axes(self) -> int:
-        return self.model.num_feature_axes
 
     def _run(
         self, stack: Connect, carry: Any, inputs: Array, layers: list[Array | None], kernel: str

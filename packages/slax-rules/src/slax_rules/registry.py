@@ -1,11 +1,13 @@
-"""The registry of learning rules, with each rule's requirements, conditions for exactness, omissions, costs and sources."""
+"""The registry of learning rules; rules.csv has their requirements, conditions for exactness, omissions, costs and sources."""
 
+import csv
 import dataclasses
 import difflib
 import functools
 import importlib.resources
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from flax import nnx
@@ -18,15 +20,15 @@ from slax_rules.influence.snap import SnAp
 from slax_rules.influence.uoro import UORO
 from slax_rules.layerwise.layer import LayerRule, Route, Symmetric
 from slax_rules.layerwise.ostl import OSTL
-from slax_rules.layerwise.otpe import OTPE, ApproximateOTPE, EProp
-from slax_rules.layerwise.ottt import DECOLLE, OTTT
+from slax_rules.layerwise.otpe import OTPE, EProp
+from slax_rules.layerwise.ottt import DECOLLE, OTTT, ApproximateOTPE
 from slax_rules.layerwise.pp_prop import PPProp
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Random, Target
 from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
 from slax_rules.rule import LearningRule
 
-# What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, and its name in this list.
+# What `slax_rules` takes from here: a new rule is its file, its row in rules.csv, its entry in `RULES`, its name in this list.
 __all__ = [
     "BPTT", "DECOLLE", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE", "EProp",
     "Exactness", "PPProp", "RuleEntry", "SnAp", "cite",
@@ -74,11 +76,15 @@ class Exactness:
         return "; ".join(parts)
 
 
+def _file(name: str) -> str:
+    return (importlib.resources.files("slax_rules") / name).read_text("utf-8")
+
+
 @functools.cache
 def bibliography() -> dict[str, str]:
     """The BibTeX entries of rules.bib, by key."""
-    text = (importlib.resources.files("slax_rules") / "rules.bib").read_text("utf-8")
-    return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in text.strip().split("\n\n")}
+    entries = _file("rules.bib").strip().split("\n\n")
+    return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in entries}
 
 
 def _in_short(entry: str) -> str:
@@ -187,284 +193,54 @@ class Rules(Table[RuleEntry]):
         raise KeyError(f"RULES got the name {name!r}, expected one of: {', '.join(self)}.{hint}")
 
 
-ANY_CELL = "any cell"
-LAYERS = "layers of a Linear or Conv and any element-wise neuron"
-UNIFORM = "layers of a Linear or Conv and a linear neuron whose parameters are the same in the entire layer"
-ONE_DECAY = "with one decay in the layer above"
-ABOVE = "paths through the memory of the layers above, and over late edges"
-KERNELS = "layers of a Linear or Conv and any element-wise neuron, with a kernel in each edge"
-TARGETS = "labels, or targets in the shape of the outputs"
-LAST = "a single layer; a layer with no memory above it"
-READ_OUT_KERNEL = "the kernels of a last layer without spikes"
-NO_MEMORY = "the last layer, where its neurons have no memory"
-NO_SIGNALS = "all signals from above, in whose place is the projected target"
-FEEDBACK = "hidden layers get the error of the read-out through random matrices"
+def described(**entries: Callable[..., RuleEntry]) -> dict[str, RuleEntry]:
+    """The entries by name, each with its row of rules.csv."""
+    rows = {row.pop("name"): row for row in csv.DictReader(_file("rules.csv").splitlines())}
+    library = {}
+    for name, make in entries.items():
+        title, cites, condition = (rows[name].pop(key) for key in ("title", "cites", "exact_if"))
+        entry = make(title=title, cites=tuple(cites.split()), **rows[name])
+        library[name] = dataclasses.replace(entry, exact=dataclasses.replace(entry.exact, condition=condition))
+    return library
 
 
-def _along(entry: RuleEntry, route: Callable[..., Route], title: str, **changes: Any) -> RuleEntry:
-    """An entry along a route that draws numbers, which is exact in the last layer alone."""
-    changes.setdefault("exact", Exactness(last_layers=1, steps=0))
-    return dataclasses.replace(entry, title=title, route=route, needs_rngs=True, **changes)
+ALWAYS, NOWHERE, ONE_STEP = Exactness(always=True), Exactness(steps=0), Exactness()
+LAST_LAYER, LAST_LAYER_ALONE = Exactness(last_layers=1), Exactness(last_layers=1, steps=0)
 
 
-_BPTT = RuleEntry(
-    title="BPTT",
-    rule=BPTT,
-    requires=ANY_CELL,
-    exact=Exactness(always=True),
-    omits="nothing",
-    memory="T (I + N S)",
-    time="P",
-    cites=("werbos1990bptt",),
-    updates=("offline",),
-)
-_OSTL = RuleEntry(
-    title="OSTL",
-    rule=OSTL,
-    requires=LAYERS,
-    exact=Exactness(last_layers=1, condition=LAST),
-    omits=ABOVE,
-    memory="S P",
-    time="S^2 P",
-    cites=("bohnstingl2022ostl",),
-)
-_OTTT = RuleEntry(
-    title="OTTT",
-    rule=OTTT,
-    requires=UNIFORM,
-    exact=Exactness(
-        last_layers=1, condition="if states depend on spikes by no gradient (a detached reset; not ALIF, AdLIF)"
-    ),
-    omits=f"{ABOVE}; paths through spikes",
-    memory="S I",
-    time="P",
-    cites=("xiao2022ottt",),
-)
-_SLTT = RuleEntry(
-    title="SLTT",
-    rule=SLTT,
-    requires=LAYERS,
-    exact=Exactness(condition="no memory in any neuron"),
-    omits="all paths through time",
-    memory="0",
-    time="P",
-    cites=("meng2023sltt",),
-)
-_E_PROP = RuleEntry(
-    title="e-prop",
-    rule=EProp,
-    requires=f"{LAYERS}, {ONE_DECAY}",
-    exact=Exactness(
-        last_layers=2,
-        condition="if the last one integrates and the other is not recurrent (otherwise the last layer)",
-    ),
-    omits="paths through time in the layers above, except for one leaky sum, and over late edges",
-    memory="(S + 1) P",
-    time="S^2 P",
-    cites=("bellec2020eprop",),
-)
-_S_TLLR = RuleEntry(
-    title="S-TLLR",
-    rule=STLLR,
-    requires=f"{LAYERS} that has no parameters of its own",
-    exact=Exactness(condition=READ_OUT_KERNEL),
-    omits=f"{ABOVE}; the memory of the neuron, in whose place are the rule's own traces",
-    memory="I + N",
-    time="2 P",
-    cites=("apolinario2025stllr",),
-)
+def _along(rule: type[LayerRule], route: Callable[..., Route], exact: Exactness, **rest: Any) -> partial[RuleEntry]:
+    """An entry along a route that draws numbers."""
+    return partial(RuleEntry, rule=rule, route=route, needs_rngs=True, exact=exact, **rest)
+
 
 RULES = Rules(
-    bptt=_BPTT,
-    tbptt=RuleEntry(
-        title="TBPTT(10)",
-        rule=TBPTT,
-        options={"steps": 10},
-        requires=ANY_CELL,
-        exact=Exactness(steps=10),
-        omits="paths from one piece of the sequence to the next",
-        memory="K (I + N S), K = 10",
-        time="P",
-        cites=("williams1990tbptt",),
-    ),
-    rtrl=RuleEntry(
-        title="RTRL",
-        rule=RTRL,
-        requires=ANY_CELL,
-        exact=Exactness(always=True),
-        omits="nothing",
-        memory="all states times all parameters of the model",
-        time="all states times P",
-        cites=("williams1989rtrl",),
-    ),
-    snap=RuleEntry(
-        title="SnAp-1",
-        rule=SnAp,
-        options={"n": 1},
-        requires=ANY_CELL,
-        exact=Exactness(
-            condition="without edges, for parameters that reach all states of their neuron in one step (not weights before "
-            "BRF); with n steps' reach, where n steps reach all"
-        ),
-        omits="the influence of a parameter on states that it does not reach within n steps",
-        memory="all states times all parameters of the model, masked",
-        time="all states squared times P",
-        cites=("menick2021snap",),
-    ),
-    uoro=RuleEntry(
-        title="UORO",
-        rule=UORO,
-        needs_rngs=True,
-        requires=ANY_CELL,
-        exact=Exactness(in_the_mean=True),
-        omits="nothing; it adds noise",
-        memory="N S + P",
-        time="P",
-        cites=("tallec2018uoro",),
-    ),
-    ostl=_OSTL,
-    ostl_with_recurrence=dataclasses.replace(
-        _OSTL,
-        title="OSTL with recurrence",
-        options={"recurrence": True},
-        requires=f"{LAYERS}, with edges from a layer to itself alone",
-        omits="paths through the memory of the layers above",
-        memory="N S times P and the layer's own recurrent weights",
-        time="N times as much",
-    ),
-    otpe=RuleEntry(
-        title="OTPE",
-        rule=OTPE,
-        requires=f"{LAYERS}, {ONE_DECAY}",
-        exact=Exactness(
-            last_layers=2,
-            condition="if the last one integrates or has a soft reset that passes no gradient (otherwise the last layer)",
-        ),
-        omits="paths through time in the layers above, except for one leaky sum",
-        memory="(S + 1) P + N",
-        time="S^2 P",
-        cites=("summe2023otpe",),
-    ),
-    approximate_otpe=RuleEntry(
-        title="approximate OTPE",
-        rule=ApproximateOTPE,
-        requires=f"{UNIFORM}, {ONE_DECAY}",
-        exact=Exactness(condition="where OTPE is, if in addition psi does not change over time"),
-        omits="what OTPE omits, paths through spikes, and how psi changes over time",
-        memory="2 S I + S N",
-        time="P",
-        cites=("summe2023otpe",),
-    ),
-    ottt=_OTTT,
-    sltt=_SLTT,
-    e_prop=_E_PROP,
-    e_prop_random=_along(
-        _E_PROP,
-        Random,
-        "e-prop, random",
-        requires=f"{KERNELS}, {ONE_DECAY}",
-        omits="what e-prop omits; signals pass below through random matrices",
-    ),
-    e_prop_adaptive=_along(
-        _E_PROP,
-        Adaptive,
-        "e-prop, adaptive",
-        requires=f"{KERNELS}, {ONE_DECAY}",
-        omits="what e-prop omits; signals pass below through learned matrices",
-        memory="(S + 1) P, and P for the matrices",
-    ),
-    e_prop_direct=_along(
-        _E_PROP,
-        Direct,
-        "e-prop, direct",
-        omits=f"what e-prop omits; {FEEDBACK}",
-        time="S^2 P + N C for C outputs",
-    ),
-    pp_prop=RuleEntry(
-        title="pp-prop",
-        rule=PPProp,
-        requires=f"{LAYERS} that defines integrate and fire and has no parameters of its own",
-        exact=Exactness(),
-        omits=f"{ABOVE}; everything that a product of two traces cannot represent",
-        memory="I + S N",
-        time="P",
-        cites=("wang2026braintrace",),
-    ),
-    decolle=dataclasses.replace(
-        _OTTT,
-        title="DECOLLE",
-        rule=DECOLLE,
-        needs_rngs=True,
-        exact=Exactness(last_layers=1, steps=0, condition="each layer's own loss, where OTTT is exact for it"),
-        omits="all signals from above; paths through spikes",
-        time="P + N C for C outputs",
-        cites=("kaiser2020decolle",),
-    ),
-    hypr=dataclasses.replace(
-        _OSTL,
-        title="HYPR",
-        omits=f"{ABOVE}; with a reset that reads the stored spike, the authors' code also omits the path through it",
-        cites=("baronig2026hypr",),
-    ),
-    s_tllr=_S_TLLR,
-    tess=dataclasses.replace(
-        _S_TLLR,
-        title="TESS",
-        route=FixedBases,
-        exact=Exactness(steps=0, condition=READ_OUT_KERNEL),
-        omits="all signals from above; the memory of the neuron, in whose place are the rule's own traces",
-        time="2 P + N C for C outputs",
-        cites=("apolinario2025tess",),
-    ),
-    osttp=_along(
-        _OSTL,
-        Target,
-        "OSTTP",
-        requires=f"{LAYERS}; {TARGETS}",
-        omits=NO_SIGNALS,
-        time="S^2 P + N C for C outputs",
-        cites=("ortner2023osttp",),
-    ),
-    etlp=_along(
-        _OTTT,
-        Target,
-        "ETLP",
-        options={"bias_trace": False},
-        requires=f"{UNIFORM}; {TARGETS}; a mask of the events, `random_steps`",
-        exact=Exactness(steps=0, condition="the kernels of the last layer, where OTTT is exact for it"),
-        omits=f"{NO_SIGNALS}; paths through spikes",
-        time="P + N C for C outputs",
-        cites=("quintana2024etlp",),
-    ),
-    dfa=_along(
-        _SLTT,
-        Direct,
-        "DFA",
-        exact=Exactness(steps=0, condition=NO_MEMORY),
-        omits=f"all paths through time; {FEEDBACK}",
-        time="P + N C for C outputs",
-        cites=("nokland2016dfa",),
-    ),
-    drtp=_along(
-        _SLTT,
-        Target,
-        "DRTP",
-        requires=f"{LAYERS}; {TARGETS}",
-        exact=Exactness(steps=0, condition=NO_MEMORY),
-        omits=f"all paths through time; {NO_SIGNALS}",
-        time="P + N C for C outputs",
-        cites=("frenkel2021drtp",),
-    ),
-    fptt=dataclasses.replace(
-        _BPTT,
-        title="FPTT",
-        optimizer=fptt,
-        updates=("online",),
-        exact=Exactness(),
-        omits="all paths from one window to the next; a regularizer pulls the parameters of all steps together",
-        memory="2 P, once for all samples",
-        cites=("kag2021fptt", "yin2023fptt"),
-    ),
+    **described(
+        bptt=partial(RuleEntry, rule=BPTT, exact=ALWAYS, updates=("offline",)),
+        tbptt=partial(RuleEntry, rule=TBPTT, options={"steps": 10}, exact=Exactness(steps=10)),
+        rtrl=partial(RuleEntry, rule=RTRL, exact=ALWAYS),
+        snap=partial(RuleEntry, rule=SnAp, options={"n": 1}, exact=ONE_STEP),
+        uoro=partial(RuleEntry, rule=UORO, needs_rngs=True, exact=Exactness(in_the_mean=True)),
+        ostl=partial(RuleEntry, rule=OSTL, exact=LAST_LAYER),
+        ostl_with_recurrence=partial(RuleEntry, rule=OSTL, options={"recurrence": True}, exact=LAST_LAYER),
+        otpe=partial(RuleEntry, rule=OTPE, exact=Exactness(last_layers=2)),
+        approximate_otpe=partial(RuleEntry, rule=ApproximateOTPE, exact=ONE_STEP),
+        ottt=partial(RuleEntry, rule=OTTT, exact=LAST_LAYER),
+        sltt=partial(RuleEntry, rule=SLTT, exact=ONE_STEP),
+        e_prop=partial(RuleEntry, rule=EProp, exact=Exactness(last_layers=2)),
+        e_prop_random=_along(EProp, Random, LAST_LAYER_ALONE),
+        e_prop_adaptive=_along(EProp, Adaptive, LAST_LAYER_ALONE),
+        e_prop_direct=_along(EProp, Direct, LAST_LAYER_ALONE),
+        pp_prop=partial(RuleEntry, rule=PPProp, exact=ONE_STEP),
+        decolle=partial(RuleEntry, rule=DECOLLE, needs_rngs=True, exact=LAST_LAYER_ALONE),
+        hypr=partial(RuleEntry, rule=OSTL, exact=LAST_LAYER),
+        s_tllr=partial(RuleEntry, rule=STLLR, exact=ONE_STEP),
+        tess=partial(RuleEntry, rule=STLLR, route=FixedBases),
+        osttp=_along(OSTL, Target, LAST_LAYER_ALONE),
+        etlp=_along(OTTT, Target, NOWHERE, options={"bias_trace": False}),
+        dfa=_along(SLTT, Direct, NOWHERE),
+        drtp=_along(SLTT, Target, NOWHERE),
+        fptt=partial(RuleEntry, rule=BPTT, optimizer=fptt, updates=("online",), exact=ONE_STEP),
+    )
 )
 """All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs; with the
 entry points `slax.rules`."""

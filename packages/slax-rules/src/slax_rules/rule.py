@@ -215,11 +215,6 @@ def is_state(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
-def no_parameters() -> nnx.State:
-    """The empty gradient of a rule without parameters."""
-    return nnx.State({})
-
-
 def check_cell(name: str, model: Any) -> None:
     """Raise TypeError for anything other than a cell; `name` is the name of the rule."""
     if not isinstance(model, nnx.RNNCellBase):

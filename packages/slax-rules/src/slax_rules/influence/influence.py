@@ -20,16 +20,7 @@ from jaxtyping import Array, Float
 from slax_neurons import Dropout, RunningSum, unroll
 from slax_neurons.building_blocks import DropoutState, StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
-from slax_rules.rule import (
-    Heads,
-    LearningRule,
-    Objective,
-    WindowGradient,
-    check_cell,
-    is_state,
-    no_parameters,
-    run_probed,
-)
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, is_state, run_probed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +97,12 @@ class StateSpace:
             return (self.states(end), heads), end
 
         (_, heads), back, end = jax.vjp(run, self.params, self.states(carry), has_aux=True)
-        return (end, heads), jax.tree_util.Partial(_pull, back)
+
+        def pull(end: Array, signal: Heads) -> tuple[tuple[Array, ...], Array]:
+            by_params, by_states = back((end, signal))
+            return tuple(jax.tree.leaves(by_params)), by_states
+
+        return (end, heads), pull
 
     def vjp_states(
         self, carry: Any, inputs: Float[Array, "K B ..."], seeds: Sequence[Any]
@@ -244,11 +240,6 @@ def _keys(carry: Any) -> list[Any]:
     return [leaf for leaf in arrays if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
 
 
-def _pull(back: Callable[..., Any], end: Array, signal: Any) -> tuple[tuple[Array, ...], Array]:
-    by_params, by_states = back((end, signal))
-    return tuple(jax.tree.leaves(by_params)), by_states
-
-
 class InfluenceState(NamedTuple):
     """The carry of the model, and the quantity that the rule carries in place of J."""
 
@@ -320,9 +311,9 @@ class InfluenceRule(LearningRule):
         else:
             (end, heads), pull = space.vjp(state.carry, inputs)
             loss, signal = objective(heads)
-            gradient = self._gradient(space, pull, end, signal, state.influence)
+            gradient = self.gradient(space, pull, end, signal, state.influence)
             state = InfluenceState(end, self.advance(space, state.carry, inputs, state.influence))
-        return WindowGradient(loss, space.as_gradient(gradient), no_parameters(), state)
+        return WindowGradient(loss, space.as_gradient(gradient), nnx.State({}), state)
 
     def _step_by_step(
         self, space: StateSpace, state: InfluenceState, inputs: Array, signal: Any
@@ -333,7 +324,7 @@ class InfluenceRule(LearningRule):
             state, total = carry
             x, delta = jax.tree.map(lambda leaf: leaf[None], now)
             (end, _), pull = space.vjp(state.carry, x)
-            gradient = self._gradient(space, pull, end, delta, state.influence)
+            gradient = self.gradient(space, pull, end, delta, state.influence)
             influence = self.advance(space, state.carry, x, state.influence)
             return (InfluenceState(end, influence), tuple(map(jnp.add, total, gradient))), None
 
@@ -341,7 +332,7 @@ class InfluenceRule(LearningRule):
         (state, total), _ = jax.lax.scan(step, (state, zero), (inputs, signal))
         return total, state
 
-    def _gradient(self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any) -> tuple[Array, ...]:
+    def gradient(self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any) -> tuple[Array, ...]:
         """The gradient sum_t delta_t dy_t/dtheta within the window, plus the part a_0 J_0 of the influence before it."""
         direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
         past = self.contract(space, adjoint, influence)

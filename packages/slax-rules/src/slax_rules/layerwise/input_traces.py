@@ -64,6 +64,11 @@ class Filter(NamedTuple):
         return tuple(jnp.zeros(shape, numbers.dtype) if known else None for known in reached)
 
 
+def leaky_filter(decay: float, dtype: Any) -> Filter:
+    """The filter of one trace, a_t = decay a_{t-1} + x_t."""
+    return Filter(((jnp.asarray(decay, dtype),),), (jnp.ones((), dtype),))
+
+
 class InputTraces(NamedTuple):
     """The traces a after a window.
 

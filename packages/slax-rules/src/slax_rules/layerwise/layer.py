@@ -63,6 +63,14 @@ class Layer:
         """The neuron's own parameters, in the order of `jax.tree.leaves`."""
         return jax.tree.leaves(nnx.state(self.neuron, nnx.Param))
 
+    def check_fixed(self, rule: str) -> None:
+        """Raise TypeError if the neuron has parameters of its own; `rule` is the name of the rule."""
+        if self.parameters:
+            raise TypeError(
+                f"{rule} got {type(self.neuron).__name__} with trained parameters, expected fixed ones. Leave Trainable out, "
+                "or use OTPE()."
+            )
+
 
 class LayerWindow(NamedTuple):
     """The run of a layer over K steps.
@@ -184,12 +192,6 @@ def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
     summed = jnp.sum(per_unit, axis=tuple(range(per_unit.ndim - parameter.ndim)))
     shared = tuple(axis for axis, size in enumerate(parameter.shape) if size == 1 != summed.shape[axis])
     return jnp.sum(summed, axis=shared, keepdims=True).astype(parameter.dtype)
-
-
-def check_unit_interval(name: str, option: str, given: Any) -> None:
-    """Raise ValueError for a number outside [0, 1]; arrays, which may be traced, are not checked."""
-    if isinstance(given, int | float) and not 0 <= given <= 1:
-        raise ValueError(f"{name} got {option}={given}, expected a number in [0, 1].")
 
 
 class Teaching(NamedTuple):
@@ -328,6 +330,12 @@ class LayerRule(Value, abc.ABC):
 
     def check(self, layer: Layer) -> None:
         """Raise TypeError for a layer that the rule cannot handle."""
+
+    def check_unit_interval(self, option: str) -> None:
+        """Raise ValueError if an option is a number outside [0, 1]; arrays, which may be traced, are not checked."""
+        given = getattr(self, option)
+        if isinstance(given, int | float) and not 0 <= given <= 1:
+            raise ValueError(f"{type(self).__name__} got {option}={given}, expected a number in [0, 1].")
 
     def default_window(self, size: StepSize) -> int:
         """A number of steps that is fast and needs little memory, for a model with this size.

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -123,9 +122,7 @@ class RecurrentOSTL(LayerRule):
         buffer: DelayBuffer = window.carry
         carry = ((), buffer._replace(outputs=buffer.outputs[-max(layer.self_delays) :]))
         (end, _), pull = space.vjp(carry, inputs)
-        direct, adjoint = pull(jnp.zeros_like(space.states(end)), Heads(signal))
-        past = rule.contract(space, adjoint, traces)
-        gradient = space.as_gradient([now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True)])
+        gradient = space.as_gradient(rule.gradient(space, pull, end, Heads(signal), traces))
         cotangent = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points) * signal
         holder = nnx.merge(space.graphdef, gradient, space.rest)  # the layer, with gradients as its parameters
         neuron = tuple(jax.tree.leaves(nnx.state(holder.modules[1], nnx.Param)))

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 from slax_neurons import Neuron
 from slax_neurons.building_blocks import scan_units
 from slax_rules.layerwise.input_traces import (
-    Filter,
     InputTraces,
     input_trace_gradients,
+    leaky_filter,
     output_slopes,
     zero_input_traces,
 )
@@ -81,14 +81,11 @@ class PPProp(LayerRule):
         name = type(layer.neuron).__name__
         if not layer.neuron.has_split_step:
             raise TypeError(f"PPProp got {name}, expected a neuron that defines `integrate` and `fire`. {ANY_NEURON}")
-        if layer.parameters:
-            raise TypeError(
-                f"PPProp got {name} with trained parameters, expected fixed ones. Leave Trainable out, or use OTPE()."
-            )
+        layer.check_fixed("PPProp")
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:
         return PPPropTraces(
-            zero_input_traces(layer, inputs, _filter(self.decay, states[0].dtype)),
+            zero_input_traces(layer, inputs, leaky_filter(self.decay, states[0].dtype)),
             tuple(jnp.zeros_like(s) for s in states),
             jnp.ones((states[0].shape[0], *[1] * (states[0].ndim - 1)), states[0].dtype),
         )
@@ -117,14 +114,9 @@ class PPProp(LayerRule):
             step, parameters, (traces.state, traces.left), (window.points, signal), local=local
         )
         synapses, inputs = input_trace_gradients(
-            layer, window, traces.inputs, _filter(self.decay, state[0].dtype), (weight,), bias_trace=False
+            layer, window, traces.inputs, leaky_filter(self.decay, state[0].dtype), (weight,), bias_trace=False
         )
         return layer_gradient(layer, synapses, (), cotangent), PPPropTraces(inputs, state, left)
-
-
-def _filter(decay: float, dtype: Any) -> Filter:
-    """The filter of inputs, ex_t = decay ex_{t-1} + x_t."""
-    return Filter(((jnp.asarray(decay, dtype),),), (jnp.ones((), dtype),))
 
 
 def _integrated(neuron: Neuron, point: StepPoint, state: States) -> tuple[States, States]:

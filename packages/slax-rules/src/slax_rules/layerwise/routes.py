@@ -291,7 +291,8 @@ class Local(_LocalLosses, nnx.Module):
 
     def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Array:
         """The read-out Q [N, C] of a layer of N units."""
-        return read_out_matrix(self.key[...], layer.number, (units, size), dtype)
+        key = jax.random.fold_in(self.key[...], layer.number)
+        return jax.random.normal(key, (units, size), dtype) / math.sqrt(units)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,8 +353,3 @@ def feedback_matrix(key: Array, number: int, index: int, shape: tuple[int, ...],
         shape, dtype: shape and dtype of the kernel.
     """
     return _initialize(jax.random.fold_in(jax.random.fold_in(key, number), index), shape, dtype)
-
-
-def read_out_matrix(key: Array, number: int, shape: tuple[int, int], dtype: Any) -> Float[Array, "N C"]:
-    """The read-out of the layer with this number, drawn from N(0, 1 / N)."""
-    return jax.random.normal(jax.random.fold_in(key, number), shape, dtype) / math.sqrt(shape[0])

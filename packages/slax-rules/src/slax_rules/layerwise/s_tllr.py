@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 
 from slax_neurons import SpikingNeuron, Surrogate
 from slax_neurons.building_blocks import scan_units
-from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
+from slax_rules.layerwise.input_traces import InputTraces, input_trace_gradients, leaky_filter, zero_input_traces
 from slax_rules.layerwise.jacobians import linearize
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, check_unit_interval, layer_gradient
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
 from slax_rules.layerwise.ottt import OTTT
 from slax_rules.layerwise.synapse import synapse_gradients
 
@@ -77,19 +77,15 @@ class STLLR(LayerRule):
     secondary: Surrogate | None = None
 
     def __post_init__(self) -> None:
-        check_unit_interval("STLLR", "lambda_pre", self.lambda_pre)
-        check_unit_interval("STLLR", "lambda_post", self.lambda_post)
+        self.check_unit_interval("lambda_pre")
+        self.check_unit_interval("lambda_post")
 
     def check(self, layer: Layer) -> None:
-        name = type(layer.neuron).__name__
-        if layer.parameters:
-            raise TypeError(
-                f"STLLR got {name} with trained parameters, expected fixed ones. Leave Trainable out, or use OTPE()."
-            )
+        layer.check_fixed("STLLR")
         if self.secondary is not None and not isinstance(layer.neuron, SpikingNeuron):
             raise TypeError(
-                f"STLLR got secondary=... for a {name}, expected a SpikingNeuron, whose surrogate it replaces. Leave secondary "
-                "out for this layer."
+                f"STLLR got secondary=... for a {type(layer.neuron).__name__}, expected a SpikingNeuron, whose surrogate it "
+                "replaces. Leave secondary out for this layer."
             )
 
     def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
@@ -98,7 +94,7 @@ class STLLR(LayerRule):
         return (*rules, self if last.neuron.spikes else OTTT(bias_trace=False, route=self.route))
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> STLLRTraces:
-        filter = self._filter(states[0].dtype)
+        filter = leaky_filter(self.lambda_pre, states[0].dtype)
         return STLLRTraces(zero_input_traces(layer, inputs, filter), jnp.zeros_like(states[0]))
 
     def window(
@@ -114,8 +110,9 @@ class STLLR(LayerRule):
             return decay * before + now, before
 
         end, before = scan_units(step, jnp.asarray(self.lambda_post, psi.dtype), traces.psi, secondary)
+        filter = leaky_filter(self.lambda_pre, psi.dtype)
         causal, inputs = input_trace_gradients(
-            layer, window, traces.inputs, self._filter(psi.dtype), (signal * secondary,), bias_trace=False
+            layer, window, traces.inputs, filter, (signal * secondary,), bias_trace=False
         )
         non_causal = synapse_gradients(layer.traced_synapses, window.traced_inputs, signal * before)
         synapses = tuple(
@@ -126,7 +123,3 @@ class STLLR(LayerRule):
             for one, other in zip(causal, non_causal, strict=True)
         )
         return layer_gradient(layer, synapses, (), signal * psi), STLLRTraces(inputs, end)
-
-    def _filter(self, dtype: Any) -> Filter:
-        """The filter of inputs, xhat_t = lambda_pre xhat_{t-1} + x_t."""
-        return Filter(((jnp.asarray(self.lambda_pre, dtype),),), (jnp.ones((), dtype),))
