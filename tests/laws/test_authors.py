@@ -1,7 +1,7 @@
 """Gradients of the code of OTPE's authors, and of slax 0.0.1, against those of the oracle and of the packages.
 
-tests/references/otpe/record.py ran their code. The oracle takes milliseconds and is compared in all cases. The packages, which
-test_laws.py compares with it, are compared for one network.
+`git show a72f03d4:tests/references/otpe/record.py` ran their code. The oracle takes milliseconds and is compared in all cases.
+The packages, which test_laws.py compares with it, are compared for one network.
 """
 
 from dataclasses import replace
