@@ -14,10 +14,9 @@ gc.set_threshold(50_000, 20, 50)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-# Compiling is nearly all of the time, and takes half as long without XLA's optimizations, here and in what tests start. They
-# are on, but for the flags below, for `optimized` tests, and all of them with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
-UNOPTIMIZED = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-if UNOPTIMIZED:
+# Compiling is nearly all of the time, and takes half as long without XLA's optimizations, here and in what tests start.
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 turns them on.
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0":
     flags = ["--xla_cpu_parallel_codegen_split_count=1"]
     # A later one ends the process at a flag that it lacks.
     if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12):
@@ -62,16 +61,6 @@ def x64():
     """Runs a test in float64."""
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture
-def optimized():
-    """Runs a test with XLA's optimizations, as users have them, and nothing that was compiled before."""
-    jax.clear_caches()
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", UNOPTIMIZED)
-    jax.clear_caches()
 
 
 @pytest.fixture

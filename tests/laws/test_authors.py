@@ -1,6 +1,6 @@
 """Gradients of the code of OTPE's authors, and of slax 0.0.1, against those of the oracle.
 
-tests/references/otpe/record.py ran their code. test_laws.py compares the packages with the oracle.
+`git show a72f03d4:tests/references/otpe/record.py` ran their code. test_laws.py compares the packages with the oracle.
 """
 
 from functools import cache, partial

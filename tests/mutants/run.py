@@ -121,9 +121,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only mutants in whose file this text occurs")
     arguments = parser.parse_args()
     with TABLE.open(encoding="utf-8", newline="") as file:
-        rows = [
-            row | {"killed_by": row.get("killed_by", ""), "why": row.get("why", "")} for row in csv.DictReader(file)
-        ]
+        rows = list(csv.DictReader(file))
     chosen = [row for row in rows if arguments.only in row["file"]]
     tests = {area: tests_of(area, rows) for area in TESTS}
     trees: Queue[Path] = Queue()

@@ -19,9 +19,9 @@ import time
 
 import pytest
 
-from toy_pipeline import Tree, ended, jobs
-from training import killed_run
+from toy_pipeline import ROOT, Tree, ended, jobs
 
+KILLED_RUN = ROOT / "tests/training/killed_run.py"
 TRIALS = int(os.environ.get("TRIALS", "1"))
 SUDO = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
 FAULTS = ("kill", "kill group", "full disk", "read-only disk")
@@ -62,7 +62,7 @@ def start(subject, folder):
     said = folder.with_name("said")
     if subject == "pipeline":
         return Tree(folder / "tree", said).start("figures/all", start_new_session=True)
-    command = [sys.executable, killed_run.__file__, folder / "run", folder / "numbers", "never", "0"]
+    command = [sys.executable, KILLED_RUN, "0", folder / "run", folder / "numbers"]
     with said.open("w") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 

@@ -5,6 +5,8 @@ import tomllib
 from pathlib import Path
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from release import codemeta
 
@@ -42,6 +44,15 @@ def test_workflow_catalog_finds_what_it_asks_for():
     assert deployment["conda"] == any("\n    conda:" in path.read_text() for path in ROOT.glob("workflow/*"))
     assert read("config/README.md")
     assert {"snakemake", "workflow"} <= set(re.findall(r"\w+", read("README.md").lower()))  # how it searches
+
+
+def test_the_page_has_the_bounds_that_the_packages_have():
+    rows = re.findall(r"^\| (\w+) \| `([^`]+)` \|", read("docs/upgrading.md"), re.MULTILINE)
+    stated = {(name.lower(), SpecifierSet(bounds)) for name, bounds in rows}
+    projects = [tomllib.loads(path.read_text())["project"] for path in ROOT.glob("packages/*/pyproject.toml")]
+    required = [Requirement(text) for project in projects for text in project["dependencies"]]
+    found = {(one.name, one.specifier) for one in required if one.name in dict(stated)}
+    assert found | {("python", SpecifierSet(project["requires-python"])) for project in projects} == stated
 
 
 def test_codemeta_is_current_and_knows_a_person_by_orcid():

@@ -1,6 +1,6 @@
 """Spike trains to learn from: synthetic manifolds, real data and encoders. Time comes first; keys control all randomness."""
 
-from importlib.metadata import version as _version
+from importlib.metadata import distributions as _distributions
 from types import ModuleType as _ModuleType
 
 from slax_data.audio.cochlea import Cochlea as Cochlea
@@ -57,7 +57,7 @@ from slax_data.task import Task as Task
 from slax_data.task import held_out as held_out
 from slax_data.task import stored_task as stored_task
 
-__version__ = _version("slax-data")
+__version__ = next((found.version for found in _distributions(name="slax-data")), "not installed")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
 
 

@@ -1,6 +1,6 @@
 """Spiking neurons, their wiring and their unrolling over time, as Flax NNX cells."""
 
-from importlib.metadata import version as _version
+from importlib.metadata import distributions as _distributions
 from types import ModuleType as _ModuleType
 
 from slax_neurons.analysis.complexity import Complexity as Complexity
@@ -74,7 +74,7 @@ NEURONS: _Table[type[NeuronCell]] = _Table("slax.neurons", type, {
 })  # fmt: skip
 """The neurons by name, as in `NEURONS["lif"]()`, with those of the entry points `slax.neurons`."""
 
-__version__ = _version("slax-neurons")
+__version__ = next((found.version for found in _distributions(name="slax-neurons")), "not installed")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
 
 

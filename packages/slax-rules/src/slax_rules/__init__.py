@@ -1,6 +1,6 @@
 """Learning rules for spiking networks: ways to differentiate a model over time, and training with them."""
 
-from importlib.metadata import version as _version
+from importlib.metadata import distributions as _distributions
 from types import ModuleType as _ModuleType
 
 from slax_rules.forward_propagation import fptt as fptt
@@ -79,7 +79,7 @@ from slax_rules.training.weights import LoadedWeights as LoadedWeights
 from slax_rules.training.weights import load_weights as load_weights
 from slax_rules.training.weights import save_weights as save_weights
 
-__version__ = _version("slax-rules")
+__version__ = next((found.version for found in _distributions(name="slax-rules")), "not installed")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
 
 

@@ -3,7 +3,7 @@
 matplotlib is imported only when something is drawn, not for numbers alone.
 """
 
-from importlib.metadata import version as _version
+from importlib.metadata import distributions as _distributions
 from types import ModuleType as _ModuleType
 
 from slax_viz.activity import FiringRates as FiringRates
@@ -35,7 +35,7 @@ from slax_viz.planes import random_plane as random_plane
 from slax_viz.statistics import Interval as Interval
 from slax_viz.statistics import mean_interval as mean_interval
 
-__version__ = _version("slax-viz")
+__version__ = next((found.version for found in _distributions(name="slax-viz")), "not installed")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
 
 
