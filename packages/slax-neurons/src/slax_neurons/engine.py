@@ -137,7 +137,12 @@ def unroll_chunk(
         if kernel == "plain" and is_all_in_a_step(module):
             module.check_carry(carry, inputs[0])
             return *scan_cell(module, carry, inputs), None
-        carry, membranes = module.pre_reset_states(carry, inputs, kernel)
+        if is_all_in_a_step(module):
+            carry, membranes, outputs = module.states_and_outputs(carry, inputs, kernel)
+            if outputs is not None:
+                return carry, outputs, None
+        else:
+            carry, membranes = module.pre_reset_states(carry, inputs, kernel)
         outputs = rematerialize(lambda membranes: module.outputs(membranes))(membranes)
         return carry, outputs, Source(module, membranes) if module.has_split_step else None
     if isinstance(module, nnx.RNNCellBase):

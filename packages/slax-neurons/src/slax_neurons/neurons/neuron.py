@@ -202,12 +202,16 @@ class Neuron(NeuronCell):
         """
         if not self.has_split_step:
             return scan_cell(self, carry, inputs)
+        return self.states_and_outputs(carry, inputs, kernel)[:2]
+
+    def states_and_outputs(self, carry: Any, inputs: Float[Array, "T *B N"], kernel: str = "auto") -> tuple[Any, Any, Any]:
+        """The last carry and m_t, and the outputs if a kernel makes them with the states, or else None."""
         self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
-        is_kernel = is_fused(kernel) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, kernel)
-        states = fused_integrate_and_fire if is_kernel else integrate_and_fire
         with self._missing_states_explained():
-            return states(graphdef, state, carry, inputs)
+            if is_fused(kernel) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, kernel):
+                return fused_integrate_and_fire(graphdef, state, carry, inputs)
+            return *integrate_and_fire(graphdef, state, carry, inputs), None
 
     def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
         """Compute s_t from m_t for all steps."""
