@@ -2,14 +2,18 @@
 
 The workload is that of the paper's figure: three layers of (Linear, LIF), T = 256, a batch of 32, forward and backward. Each
 operation takes the longer one of two times, for its bytes at the bandwidth of the memory and for its operations at the peak of
-the units that do them, and one launch on top. Nothing here is measured. The peaks are those of the data sheets, which no
-program reaches: the times are lower bounds, to be compared with measurements.
+the units that do them, and one launch on top. The operations are those
+of the program that JAX makes, see `benchmarks.program_passes`. Nothing here is measured. The peaks are those of the data
+sheets, which no program reaches: the times are lower bounds, to be compared with measurements.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
-STEPS, BATCH, LAYERS, FLOAT = 256, 32, 3, 4
+from benchmarks.program_passes import Pass, gradient, passes
+
+STEPS, BATCH, FLOAT = 256, 32, 4
 SIZES = (128, 512, 1024, 2048, 4096, 6144)
 # Launches of XLA in an iteration of a loop: the kernel of the step, the counter, and the condition.
 LAUNCHES_OF_ITERATION = 3
@@ -43,22 +47,13 @@ class Operation(NamedTuple):
 
 
 def operations(n: int, kernel: str) -> Iterator[Operation]:
-    """The operations of a gradient at N units, with the states by "scan" or "fused"."""
-    array, weights = FLOAT * STEPS * BATCH * n, FLOAT * n * n
-    product = Operation(2 * array + weights, STEPS * BATCH * n * n)
-    launches = 1.0 if kernel == "fused" else LAUNCHES_OF_ITERATION * STEPS
-    for _ in range(LAYERS):
-        yield product
-        yield Operation(2 * array, launches=launches)  # currents in, membranes out
-        yield Operation(2 * array)  # membranes in, spikes out
-    for layer in reversed(range(LAYERS)):
-        yield Operation(3 * array)  # membranes and the signal in, the cotangent of the membranes out
-        yield Operation(
-            5 * array, launches=launches
-        )  # currents, membranes, those of the step before, cotangents in; one out
-        yield product  # the gradient of the weights
-        if layer:
-            yield product  # the signal to the layer below
+    """The operations of a gradient at N units, with the states by "scan" or "fused", as its program has them."""
+    array = FLOAT * STEPS * BATCH * n
+    for one in passes(gradient(kernel)):
+        if one.kind == "dot_general":
+            yield Operation(one.arrays * array + FLOAT * n * n, STEPS * BATCH * n * n)
+        else:
+            yield Operation(one.arrays * array, launches=LAUNCHES_OF_ITERATION * STEPS if one.kind == "scan" else 1)
 
 
 def seconds(device: Device, n: int, kernel: str, *, tensor_cores: bool) -> float:
