@@ -8,15 +8,17 @@ sheets, which no program reaches: the times are lower bounds, to be compared wit
 """
 
 from collections.abc import Iterator
-from functools import cache
 from typing import NamedTuple
 
-from benchmarks.program_passes import Pass, gradient, passes
+from benchmarks.program_passes import gradient, passes
+from slax_neurons.kernels import STEPS_ON_GPU
 
 STEPS, BATCH, FLOAT = 256, 32, 4
 SIZES = (128, 512, 1024, 2048, 4096, 6144)
-# Launches of XLA in an iteration of a loop: the kernel of the step, the counter, and the condition.
-LAUNCHES_OF_ITERATION = 3
+# Launches of XLA in an iteration of a loop, besides a kernel for each step: the counter and the condition.
+LAUNCHES_OF_ITERATION = 2
+# How the states are made, and how many steps are in an iteration of a loop.
+FORMS = {"scan, 1 step": ("scan", 1), f"scan, {STEPS_ON_GPU} steps": ("scan", STEPS_ON_GPU), "fused": ("fused", 1)}
 
 
 class Device(NamedTuple):
@@ -46,34 +48,36 @@ class Operation(NamedTuple):
     launches: float = 1.0
 
 
-def operations(n: int, kernel: str) -> Iterator[Operation]:
-    """The operations of a gradient at N units, with the states by "scan" or "fused", as its program has them."""
+def operations(n: int, form: str) -> Iterator[Operation]:
+    """The operations of a gradient at N units as its program has them, with the states by one of `FORMS`."""
     array = FLOAT * STEPS * BATCH * n
-    for one in passes(gradient(kernel)):
+    kernel, steps = FORMS[form]
+    for one in passes(gradient(kernel, steps_per_iteration=steps)):
         if one.kind == "dot_general":
             yield Operation(one.arrays * array + FLOAT * n * n, STEPS * BATCH * n * n)
         else:
-            yield Operation(one.arrays * array, launches=LAUNCHES_OF_ITERATION * STEPS if one.kind == "scan" else 1)
+            of_loop = STEPS * (1 + LAUNCHES_OF_ITERATION / one.steps_per_iteration)
+            yield Operation(one.arrays * array, launches=of_loop if one.kind == "scan" else 1)
 
 
-def seconds(device: Device, n: int, kernel: str, *, tensor_cores: bool) -> float:
+def seconds(device: Device, n: int, form: str, *, tensor_cores: bool) -> float:
     """The time of a gradient."""
     peak = device.tensor_float32 if tensor_cores else device.float32
     return sum(
         max(one.bytes / device.bandwidth, 2 * one.products / peak) + one.launches * device.launch
-        for one in operations(n, kernel)
+        for one in operations(n, form)
     )
 
 
-def share_of_products(device: Device, n: int, kernel: str, *, tensor_cores: bool) -> float:
+def share_of_products(device: Device, n: int, form: str, *, tensor_cores: bool) -> float:
     """The time of the products alone, divided by the time of the gradient."""
     peak = device.tensor_float32 if tensor_cores else device.float32
     products = sum(
         max(one.bytes / device.bandwidth, 2 * one.products / peak) + device.launch
-        for one in operations(n, kernel)
+        for one in operations(n, form)
         if one.products
     )
-    return products / seconds(device, n, kernel, tensor_cores=tensor_cores)
+    return products / seconds(device, n, form, tensor_cores=tensor_cores)
 
 
 def table() -> str:
@@ -83,11 +87,11 @@ def table() -> str:
         "| --- |" + " --: |" * len(SIZES),
     ]
     for device in DEVICES:
-        for kernel in ("scan", "fused"):
+        for form in FORMS:
             for cores, tensor_cores in (("float32", False), ("TF32", True)):
-                numbers = [seconds(device, n, kernel, tensor_cores=tensor_cores) for n in SIZES]
+                numbers = [seconds(device, n, form, tensor_cores=tensor_cores) for n in SIZES]
                 lines.append(
-                    f"| {device.name}, {kernel}, {cores} | " + " | ".join(f"{1e3 * x:.2f}" for x in numbers) + " |"
+                    f"| {device.name}, {form}, {cores} | " + " | ".join(f"{1e3 * x:.2f}" for x in numbers) + " |"
                 )
         shares = [share_of_products(device, n, "fused", tensor_cores=True) for n in SIZES]
         lines.append(

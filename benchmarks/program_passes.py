@@ -25,14 +25,15 @@ FREE = ("reshape", "squeeze", "transpose", "copy")  # of arrays that keep their 
 
 
 class Pass(NamedTuple):
-    """A kernel or a product: its kind, an operation of JAX or "element-wise", and how many arrays it reads and writes."""
+    """A kernel, loop or product: its kind, an operation of JAX or "element-wise", and how many arrays it reads and writes."""
 
     kind: str
     arrays: int
+    steps_per_iteration: int = 1
 
 
 @cache
-def gradient(kernel: str, layers: int = LAYERS) -> Any:
+def gradient(kernel: str, layers: int = LAYERS, steps_per_iteration: int = 1) -> Any:
     """The program of the gradient of a sum of spikes with respect to the weights of some layers of (Linear N to N, LIF)."""
     steps, batch, n = SIZES
     rngs = nnx.Rngs(0)
@@ -41,7 +42,8 @@ def gradient(kernel: str, layers: int = LAYERS) -> Any:
 
     def loss(state: nnx.State, inputs: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, state)
-        return unroll(model, model.initialize_carry((batch, n)), inputs, kernel=kernel, chunk=steps)[1].sum()
+        options = {"kernel": kernel, "chunk": steps, "steps_per_iteration": steps_per_iteration}
+        return unroll(model, model.initialize_carry((batch, n)), inputs, **options)[1].sum()
 
     return flat(jax.grad(loss), state, jax.ShapeDtypeStruct((steps, batch, n), "float32"))
 
@@ -55,7 +57,8 @@ def flat(function: Any, *arguments: Any) -> Any:
         for equation in closed.jaxpr.eqns:
             given, parameters = list(map(read, equation.invars)), equation.params
             name = equation.primitive.name
-            key = (name, str(parameters), *(str(x) if isinstance(a, Literal) else id(x) for a, x in zip(equation.invars, given)))
+            of_given = (str(a) if isinstance(a, Literal) else id(values[a]) for a in equation.invars)
+            key = (name, str(parameters), *of_given)
             inner = next((parameters[call] for call in CALLS if call in parameters), None)
             if key in made:
                 found = made[key]
@@ -82,7 +85,7 @@ def passes(program: Any, size: int = SIZES[0] * SIZES[1] * SIZES[2]) -> Iterator
     sources: dict[Any, set[Any]] = {}  # of an element-wise result, the arrays in memory from which it follows
 
     def arrays(atoms: Any) -> set[Any]:
-        return {place.get(a, a) for a in atoms if not isinstance(a, Literal) and a.aval.size == size}
+        return {place.get(a, a) for a in atoms if not isinstance(a, Literal) and 2 * a.aval.size > size}
 
     needed = arrays(program.outvars)
     for equation in program.eqns:
@@ -92,7 +95,7 @@ def passes(program: Any, size: int = SIZES[0] * SIZES[1] * SIZES[2]) -> Iterator
             place[equation.outvars[0]] = next(iter(reads))
         elif name in APART:
             needed |= reads
-            yield Pass(name, len(reads) + len(writes))
+            yield Pass(name, len(reads) + len(writes), equation.params.get("unroll", 1))
         elif writes:
             sources |= dict.fromkeys(writes, followed)
         elif reads:  # a sum

@@ -12,7 +12,7 @@ from flax import nnx
 from slax_neurons import ALIF, IF, LI, LIF, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import scan_each, scan_units
 from slax_neurons.engine import kernel_of
-from slax_neurons.kernels import BLOCK, auto_is, elementwise_scan
+from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, steps_in_iteration
 from slax_neurons.neurons.fused import _tangent, _transposed, fused_integrate_and_fire, in_rows, run
 from slax_neurons.neurons.states import integrate_and_fire
 
@@ -71,7 +71,7 @@ def close(one, other, bound=1e-12):
 
 
 def check_derivatives(name, make):
-    """States, tangents, gradients and tangents of gradients, also in loops, and a batch of gradients, as those of the scan."""
+    """States, tangents, gradients, their tangents in a loop over chunks, and a batch of gradients, as those of the scan."""
     neuron = make(**F64)
     graphdef, state = nnx.split(neuron)
     carry = normal_like(neuron.initialize_carry((B, N)), 0)
@@ -79,12 +79,21 @@ def check_derivatives(name, make):
     tangents = normal_like(primals, 2)
 
     def everything(states):
-        gradient = jax.grad(partial(weighted, states, graphdef), argnums=(0, 1, 2))
+        def in_chunks(graphdef, state, carry, inputs):
+            def chunk(carry, inputs):
+                end, *steps = states(graphdef, state, carry, inputs)
+                return end, steps
+
+            return jax.lax.scan(chunk, carry, inputs.reshape(2, T // 2, B, N))
+
+        gradient, of_chunks = (
+            jax.grad(partial(weighted, function, graphdef), argnums=(0, 1, 2)) for function in (states, in_chunks)
+        )
 
         @jax.jit
         def made(primals, tangents):
             batch = jax.vmap(lambda x: gradient(*primals[:2], x), 1)(jnp.stack([primals[2], -primals[2]], 1))
-            return jax.jvp(partial(states, graphdef), primals, tangents), jax.jvp(gradient, primals, tangents), batch
+            return jax.jvp(partial(states, graphdef), primals, tangents), jax.jvp(of_chunks, primals, tangents), batch
 
         return made(primals, tangents)
 
@@ -141,11 +150,11 @@ def a_stack():
     return connect([connect(layers), nnx.Linear(30, 7, rngs=nnx.Rngs(1)), LI()])
 
 
-def program(model, kernel):
+def program(model, kernel, **options):
     """The gradient as text, and the programs of steps alike for other addresses in memory."""
 
     def gradient(inputs):
-        return unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel)[1].sum()
+        return unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel, **options)[1].sum()
 
     text = str(jax.make_jaxpr(jax.grad(gradient))(jax.ShapeDtypeStruct((T, B, 20), "float32")))
     return re.sub("0x[0-9a-f]+", "", text)
@@ -173,7 +182,16 @@ def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
     with auto_is("fused"):
         assert program(model, "auto") == made["fused"]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert program(model, "auto") == made["scan"]
+    assert program(model, "auto") == program(model, "scan", steps_per_iteration=STEPS_ON_GPU) != made["scan"]
+
+
+def test_iterations_of_loops_over_time_have_several_steps_forward_and_backward():
+    model, x = a_stack(), jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 20)), jnp.float32)
+    assert set(re.findall(r"unroll=(\d+)", program(model, "scan", steps_per_iteration=4))) == {"4"}
+    with steps_in_iteration(3):
+        assert set(re.findall(r"unroll=(\d+)", program(model, "plain"))) == {"3"}
+    run = lambda steps: unroll(model, model.initialize_carry((B, 20)), x, steps_per_iteration=steps)  # noqa: E731
+    close(run(4), run(None), 1e-6)
 
 
 def test_what_auto_is_is_part_of_a_jitted_program():

@@ -24,12 +24,28 @@ KERNELS = ("auto", "plain", "scan", "fused", "fused_or_scan")
 BLOCK = 128  # units of a program
 WARPS = 4
 
+# Two of the three launches of an iteration of a loop belong to the loop and not to the step: with 8 steps in an iteration, a
+# quarter of a launch per step (`python -m benchmarks.gpu_model`). Not measured.
+STEPS_ON_GPU = 8
+
 # step(constants, carry, x_t, y_t or None, y_{t-1} or None, whether t is the first step) -> carry, outputs
 Step = Callable[[Any, Any, Any, Any, Any, Any], tuple[Any, Any]]
 
 
 auto_is = jax.make_user_context("auto")
 """What "auto" is within `with auto_is("fused"):`, for tests and measurements; JAX keeps programs of each kernel apart."""
+
+
+steps_in_iteration = jax.make_user_context(None)
+"""`with steps_in_iteration(8):` loops over time run 8 steps in an iteration, also those of rules; see `unroll`."""
+
+
+def scan_steps(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, steps: Any, *, reverse: bool = False
+) -> tuple[Any, Any]:
+    """`jax.lax.scan` over time, with several steps in an iteration on a GPU, where a launch takes longer than a step."""
+    unroll = steps_in_iteration.value or (1 if is_interpreted() else STEPS_ON_GPU)
+    return jax.lax.scan(step, carry, steps, reverse=reverse, unroll=unroll)
 
 
 def requested(kernel: str) -> str:
@@ -102,7 +118,7 @@ def scan_units(
 
             outputs = jax.tree.map(lambda array: array.reshape(len(array), *shape), outputs)
             return jax.tree.map(as_before, end, carry), outputs
-    return jax.lax.scan(lambda carry, at: step(constants, carry, local(at)), carry, steps, reverse=reverse)
+    return scan_steps(lambda carry, at: step(constants, carry, local(at)), carry, steps, reverse=reverse)
 
 
 def in_blocks(local: Callable[[Any], Any], steps: Any) -> tuple[Callable[[Any, Any], Any], list[Array], Any]:
@@ -144,7 +160,7 @@ def scan_each(
         made = [step(constants, carry, at) for carry, at in zip(carries, given, strict=True)]
         return tuple(zip(*made, strict=True))
 
-    return jax.lax.scan(together, tuple(carries), tuple(steps))
+    return scan_steps(together, tuple(carries), tuple(steps))
 
 
 def compiles(run: Callable[..., Any], arguments: Any, name: str, kernel: str) -> bool:
@@ -207,7 +223,9 @@ def elementwise_scan(
         for part, lead in zip(made, ((), (steps,)), strict=True)
     )
     flat_made, made_structure = jax.tree.flatten((of_carry, of_steps))
-    operands = [array if array.ndim else array.reshape(1, 1, 1) for array, read in zip(flat, is_read, strict=True) if read]
+    operands = [
+        array if array.ndim else array.reshape(1, 1, 1) for array, read in zip(flat, is_read, strict=True) if read
+    ]
 
     def kernel(*refs: Any) -> None:
         inside = pl.program_id(0) * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32) < units

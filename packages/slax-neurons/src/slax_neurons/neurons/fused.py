@@ -15,7 +15,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from slax_neurons.kernels import compiles, elementwise_scan, requested
+from slax_neurons.kernels import compiles, elementwise_scan, requested, scan_steps
 from slax_neurons.neurons.states import integrate_and_fire
 
 
@@ -75,7 +75,7 @@ def _run(*leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Arr
 
 
 def _by_scan(*leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Array]:
-    """A derivative, differentiable; a function of parameters, first carry and currents alone, which the membranes follow from."""
+    """A derivative, differentiable, as a function of parameters, first carry and currents, from which the membranes follow."""
     *point, _, linear = jax.tree.unflatten(structure, leaves)
 
     def states(state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any, Array]:
@@ -179,7 +179,7 @@ def _tangent(
         (after, _), (d_after, d_output) = jax.jvp(fire, (state, membrane), (d_state, d_membrane))
         return (after, d_after), (d_membrane, d_output)
 
-    (_, d_end), (d_membranes, d_outputs) = jax.lax.scan(step, (carry, d_carry), (inputs, membranes, d_inputs))
+    (_, d_end), (d_membranes, d_outputs) = scan_steps(step, (carry, d_carry), (inputs, membranes, d_inputs))
     return d_end, d_membranes, d_outputs
 
 

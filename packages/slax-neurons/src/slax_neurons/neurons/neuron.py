@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.kernels import is_fused
+from slax_neurons.kernels import is_fused, scan_steps
 from slax_neurons.neurons.fused import fused_integrate_and_fire, has_kernel
 from slax_neurons.neurons.states import fire, integrate_and_fire, rematerialize
 from slax_neurons.parameter import Parameter
@@ -204,7 +204,9 @@ class Neuron(NeuronCell):
             return scan_cell(self, carry, inputs)
         return self.states_and_outputs(carry, inputs, kernel)[:2]
 
-    def states_and_outputs(self, carry: Any, inputs: Float[Array, "T *B N"], kernel: str = "auto") -> tuple[Any, Any, Any]:
+    def states_and_outputs(
+        self, carry: Any, inputs: Float[Array, "T *B N"], kernel: str = "auto"
+    ) -> tuple[Any, Any, Any]:
         """The last carry and m_t, and the outputs if a kernel makes them with the states, or else None."""
         self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
@@ -257,4 +259,4 @@ class Neuron(NeuronCell):
 def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:
     """Run a cell step by step."""
     # Not the cell itself: JAX caches traces by function, and would keep this cell's parameters alive.
-    return jax.lax.scan(lambda carry, inputs: cell(carry, inputs), carry, inputs)
+    return scan_steps(lambda carry, inputs: cell(carry, inputs), carry, inputs)

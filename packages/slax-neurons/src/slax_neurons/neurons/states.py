@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
+from slax_neurons.kernels import scan_steps
+
 # For the reverse pass, a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan.
 # Pass it a function made for this call, since JAX caches traces by function.
 rematerialize = partial(jax.checkpoint, prevent_cse=False)
@@ -42,7 +44,7 @@ def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inp
         membrane = neuron.integrate(carry, current)
         return fire(neuron, carry, membrane)[0], membrane
 
-    return jax.lax.scan(step, carry, inputs)
+    return scan_steps(step, carry, inputs)
 
 
 @integrate_and_fire.defjvp
@@ -69,6 +71,6 @@ def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tu
             d_membrane = integrate(d_state, d_carry, d_current)
             return fire(d_state, d_membrane), d_membrane
 
-        return jax.lax.scan(step, d_carry, (*steps, d_inputs))
+        return scan_steps(step, d_carry, (*steps, d_inputs))
 
     return (end, membranes), rematerialize(tangent)(state, carry, inputs, membranes, *tangents)
