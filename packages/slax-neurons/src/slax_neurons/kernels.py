@@ -1,8 +1,8 @@
 """Recurrent work that is element-wise in the units, in one kernel: a program for each block of units runs all steps.
 
 A scan over T steps launches at least one kernel per step on a GPU, and writes the state to memory after each. Here the state
-stays in registers; each input is read once, and each output is written once. The kernel is made of the same functions as the
-scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and for tests.
+stays in registers; each input that a step reads is read once, and each output is written once. The kernel is made of the same
+functions as the scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and for tests.
 """
 
 import warnings
