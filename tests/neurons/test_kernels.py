@@ -156,7 +156,7 @@ def program(model, kernel, **options):
     def gradient(inputs):
         return unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel, **options)[1].sum()
 
-    text = str(jax.make_jaxpr(jax.grad(gradient))(jax.ShapeDtypeStruct((T, B, 20), "float32")))
+    text = str(jax.make_jaxpr(jax.grad(jax.jit(gradient)))(jax.ShapeDtypeStruct((T, B, 20), "float32")))
     return re.sub("0x[0-9a-f]+", "", text)
 
 

@@ -41,10 +41,15 @@ steps_in_iteration = jax.make_user_context(None)
 
 
 def scan_steps(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, steps: Any, *, reverse: bool = False
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    steps: Any,
+    *,
+    reverse: bool = False,
+    per_iteration: int | None = None,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` over time, with several steps in an iteration on a GPU, where a launch takes longer than a step."""
-    unroll = steps_in_iteration.value or (1 if is_interpreted() else STEPS_ON_GPU)
+    unroll = per_iteration or steps_in_iteration.value or (1 if is_interpreted() else STEPS_ON_GPU)
     return jax.lax.scan(step, carry, steps, reverse=reverse, unroll=unroll)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.kernels import is_fused, scan_steps
+from slax_neurons.kernels import is_fused, scan_steps, steps_in_iteration
 from slax_neurons.neurons.fused import fused_integrate_and_fire, has_kernel
 from slax_neurons.neurons.states import fire, integrate_and_fire, rematerialize
 from slax_neurons.parameter import Parameter
@@ -213,7 +213,7 @@ class Neuron(NeuronCell):
         with self._missing_states_explained():
             if is_fused(kernel) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, kernel):
                 return fused_integrate_and_fire(graphdef, state, carry, inputs)
-            return *integrate_and_fire(graphdef, state, carry, inputs), None
+            return *integrate_and_fire(graphdef, state, carry, inputs, steps_in_iteration.value), None
 
     def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
         """Compute s_t from m_t for all steps."""
