@@ -210,16 +210,18 @@ def test_a_stack_hands_the_kernel_to_its_neurons():
 
 
 def test_recursions_of_rules_are_the_scan(x64):
-    """Carries of size one along an axis, several carries at once, and from the last step to the first."""
+    """Carries of size one along an axis, several at once, from the last step to the first, numbers and arrays that are read."""
     rng = np.random.default_rng(0)
     carry, x = jnp.asarray(rng.normal(size=(B, 1))), jnp.asarray(rng.normal(size=(T, B, 2 * BLOCK + 1)))
     carries, series = [carry, jnp.asarray(rng.normal(size=(B, 4)))], [x, jnp.asarray(rng.normal(size=(T, B, 4)))]
+    table = jnp.asarray(rng.normal(size=(B, 2 * BLOCK + 1)))
     step, decay = lambda decay, carry, x: (decay * carry + 1, carry + jnp.sin(x)), jnp.asarray(0.7)
 
     def everything(kernel):
         with auto_is(kernel):
-            backward = scan_units(step, decay, carry, x, local=lambda x: 2 * x, reverse=True)
-            return backward, scan_each(step, decay, carries, series)
+            backward = scan_units(step, decay, carry, x, local=lambda x: decay * x, reverse=True)
+            forward = scan_units(step, decay, carry, x, local=lambda x: table * x)
+            return backward, forward, scan_each(step, decay, carries, series)
 
     fused, scan = everything("fused"), everything("scan")
     close(fused, scan)
