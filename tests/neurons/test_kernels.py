@@ -12,8 +12,8 @@ from flax import nnx
 from slax_neurons import ALIF, IF, LI, LIF, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import scan_each, scan_units
 from slax_neurons.engine import kernel_of
-from slax_neurons.kernels import BLOCK, auto_is, elementwise_scan
-from slax_neurons.neurons.fused import derivative, fused_integrate_and_fire, in_rows
+from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, steps_in_iteration
+from slax_neurons.neurons.fused import _tangent, _transposed, fused_integrate_and_fire, in_rows, run
 from slax_neurons.neurons.states import integrate_and_fire
 
 T, B, N = 6, 3, 50  # 150 units: a whole block and a part of one
@@ -52,8 +52,13 @@ def normal_like(tree, seed):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), tree)
 
 
+def by_scan(graphdef, state, carry, inputs):
+    end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
+    return end, membranes, nnx.merge(graphdef, state).fire(membranes)[1]
+
+
 def weighted(states, graphdef, *primals):
-    """A number that depends on the last carry and all membranes, differently for each."""
+    """A number that depends on the last carry and all membranes and outputs, differently for each."""
     leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(states(graphdef, *primals))]
     scales = [jnp.asarray(np.cos(np.arange(leaf.size)), leaf.dtype) for leaf in leaves]
     return sum(jnp.sum(scale * leaf + scale * leaf**2) for scale, leaf in zip(scales, leaves, strict=True))
@@ -66,7 +71,7 @@ def close(one, other, bound=1e-12):
 
 
 def check_derivatives(name, make):
-    """States, tangents, gradients and tangents of gradients, and a batch of gradients, of the kernel and of the scan."""
+    """States, tangents, gradients, their tangents in a loop over chunks, and a batch of gradients, as those of the scan."""
     neuron = make(**F64)
     graphdef, state = nnx.split(neuron)
     carry = normal_like(neuron.initialize_carry((B, N)), 0)
@@ -74,16 +79,25 @@ def check_derivatives(name, make):
     tangents = normal_like(primals, 2)
 
     def everything(states):
-        gradient = jax.grad(partial(weighted, states, graphdef), argnums=(0, 1, 2))
+        def in_chunks(graphdef, state, carry, inputs):
+            def chunk(carry, inputs):
+                end, *steps = states(graphdef, state, carry, inputs)
+                return end, steps
+
+            return jax.lax.scan(chunk, carry, inputs.reshape(2, T // 2, B, N))
+
+        gradient, of_chunks = (
+            jax.grad(partial(weighted, function, graphdef), argnums=(0, 1, 2)) for function in (states, in_chunks)
+        )
 
         @jax.jit
         def made(primals, tangents):
             batch = jax.vmap(lambda x: gradient(*primals[:2], x), 1)(jnp.stack([primals[2], -primals[2]], 1))
-            return jax.jvp(partial(states, graphdef), primals, tangents), jax.jvp(gradient, primals, tangents), batch
+            return jax.jvp(partial(states, graphdef), primals, tangents), jax.jvp(of_chunks, primals, tangents), batch
 
         return made(primals, tangents)
 
-    close(everything(fused_integrate_and_fire), everything(integrate_and_fire))
+    close(everything(fused_integrate_and_fire), everything(by_scan))
 
 
 def test_derivatives_of_every_order_are_those_of_the_scan(x64):
@@ -96,9 +110,9 @@ def test_tangents_and_gradients_are_along_the_membranes_that_the_kernel_made(x64
     graphdef, state = nnx.split(neuron)
     point = in_rows(state, normal_like(neuron.initialize_carry((1, N)), 0), normal_like(jnp.zeros((T, 1, N)), 1))
     membranes = normal_like(neuron.initialize_carry((T, N)), 2)
-    tangents, cotangents = normal_like(point, 3), normal_like((point[1], membranes), 4)
-    along = derivative(graphdef, (*point, membranes), tangents, transposed=False)
-    back = derivative(graphdef, (*point, membranes), cotangents, transposed=True)
+    tangents, cotangents = normal_like(point, 3), normal_like((point[1], membranes, point[2]), 4)
+    along = run(_tangent, graphdef, *point, membranes, tangents)
+    back = run(_transposed, graphdef, *point, membranes, cotangents)
     products = [sum(map(np.vdot, *map(jax.tree.leaves, pair))) for pair in ((along, cotangents), (back, tangents))]
     np.testing.assert_allclose(*products, rtol=1e-12)
 
@@ -136,13 +150,13 @@ def a_stack():
     return connect([connect(layers), nnx.Linear(30, 7, rngs=nnx.Rngs(1)), LI()])
 
 
-def program(model, kernel):
+def program(model, kernel, **options):
     """The gradient as text, and the programs of steps alike for other addresses in memory."""
 
     def gradient(inputs):
-        return unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel)[1].sum()
+        return unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel, **options)[1].sum()
 
-    text = str(jax.make_jaxpr(jax.grad(gradient))(jax.ShapeDtypeStruct((T, B, 20), "float32")))
+    text = str(jax.make_jaxpr(jax.grad(jax.jit(gradient)))(jax.ShapeDtypeStruct((T, B, 20), "float32")))
     return re.sub("0x[0-9a-f]+", "", text)
 
 
@@ -164,11 +178,20 @@ def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
         )
     made = {kernel: program(model, kernel) for kernel in ("plain", "scan", "fused")}
     assert program(model, "auto") == made["plain"] != made["scan"]
-    assert made["fused"].count("pallas_call") >= 2 and "pallas_call" not in made["scan"]
+    assert made["fused"].count("slax_neuron[") >= 2 and "slax_neuron[" not in made["scan"]
     with auto_is("fused"):
         assert program(model, "auto") == made["fused"]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert program(model, "auto") == made["scan"]
+    assert program(model, "auto") == program(model, "scan", steps_per_iteration=STEPS_ON_GPU) != made["scan"]
+
+
+def test_iterations_of_loops_over_time_have_several_steps_forward_and_backward():
+    model, x = a_stack(), jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 20)), jnp.float32)
+    assert set(re.findall(r"unroll=(\d+)", program(model, "scan", steps_per_iteration=4))) == {"4"}
+    with steps_in_iteration(3):
+        assert set(re.findall(r"unroll=(\d+)", program(model, "plain"))) == {"3"}
+    run = lambda steps: unroll(model, model.initialize_carry((B, 20)), x, steps_per_iteration=steps)  # noqa: E731
+    close(run(4), run(None), 1e-6)
 
 
 def test_what_auto_is_is_part_of_a_jitted_program():
@@ -187,16 +210,18 @@ def test_a_stack_hands_the_kernel_to_its_neurons():
 
 
 def test_recursions_of_rules_are_the_scan(x64):
-    """Carries of size one along an axis, several carries at once, and from the last step to the first."""
+    """Carries of size one along an axis, several at once, from the last step to the first, numbers and arrays that are read."""
     rng = np.random.default_rng(0)
     carry, x = jnp.asarray(rng.normal(size=(B, 1))), jnp.asarray(rng.normal(size=(T, B, 2 * BLOCK + 1)))
     carries, series = [carry, jnp.asarray(rng.normal(size=(B, 4)))], [x, jnp.asarray(rng.normal(size=(T, B, 4)))]
+    table = jnp.asarray(rng.normal(size=(B, 2 * BLOCK + 1)))
     step, decay = lambda decay, carry, x: (decay * carry + 1, carry + jnp.sin(x)), jnp.asarray(0.7)
 
     def everything(kernel):
         with auto_is(kernel):
-            backward = scan_units(step, decay, carry, x, local=lambda x: 2 * x, reverse=True)
-            return backward, scan_each(step, decay, carries, series)
+            backward = scan_units(step, decay, carry, x, local=lambda x: decay * x, reverse=True)
+            forward = scan_units(step, decay, carry, x, local=lambda x: table * x)
+            return backward, forward, scan_each(step, decay, carries, series)
 
     fused, scan = everything("fused"), everything("scan")
     close(fused, scan)

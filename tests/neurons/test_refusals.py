@@ -158,6 +158,7 @@ CASES = [
     (lambda: run(LIF(), X[:0]), V, "a sequence of 0 steps"),
     (lambda: run(LIF(), X[:, :0]), V, "a batch of 0 samples"),
     (lambda: run(LIF(), chunk=0), V, "length of 0 steps"),
+    (lambda: run(LIF(), steps_per_iteration=0), V, "steps_per_iteration=0, expected at least 1"),
     (lambda: run(LIF(), kernel="fast"), V, "unroll got kernel='fast', expected one of 'auto', 'plain', 'scan', 'fused'"),
     (lambda: apply_rows(lambda x: x.sum(0, keepdims=True), X), V, r"Got \[1, 4\] from .* for 15 rows, .* may not mix samples"),
     (lambda: connect([lambda x: {"a": x}, LI()]).initialize_carry((B, N)), TE, "Got a dict from module 0 of the stack"),

@@ -1,8 +1,8 @@
 """Recurrent work that is element-wise in the units, in one kernel: a program for each block of units runs all steps.
 
 A scan over T steps launches at least one kernel per step on a GPU, and writes the state to memory after each. Here the state
-stays in registers; each input is read once, and each output is written once. The kernel is made of the same functions as the
-scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and for tests.
+stays in registers; each input that a step reads is read once, and each output is written once. The kernel is made of the same
+functions as the scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and for tests.
 """
 
 import warnings
@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, PyTree
 
 from slax_neurons.surrogates import in_kernel
@@ -22,12 +24,33 @@ KERNELS = ("auto", "plain", "scan", "fused", "fused_or_scan")
 BLOCK = 128  # units of a program
 WARPS = 4
 
-# step(constants, carry, x_t, y_{t-1} or None, whether t is the first step) -> carry, outputs
-Step = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]]
+# Two of the three launches of an iteration of a loop belong to the loop and not to the step: with 8 steps in an iteration, a
+# quarter of a launch per step (`python -m benchmarks.gpu_model`). Not measured.
+STEPS_ON_GPU = 8
+
+# step(constants, carry, x_t, y_t or None, y_{t-1} or None, whether t is the first step) -> carry, outputs
+Step = Callable[[Any, Any, Any, Any, Any, Any], tuple[Any, Any]]
 
 
 auto_is = jax.make_user_context("auto")
 """What "auto" is within `with auto_is("fused"):`, for tests and measurements; JAX keeps programs of each kernel apart."""
+
+
+steps_in_iteration = jax.make_user_context(None)
+"""`with steps_in_iteration(8):` loops over time run 8 steps in an iteration, also those of rules; see `unroll`."""
+
+
+def scan_steps(
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    steps: Any,
+    *,
+    reverse: bool = False,
+    per_iteration: int | None = None,
+) -> tuple[Any, Any]:
+    """`jax.lax.scan` over time, with several steps in an iteration on a GPU, where a launch takes longer than a step."""
+    unroll = per_iteration or steps_in_iteration.value or (1 if is_interpreted() else STEPS_ON_GPU)
+    return jax.lax.scan(step, carry, steps, reverse=reverse, unroll=unroll)
 
 
 def requested(kernel: str) -> str:
@@ -61,15 +84,16 @@ def scan_units(
         constants: arrays that broadcast to the shape *S of a step.
         carry: arrays [*S] before the first step, or of size 1 along axes along which they stay the same.
         steps: arrays [T, ...].
-        local: the part of a step that does not depend on the carry; it may read anything. It maps the data of a step to arrays
-            [*S]. Before a kernel, it is computed for all steps together.
+        local: the part of a step that does not depend on the carry. It maps the data of a step to arrays [*S], and acts on each
+            unit by itself. It may read other arrays: it is then computed for all steps together before the kernel, but
+            within the kernel if it reads nothing but numbers.
         reverse: from the last step to the first.
 
     Returns:
         The carry after the last step, and the outputs of all steps, [T, *S].
     """
     if is_fused("auto"):
-        given = jax.vmap(local)(steps)
+        local_in_kernel, numbers, given = in_blocks(local, steps)
         shapes = [leaf.shape for leaf in jax.tree.leaves(carry)] + [leaf.shape[1:] for leaf in jax.tree.leaves(given)]
         shape = jnp.broadcast_shapes(*shapes)
         constants_in_rows, carry_in_rows = jax.tree.map(
@@ -82,10 +106,13 @@ def scan_units(
 
         given = jax.tree.map(in_rows, given)
 
-        def run(constants: Any, carry: Any, given: Any) -> tuple[Any, Any]:
-            return elementwise_scan(lambda c, k, x, *_: step(c, k, x), constants, carry, given, reverse=reverse)
+        def run(*rows: Any) -> tuple[Any, Any]:
+            def whole_step(constants: Any, carry: Any, at: Any, *_: Any) -> tuple[Any, Any]:
+                return step(constants[0], carry, local_in_kernel(constants[1], at))
 
-        rows = (constants_in_rows, carry_in_rows, given)
+            return elementwise_scan(whole_step, *rows, reverse=reverse)
+
+        rows = ((constants_in_rows, numbers), carry_in_rows, given)
         if compiles(run, rows, step.__qualname__, "auto"):
             end, outputs = run(*rows)
 
@@ -96,7 +123,30 @@ def scan_units(
 
             outputs = jax.tree.map(lambda array: array.reshape(len(array), *shape), outputs)
             return jax.tree.map(as_before, end, carry), outputs
-    return jax.lax.scan(lambda carry, at: step(constants, carry, local(at)), carry, steps, reverse=reverse)
+    return scan_steps(lambda carry, at: step(constants, carry, local(at)), carry, steps, reverse=reverse)
+
+
+def in_blocks(local: Callable[[Any], Any], steps: Any) -> tuple[Callable[[Any, Any], Any], list[Array], Any]:
+    """A function of the numbers that `local` reads and the data of a step for a block of units; these numbers; and the data.
+
+    If `local` reads more than numbers, it is computed here.
+    """
+    leaves, structure = jax.tree.flatten(steps)
+    at_step, in_block = (
+        jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape or x.shape[1:], x.dtype) for x in leaves])
+        for shape in ((), (BLOCK,))
+    )
+    is_read = jax.make_jaxpr(local)(at_step).consts
+    if any(map(jnp.ndim, is_read)) or not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves):
+        return (lambda _, at: at), [], jax.vmap(local)(steps)
+    with in_kernel(True):
+        program, made = jax.make_jaxpr(local, return_shape=True)(in_block)
+
+    def local_in_block(numbers: list[Array], at: Any) -> Any:
+        found = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, numbers))(*jax.tree.leaves(at))
+        return jax.tree.unflatten(jax.tree.structure(made), found)
+
+    return local_in_block, list(map(jnp.asarray, program.consts)), steps
 
 
 def scan_each(
@@ -115,7 +165,7 @@ def scan_each(
         made = [step(constants, carry, at) for carry, at in zip(carries, given, strict=True)]
         return tuple(zip(*made, strict=True))
 
-    return jax.lax.scan(together, tuple(carries), tuple(steps))
+    return scan_steps(together, tuple(carries), tuple(steps))
 
 
 def compiles(run: Callable[..., Any], arguments: Any, name: str, kernel: str) -> bool:
@@ -149,35 +199,53 @@ def elementwise_scan(
     lagged: PyTree[Array] = None,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """Run carry, outputs_t = step(constants, carry, inputs_t, lagged_{t-1}, t == 0) for all steps in one kernel.
+    """Run carry, outputs_t = step(constants, carry, inputs_t, lagged_t, lagged_{t-1}, t == 0) for all steps in one kernel.
+
+    What the step does not read is no part of the kernel.
 
     Args:
         step: acts on each unit by itself: it gets and returns arrays of a block of units.
-        constants: arrays [M], the same in all steps.
+        constants: arrays [M] or numbers [], the same in all steps.
         carry: arrays [M] before the first step.
         inputs: arrays [T, M].
-        lagged: arrays [T, M] of which a step gets the values of the step before it in time; in the first step, the values of
-            the first step itself.
+        lagged: arrays [T, M], read once, if reverse is true; in the first step, lagged_{t-1} is lagged_t.
         reverse: from the last step to the first.
 
     Returns:
         The carry after the last step, [M], and the outputs of all steps, [T, M].
     """
     steps, units = jax.tree.leaves(inputs)[0].shape
-    given = (constants, carry, inputs, lagged)
-    flat, structure = jax.tree.flatten(given)
-    at_step = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), (inputs, lagged))
-    end, outputs = jax.eval_shape(lambda c, k, x: step(c, k, x[0], x[1], jnp.array(True)), constants, carry, at_step)
-    outputs = jax.tree.map(lambda array: jax.ShapeDtypeStruct((steps, *array.shape), array.dtype), outputs)
-    flat_made, made_structure = jax.tree.flatten((end, outputs))
+    flat, structure = jax.tree.flatten((constants, carry, inputs, lagged))
+    in_block = [jax.ShapeDtypeStruct((BLOCK,) if array.ndim else (), array.dtype) for array in flat]
+
+    def once(constants: Any, carry: Any, inputs: Any, lagged: Any) -> tuple[Any, Any]:
+        return step(constants, carry, inputs, lagged, lagged, jnp.array(True))
+
+    program, made = jax.make_jaxpr(once, return_shape=True)(*jax.tree.unflatten(structure, in_block))
+    _, is_read = dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))
+    of_carry, of_steps = (
+        jax.tree.map(lambda one, lead=lead: jax.ShapeDtypeStruct((*lead, units), one.dtype), part)
+        for part, lead in zip(made, ((), (steps,)), strict=True)
+    )
+    flat_made, made_structure = jax.tree.flatten((of_carry, of_steps))
+    operands = [
+        array if array.ndim else array.reshape(1, 1, 1) for array, read in zip(flat, is_read, strict=True) if read
+    ]
 
     def kernel(*refs: Any) -> None:
         inside = pl.program_id(0) * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32) < units
-        constants, carry, inputs, lagged = jax.tree.unflatten(structure, refs[: len(flat)])
-        end, outputs = jax.tree.unflatten(made_structure, refs[len(flat) :])
+        given = iter(refs)
+        leaves = [next(given) if read else shape for read, shape in zip(is_read, in_block, strict=True)]
+        constants, carry, inputs, lagged = jax.tree.unflatten(structure, leaves)
+        end, outputs = jax.tree.unflatten(made_structure, list(given))
+
+        def load(ref: Any, *at: Any) -> Array:
+            if isinstance(ref, jax.ShapeDtypeStruct):  # not read
+                return jnp.zeros(ref.shape, ref.dtype)
+            return ref[0, 0, 0] if ref.ndim == 3 else triton.load(ref.at[at], mask=inside, other=0)
 
         def read(refs: Any, *at: Any) -> Any:
-            return jax.tree.map(lambda ref: triton.load(ref.at[at], mask=inside, other=0), refs)
+            return jax.tree.map(lambda ref: load(ref, *at), refs)
 
         def write(refs: Any, values: Any, *at: Any) -> None:
             jax.tree.map(lambda ref, value: triton.store(ref.at[at], value, mask=inside), refs, values)
@@ -185,16 +253,19 @@ def elementwise_scan(
         values = read(constants)
 
         def body(count: Any, carry: Any) -> Any:
+            carry, now = carry
             t = steps - 1 - count if reverse else count
             before = read(lagged, jnp.maximum(t - 1, 0))
             with in_kernel(True):
-                carry, made = step(values, carry, read(inputs, t), before, t == 0)
+                carry, made = step(values, carry, read(inputs, t), now, before, t == 0)
             write(outputs, made, t)
-            return carry
+            return carry, before
 
-        write(end, jax.lax.fori_loop(0, steps, body, read(carry)))
+        write(end, jax.lax.fori_loop(0, steps, body, (read(carry), read(lagged, jnp.int32(steps - 1))))[0])
 
     def block(array: Any) -> pl.BlockSpec:
+        if array.ndim == 3:  # a number
+            return pl.BlockSpec((1, 1, 1), lambda program: (0, 0, 0))
         if array.ndim == 1:
             return pl.BlockSpec((BLOCK,), lambda program: (program,))
         return pl.BlockSpec((steps, BLOCK), lambda program: (0, program))
@@ -203,9 +274,9 @@ def elementwise_scan(
         kernel,
         out_shape=flat_made,
         grid=(pl.cdiv(units, BLOCK),),
-        in_specs=[block(array) for array in flat],
+        in_specs=[block(array) for array in operands],
         out_specs=[block(array) for array in flat_made],
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=is_interpreted(),
-    )(*flat)
+    )(*operands)
     return jax.tree.unflatten(made_structure, made)

@@ -1,9 +1,10 @@
-"""The states of a neuron over time from one kernel, forward and in the reverse pass.
+"""The states and outputs of a neuron over time from one kernel, forward and in the reverse pass.
 
-The derivative of the states is linear in the tangents. It is a primitive of its own, so that JAX can transpose it, which is the
-reverse pass, batch it, and differentiate it again. Tangents and derivatives of derivatives are made by scans.
+Both are runs of a primitive, so that JAX can differentiate them in any order and within loops, transpose the derivative, which
+is the reverse pass, and batch them. Tangents and derivatives of derivatives are made by scans.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -14,33 +15,19 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from slax_neurons.kernels import compiles, elementwise_scan, requested
+from slax_neurons.kernels import compiles, elementwise_scan, requested, scan_steps
 from slax_neurons.neurons.states import integrate_and_fire
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def fused_integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
-    """The last carry and the membranes before each firing, m_t, like `integrate_and_fire`.
+def fused_integrate_and_fire(
+    graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array
+) -> tuple[Any, Any, Array]:
+    """The last carry and the membranes before each firing, m_t, like `integrate_and_fire`, and the outputs.
 
-    The derivative stores nothing but m_t, I_t, the parameters and the first carry.
+    The derivative stores m_t, the parameters and the first carry, and I_t where the derivative of `integrate` reads it.
     """
-    integrate, fire = functions(graphdef)
-
-    def step(state: Any, carry: Any, current: Array, *_: Any) -> tuple[Any, Any]:
-        membrane = integrate(state, carry, current)
-        return fire(state, membrane), membrane
-
-    end, membranes = elementwise_scan(step, *in_rows(state, carry, inputs))
-    return shaped(end, inputs.shape[1:]), shaped(membranes, inputs.shape)
-
-
-@fused_integrate_and_fire.defjvp
-def _jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
-    end, membranes = fused_integrate_and_fire(graphdef, *primals)
-    *_, inputs = primals
-    given = *in_rows(*primals), rows_of(membranes)
-    d_end, d_membranes = derivative(graphdef, given, in_rows(*tangents), transposed=False)
-    return (end, membranes), (shaped(d_end, inputs.shape[1:]), shaped(d_membranes, inputs.shape))
+    end, membranes, outputs = run(_states, graphdef, *in_rows(state, carry, inputs))
+    return shaped(end, inputs.shape[1:]), shaped(membranes, inputs.shape), shaped(outputs, inputs.shape)
 
 
 def has_kernel(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array, kernel: str) -> bool:
@@ -56,78 +43,86 @@ def _has_kernel(
 ) -> bool:
     def through_all(*primals: Any) -> Any:
         made, pull = jax.vjp(partial(fused_integrate_and_fire, graphdef), *primals)
-        return pull(made)
+        return made, pull(made)
 
     return compiles(through_all, jax.tree.unflatten(structure, leaves), name, kernel)
 
 
-derivative_p = Primitive("slax_neuron_derivative")
-derivative_p.multiple_results = True
+run_p = Primitive("slax_neuron")
+run_p.multiple_results = True
 
 
-def derivative(graphdef: nnx.GraphDef, given: tuple, linear: tuple, *, transposed: bool) -> tuple:
-    """The tangents of the last carry and the membranes; transposed, the cotangents of parameters, first carry and currents.
+def run(function: Callable[..., tuple], graphdef: nnx.GraphDef, *arguments: Any) -> tuple:
+    """The result of one of the functions `_states`, `_tangent` and `_transposed`, as a primitive.
 
     Args:
+        function: which one. The last two are linear in the last of their arguments.
         graphdef: of the neuron.
-        given: the parameters [M], the first carry [M], the currents [T, M] and the membranes [T, M].
-        linear: the tangents of the first three; transposed, the cotangents of the last carry and of the membranes.
-        transposed: which of the two.
+        arguments: of the function: trees of arrays [M] or [T, M].
     """
-    leaves, structure = jax.tree.flatten(given)
-    linear_leaves, linear_structure = jax.tree.flatten(linear)
-    parameters = {"graphdef": graphdef, "structure": structure, "linear_structure": linear_structure}
-    made = derivative_p.bind(*leaves, *linear_leaves, transposed=transposed, **parameters)
-    return jax.tree.unflatten(_structure_of_result(structure, transposed), made)
+    leaves, structure = jax.tree.flatten(arguments)
+    made = run_p.bind(*leaves, function=function, graphdef=graphdef, structure=structure)
+    return jax.tree.unflatten(_structure_of_result(function, structure), made)
 
 
-def _structure_of_result(structure: Any, transposed: bool) -> Any:
-    state, carry, inputs, membranes = structure.children()
-    return jax.tree_util.treedef_tuple((state, carry, inputs) if transposed else (carry, membranes))
+def _structure_of_result(function: Any, structure: Any) -> Any:
+    state, carry, inputs, *_ = structure.children()
+    return jax.tree_util.treedef_tuple((state, carry, inputs) if function is _transposed else (carry, carry, inputs))
 
 
-def _parts(leaves: Any, structure: Any, linear_structure: Any) -> tuple[Any, Any]:
-    count = structure.num_leaves
-    return jax.tree.unflatten(structure, leaves[:count]), jax.tree.unflatten(linear_structure, leaves[count:])
+def _run(*leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Array]:
+    return jax.tree.leaves(function(graphdef, *jax.tree.unflatten(structure, leaves)))
 
 
-def _run(*leaves: Any, transposed: bool, **parameters: Any) -> list[Array]:
-    function = _transposed if transposed else _tangent
-    given, linear = _parts(leaves, parameters["structure"], parameters["linear_structure"])
-    return jax.tree.leaves(function(parameters["graphdef"], given, linear))
+def _by_scan(*leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Array]:
+    """A derivative, differentiable, as a function of parameters, first carry and currents, from which the membranes follow."""
+    *point, _, linear = jax.tree.unflatten(structure, leaves)
+
+    def states(state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any, Array]:
+        end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
+        return end, membranes, nnx.merge(graphdef, state).fire(membranes)[1]
+
+    if function is _tangent:
+        return jax.tree.leaves(jax.jvp(states, tuple(point), linear)[1])
+    made, pull = jax.vjp(states, *point)
+    return jax.tree.leaves(pull(tuple(map(_or_zeros, linear, made))))
 
 
-def _by_scan(*leaves: Any, graphdef: Any, structure: Any, linear_structure: Any, transposed: bool) -> list[Array]:
-    """The same, differentiable; a function of parameters, first carry and currents alone, which the membranes follow from."""
-    (*point, _), linear = _parts(leaves, structure, linear_structure)
-    states = partial(integrate_and_fire, graphdef)
-    made = jax.vjp(states, *point)[1](linear) if transposed else jax.jvp(states, tuple(point), linear)[1]
-    return jax.tree.leaves(made)
+def _or_zeros(cotangent: Any, like: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, like) if cotangent is None else cotangent
 
 
-def _derivative_jvp(primals: Any, tangents: Any, **parameters: Any) -> tuple[Any, Any]:
-    count = parameters["structure"].num_leaves
-    made = derivative_p.bind(*primals, **parameters)
+def _run_jvp(primals: Any, tangents: Any, **parameters: Any) -> tuple[Any, Any]:
+    function, graphdef, structure = parameters.values()
+    made = run_p.bind(*primals, **parameters)
     moved = [ad.instantiate_zeros(tangent) for tangent in tangents]
+    if function is _states:
+        _, membranes, _ = jax.tree.unflatten(_structure_of_result(function, structure), made)
+        point, along = jax.tree.unflatten(structure, primals), jax.tree.unflatten(structure, moved)
+        return made, jax.tree.leaves(run(_tangent, graphdef, *point, membranes, along))
+    count = len(primals) - structure.children()[-1].num_leaves
     if all(type(tangent) is ad.Zero for tangent in tangents[:count]):
-        return made, derivative_p.bind(*primals[:count], *moved[count:], **parameters)
+        return made, run_p.bind(*primals[:count], *moved[count:], **parameters)
     return made, jax.jvp(partial(_by_scan, **parameters), tuple(primals), tuple(moved))[1]
 
 
-def _derivative_transpose(cotangents: Any, *leaves: Any, **parameters: Any) -> list[Any]:
-    structure, transposed = parameters["structure"], parameters["transposed"]
-    count = structure.num_leaves
-    given, linear = leaves[:count], leaves[count:]
-    cotangents = jax.tree.unflatten(
-        _structure_of_result(structure, transposed), [ad.instantiate_zeros(cotangent) for cotangent in cotangents]
-    )
-    given = jax.tree.unflatten(structure, given)
-    made = jax.tree.leaves(derivative(parameters["graphdef"], given, cotangents, transposed=not transposed))
-    wanted = [leaf if ad.is_undefined_primal(at) else None for leaf, at in zip(made, linear, strict=True)]
-    return [None] * count + wanted
+def _run_transpose(cotangents: Any, *leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Any]:
+    """The transpose of a derivative. Nothing is read for membranes or outputs whose cotangents are zero: it gets None."""
+    *given, linear = jax.tree.unflatten(structure, leaves)
+    of_result = _structure_of_result(function, structure)
+    are_zero = jax.tree.unflatten(of_result, [type(cotangent) is ad.Zero for cotangent in cotangents])
+    signals = jax.tree.unflatten(of_result, map(ad.instantiate_zeros, cotangents))
+    if function is _tangent:
+        from_steps = zip(signals[1:], are_zero[1:], strict=True)
+        signals = (signals[0], *(None if jax.tree.all(zero) else signal for signal, zero in from_steps))
+    made = run(_tangent if function is _transposed else _transposed, graphdef, *given, signals)
+    found = jax.tree.leaves([part for part, at in zip(made, linear, strict=True) if at is not None])
+    count = len(leaves) - len(found)
+    is_wanted = map(ad.is_undefined_primal, leaves[count:])
+    return [None] * count + [leaf if wanted else None for leaf, wanted in zip(found, is_wanted, strict=True)]
 
 
-def _derivative_batch(leaves: Any, axes: Any, **parameters: Any) -> tuple[Any, Any]:
+def _run_batch(leaves: Any, axes: Any, **parameters: Any) -> tuple[Any, Any]:
     """A batch is more units."""
     (size,) = {leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None}
 
@@ -138,28 +133,42 @@ def _derivative_batch(leaves: Any, axes: Any, **parameters: Any) -> tuple[Any, A
             leaf = jnp.moveaxis(leaf, axis, -2)
         return leaf.reshape(*leaf.shape[:-2], -1)
 
-    made = derivative_p.bind(*map(merged, leaves, axes), **parameters)
+    made = run_p.bind(*map(merged, leaves, axes), **parameters)
     apart = [leaf.reshape(*leaf.shape[:-1], size, -1) for leaf in made]
     return apart, [leaf.ndim - 2 for leaf in apart]
 
 
-def _derivative_shapes(*leaves: Any, **parameters: Any) -> list[Any]:
+def _run_shapes(*leaves: Any, **parameters: Any) -> list[Any]:
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
     made = jax.eval_shape(partial(_run, **parameters), *shapes)
     return [jax.core.ShapedArray(leaf.shape, leaf.dtype) for leaf in made]
 
 
-derivative_p.def_impl(lambda *leaves, **parameters: jax.jit(partial(_run, **parameters))(*leaves))
-derivative_p.def_abstract_eval(_derivative_shapes)
-mlir.register_lowering(derivative_p, mlir.lower_fun(_run, multiple_results=True))
-ad.primitive_jvps[derivative_p] = _derivative_jvp
-ad.primitive_transposes[derivative_p] = _derivative_transpose
-batching.primitive_batchers[derivative_p] = _derivative_batch
+run_p.def_impl(lambda *leaves, **parameters: jax.jit(partial(_run, **parameters))(*leaves))
+run_p.def_abstract_eval(_run_shapes)
+mlir.register_lowering(run_p, mlir.lower_fun(_run, multiple_results=True))
+ad.primitive_jvps[run_p] = _run_jvp
+ad.primitive_transposes[run_p] = _run_transpose
+batching.primitive_batchers[run_p] = _run_batch
 
 
-def _tangent(graphdef: nnx.GraphDef, given: tuple, tangents: tuple) -> tuple[Any, Any]:
-    """The tangents of the last carry [M] and of the membranes [T, M], along the membranes that the kernel made."""
-    state, carry, inputs, membranes = given
+def _states(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any, Array]:
+    """The last carry [M], the membranes [T, M] and the outputs [T, M]."""
+    integrate, fire = functions(graphdef)
+
+    def step(state: Any, carry: Any, current: Array, *_: Any) -> tuple[Any, Any]:
+        membrane = integrate(state, carry, current)
+        after, output = fire(state, membrane)
+        return after, (membrane, output)
+
+    end, (membranes, outputs) = elementwise_scan(step, state, carry, inputs)
+    return end, membranes, outputs
+
+
+def _tangent(
+    graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array, membranes: Any, tangents: tuple
+) -> tuple[Any, Any, Array]:
+    """The tangents of the last carry, the membranes and the outputs, along the membranes that the kernel made."""
     d_state, d_carry, d_inputs = tangents
     integrate, fire = functions(graphdef)
 
@@ -167,44 +176,52 @@ def _tangent(graphdef: nnx.GraphDef, given: tuple, tangents: tuple) -> tuple[Any
         before, d_before = carry
         current, membrane, d_current = at
         _, d_membrane = jax.jvp(integrate, (state, before, current), (d_state, d_before, d_current))
-        return jax.jvp(fire, (state, membrane), (d_state, d_membrane)), d_membrane
+        (after, _), (d_after, d_output) = jax.jvp(fire, (state, membrane), (d_state, d_membrane))
+        return (after, d_after), (d_membrane, d_output)
 
-    (_, d_end), d_membranes = jax.lax.scan(step, (carry, d_carry), (inputs, membranes, d_inputs))
-    return d_end, d_membranes
+    (_, d_end), (d_membranes, d_outputs) = scan_steps(step, (carry, d_carry), (inputs, membranes, d_inputs))
+    return d_end, d_membranes, d_outputs
 
 
-def _transposed(graphdef: nnx.GraphDef, given: tuple, cotangents: tuple) -> tuple[Any, Any, Any]:
-    """The cotangents of the parameters [M], of the first carry [M] and of the currents [T, M]."""
-    state, carry, inputs, membranes = given
-    from_end, from_membranes = cotangents
+def _transposed(
+    graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array, membranes: Any, cotangents: tuple
+) -> tuple[Any, Any, Array]:
+    """The cotangents of the parameters [M], of the first carry [M] and of the currents [T, M].
+
+    Args:
+        cotangents: of the last carry, of the membranes and of the outputs; None for zeros.
+    """
+    from_end, *from_steps = cotangents
     integrate, fire = functions(graphdef)
 
-    def step(constants: Any, carry: Any, at: Any, last: Any, is_first: Any) -> tuple[Any, Any]:
+    def step(constants: Any, carry: Any, at: Any, membrane: Any, last: Any, is_first: Any) -> tuple[Any, Any]:
         state, start = constants
         from_after, total = carry
-        current, membrane, from_membrane = at
-        of_state, through_fire = jax.vjp(fire, state, membrane)[1](from_after)
-        from_membrane = jax.tree.map(jnp.add, from_membrane, through_fire)
-        before = jax.tree.map(partial(jnp.where, is_first), start, fire(state, last))
+        current, (from_membrane, from_output) = at
+        (_, output), through_fire = jax.vjp(fire, state, membrane)
+        of_state, fired = through_fire((from_after, _or_zeros(from_output, output)))
+        from_membrane = fired if from_membrane is None else jax.tree.map(jnp.add, from_membrane, fired)
+        before = jax.tree.map(partial(jnp.where, is_first), start, fire(state, last)[0])
         also_of_state, from_before, from_current = jax.vjp(integrate, state, before, current)[1](from_membrane)
         total = jax.tree.map(lambda *parts: sum(parts), total, of_state, also_of_state)
         return (from_before, total), from_current
 
     start = (from_end, jax.tree.map(jnp.zeros_like, state))
-    steps = (inputs, membranes, from_membranes)
-    ends, from_inputs = elementwise_scan(step, (state, carry), start, steps, lagged=membranes, reverse=True)
-    from_carry, from_state = ends
+    steps = (inputs, from_steps)
+    (from_carry, from_state), from_inputs = elementwise_scan(
+        step, (state, carry), start, steps, lagged=membranes, reverse=True
+    )
     return from_state, from_carry, from_inputs
 
 
 def functions(graphdef: nnx.GraphDef) -> tuple[Any, Any]:
-    """`integrate`, and the carry after `fire`, as functions of the neuron's parameters as well."""
+    """`integrate` and `fire`, as functions of the neuron's parameters as well."""
 
     def integrate(state: nnx.State, carry: Any, current: Array) -> Any:
         return nnx.merge(graphdef, state).integrate(carry, current)
 
     def fire(state: nnx.State, membrane: Any) -> Any:
-        return nnx.merge(graphdef, state).fire(membrane)[0]
+        return nnx.merge(graphdef, state).fire(membrane)
 
     return integrate, fire
 

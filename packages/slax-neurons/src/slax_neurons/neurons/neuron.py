@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.kernels import is_fused
+from slax_neurons.kernels import is_fused, scan_steps, steps_in_iteration
 from slax_neurons.neurons.fused import fused_integrate_and_fire, has_kernel
 from slax_neurons.neurons.states import fire, integrate_and_fire, rematerialize
 from slax_neurons.parameter import Parameter
@@ -202,12 +202,18 @@ class Neuron(NeuronCell):
         """
         if not self.has_split_step:
             return scan_cell(self, carry, inputs)
+        return self.states_and_outputs(carry, inputs, kernel)[:2]
+
+    def states_and_outputs(
+        self, carry: Any, inputs: Float[Array, "T *B N"], kernel: str = "auto"
+    ) -> tuple[Any, Any, Any]:
+        """The last carry and m_t, and the outputs if a kernel makes them with the states, or else None."""
         self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
-        is_kernel = is_fused(kernel) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, kernel)
-        states = fused_integrate_and_fire if is_kernel else integrate_and_fire
         with self._missing_states_explained():
-            return states(graphdef, state, carry, inputs)
+            if is_fused(kernel) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, kernel):
+                return fused_integrate_and_fire(graphdef, state, carry, inputs)
+            return *integrate_and_fire(graphdef, state, carry, inputs, steps_in_iteration.value), None
 
     def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
         """Compute s_t from m_t for all steps."""
@@ -253,4 +259,4 @@ class Neuron(NeuronCell):
 def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:
     """Run a cell step by step."""
     # Not the cell itself: JAX caches traces by function, and would keep this cell's parameters alive.
-    return jax.lax.scan(lambda carry, inputs: cell(carry, inputs), carry, inputs)
+    return scan_steps(lambda carry, inputs: cell(carry, inputs), carry, inputs)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
+from slax_neurons.kernels import scan_steps
+
 # For the reverse pass, a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan.
 # Pass it a function made for this call, since JAX caches traces by function.
 rematerialize = partial(jax.checkpoint, prevent_cse=False)
@@ -29,12 +31,15 @@ def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:
     return jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 4))
+def integrate_and_fire(
+    graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array, per_iteration: int | None = None
+) -> tuple[Any, Any]:
     """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
 
     The derivative equals the derivative of the scan, but stores nothing from the scan except m_t, and I_t where the
-    derivative of `integrate` depends on I_t, as for a trainable factor of the current.
+    derivative of `integrate` depends on I_t, as for a trainable factor of the current. JAX may take the derivative after the
+    block in which `unroll` sets the steps in an iteration, so they are an argument.
     """
     neuron = nnx.merge(graphdef, state)
 
@@ -42,13 +47,15 @@ def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inp
         membrane = neuron.integrate(carry, current)
         return fire(neuron, carry, membrane)[0], membrane
 
-    return jax.lax.scan(step, carry, inputs)
+    return scan_steps(step, carry, inputs, per_iteration=per_iteration)
 
 
 @integrate_and_fire.defjvp
-def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+def _integrate_and_fire_jvp(
+    graphdef: nnx.GraphDef, per_iteration: int | None, primals: tuple, tangents: tuple
+) -> tuple[tuple, tuple]:
     state, carry, inputs = primals
-    end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
+    end, membranes = integrate_and_fire(graphdef, state, carry, inputs, per_iteration)
 
     def tangent(
         state: nnx.State, carry: Any, inputs: Array, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array
@@ -69,6 +76,6 @@ def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tu
             d_membrane = integrate(d_state, d_carry, d_current)
             return fire(d_state, d_membrane), d_membrane
 
-        return jax.lax.scan(step, d_carry, (*steps, d_inputs))
+        return scan_steps(step, d_carry, (*steps, d_inputs), per_iteration=per_iteration)
 
     return (end, membranes), rematerialize(tangent)(state, carry, inputs, membranes, *tangents)

@@ -181,8 +181,9 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
 
         end, (states, outputs) = jax.lax.scan(step, carry, currents)
         return end, outputs, StepPoint(states, currents, None)
-    end, membranes = neuron.pre_reset_states(carry, currents)
-    after, outputs = neuron.fire(membranes)
+    end, membranes, outputs = neuron.states_and_outputs(carry, currents)
+    after, fired = neuron.fire(membranes)
+    outputs = fired if outputs is None else outputs
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
     return end, outputs, StepPoint(before, currents, membranes)
 
