@@ -1,6 +1,5 @@
 """Copies of functions, and of what holds them, with other numbers."""
 
-import functools
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -21,9 +20,6 @@ def with_numbers(value: Any, numbers: Mapping[Place, Any]) -> Any:
 
     if not parts:
         return value
-    if isinstance(value, functools.partial):
-        args, keywords = part("args", None, value.args), part("keywords", None, value.keywords)
-        return functools.partial(part("func", None, value.func), *args, **keywords)
     if isinstance(value, tuple | list):
         items = [part("item", index, item) for index, item in enumerate(value)]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from slax_rules.loop.identity import ByIdentity, token
+from slax_rules.loop.identity import ByIdentity
 from slax_rules.loop.structure import Place, Structure, is_installed_by_name, structure
 
 KEPT = 64  # programs of a function; one takes about 10 MB
@@ -95,7 +95,6 @@ class Programs:
     Args:
         function: a function under `jit`. `what` is static. If it has `numbers`, they are data: the function gets
             `what.with_numbers(tracers)`.
-        missed: called with `what` before the first compilation for its content.
         compiler_options: see `jax.jit`.
         looks_again: whether a function that was seen before, in another `what`, is looked at again, in case what it reads has
             changed; see `key_of`.
@@ -104,12 +103,10 @@ class Programs:
     def __init__(
         self,
         function: Callable[..., Any],
-        missed: Callable[[Any], None] = lambda what: None,
         compiler_options: dict[str, Any] | None = None,
         looks_again: bool = True,
     ):
-        self.function, self.missed, self.looks_again = function, missed, looks_again
-        self.compiler_options = compiler_options
+        self.function, self.compiler_options, self.looks_again = function, compiler_options, looks_again
         self.compiled: Recent[tuple[Hashable, Any]] = Recent(KEPT, lambda found: found[1].clear_cache())
         self.traced = threading.local()
 
@@ -144,7 +141,6 @@ class Programs:
             raise
         if found is None:
             check_hashable(what)
-            self.missed(what)
             found = self.compiled.put(key, (key, self._jitted()))
         what.known[self] = found[0]
         return found
@@ -249,14 +245,13 @@ class _Content:
 
 
 class Seen:
-    """A function or a transformation, as it was when it was last looked at."""
+    """A function, as it was when it was last looked at."""
 
     def __init__(self, found: Structure):
         self.found = found
         self.contents: dict[Any, _Content] = {}
-        self.data: dict[Hashable, Any] = {}  # the numbers that are data, by what is trained
 
-    def content(self, places: Sequence[Place] = ()) -> _Content:
+    def content(self, places: Sequence[Place]) -> _Content:
         """The content without the numbers at some places."""
         if places not in self.contents:
             values = tuple(held.content for held in self.found.values if held.place not in places)
@@ -264,23 +259,23 @@ class Seen:
         return self.contents[places]
 
 
-_seen: ByIdentity[dict[Any, Seen]] = ByIdentity(lambda value: {})
+_seen: ByIdentity[list[Seen]] = ByIdentity(lambda value: [])
 
 
 def look_at(value: Any, looks_again: bool) -> Seen:
-    """What is known of a function or a transformation; see `key_of` for `looks_again`."""
-    is_transformation = isinstance(value, optax.GradientTransformation)
-    of_anchor = _seen.of(value.update if is_transformation else value)
-    which = (type(value), token(value.init)) if is_transformation else None
-    seen = of_anchor.get(which)
-    if seen is None or (looks_again and not seen.found.is_fixed):
-        found = structure(value, places=is_transformation)
-        if seen is None or (found.key, found.itself) != (seen.found.key, seen.found.itself):
-            seen = of_anchor[which] = Seen(found)
-    return seen
+    """What is known of a function; see `key_of` for `looks_again`."""
+    known = _seen.of(value)
+    if not known or (looks_again and not known[0].found.is_fixed):
+        found = structure(value)
+        if not known or (found.key, found.itself) != (known[0].found.key, known[0].found.itself):
+            known[:] = [Seen(found)]
+    return known[0]
 
 
 def _content(value: Any, looks_again: bool, places: Sequence[Place] = ()) -> Hashable:
+    """The content of a function; of a transformation that of its update, since no program calls its `init`."""
+    if isinstance(value, optax.GradientTransformation):
+        return type(value), _content(value.update, looks_again, places)
     if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
     return look_at(value, looks_again).content(places)

@@ -14,7 +14,6 @@ import site
 import sys
 import sysconfig
 import types
-import weakref
 from collections.abc import Collection, Hashable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,20 +22,37 @@ import numpy as np
 import optax
 from flax import nnx
 
-from slax_rules.loop.bytecode import assigned, digest_of_code, globals_assigned, globals_read, imported, names_read
+from slax_rules.loop.bytecode import assigned, digest_of_code, globals_read, names_of, names_read
 from slax_rules.loop.identity import ByIdentity, token
 
 SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
 # Bytes of an array that is not compared by content: it would be copied to the host, and kept with its program.
 LARGE = 2**24
 PLAIN = (type(None), bool, int, complex, str, bytes, type(Ellipsis), type(NotImplemented), slice, range, np.dtype)
-JITTED = type(jax.jit(lambda: None))
 PARTIALS = (functools.partial, jax.tree_util.Partial)
 CONTAINERS = {tuple, list, dict, types.FunctionType, types.MethodType, functools.partial}
 # Where installed packages are: those of Python, of the user, and of JAX, wherever it is.
 INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     | {site.getusersitepackages(), *(str(pathlib.Path(str(module.__file__)).parents[1]) for module in (jax, optax, np))}
+)
+
+# Numbers that Optax's transformations only multiply, add or compare: as data of a program, they may change without a
+# compilation, and XLA computes the same with them. From others, such as the decays of Adam, Python computes in float64.
+DATA = frozenset(
+    f"{number} of {transformation}"
+    for transformation, numbers in {
+        "scale": ["step_size"],
+        "trace": ["decay"],
+        "add_decayed_weights": ["weight_decay"],
+        "clip": ["max_delta"],
+        "clip_by_global_norm": ["max_norm"],
+        "scale_by_adam": ["eps", "eps_root"],
+        "scale_by_adamax": ["eps"],
+        "cosine_decay_schedule": ["init_value"],
+        "exponential_decay": ["init_value"],
+    }.items()
+    for number in numbers
 )
 
 Place = tuple[tuple[str, Any], ...]  # the way from a value to a number that it holds
@@ -47,7 +63,7 @@ class Held(NamedTuple):
 
     Args:
         name: where it is, in words, such as "step_size of scale".
-        place: the way to it; None if `with_numbers` cannot replace it.
+        place: the way to it, for a number in `DATA` of a transformation of Optax; else None.
         value: a real number, as a float or a scalar of NumPy or JAX; or the dtype, shape and digest of an array, as text.
     """
 
@@ -119,12 +135,11 @@ class Named:
         return self.name
 
 
-def structure(value: Any, places: bool = True, of_objects: bool = False) -> Structure:
+def structure(value: Any, of_objects: bool = False) -> Structure:
     """Find what a value is made of.
 
     Args:
         value: a function, a transformation, or something that holds such.
-        places: whether numbers have places, by which `with_numbers` replaces them. Without, a function is read once.
         of_objects: whether to look into large arrays and objects that may change, too, as for a record of what they are now.
 
     Example:
@@ -137,14 +152,13 @@ def structure(value: Any, places: bool = True, of_objects: bool = False) -> Stru
         [('step_size of scale', -0.2)]
     """
     walk = _Walk(of_objects)
-    code = walk.visit(value, type(value).__name__, () if places else None)
-    values = tuple(held._replace(place=None) if walk.recurs else held for held in walk.values)
+    code = walk.visit(value, type(value).__name__, ())
     texts = tuple(walk.unknown), tuple(walk.names)
-    return Structure(code, tuple(walk.integers), values, *texts, walk.is_fixed, tuple(walk.itself))
+    return Structure(code, tuple(walk.integers), tuple(walk.values), *texts, walk.is_fixed, tuple(walk.itself))
 
 
 class _Walk:
-    """A walk through a value; `place` is None below what `with_numbers` does not rebuild."""
+    """A walk through a value; `place` is None below functions of the user and what `with_numbers` does not rebuild."""
 
     def __init__(self, of_objects: bool) -> None:
         self.of_objects = of_objects
@@ -154,7 +168,6 @@ class _Walk:
         self.names: list[str] = []
         self.itself: list[Hashable] = []
         self.is_fixed = True
-        self.recurs = False  # whether something holds itself: `with_numbers` would leave the inner one as it is
         self.functions: list[types.FunctionType] = []  # that the walk is in
         self.above: list[int] = []  # the objects that the walk is in
         self.done: dict[int, int] = {}  # functions that it has been in, whose numbers cannot be replaced
@@ -165,7 +178,6 @@ class _Walk:
         if type(value) not in CONTAINERS and (found := self._leaf(value, name, place)) is not None:
             return found
         if id(value) in self.above:
-            self.recurs = True
             return "above", len(self.above) - self.above.index(id(value))
         if place is None and isinstance(value, types.FunctionType):
             if id(value) in self.done:
@@ -202,7 +214,7 @@ class _Walk:
             return type(value).__name__, str(value.dtype), str(_array(value).tolist())
         kind = "float" if type(value) is float else f"{value.dtype}{list(value.shape)}"
         if kind.endswith("[]") or kind == "float":
-            self.values.append(Held(name, place, value))
+            self.values.append(Held(name, place if name in DATA else None, value))
         elif value.nbytes > LARGE and not self.of_objects:
             return self._unknown(value, f"{name}, of {value.nbytes / 1e6:.0f} MB")
         else:
@@ -215,10 +227,8 @@ class _Walk:
             found = _found_by_name(value) if is_installed else None
             return Named(value, found) if found else self._function(value, place)
         if type(value) in PARTIALS and not vars(value):
-            within = _at(place, "keywords", None)
-            keywords = ((key, self.visit(item, key, _at(within, "key", key))) for key, item in value.keywords.items())
-            func = self.visit(value.func, name, _at(place, "func", None))
-            return "partial", func, self.visit(value.args, name, _at(place, "args", None)), tuple(keywords)
+            keywords = ((key, self.visit(item, key, None)) for key, item in value.keywords.items())
+            return "partial", self.visit(value.func, name, None), self.visit(value.args, name, None), tuple(keywords)
         if isinstance(value, types.MethodType):
             return "method", self.visit(value.__func__, name, None), self.visit(value.__self__, name, None)
         self.is_fixed &= self.is_installed or not isinstance(value, list | dict | set)
@@ -253,8 +263,6 @@ class _Walk:
         if callable(value) and (found := _found_by_name(value)):
             if _is_installed(value.__module__):
                 return Named(value, found)
-            if isinstance(value, JITTED):
-                return Named(value, found), self._jitted(value)
             parts = {
                 key: part
                 for key, part in getattr(value, "__dict__", {}).items()
@@ -296,19 +304,6 @@ class _Walk:
                 content.append((name, self.visit(held, f"{name} of {kind.__name__}", None)))
         return tuple(content)
 
-    def _jitted(self, function: Any) -> Hashable:
-        """The content of a function under `jax.jit`, which keeps the values that it was traced with."""
-        if function not in _JITTED:
-            _JITTED[function] = Structure("itself", (), (), ())
-            _JITTED[function] = structure(function.__wrapped__)
-        found = _JITTED[function]
-        self.integers += found.integers
-        self.values += [held._replace(place=None) for held in found.values]
-        self.unknown += found.unknown
-        self.itself += found.itself
-        self.names += found.names
-        return found.code
-
     def _function(self, function: types.FunctionType, place: Place | None) -> Hashable:
         code, owner = function.__code__, function.__qualname__.partition(".")[0]
         self.functions.append(function)
@@ -321,7 +316,7 @@ class _Walk:
                 content = cell.cell_contents
             except ValueError:  # a name that has no value yet
                 continue
-            where, within = f"{name} of {owner}", _at(place, "closure", index)
+            where, within = f"{name} of {owner}", _at(place, "closure", index) if self.is_installed else None
             if name in assigned(code):  # its present value is a state
                 if not self.is_installed:
                     cells.append((name, self._unknown(content, where)))
@@ -339,14 +334,14 @@ class _Walk:
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The global values that a function reads, and the attributes of the modules among them."""
-        for module in imported(function.__code__):
+        for module in names_of(function.__code__, "IMPORT_NAME"):
             if not _is_installed(module):
                 yield module, self._unknown(sys.modules.get(module), module)
         for name in globals_read(function.__code__):
             if name not in function.__globals__:
                 continue
             content = function.__globals__[name]
-            if name in globals_assigned(function.__code__):
+            if name in names_of(function.__code__, "STORE_GLOBAL", "DELETE_GLOBAL"):
                 yield name, self._unknown(content, name)  # its present value is a state
             elif not isinstance(content, types.ModuleType) or _is_installed(content.__name__):
                 yield name, self.visit(content, name, None)
@@ -368,9 +363,6 @@ class _Walk:
 
 def _at(place: Place | None, step: str, index: Any) -> Place | None:
     return None if place is None else (*place, (step, index))
-
-
-_JITTED: "weakref.WeakKeyDictionary[Any, Structure]" = weakref.WeakKeyDictionary()
 
 
 def _digest(array: Any) -> str:
