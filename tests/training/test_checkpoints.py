@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -26,13 +25,13 @@ from training.small import BATCHES, SAMPLER, Killed, batch, killed_at, made, num
 PLAIN = sr.BPTT()
 
 
-def run(directory, *, rule=PLAIN, die_at=None, nodes=None, evaluate_every=3, best=None, **more):
+def run(directory, *, rule=PLAIN, die_at=None, nodes=None, evaluate_every=3, **more):
     """Trains; returns all numbers of the run."""
     model, optimizer = nodes or made()
     looks = [killed_at(die_at), sr.Every(3, lambda info: {"kernel": info.model.modules[0].kernel[...].sum()})]
     options = {"rule": rule, "epochs": 2, "callbacks": looks, "held_out": [batch(2)], "evaluate_every": evaluate_every}
     options |= {"early_stopping": sr.EarlyStopping(patience=9, restore_best=True)} | more
-    where = sr.Checkpoints(directory, every=2, best=best)
+    where = sr.Checkpoints(directory, every=2)
     history = sr.fit(model, optimizer, sr.cross_entropy, SAMPLER, checkpoints=where, **options)
     arrays = [array.tolist() for array in numbers(model, rule, optimizer)]
     return arrays, history.losses.tolist(), history.records, history.best_step
@@ -171,20 +170,6 @@ def test_a_damaged_checkpoint_is_refused_or_nothing_was_lost(place, finished, di
         assert place
     newest.unlink()
     assert run(directory) == finished[0]
-
-
-def test_weights_of_the_best_evaluation_are_beside_the_checkpoints(tmp_path):
-    """Killed and gone on with; loaded into a plain model, which then makes the numbers of that evaluation."""
-    options = {"best": "loss", "evaluate_every": 1, "metrics": {"accuracy": sr.accuracy}}
-    jumps = optax.sgd(2.0)
-    with pytest.raises(Killed):
-        run(tmp_path, nodes=made(jumps), die_at=7, **options)
-    records = run(tmp_path, nodes=made(jumps), **options)[2]
-    losses = np.array([record["loss"] for record in records if "loss" in record])
-    assert 0 < losses.argmin() < len(losses) - 1  # neither the first nor the last
-    model, _ = made()
-    sr.load_weights(tmp_path / "best", model)
-    assert sr.evaluate(model, sr.cross_entropy, [batch(2)])["loss"] == losses.min()
 
 
 @pytest.mark.parametrize("folder", ["", "8"])

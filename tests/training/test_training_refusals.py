@@ -156,7 +156,6 @@ CALLS = {
     "number as a shape": (lambda: sr.cost(made()[0], sr.OSTL(), N), r"cost got 5 as a shape, expected that of inputs"),
     "number of devices": (lambda: train(devices=2), r"devices=2, expected a list of JAX devices, as in jax.devices\(\)\[:2\]"),
     "no devices": (lambda: train(devices=[]), r"Got devices=\[\], expected a list of JAX devices"),
-    "repeats": (lambda: sr.cost(made()[0], sr.OSTL(), (T, B, N), repeats=0), "repeats=0, expected 1 or more"),
     "stream: shape": (lambda: stream(shape=(N,)), r"shape \(5,\), expected that of a step, \(B, features...\)"),
     "stream: sizes": (lambda: stream(shape=(2, 3.5)), r"shape \(2, 3.5\), expected that of a step"),
     "stream: window": (lambda: stream(window=0), "window=0"),
@@ -216,8 +215,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def resumed(folder, kind="run", nodes=made, batches=SAMPLER, best=None, loss_fn=sr.cross_entropy, **options):
-    where = sr.Checkpoints(folder / kind, best=best, mode=best and "min")
+def resumed(folder, kind="run", nodes=made, batches=SAMPLER, loss_fn=sr.cross_entropy, **options):
+    where = sr.Checkpoints(folder / kind)
     return sr.fit(*nodes(), loss_fn, batches, checkpoints=where, **options)
 
 
@@ -256,9 +255,9 @@ FILES = {
     "sampler": (lambda f: resumed(f, batches=sr.Sampler(lambda key: sample(key), SAMPLER.key, 4)), "data: code: "),
     "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),
     "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4\. .*/99 to start"),
-    "best": (
-        lambda f: resumed(f, "new", best="nan", metrics={"nan": nan}, **HELD),
-        "Checkpoints got NaN for 'nan' at step 4, expected a comparable number",
+    "early stopping by NaN": (
+        lambda f: resumed(f, "new", early_stopping=sr.EarlyStopping("nan", mode="min"), metrics={"nan": nan}, **HELD),
+        "EarlyStopping got NaN for 'nan' at step 4, expected a comparable number",
     ),
     "half precision": (lambda f: loaded(f, made(dtype=jnp.float16)[0]), r"0 Linear/bias: float32\[6\] saved, float16"),
     "another neuron": (lambda f: loaded(f, adaptive()), "do not match this model: 1 ALIF: LIF saved, ALIF here"),
