@@ -166,7 +166,6 @@ CALLS = {
     "stream: one step": (lambda: runs((X[0], TRACK[0])), r"gave inputs of shape \[4, 5\], expected \[L, B, features"),
     "stream: half-life": (lambda: runs(half_life=0.0), "half_life=0.0"),
     "stream: by name": (lambda: runs({"inputs": 1}), "gave dict, expected a Piece"),
-    "stream: metric loss": (lambda: runs(metrics={"loss": sr.correct}), "metrics that are not functions"),
     "trial: keys of a rule": (lambda: trial(sr.UORO(rngs=rngs())), "random key in the state"),
     "trial: number as a shape": (lambda: sr.start_trial(made()[0], N, rule=sr.OSTL()), "start_trial got 5 as a shape"),
     "trial: parameters": (lambda: trial(sr.OSTL(route=sr.Adaptive(made()[0], rngs=rngs()))), "with parameters of its"),

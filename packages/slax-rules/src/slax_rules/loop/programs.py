@@ -254,8 +254,7 @@ class Seen:
     def content(self, places: Sequence[Place]) -> _Content:
         """The content without the numbers at some places."""
         if places not in self.contents:
-            values = tuple(held.content for held in self.found.values if held.place not in places)
-            self.contents[places] = _Content((places, self.found.outline, self.found.itself, values))
+            self.contents[places] = _Content((places, self.found.key(places)))
         return self.contents[places]
 
 
@@ -267,7 +266,7 @@ def look_at(value: Any, looks_again: bool) -> Seen:
     known = _seen.of(value)
     if not known or (looks_again and not known[0].found.is_fixed):
         found = structure(value)
-        if not known or (found.key, found.itself) != (known[0].found.key, known[0].found.itself):
+        if not known or found.key() != known[0].found.key():
             known[:] = [Seen(found)]
     return known[0]
 

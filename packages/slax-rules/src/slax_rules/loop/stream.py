@@ -93,11 +93,6 @@ class Stream:
         """A copy of the model with its present parameters."""
         return nnx.merge(self.program.graph.graphdef, self.online.objects, copy=True)[0]
 
-    @property
-    def rule(self) -> Any:
-        """The rule, as `start_stream` got it."""
-        return nnx.merge(self.program.graph.graphdef, self.online.objects, copy=True)[1]
-
     def objects(self) -> tuple[Any, Any, nnx.Optimizer]:
         """Copies of the model, the rule and the optimizer."""
         return self.program.graph.with_numbers(self.numbers).merged(self.online.objects)

@@ -64,7 +64,8 @@ class Held(NamedTuple):
     Args:
         name: where it is, in words, such as "step_size of scale".
         place: the way to it, for a number in `DATA` of a transformation of Optax; else None.
-        value: a real number, as a float or a scalar of NumPy or JAX; or the dtype, shape and digest of an array, as text.
+        value: an integer, a boolean, or a real number, as a float or a scalar of NumPy or JAX; or the dtype, shape and digest
+            of an array, as text.
     """
 
     name: str
@@ -72,14 +73,9 @@ class Held(NamedTuple):
     value: Any
 
     @property
-    def is_number(self) -> bool:
-        """True for one real number."""
-        return not isinstance(self.value, str)
-
-    @property
     def content(self) -> Hashable:
         """The value, to be compared."""
-        return float(self.value).hex() if self.is_number else self.value
+        return self.value if isinstance(self.value, int | str) else float(self.value).hex()
 
 
 class Structure(NamedTuple):
@@ -87,32 +83,21 @@ class Structure(NamedTuple):
 
     Args:
         code: everything but the numbers and arrays; it can be compared and hashed.
-        integers: the integers and booleans, in order, each with its name as in `Held`.
-        values: the floating-point numbers and arrays, in order.
-        unknown: what cannot be compared by content, such as an object of a class without fields, in words.
-        names: the names of functions, which a checkpoint shows, in order.
+        values: the numbers and arrays, in order.
         is_fixed: true if nothing in it can change, as a global value, a list or a NumPy array can.
-        itself: for each object that cannot be compared, what stands for the outermost function that reads it, or else for the
-            object: a function that is made afresh may find it changed.
+        itself: for each object that cannot be compared by content, such as one of a class without fields, what stands for the
+            outermost function that reads it, or else for the object: a function that is made afresh may find it changed.
     """
 
     code: Hashable
-    integers: tuple[tuple[str, int], ...]
     values: tuple[Held, ...]
-    unknown: tuple[str, ...]
-    names: tuple[str, ...] = ()
-    is_fixed: bool = True
-    itself: tuple[Hashable, ...] = ()
+    is_fixed: bool
+    itself: tuple[Hashable, ...]
 
-    @property
-    def outline(self) -> Hashable:
-        """Everything but the floating-point numbers and arrays, to be compared within a process."""
-        return self.code, self.names, tuple(integer for _, integer in self.integers)
-
-    @property
-    def key(self) -> tuple[Hashable, Hashable]:
-        """The complete content, to be compared within a process."""
-        return self.outline, tuple(value.content for value in self.values)
+    def key(self, places: Collection[Place] = ()) -> Hashable:
+        """The content without the numbers at some places, to be compared within a process."""
+        values = tuple(held.content for held in self.values if held.place not in places)
+        return self.code, values, self.itself
 
     def digest(self) -> str:
         """A short text for the code, the same in every process."""
@@ -146,15 +131,14 @@ def structure(value: Any, of_objects: bool = False) -> Structure:
         >>> import optax
         >>> from slax_rules.loop.structure import structure
         >>> one, two = structure(optax.sgd(0.1)), structure(optax.sgd(0.2))
-        >>> one.outline == two.outline, one.key == two.key
+        >>> one.code == two.code, one.key() == two.key()
         (True, False)
         >>> [(number.name, number.value) for number in two.values]
         [('step_size of scale', -0.2)]
     """
     walk = _Walk(of_objects)
     code = walk.visit(value, type(value).__name__, ())
-    texts = tuple(walk.unknown), tuple(walk.names)
-    return Structure(code, tuple(walk.integers), tuple(walk.values), *texts, walk.is_fixed, tuple(walk.itself))
+    return Structure(code, tuple(walk.values), walk.is_fixed, tuple(walk.itself))
 
 
 class _Walk:
@@ -162,10 +146,7 @@ class _Walk:
 
     def __init__(self, of_objects: bool) -> None:
         self.of_objects = of_objects
-        self.integers: list[tuple[str, int]] = []
         self.values: list[Held] = []
-        self.unknown: list[str] = []
-        self.names: list[str] = []
         self.itself: list[Hashable] = []
         self.is_fixed = True
         self.functions: list[types.FunctionType] = []  # that the walk is in
@@ -194,7 +175,7 @@ class _Walk:
         if isinstance(value, enum.Enum):
             return "enum", self._named(type(value)), value.name
         if isinstance(value, int):  # or a boolean
-            self.integers.append((name, value))
+            self.values.append(Held(name, None, value))
             return type(value).__name__
         if isinstance(value, PLAIN):
             return type(value).__name__, str(value) if isinstance(value, slice | np.dtype) else value
@@ -203,20 +184,20 @@ class _Walk:
         if isinstance(value, type | types.ModuleType):
             module = value.__module__ if isinstance(value, type) else value.__name__
             is_known = _is_installed(module) or value in self.classes
-            return self._named(value) if is_known else self._unknown(value, name)  # for its attributes
+            return self._named(value) if is_known else self._unknown(value)  # for its attributes
         return None
 
     def _array(self, value: Any, name: str, place: Place | None) -> Hashable:
         self.is_fixed &= not isinstance(value, np.ndarray)
         if isinstance(value, jax.core.Tracer) or np.dtype(object) == getattr(value, "dtype", None):
-            return self._unknown(value, name)
+            return self._unknown(value)
         if not isinstance(value, float) and not value.ndim and not jax.dtypes.issubdtype(value.dtype, np.floating):
             return type(value).__name__, str(value.dtype), str(_array(value).tolist())
         kind = "float" if type(value) is float else f"{value.dtype}{list(value.shape)}"
         if kind.endswith("[]") or kind == "float":
             self.values.append(Held(name, place if name in DATA else None, value))
         elif value.nbytes > LARGE and not self.of_objects:
-            return self._unknown(value, f"{name}, of {value.nbytes / 1e6:.0f} MB")
+            return self._unknown(value)
         else:
             self.values.append(Held(name, None, f"{kind}, digest {_digest(value)}"))
         return kind, type(value).__name__, bool(getattr(value, "weak_type", False))
@@ -233,7 +214,7 @@ class _Walk:
             return "method", self.visit(value.__func__, name, None), self.visit(value.__self__, name, None)
         self.is_fixed &= self.is_installed or not isinstance(value, list | dict | set)
         if type(value) in (list, dict, set) and not value and not self.is_installed:
-            return self._unknown(value, f"{name}, which is empty")  # it may be filled, and then another one is filled
+            return self._unknown(value)  # it may be filled, and then another one is filled
         if type(value) is list or (isinstance(value, tuple) and (type(value) is tuple or hasattr(value, "_fields"))):
             fields = getattr(value, "_fields", range(len(value)))
             items = zip(fields, value, strict=True)
@@ -285,7 +266,7 @@ class _Walk:
             names = [slots] if isinstance(slots, str) else [*slots]
             attributes |= {slot: getattr(value, slot) for slot in names if hasattr(value, slot)}
         held = ((key, self.visit(item, f"{key} of {name}", None)) for key, item in attributes.items())
-        return self._unknown(value, name), tuple(held)
+        return self._unknown(value), tuple(held)
 
     def _methods(self, kind: type, fields: Collection[str]) -> Hashable:
         """The content of what a class and the classes above it define besides fields, without installed ones."""
@@ -309,7 +290,6 @@ class _Walk:
         self.functions.append(function)
         outside, self.is_installed = self.is_installed, _is_installed(_home(function))
         self.is_fixed &= self.is_installed
-        self.names.append(function.__qualname__)
         cells = []
         for index, (name, cell) in enumerate(zip(code.co_freevars, function.__closure__ or (), strict=True)):
             try:
@@ -319,30 +299,30 @@ class _Walk:
             where, within = f"{name} of {owner}", _at(place, "closure", index) if self.is_installed else None
             if name in assigned(code):  # its present value is a state
                 if not self.is_installed:
-                    cells.append((name, self._unknown(content, where)))
+                    cells.append((name, self._unknown(content)))
                     continue
                 # Optax makes the integers of a schedule floats when it is traced.
                 content, within = float(content) if isinstance(content, int) else content, None
             cells.append((name, self.visit(content, where, within)))
         if set(vars(function)) - {"__wrapped__"} and not self.is_installed:
-            self._unknown(function, f"{owner}, with attributes")
+            self._unknown(function)
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)
         reads = () if self.is_installed else tuple(self._globals(function))
         self.is_installed = outside
         self.functions.pop()
-        return "function", digest_of_code(code), tuple(cells), defaults, reads
+        return "function", function.__qualname__, digest_of_code(code), tuple(cells), defaults, reads
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The global values that a function reads, and the attributes of the modules among them."""
         for module in names_of(function.__code__, "IMPORT_NAME"):
             if not _is_installed(module):
-                yield module, self._unknown(sys.modules.get(module), module)
+                yield module, self._unknown(sys.modules.get(module))
         for name in globals_read(function.__code__):
             if name not in function.__globals__:
                 continue
             content = function.__globals__[name]
             if name in names_of(function.__code__, "STORE_GLOBAL", "DELETE_GLOBAL"):
-                yield name, self._unknown(content, name)  # its present value is a state
+                yield name, self._unknown(content)  # its present value is a state
             elif not isinstance(content, types.ModuleType) or _is_installed(content.__name__):
                 yield name, self.visit(content, name, None)
             else:
@@ -355,8 +335,7 @@ class _Walk:
         module = "" if isinstance(value, types.ModuleType) else f"{value.__module__}."
         return Named(value, f"{module}{getattr(value, '__qualname__', value.__name__)}")
 
-    def _unknown(self, value: Any, name: str) -> Hashable:
-        self.unknown.append(f"{name}, a {type(value).__name__}")
+    def _unknown(self, value: Any) -> Hashable:
         self.itself.append(token(self.functions[0] if self.functions else value))
         return "unknown", self._named(type(value))
 

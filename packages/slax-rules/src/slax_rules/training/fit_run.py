@@ -24,7 +24,6 @@ from slax_rules.training.history import History, Log, Progress, StepNotFinite
 from slax_rules.training.run_identity import compared_data, describe_batch, describe_data, describe_run
 from slax_rules.training.weights import weights
 
-
 START = Progress(0, 0, 0)
 
 
