@@ -250,20 +250,6 @@ def test_saved_weights_are_those_that_are_loaded(dtype, tmp_path):
     np.testing.assert_array_equal(jax.random.key_data(other.modules[2].rngs.key[...]), key)
 
 
-def test_saved_decays_and_thresholds_win_unless_they_are_fixed_numbers(tmp_path):
-    def pair(decay, thresholds, number):
-        trained = LIF(decay=Trainable(decay), threshold=jnp.array(thresholds))
-        return connect([trained, LIF(decay=number, threshold=number)])
-
-    sr.save_weights(tmp_path / "weights", pair(0.5, [1.0, 2.0], 0.6))
-    other = pair(0.9, [0.3, 0.4], 0.7)
-    sr.load_weights(tmp_path / "weights", other)
-    x, (trained, fixed) = jnp.zeros(2), other.modules
-    np.testing.assert_allclose(trained.decay(x), 0.5, rtol=1e-6)
-    np.testing.assert_array_equal(trained.threshold(x), [1.0, 2.0])
-    np.testing.assert_allclose([fixed.decay(x), fixed.threshold(x)], 0.7, rtol=1e-6)
-
-
 def test_what_fits_is_loaded_and_told_and_the_rest_stays(tmp_path):
     """Into half precision, with another read-out and a trained decay, from a stack that has a norm more."""
     rngs = nnx.Rngs(0)
@@ -304,12 +290,3 @@ def test_damaged_weights_are_refused_or_nothing_was_lost(tmp_path):
             assert same(numbers(model), before)
             refused += 1
     assert refused > 50
-
-
-def test_weights_that_fail_to_be_written_leave_the_old_ones(tmp_path, monkeypatch):
-    sr.save_weights(tmp_path / "weights", made()[0])
-    before = (tmp_path / "weights").read_bytes()
-    monkeypatch.setattr(np, "savez", no_room)
-    with pytest.raises(OSError, match=r"The weights could not be written to .*: No space left on device"):
-        sr.save_weights(tmp_path / "weights", made()[0])
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("weights", before)]

@@ -61,45 +61,20 @@ def test_training_is_the_step_again_and_again(kind):
         np.testing.assert_allclose(history.losses, np.array(losses), rtol=1e-5)
 
 
-WAVES = np.sin(np.arange(T * B * C, dtype=np.float32)).reshape(T, B, C)
-LABELS = jnp.arange(B) % C
 OF_MEAN = sr.SequenceLoss(lambda outputs, labels, *mask: sr.cross_entropy(outputs.mean(axis=0), labels))
-LOSSES = {
-    "of a step": (sr.squared_error, T, WAVES, lambda y: ((y - WAVES) ** 2).mean()),
-    "with as many steps as samples": (
-        sr.squared_error,
-        B,
-        sr.PerStep(WAVES[:B]),
-        lambda y: ((y - WAVES[:B]) ** 2).mean(),
-    ),
-    "of the sequence": (OF_MEAN, T, LABELS, lambda y: sr.cross_entropy(y.mean(axis=0), LABELS).mean()),
-}
-
-
-@pytest.mark.parametrize("kind", LOSSES)
-def test_the_loss_of_the_outputs_is_evaluated_and_trained_on(kind):
-    loss_fn, steps, targets, by_hand = LOSSES[kind]
-    one = (BATCHES[3][0][:steps], targets)
-    model, optimizer = made()
-    before = sr.evaluate(model, loss_fn, [one])["loss"]
-    assert before == pytest.approx(float(by_hand(sr.predict(model, one[0]))), rel=1e-6)
-    losses = sr.fit(model, optimizer, loss_fn, [one] * 3, rule=sr.OSTL(), window=2).losses
-    assert losses[0] == pytest.approx(before, rel=1e-6) and losses[2] < before
 
 
 def test_outputs_are_those_of_the_model_in_evaluation_mode():
-    """In one batch or in several, from a carry or at rest."""
+    """From a carry or at rest."""
     model, _ = made(modules=[Dropout(0.5, rngs=nnx.Rngs(1)), nnx.BatchNorm(6, rngs=nnx.Rngs(1))])
     before = numbers(model)
-    inputs, labels = batch(3)
+    inputs, _ = batch(3)
     outputs = sr.predict(model, inputs)
     assert same(numbers(model), before) and not model.modules[2].use_running_average
     model.eval()
     carry, early = unroll(model, model.initialize_carry((B, N)), jnp.asarray(inputs[:3]))
     np.testing.assert_allclose(outputs[:3], early, rtol=1e-5)
     np.testing.assert_allclose(sr.predict(model, inputs[3:], carry=carry), outputs[3:], rtol=1e-5)
-    several = sr.predict(model, [(inputs, labels), inputs[:, :2]])
-    assert close(several, [outputs, outputs[:, :2]])
 
 
 def test_evaluation_is_that_of_the_whole_set_in_evaluation_mode():
@@ -148,16 +123,11 @@ def test_a_metric_may_be_an_array():
     options = {"held_out": held_out, "metrics": {"confusion": confusion}}
     history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:1], **options)
     counts = np.zeros((C, C))
-    for outputs, (_, found) in zip(sr.predict(model, held_out), held_out, strict=True):
-        np.add.at(counts, (found, np.asarray(outputs).sum(axis=0).argmax(axis=-1)), 1)
+    for inputs, found in held_out:
+        np.add.at(counts, (found, np.asarray(sr.predict(model, inputs)).sum(axis=0).argmax(axis=-1)), 1)
     assert len(np.unique(counts)) > 1
     np.testing.assert_allclose(history.series("confusion")[1], [counts / 7], rtol=1e-6)
     assert json.loads(json.dumps(history.records)) == history.records
-
-
-def test_no_batch_of_a_sampler_comes_twice():
-    batches = [np.asarray(inputs).tobytes() for epoch in range(3) for inputs, _ in SAMPLER(epoch)]
-    assert len(set(batches)) == len(batches) == 12
 
 
 @pytest.mark.parametrize("source", [SAMPLER, lambda epoch: BATCHES])

@@ -139,6 +139,16 @@ def sequence_losses(loss_fn: SequenceLoss, outputs: Any, targets: Targets, mask:
     return losses
 
 
+def losses_that_count(
+    loss_fn: LossFn | SequenceLoss, outputs: Any, targets: Targets, mask: Array | None
+) -> tuple[Float[Array, "K B"], Array | None]:
+    """The loss of each step and sample, or of each sample [1, B] by a `SequenceLoss`; and which of them count, None if all."""
+    if isinstance(loss_fn, SequenceLoss):
+        losses = sequence_losses(loss_fn, outputs, targets, mask)[None]
+        return losses, None if mask is None else mask.any(axis=0, keepdims=True)
+    return step_losses(loss_fn, outputs, targets), mask
+
+
 def counted(mask: Array | None, shape: tuple[int, ...], axis: str | None) -> Array:
     """The number of losses that count in the full batch, at least 1."""
     number = jnp.asarray(shape[0] * shape[1], jnp.int32) if mask is None else jnp.sum(mask, dtype=jnp.int32)
@@ -262,12 +272,9 @@ class WindowObjective:
 
     def _mean_loss(self, outputs: Any, dtype: Any) -> Array:
         """The share of this device in the mean loss."""
-        if isinstance(self.loss_fn, SequenceLoss):
-            losses = sequence_losses(self.loss_fn, outputs, self.window_targets, self.mask)[None]
-        else:
-            losses = step_losses(self.loss_fn, outputs, self.window_targets)
-        valid = losses if self._counts is None else jnp.where(self._counts, losses, 0)
-        return jnp.sum(valid, dtype=dtype) / counted(self._counts, losses.shape, self.axis).astype(dtype)
+        losses, counts = losses_that_count(self.loss_fn, outputs, self.window_targets, self.mask)
+        valid = losses if counts is None else jnp.where(counts, losses, 0)
+        return jnp.sum(valid, dtype=dtype) / counted(counts, losses.shape, self.axis).astype(dtype)
 
     def _sum(self, values: Float[Array, "K B ..."]) -> Array:
         return jnp.sum(_where_counted(self.mask, values), axis=(0, 1), dtype=sum_dtype(values.dtype))

@@ -14,7 +14,7 @@ from slax_neurons import Connect, unroll
 from slax_neurons.building_blocks import carry_without_buffer, first_carry
 from slax_rules.loop.devices import local_shard
 from slax_rules.loop.entry import gradients
-from slax_rules.loop.objective import read_targets, sequence_losses, step_losses
+from slax_rules.loop.objective import losses_that_count, read_targets
 from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.losses import SequenceLoss
 from slax_rules.training.batches import Batch
@@ -205,16 +205,13 @@ def _run_again(train: Train, state: nnx.State, batch: Batch) -> dict[str, Any]:
     inputs, targets, mask = prepared(model, batch)
     found = read_targets(targets, *inputs.shape[:2])
     runs = run_layers(model, first_carry(model, inputs.shape[1:]), inputs)
-    if isinstance(loss_fn, SequenceLoss):
-        losses = sequence_losses(loss_fn, runs[-1].outputs, found, mask)
-        counted = None if mask is None else mask.any(axis=0)
-    else:
-        losses, counted = step_losses(loss_fn, runs[-1].outputs, found), mask
+    losses, counts = losses_that_count(loss_fn, runs[-1].outputs, found, mask)
+    losses = losses if counts is None else jnp.where(counts, losses, 0)
     return {
         "inputs": inputs,
         "outputs": [run.outputs for run in runs],
         "carries": [run.carry for run in runs],
-        "losses": losses if counted is None else jnp.where(counted, losses, 0),
+        "losses": losses[0] if isinstance(loss_fn, SequenceLoss) else losses,
     }
 
 
