@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
 from slax_rules.loop.devices import as_mesh
-from slax_rules.loop.entry import Program, run_program
+from slax_rules.loop.entry import Program
 from slax_rules.loop.split import split
 from stacks import Noisy
 from training.small import MOMENTUM as SGD
@@ -174,7 +174,7 @@ def test_each_device_works_on_its_share_alone():
     inputs, labels, _ = batch(DEVICES, np.float32)
     graph, state = split((make(dtype=jnp.float32), sr.RULES["ostl"].make(), None))
     program = Program(graph, sr.cross_entropy, "none", None, as_mesh(jax.devices()))
-    text = run_program.lower(program, state, inputs, labels, None, None).compile().as_text()
+    text = jax.jit(program).lower(state, inputs, labels, None, None).compile().as_text()
     rows = {int(count) for count in re.findall(r"= f32\[(\d+),\d+\]\S* dot\(", text)}
     assert T * B // DEVICES in rows and not {T * B, B} & rows
     assert set(re.findall(r" (all-[a-z]+|collective-permute|reduce-scatter)\(", text)) == {"all-reduce"}

@@ -77,9 +77,7 @@ def _is_marked(part: Any) -> bool:
 def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | None) -> bool:
     is_per_step, is_per_sequence = shape[:2] == (steps, batch), shape[:1] == (batch,)
     if marked is not None:
-        if is_per_step if marked is PerStep else is_per_sequence:
-            return marked is PerStep
-        is_per_step = is_per_sequence = False
+        is_per_step, is_per_sequence = is_per_step and marked is PerStep, is_per_sequence and marked is PerSequence
     if is_per_step and is_per_sequence:
         raise ValueError(
             f"Got targets of shape {list(shape)} for {steps} steps and {batch} samples, which may be one per step, "

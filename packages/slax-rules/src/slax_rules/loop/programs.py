@@ -111,26 +111,19 @@ class Programs:
         self.traced = threading.local()
 
     def __call__(self, what: What, *arguments: Any) -> Any:
-        return self._use(what, lambda program: program(getattr(what, "numbers", ()), *arguments))
-
-    def lower(self, what: What, *arguments: Any) -> Any:
-        """Lower the program, as `jax.jit` does."""
-        return self._use(what, lambda program: program.lower(getattr(what, "numbers", ()), *arguments))
-
-    def _use(self, what: What, use: Callable[[Any], Any]) -> Any:
-        """Use the program of `what`, which is traced with the functions of `what` if it is traced."""
-        key = what.known.get(self)
+        """Call the program of `what`, which is traced with the functions of `what` if it is traced."""
+        numbers, key = getattr(what, "numbers", ()), what.known.get(self)
         key, program = self._found(what, what.key(self.looks_again) if key is None else key)
         self.traced.what, self.traced.key = what, key
         try:
-            return use(program)
+            return program(numbers, *arguments)
         except _ChangedError:  # since it was looked at
             pass
         finally:
             self.traced.what = None
         _, program = self._found(what, what.key(looks_again=True))
         self.traced.what, self.traced.key = what, None
-        return use(program)
+        return program(numbers, *arguments)
 
     def _found(self, what: What, key: Hashable) -> tuple[Hashable, Any]:
         """The key in the table, which is quickly compared with itself, and the program under `jit`."""
@@ -214,19 +207,11 @@ class _GraphKey:
 def graph_key(graphdef: nnx.GraphDef, looks_again: bool, own: Any = None, data: Sequence[Place] = ()) -> Hashable:
     """The content of a graph, without the numbers of its own transformation that are data, at these places."""
     attributes: list[Any] = list(graphdef.attributes)
-    for index, value in functions_of(graphdef).items():
-        attributes[index] = attributes[index][0], _content(value, looks_again, data if value is own else ())
+    for index, (name, held) in enumerate(attributes):
+        value = getattr(held, "value", None)
+        if isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type)):
+            attributes[index] = name, _content(value, looks_again, data if value is own else None)
     return _GraphKey(graphdef.nodes, attributes)
-
-
-def functions_of(graphdef: nnx.GraphDef) -> dict[int, Any]:
-    """The functions and transformations in a graph, by the index of their attribute."""
-    statics = ((index, getattr(held, "value", None)) for index, (_, held) in enumerate(graphdef.attributes))
-    return {
-        index: value
-        for index, value in statics
-        if isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type))
-    }
 
 
 class _Content:
@@ -271,10 +256,15 @@ def look_at(value: Any, looks_again: bool) -> Seen:
     return known[0]
 
 
-def _content(value: Any, looks_again: bool, places: Sequence[Place] = ()) -> Hashable:
-    """The content of a function; of a transformation that of its update, since no program calls its `init`."""
+def _content(value: Any, looks_again: bool, data: Sequence[Place] | None = None) -> Hashable:
+    """The content of a function or a transformation.
+
+    Args:
+        data: for the optimizer's own transformation, whose `init` no program calls, the places of the numbers that are data.
+    """
     if isinstance(value, optax.GradientTransformation):
-        return type(value), _content(value.update, looks_again, places)
+        parts = value if data is None else (value.update,)
+        return type(value), *(_content(part, looks_again, data) for part in parts)
     if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
-    return look_at(value, looks_again).content(places)
+    return look_at(value, looks_again).content(data or ())

@@ -57,9 +57,10 @@ def split(objects: tuple[Any, Any, Any], looks_again: bool = True) -> tuple[Grap
     """
     graphdef, state = nnx.split(objects)
     tx = getattr(objects[2], "tx", None)
-    if not isinstance(tx, optax.GradientTransformation) or _is_half(state):
+    if not isinstance(tx, optax.GradientTransformation):
         return Graph(graphdef), state
-    found = [held for held in look_at(tx.update, looks_again).found.values if held.place is not None]
+    values = () if _is_half(state) else look_at(tx.update, looks_again).found.values
+    found = [held for held in values if held.place is not None]
     # A scalar of JAX would be on one device.
     numbers = (held.value if type(held.value) is float else np.asarray(held.value) for held in found)
     return Graph(graphdef, tuple(held.place for held in found), tuple(numbers), tx), state
