@@ -246,7 +246,7 @@ def test_a_copy_with_another_number_keeps_everything_else():
     def scaled(y, z=3.0, *, shift=1.0):
         return x * y + z + shift
 
-    copy = with_numbers([scaled], {(("item", 0), ("closure", 0)): 4.0})[0]
+    copy = with_numbers([scaled], {(0, 0): 4.0})[0]
     assert copy(1.0) == 8 and scaled(1.0) == 6
 
 

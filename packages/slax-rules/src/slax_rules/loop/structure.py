@@ -28,7 +28,7 @@ from slax_rules.loop.identity import ByIdentity, token
 SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
 # Bytes of an array that is not compared by content: it would be copied to the host, and kept with its program.
 LARGE = 2**24
-PLAIN = (type(None), bool, int, complex, str, bytes, type(Ellipsis), type(NotImplemented), slice, range, np.dtype)
+PLAIN = (type(None), int, complex, str, bytes, type(...), type(NotImplemented), slice, range, np.dtype)
 PARTIALS = (functools.partial, jax.tree_util.Partial)
 CONTAINERS = {tuple, list, dict, types.FunctionType, types.MethodType, functools.partial}
 # Where installed packages are: those of Python, of the user, and of JAX, wherever it is.
@@ -55,7 +55,7 @@ DATA = frozenset(
     for number in numbers
 )
 
-Place = tuple[tuple[str, Any], ...]  # the way from a value to a number that it holds
+Place = tuple[Any, ...]  # the way from a value to a number that it holds: of items, keys and cells of closures
 
 
 class Held(NamedTuple):
@@ -177,7 +177,7 @@ class _Walk:
         if isinstance(value, int):  # or a boolean
             self.values.append(Held(name, None, value))
             return type(value).__name__
-        if isinstance(value, PLAIN):
+        if isinstance(value, (*PLAIN, pathlib.PurePath)):
             return type(value).__name__, str(value) if isinstance(value, slice | np.dtype) else value
         if isinstance(value, float | np.generic | np.ndarray | jax.Array):
             return self._array(value, name, place)
@@ -219,19 +219,17 @@ class _Walk:
             fields = getattr(value, "_fields", range(len(value)))
             items = zip(fields, value, strict=True)
             held = tuple(
-                self.visit(item, f"{field} of {name}" if hasattr(value, "_fields") else name, _at(place, "item", index))
+                self.visit(item, f"{field} of {name}" if hasattr(value, "_fields") else name, _at(place, index))
                 for index, (field, item) in enumerate(items)
             )
             return self._named(type(value)), held, self._methods(type(value), getattr(value, "_fields", ()))
         if type(value) is dict:
             return "dict", tuple(
-                (self.visit(key, name, None), self.visit(item, str(key), _at(place, "key", key)))
+                (self.visit(key, name, None), self.visit(item, str(key), _at(place, key)))
                 for key, item in value.items()
             )
         if isinstance(value, set | frozenset) and all(isinstance(item, PLAIN) for item in value):
             return "set", tuple(sorted(map(repr, value)))
-        if isinstance(value, pathlib.PurePath):
-            return "path", str(value)
         if dataclasses.is_dataclass(value) and not isinstance(value, nnx.Pytree | nnx.Variable):
             kind, fields = type(value).__name__, dataclasses.fields(value)
             others = {*getattr(value, "__dict__", ())} - {field.name for field in fields}
@@ -296,7 +294,7 @@ class _Walk:
                 content = cell.cell_contents
             except ValueError:  # a name that has no value yet
                 continue
-            where, within = f"{name} of {owner}", _at(place, "closure", index) if self.is_installed else None
+            where, within = f"{name} of {owner}", _at(place, index) if self.is_installed else None
             if name in assigned(code):  # its present value is a state
                 if not self.is_installed:
                     cells.append((name, self._unknown(content)))
@@ -314,7 +312,7 @@ class _Walk:
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The global values that a function reads, and the attributes of the modules among them."""
-        for module in names_of(function.__code__, "IMPORT_NAME"):
+        for module in sorted(names_of(function.__code__, "IMPORT_NAME")):
             if not _is_installed(module):
                 yield module, self._unknown(sys.modules.get(module))
         for name in globals_read(function.__code__):
@@ -340,8 +338,8 @@ class _Walk:
         return "unknown", self._named(type(value))
 
 
-def _at(place: Place | None, step: str, index: Any) -> Place | None:
-    return None if place is None else (*place, (step, index))
+def _at(place: Place | None, index: Any) -> Place | None:
+    return None if place is None else (*place, index)
 
 
 def _digest(array: Any) -> str:
