@@ -39,21 +39,18 @@ INSTALLED = tuple(
 
 # Numbers that Optax's transformations only multiply, add or compare: as data of a program, they may change without a
 # compilation, and XLA computes the same with them. From others, such as the decays of Adam, Python computes in float64.
-DATA = frozenset(
-    f"{number} of {transformation}"
-    for transformation, numbers in {
-        "scale": ["step_size"],
-        "trace": ["decay"],
-        "add_decayed_weights": ["weight_decay"],
-        "clip": ["max_delta"],
-        "clip_by_global_norm": ["max_norm"],
-        "scale_by_adam": ["eps", "eps_root"],
-        "scale_by_adamax": ["eps"],
-        "cosine_decay_schedule": ["init_value"],
-        "exponential_decay": ["init_value"],
-    }.items()
-    for number in numbers
-)
+DATA = {
+    "step_size of scale",
+    "decay of trace",
+    "weight_decay of add_decayed_weights",
+    "max_delta of clip",
+    "max_norm of clip_by_global_norm",
+    "eps of scale_by_adam",
+    "eps_root of scale_by_adam",
+    "eps of scale_by_adamax",
+    "init_value of cosine_decay_schedule",
+    "init_value of exponential_decay",
+}
 
 Place = tuple[Any, ...]  # the way from a value to a number that it holds: of items, keys and cells of closures
 
