@@ -44,7 +44,7 @@ def memory() -> Iterator[Line]:
     model = connect([module for pair in pairs for module in pair])
     for name in SHOWN:
         rule = RULES[name].make(rngs=rngs, model=model)
-        costs = [cost(model, rule, (steps, 32, LAYERS[0]), window=WINDOW, measure=False) for steps in LENGTHS]
+        costs = [cost(model, rule, (steps, 32, LAYERS[0]), window=WINDOW) for steps in LENGTHS]
         yield name, list(LENGTHS), [(one.bptt_bytes if name == "bptt" else one.predicted_bytes) / 1e3 for one in costs]
 
 

@@ -167,7 +167,7 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
     of_files = sorted(f"{file.name} {sha256_of(file)}" for file in with_imported(files, imported_beside))
     found = structure(made, of_objects=True)
     values = [(held.name, held.content) for held in found.values]
-    content = repr((found.code, found.integers, values, found.unknown))
+    content = repr((found.code, values))
     return hashlib.sha256("\n".join([content, *of_files]).encode()).hexdigest()
 
 

@@ -107,6 +107,6 @@ def memory(config: dict[str, Any], batch: Samples) -> dict[str, float]:
     window = config["n_steps"] if isinstance(rule, BPTT) else rule.steps if isinstance(rule, TBPTT) else 1
     spikes, *others = batch
     inputs = jnp.asarray(spikes, jnp.float32)
-    counted = cost(model, rule, inputs.shape, window=window, measure=False).predicted_bytes
+    counted = cost(model, rule, inputs.shape, window=window).predicted_bytes
     program, _ = gradient_program(model, rule, (inputs, *map(np.asarray, others)), window)
     return {"counted": counted, "measured": program.memory_analysis().temp_size_in_bytes / inputs.shape[1]}

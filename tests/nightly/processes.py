@@ -99,7 +99,7 @@ def long(processes, index, folder, last=None):
         rule=rule,
         callbacks=[Every(1, tell)],
         held_out=list(batches(processes, index, 1)),
-        checkpoints=Checkpoints(folder / "run", every=5, best="loss"),
+        checkpoints=Checkpoints(folder / "run", every=5),
         devices=jax.devices(),
     )
     return {"losses": history.losses.tolist(), "weights": numbers(model)}

@@ -101,4 +101,3 @@ def test_run_resumes_after_a_process_died_with_any_number_of_processes(tmp_path)
     (alone,) = run(1, "long", copy)
     for what, numbers in undisturbed.items():
         np.testing.assert_allclose(alone[what], numbers, atol=1e-12)
-    assert all((folder / "run" / "best").is_file() for folder in (killed, copy))

@@ -19,11 +19,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
 from slax_rules.loop.devices import as_mesh
-from slax_rules.loop.entry import Program, run_program
+from slax_rules.loop.entry import Program
 from slax_rules.loop.split import split
 from stacks import Noisy
-from training.small import BATCHES, Killed, killed_at, made, numbers, optimizer_of, same
 from training.small import MOMENTUM as SGD
+from training.small import optimizer_of
 
 T, B, N, H, C = 6, 8, 3, 4, 3
 DEVICES = 8
@@ -174,30 +174,10 @@ def test_each_device_works_on_its_share_alone():
     inputs, labels, _ = batch(DEVICES, np.float32)
     graph, state = split((make(dtype=jnp.float32), sr.RULES["ostl"].make(), None))
     program = Program(graph, sr.cross_entropy, "none", None, as_mesh(jax.devices()))
-    text = run_program.lower(program, state, inputs, labels, None, None).compile().as_text()
+    text = jax.jit(program).lower(state, inputs, labels, None, None).compile().as_text()
     rows = {int(count) for count in re.findall(r"= f32\[(\d+),\d+\]\S* dot\(", text)}
     assert T * B // DEVICES in rows and not {T * B, B} & rows
     assert set(re.findall(r" (all-[a-z]+|collective-permute|reduce-scatter)\(", text)) == {"all-reduce"}
-
-
-def test_a_killed_run_on_two_devices_resumes_with_the_same_numbers_and_refuses_other_data(tmp_path):
-    """With labels of 64 bits, which a device has as 32: the first batch is described where it is split and where it is read."""
-
-    def run(folder, batches=BATCHES, **options):
-        nodes, where = made(), sr.Checkpoints(tmp_path / folder, every=2)
-        history = sr.fit(*nodes, sr.cross_entropy, batches, checkpoints=where, devices=jax.devices()[:2], **options)
-        return [history.losses, *numbers(*nodes)], history.resumed_from
-
-    assert BATCHES[0][1].dtype == np.int64 and not jax.config.jax_enable_x64
-    whole = run("whole")[0]
-    with pytest.raises(Killed):
-        run("killed", callbacks=[killed_at(3)])
-    with pytest.raises(
-        ValueError, match=r"data: first batch: float32\[6, 4, 5\], int32\[4\], digest \w+ saved, .* here"
-    ):
-        run("killed", BATCHES[::-1])
-    ours, step = run("killed")
-    assert same(ours, whole) and step == 2
 
 
 def fitted(one, transformation=SGD):

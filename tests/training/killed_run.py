@@ -40,7 +40,7 @@ def run(directory, result, die):
         evaluate_every=6,
         early_stopping=EarlyStopping(patience=100, restore_best=True),
         callbacks=[GradientAgreement(every=5, reference=TBPTT(1)), Every(1, die)],
-        checkpoints=Checkpoints(directory, every=4, keep=2, best="accuracy"),
+        checkpoints=Checkpoints(directory, every=4, keep=2),
     )
     text = [repr([x.dtype.name, x.shape, x.tobytes()]) for x in [*numbers(model, optimizer), history.losses]]
     Path(result).write_text("\n".join([*text, *map(repr, history.records), repr(history.best_step)]))

@@ -80,8 +80,6 @@ def test_layers_have_the_names_of_health_and_summary():
 @pytest.mark.parametrize(
     "training, options, ours, theirs",
     [
-        ({"rule": sr.TBPTT(2)}, {}, sr.TBPTT(2), sr.BPTT()),
-        ({"rule": sr.TBPTT(2)}, {"rule": sr.OTTT(), "reference": sr.TBPTT(3)}, sr.OTTT(), sr.TBPTT(3)),
         (
             {"rule": sr.OTTT(), "window": 2},
             {"rule": [sr.OTTT(), sr.OSTL()], "reference": sr.SLTT()},

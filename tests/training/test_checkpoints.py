@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -26,13 +25,13 @@ from training.small import BATCHES, SAMPLER, Killed, batch, killed_at, made, num
 PLAIN = sr.BPTT()
 
 
-def run(directory, *, rule=PLAIN, die_at=None, nodes=None, evaluate_every=3, best=None, **more):
+def run(directory, *, rule=PLAIN, die_at=None, nodes=None, evaluate_every=3, **more):
     """Trains; returns all numbers of the run."""
     model, optimizer = nodes or made()
     looks = [killed_at(die_at), sr.Every(3, lambda info: {"kernel": info.model.modules[0].kernel[...].sum()})]
     options = {"rule": rule, "epochs": 2, "callbacks": looks, "held_out": [batch(2)], "evaluate_every": evaluate_every}
     options |= {"early_stopping": sr.EarlyStopping(patience=9, restore_best=True)} | more
-    where = sr.Checkpoints(directory, every=2, best=best)
+    where = sr.Checkpoints(directory, every=2)
     history = sr.fit(model, optimizer, sr.cross_entropy, SAMPLER, checkpoints=where, **options)
     arrays = [array.tolist() for array in numbers(model, rule, optimizer)]
     return arrays, history.losses.tolist(), history.records, history.best_step
@@ -173,20 +172,6 @@ def test_a_damaged_checkpoint_is_refused_or_nothing_was_lost(place, finished, di
     assert run(directory) == finished[0]
 
 
-def test_weights_of_the_best_evaluation_are_beside_the_checkpoints(tmp_path):
-    """Killed and gone on with; loaded into a plain model, which then makes the numbers of that evaluation."""
-    options = {"best": "loss", "evaluate_every": 1, "metrics": {"accuracy": sr.accuracy}}
-    jumps = optax.sgd(2.0)
-    with pytest.raises(Killed):
-        run(tmp_path, nodes=made(jumps), die_at=7, **options)
-    records = run(tmp_path, nodes=made(jumps), **options)[2]
-    losses = np.array([record["loss"] for record in records if "loss" in record])
-    assert 0 < losses.argmin() < len(losses) - 1  # neither the first nor the last
-    model, _ = made()
-    sr.load_weights(tmp_path / "best", model)
-    assert sr.evaluate(model, sr.cross_entropy, [batch(2)])["loss"] == losses.min()
-
-
 @pytest.mark.parametrize("folder", ["", "8"])
 def test_weights_of_a_checkpoint_are_loaded(folder, directory):
     model, other = made()[0], made()
@@ -265,20 +250,6 @@ def test_saved_weights_are_those_that_are_loaded(dtype, tmp_path):
     np.testing.assert_array_equal(jax.random.key_data(other.modules[2].rngs.key[...]), key)
 
 
-def test_saved_decays_and_thresholds_win_unless_they_are_fixed_numbers(tmp_path):
-    def pair(decay, thresholds, number):
-        trained = LIF(decay=Trainable(decay), threshold=jnp.array(thresholds))
-        return connect([trained, LIF(decay=number, threshold=number)])
-
-    sr.save_weights(tmp_path / "weights", pair(0.5, [1.0, 2.0], 0.6))
-    other = pair(0.9, [0.3, 0.4], 0.7)
-    sr.load_weights(tmp_path / "weights", other)
-    x, (trained, fixed) = jnp.zeros(2), other.modules
-    np.testing.assert_allclose(trained.decay(x), 0.5, rtol=1e-6)
-    np.testing.assert_array_equal(trained.threshold(x), [1.0, 2.0])
-    np.testing.assert_allclose([fixed.decay(x), fixed.threshold(x)], 0.7, rtol=1e-6)
-
-
 def test_what_fits_is_loaded_and_told_and_the_rest_stays(tmp_path):
     """Into half precision, with another read-out and a trained decay, from a stack that has a norm more."""
     rngs = nnx.Rngs(0)
@@ -319,12 +290,3 @@ def test_damaged_weights_are_refused_or_nothing_was_lost(tmp_path):
             assert same(numbers(model), before)
             refused += 1
     assert refused > 50
-
-
-def test_weights_that_fail_to_be_written_leave_the_old_ones(tmp_path, monkeypatch):
-    sr.save_weights(tmp_path / "weights", made()[0])
-    before = (tmp_path / "weights").read_bytes()
-    monkeypatch.setattr(np, "savez", no_room)
-    with pytest.raises(OSError, match=r"The weights could not be written to .*: No space left on device"):
-        sr.save_weights(tmp_path / "weights", made()[0])
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("weights", before)]

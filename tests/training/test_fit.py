@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import time
 
 import jax
 import jax.numpy as jnp
@@ -62,45 +61,20 @@ def test_training_is_the_step_again_and_again(kind):
         np.testing.assert_allclose(history.losses, np.array(losses), rtol=1e-5)
 
 
-WAVES = np.sin(np.arange(T * B * C, dtype=np.float32)).reshape(T, B, C)
-LABELS = jnp.arange(B) % C
 OF_MEAN = sr.SequenceLoss(lambda outputs, labels, *mask: sr.cross_entropy(outputs.mean(axis=0), labels))
-LOSSES = {
-    "of a step": (sr.squared_error, T, WAVES, lambda y: ((y - WAVES) ** 2).mean()),
-    "with as many steps as samples": (
-        sr.squared_error,
-        B,
-        sr.PerStep(WAVES[:B]),
-        lambda y: ((y - WAVES[:B]) ** 2).mean(),
-    ),
-    "of the sequence": (OF_MEAN, T, LABELS, lambda y: sr.cross_entropy(y.mean(axis=0), LABELS).mean()),
-}
-
-
-@pytest.mark.parametrize("kind", LOSSES)
-def test_the_loss_of_the_outputs_is_evaluated_and_trained_on(kind):
-    loss_fn, steps, targets, by_hand = LOSSES[kind]
-    one = (BATCHES[3][0][:steps], targets)
-    model, optimizer = made()
-    before = sr.evaluate(model, loss_fn, [one])["loss"]
-    assert before == pytest.approx(float(by_hand(sr.predict(model, one[0]))), rel=1e-6)
-    losses = sr.fit(model, optimizer, loss_fn, [one] * 3, rule=sr.OSTL(), window=2).losses
-    assert losses[0] == pytest.approx(before, rel=1e-6) and losses[2] < before
 
 
 def test_outputs_are_those_of_the_model_in_evaluation_mode():
-    """In one batch or in several, from a carry or at rest."""
+    """From a carry or at rest."""
     model, _ = made(modules=[Dropout(0.5, rngs=nnx.Rngs(1)), nnx.BatchNorm(6, rngs=nnx.Rngs(1))])
     before = numbers(model)
-    inputs, labels = batch(3)
+    inputs, _ = batch(3)
     outputs = sr.predict(model, inputs)
     assert same(numbers(model), before) and not model.modules[2].use_running_average
     model.eval()
     carry, early = unroll(model, model.initialize_carry((B, N)), jnp.asarray(inputs[:3]))
     np.testing.assert_allclose(outputs[:3], early, rtol=1e-5)
     np.testing.assert_allclose(sr.predict(model, inputs[3:], carry=carry), outputs[3:], rtol=1e-5)
-    several = sr.predict(model, [(inputs, labels), inputs[:, :2]])
-    assert close(several, [outputs, outputs[:, :2]])
 
 
 def test_evaluation_is_that_of_the_whole_set_in_evaluation_mode():
@@ -149,16 +123,11 @@ def test_a_metric_may_be_an_array():
     options = {"held_out": held_out, "metrics": {"confusion": confusion}}
     history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:1], **options)
     counts = np.zeros((C, C))
-    for outputs, (_, found) in zip(sr.predict(model, held_out), held_out, strict=True):
-        np.add.at(counts, (found, np.asarray(outputs).sum(axis=0).argmax(axis=-1)), 1)
+    for inputs, found in held_out:
+        np.add.at(counts, (found, np.asarray(sr.predict(model, inputs)).sum(axis=0).argmax(axis=-1)), 1)
     assert len(np.unique(counts)) > 1
     np.testing.assert_allclose(history.series("confusion")[1], [counts / 7], rtol=1e-6)
     assert json.loads(json.dumps(history.records)) == history.records
-
-
-def test_no_batch_of_a_sampler_comes_twice():
-    batches = [np.asarray(inputs).tobytes() for epoch in range(3) for inputs, _ in SAMPLER(epoch)]
-    assert len(set(batches)) == len(batches) == 12
 
 
 @pytest.mark.parametrize("source", [SAMPLER, lambda epoch: BATCHES])
@@ -201,20 +170,12 @@ def test_looking_on_changes_nothing_bit_for_bit_and_info_is_of_its_step():
     assert history.series("loss")[0].tolist() == [3, 6]
 
 
-def test_info_has_the_norm_of_the_gradient_the_learning_rate_and_the_time_of_a_step():
-    schedule, seen = optax.linear_schedule(0.1, 0.02, 4), []
-
-    def look(info):
-        seen.append((info.gradient_norm, info.learning_rate, info.seconds))
-
+def test_info_has_the_learning_rate_that_the_optimizer_keeps():
+    schedule, rates = optax.linear_schedule(0.1, 0.02, 4), []
     model, optimizer = made(optax.inject_hyperparams(optax.sgd)(learning_rate=schedule))
-    start = time.perf_counter()
-    sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:2], rule=sr.OTTT(), callbacks=[sr.Every(2, look)])
-    (norm, rate, seconds), passed = *seen, time.perf_counter() - start
-    gradient = sr.gradients(model, sr.cross_entropy, *map(jnp.asarray, BATCHES[1]), rule=sr.OTTT())[1]
-    squares = [np.sum(np.asarray(leaf, float) ** 2) for leaf in jax.tree.leaves(gradient)]
-    assert norm == pytest.approx(np.sqrt(np.sum(squares)), rel=1e-5) and rate == pytest.approx(0.08)
-    assert 0 < 2 * seconds < passed
+    looks = [sr.Every(2, lambda info: rates.append(info.learning_rate))]
+    sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:2], rule=sr.OTTT(), callbacks=looks)
+    assert rates == pytest.approx([0.08])
 
 
 def test_a_callback_can_end_a_run_and_an_exception_keeps_its_history():
@@ -295,12 +256,6 @@ def test_a_layer_that_stays_silent_is_told_once_at_the_line_of_the_call():
     with pytest.warns(UserWarning, match="Layer 1 LIF is silent: .*fluctuation_driven") as warned:
         inspect.unwrap(sr.fit)(*with_biases_of(-100.0, MOMENTUM), sr.cross_entropy, SAMPLER, epochs=3)
     assert [warning.filename for warning in warned if "silent" in str(warning.message)] == [__file__]
-
-
-def test_a_loss_that_becomes_huge_and_stays_finite_is_told_once():
-    with pytest.warns(UserWarning, match=r"got a loss of .*e\+.* at step 2, .* of the first step, [01]\.") as warned:
-        history = sr.fit(*made(optax.sgd(1e20)), sr.cross_entropy, BATCHES, epochs=2)
-    assert len(warned) == 1 and len(history.losses) == 8
 
 
 def test_nothing_is_told_of_a_layer_that_spikes_or_of_no_stack():

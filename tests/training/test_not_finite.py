@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import IF, LI, LIF, Dropout, connect
+from slax_neurons import IF, LI, Dropout, connect
 from training.small import BATCHES, MOMENTUM, B, C, N, T, batch, made, numbers, optimizer_of, same
 
 X, LABELS = BATCHES[0]
@@ -149,42 +149,32 @@ SHORTER[3:, 0] = False  # sample 0 ends after three steps, with labels of -1 fro
 PAST = labels_of(-1, slice(3, None), 0)
 PENALTY = sr.Penalty(minus_log, of_mean=True)
 WITH_PENALTY = {"rule": sr.SLTT(), "window": 2, "penalties": [PENALTY]}
-OF_PENALTY = r"the penalty .*minus_log.*, or its gradient, is not finite. Check how its function"
+OF_PENALTY = r"a penalty is not finite \(.*minus_log.*\). Check how its function"
 NUMBERED = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.sum(axis=0), labels))
-OF_ZERO = sr.SequenceLoss(lambda outputs, labels: jnp.log(jnp.zeros(B)))
 RANGE = "Expected 0 to 2 for outputs of 3 classes"
 LAYER = r"the output of layer 0 Linear is infinite \(one of \d+\), more than 6.55e\+04, the largest number of float16, at time"
 CAUSES = {  # what is told, and what differs from a run without a fault
-    "inputs of a neuron": ("the inputs are NaN", {"nodes": lambda: of(LIF(), linear(N, C), LI()), "x": broken()[0]}),
     "overflow": (LAYER, {"nodes": lambda: made(optax.sgd(0.1), dtype=jnp.float16), "x": ALTERNATING}),
     "state": (
         r"the state of layer 1 IF at the end is (infinite|NaN) .*at \[0, 0\]",
         {"nodes": falling, "x": np.full((T, B, N), 0.6, np.float16)},
     ),
     "label": (f"a label of sample 2 is out of range: {C}. {RANGE}", {"targets": labels_of(C, 0, 2)}),
-    "negative label": (f"a label of sample 2 .*: -1. {RANGE}", {"targets": np.array([0, 1, -1, 0])}),
     "label of a sequence": (f"a label of sample 2 .*: {C}. {RANGE}", {"loss_fn": NUMBERED, "targets": np.array([0, 1, C, 0])}),
     "target": ("a target of sample 1 is not finite", {"loss_fn": sr.squared_error, "targets": TARGETS}),
     "loss": (r"loss_fn makes infinite \(one of 24\)", {"loss_fn": logarithm}),
-    "loss of a sequence": (r"loss_fn makes infinite \(one of 4\)", {"loss_fn": OF_ZERO}),
     "loss before labels that do not count": (
         r"loss_fn makes infinite \(one of 21\).*time step 0, sample 0", {"loss_fn": logarithm, "targets": PAST, "mask": SHORTER}
-    ),
-    "loss before a wrong label": (
-        r"loss_fn makes infinite", {"loss_fn": logarithm, "targets": np.where(STEP == 1, C, PAST), "mask": SHORTER}
     ),
     "label at the step of the loss": (
         f"a label of sample 0 .*: {C}", {"loss_fn": logarithm, "targets": np.where(STEP == 0, C, PAST), "mask": SHORTER}
     ),
     "gradient": ("the gradient of 2 Linear/kernel NaN.* and of 3 more arrays", {"loss_fn": root}),
     "penalty": (OF_PENALTY, {"nodes": excited, "x": late(T), **WITH_PENALTY}),
-    "penalty online": (OF_PENALTY, {"nodes": excited, "x": late(2), "update": "online", **WITH_PENALTY}),
-    "update": ("the update makes 0 Linear/bias NaN.*, in the model, of a grad", {"nodes": lambda: made(optax.sgd(jnp.nan))}),
     "update of a model with keys": (
-        "the update makes 0 Linear/bias NaN.*, in the model",
+        "the update makes 0 Linear/bias NaN.*, in the model, of a grad",
         {"nodes": lambda: made(optax.sgd(jnp.nan), modules=[dropout()])},
     ),
-    "infinite update": ("the update makes 0 Linear/bias (NaN|infinite)", {"nodes": lambda: made(optax.sgd(jnp.inf))}),
     "update within a sequence": (
         "not finite: after updates within", {"nodes": lambda: made(optax.sgd(3e38)), "update": "online", "window": 2}
     ),
@@ -228,7 +218,6 @@ def test_parameters_are_looked_at_first_and_evaluation_and_prediction_hide_nothi
         ),
         ("evaluate got a loss of nan .*in batch 0", lambda: sr.evaluate(whole, sr.cross_entropy, [(X, np.full(B, C))])),
         ("predict got inputs that are not finite, expected", lambda: sr.predict(whole, broken(np.inf)[0])),
-        ("predict got inputs that are not finite in batch 1", lambda: sr.predict(whole, [X, bad])),
     ):
         with pytest.raises(FloatingPointError, match=match):
             look()

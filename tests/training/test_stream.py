@@ -223,17 +223,6 @@ def test_a_sample_that_starts_anew_has_a_new_mask_of_dropout_and_the_others_keep
     assert jax.tree.leaves(after) and deviation(before, after) == 0  # no reset draws nothing
 
 
-@pytest.mark.parametrize("batch", [1, B])
-def test_masks_of_each_step_go_on_after_a_reset(batch):
-    """The key of the masks is of all samples: with one sample it is drawn anew, with several it continues."""
-    stream, outputs = with_dropout("step", batch), []
-    for _ in range(3):
-        reset = np.arange(batch) == 0
-        stream, found, _ = sr.extend_stream(stream, np.ones((5, batch, N)), np.zeros((5, batch), int), reset=reset)
-        outputs.append(np.asarray(found[:, 0]))  # a sample that starts anew each time
-    assert all((one != other).any() for one, other in itertools.combinations(outputs, 2))
-
-
 def test_a_reset_under_uoro_is_of_single_samples_while_its_signs_go_on():
     start = stream_of(sr.UORO(rngs=nnx.Rngs(0)), transformation=STILL)
     before = sr.extend_stream(start, *FIRST, reset=NONE).stream
@@ -345,15 +334,6 @@ def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_pi
     found = last(run(INPUTS, targets, "run"))
     assert found.step == expected.step == T
     assert deviation((found.outputs, numbers(found.stream)), (expected.outputs, numbers(expected.stream))) == 0
-
-
-def test_a_label_out_of_range_is_named():
-    labels = np.array(LABELS)
-    labels[12, 1] = C
-    with pytest.raises(
-        FloatingPointError, match=r"steps 10 to 14: .*\. A label of sample 1 is out of range: 4\. Expected 0 to 3"
-    ):
-        last(sr.run_stream(stream_of(), pieces(labels=labels)))
 
 
 @pytest.mark.parametrize("rule", ["otpe", "uoro"])

@@ -25,35 +25,24 @@ def digest_of_code(code: types.CodeType) -> str:
 
 
 @functools.cache
+def names_of(code: types.CodeType, *operations: str) -> frozenset[str]:
+    """The names that some operations of code, or of a function within it, have as their arguments."""
+    found = {one.argval for one in dis.get_instructions(code) if one.opname in operations}
+    return frozenset(found.union(*(names_of(one, *operations) for one in _within(code))))
+
+
 def assigned(code: types.CodeType) -> frozenset[str]:
     """The variables of an enclosing function that code, or a function within it, assigns to."""
-    found = {one.argval for one in dis.get_instructions(code) if one.opname in ("STORE_DEREF", "DELETE_DEREF")}
-    return frozenset(found.union(*map(assigned, _within(code))) & set(code.co_freevars))
-
-
-@functools.cache
-def globals_assigned(code: types.CodeType) -> frozenset[str]:
-    """The global values that code, or a function within it, assigns to."""
-    found = {one.argval for one in dis.get_instructions(code) if one.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
-    return frozenset(found.union(*map(globals_assigned, _within(code))))
-
-
-@functools.cache
-def imported(code: types.CodeType) -> frozenset[str]:
-    """The modules that code, or a function within it, imports."""
-    found = {one.argval for one in dis.get_instructions(code) if one.opname == "IMPORT_NAME"}
-    return frozenset(found.union(*map(imported, _within(code))))
+    return names_of(code, "STORE_DEREF", "DELETE_DEREF") & set(code.co_freevars)
 
 
 def _constant(constant: Any) -> str:
     return repr(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
 
 
-@functools.cache
-def globals_read(code: types.CodeType) -> tuple[str, ...]:
+def globals_read(code: types.CodeType) -> list[str]:
     """The names of the globals that code reads, with the functions within it, in alphabetical order."""
-    read = {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return tuple(sorted(read.union(*map(globals_read, _within(code)))))
+    return sorted(names_of(code, "LOAD_GLOBAL", "LOAD_NAME"))
 
 
 @functools.cache

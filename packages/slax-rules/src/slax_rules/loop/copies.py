@@ -1,6 +1,5 @@
 """Copies of functions, and of what holds them, with other numbers."""
 
-import functools
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -10,27 +9,24 @@ from slax_rules.loop.structure import Place
 
 def with_numbers(value: Any, numbers: Mapping[Place, Any]) -> Any:
     """A copy of a value with other numbers at some places; what holds none of them stays the same object."""
+    if not numbers:
+        return value
     if () in numbers:
         return numbers[()]
-    parts: dict[tuple[str, Any], dict[Place, Any]] = {}
+    parts: dict[Any, dict[Place, Any]] = {}
     for (first, *rest), number in numbers.items():
         parts.setdefault(first, {})[tuple(rest)] = number
 
-    def part(step: str, index: Any, old: Any) -> Any:
-        return with_numbers(old, parts[step, index]) if (step, index) in parts else old
+    def part(index: Any, old: Any) -> Any:
+        return with_numbers(old, parts.get(index, {}))
 
-    if not parts:
-        return value
-    if isinstance(value, functools.partial):
-        args, keywords = part("args", None, value.args), part("keywords", None, value.keywords)
-        return functools.partial(part("func", None, value.func), *args, **keywords)
     if isinstance(value, tuple | list):
-        items = [part("item", index, item) for index, item in enumerate(value)]
+        items = [part(index, item) for index, item in enumerate(value)]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: part("key", key, item) for key, item in value.items()}
+        return {key: part(key, item) for key, item in value.items()}
     cells = (
-        types.CellType(part("closure", index, cell.cell_contents)) if ("closure", index) in parts else cell
+        types.CellType(part(index, cell.cell_contents)) if index in parts else cell
         for index, cell in enumerate(value.__closure__)
     )
     return _copied(value, tuple(cells))

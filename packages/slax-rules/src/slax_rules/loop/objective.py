@@ -77,9 +77,7 @@ def _is_marked(part: Any) -> bool:
 def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | None) -> bool:
     is_per_step, is_per_sequence = shape[:2] == (steps, batch), shape[:1] == (batch,)
     if marked is not None:
-        if is_per_step if marked is PerStep else is_per_sequence:
-            return marked is PerStep
-        is_per_step = is_per_sequence = False
+        is_per_step, is_per_sequence = is_per_step and marked is PerStep, is_per_sequence and marked is PerSequence
     if is_per_step and is_per_sequence:
         raise ValueError(
             f"Got targets of shape {list(shape)} for {steps} steps and {batch} samples, which may be one per step, "
@@ -137,6 +135,16 @@ def sequence_losses(loss_fn: SequenceLoss, outputs: Any, targets: Targets, mask:
             "maps outputs [T, B, ...] and targets to losses [B]."
         )
     return losses
+
+
+def losses_that_count(
+    loss_fn: LossFn | SequenceLoss, outputs: Any, targets: Targets, mask: Array | None
+) -> tuple[Float[Array, "K B"], Array | None]:
+    """The loss of each step and sample, or of each sample [1, B] by a `SequenceLoss`; and which of them count, None if all."""
+    if isinstance(loss_fn, SequenceLoss):
+        losses = sequence_losses(loss_fn, outputs, targets, mask)[None]
+        return losses, None if mask is None else mask.any(axis=0, keepdims=True)
+    return step_losses(loss_fn, outputs, targets), mask
 
 
 def counted(mask: Array | None, shape: tuple[int, ...], axis: str | None) -> Array:
@@ -262,12 +270,9 @@ class WindowObjective:
 
     def _mean_loss(self, outputs: Any, dtype: Any) -> Array:
         """The share of this device in the mean loss."""
-        if isinstance(self.loss_fn, SequenceLoss):
-            losses = sequence_losses(self.loss_fn, outputs, self.window_targets, self.mask)[None]
-        else:
-            losses = step_losses(self.loss_fn, outputs, self.window_targets)
-        valid = losses if self._counts is None else jnp.where(self._counts, losses, 0)
-        return jnp.sum(valid, dtype=dtype) / counted(self._counts, losses.shape, self.axis).astype(dtype)
+        losses, counts = losses_that_count(self.loss_fn, outputs, self.window_targets, self.mask)
+        valid = losses if counts is None else jnp.where(counts, losses, 0)
+        return jnp.sum(valid, dtype=dtype) / counted(counts, losses.shape, self.axis).astype(dtype)
 
     def _sum(self, values: Float[Array, "K B ..."]) -> Array:
         return jnp.sum(_where_counted(self.mask, values), axis=(0, 1), dtype=sum_dtype(values.dtype))

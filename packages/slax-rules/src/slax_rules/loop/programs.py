@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from slax_rules.loop.identity import ByIdentity, token
+from slax_rules.loop.identity import ByIdentity
 from slax_rules.loop.structure import Place, Structure, is_installed_by_name, structure
 
 KEPT = 64  # programs of a function; one takes about 10 MB
@@ -95,7 +95,6 @@ class Programs:
     Args:
         function: a function under `jit`. `what` is static. If it has `numbers`, they are data: the function gets
             `what.with_numbers(tracers)`.
-        missed: called with `what` before the first compilation for its content.
         compiler_options: see `jax.jit`.
         looks_again: whether a function that was seen before, in another `what`, is looked at again, in case what it reads has
             changed; see `key_of`.
@@ -104,36 +103,27 @@ class Programs:
     def __init__(
         self,
         function: Callable[..., Any],
-        missed: Callable[[Any], None] = lambda what: None,
         compiler_options: dict[str, Any] | None = None,
         looks_again: bool = True,
     ):
-        self.function, self.missed, self.looks_again = function, missed, looks_again
-        self.compiler_options = compiler_options
+        self.function, self.compiler_options, self.looks_again = function, compiler_options, looks_again
         self.compiled: Recent[tuple[Hashable, Any]] = Recent(KEPT, lambda found: found[1].clear_cache())
         self.traced = threading.local()
 
     def __call__(self, what: What, *arguments: Any) -> Any:
-        return self._use(what, lambda program: program(getattr(what, "numbers", ()), *arguments))
-
-    def lower(self, what: What, *arguments: Any) -> Any:
-        """Lower the program, as `jax.jit` does."""
-        return self._use(what, lambda program: program.lower(getattr(what, "numbers", ()), *arguments))
-
-    def _use(self, what: What, use: Callable[[Any], Any]) -> Any:
-        """Use the program of `what`, which is traced with the functions of `what` if it is traced."""
-        key = what.known.get(self)
+        """Call the program of `what`, which is traced with the functions of `what` if it is traced."""
+        numbers, key = getattr(what, "numbers", ()), what.known.get(self)
         key, program = self._found(what, what.key(self.looks_again) if key is None else key)
         self.traced.what, self.traced.key = what, key
         try:
-            return use(program)
+            return program(numbers, *arguments)
         except _ChangedError:  # since it was looked at
             pass
         finally:
             self.traced.what = None
         _, program = self._found(what, what.key(looks_again=True))
         self.traced.what, self.traced.key = what, None
-        return use(program)
+        return program(numbers, *arguments)
 
     def _found(self, what: What, key: Hashable) -> tuple[Hashable, Any]:
         """The key in the table, which is quickly compared with itself, and the program under `jit`."""
@@ -144,7 +134,6 @@ class Programs:
             raise
         if found is None:
             check_hashable(what)
-            self.missed(what)
             found = self.compiled.put(key, (key, self._jitted()))
         what.known[self] = found[0]
         return found
@@ -218,19 +207,11 @@ class _GraphKey:
 def graph_key(graphdef: nnx.GraphDef, looks_again: bool, own: Any = None, data: Sequence[Place] = ()) -> Hashable:
     """The content of a graph, without the numbers of its own transformation that are data, at these places."""
     attributes: list[Any] = list(graphdef.attributes)
-    for index, value in functions_of(graphdef).items():
-        attributes[index] = attributes[index][0], _content(value, looks_again, data if value is own else ())
+    for index, (name, held) in enumerate(attributes):
+        value = getattr(held, "value", None)
+        if isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type)):
+            attributes[index] = name, _content(value, looks_again, data if value is own else None)
     return _GraphKey(graphdef.nodes, attributes)
-
-
-def functions_of(graphdef: nnx.GraphDef) -> dict[int, Any]:
-    """The functions and transformations in a graph, by the index of their attribute."""
-    statics = ((index, getattr(held, "value", None)) for index, (_, held) in enumerate(graphdef.attributes))
-    return {
-        index: value
-        for index, value in statics
-        if isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type))
-    }
 
 
 class _Content:
@@ -249,38 +230,41 @@ class _Content:
 
 
 class Seen:
-    """A function or a transformation, as it was when it was last looked at."""
+    """A function, as it was when it was last looked at."""
 
     def __init__(self, found: Structure):
         self.found = found
         self.contents: dict[Any, _Content] = {}
-        self.data: dict[Hashable, Any] = {}  # the numbers that are data, by what is trained
 
-    def content(self, places: Sequence[Place] = ()) -> _Content:
+    def content(self, places: Sequence[Place]) -> _Content:
         """The content without the numbers at some places."""
         if places not in self.contents:
-            values = tuple(held.content for held in self.found.values if held.place not in places)
-            self.contents[places] = _Content((places, self.found.outline, self.found.itself, values))
+            self.contents[places] = _Content((places, self.found.key(places)))
         return self.contents[places]
 
 
-_seen: ByIdentity[dict[Any, Seen]] = ByIdentity(lambda value: {})
+_seen: ByIdentity[list[Seen]] = ByIdentity(lambda value: [])
 
 
 def look_at(value: Any, looks_again: bool) -> Seen:
-    """What is known of a function or a transformation; see `key_of` for `looks_again`."""
-    is_transformation = isinstance(value, optax.GradientTransformation)
-    of_anchor = _seen.of(value.update if is_transformation else value)
-    which = (type(value), token(value.init)) if is_transformation else None
-    seen = of_anchor.get(which)
-    if seen is None or (looks_again and not seen.found.is_fixed):
-        found = structure(value, places=is_transformation)
-        if seen is None or (found.key, found.itself) != (seen.found.key, seen.found.itself):
-            seen = of_anchor[which] = Seen(found)
-    return seen
+    """What is known of a function; see `key_of` for `looks_again`."""
+    known = _seen.of(value)
+    if not known or (looks_again and not known[0].found.is_fixed):
+        found = structure(value)
+        if not known or found.key() != known[0].found.key():
+            known[:] = [Seen(found)]
+    return known[0]
 
 
-def _content(value: Any, looks_again: bool, places: Sequence[Place] = ()) -> Hashable:
+def _content(value: Any, looks_again: bool, data: Sequence[Place] | None = None) -> Hashable:
+    """The content of a function or a transformation.
+
+    Args:
+        data: for the optimizer's own transformation, whose `init` no program calls, the places of the numbers that are data.
+    """
+    if isinstance(value, optax.GradientTransformation):
+        parts = value if data is None else (value.update,)
+        return type(value), *(_content(part, looks_again, data) for part in parts)
     if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
-    return look_at(value, looks_again).content(places)
+    return look_at(value, looks_again).content(data or ())

@@ -1,21 +1,20 @@
 """Model, rule and optimizer as a graph and arrays: the learning rate and such numbers of the optimizer are data, too."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
 from slax_rules.loop.copies import with_numbers
-from slax_rules.loop.data_numbers import INIT, UPDATE, data_places
-from slax_rules.loop.programs import Recent, What, graph_key, look_at
-from slax_rules.loop.structure import Place, Structure
-from slax_rules.loop.windows import trained_together
+from slax_rules.loop.programs import What, graph_key, look_at
+from slax_rules.loop.structure import Place
 
-_places: Recent[dict[Hashable, tuple[Place, ...]]] = Recent(256)
+WIDE = 4  # bytes: among narrower numbers, one that is data would be rounded twice
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +23,7 @@ class Graph(What):
 
     Args:
         graphdef: the graph, as `nnx.split` makes it.
-        places: where the numbers of the optimizer's transformation are that are data.
+        places: where the numbers of the update of the optimizer's transformation are that are data.
         numbers: these numbers; graphs are equal without them.
         transformation: the optimizer's transformation.
     """
@@ -43,63 +42,30 @@ class Graph(What):
         return dataclasses.replace(self, numbers=numbers)
 
     def merged(self, state: nnx.State) -> tuple[Any, Any, Any]:
-        """The model, the rule and the optimizer, as copies, with the numbers of this graph.
-
-        The optimizer's `init`, which may branch on a number, takes no tracers.
-        """
+        """The model, the rule and the optimizer, as copies, with the numbers of this graph."""
         model, rule, optimizer = nnx.merge(self.graphdef, state, copy=True)
-        pairs = zip(self.places, self.numbers, strict=True)
-        taken = {at: number for at, number in pairs if at[0] == UPDATE or not isinstance(number, jax.core.Tracer)}
-        if taken:
-            optimizer.tx = with_numbers(optimizer.tx, taken)
+        if self.numbers:
+            numbers = dict(zip(self.places, self.numbers, strict=True))
+            optimizer.tx = optimizer.tx._replace(update=with_numbers(optimizer.tx.update, numbers))
         return model, rule, optimizer
 
 
 def split(objects: tuple[Any, Any, Any], looks_again: bool = True) -> tuple[Graph, nnx.State]:
-    """The graph of (model, rule, optimizer or None), and their state. See `key_of` for `looks_again`."""
-    model, rule, optimizer = objects
-    graphdef, state = nnx.split(objects)
-    if optimizer is None:
-        return Graph(graphdef), state
-    names = tuple(name for name, _ in graphdef.attributes)  # a transformation may tell parameters apart by their names
-    data = _data(optimizer, lambda: trained_together(model, rule), names, state, looks_again)
-    return Graph(graphdef, *data, optimizer.tx), state
+    """The graph of (model, rule, optimizer or None), and their state. See `key_of` for `looks_again`.
 
-
-def _data(
-    optimizer: nnx.Optimizer, trained: Callable[[], Any], names: tuple[Any, ...], state: nnx.State, looks_again: bool
-) -> tuple[tuple[Place, ...], tuple[Any, ...]]:
-    """Find the numbers of an optimizer's transformation that are data, such as its learning rate, and their places.
-
-    A number is data if the update only adds or multiplies it to arrays, or compares it with them: XLA then computes the same
-    operations, whether it knows the number or not (two factors that follow each other may be rounded once less if it knows
-    both). Others, such as the decays of Adam, from which Python computes 1 - decay in float64, stay in the program. So do all
-    in half precision, which would round a number once more. Those of `init` are data, since they only fill the first state.
+    In half precision no number is data, since it would be rounded once more.
     """
-    if not isinstance(optimizer.tx, optax.GradientTransformation):
-        return (), ()
-    seen = look_at(optimizer.tx, looks_again)
-    shapes = names, *((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
-    if shapes not in seen.data:
-        places = () if seen.found.unknown else _known_places(optimizer, trained, seen.found, shapes)
-        values = {held.place: held.value for held in seen.found.values}
-        # A scalar of JAX would be on one device.
-        scalars = (value if type(value) is float else np.asarray(value) for value in map(values.get, places))
-        seen.data[shapes] = places, tuple(scalars)
-    return seen.data[shapes]
+    graphdef, state = nnx.split(objects)
+    tx = getattr(objects[2], "tx", None)
+    if not isinstance(tx, optax.GradientTransformation):
+        return Graph(graphdef), state
+    values = () if _is_half(state) else look_at(tx.update, looks_again).found.values
+    found = [held for held in values if held.place is not None]
+    # A scalar of JAX would be on one device.
+    numbers = (held.value if type(held.value) is float else np.asarray(held.value) for held in found)
+    return Graph(graphdef, tuple(held.place for held in found), tuple(numbers), tx), state
 
 
-def _known_places(optimizer: nnx.Optimizer, trained: Callable[[], Any], found: Structure, shapes: Hashable) -> Any:
-    """The places of the numbers of a transformation that are data, found once for each content of the rest."""
-    tried = _places.get((found.outline, shapes)) or {}  # Python may branch on what is not data
-    places = next((places for places in {*tried.values()} if tried.get(_without(found, places)) == places), None)
-    if places is None:
-        of_init = (held.place for held in found.values if held.is_number and held.place and held.place[0] == INIT)
-        places = (*of_init, *data_places(optimizer, trained(), found))
-        _places.put((found.outline, shapes), {**tried, _without(found, places): places})
-    return places
-
-
-def _without(found: Structure, places: Sequence[Place]) -> Hashable:
-    """The values of a structure except for numbers at some places."""
-    return tuple(held.content for held in found.values if held.place not in places)
+def _is_half(state: nnx.State) -> bool:
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(state)}
+    return any(jnp.issubdtype(dtype, np.floating) and dtype.itemsize < WIDE for dtype in dtypes)

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 from slax_neurons.building_blocks import accumulates, as_shape, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.checks import check_online_loss, check_optimizer
-from slax_rules.loop.compilations import warn_of_compilations
 from slax_rules.loop.objective import Targets, read_targets, step_losses
 from slax_rules.loop.programs import Programs, What
 from slax_rules.loop.split import Graph, split
@@ -93,11 +92,6 @@ class Stream:
     def model(self) -> nnx.RNNCellBase:
         """A copy of the model with its present parameters."""
         return nnx.merge(self.program.graph.graphdef, self.online.objects, copy=True)[0]
-
-    @property
-    def rule(self) -> Any:
-        """The rule, as `start_stream` got it."""
-        return nnx.merge(self.program.graph.graphdef, self.online.objects, copy=True)[1]
 
     def objects(self) -> tuple[Any, Any, nnx.Optimizer]:
         """Copies of the model, the rule and the optimizer."""
@@ -310,12 +304,7 @@ def _look_ahead(
     return state, heads.outputs
 
 
-def _warn(program: StreamProgram) -> None:
-    parts = {"loss_fn": program.loss_fn, "penalties": program.penalties}
-    warn_of_compilations("start_stream", program.graph, parts, (program.window, program.input_shape, program.dtype))
-
-
-@partial(Programs, missed=_warn)
+@Programs
 def _start(program: StreamProgram, objects: nnx.State) -> Online:
     model, given, _ = nnx.merge(program.graph.graphdef, objects, copy=True)
     learner = program.learner(model, given)

@@ -14,7 +14,6 @@ import site
 import sys
 import sysconfig
 import types
-import weakref
 from collections.abc import Collection, Hashable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,14 +22,13 @@ import numpy as np
 import optax
 from flax import nnx
 
-from slax_rules.loop.bytecode import assigned, digest_of_code, globals_assigned, globals_read, imported, names_read
+from slax_rules.loop.bytecode import assigned, digest_of_code, globals_read, names_of, names_read
 from slax_rules.loop.identity import ByIdentity, token
 
 SLAX = frozenset({"slax_data", "slax_neurons", "slax_rules", "slax_viz"})
 # Bytes of an array that is not compared by content: it would be copied to the host, and kept with its program.
 LARGE = 2**24
-PLAIN = (type(None), bool, int, complex, str, bytes, type(Ellipsis), type(NotImplemented), slice, range, np.dtype)
-JITTED = type(jax.jit(lambda: None))
+PLAIN = (type(None), int, complex, str, bytes, type(...), type(NotImplemented), slice, range, np.dtype)
 PARTIALS = (functools.partial, jax.tree_util.Partial)
 CONTAINERS = {tuple, list, dict, types.FunctionType, types.MethodType, functools.partial}
 # Where installed packages are: those of Python, of the user, and of JAX, wherever it is.
@@ -39,7 +37,22 @@ INSTALLED = tuple(
     | {site.getusersitepackages(), *(str(pathlib.Path(str(module.__file__)).parents[1]) for module in (jax, optax, np))}
 )
 
-Place = tuple[tuple[str, Any], ...]  # the way from a value to a number that it holds
+# Numbers that Optax's transformations only multiply, add or compare: as data of a program, they may change without a
+# compilation, and XLA computes the same with them. From others, such as the decays of Adam, Python computes in float64.
+DATA = {
+    "step_size of scale",
+    "decay of trace",
+    "weight_decay of add_decayed_weights",
+    "max_delta of clip",
+    "max_norm of clip_by_global_norm",
+    "eps of scale_by_adam",
+    "eps_root of scale_by_adam",
+    "eps of scale_by_adamax",
+    "init_value of cosine_decay_schedule",
+    "init_value of exponential_decay",
+}
+
+Place = tuple[Any, ...]  # the way from a value to a number that it holds: of items, keys and cells of closures
 
 
 class Held(NamedTuple):
@@ -47,8 +60,9 @@ class Held(NamedTuple):
 
     Args:
         name: where it is, in words, such as "step_size of scale".
-        place: the way to it; None if `with_numbers` cannot replace it.
-        value: a real number, as a float or a scalar of NumPy or JAX; or the dtype, shape and digest of an array, as text.
+        place: the way to it, for a number in `DATA` of a transformation of Optax; else None.
+        value: an integer, a boolean, or a real number, as a float or a scalar of NumPy or JAX; or the dtype, shape and digest
+            of an array, as text.
     """
 
     name: str
@@ -56,14 +70,9 @@ class Held(NamedTuple):
     value: Any
 
     @property
-    def is_number(self) -> bool:
-        """True for one real number."""
-        return not isinstance(self.value, str)
-
-    @property
     def content(self) -> Hashable:
         """The value, to be compared."""
-        return float(self.value).hex() if self.is_number else self.value
+        return self.value if isinstance(self.value, int | str) else float(self.value).hex()
 
 
 class Structure(NamedTuple):
@@ -71,32 +80,21 @@ class Structure(NamedTuple):
 
     Args:
         code: everything but the numbers and arrays; it can be compared and hashed.
-        integers: the integers and booleans, in order, each with its name as in `Held`.
-        values: the floating-point numbers and arrays, in order.
-        unknown: what cannot be compared by content, such as an object of a class without fields, in words.
-        names: the names of functions, which a checkpoint shows, in order.
+        values: the numbers and arrays, in order.
         is_fixed: true if nothing in it can change, as a global value, a list or a NumPy array can.
-        itself: for each object that cannot be compared, what stands for the outermost function that reads it, or else for the
-            object: a function that is made afresh may find it changed.
+        itself: for each object that cannot be compared by content, such as one of a class without fields, what stands for the
+            outermost function that reads it, or else for the object: a function that is made afresh may find it changed.
     """
 
     code: Hashable
-    integers: tuple[tuple[str, int], ...]
     values: tuple[Held, ...]
-    unknown: tuple[str, ...]
-    names: tuple[str, ...] = ()
-    is_fixed: bool = True
-    itself: tuple[Hashable, ...] = ()
+    is_fixed: bool
+    itself: tuple[Hashable, ...]
 
-    @property
-    def outline(self) -> Hashable:
-        """Everything but the floating-point numbers and arrays, to be compared within a process."""
-        return self.code, self.names, tuple(integer for _, integer in self.integers)
-
-    @property
-    def key(self) -> tuple[Hashable, Hashable]:
-        """The complete content, to be compared within a process."""
-        return self.outline, tuple(value.content for value in self.values)
+    def key(self, places: Collection[Place] = ()) -> Hashable:
+        """The content without the numbers at some places, to be compared within a process."""
+        values = tuple(held.content for held in self.values if held.place not in places)
+        return self.code, values, self.itself
 
     def digest(self) -> str:
         """A short text for the code, the same in every process."""
@@ -119,42 +117,35 @@ class Named:
         return self.name
 
 
-def structure(value: Any, places: bool = True, of_objects: bool = False) -> Structure:
+def structure(value: Any, of_objects: bool = False) -> Structure:
     """Find what a value is made of.
 
     Args:
         value: a function, a transformation, or something that holds such.
-        places: whether numbers have places, by which `with_numbers` replaces them. Without, a function is read once.
         of_objects: whether to look into large arrays and objects that may change, too, as for a record of what they are now.
 
     Example:
         >>> import optax
         >>> from slax_rules.loop.structure import structure
         >>> one, two = structure(optax.sgd(0.1)), structure(optax.sgd(0.2))
-        >>> one.outline == two.outline, one.key == two.key
+        >>> one.code == two.code, one.key() == two.key()
         (True, False)
         >>> [(number.name, number.value) for number in two.values]
         [('step_size of scale', -0.2)]
     """
     walk = _Walk(of_objects)
-    code = walk.visit(value, type(value).__name__, () if places else None)
-    values = tuple(held._replace(place=None) if walk.recurs else held for held in walk.values)
-    texts = tuple(walk.unknown), tuple(walk.names)
-    return Structure(code, tuple(walk.integers), values, *texts, walk.is_fixed, tuple(walk.itself))
+    code = walk.visit(value, type(value).__name__, ())
+    return Structure(code, tuple(walk.values), walk.is_fixed, tuple(walk.itself))
 
 
 class _Walk:
-    """A walk through a value; `place` is None below what `with_numbers` does not rebuild."""
+    """A walk through a value; `place` is None below functions of the user and what `with_numbers` does not rebuild."""
 
     def __init__(self, of_objects: bool) -> None:
         self.of_objects = of_objects
-        self.integers: list[tuple[str, int]] = []
         self.values: list[Held] = []
-        self.unknown: list[str] = []
-        self.names: list[str] = []
         self.itself: list[Hashable] = []
         self.is_fixed = True
-        self.recurs = False  # whether something holds itself: `with_numbers` would leave the inner one as it is
         self.functions: list[types.FunctionType] = []  # that the walk is in
         self.above: list[int] = []  # the objects that the walk is in
         self.done: dict[int, int] = {}  # functions that it has been in, whose numbers cannot be replaced
@@ -165,7 +156,6 @@ class _Walk:
         if type(value) not in CONTAINERS and (found := self._leaf(value, name, place)) is not None:
             return found
         if id(value) in self.above:
-            self.recurs = True
             return "above", len(self.above) - self.above.index(id(value))
         if place is None and isinstance(value, types.FunctionType):
             if id(value) in self.done:
@@ -182,29 +172,29 @@ class _Walk:
         if isinstance(value, enum.Enum):
             return "enum", self._named(type(value)), value.name
         if isinstance(value, int):  # or a boolean
-            self.integers.append((name, value))
+            self.values.append(Held(name, None, value))
             return type(value).__name__
-        if isinstance(value, PLAIN):
+        if isinstance(value, (*PLAIN, pathlib.PurePath)):
             return type(value).__name__, str(value) if isinstance(value, slice | np.dtype) else value
         if isinstance(value, float | np.generic | np.ndarray | jax.Array):
             return self._array(value, name, place)
         if isinstance(value, type | types.ModuleType):
             module = value.__module__ if isinstance(value, type) else value.__name__
             is_known = _is_installed(module) or value in self.classes
-            return self._named(value) if is_known else self._unknown(value, name)  # for its attributes
+            return self._named(value) if is_known else self._unknown(value)  # for its attributes
         return None
 
     def _array(self, value: Any, name: str, place: Place | None) -> Hashable:
         self.is_fixed &= not isinstance(value, np.ndarray)
         if isinstance(value, jax.core.Tracer) or np.dtype(object) == getattr(value, "dtype", None):
-            return self._unknown(value, name)
+            return self._unknown(value)
         if not isinstance(value, float) and not value.ndim and not jax.dtypes.issubdtype(value.dtype, np.floating):
             return type(value).__name__, str(value.dtype), str(_array(value).tolist())
         kind = "float" if type(value) is float else f"{value.dtype}{list(value.shape)}"
         if kind.endswith("[]") or kind == "float":
-            self.values.append(Held(name, place, value))
+            self.values.append(Held(name, place if name in DATA else None, value))
         elif value.nbytes > LARGE and not self.of_objects:
-            return self._unknown(value, f"{name}, of {value.nbytes / 1e6:.0f} MB")
+            return self._unknown(value)
         else:
             self.values.append(Held(name, None, f"{kind}, digest {_digest(value)}"))
         return kind, type(value).__name__, bool(getattr(value, "weak_type", False))
@@ -215,32 +205,28 @@ class _Walk:
             found = _found_by_name(value) if is_installed else None
             return Named(value, found) if found else self._function(value, place)
         if type(value) in PARTIALS and not vars(value):
-            within = _at(place, "keywords", None)
-            keywords = ((key, self.visit(item, key, _at(within, "key", key))) for key, item in value.keywords.items())
-            func = self.visit(value.func, name, _at(place, "func", None))
-            return "partial", func, self.visit(value.args, name, _at(place, "args", None)), tuple(keywords)
+            keywords = ((key, self.visit(item, key, None)) for key, item in value.keywords.items())
+            return "partial", self.visit(value.func, name, None), self.visit(value.args, name, None), tuple(keywords)
         if isinstance(value, types.MethodType):
             return "method", self.visit(value.__func__, name, None), self.visit(value.__self__, name, None)
         self.is_fixed &= self.is_installed or not isinstance(value, list | dict | set)
         if type(value) in (list, dict, set) and not value and not self.is_installed:
-            return self._unknown(value, f"{name}, which is empty")  # it may be filled, and then another one is filled
+            return self._unknown(value)  # it may be filled, and then another one is filled
         if type(value) is list or (isinstance(value, tuple) and (type(value) is tuple or hasattr(value, "_fields"))):
             fields = getattr(value, "_fields", range(len(value)))
             items = zip(fields, value, strict=True)
             held = tuple(
-                self.visit(item, f"{field} of {name}" if hasattr(value, "_fields") else name, _at(place, "item", index))
+                self.visit(item, f"{field} of {name}" if hasattr(value, "_fields") else name, _at(place, index))
                 for index, (field, item) in enumerate(items)
             )
             return self._named(type(value)), held, self._methods(type(value), getattr(value, "_fields", ()))
         if type(value) is dict:
             return "dict", tuple(
-                (self.visit(key, name, None), self.visit(item, str(key), _at(place, "key", key)))
+                (self.visit(key, name, None), self.visit(item, str(key), _at(place, key)))
                 for key, item in value.items()
             )
         if isinstance(value, set | frozenset) and all(isinstance(item, PLAIN) for item in value):
             return "set", tuple(sorted(map(repr, value)))
-        if isinstance(value, pathlib.PurePath):
-            return "path", str(value)
         if dataclasses.is_dataclass(value) and not isinstance(value, nnx.Pytree | nnx.Variable):
             kind, fields = type(value).__name__, dataclasses.fields(value)
             others = {*getattr(value, "__dict__", ())} - {field.name for field in fields}
@@ -253,8 +239,6 @@ class _Walk:
         if callable(value) and (found := _found_by_name(value)):
             if _is_installed(value.__module__):
                 return Named(value, found)
-            if isinstance(value, JITTED):
-                return Named(value, found), self._jitted(value)
             parts = {
                 key: part
                 for key, part in getattr(value, "__dict__", {}).items()
@@ -277,7 +261,7 @@ class _Walk:
             names = [slots] if isinstance(slots, str) else [*slots]
             attributes |= {slot: getattr(value, slot) for slot in names if hasattr(value, slot)}
         held = ((key, self.visit(item, f"{key} of {name}", None)) for key, item in attributes.items())
-        return self._unknown(value, name), tuple(held)
+        return self._unknown(value), tuple(held)
 
     def _methods(self, kind: type, fields: Collection[str]) -> Hashable:
         """The content of what a class and the classes above it define besides fields, without installed ones."""
@@ -296,58 +280,44 @@ class _Walk:
                 content.append((name, self.visit(held, f"{name} of {kind.__name__}", None)))
         return tuple(content)
 
-    def _jitted(self, function: Any) -> Hashable:
-        """The content of a function under `jax.jit`, which keeps the values that it was traced with."""
-        if function not in _JITTED:
-            _JITTED[function] = Structure("itself", (), (), ())
-            _JITTED[function] = structure(function.__wrapped__)
-        found = _JITTED[function]
-        self.integers += found.integers
-        self.values += [held._replace(place=None) for held in found.values]
-        self.unknown += found.unknown
-        self.itself += found.itself
-        self.names += found.names
-        return found.code
-
     def _function(self, function: types.FunctionType, place: Place | None) -> Hashable:
         code, owner = function.__code__, function.__qualname__.partition(".")[0]
         self.functions.append(function)
         outside, self.is_installed = self.is_installed, _is_installed(_home(function))
         self.is_fixed &= self.is_installed
-        self.names.append(function.__qualname__)
         cells = []
         for index, (name, cell) in enumerate(zip(code.co_freevars, function.__closure__ or (), strict=True)):
             try:
                 content = cell.cell_contents
             except ValueError:  # a name that has no value yet
                 continue
-            where, within = f"{name} of {owner}", _at(place, "closure", index)
+            where, within = f"{name} of {owner}", _at(place, index) if self.is_installed else None
             if name in assigned(code):  # its present value is a state
                 if not self.is_installed:
-                    cells.append((name, self._unknown(content, where)))
+                    cells.append((name, self._unknown(content)))
                     continue
                 # Optax makes the integers of a schedule floats when it is traced.
                 content, within = float(content) if isinstance(content, int) else content, None
             cells.append((name, self.visit(content, where, within)))
         if set(vars(function)) - {"__wrapped__"} and not self.is_installed:
-            self._unknown(function, f"{owner}, with attributes")
+            self._unknown(function)
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)
         reads = () if self.is_installed else tuple(self._globals(function))
         self.is_installed = outside
         self.functions.pop()
-        return "function", digest_of_code(code), tuple(cells), defaults, reads
+        return "function", function.__qualname__, digest_of_code(code), tuple(cells), defaults, reads
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The global values that a function reads, and the attributes of the modules among them."""
-        for module in imported(function.__code__):
+        for module in sorted(names_of(function.__code__, "IMPORT_NAME")):
             if not _is_installed(module):
-                yield module, self._unknown(sys.modules.get(module), module)
+                yield module, self._unknown(sys.modules.get(module))
         for name in globals_read(function.__code__):
             if name not in function.__globals__:
                 continue
             content = function.__globals__[name]
-            if name in globals_assigned(function.__code__):
-                yield name, self._unknown(content, name)  # its present value is a state
+            if name in names_of(function.__code__, "STORE_GLOBAL", "DELETE_GLOBAL"):
+                yield name, self._unknown(content)  # its present value is a state
             elif not isinstance(content, types.ModuleType) or _is_installed(content.__name__):
                 yield name, self.visit(content, name, None)
             else:
@@ -360,17 +330,13 @@ class _Walk:
         module = "" if isinstance(value, types.ModuleType) else f"{value.__module__}."
         return Named(value, f"{module}{getattr(value, '__qualname__', value.__name__)}")
 
-    def _unknown(self, value: Any, name: str) -> Hashable:
-        self.unknown.append(f"{name}, a {type(value).__name__}")
+    def _unknown(self, value: Any) -> Hashable:
         self.itself.append(token(self.functions[0] if self.functions else value))
         return "unknown", self._named(type(value))
 
 
-def _at(place: Place | None, step: str, index: Any) -> Place | None:
-    return None if place is None else (*place, (step, index))
-
-
-_JITTED: "weakref.WeakKeyDictionary[Any, Structure]" = weakref.WeakKeyDictionary()
+def _at(place: Place | None, index: Any) -> Place | None:
+    return None if place is None else (*place, index)
 
 
 def _digest(array: Any) -> str:

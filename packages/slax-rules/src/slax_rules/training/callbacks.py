@@ -3,25 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import optax
 from flax import nnx
-from jaxtyping import Array
 
-from slax_rules.loop.entry import gradients
-from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.penalties import Penalty
 from slax_rules.training.batches import Batch
-from slax_rules.training.epoch import offline_rule, prepared
 from slax_rules.training.paths import by_path
 
 # By name, for the history: numbers, arrays of numbers, or None where a number is not defined.
 Metrics = Mapping[str, Any]
-
-Mode = Literal["min", "max"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +29,6 @@ class StepInfo:
         loss_fn, update, window, penalties: the arguments given to `fit`.
         batch: batch of this step: inputs, targets, and the mask if there is one.
         loss: loss of this step, before its update.
-        seconds: wall time of a step: the mean since the epoch began, or since the last callbacks, evaluation or checkpoint in
-            it, without the time of these. The first one includes compilation.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,18 +57,6 @@ class StepInfo:
     penalties: tuple[Penalty, ...]
     batch: Batch
     loss: float
-    seconds: float = math.nan
-
-    @cached_property
-    def gradient_norm(self) -> float:
-        """The norm of the gradient under the training rule on the batch of this step, at the parameters after it.
-
-        It costs one more gradient when it is read, and nothing otherwise. With online updates it is the offline gradient of
-        the entire batch.
-        """
-        graphdef, state = nnx.split((self.model, offline_rule(self.rule, self.update, self.window)))
-        what = Fixed((graphdef, self.loss_fn, self.penalties, self.window))
-        return float(_gradient_norm(what, state, self.batch))
 
     @property
     def learning_rate(self) -> float | None:
@@ -86,15 +64,6 @@ class StepInfo:
         found = by_path(nnx.state(self.optimizer)).items()
         rates = [leaf for path, leaf in found if path.endswith("hyperparams/learning_rate")]
         return float(rates[0]) if len(rates) == 1 else None
-
-
-@Programs
-def _gradient_norm(what: Fixed, state: nnx.State, batch: Batch) -> Array:
-    graphdef, loss_fn, penalties, window = what.parts
-    model, rule = nnx.merge(graphdef, state, copy=True)
-    inputs, targets, mask = prepared(model, batch)
-    options = {"rule": rule, "window": window, "penalties": penalties}
-    return optax.tree.norm(gradients(model, loss_fn, inputs, targets, mask, **options)[1])
 
 
 class StopTraining(Exception):
@@ -213,11 +182,17 @@ class EarlyStopping:
     metric: str = "loss"
     patience: int = 5
     min_delta: float = 0.0
-    mode: Mode | None = None
+    mode: Literal["min", "max"] | None = None
     restore_best: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mode", mode_of("EarlyStopping", self.metric, self.mode))
+        mode = {"loss": "min", "accuracy": "max"}.get(self.metric) if self.mode is None else self.mode
+        if mode not in ("min", "max"):
+            raise ValueError(
+                f'EarlyStopping got mode={mode!r} for the metric {self.metric!r}, expected "min" if less is better or "max" if '
+                'more is. Only "loss" and "accuracy" need no mode: check the name, or say mode="min" or mode="max".'
+            )
+        object.__setattr__(self, "mode", mode)
         if self.patience < 1 or self.min_delta < 0:
             raise ValueError(
                 f"EarlyStopping got patience={self.patience}, min_delta={self.min_delta}, expected a patience of at least 1 "
@@ -226,46 +201,23 @@ class EarlyStopping:
 
     def update(self, before: EarlyStoppingState | None, value: float, step: int) -> EarlyStoppingState:
         """Return the state after an evaluation at `step`."""
-        check_comparable("EarlyStopping", self.metric, value, step)
-        if before is None or gain(self.mode, before.best, value) > self.min_delta:
+        if np.ndim(value):
+            raise ValueError(
+                f"EarlyStopping got an array of shape {list(np.shape(value))} for {self.metric!r}, expected a number. Choose "
+                "another metric."
+            )
+        if math.isnan(value):
+            raise ValueError(
+                f"EarlyStopping got NaN for {self.metric!r} at step {step}, expected a comparable number. Look at the outputs, "
+                "or choose another metric."
+            )
+        if before is None:
             return EarlyStoppingState(value, step, 0)
-        return before._replace(waited=before.waited + 1)
+        gain = before.best - value if self.mode == "min" else value - before.best
+        return (
+            EarlyStoppingState(value, step, 0) if gain > self.min_delta else before._replace(waited=before.waited + 1)
+        )
 
     def should_stop(self, state: EarlyStoppingState | None) -> bool:
         """True if the patience is exhausted."""
         return state is not None and state.waited >= self.patience
-
-
-def mode_of(name: str, metric: str, mode: str | None) -> Mode:
-    """The mode, or the default for a metric of this name if none is given; `name` is the class with this option.
-
-    Raises:
-        ValueError: an unknown mode, or none for a metric without a default.
-    """
-    found = {"loss": "min", "accuracy": "max"}.get(metric) if mode is None else mode
-    if found == "min":
-        return "min"
-    if found == "max":
-        return "max"
-    raise ValueError(
-        f'{name} got mode={mode!r} for the metric {metric!r}, expected "min" if less is better or "max" if more is. Only '
-        '"loss" and "accuracy" need no mode: check the name, or say mode="min" or mode="max".'
-    )
-
-
-def check_comparable(name: str, metric: str, value: Any, step: int) -> None:
-    """Raise ValueError for NaN or an array, which are neither better nor worse; `name` is the class that compares."""
-    if np.ndim(value):
-        raise ValueError(
-            f"{name} got an array of shape {list(np.shape(value))} for {metric!r}, expected a number. Choose another metric."
-        )
-    if math.isnan(value):
-        raise ValueError(
-            f"{name} got NaN for {metric!r} at step {step}, expected a comparable number. Look at the outputs, or choose "
-            "another metric."
-        )
-
-
-def gain(mode: Mode | None, best: float, value: float) -> float:
-    """The amount by which a value is better than the best one."""
-    return best - value if mode == "min" else value - best

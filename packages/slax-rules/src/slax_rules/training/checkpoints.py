@@ -14,7 +14,6 @@ import jax
 from flax import nnx
 
 from slax_rules.loop.devices import local_shard
-from slax_rules.training.callbacks import Mode, mode_of
 from slax_rules.training.run_identity import CHANGEABLE, differing_parts
 from slax_rules.training.weights import (
     described,
@@ -30,7 +29,6 @@ from slax_rules.training.weights import (
     write_archive,
 )
 
-BEST = "best"
 PARTS = ("model", "rule", "optimizer")
 
 
@@ -48,26 +46,20 @@ class Checkpoints:
         directory: a folder for this run alone; `~` is your home.
         every: steps between checkpoints, >= 1. There is also one at the end.
         keep: number of newest checkpoints to keep, >= 1.
-        best: a number of the evaluation, "loss" or one of `metrics`. The weights of the best evaluation are then saved in
-            the file `best` next to the checkpoints, for `load_weights(directory / "best", model)`.
-        mode: "min" if less is better, "max" if more is. It may be omitted for "loss" and "accuracy".
         changed: what may differ from the run that is resumed: "data", "held_out", "loss_fn", "optimizer", "penalties", "rule",
             "update" and "window". `changed=["optimizer"]` continues with another learning rate.
 
     Raises:
-        ValueError: every or keep below 1, an unknown mode, no mode for a metric of another name, an unknown name in `changed`;
-            in `fit`, NaN for the metric `best`.
+        ValueError: every or keep below 1, an unknown name in `changed`.
 
     Example:
         >>> from slax_rules import Checkpoints
-        >>> checkpoints = Checkpoints("runs/first", every=500, best="accuracy")
+        >>> checkpoints = Checkpoints("runs/first", every=500)
     """
 
     directory: str | Path
     every: int = 1000
     keep: int = 3
-    best: str | None = None
-    mode: Mode | None = None
     changed: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -77,8 +69,6 @@ class Checkpoints:
             )
         if self.every < 1 or self.keep < 1:
             raise ValueError(f"Checkpoints got every={self.every}, keep={self.keep}, expected at least 1 for both.")
-        if self.best is not None:
-            object.__setattr__(self, "mode", mode_of("Checkpoints", self.best, self.mode))
 
     @contextmanager
     def open(self, settings: Mapping[str, Any]) -> Iterator["Store"]:

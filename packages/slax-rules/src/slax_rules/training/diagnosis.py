@@ -14,12 +14,12 @@ from slax_neurons import Connect, unroll
 from slax_neurons.building_blocks import carry_without_buffer, first_carry
 from slax_rules.loop.devices import local_shard
 from slax_rules.loop.entry import gradients
-from slax_rules.loop.objective import read_targets, sequence_losses, step_losses
+from slax_rules.loop.objective import losses_that_count, read_targets
 from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.losses import SequenceLoss
 from slax_rules.training.batches import Batch
 from slax_rules.training.checkpoints import PARTS
-from slax_rules.training.epoch import Train, offline_rule, prepared, stays_finite
+from slax_rules.training.epoch import Train, offline_rule, prepared
 from slax_rules.training.history import StepNotFinite
 from slax_rules.training.paths import by_path, kind, module_names, readable_path
 
@@ -180,20 +180,18 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, s
         yield from _in_targets(batch, first, found["outputs"][-1])
         text = f"loss_fn makes {where} of outputs that are finite. Check its targets, and how it handles large outputs"
         yield f"{text} and zeros."
-    if program.penalties and _finite_without(train, state, batch, ()):
-        for one in program.penalties:
-            if not _finite_without(train, state, batch, (one,)):
-                advice = "Check how its function handles zeros: the rates of a silent layer are 0."
-                yield f"the penalty {one.describe()}, or its gradient, is not finite. {advice}"
     inputs, targets, mask = prepared(model, batch)
     options = {"rule": offline_rule(rule, program.update, program.window), "window": program.window}
-    gradient = gradients(model, program.loss_fn, inputs, targets, mask, penalties=program.penalties, **options)[1]
+    loss, gradient = gradients(model, program.loss_fn, inputs, targets, mask, penalties=program.penalties, **options)
+    if program.penalties and not jnp.isfinite(loss):
+        kinds = ", ".join(one.describe() for one in program.penalties)
+        yield f"a penalty is not finite ({kinds}). Check how its function handles zeros: the rates of a silent layer are 0."
     if bad_ones := list(_in_state(gradient, names)):
         more = f", and of {len(bad_ones) - 1} more arrays" if len(bad_ones) > 1 else ""
         yield (
             f"the gradient of {bad_ones[-1]}{more}, though inputs, parameters, outputs and losses are finite. Possible causes "
-            f"are division by nearly 0 in a surrogate or a rule, and numbers near the end of the range of {inputs.dtype}. "
-            f"{SLOWER}"
+            f"are division by nearly 0 in a surrogate, a rule or a penalty, and numbers near the end of the range of "
+            f"{inputs.dtype}. {SLOWER}"
         )
 
 
@@ -205,24 +203,14 @@ def _run_again(train: Train, state: nnx.State, batch: Batch) -> dict[str, Any]:
     inputs, targets, mask = prepared(model, batch)
     found = read_targets(targets, *inputs.shape[:2])
     runs = run_layers(model, first_carry(model, inputs.shape[1:]), inputs)
-    if isinstance(loss_fn, SequenceLoss):
-        losses = sequence_losses(loss_fn, runs[-1].outputs, found, mask)
-        counted = None if mask is None else mask.any(axis=0)
-    else:
-        losses, counted = step_losses(loss_fn, runs[-1].outputs, found), mask
+    losses, counts = losses_that_count(loss_fn, runs[-1].outputs, found, mask)
+    losses = losses if counts is None else jnp.where(counts, losses, 0)
     return {
         "inputs": inputs,
         "outputs": [run.outputs for run in runs],
         "carries": [run.carry for run in runs],
-        "losses": losses if counted is None else jnp.where(counted, losses, 0),
+        "losses": losses[0] if isinstance(loss_fn, SequenceLoss) else losses,
     }
-
-
-def _finite_without(train: Train, state: nnx.State, batch: Batch, penalties: tuple[Any, ...]) -> bool:
-    """Whether the step is finite with these penalties alone."""
-    other = dataclasses.replace(train, program=dataclasses.replace(train.program, penalties=penalties))
-    after, loss = _unguarded(other, state, batch)
-    return bool(jnp.isfinite(loss) & stays_finite(state, after))
 
 
 def _in_targets(batch: Batch, place: list[int], outputs: Any) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool
 
 from slax_rules.bptt import BPTT, TBPTT
-from slax_rules.loop.compilations import warn_of_compilations
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.entry import Program
 from slax_rules.loop.programs import Programs, What
@@ -156,19 +154,13 @@ def run_epoch(
         )
 
 
-def _warn(train: Train) -> None:
-    program = train.program
-    parts = {"loss_fn": program.loss_fn, "penalties": program.penalties, "the sampler": train.sample}
-    warn_of_compilations("fit", program.graph, parts, (program.update, program.window, program.mesh))
-
-
-@partial(Programs, missed=_warn)
+@Programs
 def _one_step(train: Train, state: nnx.State, healthy: Array, batch: Batch) -> tuple[nnx.State, Array, Array]:
     state, healthy, loss = train(state, healthy, batch)
     return state, healthy, loss[None]
 
 
-@partial(Programs, missed=_warn)
+@Programs
 def _sampled_steps(
     train: Train,
     state: nnx.State,

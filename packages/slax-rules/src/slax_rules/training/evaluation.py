@@ -22,7 +22,7 @@ from slax_rules.loop.devices import (
     replicated,
     split_batch,
 )
-from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
+from slax_rules.loop.objective import losses_that_count, read_targets
 from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
@@ -93,20 +93,21 @@ def evaluate(
 
 
 def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: Devices | None = None) -> Any:
-    """Compute a model's outputs for a batch, or for each of several batches, in evaluation mode; the model stays unchanged.
+    """Compute a model's outputs for a batch in evaluation mode; the model stays unchanged.
 
     Args:
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
-        inputs: an array [T, B, features...]; or several batches, inputs alone or (inputs, targets), as a list or a loader.
-        carry: the initial carry, for one batch; `model.initialize_carry(inputs.shape[1:])` by default.
+        inputs: an array [T, B, features...].
+        carry: the initial carry; `model.initialize_carry(inputs.shape[1:])` by default.
         devices: devices to split the batch over; a batch is not split if their number does not divide its size.
 
     Returns:
-        The outputs [T, B, ...]; for several batches, a list of outputs.
+        The outputs [T, B, ...].
 
     Raises:
         FloatingPointError: inputs or parameters that are not finite.
-        ValueError: a carry with several batches, or inputs without time, batch and features.
+        TypeError: several batches.
+        ValueError: inputs without time, batch and features.
 
     Example:
         >>> import jax.numpy as jnp
@@ -118,29 +119,20 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
         >>> predict(model, jnp.ones((20, 2, 8))).shape
         (20, 2, 3)
     """
-    mesh, graphdef, state = _split(model, devices)
-    whats = {share: Fixed((graphdef, share)) for share in {None, mesh}}
-
-    def outputs_of(inputs: Any, number: int | None) -> Any:
-        inputs = as_array(inputs, "inputs")
-        share = _divided_by(mesh, inputs)
-        there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
-        outputs, finite = _predict(whats[share], state, there, carry)
-        if not isinstance(finite, jax.core.Tracer) and not finite:
-            check_parameters("predict", model)
-            raise FloatingPointError(_not_finite("predict", number, "inputs that are not finite"))
-        return local_shard(outputs)
-
-    if isinstance(inputs, jax.core.Tracer) or hasattr(inputs, "__array__") or hasattr(inputs, "detach"):
-        return outputs_of(inputs, None)
-    if carry is not None:
-        raise ValueError(
-            "predict got a carry for several batches, expected it for one batch. Call predict for each of them."
+    if not (isinstance(inputs, jax.core.Tracer) or hasattr(inputs, "__array__") or hasattr(inputs, "detach")):
+        raise TypeError(
+            f"predict got {type(inputs).__name__} as inputs, expected an array [T, B, features...]. For several batches: "
+            "[predict(model, inputs) for inputs, _ in batches]."
         )
-    return [
-        outputs_of(batch[0] if isinstance(batch, tuple | list) else batch, number)
-        for number, batch in enumerate(inputs)
-    ]
+    mesh, graphdef, state = _split(model, devices)
+    inputs = as_array(inputs, "inputs")
+    share = _divided_by(mesh, inputs)
+    there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
+    outputs, finite = _predict(Fixed((graphdef, share)), state, there, carry)
+    if not isinstance(finite, jax.core.Tracer) and not finite:
+        check_parameters("predict", model)
+        raise FloatingPointError(_not_finite("predict", "inputs that are not finite"))
+    return local_shard(outputs)
 
 
 def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
@@ -181,7 +173,7 @@ def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, A
         if not measured["finite"] or not np.isfinite(loss):
             of_loss = f"a loss of {loss} (a target out of range can cause this)"
             what = of_loss if measured["finite"] else "inputs that are not finite"
-            raise FloatingPointError(_not_finite("evaluate", number, what))
+            raise FloatingPointError(_not_finite("evaluate", f"{what} in batch {number}"))
     if not sum(weight for _, weight in (measured["loss"] for measured in batches)):
         raise ValueError(
             "evaluate got masks without a single true entry, expected at least one: there is no loss to take the mean of."
@@ -196,9 +188,8 @@ def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, A
     return means
 
 
-def _not_finite(name: str, number: int | None, what: str) -> str:
-    where = "" if number is None else f" in batch {number}"
-    return f"{name} got {what}{where}, expected finite numbers. Spikes mask NaN and infinity: the output looks normal."
+def _not_finite(name: str, what: str) -> str:
+    return f"{name} got {what}, expected finite numbers. Spikes mask NaN and infinity: the output looks normal."
 
 
 @Programs
@@ -221,23 +212,15 @@ def _measure(what: Fixed, state: nnx.State, batch: Batch) -> dict[str, Any]:
     inputs, targets, mask = prepared(model, batch)
     found = read_targets(targets, *inputs.shape[:2])
     outputs = _outputs(model, inputs, None, mesh)
-    counted = jnp.ones(inputs.shape[:2], bool) if mask is None else mask
-    samples = counted.any(axis=0)
+    samples = jnp.asarray(inputs.shape[1]) if mask is None else mask.any(axis=0).sum()
     masks = () if mask is None else (mask,)
-    numbers: dict[str, Any] = {name: (metric(outputs, found.tree, *masks), samples.sum()) for name, metric in metrics}
-    numbers |= {"loss": _mean_loss(loss_fn, outputs, found, counted, mask), "finite": jnp.isfinite(inputs).all()}
+    numbers: dict[str, Any] = {name: (metric(outputs, found.tree, *masks), samples) for name, metric in metrics}
+    losses, counts = losses_that_count(loss_fn, outputs, found, mask)
+    counts = jnp.ones(losses.shape, bool) if counts is None else counts
+    number, dtype = counts.sum(), sum_dtype(losses.dtype)
+    mean = jnp.sum(jnp.where(counts, losses, 0), dtype=dtype) / jnp.maximum(number, 1).astype(dtype)
+    numbers |= {"loss": (mean, number), "finite": jnp.isfinite(inputs).all()}
     return numbers if mesh is None else jax.lax.with_sharding_constraint(numbers, NamedSharding(mesh, REPLICATED))
-
-
-def _mean_loss(loss_fn: Any, outputs: Any, targets: Targets, counted: Array, mask: Array | None) -> tuple[Array, Array]:
-    """The mean of the losses that count, and their number."""
-    if isinstance(loss_fn, SequenceLoss):
-        losses, counted = sequence_losses(loss_fn, outputs, targets, mask), counted.any(axis=0)
-    else:
-        losses = step_losses(loss_fn, outputs, targets)
-    dtype = sum_dtype(losses.dtype)
-    number = counted.sum()
-    return jnp.sum(jnp.where(counted, losses, 0), dtype=dtype) / jnp.maximum(number, 1).astype(dtype), number
 
 
 def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | None) -> Any:

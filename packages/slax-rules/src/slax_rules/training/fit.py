@@ -20,7 +20,7 @@ from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.training.batches import Batches, Sampler, check_held_out, epoch_batches
 from slax_rules.training.callbacks import Callback, EarlyStopping, check_callbacks
 from slax_rules.training.checkpoints import Checkpoints
-from slax_rules.training.diagnosis import check_parameters
+from slax_rules.training.diagnosis import check_parameters, silence_message
 from slax_rules.training.epoch import Train
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.fit_checks import check_evaluation, check_update, warn_without_credit
@@ -90,15 +90,14 @@ def fit(
 
     Raises:
         TypeError, ValueError: arguments that do not fit together, an epoch without batches, a checkpoint of another run, NaN
-            for the metric of early stopping or of the best checkpoint; see `gradients` for model, rule, inputs and targets.
+            for the metric of early stopping; see `gradients` for model, rule, inputs and targets.
         FloatingPointError: a step that is not finite, or a parameter before the first one. The message names what is not
             finite and where: the inputs, a target, a parameter, the output of a layer, a penalty, or the gradient of a
             parameter.
 
     Warns:
         UserWarning: once, for spiking layers without a single spike on the first batch, both before training and after the
-            first epoch; once, for a loss above 1e7 times the first one, or above 1e7 if the first one is below 1; for BPTT or
-            TBPTT with `update="online"` and no `window`, whose gradient flows through no step.
+            first epoch; for BPTT or TBPTT with `update="online"` and no `window`, whose gradient flows through no step.
 
     Example:
         >>> from flax import nnx
@@ -157,9 +156,9 @@ def fit(
         run.log = Log(losses, records, bar, has_lines=progress is None and bar.disable and jax.process_index() == 0)
         try:
             while run.progress.epoch < epochs and not run.should_stop():
-                for _ in run.epoch(_total_steps(batches, 1), epochs, held_out is not None and evaluate_every is None):
-                    while run.log.unsaid:
-                        warnings.warn(run.log.unsaid.pop(0), UserWarning, stacklevel=2)
+                silent = run.epoch(_total_steps(batches, 1), epochs, held_out is not None and evaluate_every is None)
+                if silent:
+                    warnings.warn(silence_message(silent), UserWarning, stacklevel=2)
             run.save()
         except StepNotFinite as bad:
             raise FloatingPointError(run.stopped_at(bad)) from None

@@ -36,22 +36,17 @@ def check_evaluation(
     ):
         if given is not None and not isinstance(given, kind):
             raise TypeError(f"fit got {given!r} as {name}, expected one such as {example}.")
-    best = None if checkpoints is None else checkpoints.best
-    if held_out is None and (metrics or any(option is not None for option in (evaluate_every, early_stopping, best))):
+    if held_out is None and (metrics or evaluate_every is not None or early_stopping is not None):
         raise ValueError(
-            "fit got metrics, evaluate_every, early_stopping or Checkpoints(best=...), expected held_out with them: the "
-            "batches to evaluate on, as in held_out=[(inputs, targets)]."
+            "fit got metrics, evaluate_every or early_stopping, expected held_out with them: the batches to evaluate on, as in "
+            "held_out=[(inputs, targets)]."
         )
     names = ("loss", *metrics)
-    for what, metric in (
-        ("Early stopping is", early_stopping and early_stopping.metric),
-        ("The best checkpoint is", best),
-    ):
-        if metric is not None and metric not in names:
-            raise ValueError(
-                f"{what} by the metric {metric!r}, expected one of: {', '.join(names)}. Others are given by name: "
-                "metrics={'accuracy': accuracy}."
-            )
+    if early_stopping is not None and early_stopping.metric not in names:
+        raise ValueError(
+            f"Early stopping is by the metric {early_stopping.metric!r}, expected one of: {', '.join(names)}. Others are given "
+            "by name: metrics={'accuracy': accuracy}."
+        )
 
 
 def warn_without_credit(rule: Any, window: int | None) -> None:

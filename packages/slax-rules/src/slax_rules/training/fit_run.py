@@ -1,12 +1,10 @@
 """A run of `fit`: its progress, and what happens between two steps."""
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -18,15 +16,13 @@ from slax_rules.training.callbacks import (
     EarlyStoppingState,
     StepInfo,
     StopTraining,
-    check_comparable,
-    gain,
 )
-from slax_rules.training.checkpoints import BEST, Checkpoints, Store, parts, whole
-from slax_rules.training.diagnosis import check_has_numbers, explain, silence_message, silent_layers
+from slax_rules.training.checkpoints import Checkpoints, Store, parts, whole
+from slax_rules.training.diagnosis import check_has_numbers, explain, silent_layers
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.history import History, Log, Progress, StepNotFinite
 from slax_rules.training.run_identity import compared_data, describe_batch, describe_data, describe_run
-from slax_rules.training.weights import save_weights, weights
+from slax_rules.training.weights import weights
 
 START = Progress(0, 0, 0)
 
@@ -49,8 +45,6 @@ class FitRun:
         log: losses and records.
         evaluation: the numbers of the held-out set, if there is one.
         is_stopped: whether a callback has stopped the run.
-        timed: the step and the time from which steps are timed.
-        seconds: the time of a step, the mean since then.
         first: the first batch, in the epoch that it belongs to.
         silent: the spiking layers without a spike on it before training.
     """
@@ -69,10 +63,8 @@ class FitRun:
     log: Log = dataclasses.field(init=False)
     evaluation: Callable[[], dict[str, Any]] = dataclasses.field(init=False)
     is_stopped: bool = False
-    timed: tuple[int, float] = dataclasses.field(init=False)
-    seconds: float = dataclasses.field(init=False)
     first: Any = None
-    silent: Sequence[str] = ()
+    silent: list[str] = dataclasses.field(default_factory=list)
 
     def open(
         self, stack: ExitStack, batches: Batches, held_out: Any, progress: bool | None
@@ -98,32 +90,28 @@ class FitRun:
         described = describe_run(program, model, rule, optimizer.tx)
         return {"update": program.update, **described, **describe_data(batches, held_out)}
 
-    def epoch(self, steps: int | None, epochs: int, evaluates: bool) -> Iterator[None]:
-        """Train for the rest of an epoch; yield whenever there may be something to warn of.
+    def epoch(self, steps: int | None, epochs: int, evaluates: bool) -> list[str]:
+        """Train for the rest of an epoch; return the layers that were silent before training and are so after the first epoch.
 
         Args:
             steps: the steps of an epoch, if they are known.
             epochs: the number of epochs.
             evaluates: whether to evaluate at the end.
         """
-        for call in self.calls():
+        step, epoch, batches, *_ = self.progress
+        intervals = sorted({every for every, _ in self.due})
+        for call in run_epoch(self.train, self.batches, self.state, epoch, step, batches, intervals):
             self.after(call)
-            yield
             if self.should_stop() and self.progress.batches != steps:
-                return  # a complete epoch ends as any other
+                return []  # a complete epoch ends as any other
         self.synchronize()
         if evaluates:
             self.evaluate()
-        self.look_for_silence()
-        yield
-        self.end_epoch(epochs)
-
-    def calls(self) -> Iterator[Call]:
-        """The calls of the rest of an epoch."""
-        step, epoch, batches, *_ = self.progress
-        self.timed = step, time.perf_counter()
-        intervals = sorted({every for every, _ in self.due})
-        return run_epoch(self.train, self.batches, self.state, epoch, step, batches, intervals)
+        still = self.silent_on(self.first) if self.silent else []
+        silent, self.first, self.silent = [name for name in still if name in self.silent], None, []
+        self.log.end_epoch(self.progress, epochs)
+        self.progress = self.progress._replace(epoch=epoch + 1, batches=0)
+        return silent
 
     def after(self, call: Call) -> None:
         """Take over what a call has made, and do what is due."""
@@ -134,37 +122,20 @@ class FitRun:
         self.progress = self.progress._replace(step=step, batches=batches)
         self.log.add(call)
         now = [action for every, action in self.due if step % every == 0]
-        if not now:
-            return
-        self.synchronize()
-        begun, since = self.timed
-        self.seconds = (time.perf_counter() - since) / (step - begun)
+        if now:
+            self.synchronize()
         for action in now:
             action(call)
-        self.timed = step, time.perf_counter()
 
     def look_at_first(self, batch: Any) -> None:
         """Check and describe the first batch, and find the layers that are silent on it."""
         check_has_numbers("fit", batch)
         self.data = None if self.store is None else describe_batch(batch)
-        self.first, self.silent = (
-            batch,
-            silent_layers(self.train.program.graph.graphdef, local_shard(self.state), batch),
-        )
+        self.first, self.silent = batch, self.silent_on(batch)
 
-    def look_for_silence(self) -> None:
-        """Note that layers which were silent on the first batch before training are so after an epoch."""
-        still = (
-            silent_layers(self.train.program.graph.graphdef, local_shard(self.state), self.first) if self.silent else []
-        )
-        if names := [name for name in still if name in self.silent]:
-            self.log.unsaid.append(silence_message(names))
-        self.first, self.silent = None, ()
-
-    def end_epoch(self, epochs: int) -> None:
-        """Print a line about the epoch, and go to the next."""
-        self.log.end_epoch(self.progress, epochs)
-        self.progress = self.progress._replace(epoch=self.progress.epoch + 1, batches=0)
+    def silent_on(self, batch: Any) -> list[str]:
+        """The spiking layers without a spike on a batch."""
+        return silent_layers(self.train.program.graph.graphdef, local_shard(self.state), batch)
 
     def synchronize(self) -> None:
         """Wait for the steps so far, and copy their values into the user's model, rule and optimizer."""
@@ -188,7 +159,6 @@ class FitRun:
             penalties=program.penalties,
             batch=local_shard(call.batch(call.steps - 1)),
             loss=self.log.shown["loss"],
-            seconds=self.seconds,
         )
         try:
             self.log.add_record(step, epoch, callback(info))
@@ -196,19 +166,12 @@ class FitRun:
             self.is_stopped = True
 
     def evaluate(self) -> None:
-        """Evaluate on the held-out set, and update the history, the best weights and early stopping."""
-        model, step = self.objects[0], self.progress.step
+        """Evaluate on the held-out set, and update the history and early stopping."""
+        step = self.progress.step
         nnx.update(self.objects, local_shard(self.state))  # a callback may have written into the model
         found = self.evaluation()
         self.log.add_record(step, self.progress.epoch, found)
         self.log.show({f"held-out {name}": number for name, number in found.items() if np.ndim(number) == 0})
-        if self.store is not None and self.checkpoints is not None and self.checkpoints.best is not None:
-            value, best = found[self.checkpoints.best], self.progress.best_saved
-            check_comparable("Checkpoints", self.checkpoints.best, value, step)
-            if best is None or gain(self.checkpoints.mode, best, value) > 0:
-                self.progress = self.progress._replace(best_saved=value)
-                if jax.process_index() == 0:
-                    save_weights(self.store.directory / BEST, model)
         if self.early_stopping is not None:
             stopping = self.early_stopping.update(self.progress.early_stopping, found[self.early_stopping.metric], step)
             self.progress = self.progress._replace(early_stopping=stopping)

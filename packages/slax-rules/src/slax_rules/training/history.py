@@ -13,10 +13,6 @@ from flax import nnx
 from slax_rules.training.callbacks import EarlyStoppingState, Metrics
 from slax_rules.training.epoch import Call
 
-# A loss above this multiple of the first one, or of 1 if that is less, is warned of: a rise by 1 / 1e-7, the relative precision
-# of float32, in which the first loss is no more than a rounding error of it.
-GROWTH = 1e7
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class History:
@@ -90,7 +86,6 @@ class Progress(NamedTuple):
         batches: number of batches of this epoch that are done.
         early_stopping: the state of early stopping, if it is used.
         best: the model's state at the best evaluation, if it is to be restored.
-        best_saved: the value of the evaluation whose weights are saved as the best, if any.
     """
 
     step: int
@@ -98,7 +93,6 @@ class Progress(NamedTuple):
     batches: int
     early_stopping: EarlyStoppingState | None = None
     best: nnx.State | None = None
-    best_saved: float | None = None
 
 
 class StepNotFinite(Exception):
@@ -129,8 +123,6 @@ class Log:
         self.bar = bar
         self.has_lines = has_lines
         self.began = time.perf_counter()
-        self.is_large = False
-        self.unsaid: list[str] = []  # warnings that `fit` gives
 
     def add(self, call: Call) -> None:
         """Add a call, and read the losses of earlier calls."""
@@ -150,7 +142,6 @@ class Log:
             good = call.steps if finite.all() else int(np.argmin(finite))
             if good:
                 self.read.append(losses[:good])
-                self._watch(losses[:good])
                 self.show({"loss": float(losses[good - 1])})
                 self.bar.update(good)
             if good < call.steps:
@@ -191,20 +182,6 @@ class Log:
         """Return the losses of all steps so far."""
         self.flush()
         return np.concatenate(self.read)
-
-    def _watch(self, losses: np.ndarray) -> None:
-        """Note that a loss is very much larger than the first one, the first time."""
-        first = float(next(part[0] for part in self.read if len(part)))
-        above = losses > GROWTH * max(1.0, abs(first))
-        if self.is_large or not above.any():
-            return
-        self.is_large, index = True, int(np.argmax(above))
-        step = sum(map(len, self.read)) - len(losses) + index + 1
-        self.unsaid.append(
-            f"fit got a loss of {losses[index]:.4g} at step {step}, expected one near that of the first step, {first:.4g}. The "
-            "training diverges, or the targets of this batch are very large. Lower the learning rate, or clip gradients: "
-            "optax.chain(optax.clip_by_global_norm(1.0), ...)."
-        )
 
 
 def _as_number(name: str, value: Any) -> Any:

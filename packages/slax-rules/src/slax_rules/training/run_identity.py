@@ -106,14 +106,15 @@ def _content(name: str, value: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if not isinstance(found.code, Named):  # its name says it
         settings[f"{name}: code"] = found.digest()
-    values = ((held.name, _number(held.value) if held.is_number else held.value) for held in found.values)
-    for what, content in (*found.integers, *values):
-        numbered = (f"{name}: {what}" + (f" ({number})" if number else "") for number in itertools.count())
-        settings[next(key for key in numbered if key not in settings)] = content
+    for held in found.values:
+        numbered = (f"{name}: {held.name}" + (f" ({number})" if number else "") for number in itertools.count())
+        settings[next(key for key in numbered if key not in settings)] = _as_json(held.value)
     return settings
 
 
-def _number(value: Any) -> float | str:
+def _as_json(value: Any) -> Any:
+    if isinstance(value, int | str):
+        return value
     return float(value) if math.isfinite(value) else str(value)  # NaN is not equal to itself
 
 

@@ -18,6 +18,7 @@ from slax_rules.losses import LossFn
 from slax_rules.training.batches import as_array
 from slax_rules.training.checkpoints import Checkpoints, Store, parts, whole
 from slax_rules.training.diagnosis import SLOWER, faults_of_target
+from slax_rules.training.evaluation import check_metrics
 from slax_rules.training.history import make_bar
 from slax_rules.training.run_identity import describe_run
 
@@ -145,12 +146,7 @@ def run_stream(
     """
     if not half_life > 0:
         raise ValueError(f"run_stream got half_life={half_life}, expected a positive number of steps.")
-    table = dict(metrics or {})
-    if "loss" in table or not all(map(callable, table.values())):
-        raise TypeError(
-            "run_stream got metrics that are not functions of one step by name, or one named 'loss', expected "
-            "metrics={'accuracy': correct}."
-        )
+    table = check_metrics("run_stream", metrics)
     sums = {name: (jnp.zeros(()), jnp.zeros(())) for name in ("loss", *table)}
     run = _Run(stream, tuple(table.items()), 0.5 ** (1 / half_life), sums)
     return _run(run, source, checkpoints, progress)
