@@ -26,7 +26,8 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
     A checkpoint is taken before training and after every `checkpoint_every` batches. Online training updates after each step,
     as in slax; TBPTT updates after its own number of steps.
     """
-    draw = jax.jit(lambda key, batch_key: make_problem(config, key).sample(batch_key))
+    # The batches between two checkpoints are drawn together: the manifolds, which take longer, only once.
+    draw = jax.jit(lambda key, keys: jax.lax.map(make_problem(config, key).sample, keys))
     transformation = optax.adamax(config["learning_rate"])
     seeds, trained = [], []
     for seed in seeds_of(config):
@@ -40,8 +41,9 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
         keep(model)
         rule: Any = RULES[config["rule"]].make(rngs=nnx.Rngs(problem.rule_key), model=model)
         window = {"window": rule.steps if isinstance(rule, TBPTT) else 1} if config["mode"] == "online" else {}
-        keys = random.split(problem.train_key, (config["checkpoints"], config["checkpoint_every"])).ravel()
-        batches = (draw(random.key(seed), key) for key in keys)
+        keys = random.split(problem.train_key, (config["checkpoints"], config["checkpoint_every"]))
+        parts = (map(np.asarray, draw(random.key(seed), part)) for part in keys)
+        batches = (batch for part in parts for batch in zip(*part, strict=True))
         callbacks = [Every(config["checkpoint_every"], lambda info, keep=keep: keep(info.model))]
         where = f"landscapes of {config['task']}: under {config['rule']} {config['mode']}, seed {seed}"
         fit_or_stop(where, model, rule, transformation, batches, update=config["mode"], callbacks=callbacks, **window)

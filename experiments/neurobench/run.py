@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import random
@@ -75,8 +76,8 @@ def trained(config: dict[str, Any], seed: int) -> tuple[Connect, dict[str, float
     series = series_of(config, seed)
     learning = learning_of(config, data_key, series)
     model = model_of(config, nnx.Rngs(model_key))
-    draw = jax.jit(lambda data_key, series, key: learning_of(config, data_key, series).sample(key))
-    drawn = (draw(data_key, series, key) for key in random.split(batch_key, config["batches"]))
+    draw = jax.jit(lambda data_key, series, keys: jax.lax.map(learning_of(config, data_key, series).sample, keys))
+    drawn = zip(*map(np.asarray, draw(data_key, series, random.split(batch_key, config["batches"]))), strict=True)
     losses = fit_or_stop(
         f"neurobench of {config['task']}: under bptt, seed {seed}",
         model,
