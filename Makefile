@@ -43,11 +43,14 @@ fetch-results: $(V)/.ok ## get the archives of results of a deposit: make fetch-
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
-docs: $(DOCS)/.ok ## make an offline website of the pages: site/index.html
+docs: $(DOCS)/.ok docs/speed.png ## make an offline website of the pages: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
 
-docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
+docs-serve: $(DOCS)/.ok docs/speed.png ## show the site at http://127.0.0.1:8000 while you write
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve
+
+docs/speed.png: benchmarks/speed.csv | $(V)/.ok
+	python -m benchmarks.speed draw
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -99,6 +102,9 @@ benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benc
 	 module=benchmarks.$${part%_*} out=results/benchmarks/$$part \
 	 && python -m $$module.run $${part#*_} && python -m benchmarks.side_by_side.tables $$out.json > $$out.md || exit 1; done
 
+speed: $(V)/.ok ## append a line for this commit to benchmarks/speed.csv; ANYWAY=1 on a busy machine, which marks it
+	python -m benchmarks.speed $(if $(ANYWAY),--anyway)
+
 claims: $(V)/.ok ## update docs/RESULTS.md, docs/REPLICATION.md and the pictures of the pages from the full scale
 	snakemake figures/all --config scale=full
 	cp figures/RESULTS.md figures/REPLICATION.md docs/
@@ -141,4 +147,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack crate deposit fetch-results references cuda docs docs-serve codemeta release-check test nightly mutants check fast lowest newest lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack crate deposit fetch-results references cuda docs docs-serve codemeta release-check test nightly mutants check fast lowest newest lint benchmark speed claims lock clean

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from benchmarks import speed
 from experiments import plot, run
 from experiments.common import sources
 from experiments.common.job import jobs_of, settings_of
@@ -62,6 +63,8 @@ STOPS = [
     (lambda: prepare("landscapes", BPTT, BPTT, SURFACES), "two results of the task demo and the rule bptt, expected"),
     (lambda: prepare("landscapes", BPTT, SURFACES), "Got trainings of demo and surfaces of rules, expected the same"),
     (lambda: others.check(1.3, 0.2, "before"), "other programs use 1.30 cores before, expected at most 0.2. Stop them"),
+    (lambda: speed.mark_of("0a1b", 1.3, False), "other programs that use 1.30 cores, expected at most 0.2. Stop them"),
+    (lambda: speed.mark_of("0a1b+", 0.1, False), "files that no commit has, expected none. Commit them; or mark the"),
     (lambda: read_checkpoints({"rules": {"rtrl": {}}}, [plot.Path("bptt.npz")]), "Got checkpoints bptt, expected one"),
     (lambda: paths_of(demo_model([4, 3], nnx.Rngs(0)), {}, 0), "they were made with another configuration"),
     (lambda: prepare("credit_grid", CELLS), "The figures of a, time need its references: name the job a/time/ref"),

@@ -1,0 +1,30 @@
+"""Write the tables of docs/performance.md from benchmarks/results/*.csv: `python -m benchmarks.performance_page`.
+
+The cells are those that `make benchmark` and the other programs print; a file begins with what printed them, on which machine
+and when. To replace a table, replace the file.
+"""
+
+import csv
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs/performance.md"
+RESULTS = Path(__file__).with_name("results")
+TABLE = re.compile(r"(?<=<!-- table )(\w+)( -->\n).*?(?=\n<!-- end -->)", flags=re.DOTALL)
+
+
+def table(name: str) -> str:
+    """A file as a table in Markdown; a column whose first cell begins with a digit stands at the right."""
+    lines = (RESULTS / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+    header, *rows = csv.reader(line for line in lines if not line.startswith("#"))
+    sides = ["--:" if cell[:1].isdigit() else "---" for cell in rows[0]]
+    return "\n".join("".join(f"| {cell} " if cell else "| " for cell in row) + "|" for row in (header, sides, *rows))
+
+
+def page(text: str) -> str:
+    """The page with the tables of the files between its markers."""
+    return TABLE.sub(lambda found: found[1] + found[2] + table(found[1]), text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
