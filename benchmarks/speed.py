@@ -2,8 +2,9 @@
 
 Twelve cases, each for a batch of 32 under one of four rules: a gradient of 64-50-10 with T = 20 (`small`) and of three layers
 of 128 with T = 256 (`large`), as `slax` in `benchmarks.rules`, and training online in windows of five steps in 64-50-10
-(`online`). A case has its least time in ms, XLA's temporaries in bytes, and two counts that depend on no machine: operations of
-JAX, and the bytes that they write before XLA fuses any. `compile_s` are the processor seconds to trace and compile all cases.
+(`online`). A case has its least time in ms, XLA's temporaries in bytes, and two counts that are the same on every CPU:
+operations of JAX, and the bytes that they write before XLA fuses any. `compile_s` are the processor seconds to trace and
+compile all cases.
 """
 
 import argparse
@@ -99,12 +100,12 @@ def record(anyway: bool) -> None:
             jax.block_until_ready(compiled(*arguments))
             numbers[f"{case}_ms"] = min(numbers[f"{case}_ms"], round(1e3 * (time.perf_counter() - begin), 4))
     others = max((round(cores, 2) for cores in (before, watch.cores()) if cores is not None), default=None)
-    told = {"commit": sources, "mark": mark_of(sources, others, anyway), "others": others, "jax": jax.__version__}
+    line = machine() | numbers | {"commit": sources, "mark": mark_of(sources, others, anyway)}
+    line |= {"others": others, "jax": jax.__version__}
     with FILE.open("a+", encoding="utf-8", newline="") as file:
         file.seek(0)
-        csv.DictWriter(file, next(csv.reader([file.readline()])), lineterminator="\n").writerow(
-            told | machine() | numbers
-        )
+        header = file.readline().rstrip("\n").split(",")
+        csv.DictWriter(file, header, lineterminator="\n").writerow(line)
 
 
 def lines() -> list[dict[str, str]]:
@@ -138,9 +139,8 @@ def draw() -> None:
             ax.set(title=network, xlabel="line, the oldest first", ylabel="least time (ms)", ylim=(0, None))
             ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         axes[0].legend()
-        figure.suptitle(
-            f"{shown[-1]['processor']}, until {shown[-1]['date']}" if shown else "no line without a mark yet"
-        )
+        last = "{processor}, until {date}".format(**shown[-1]) if shown else "no line without a mark yet"
+        figure.suptitle(last)
         figure.savefig(PICTURE, metadata=PNG_METADATA)
 
 

@@ -1,7 +1,5 @@
 """The record of speed, on a case that is counted by hand, and the page of performance with its tables."""
 
-import csv
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -12,9 +10,8 @@ from benchmarks.side_by_side.jax_step import JaxStep
 
 def test_page_has_the_tables_of_the_files():
     text = performance_page.PAGE.read_text()
-    assert (
-        performance_page.page(text) == text and text.count("\n| --") == len(performance_page.TABLE.findall(text)) == 7
-    )
+    assert performance_page.page(text) == text
+    assert len(performance_page.TABLE.findall(text)) == text.count("\n| --")  # no other table
 
 
 def by_hand(terms):
@@ -30,16 +27,14 @@ def by_hand(terms):
 
 
 def test_a_line_has_all_columns_and_is_compared_with_the_programs(monkeypatch, tmp_path, capsys):
-    with speed.FILE.open(newline="") as file:
-        header = next(csv.reader(file))
-    terms = 3
+    header, terms = speed.FILE.read_text().partition("\n")[0] + "\n", 3
     monkeypatch.setattr(speed, "step_of", lambda case: by_hand(terms))
     monkeypatch.setattr(speed, "commit", lambda: "0a1b+")
     monkeypatch.setattr(speed, "cores_before", lambda: 1.3)
     monkeypatch.setattr(speed, "SECONDS", 1e-3)
     monkeypatch.setattr(speed, "FILE", tmp_path / "speed.csv")
     monkeypatch.setattr(speed, "PICTURE", tmp_path / "speed.png")
-    speed.FILE.write_text(",".join(header) + "\n")
+    speed.FILE.write_text(header)
     with pytest.raises(SystemExit, match=r"1\.30 cores"):
         speed.record(anyway=False)
     speed.draw()
