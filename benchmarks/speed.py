@@ -13,6 +13,7 @@ import itertools
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,7 +41,6 @@ CASES = [f"{network}_{rule}" for network, rule in itertools.product(NETWORKS, TI
 ROUNDS, SECONDS = 10, 0.2  # in each round, all cases take turns of so many seconds
 MOST_OTHERS = 0.2  # cores that other programs may use
 MOST_CHANGE = 0.15  # of a count, before `check` warns
-COUNTS = ("operations", "bytes")
 
 
 def step_of(case: str) -> JaxStep:
@@ -69,6 +69,14 @@ def counts(program: Jaxpr) -> np.ndarray:
     return found
 
 
+def traced(case: str) -> tuple[Any, Any, dict[str, int]]:
+    """The program of a case before XLA compiles it, its arguments, and its counts by column."""
+    step = step_of(case)
+    program = step.step.trace(*step.arguments)
+    operations, written = counts(program.jaxpr.jaxpr)
+    return program, step.arguments, {f"{case}_operations": operations, f"{case}_bytes": written}
+
+
 def mark_of(sources: str, others: float | None, anyway: bool) -> str:
     """What speaks against a line, a machine that is "busy" or sources that are "uncommitted"; it stops, except `anyway`."""
     told = {}
@@ -87,12 +95,11 @@ def record(anyway: bool) -> None:
     mark_of(sources, before, anyway)
     watch, start, steps, numbers = Others(), time.process_time(), {}, {}
     for case in CASES:
-        step = step_of(case)
-        program = step.step.trace(*step.arguments)
+        program, arguments, found = traced(case)
         compiled = program.lower().compile()
-        steps[case], numbers[f"{case}_ms"] = (compiled, step.arguments), math.inf
-        numbers[f"{case}_temporaries"] = compiled.memory_analysis().temp_size_in_bytes
-        numbers |= {f"{case}_{name}": n for name, n in zip(COUNTS, counts(program.jaxpr.jaxpr), strict=True)}
+        steps[case] = compiled, arguments
+        temporaries = compiled.memory_analysis().temp_size_in_bytes
+        numbers |= found | {f"{case}_temporaries": temporaries, f"{case}_ms": math.inf}
     numbers["compile_s"] = round(time.process_time() - start, 2)
     for case in CASES * ROUNDS:
         (compiled, arguments), end = steps[case], time.perf_counter() + SECONDS
@@ -118,12 +125,9 @@ def check() -> None:
     last = ([line for line in lines() if line["jax"] == jax.__version__] or [None])[-1]
     print(f"speed: compared with {last['commit'] if last else 'no line, since there is none'} of JAX {jax.__version__}")
     for case in CASES if last else ():
-        step = step_of(case)
-        found = counts(step.step.trace(*step.arguments).jaxpr.jaxpr)
-        for name, number in zip(COUNTS, found, strict=True):
-            change = number / int(last[f"{case}_{name}"]) - 1
-            if abs(change) > MOST_CHANGE:
-                print(f"::warning title=speed::{case} has {number:,} {name}, {change:+.0%}")
+        for name, number in traced(case)[2].items():
+            if abs(change := number / int(last[name]) - 1) > MOST_CHANGE:
+                print(f"::warning title=speed::{name} is {number:,}, {change:+.0%}")
 
 
 def draw() -> None:
@@ -136,8 +140,9 @@ def draw() -> None:
             for rule in TIMED:
                 times, look = [float(line[f"{network}_{rule}_ms"]) for line in shown], STYLES[rule]
                 ax.plot(range(1, len(times) + 1), times, color=look.color, marker=look.marker, label=RULES[rule].title)
-            ax.set(title=network, xlabel="line, the oldest first", ylabel="least time (ms)", ylim=(0, None))
+            ax.set(title=network, xlabel="line, the oldest first", xlim=(0, len(shown) + 1), ylim=(0, None))
             ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+        axes[0].set_ylabel("least time (ms)")
         axes[0].legend()
         last = "{processor}, until {date}".format(**shown[-1]) if shown else "no line without a mark yet"
         figure.suptitle(last)

@@ -48,4 +48,4 @@ def test_a_line_has_all_columns_and_is_compared_with_the_programs(monkeypatch, t
     assert "::warning" not in capsys.readouterr().out
     terms = 4  # 16 operations
     speed.check()
-    assert capsys.readouterr().out.count("has 16 operations, +23%") == len(speed.CASES)
+    assert capsys.readouterr().out.count("operations is 16, +23%") == len(speed.CASES)
