@@ -140,7 +140,9 @@ def draw() -> None:
             for rule in TIMED:
                 times, look = [float(line[f"{network}_{rule}_ms"]) for line in shown], STYLES[rule]
                 ax.plot(range(1, len(times) + 1), times, color=look.color, marker=look.marker, label=RULES[rule].title)
-            ax.set(title=network, xlabel="line, the oldest first", xlim=(0, len(shown) + 1), ylim=(0, None))
+            ax.set(
+                title=network, xlabel="line, oldest first", xlim=(0, len(shown) + 1), ylim=(0, 1.1 * ax.get_ylim()[1])
+            )
             ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         axes[0].set_ylabel("least time (ms)")
         axes[0].legend()
