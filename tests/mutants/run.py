@@ -7,8 +7,8 @@ first, then the tests of its package until one fails, those first that killed mo
 to pass without a mutant. The result is written into mutants.csv: `killed_by` is the test, empty for a survivor, and `why` says
 why no test can see it. The command fails if a mutant survives without a reason, or has no line any more.
 
-Of the 155, 120 were drawn by cosmic-ray 8 with seed 32, stratified over packages and kinds of faults; terms are dropped by a
-few lines of our own, since cosmic-ray does not have that. `git show 66018c2:tests/mutants/draw.py` drew them. 30 were chosen by
+Most were drawn by cosmic-ray 8 with seed 32, stratified over packages and kinds of faults; terms are dropped by a few lines of
+our own, since cosmic-ray does not have that. `git show 66018c2:tests/mutants/draw.py` drew them. The others were chosen by
 hand, in code that was written later.
 """
 

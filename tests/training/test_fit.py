@@ -180,10 +180,15 @@ def test_info_has_the_norm_of_the_gradient_the_learning_rate_and_the_time_of_a_s
     schedule, seen = optax.linear_schedule(0.1, 0.02, 4), []
 
     def look(info):
+        before = numbers(info.model)
         seen.append((info.gradient_norm, info.learning_rate, info.seconds))
+        assert same(numbers(info.model), before)  # with the key of the masks
         time.sleep(0.05)
 
-    model, optimizer = made(optax.inject_hyperparams(optax.sgd)(learning_rate=schedule))
+    transformation = optax.inject_hyperparams(optax.sgd)(learning_rate=schedule)
+    model, _ = made()
+    model.modules.insert(0, Dropout(0.5, rngs=nnx.Rngs(1)))
+    optimizer = optimizer_of(model, transformation=transformation)
     batches, start = [BATCHES[0], BATCHES[1], *[BATCHES[1]] * 2], time.perf_counter()
     sr.fit(model, optimizer, sr.cross_entropy, batches, rule=sr.OTTT(), callbacks=[sr.Every(2, look)])
     passed = time.perf_counter() - start

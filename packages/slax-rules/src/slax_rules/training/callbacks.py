@@ -74,10 +74,10 @@ class StepInfo:
         It costs one more gradient when it is read, and nothing otherwise. With online updates it is the offline gradient of
         the entire batch.
         """
-        inputs, targets, mask = prepared(self.model, jax.tree.map(jnp.asarray, self.batch))
-        rule = offline_rule(self.rule, self.update, self.window)
+        model, rule = nnx.clone((self.model, offline_rule(self.rule, self.update, self.window)))  # a gradient draws noise
+        inputs, targets, mask = prepared(model, jax.tree.map(jnp.asarray, self.batch))
         options = {"rule": rule, "window": self.window, "penalties": self.penalties}
-        return float(optax.tree.norm(gradients(self.model, self.loss_fn, inputs, targets, mask, **options)[1]))
+        return float(optax.tree.norm(gradients(model, self.loss_fn, inputs, targets, mask, **options)[1]))
 
     @property
     def learning_rate(self) -> float | None:
