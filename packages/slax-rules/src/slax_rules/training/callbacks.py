@@ -74,7 +74,8 @@ class StepInfo:
         It costs one more gradient when it is read, and nothing otherwise. With online updates it is the offline gradient of
         the entire batch.
         """
-        model, rule = nnx.clone((self.model, offline_rule(self.rule, self.update, self.window)))  # a gradient draws noise
+        # A gradient draws noise, and changes statistics.
+        model, rule = nnx.clone((self.model, offline_rule(self.rule, self.update, self.window)))
         inputs, targets, mask = prepared(model, jax.tree.map(jnp.asarray, self.batch))
         options = {"rule": rule, "window": self.window, "penalties": self.penalties}
         return float(optax.tree.norm(gradients(model, self.loss_fn, inputs, targets, mask, **options)[1]))

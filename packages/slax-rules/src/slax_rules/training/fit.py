@@ -164,8 +164,9 @@ def fit(
         try:
             while run.progress.epoch < epochs and not run.should_stop():
                 silent = run.epoch(_total_steps(batches, 1), epochs, held_out is not None and evaluate_every is None)
-                for text in filter(None, (silent and silence_message(silent), run.log.growth())):
-                    warnings.warn(text, UserWarning, stacklevel=2)
+                messages = silence_message(silent) if silent else None, run.log.growth()
+                for message in filter(None, messages):
+                    warnings.warn(message, UserWarning, stacklevel=2)
             run.save()
         except StepNotFinite as bad:
             raise FloatingPointError(run.stopped_at(bad)) from None
