@@ -42,6 +42,6 @@ def third_compilation(name: str, graph: Graph, parts: Mapping[str, Any], options
     columns = zip(items, *known, strict=True)
     differing = {text: cure for (text, _, cure), *contents in columns if len({*contents}) > 1}
     return (
-        f"{name} got a third version of one training step, and compiles again, which takes seconds. They differ in "
+        f"{name} got a third version of one training step, and compiles again, which takes seconds. The three differ in "
         f"{'; '.join(differing)}. {' '.join(dict.fromkeys(differing.values()))}"
     )
