@@ -63,7 +63,7 @@ nightly: lowest newest $(RELEASE)/.ok ## what takes longer: other libraries, fau
 references: $(V)/.ok ## record again what other code computed, and compare: NAMES of tests/recorders/recorders.csv, or all
 	python -m tests.recorders.compare $(NAMES)
 
-mutants: $(V)/.ok ## run the tests against 155 small faults, and tell which test sees each: tests/mutants/mutants.csv
+mutants: $(V)/.ok ## run the tests against many small faults, and tell which test sees each: tests/mutants/mutants.csv
 	python -m tests.mutants.run
 
 check: $(V)/.ok ## lint, types and, beside them, the fast tests: run it while you work

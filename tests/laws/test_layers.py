@@ -339,6 +339,18 @@ def test_signals_of_several_outputs_are_those_of_all_of_them_behind_each_other(k
     assert furthest(found, run(one, rule, loss=of_both, labels=targets)) < EXACT
 
 
+class SignOfError(Direct):
+    def signal(self, layer, outputs, teaching):
+        return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
+
+
+def test_a_signal_that_is_not_proportional_to_the_error_counts_as_much_as_its_window_is_long():
+    """The error is divided by the number of losses of its window, and its sign is not."""
+    model, rule = pair([7, 6, 4], [lif(), LI]).model, SLTT(route=SignOfError(rngs=nnx.Rngs(6)))
+    one, three = (run(model, rule, window)["modules"] for window in (1, 3))
+    assert furthest([three[0], three[2]], [jax.tree.map(lambda leaf: 3 * leaf, one[0]), one[2]]) < EXACT
+
+
 @pytest.mark.parametrize("route", ["target", "local"])
 def test_the_loss_of_a_sequence_sends_what_the_same_loss_of_steps_sends(route):
     model, _ = pair([7, 6, 4], [lif(), LI])

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import time
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,11 @@ def test_a_metric_may_be_an_array():
     assert json.loads(json.dumps(history.records)) == history.records
 
 
+def test_no_batch_of_a_sampler_comes_twice():
+    batches = [np.asarray(inputs).tobytes() for epoch in range(2) for inputs, _ in SAMPLER(epoch)]
+    assert len(set(batches)) == len(batches) == 8
+
+
 @pytest.mark.parametrize("source", [SAMPLER, lambda epoch: BATCHES])
 def test_number_of_traces_does_not_depend_on_what_happens_between_steps(source):
     counts = []
@@ -170,12 +176,27 @@ def test_looking_on_changes_nothing_bit_for_bit_and_info_is_of_its_step():
     assert history.series("loss")[0].tolist() == [3, 6]
 
 
-def test_info_has_the_learning_rate_that_the_optimizer_keeps():
-    schedule, rates = optax.linear_schedule(0.1, 0.02, 4), []
-    model, optimizer = made(optax.inject_hyperparams(optax.sgd)(learning_rate=schedule))
-    looks = [sr.Every(2, lambda info: rates.append(info.learning_rate))]
-    sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:2], rule=sr.OTTT(), callbacks=looks)
-    assert rates == pytest.approx([0.08])
+def test_info_has_the_norm_of_the_gradient_the_learning_rate_and_the_time_of_a_step():
+    schedule, seen = optax.linear_schedule(0.1, 0.02, 4), []
+
+    def look(info):
+        before = numbers(info.model)
+        seen.append((info.gradient_norm, info.learning_rate, info.seconds))
+        assert same(numbers(info.model), before)  # with the key of the masks
+        time.sleep(0.05)
+
+    transformation = optax.inject_hyperparams(optax.sgd)(learning_rate=schedule)
+    model, _ = made()
+    model.modules.insert(0, Dropout(0.5, rngs=nnx.Rngs(1)))
+    optimizer = optimizer_of(model, transformation=transformation)
+    batches, start = [BATCHES[0], BATCHES[1], *[BATCHES[1]] * 2], time.perf_counter()
+    sr.fit(model, optimizer, sr.cross_entropy, batches, rule=sr.OTTT(), callbacks=[sr.Every(2, look)])
+    passed = time.perf_counter() - start
+    gradient = sr.gradients(model, sr.cross_entropy, *map(jnp.asarray, BATCHES[1]), rule=sr.OTTT())[1]
+    squares = [np.sum(np.asarray(leaf, float) ** 2) for leaf in jax.tree.leaves(gradient)]
+    norms, rates, seconds = zip(*seen, strict=True)
+    assert norms[1] == pytest.approx(np.sqrt(np.sum(squares)), rel=1e-5) and rates == pytest.approx([0.08, 0.04])
+    assert 0 < 2 * sum(seconds) < passed - 0.1  # without the time of callbacks
 
 
 def test_a_callback_can_end_a_run_and_an_exception_keeps_its_history():
@@ -256,6 +277,12 @@ def test_a_layer_that_stays_silent_is_told_once_at_the_line_of_the_call():
     with pytest.warns(UserWarning, match="Layer 1 LIF is silent: .*fluctuation_driven") as warned:
         inspect.unwrap(sr.fit)(*with_biases_of(-100.0, MOMENTUM), sr.cross_entropy, SAMPLER, epochs=3)
     assert [warning.filename for warning in warned if "silent" in str(warning.message)] == [__file__]
+
+
+def test_a_loss_that_becomes_huge_and_stays_finite_is_told_once():
+    with pytest.warns(UserWarning, match=r"got a loss of .*e\+.* that of the first step, [01]\.") as warned:
+        history = sr.fit(*made(optax.sgd(1e20)), sr.cross_entropy, BATCHES, epochs=2)
+    assert len(warned) == 1 and len(history.losses) == 8
 
 
 def test_nothing_is_told_of_a_layer_that_spikes_or_of_no_stack():

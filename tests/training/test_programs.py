@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import gc
+import inspect
 import sys
 import weakref
 
@@ -15,11 +16,13 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_rules.loop import programs, split
+from slax_rules import loop
+from slax_rules.loop import compilations, programs, split
 from slax_rules.loop.copies import with_numbers
 from slax_rules.loop.structure import DATA, structure
+from slax_rules.loop.windows import Online
 from slax_rules.training import epoch
-from training.small import BATCHES, made, numbers, same, sample
+from training.small import BATCHES, B, N, made, numbers, same, sample
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +65,44 @@ def test_a_sweep_by_hand_compiles_once_and_gives_the_numbers_of_a_program_of_its
     assert data(fresh(0.1)) == DATA
     monkeypatch.setattr(sys.modules[structure.__module__], "DATA", frozenset())
     assert same(run(fresh(0.03)), runs[1])
+
+
+def test_a_third_program_of_one_structure_is_told_with_the_cure(monkeypatch):
+    """The rates differ as well, but they are data. Without a batch, nothing is compiled here."""
+    monkeypatch.setattr(compilations, "_programs", programs.Recent(4))  # whatever other tests have compiled
+    monkeypatch.setattr(loop.stream, "_start", lambda program, state: Online(state, (), ()))
+
+    def begins(b1=0.9, weight=1.0, held=None, streams=False):
+        def loss_fn(y, labels, held=held):
+            return weight * sr.cross_entropy(y, labels)
+
+        model, optimizer = made(optax.adam(b1, b1=b1))
+        if streams:
+            return inspect.unwrap(sr.start_stream)(model, optimizer, loss_fn, (B, N), rule=sr.OTPE())
+        with pytest.raises(ValueError, match="gave no batches"):
+            inspect.unwrap(sr.fit)(model, optimizer, loss_fn, lambda epoch: ())
+
+    begins(0.93)
+    begins(0.8, 2.0)
+    begins(0.8, 2.0)
+    with pytest.warns(UserWarning) as told:
+        begins(0.7)
+        begins(0.6)
+        for _ in range(4):
+            begins(held=object())
+        for weight in (1.0, 2.0, 3.0):
+            begins(weight=weight, streams=True)
+    of_weight = "weight of test_a_third_program_of_one_structure_is_told_with_the_cure in loss_fn"
+    for one, name, differing, *cures in zip(
+        told,
+        ("fit", "fit", "start_stream"),
+        (f"b1 of scale_by_adam in the optimizer; {of_weight}", "an object in loss_fn", of_weight),
+        ("inject_hyperparams(", "before the loop.", "with the targets."),
+        strict=True,
+    ):
+        text = str(one.message)
+        assert text.startswith(f"{name} got a third") and f"differ in {differing}. " in text and cures[0] in text
+        assert one.filename == __file__
 
 
 def scale(step_size):

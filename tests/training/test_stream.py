@@ -223,6 +223,15 @@ def test_a_sample_that_starts_anew_has_a_new_mask_of_dropout_and_the_others_keep
     assert jax.tree.leaves(after) and deviation(before, after) == 0  # no reset draws nothing
 
 
+def test_masks_of_each_step_are_new_after_a_reset_of_one_sample():
+    """Their key is of the only sample: a state at rest would draw the same masks again."""
+    stream, outputs = with_dropout("step", 1), []
+    for _ in range(2):
+        stream, found, _ = sr.extend_stream(stream, np.ones((1, 1, N)), np.zeros((1, 1), int), reset=np.array([True]))
+        outputs.append(np.asarray(found))
+    assert (outputs[0] != outputs[1]).any()
+
+
 def test_a_reset_under_uoro_is_of_single_samples_while_its_signs_go_on():
     start = stream_of(sr.UORO(rngs=nnx.Rngs(0)), transformation=STILL)
     before = sr.extend_stream(start, *FIRST, reset=NONE).stream
@@ -334,6 +343,15 @@ def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_pi
     found = last(run(INPUTS, targets, "run"))
     assert found.step == expected.step == T
     assert deviation((found.outputs, numbers(found.stream)), (expected.outputs, numbers(expected.stream))) == 0
+
+
+def test_a_label_out_of_range_is_named():
+    labels = np.array(LABELS)
+    labels[12, 1] = C
+    with pytest.raises(
+        FloatingPointError, match=r"steps 10 to 14: .*\. A label of sample 1 is out of range: 4\. Expected 0 to 3"
+    ):
+        last(sr.run_stream(stream_of(), pieces(labels=labels)))
 
 
 @pytest.mark.parametrize("rule", ["otpe", "uoro"])

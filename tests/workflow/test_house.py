@@ -58,9 +58,12 @@ def test_import_of_a_member_pulls_in_no_sibling(name):
     assert name != "slax_data" or "flax" not in found
 
 
-def test_tests_that_kill_mutants_exist():
+def test_mutants_have_their_lines_and_the_tests_that_kill_them_exist():
     with (ROOT / "tests/mutants/mutants.csv").open(encoding="utf-8", newline="") as file:
-        known = {row["killed_by"].partition("[")[0] for row in csv.DictReader(file)} - {""}
+        rows = list(csv.DictReader(file))
+    texts = {row["file"]: (ROOT / row["file"]).read_text(encoding="utf-8") for row in rows}
+    assert [row["before"] for row in rows if texts[row["file"]].count(row["before"] + "\n") != 1] == []
+    known = {row["killed_by"].partition("[")[0] for row in rows} - {""}
     there = {
         f"{path.relative_to(ROOT).as_posix()}::{name}"
         for path in ROOT.glob("tests/*/test_*.py")

@@ -209,9 +209,14 @@ def graph_key(graphdef: nnx.GraphDef, looks_again: bool, own: Any = None, data: 
     attributes: list[Any] = list(graphdef.attributes)
     for index, (name, held) in enumerate(attributes):
         value = getattr(held, "value", None)
-        if isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type)):
+        if is_function(value):
             attributes[index] = name, _content(value, looks_again, data if value is own else None)
     return _GraphKey(graphdef.nodes, attributes)
+
+
+def is_function(value: Any) -> bool:
+    """True for a function or a transformation, which are compared by content."""
+    return isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type))
 
 
 class _Content:

@@ -6,6 +6,7 @@ depend on how long a stream has been running.
 """
 
 import dataclasses
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float
 from slax_neurons.building_blocks import accumulates, as_shape, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.checks import check_online_loss, check_optimizer
+from slax_rules.loop.compilations import third_compilation
 from slax_rules.loop.objective import Targets, read_targets, step_losses
 from slax_rules.loop.programs import Programs, What
 from slax_rules.loop.split import Graph, split
@@ -154,6 +156,9 @@ def start_stream(
             waits for the end of a sequence.
         ValueError: a window below 1.
 
+    Warns:
+        UserWarning: for the third compilation of one structure; see `fit`.
+
     Example:
         >>> import jax.numpy as jnp
         >>> import optax
@@ -184,7 +189,11 @@ def start_stream(
     program = StreamProgram(
         graph.with_numbers(()), loss_fn, window, tuple(penalties), tuple(input_shape), jnp.dtype(input_dtype(model))
     )
-    return Stream(program, *jax.tree.map(jnp.array, (_start(program, state), graph.numbers)))
+    started = jax.tree.map(jnp.array, (_start(program, state), graph.numbers))
+    parts = {"loss_fn": loss_fn, "penalties": program.penalties}
+    if text := third_compilation("start_stream", graph, parts, (window, program.input_shape, program.dtype)):
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return Stream(program, *started)
 
 
 def extend_stream(

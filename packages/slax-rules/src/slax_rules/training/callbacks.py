@@ -3,13 +3,19 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
+from slax_rules.loop.entry import gradients
 from slax_rules.penalties import Penalty
 from slax_rules.training.batches import Batch
+from slax_rules.training.epoch import offline_rule, prepared
 from slax_rules.training.paths import by_path
 
 # By name, for the history: numbers, arrays of numbers, or None where a number is not defined.
@@ -29,6 +35,8 @@ class StepInfo:
         loss_fn, update, window, penalties: the arguments given to `fit`.
         batch: batch of this step: inputs, targets, and the mask if there is one.
         loss: loss of this step, before its update.
+        seconds: wall time of a step: the mean since the epoch began, or since the last callbacks, evaluation or checkpoint in
+            it, without the time of these. The first one includes compilation.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,6 +65,20 @@ class StepInfo:
     penalties: tuple[Penalty, ...]
     batch: Batch
     loss: float
+    seconds: float
+
+    @cached_property
+    def gradient_norm(self) -> float:
+        """The norm of the gradient under the training rule on the batch of this step, at the parameters after it.
+
+        It costs one more gradient when it is read, and nothing otherwise. With online updates it is the offline gradient of
+        the entire batch.
+        """
+        # A gradient draws noise, and changes statistics.
+        model, rule = nnx.clone((self.model, offline_rule(self.rule, self.update, self.window)))
+        inputs, targets, mask = prepared(model, jax.tree.map(jnp.asarray, self.batch))
+        options = {"rule": rule, "window": self.window, "penalties": self.penalties}
+        return float(optax.tree.norm(gradients(model, self.loss_fn, inputs, targets, mask, **options)[1]))
 
     @property
     def learning_rate(self) -> float | None:

@@ -11,6 +11,7 @@ from flax import nnx
 
 from slax_rules.bptt import BPTT
 from slax_rules.loop.checks import check_optimizer
+from slax_rules.loop.compilations import third_compilation
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, local_shard, replicated
 from slax_rules.loop.entry import AnyRule, Program
 from slax_rules.loop.programs import check_hashable
@@ -97,7 +98,9 @@ def fit(
 
     Warns:
         UserWarning: once, for spiking layers without a single spike on the first batch, both before training and after the
-            first epoch; for BPTT or TBPTT with `update="online"` and no `window`, whose gradient flows through no step.
+            first epoch; once, after an epoch with a loss above 1e7 times the first one, or above 1e7 if the first one is below
+            1; for BPTT or TBPTT with `update="online"` and no `window`, whose gradient flows through no step; for the third
+            compilation of one structure, with the numbers or objects that differ.
 
     Example:
         >>> from flax import nnx
@@ -127,13 +130,17 @@ def fit(
     penalties_by_layer(penalties, model)
     graph, state = split(objects)
     program = Program(graph, loss_fn, update, window, mesh, tuple(penalties))
+    sample = batches.sample if isinstance(batches, Sampler) else None
+    parts = {"loss_fn": loss_fn, "penalties": program.penalties, "the sampler": sample}
+    if text := third_compilation("fit", graph, parts, (update, window, mesh)):
+        warnings.warn(text, UserWarning, stacklevel=2)
     home = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
     run = FitRun(
         objects=objects,
-        train=Train(program, batches.sample if isinstance(batches, Sampler) else None),
+        train=Train(program, sample),
         batches=epoch_batches(batches, epochs=epochs),
         early_stopping=early_stopping,
         checkpoints=checkpoints,
@@ -157,8 +164,9 @@ def fit(
         try:
             while run.progress.epoch < epochs and not run.should_stop():
                 silent = run.epoch(_total_steps(batches, 1), epochs, held_out is not None and evaluate_every is None)
-                if silent:
-                    warnings.warn(silence_message(silent), UserWarning, stacklevel=2)
+                messages = silence_message(silent) if silent else None, run.log.growth()
+                for message in filter(None, messages):
+                    warnings.warn(message, UserWarning, stacklevel=2)
             run.save()
         except StepNotFinite as bad:
             raise FloatingPointError(run.stopped_at(bad)) from None

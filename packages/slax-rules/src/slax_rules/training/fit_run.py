@@ -1,6 +1,7 @@
 """A run of `fit`: its progress, and what happens between two steps."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -45,6 +46,8 @@ class FitRun:
         log: losses and records.
         evaluation: the numbers of the held-out set, if there is one.
         is_stopped: whether a callback has stopped the run.
+        timed: the step and the time from which steps are timed.
+        seconds: the time of a step, the mean since then.
         first: the first batch, in the epoch that it belongs to.
         silent: the spiking layers without a spike on it before training.
     """
@@ -63,6 +66,8 @@ class FitRun:
     log: Log = dataclasses.field(init=False)
     evaluation: Callable[[], dict[str, Any]] = dataclasses.field(init=False)
     is_stopped: bool = False
+    timed: tuple[int, float] = dataclasses.field(init=False)
+    seconds: float = dataclasses.field(init=False)
     first: Any = None
     silent: list[str] = dataclasses.field(default_factory=list)
 
@@ -99,6 +104,7 @@ class FitRun:
             evaluates: whether to evaluate at the end.
         """
         step, epoch, batches, *_ = self.progress
+        self.timed = step, time.perf_counter()
         intervals = sorted({every for every, _ in self.due})
         for call in run_epoch(self.train, self.batches, self.state, epoch, step, batches, intervals):
             self.after(call)
@@ -122,10 +128,14 @@ class FitRun:
         self.progress = self.progress._replace(step=step, batches=batches)
         self.log.add(call)
         now = [action for every, action in self.due if step % every == 0]
-        if now:
-            self.synchronize()
+        if not now:
+            return
+        self.synchronize()
+        begun, since = self.timed
+        self.seconds = (time.perf_counter() - since) / (step - begun)
         for action in now:
             action(call)
+        self.timed = step, time.perf_counter()
 
     def look_at_first(self, batch: Any) -> None:
         """Check and describe the first batch, and find the layers that are silent on it."""
@@ -159,6 +169,7 @@ class FitRun:
             penalties=program.penalties,
             batch=local_shard(call.batch(call.steps - 1)),
             loss=self.log.shown["loss"],
+            seconds=self.seconds,
         )
         try:
             self.log.add_record(step, epoch, callback(info))

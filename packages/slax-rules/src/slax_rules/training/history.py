@@ -13,6 +13,9 @@ from flax import nnx
 from slax_rules.training.callbacks import EarlyStoppingState, Metrics
 from slax_rules.training.epoch import Call
 
+# A loss above this multiple of the first one, or of 1 if that is less, is warned of. The relative precision of float32 is 1e-7.
+GROWTH = 1e7
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class History:
@@ -123,6 +126,8 @@ class Log:
         self.bar = bar
         self.has_lines = has_lines
         self.began = time.perf_counter()
+        self.largest = 0.0
+        self.is_told = False
 
     def add(self, call: Call) -> None:
         """Add a call, and read the losses of earlier calls."""
@@ -142,6 +147,7 @@ class Log:
             good = call.steps if finite.all() else int(np.argmin(finite))
             if good:
                 self.read.append(losses[:good])
+                self.largest = max(self.largest, float(losses[:good].max()))
                 self.show({"loss": float(losses[good - 1])})
                 self.bar.update(good)
             if good < call.steps:
@@ -182,6 +188,18 @@ class Log:
         """Return the losses of all steps so far."""
         self.flush()
         return np.concatenate(self.read)
+
+    def growth(self) -> str | None:
+        """The warning of a loss that is very much larger than the first one, the first time."""
+        first = next((float(part[0]) for part in self.read if len(part)), 0.0)
+        if self.is_told or self.largest <= GROWTH * max(1.0, abs(first)):
+            return None
+        self.is_told = True
+        return (
+            f"fit got a loss of {self.largest:.4g}, expected one near that of the first step, {first:.4g}. Training "
+            "diverges, or the targets of a batch are very large. Lower the learning rate, or clip gradients: "
+            "optax.chain(optax.clip_by_global_norm(1.0), ...)."
+        )
 
 
 def _as_number(name: str, value: Any) -> Any:
