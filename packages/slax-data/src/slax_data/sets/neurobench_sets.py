@@ -43,7 +43,7 @@ def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arr
         >>> dataset = [(np.ones((5, 3)), 0), (np.ones((4, 3)), 1)]
         >>> values, targets, lengths = neurobench_arrays(dataset)
         >>> values.shape, targets, lengths
-        ((2, 5, 3), array([0, 1]), array([5, 4]))
+        ((2, 5, 3), array([0, 1]), array([5, 4], dtype=int32))
     """
     values, targets, lengths = arrays_of(dataset, name=type(dataset).__name__, indices=indices)
     return values.astype(np.float32), targets, lengths
