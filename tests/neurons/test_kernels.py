@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import ALIF, IF, LI, LIF, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
+from slax_neurons import ALIF, IF, LI, LIF, LTC, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import scan_each, scan_units
 from slax_neurons.engine import kernel_of
 from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, steps_in_iteration
 from slax_neurons.neurons.fused import _tangent, _transposed, fused_integrate_and_fire, in_rows, run
 from slax_neurons.neurons.states import integrate_and_fire
+from slax_rules import SLTT, SnAp, cross_entropy, gradients
 
 T, B, N = 6, 3, 50  # 150 units: a whole block and a part of one
 F64 = {"param_dtype": jnp.float64}
@@ -45,6 +46,13 @@ OTHERS = {kind: NEURONS[kind] for kind in NEURONS if kind != "ltc"} | {  # tried
     "symplectic": partial(AdLIF, form="symplectic"),
     "of the user": OfTheUser,
 }
+
+
+class InOneStep(Neuron):
+    """Defines its step alone."""
+
+    def __call__(self, carry, inputs):
+        return (u := 0.5 * carry + inputs), u
 
 
 def normal_like(tree, seed):
@@ -187,9 +195,17 @@ def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
 
 def test_iterations_of_loops_over_time_have_several_steps_forward_and_backward():
     model, x = a_stack(), jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 20)), jnp.float32)
-    assert set(re.findall(r"unroll=(\d+)", program(model, "scan", steps_per_iteration=4))) == {"4"}
-    with steps_in_iteration(3):
-        assert set(re.findall(r"unroll=(\d+)", program(model, "plain"))) == {"3"}
+    steps_of = lambda text: set(re.findall(r"unroll=(\d+)", text))  # noqa: E731
+    cycle = connect([nnx.Linear(20, 7, rngs=nnx.Rngs(0)), LIF()], {0: [1]}, rngs=nnx.Rngs(1))
+    for stack in (model, cycle, LTC(20, rngs=nnx.Rngs(0))):
+        assert steps_of(program(stack, "scan", steps_per_iteration=4)) == {"4"}
+        with steps_in_iteration(3):
+            assert steps_of(program(stack, "plain")) == {"3"}
+    small = connect([nnx.Linear(20, 2, rngs=nnx.Rngs(0)), InOneStep()])
+    for rule in (SLTT(), SnAp(1)):  # a rule for layers, and one that goes step by step
+        learn = partial(gradients, small, cross_entropy, targets=jnp.zeros(B, int), rule=rule, window=T)
+        with steps_in_iteration(3):
+            assert steps_of(str(jax.make_jaxpr(lambda x, learn=learn: learn(inputs=x)[1])(x))) == {"3"}
     run = lambda steps: unroll(model, model.initialize_carry((B, 20)), x, steps_per_iteration=steps)  # noqa: E731
     close(run(4), run(None), 1e-6)
 
