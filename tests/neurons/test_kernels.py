@@ -13,7 +13,7 @@ from slax_neurons import ALIF, IF, LI, LIF, LTC, NEURONS, AdLIF, Neuron, Trainab
 from slax_neurons.building_blocks import scan_each, scan_units
 from slax_neurons.engine import kernel_of
 from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, steps_in_iteration
-from slax_neurons.neurons.fused import _tangent, _transposed, fused_integrate_and_fire, in_rows, run
+from slax_neurons.neurons.fused import _states, _tangent, _transposed, fused_integrate_and_fire, in_rows, run, run_p
 from slax_neurons.neurons.states import integrate_and_fire
 from slax_rules import SLTT, SnAp, cross_entropy, gradients
 
@@ -123,6 +123,21 @@ def test_tangents_and_gradients_are_along_the_membranes_that_the_kernel_made(x64
     back = run(_transposed, graphdef, *point, membranes, cotangents)
     products = [sum(map(np.vdot, *map(jax.tree.leaves, pair))) for pair in ((along, cotangents), (back, tangents))]
     np.testing.assert_allclose(*products, rtol=1e-12)
+
+
+def test_the_derivative_keeps_the_membranes_and_the_currents_only_where_it_reads_them():
+    for make, count in ((LI, 1), (STOPPED, 2), (OfTheUser, 3)):
+        graphdef, state = nnx.split(make())
+        pull = lambda *primals, at=graphdef: jax.vjp(partial(fused_integrate_and_fire, at), *primals)[1]  # noqa: E731
+        kept = jax.eval_shape(pull, state, make().initialize_carry((B, N)), jnp.zeros((T, B, N)))
+        assert sum(leaf.size == T * B * N for leaf in jax.tree.leaves(kept)) == count
+
+
+def test_parameters_of_the_primitive_have_names_and_no_order():
+    graphdef, state = nnx.split(LI())
+    leaves, structure = jax.tree.flatten((state, jnp.zeros(N), jnp.zeros((T, N))))
+    states = lambda *leaves: run_p.bind(*leaves, structure=structure, graphdef=graphdef, function=_states)  # noqa: E731
+    assert len(jax.eval_shape(partial(jax.jvp, states), leaves, leaves)[1]) == 3
 
 
 def lowered(function, *arguments):
