@@ -12,7 +12,7 @@ from flax import nnx
 from slax_neurons import ALIF, IF, LI, LIF, LTC, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import scan_each, scan_units
 from slax_neurons.engine import kernel_of
-from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, steps_in_iteration
+from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, mixes_units, steps_in_iteration
 from slax_neurons.neurons.fused import _states, _tangent, _transposed, fused_integrate_and_fire, in_rows, run, run_p
 from slax_neurons.neurons.states import integrate_and_fire
 from slax_rules import SLTT, SnAp, cross_entropy, gradients
@@ -252,11 +252,30 @@ def test_recursions_of_rules_are_the_scan(x64):
         with auto_is(kernel):
             backward = scan_units(step, decay, carry, x, local=lambda x: decay * x, reverse=True)
             forward = scan_units(step, decay, carry, x, local=lambda x: table * x)
-            return backward, forward, scan_each(step, decay, carries, series)
+            masked = scan_units(step, decay, carry, (x, x > 0), local=lambda at: jnp.where(at[1], at[0], 0.1))
+            mixed = scan_units(step, decay, carry, x, local=lambda x: x - x.mean(-1, keepdims=True))
+            return backward, forward, masked, mixed, scan_each(step, decay, carries, series)
 
     fused, scan = everything("fused"), everything("scan")
     close(fused, scan)
     assert jax.tree.map(jnp.shape, fused) == jax.tree.map(jnp.shape, scan)
+
+
+def test_what_mixes_or_counts_units_is_no_work_for_a_block():
+    program = lambda local: jax.make_jaxpr(local)(jnp.ones(BLOCK)).jaxpr  # noqa: E731
+    counted = jax.jit(lambda x: x * jnp.arange(x.size, dtype=x.dtype))
+    for local in (
+        jnp.sum,
+        jnp.max,
+        jnp.cumsum,
+        jnp.sort,
+        jnp.flip,
+        lambda x: x[:1] * x,
+        lambda x: jnp.roll(x, 1),
+        counted,
+    ):
+        assert mixes_units(program(local))
+    assert not mixes_units(program(lambda x: jnp.where(x > 0, jnp.exp(x), 2.0) * jnp.ones(1)))
 
 
 class WithTable(Neuron):
