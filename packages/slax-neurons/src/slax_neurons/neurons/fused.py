@@ -77,11 +77,11 @@ def _run(*leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Arr
 
 def _by_scan(*leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Array]:
     """A derivative, differentiable in all its arguments: the membranes that the kernel made are one of them."""
-    *given, linear = jax.tree.unflatten(structure, leaves)
-    along = partial(_tangent, graphdef, *given)
+    state, carry, inputs, membranes, linear = jax.tree.unflatten(structure, leaves)
+    along = partial(_tangent, graphdef, state, carry, inputs, membranes)
     if function is _tangent:
         return jax.tree.leaves(along(linear))
-    made, pull = jax.vjp(along, jax.tree.map(jnp.zeros_like, tuple(given[:3])))
+    made, pull = jax.vjp(along, jax.tree.map(jnp.zeros_like, (state, carry, inputs)))
     return jax.tree.leaves(pull(tuple(map(_or_zeros, linear, made))))
 
 
