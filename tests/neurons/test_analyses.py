@@ -191,6 +191,15 @@ def test_layers_of_nested_and_recurrent_stacks_are_reported_one_by_one():
     assert report.layers[1].rate == pytest.approx(outputs_of(inner, fired)[1].mean())
 
 
+def test_a_batch_norm_in_training_is_measured_on_all_steps_together_and_left_unchanged():
+    norm, neuron = nnx.BatchNorm(7, use_fast_variance=False, rngs=nnx.Rngs(0)), LIF(threshold=0.6)
+    x = np.random.default_rng(0).normal(np.arange(T)[:, None, None], 1, (T, B, 7)).astype(np.float32)
+    normed = (x - x.mean((0, 1))) / np.sqrt(x.var((0, 1)) + 1e-5)
+    fired = outputs_of(connect([neuron]), normed)[0]
+    assert health(connect([norm, neuron]), jnp.asarray(x), chunk=2).layers[0].rate == pytest.approx(fired.mean())
+    assert 0 < fired.mean() < 1 and not norm.mean[...].any()
+
+
 SICK = {"dead": {"dead": 0.6}, "saturated": {"saturated": 0.6}, "no support": {"support": 0.04}}
 
 

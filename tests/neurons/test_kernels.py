@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import ALIF, IF, LI, LIF, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
+from slax_neurons import ALIF, IF, LI, LIF, LTC, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import scan_each, scan_units
 from slax_neurons.engine import kernel_of
-from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, steps_in_iteration
-from slax_neurons.neurons.fused import _tangent, _transposed, fused_integrate_and_fire, in_rows, run
+from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, mixes_units, steps_in_iteration
+from slax_neurons.neurons.fused import _states, _tangent, _transposed, fused_integrate_and_fire, in_rows, run, run_p
 from slax_neurons.neurons.states import integrate_and_fire
+from slax_rules import SLTT, SnAp, cross_entropy, gradients
 
 T, B, N = 6, 3, 50  # 150 units: a whole block and a part of one
 F64 = {"param_dtype": jnp.float64}
@@ -45,6 +46,13 @@ OTHERS = {kind: NEURONS[kind] for kind in NEURONS if kind != "ltc"} | {  # tried
     "symplectic": partial(AdLIF, form="symplectic"),
     "of the user": OfTheUser,
 }
+
+
+class InOneStep(Neuron):
+    """Defines its step alone."""
+
+    def __call__(self, carry, inputs):
+        return (u := 0.5 * carry + inputs), u
 
 
 def normal_like(tree, seed):
@@ -117,6 +125,21 @@ def test_tangents_and_gradients_are_along_the_membranes_that_the_kernel_made(x64
     np.testing.assert_allclose(*products, rtol=1e-12)
 
 
+def test_the_derivative_keeps_the_membranes_and_the_currents_only_where_it_reads_them():
+    for make, count in ((LI, 1), (STOPPED, 2), (OfTheUser, 3)):
+        graphdef, state = nnx.split(make())
+        pull = lambda *primals, at=graphdef: jax.vjp(partial(fused_integrate_and_fire, at), *primals)[1]  # noqa: E731
+        kept = jax.eval_shape(pull, state, make().initialize_carry((B, N)), jnp.zeros((T, B, N)))
+        assert sum(leaf.size == T * B * N for leaf in jax.tree.leaves(kept)) == count
+
+
+def test_parameters_of_the_primitive_have_names_and_no_order():
+    graphdef, state = nnx.split(LI())
+    leaves, structure = jax.tree.flatten((state, jnp.zeros(N), jnp.zeros((T, N))))
+    states = lambda *leaves: run_p.bind(*leaves, structure=structure, graphdef=graphdef, function=_states)  # noqa: E731
+    assert len(jax.eval_shape(partial(jax.jvp, states), leaves, leaves)[1]) == 3
+
+
 def lowered(function, *arguments):
     """The program for CUDA, which no GPU is needed for."""
     return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
@@ -187,9 +210,17 @@ def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
 
 def test_iterations_of_loops_over_time_have_several_steps_forward_and_backward():
     model, x = a_stack(), jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 20)), jnp.float32)
-    assert set(re.findall(r"unroll=(\d+)", program(model, "scan", steps_per_iteration=4))) == {"4"}
-    with steps_in_iteration(3):
-        assert set(re.findall(r"unroll=(\d+)", program(model, "plain"))) == {"3"}
+    steps_of = lambda text: set(re.findall(r"unroll=(\d+)", text))  # noqa: E731
+    cycle = connect([nnx.Linear(20, 7, rngs=nnx.Rngs(0)), LIF()], {0: [1]}, rngs=nnx.Rngs(1))
+    for stack in (model, cycle, LTC(20, rngs=nnx.Rngs(0))):
+        assert steps_of(program(stack, "scan", steps_per_iteration=4)) == {"4"}
+        with steps_in_iteration(3):
+            assert steps_of(program(stack, "plain")) == {"3"}
+    small = connect([nnx.Linear(20, 2, rngs=nnx.Rngs(0)), InOneStep()])
+    for rule in (SLTT(), SnAp(1)):  # a rule for layers, and one that goes step by step
+        learn = partial(gradients, small, cross_entropy, targets=jnp.zeros(B, int), rule=rule, window=T)
+        with steps_in_iteration(3):
+            assert steps_of(str(jax.make_jaxpr(lambda x, learn=learn: learn(inputs=x)[1])(x))) == {"3"}
     run = lambda steps: unroll(model, model.initialize_carry((B, 20)), x, steps_per_iteration=steps)  # noqa: E731
     close(run(4), run(None), 1e-6)
 
@@ -221,11 +252,30 @@ def test_recursions_of_rules_are_the_scan(x64):
         with auto_is(kernel):
             backward = scan_units(step, decay, carry, x, local=lambda x: decay * x, reverse=True)
             forward = scan_units(step, decay, carry, x, local=lambda x: table * x)
-            return backward, forward, scan_each(step, decay, carries, series)
+            masked = scan_units(step, decay, carry, (x, x > 0), local=lambda at: jnp.where(at[1], at[0], 0.1))
+            mixed = scan_units(step, decay, carry, x, local=lambda x: x - x.mean(-1, keepdims=True))
+            return backward, forward, masked, mixed, scan_each(step, decay, carries, series)
 
     fused, scan = everything("fused"), everything("scan")
     close(fused, scan)
     assert jax.tree.map(jnp.shape, fused) == jax.tree.map(jnp.shape, scan)
+
+
+def test_what_mixes_or_counts_units_is_no_work_for_a_block():
+    program = lambda local: jax.make_jaxpr(local)(jnp.ones(BLOCK)).jaxpr  # noqa: E731
+    counted = jax.jit(lambda x: x * jnp.arange(x.size, dtype=x.dtype))
+    for local in (
+        jnp.sum,
+        jnp.max,
+        jnp.cumsum,
+        jnp.sort,
+        jnp.flip,
+        lambda x: x[:1] * x,
+        lambda x: jnp.roll(x, 1),
+        counted,
+    ):
+        assert mixes_units(program(local))
+    assert not mixes_units(program(lambda x: jnp.where(x > 0, jnp.exp(x), 2.0) * jnp.ones(1)))
 
 
 class WithTable(Neuron):

@@ -15,6 +15,7 @@ from test_stacks import Counts, Declares
 import slax_neurons as sn
 from slax_neurons import BRF, IF, LI, LIF, AdLIF, Delay, Edge, Masked, Trainable, complexity, connect, health
 from slax_neurons.building_blocks import apply_rows
+from slax_neurons.kernels import elementwise_scan
 from slax_neurons.nir import Zeros, from_nir, to_nir
 
 T, B, N = 5, 3, 4
@@ -160,6 +161,7 @@ CASES = [
     (lambda: run(LIF(), chunk=0), V, "length of 0 steps"),
     (lambda: run(LIF(), steps_per_iteration=0), V, "steps_per_iteration=0, expected at least 1"),
     (lambda: run(LIF(), kernel="fast"), V, "unroll got kernel='fast', expected one of 'auto', 'plain', 'scan', 'fused'"),
+    (lambda: elementwise_scan(None, (), X[0, 0], X[0], lagged=X[0]), V, "first step to the last, expected reverse=True"),
     (lambda: apply_rows(lambda x: x.sum(0, keepdims=True), X), V, r"Got \[1, 4\] from .* for 15 rows, .* may not mix samples"),
     (lambda: connect([lambda x: {"a": x}, LI()]).initialize_carry((B, N)), TE, "Got a dict from module 0 of the stack"),
     (lambda: connect([lambda x: [x], LI()])(((), X[0]), X[0]), TE, "Got a list from module 0 of the stack"),

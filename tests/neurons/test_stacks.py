@@ -8,7 +8,21 @@ from flax import nnx
 
 import oracle
 from oracle import lagged
-from slax_neurons import LI, LIF, Delay, Dropout, Edge, Neuron, Trainable, complexity, connect, health, unroll
+from slax_neurons import (
+    LI,
+    LIF,
+    LTC,
+    BlockDiagonal,
+    Delay,
+    Dropout,
+    Edge,
+    Neuron,
+    Trainable,
+    complexity,
+    connect,
+    health,
+    unroll,
+)
 from slax_neurons.building_blocks import mutates_state
 from slax_neurons.engine import default_chunk, even_length
 from stacks import close, linear, pair
@@ -87,6 +101,11 @@ def test_stock_rnns_run_stacks_and_find_the_time_axis(x64):
     close(nnx.RNN(model, time_major=True, return_carry=True)(x), (carry, outputs))
     close(nnx.RNN(model)(jnp.swapaxes(x, 0, 1)), jnp.swapaxes(outputs, 0, 1))
     assert model.num_feature_axes == 3
+    synapses = nnx.Linear(4, 3, rngs=nnx.Rngs(0)), BlockDiagonal(4, 3, 1, rngs=nnx.Rngs(0))
+    for first in (*synapses, connect([synapses[0]]), LTC(4, rngs=nnx.Rngs(0))):  # features become an image behind it
+        image = lambda y: y[..., None, None]  # noqa: E731
+        late = connect([first, LIF(), image, nnx.Conv(1, 2, (1, 1), rngs=nnx.Rngs(1)), LIF()])
+        assert late.num_feature_axes == 1 and connect([LIF(), connect([LI()]), late.modules[3]]).num_feature_axes == 3
 
 
 def test_products_are_one_per_layer_and_chunk_and_only_a_cycle_is_stepped():

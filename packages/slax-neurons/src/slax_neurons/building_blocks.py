@@ -3,8 +3,8 @@
 `slax_rules` is written with these functions and the names in `slax_neurons`; a rule of your own may be too. They are
 public, and what each does is said where it is defined.
 
-* Running a sequence in pieces: `scan_chunks`, `scan_with_sums`, `unroll_chunk`, `apply_rows`, and `scan_units` and `scan_each`
-  for recursions that are element-wise in the units.
+* Running a sequence in pieces: `scan_chunks`, `scan_with_sums`, `unroll_chunk`, `apply_rows`, `scan_steps` for a loop over
+  time, and `scan_units` and `scan_each` for recursions that are element-wise in the units.
 * The length of a piece: `StepSize`, `step_size`, `steps_in_cache`, `even_length`.
 * Carries: `first_carry`, `carry_without_buffer`, `delayed` and `DelayBuffer` for modules that an edge reads later.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
@@ -41,6 +41,7 @@ from slax_neurons.engine import step_size as step_size
 from slax_neurons.engine import steps_in_cache as steps_in_cache
 from slax_neurons.engine import unroll_chunk as unroll_chunk
 from slax_neurons.kernels import scan_each as scan_each
+from slax_neurons.kernels import scan_steps as scan_steps
 from slax_neurons.kernels import scan_units as scan_units
 from slax_neurons.modules import KEY_IN_CARRY as KEY_IN_CARRY
 from slax_neurons.modules import as_shape as as_shape

@@ -58,7 +58,8 @@ def unroll(
         kernel: how the states of a `Neuron` follow from its currents and are differentiated. "scan": step by step; the
             reverse pass keeps one array [T, B, N] per state and recomputes the rest. "plain": step by step; the reverse pass is
             the one that JAX makes, which keeps the outputs and their slopes as well. "fused": in one kernel for an NVIDIA GPU
-            that keeps the states of a block of units in registers; on a CPU, it is interpreted, which is slow and for tests.
+            that keeps the states of a block of units in registers; the reverse pass keeps one array per state, and also the
+            outputs that a layer with weights reads. On a CPU, it is interpreted, which is slow and for tests.
             "fused_or_scan": the same, and the scan with a warning for a neuron whose kernel does not compile. Results are
             equal. "auto" is "plain" on a CPU for a sequence of one chunk that nearly fits the cache, and within chunks if remat
             is true, since it is faster there for most neurons; otherwise it is "scan". Nothing has been measured on a GPU yet.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, PyTree
 
@@ -84,9 +84,9 @@ def scan_units(
         constants: arrays that broadcast to the shape *S of a step.
         carry: arrays [*S] before the first step, or of size 1 along axes along which they stay the same.
         steps: arrays [T, ...].
-        local: the part of a step that does not depend on the carry. It maps the data of a step to arrays [*S], and acts on each
-            unit by itself. It may read other arrays: it is then computed for all steps together before the kernel, but
-            within the kernel if it reads nothing but numbers.
+        local: the part of a step that does not depend on the carry. It maps the data of a step to arrays [*S]. It is computed
+            within the kernel if it acts on each unit by itself and reads nothing else but numbers, and otherwise for all
+            steps together before the kernel.
         reverse: from the last step to the first.
 
     Returns:
@@ -129,7 +129,7 @@ def scan_units(
 def in_blocks(local: Callable[[Any], Any], steps: Any) -> tuple[Callable[[Any, Any], Any], list[Array], Any]:
     """A function of the numbers that `local` reads and the data of a step for a block of units; these numbers; and the data.
 
-    If `local` reads more than numbers, it is computed here.
+    If `local` reads more than numbers, or mixes units, it is computed here.
     """
     leaves, structure = jax.tree.flatten(steps)
     at_step, in_block = (
@@ -137,16 +137,34 @@ def in_blocks(local: Callable[[Any], Any], steps: Any) -> tuple[Callable[[Any, A
         for shape in ((), (BLOCK,))
     )
     is_read = jax.make_jaxpr(local)(at_step).consts
-    if any(map(jnp.ndim, is_read)) or not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves):
-        return (lambda _, at: at), [], jax.vmap(local)(steps)
-    with in_kernel(True):
-        program, made = jax.make_jaxpr(local, return_shape=True)(in_block)
+    if not any(map(jnp.ndim, is_read)) and all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves):
+        with in_kernel(True):
+            program, made = jax.make_jaxpr(local, return_shape=True)(in_block)
+        if not mixes_units(program.jaxpr):
 
-    def local_in_block(numbers: list[Array], at: Any) -> Any:
-        found = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, numbers))(*jax.tree.leaves(at))
-        return jax.tree.unflatten(jax.tree.structure(made), found)
+            def local_in_block(numbers: list[Array], at: Any) -> Any:
+                found = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, numbers))(*jax.tree.leaves(at))
+                return jax.tree.unflatten(jax.tree.structure(made), found)
 
-    return local_in_block, list(map(jnp.asarray, program.consts)), steps
+            return local_in_block, list(map(jnp.asarray, program.consts)), steps
+    return (lambda _, at: at), [], jax.vmap(local)(steps)
+
+
+def mixes_units(program: Any) -> bool:
+    """Whether a program for arrays [BLOCK] and numbers makes one unit of others, or counts units: a block has not all of them.
+
+    What keeps the shape is element-wise, but for the operations that are named here.
+    """
+    for equation in program.eqns:
+        given, made = ({atom.aval.shape for atom in atoms} for atoms in (equation.invars, equation.outvars))
+        name, of_units = equation.primitive.name, {(BLOCK,)}
+        if name in ("iota", "rev", "sort") or name.startswith("cum"):
+            return True
+        if not given | made <= {(), (1,)} | of_units or (of_units <= given and made != of_units):
+            return True
+        if any(map(mixes_units, jaxprs_in_params(equation.params))):
+            return True
+    return False
 
 
 def scan_each(
@@ -208,12 +226,19 @@ def elementwise_scan(
         constants: arrays [M] or numbers [], the same in all steps.
         carry: arrays [M] before the first step.
         inputs: arrays [T, M].
-        lagged: arrays [T, M], read once, if reverse is true; in the first step, lagged_{t-1} is lagged_t.
+        lagged: arrays [T, M], read once, from the last step to the first; in the first step, lagged_{t-1} is lagged_t.
         reverse: from the last step to the first.
 
     Returns:
         The carry after the last step, [M], and the outputs of all steps, [T, M].
+
+    Raises:
+        ValueError: lagged arrays from the first step to the last.
     """
+    if lagged is not None and not reverse:
+        raise ValueError(
+            "Got lagged arrays from the first step to the last, expected reverse=True. Hand the last one on."
+        )
     steps, units = jax.tree.leaves(inputs)[0].shape
     flat, structure = jax.tree.flatten((constants, carry, inputs, lagged))
     in_block = [jax.ShapeDtypeStruct((BLOCK,) if array.ndim else (), array.dtype) for array in flat]

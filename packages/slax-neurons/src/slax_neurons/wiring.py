@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from slax_neurons.delay import DelayBuffer
+from slax_neurons.delay import Delay, DelayBuffer
+from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, replaced_over_time, scan_with_sums, unroll_chunk
+from slax_neurons.kernels import scan_steps
 from slax_neurons.modules import (
     as_module,
     as_shape,
@@ -24,6 +26,7 @@ from slax_neurons.modules import (
     takes_statistics,
 )
 from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.synapses.synapse import geometry_of, is_synapse
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
@@ -156,7 +159,7 @@ class Connect(nnx.RNNCellBase):
                 def step(stack: Connect, carry: tuple, currents: Any, piece: range = piece) -> tuple[tuple, Any]:
                     return stack._step(piece, None, carry, currents)
 
-                new, ys = scan_with_sums(jax.lax.scan, step, self, carry[first : piece[-1] + 1], from_before)
+                new, ys = scan_with_sums(scan_steps, step, self, carry[first : piece[-1] + 1], from_before)
             else:
                 y = _sum(first, [y, *from_before[first]])
                 new, ys = (_buffered(carry[first], state, y),), (y,)
@@ -166,8 +169,12 @@ class Connect(nnx.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        convolutions = (part for _, part in nnx.iter_modules(self) if isinstance(part, nnx.Conv))
-        return 1 + max((len(part.kernel_size) for part in convolutions), default=0)
+        for _, part in parts_of(self):  # the first that knows it
+            if (geometry := geometry_of(part)) is not None or is_synapse(part):
+                return 1 + len(getattr(geometry, "kernel_size", ()))
+            if isinstance(part, nnx.RNNCellBase) and not isinstance(part, Neuron | Dropout | Delay):
+                return part.num_feature_axes
+        return 1
 
     def _step(
         self, piece: range, inputs: Array | None, carry: tuple, external_currents: dict[int, list[Array]]

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 
 from slax_neurons.kernels import compiles, elementwise_scan, requested, scan_steps
-from slax_neurons.neurons.states import integrate_and_fire
 
 
 def fused_integrate_and_fire(
@@ -24,7 +24,8 @@ def fused_integrate_and_fire(
 ) -> tuple[Any, Any, Array]:
     """The last carry and the membranes before each firing, m_t, like `integrate_and_fire`, and the outputs.
 
-    The derivative stores m_t, the parameters and the first carry, and I_t where the derivative of `integrate` reads it.
+    The derivative stores m_t, the parameters and the first carry, and I_t where the derivative of `integrate` reads it. The
+    outputs are an array of their own, also for an LI, whose output is m_t; a layer with weights behind it stores them.
     """
     end, membranes, outputs = run(_states, graphdef, *in_rows(state, carry, inputs))
     return shaped(end, inputs.shape[1:]), shaped(membranes, inputs.shape), shaped(outputs, inputs.shape)
@@ -75,16 +76,12 @@ def _run(*leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Arr
 
 
 def _by_scan(*leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Array]:
-    """A derivative, differentiable, as a function of parameters, first carry and currents, from which the membranes follow."""
-    *point, _, linear = jax.tree.unflatten(structure, leaves)
-
-    def states(state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any, Array]:
-        end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
-        return end, membranes, nnx.merge(graphdef, state).fire(membranes)[1]
-
+    """A derivative, differentiable in all its arguments: the membranes that the kernel made are one of them."""
+    state, carry, inputs, membranes, linear = jax.tree.unflatten(structure, leaves)
+    along = partial(_tangent, graphdef, state, carry, inputs, membranes)
     if function is _tangent:
-        return jax.tree.leaves(jax.jvp(states, tuple(point), linear)[1])
-    made, pull = jax.vjp(states, *point)
+        return jax.tree.leaves(along(linear))
+    made, pull = jax.vjp(along, jax.tree.map(jnp.zeros_like, (state, carry, inputs)))
     return jax.tree.leaves(pull(tuple(map(_or_zeros, linear, made))))
 
 
@@ -93,17 +90,32 @@ def _or_zeros(cotangent: Any, like: Any) -> Any:
 
 
 def _run_jvp(primals: Any, tangents: Any, **parameters: Any) -> tuple[Any, Any]:
-    function, graphdef, structure = parameters.values()
+    function, graphdef, structure = (parameters[name] for name in ("function", "graphdef", "structure"))
     made = run_p.bind(*primals, **parameters)
     moved = [ad.instantiate_zeros(tangent) for tangent in tangents]
     if function is _states:
         _, membranes, _ = jax.tree.unflatten(_structure_of_result(function, structure), made)
-        point, along = jax.tree.unflatten(structure, primals), jax.tree.unflatten(structure, moved)
-        return made, jax.tree.leaves(run(_tangent, graphdef, *point, membranes, along))
+        *point, currents = jax.tree.unflatten(structure, primals)
+        if not _reads_current(graphdef, *point, currents):  # a membrane, which is kept anyway, stands for it
+            kept = (*jax.tree.leaves(membranes), currents)
+            currents = next(leaf for leaf in kept if (leaf.shape, leaf.dtype) == (currents.shape, currents.dtype))
+        along = jax.tree.unflatten(structure, moved)
+        return made, jax.tree.leaves(run(_tangent, graphdef, *point, currents, membranes, along))
     count = len(primals) - structure.children()[-1].num_leaves
     if all(type(tangent) is ad.Zero for tangent in tangents[:count]):
         return made, run_p.bind(*primals[:count], *moved[count:], **parameters)
     return made, jax.jvp(partial(_by_scan, **parameters), tuple(primals), tuple(moved))[1]
+
+
+def _reads_current(graphdef: nnx.GraphDef, *point: Any) -> bool:
+    """Whether the derivative of `integrate` at parameters, carry and current depends on the current."""
+    *others, current = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[-1:], array.dtype), point)
+
+    def tangent(current: Array, others: Any, along: Any) -> Any:
+        return jax.jvp(functions(graphdef)[0], (*others, current), along)[1]
+
+    program = jax.make_jaxpr(tangent)(current, others, (*others, current)).jaxpr
+    return dce_jaxpr(program, [True] * len(program.outvars))[1][0]
 
 
 def _run_transpose(cotangents: Any, *leaves: Any, function: Any, graphdef: Any, structure: Any) -> list[Any]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+from slax_neurons.kernels import scan_steps
 from slax_neurons.neurons.neuron import NeuronCell
 from slax_neurons.surrogates import SpikeFunction, multi_gaussian, spike_function
 
@@ -90,7 +91,7 @@ class LTC(NeuronCell):
 
     def unroll(self, carry: LTCState, inputs: Float[Array, "T *B N"]) -> tuple[LTCState, Float[Array, "T *B N"]]:
         """Run all steps: the gates' products with the currents in one pass, the rest in a scan."""
-        return jax.lax.scan(lambda carry, at: self._step(carry, at), carry, (inputs, *self._of_current(inputs)))
+        return scan_steps(lambda carry, at: self._step(carry, at), carry, (inputs, *self._of_current(inputs)))
 
     def _of_current(self, inputs: Float[Array, "... N"]) -> tuple[Float[Array, "... N"], Float[Array, "... N"]]:
         """The parts of both gates that depend on the current alone."""

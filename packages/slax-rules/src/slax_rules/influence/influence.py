@@ -18,7 +18,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Dropout, RunningSum, unroll
-from slax_neurons.building_blocks import DropoutState, StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
+from slax_neurons.building_blocks import (
+    DropoutState,
+    StepSize,
+    accumulates,
+    input_dtype,
+    scan_steps,
+    steps_in_cache,
+    unroll_chunk,
+)
 from slax_rules.influence.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, is_state, run_probed
 
@@ -329,7 +337,7 @@ class InfluenceRule(LearningRule):
             return (InfluenceState(end, influence), tuple(map(jnp.add, total, gradient))), None
 
         zero = tuple(jnp.zeros_like(leaf) for leaf in jax.tree.leaves(space.params))
-        (state, total), _ = jax.lax.scan(step, (state, zero), (inputs, signal))
+        (state, total), _ = scan_steps(step, (state, zero), (inputs, signal))
         return total, state
 
     def gradient(self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any) -> tuple[Array, ...]:

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_neurons.building_blocks import StepSize, apply_rows, steps_in_cache
+from slax_neurons.building_blocks import StepSize, apply_rows, scan_steps, steps_in_cache
 from slax_rules.layerwise.jacobians import StepPoint
 from slax_rules.rule import Value
 
@@ -179,7 +179,7 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
             new, output = neuron(carry, current)
             return new, (carry, output)
 
-        end, (states, outputs) = jax.lax.scan(step, carry, currents)
+        end, (states, outputs) = scan_steps(step, carry, currents)
         return end, outputs, StepPoint(states, currents, None)
     end, membranes, outputs = neuron.states_and_outputs(carry, currents)
     after, fired = neuron.fire(membranes)
