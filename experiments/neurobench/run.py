@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax import random
@@ -19,6 +18,7 @@ from jax import random
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_at_the_end
 from experiments.common.networks import make_model
+from experiments.common.samples import in_parts
 from experiments.common.seeds import seeds_of
 from slax_data import make_task
 from slax_data.sets.mackey_glass import (
@@ -77,13 +77,13 @@ def trained(config: dict[str, Any], seed: int) -> tuple[Connect, dict[str, float
     learning = learning_of(config, data_key, series)
     model = model_of(config, nnx.Rngs(model_key))
     draw = jax.jit(lambda data_key, series, keys: jax.lax.map(learning_of(config, data_key, series).sample, keys))
-    drawn = zip(*map(np.asarray, draw(data_key, series, random.split(batch_key, config["batches"]))), strict=True)
+    drawn = in_parts(partial(draw, data_key, series), random.split(batch_key, config["batches"]))
     losses = fit_or_stop(
         f"neurobench of {config['task']}: under bptt, seed {seed}",
         model,
         BPTT(),
         optax.adamax(optax.cosine_decay_schedule(config["learning_rate"], config["batches"])),
-        [(inputs, learning.kind(targets)) for inputs, targets in drawn],
+        ((inputs, learning.kind(targets)) for inputs, targets in drawn),
         loss_fn=learning.loss_fn,
     )
     inputs, targets = learning.test_set
