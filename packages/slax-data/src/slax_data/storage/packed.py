@@ -181,12 +181,16 @@ def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: Shaped[np.ndarray
 
 
 def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
-    """Restore splits from the arrays made by `arrays_of_sets`."""
-    n_units = int(arrays["n_units"])
-    return {
-        name: packed_trains(*(arrays[f"{name}_{field}"] for field in FIELDS), n_units=n_units)
-        for name in map(str, arrays["splits"])
-    }
+    """Restore splits from the arrays made by `arrays_of_sets`; other arrays raise ValueError."""
+    try:
+        n_units = int(arrays["n_units"])
+        found = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in map(str, arrays["splits"])}
+    except KeyError as error:
+        raise ValueError(
+            f"Got the arrays {', '.join(arrays)}, expected n_units, splits, which are names, and {', '.join(FIELDS)} of each "
+            "split, as in train_packed. Make them with arrays_of_sets."
+        ) from error
+    return {name: packed_trains(*fields, n_units=n_units) for name, fields in found.items()}
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:
