@@ -2,9 +2,9 @@
 
 The workload is that of the paper's figure: three layers of (Linear, LIF), T = 256, a batch of 32, forward and backward. Each
 operation takes the longer one of two times, for its bytes at the bandwidth of the memory and for its operations at the peak of
-the units that do them, and one launch on top. The operations are those
-of the program that JAX makes, see `benchmarks.program_passes`. Nothing here is measured. The peaks are those of the data
-sheets, which no program reaches: the times are lower bounds, to be compared with measurements.
+the units that do them, and one launch on top. `benchmarks.program_passes` counts the operations in the program that JAX makes.
+Nothing here is measured. The peaks are from the data sheets, and no program reaches them: the times are lower bounds, to be
+compared with measurements.
 """
 
 from collections.abc import Iterator

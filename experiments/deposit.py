@@ -51,18 +51,22 @@ def write() -> None:
 def metadata(citation: dict[str, Any]) -> dict[str, Any]:
     """What Zenodo asks about a deposition, from a CITATION.cff."""
     works = [work.get("doi") or work["identifiers"][0]["value"] for work in citation["references"]]
-    names = [
-        author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in citation["authors"]
-    ]
+    creators = []
+    for author in citation["authors"]:
+        name = author.get("name") or f"{author['family-names']}, {author['given-names']}"
+        orcid = {"orcid": author["orcid"].rpartition("/")[2]} if "orcid" in author else {}
+        creators.append({"name": name, **orcid})
     return {
         "upload_type": "dataset",
         "title": f"Results of {citation['title']}",
-        "creators": [{"name": name} for name in names],
+        "creators": creators,
         "description": "Numbers and arrays of all experiments, one archive for each. A record beside each result has its "
         "checksums, settings, commit and machine. The repository draws its figures from them.",
+        "access_right": "open",
         "license": citation["license"].lower(),
         "publication_date": str(citation["date-released"]),
         "version": str(citation["version"]),
+        "keywords": citation["keywords"],
         "related_identifiers": [{"identifier": work, "relation": "references"} for work in works],
     }
 

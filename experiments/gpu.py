@@ -19,6 +19,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.common.command_line import parser_of
 from experiments.common.job import jobs_of, settings_of
@@ -33,9 +34,13 @@ RESULTS, TIMES = Path("results"), Path("results/gpu")
 KERNELS = TIMES / "kernels.md"
 
 
-Step = tuple[
-    str, list[str], tuple[Path, ...], bool
-]  # its name, its command, the files that it makes, and whether they are current
+class Step(NamedTuple):
+    """A program to run, the files that it makes, and whether these are current."""
+
+    name: str
+    command: list[str]
+    files: tuple[Path, ...]
+    is_current: bool
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
 def steps() -> Iterator[Step]:
     """All steps in the order of their importance."""
     check = [sys.executable, "-m", "benchmarks.kernels", "--output", str(KERNELS)]
-    yield "kernels against the scan", check, (KERNELS,), KERNELS.exists()
+    yield Step("kernels against the scan", check, (KERNELS,), KERNELS.exists())
     for experiment in EXPERIMENTS:
         apart = experiment == "throughput"
         results = TIMES if apart else RESULTS
@@ -76,7 +81,7 @@ def steps() -> Iterator[Step]:
             command = [sys.executable, "-m", "experiments.run", experiment, name, "--scale", SCALE]
             command += ["--set", "own_environments=false", "--results", str(results)] if apart else []
             is_current = state_of(product).kind == "current"
-            yield f"{experiment} {name}", command, (product.record, *product.files), is_current
+            yield Step(f"{experiment} {name}", command, (product.record, *product.files), is_current)
 
 
 if __name__ == "__main__":

@@ -62,9 +62,7 @@ class SeedSamples:
         return self._task.full_split is not None
 
     def _drawn(self) -> Iterator[Samples]:
-        keys = random.split(self._train_key, self._config["steps"])
-        for part in jnp.split(keys, number_of_parts(len(keys), PART)):
-            yield from zip(*map(np.asarray, self._draw(self._task_key, part)), strict=True)
+        return in_parts(partial(self._draw, self._task_key), random.split(self._train_key, self._config["steps"]))
 
     @cached_property
     def _kept(self) -> list[Callable[[], Samples]] | None:
@@ -84,6 +82,15 @@ def _batch(stored: np.ndarray, shape: tuple[int, ...], *others: np.ndarray) -> S
     is_packed = stored.shape != shape
     spikes = np.unpackbits(stored, count=math.prod(shape)).reshape(shape).astype(bool) if is_packed else stored
     return spikes, *others
+
+
+def in_parts(draw: Callable[[jax.Array], Samples], keys: jax.Array) -> Iterator[Samples]:
+    """The batches of some keys [M]: when one is read, those of its part are drawn together, at most `PART` of them.
+
+    Parts take little memory, and what all batches share, such as the manifolds of Randman, is drawn once for each part.
+    """
+    for part in jnp.split(keys, number_of_parts(len(keys), PART)):
+        yield from zip(*map(np.asarray, draw(part)), strict=True)
 
 
 def number_of_parts(steps: int, largest: int) -> int:

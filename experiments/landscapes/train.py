@@ -3,6 +3,7 @@
 The numbers are losses and accuracies. The arrays have one entry for each path of a parameter, [seeds, checkpoints, ...].
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jax import random
 
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_of_params
+from experiments.common.samples import in_parts
 from experiments.common.seeds import seeds_of
 from experiments.landscapes.problem import make_problem
 from slax_neurons import Connect, unroll
@@ -26,7 +28,6 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
     A checkpoint is taken before training and after every `checkpoint_every` batches. Online training updates after each step,
     as in slax; TBPTT updates after its own number of steps.
     """
-    # The batches between two checkpoints are drawn together: the manifolds, which take longer, only once.
     draw = jax.jit(lambda key, keys: jax.lax.map(make_problem(config, key).sample, keys))
     transformation = optax.adamax(config["learning_rate"])
     seeds, trained = [], []
@@ -41,9 +42,8 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
         keep(model)
         rule: Any = RULES[config["rule"]].make(rngs=nnx.Rngs(problem.rule_key), model=model)
         window = {"window": rule.steps if isinstance(rule, TBPTT) else 1} if config["mode"] == "online" else {}
-        keys = random.split(problem.train_key, (config["checkpoints"], config["checkpoint_every"]))
-        parts = (map(np.asarray, draw(random.key(seed), part)) for part in keys)
-        batches = (batch for part in parts for batch in zip(*part, strict=True))
+        keys = random.split(problem.train_key, (config["checkpoints"], config["checkpoint_every"])).ravel()
+        batches = in_parts(partial(draw, random.key(seed)), keys)
         callbacks = [Every(config["checkpoint_every"], lambda info, keep=keep: keep(info.model))]
         where = f"landscapes of {config['task']}: under {config['rule']} {config['mode']}, seed {seed}"
         fit_or_stop(where, model, rule, transformation, batches, update=config["mode"], callbacks=callbacks, **window)

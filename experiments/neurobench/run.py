@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax import random
@@ -19,6 +18,7 @@ from jax import random
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_at_the_end
 from experiments.common.networks import make_model
+from experiments.common.samples import in_parts
 from experiments.common.seeds import seeds_of
 from slax_data import make_task
 from slax_data.sets.mackey_glass import (
@@ -59,15 +59,18 @@ class Learning(NamedTuple):
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The loss, score and complexity of the trained networks of all seeds."""
+    draw = jax.jit(lambda data_key, series, keys: jax.lax.map(learning_of(config, data_key, series).sample, keys))
     found = []
     for seed in seeds_of(config):
-        model, numbers, (inputs, _) = trained(config, seed)
+        model, numbers, (inputs, _) = trained(config, seed, draw)
         found.append({"seed": seed, **numbers, **dataclasses.asdict(complexity(model, inputs))})
     return {"metric": METRICS[config["dataset"]], "seeds": found}
 
 
-def trained(config: dict[str, Any], seed: int) -> tuple[Connect, dict[str, float], tuple[jax.Array, jax.Array]]:
-    """Train the network of a seed.
+def trained(
+    config: dict[str, Any], seed: int, draw: Callable
+) -> tuple[Connect, dict[str, float], tuple[jax.Array, jax.Array]]:
+    """Train the network of a seed on the batches that `draw` makes of the key of its data, its series and their keys.
 
     Returns:
         The network; the mean loss of the last tenth of the batches, its score and the baseline's score; and the test set.
@@ -76,14 +79,13 @@ def trained(config: dict[str, Any], seed: int) -> tuple[Connect, dict[str, float
     series = series_of(config, seed)
     learning = learning_of(config, data_key, series)
     model = model_of(config, nnx.Rngs(model_key))
-    draw = jax.jit(lambda data_key, series, keys: jax.lax.map(learning_of(config, data_key, series).sample, keys))
-    drawn = zip(*map(np.asarray, draw(data_key, series, random.split(batch_key, config["batches"]))), strict=True)
+    drawn = in_parts(partial(draw, data_key, series), random.split(batch_key, config["batches"]))
     losses = fit_or_stop(
         f"neurobench of {config['task']}: under bptt, seed {seed}",
         model,
         BPTT(),
         optax.adamax(optax.cosine_decay_schedule(config["learning_rate"], config["batches"])),
-        [(inputs, learning.kind(targets)) for inputs, targets in drawn],
+        ((inputs, learning.kind(targets)) for inputs, targets in drawn),
         loss_fn=learning.loss_fn,
     )
     inputs, targets = learning.test_set

@@ -8,6 +8,7 @@ from small_sets import wav
 
 import slax_data as sd
 from slax_data.audio.sounds import Sound, read_wav
+from slax_data.storage.packed import sets_of_arrays
 
 KEY = random.key(0)
 X, Y = np.ones((4, 5, 2)), np.arange(4) % 2
@@ -87,6 +88,7 @@ REFUSED = [
     (lambda: sd.spike_trains(SPIKES, Y[:3], lengths=np.array([6, 7, 9])), "2 of 3 are out of range, the first of them 7"),
     (lambda: sd.spike_trains(SPIKES, Y[:3], lengths=np.array([6.0] * 3)), r"Got lengths of float64 and shape \[3\]"),
     (lambda: sd.spike_trains(FIRED, Y[:3], lengths=np.array([3, 3, 0])), r"recording 1, .* length is 3 .* at step 3"),
+    (lambda: sets_of_arrays({"x": X, "y": Y}), "Got the arrays x, y, expected n_units, splits, .* Make them with"),
     (lambda: sd.stored_task(WHOLE | {"test": SHORT}, n_classes=2), "Got 2 recordings of fewer than 6 steps in .*'test'"),
     (lambda: sd.stored_task(WHOLE, n_classes=2, padding="zeros"), "padding got 'zeros', expected one of: 'mask', 'silence'"),
     (lambda: sd.stored_task(WHOLE, n_classes=2, padding="mask"), "all have the full 6 steps"),

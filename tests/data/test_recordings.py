@@ -1,5 +1,6 @@
 """Events and sounds: spikes are in the steps that hold them, splits hold what they say, and damaged files are refused."""
 
+import os
 from fractions import Fraction
 
 import h5py
@@ -74,7 +75,7 @@ def test_spikes_of_words_are_where_the_events_are(folder):
 
 def test_splits_of_words_are_those_of_the_files_with_two_speakers_left_out(folder, tmp_path):
     whole, speakers = shd(folder, n_steps=5), np.arange(160) // 20 % 4
-    task = make_task("shd", KEY, path=folder, n_steps=5, with_validation=True)
+    task = make_task("shd", KEY, path=folder, n_steps=5, with_validation=True, cache=tmp_path)
     for split, own in (("train", speakers < 2), ("validation", speakers >= 2), ("test", speakers >= 0)):
         spikes, labels = task.full_split(split)
         np.testing.assert_array_equal(spikes.swapaxes(0, 1), unpacked(whole.packed[own], 700))
@@ -85,6 +86,17 @@ def test_splits_of_words_are_those_of_the_files_with_two_speakers_left_out(folde
     for split in ("train", "valid", "test"):
         expected = ssc(tmp_path, split=split, n_steps=7, pool=20)
         np.testing.assert_array_equal(commands.full_split(split)[0].swapaxes(0, 1), unpacked(expected.packed, 35))
+
+
+def test_tasks_of_words_read_their_files_once_unless_these_change(tmp_path, monkeypatch):
+    options, opened, open_file = write_ssc(tmp_path), [], h5py.File
+    monkeypatch.setattr(h5py, "File", lambda file, mode: opened.append(file.name) or open_file(file, mode))
+    tasks = [make_task("ssc", KEY, n_steps=5, **options) for _ in range(2)]
+    assert sorted(opened) == ["ssc_test.h5", "ssc_train.h5", "ssc_valid.h5"]
+    np.testing.assert_array_equal(*(task.full_split("valid")[0] for task in tasks))
+    os.utime(tmp_path / "ssc_valid.h5", ns=(0, 0))
+    make_task("ssc", KEY, n_steps=5, **options)
+    assert len(opened) == 6
 
 
 def without(part):

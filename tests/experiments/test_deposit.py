@@ -49,6 +49,10 @@ def test_what_was_deposited_is_fetched_again(archives, url):
     assert {"upload_type", "title", "creators", "description", "publication_date"} <= told.keys()  # which it requires
     assert told["creators"] == [{"name": cited["authors"][0]["name"]}] and told["version"] == cited["version"]
     assert told["related_identifiers"][0]["identifier"] == cited["references"][0]["doi"]
+    assert (told["access_right"], told["keywords"]) == ("open", cited["keywords"])
+    person = {"family-names": "Name", "given-names": "A.", "orcid": "https://orcid.org/0000-0002-1825-0097"}
+    (creator,) = deposit.metadata(cited | {"authors": [person]})["creators"]
+    assert creator == {"name": "Name, A.", "orcid": "0000-0002-1825-0097"}
     archives[0].unlink()
     archives[1].write_bytes(b"damaged")
     deposit.fetch(f"{url}/record")

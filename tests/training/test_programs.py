@@ -6,6 +6,7 @@ import functools
 import gc
 import inspect
 import sys
+import types
 import weakref
 
 import jax
@@ -119,7 +120,8 @@ def test_other_numbers_are_no_data():
     assert data(optax.chain(optax.adam(0.1), optax.rmsprop(0.1))) == {
         f"{x} of scale_by_adam" for x in ("eps", "eps_root")
     } | {"step_size of scale"}
-    assert not data(scale(0.1)) and not data(optax.adam(0.1), jnp.bfloat16)
+    elsewhere = types.FunctionType(scale.__code__, globals() | {"__name__": "flax.own"})  # in another installed package
+    assert not data(scale(0.1)) and not data(elsewhere(0.1)) and not data(optax.adam(0.1), jnp.bfloat16)
     injected = [made(optax.inject_hyperparams(optax.adam)(rate), dtype=jnp.bfloat16)[1] for rate in (0.1, 0.2)]
     one, two = (split.split((made()[0], sr.BPTT(), optimizer))[0].key(True) for optimizer in injected)
     assert one == two  # the rate is in the state

@@ -10,8 +10,8 @@ from tqdm import tqdm
 from slax_data.checks import check_choice, check_classes, check_labels, check_size
 from slax_data.encoding.events import bin_events, check_window
 from slax_data.extras import import_extra
-from slax_data.storage.packed import SpikeTrains, packed_trains
-from slax_data.storage.whole_files import resolve_folder
+from slax_data.storage.packed import SpikeTrains, cached_sets, packed_trains
+from slax_data.storage.whole_files import file_stamp, resolve_folder
 from slax_data.task import Task, stored_task
 
 N_UNITS = 700
@@ -139,14 +139,18 @@ def shd_task(
     pool: int = 1,
     outside: str = "error",
     with_validation: bool = False,
+    cache: str | Path | None = None,
 ) -> Task:
     """The Spiking Heidelberg Digits as a `Task`.
+
+    The files are read once: the spikes are kept in a file whose name changes with what they depend on.
 
     Args:
         key: not used; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
         path, duration, pool, outside, with_validation: see `shd`.
+        cache: folder for the spikes, by default `data_folder()`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
@@ -161,7 +165,8 @@ def shd_task(
             ...
         FileNotFoundError: There is no ...shd_train.h5. Download shd_train.h5.gz from https://zenkelab.org/...
     """
-    return _task(SHD, code, path, with_validation, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
+    options = dict(pool=pool, n_steps=n_steps, duration=duration, outside=outside)
+    return _task(SHD, code, path, cache, with_validation, **options)
 
 
 def ssc_task(
@@ -173,12 +178,13 @@ def ssc_task(
     duration: float = DURATION,
     pool: int = 1,
     outside: str = "error",
+    cache: str | Path | None = None,
 ) -> Task:
     """The Spiking Speech Commands as a `Task`, which also has the split "valid".
 
     Args:
         key: not used; nothing is drawn.
-        n_steps, code, path, duration, pool, outside: see `shd_task`.
+        n_steps, code, path, duration, pool, outside, cache: see `shd_task`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
@@ -193,12 +199,20 @@ def ssc_task(
             ...
         FileNotFoundError: There is no ...ssc_train.h5. Download ssc_train.h5.gz from https://zenkelab.org/...
     """
-    return _task(SSC, code, path, False, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
+    options = dict(pool=pool, n_steps=n_steps, duration=duration, outside=outside)
+    return _task(SSC, code, path, cache, False, **options)
 
 
-def _task(words: WordSet, code: str, path: str | Path | None, with_validation: bool, **options: Any) -> Task:
+def _task(
+    words: WordSet, code: str, path: str | Path | None, cache: str | Path | None, with_validation: bool, **options: Any
+) -> Task:
     check_choice("code", code, ["events"])
-    sets = {one: _read(words, path, one, with_validation, **options) for one in _splits(words, with_validation)}
+    stamps = [file_stamp(_file(words, path, split)) for split in words.splits]
+
+    def read() -> dict[str, SpikeTrains]:
+        return {one: _read(words, path, one, with_validation, **options) for one in _splits(words, with_validation)}
+
+    sets = cached_sets(resolve_folder(cache), words.name, [sorted(options.items()), with_validation, *stamps], read)
     return stored_task(sets, n_classes=words.n_classes, padding="silence")
 
 

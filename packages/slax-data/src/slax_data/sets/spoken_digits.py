@@ -13,7 +13,7 @@ from slax_data.audio.sounds import Sound, read_wav
 from slax_data.checks import check_choice, check_classes
 from slax_data.storage.archives import read_archive
 from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import data_folder, download, resolve_folder, sha256_of
+from slax_data.storage.whole_files import data_folder, download, file_stamp, resolve_folder, sha256_of
 from slax_data.task import SPLITS, Task, stored_task
 
 N_CLASSES = 10
@@ -241,6 +241,4 @@ def _stamp(path: Path) -> str:
     """A value that changes with the recordings: the checksum of an archive, or names, sizes and times of a folder's files."""
     if path.is_file():
         return sha256_of(path)
-    return " ".join(
-        f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in sorted(path.rglob("*.wav"))
-    )
+    return " ".join(map(file_stamp, sorted(path.rglob("*.wav"))))

@@ -181,12 +181,16 @@ def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: Shaped[np.ndarray
 
 
 def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
-    """Restore splits from the arrays made by `arrays_of_sets`."""
-    n_units = int(arrays["n_units"])
-    return {
-        name: packed_trains(*(arrays[f"{name}_{field}"] for field in FIELDS), n_units=n_units)
-        for name in map(str, arrays["splits"])
-    }
+    """Restore splits from the arrays made by `arrays_of_sets`; other arrays raise ValueError."""
+    try:
+        n_units = int(arrays["n_units"])
+        found = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in map(str, arrays["splits"])}
+    except KeyError as error:
+        raise ValueError(
+            f"Got the arrays {', '.join(arrays)}, expected n_units, splits, which are names, and {', '.join(FIELDS)} of each "
+            "split, as in train_packed. Make them with arrays_of_sets."
+        ) from error
+    return {name: packed_trains(*fields, n_units=n_units) for name, fields in found.items()}
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:
@@ -214,18 +218,20 @@ def cached_sets(
         folder: folder of the file.
         name: name of the set.
         depends_on: options, and a value that changes with the data. Their printed form and the sources of this package, without
-            comments, determine the name of the file.
+            comments, determine the name of the file. A file of the same options and data, but other sources, is removed.
         make: function that makes the splits.
 
     Raises:
         ValueError: the file is damaged. It is not remade automatically: it was complete once, so something has happened to it.
     """
-    which = hashlib.sha256(repr([depends_on, _sources()]).encode()).hexdigest()[:32]
-    path = folder / f"{name}-{which}.npz"
+    which, sources = (hashlib.sha256(repr(part).encode()).hexdigest()[:16] for part in (depends_on, _sources()))
+    path = folder / f"{name}-{which}-{sources}.npz"
     if not path.exists():
         arrays = arrays_of_sets(make())
         with atomic_write(path) as aside, aside.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        for outdated in {*folder.glob(f"{name}-{which}-*.npz")} - {path}:
+            outdated.unlink(missing_ok=True)
     return sets_of_arrays(load_arrays(path, "Delete it, and it will be made again."))
 
 

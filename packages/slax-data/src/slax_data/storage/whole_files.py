@@ -56,6 +56,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def file_stamp(file: Path) -> str:
+    """The name, size and time of a file: they change with it, and take no reading."""
+    return f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"
+
+
 def sha256_of(path: Path) -> str:
     """The checksum of a file, in hexadecimal digits."""
     with path.open("rb") as file:

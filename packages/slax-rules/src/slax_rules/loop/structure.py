@@ -139,7 +139,7 @@ def structure(value: Any, of_objects: bool = False) -> Structure:
 
 
 class _Walk:
-    """A walk through a value; `place` is None below functions of the user and what `with_numbers` does not rebuild."""
+    """A walk through a value; `place` is None below functions of others than Optax and what `with_numbers` does not rebuild."""
 
     def __init__(self, of_objects: bool) -> None:
         self.of_objects = of_objects
@@ -285,13 +285,14 @@ class _Walk:
         self.functions.append(function)
         outside, self.is_installed = self.is_installed, _is_installed(_home(function))
         self.is_fixed &= self.is_installed
+        is_of_optax = str(_home(function)).startswith("optax.")
         cells = []
         for index, (name, cell) in enumerate(zip(code.co_freevars, function.__closure__ or (), strict=True)):
             try:
                 content = cell.cell_contents
             except ValueError:  # a name that has no value yet
                 continue
-            where, within = f"{name} of {owner}", _at(place, index) if self.is_installed else None
+            where, within = f"{name} of {owner}", _at(place, index) if is_of_optax else None
             if name in assigned(code):  # its present value is a state
                 if not self.is_installed:
                     cells.append((name, self._unknown(content)))
