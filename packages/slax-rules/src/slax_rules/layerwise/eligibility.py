@@ -236,20 +236,20 @@ def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int)
     """Sum adjoint [R, O] . E over states and samples; on a CPU, where XLA's reduction is slow, one sample at a time."""
 
     def one_by_one(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
-        def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
-            for a, E in zip(*sample, strict=True):
+        def add_sample(sample: Array, total: Array) -> Array:
+            for a, E in zip(adjoint, trace, strict=True):
+                a, E = (jax.lax.dynamic_slice_in_dim(rows, sample * groups, groups) for rows in (a, E))
                 total = total + a[:, None] * E
-            return total, None
+            return total
 
-        return jax.lax.scan(add_sample, jnp.zeros_like(trace[0][0]), (adjoint, trace))[0]
+        rows, *weights = trace[0].shape  # not reshaped by group: XLA would copy it
+        return jax.lax.fori_loop(0, rows // groups, add_sample, jnp.zeros((groups, *weights), trace[0].dtype))
 
     def at_once(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
-        return functools.reduce(
-            jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(adjoint, trace, strict=True))
-        )
+        split = jax.tree.map(lambda rows: rows.reshape(-1, groups, *rows.shape[1:]), (adjoint, trace))
+        return functools.reduce(jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True)))
 
-    split = jax.tree.map(lambda x: x.reshape(-1, groups, *x.shape[1:]), (adjoint, trace))
-    return jax.lax.platform_dependent(*split, cpu=one_by_one, default=at_once)
+    return jax.lax.platform_dependent(adjoint, trace, cpu=one_by_one, default=at_once)
 
 
 def _end_traces(
