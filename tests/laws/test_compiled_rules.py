@@ -69,6 +69,15 @@ def test_programs_have_no_double_precision_no_callback_and_a_length_without_time
     assert short.count(" = ") == long.count(" = ")
 
 
+def test_a_window_overwrites_its_traces_and_copies_none():
+    """OTPE has two traces for each weight of a hidden layer, and one reads the other."""
+    program = compiled(gradient_of("otpe", stack(), 1), jnp.ones((T, B, SIZES[0]), jnp.float32))
+    loops, entry = program.as_text().split("ENTRY")
+    trace = rf"f32\[{B},(?:1,)?{SIZES[0]},{SIZES[1]}\]"
+    assert re.search(trace, entry)
+    assert not re.search(rf"copy[\w.]* = {trace}", loops)
+
+
 @pytest.mark.parametrize("name", ["otpe", "snap"])
 def test_memory_does_not_grow_with_time(name):
     model = pair([7, 6, 4], [lif(), LI], edges=[(0, 0, 1)], dtype=jnp.float32).model

@@ -41,6 +41,8 @@ from slax_rules.layerwise.synapse import (
 SMALLEST_ARRAY, LARGEST_ARRAY = 2**22, 2**24
 SHORTEST_WINDOW = 128
 
+FEW_STEPS = 5  # up to which a pass over the traces for each step is faster on a CPU than a batched product
+
 JacobiansAt = Callable[[Any], LocalJacobians]
 
 
@@ -139,7 +141,7 @@ def eligibility_gradient(
             start = tuple(current_rows(synapse, a) for a in reverse.start)
             past = _contract(start, trace, groups_of(synapse))
             gradient["kernel"] += row_weights(synapse, past).astype(gradient["kernel"].dtype)
-            trace = _end_traces(synapse, x, reverse, trace)
+            trace = _end_traces(synapse, x, reverse, trace, past)
         kernels.append(trace)
     bias = traces.bias
     if bias:
@@ -234,38 +236,66 @@ def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int)
     """Sum adjoint [R, O] . E over states and samples; on a CPU, where XLA's reduction is slow, one sample at a time."""
 
     def one_by_one(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
-        def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
-            for a, E in zip(*sample, strict=True):
+        def add_sample(sample: Array, total: Array) -> Array:
+            for a, E in zip(adjoint, trace, strict=True):
+                a, E = (jax.lax.dynamic_slice_in_dim(rows, sample * groups, groups) for rows in (a, E))
                 total = total + a[:, None] * E
-            return total, None
+            return total
 
-        return jax.lax.scan(add_sample, jnp.zeros_like(trace[0][0]), (adjoint, trace))[0]
+        rows, *weights = trace[0].shape  # not reshaped by group: XLA would copy it
+        return jax.lax.fori_loop(0, rows // groups, add_sample, jnp.zeros((groups, *weights), trace[0].dtype))
 
     def at_once(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
-        return functools.reduce(
-            jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(adjoint, trace, strict=True))
-        )
+        split = jax.tree.map(lambda rows: rows.reshape(-1, groups, *rows.shape[1:]), (adjoint, trace))
+        return functools.reduce(jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True)))
 
-    split = jax.tree.map(lambda x: x.reshape(-1, groups, *x.shape[1:]), (adjoint, trace))
-    return jax.lax.platform_dependent(*split, cpu=one_by_one, default=at_once)
+    return jax.lax.platform_dependent(adjoint, trace, cpu=one_by_one, default=at_once)
 
 
-def _end_traces(synapse: Any, inputs: Array, reverse: _Reverse, trace: tuple[Array, ...]) -> tuple[Array, ...]:
-    """The traces E after the window: one batched product per state, and one pass over the trace."""
+def _end_traces(
+    synapse: Any, inputs: Array, reverse: _Reverse, trace: tuple[Array, ...], past: Float[Array, "G J O"]
+) -> tuple[Array, ...]:
+    """The traces E after the window, in the memory of the traces before it, which `past` has been computed from.
+
+    A state reads traces of earlier states in most neurons, so the last state is the first.
+    """
     x = input_rows(synapse, inputs).astype(trace[0].dtype)
+    new, done = list(trace), past
+    for state in reversed(range(len(trace))):
+        factors, origin = reverse.transition[state], current_rows(synapse, reverse.origin[state], lead=1)
+        factors = _after(done, tuple(None if factor is None else current_rows(synapse, factor) for factor in factors))
+        done = new[state] = _end_trace(x, origin, factors, trace)
+    return tuple(new)
 
-    def decayed(factor: Any, trace: Array) -> Any:
-        return None if factor is None else current_rows(synapse, factor)[:, None] * trace
 
-    return tuple(
-        tree_sum(
-            [
-                jnp.einsum("krj,kro->rjo", x, current_rows(synapse, origin, lead=1)),
-                *(decayed(factor, old) for factor, old in zip(row, trace, strict=True)),
-            ]
-        )
-        for origin, row in zip(reverse.origin, reverse.transition, strict=True)
-    )
+def _end_trace(x: Array, origin: Array, factors: States, trace: tuple[Array, ...]) -> Float[Array, "R J O"]:
+    """The trace of one state: a pass for each step if they are few and this is a CPU, else a product and a pass."""
+    decayed = [factor[:, None] * old for factor, old in zip(factors, trace, strict=True) if factor is not None]
+
+    def by_step(x: Array, origin: Array, decayed: list[Array]) -> Array:
+        def add_step(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+            return total + step[0][:, :, None] * step[1][:, None], None
+
+        first = functools.reduce(jnp.add, [x[0][:, :, None] * origin[0][:, None], *decayed])
+        return first if len(x) == 1 else jax.lax.scan(add_step, first, (x[1:], origin[1:]))[0]
+
+    def at_once(x: Array, origin: Array, decayed: list[Array]) -> Array:
+        return functools.reduce(jnp.add, [jnp.einsum("krj,kro->rjo", x, origin), *decayed])
+
+    if len(x) > FEW_STEPS:
+        return at_once(x, origin, decayed)
+    return jax.lax.platform_dependent(x, origin, decayed, cpu=by_step, default=at_once)
+
+
+def _after(done: Array, factors: States) -> States:
+    """The factors themselves, by operations that follow `done`: XLA then knows that `done` no longer reads the traces.
+
+    Without such an order, XLA copies each trace before it overwrites it, which took up to half of the time of a window. It
+    removes `jax.lax.optimization_barrier` too early. The condition never holds, so numbers stay as they are, NaN or not.
+    """
+    one = done[(0,) * done.ndim]
+    never = jnp.isnan(one) & jnp.isfinite(one)
+    return tuple(None if factor is None else jnp.where(never, 0, factor) for factor in factors)
 
 
 Traces = tuple[tuple[Array, ...], ...]  # for each parameter, one array [B, N] per state

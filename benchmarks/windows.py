@@ -1,0 +1,95 @@
+"""What does a short window cost? Times of gradients and of online training in windows, relative to BPTT, on one thread.
+
+python -m benchmarks.windows                              # both networks, batches of 1 and 32, windows of 20, 5 and 1 steps
+python -m benchmarks.windows --networks 64-50-10 --batches 32 --repeats 100
+
+All rules of a cell take turns; a time is the least of all repeats. `whole` is relative to the gradient of BPTT of the entire
+sequence, `same` to BPTT in the same windows, which is truncated to them.
+"""
+
+import argparse
+import functools
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # before JAX starts
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from slax_neurons import LI, LIF, connect
+from slax_rules import BPTT, OSTL, OTPE, OTTT, EProp, cross_entropy, gradients, train_online
+
+STEPS = 20
+WINDOWS = (20, 5, 1)
+RULES = (BPTT(), OTTT(), OSTL(), OTPE(), EProp())
+
+
+def network(sizes: list[int]) -> nnx.RNNCellBase:
+    """A stack of LIF layers with a leaky read-out."""
+    rngs = nnx.Rngs(0)
+    neurons = [*(LIF() for _ in sizes[2:]), LI()]
+    linears = [nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)]
+    return connect([module for layer in zip(linears, neurons, strict=True) for module in layer])
+
+
+def calls(sizes: list[int], batch: int) -> dict[tuple[str, int, str], Callable[[], Any]]:
+    """A call for each kind of training, window and rule."""
+    rng = np.random.default_rng(0)
+    inputs = jnp.asarray(rng.random((STEPS, batch, sizes[0])) < 0.1, jnp.float32)
+    labels = jnp.asarray(rng.integers(0, sizes[-1], batch))
+
+    def made(window: int, rule: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+        model, data = network(sizes), (cross_entropy, inputs, labels)
+        yield "gradients", functools.partial(gradients, model, *data, rule=rule, window=window)
+        optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+        yield "train_online", functools.partial(train_online, model, optimizer, *data, rule=rule, window=window)
+
+    return {
+        (kind, window, type(rule).__name__): call
+        for window in WINDOWS
+        for rule in RULES
+        for kind, call in made(window, rule)
+    }
+
+
+def least_times(calls: dict[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
+    """The least time of each call in milliseconds, in rounds in which all take turns."""
+    times = {key: np.inf for key in calls}
+    for repeat in range(repeats + 1):
+        for key, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            if repeat:  # the first call compiles
+                times[key] = min(times[key], 1e3 * (time.perf_counter() - start))
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["64-50-10", "700-128-20"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
+    parser.add_argument("--repeats", type=int, default=40)
+    args = parser.parse_args()
+    names = [type(rule).__name__ for rule in RULES]
+    print("| network, B, K | BPTT, ms |", " | ".join(f"{name}: same, whole" for name in names[1:]), "|")
+    print("| --- |", " | ".join(["--:"] * len(names)), "|")
+    for name in args.networks:
+        for batch in args.batches:
+            times = least_times(calls([int(size) for size in name.split("-")], batch), args.repeats)
+            whole = times["gradients", STEPS, "BPTT"]
+            for kind in ("gradients", "train_online"):
+                for window in WINDOWS:
+                    bptt, *others = (times[kind, window, rule] for rule in names)
+                    ratios = (f"{other / bptt:.2f}, {other / whole:.2f}" for other in others)
+                    print(f"| {kind}: {name}, {batch}, {window} | {bptt:.2f} |", " | ".join(ratios), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
