@@ -235,18 +235,22 @@ def _reached(D: tuple[tuple[Any, ...], ...]) -> set[tuple[int, int]]:
 def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int) -> Float[Array, "G J O"]:
     """Sum adjoint [R, O] . E over states and samples; on a CPU, where XLA's reduction is slow, one sample at a time."""
 
-    def one_by_one(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
-        def add_sample(sample: Array, total: Array) -> Array:
-            for a, E in zip(adjoint, trace, strict=True):
-                a, E = (jax.lax.dynamic_slice_in_dim(rows, sample * groups, groups) for rows in (a, E))
-                total = total + a[:, None] * E
-            return total
+    def by_sample(rows: Array) -> Array:
+        return rows.reshape(-1, groups, *rows.shape[1:])
 
-        rows, *weights = trace[0].shape  # not reshaped by group: XLA would copy it
-        return jax.lax.fori_loop(0, rows // groups, add_sample, jnp.zeros((groups, *weights), trace[0].dtype))
+    def one_by_one(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
+        def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
+            for a, E in zip(*sample, strict=True):
+                total = total + a[..., None, :] * E
+            return total, None
+
+        # XLA copies what is reshaped here.
+        samples = (adjoint, trace) if groups == 1 else jax.tree.map(by_sample, (adjoint, trace))
+        total, _ = jax.lax.scan(add_sample, jnp.zeros_like(samples[1][0][0]), samples)
+        return total.reshape(groups, *total.shape[-2:])
 
     def at_once(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
-        split = jax.tree.map(lambda rows: rows.reshape(-1, groups, *rows.shape[1:]), (adjoint, trace))
+        split = jax.tree.map(by_sample, (adjoint, trace))
         return functools.reduce(jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True)))
 
     return jax.lax.platform_dependent(adjoint, trace, cpu=one_by_one, default=at_once)
