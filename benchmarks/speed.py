@@ -36,6 +36,11 @@ from slax_viz import PNG_METADATA, style
 FILE = Path(__file__).with_suffix(".csv")
 PICTURE = Path(__file__).parents[1] / "docs/speed.png"
 NETWORKS = {"small": small(20), "large": uniform(256, 128), "online": small(20)}
+TITLES = {
+    "small": "64-50-10, T = 20",
+    "large": "three layers of 128, T = 256",
+    "online": "64-50-10, an update every 5 steps",
+}
 TIMED = ("bptt", "ottt", "ostl", "otpe")
 CASES = [f"{network}_{rule}" for network, rule in itertools.product(NETWORKS, TIMED)]
 ROUNDS, SECONDS = 10, 0.2  # in each round, all cases take turns of so many seconds
@@ -140,13 +145,12 @@ def draw() -> None:
             for rule in TIMED:
                 times, look = [float(line[f"{network}_{rule}_ms"]) for line in shown], STYLES[rule]
                 ax.plot(range(1, len(times) + 1), times, color=look.color, marker=look.marker, label=RULES[rule].title)
-            ax.set(
-                title=network, xlabel="line, oldest first", xlim=(0, len(shown) + 1), ylim=(0, 1.1 * ax.get_ylim()[1])
-            )
+            ax.set(title=TITLES[network], xlabel="measurement, oldest first")
+            ax.set(xlim=(0, len(shown) + 1), ylim=(0, 1.1 * ax.get_ylim()[1]))
             ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         axes[0].set_ylabel("least time (ms)")
         axes[0].legend()
-        last = "{processor}, until {date}".format(**shown[-1]) if shown else "no line without a mark yet"
+        last = "{processor}, until {date}".format(**shown[-1]) if shown else "not measured on an idle machine yet"
         figure.suptitle(last)
         figure.savefig(PICTURE, metadata=PNG_METADATA)
 
