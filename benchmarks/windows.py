@@ -3,8 +3,8 @@
 python -m benchmarks.windows                              # both networks, batches of 1 and 32, windows of 20, 5 and 1 steps
 python -m benchmarks.windows --networks 64-50-10 --batches 32 --repeats 100
 
-All rules of a cell take turns; a time is the least of all repeats. `whole` is relative to the gradient of BPTT of the entire
-sequence, `same` to BPTT in the same windows, which is truncated to them.
+Each is one compiled program. All programs of a network take turns; a time is the least of all repeats. `whole` is relative to
+the gradient of BPTT of the entire sequence, `same` to BPTT in the same windows, which is truncated to them.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # before JAX starts
@@ -29,6 +29,7 @@ from slax_rules import BPTT, OSTL, OTPE, OTTT, EProp, cross_entropy, gradients, 
 STEPS = 20
 WINDOWS = (20, 5, 1)
 RULES = (BPTT(), OTTT(), OSTL(), OTPE(), EProp())
+KINDS = ("gradients", "train_online")
 
 
 def network(sizes: list[int]) -> nnx.RNNCellBase:
@@ -40,22 +41,30 @@ def network(sizes: list[int]) -> nnx.RNNCellBase:
 
 
 def calls(sizes: list[int], batch: int) -> dict[tuple[str, int, str], Callable[[], Any]]:
-    """A call for each kind of training, window and rule."""
+    """A call of one compiled program for each kind of training, window and rule."""
     rng = np.random.default_rng(0)
     inputs = jnp.asarray(rng.random((STEPS, batch, sizes[0])) < 0.1, jnp.float32)
     labels = jnp.asarray(rng.integers(0, sizes[-1], batch))
+    model = network(sizes)
+    optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+    graph, state = nnx.split((model, optimizer))
 
-    def made(window: int, rule: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
-        model, data = network(sizes), (cross_entropy, inputs, labels)
-        yield "gradients", functools.partial(gradients, model, *data, rule=rule, window=window)
-        optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
-        yield "train_online", functools.partial(train_online, model, optimizer, *data, rule=rule, window=window)
+    def program(kind: str, window: int, rule: Any) -> Callable[[], Any]:
+        def run(state: nnx.State, inputs: jax.Array, labels: jax.Array) -> Any:
+            model, optimizer = nnx.merge(graph, state, copy=True)
+            data = cross_entropy, inputs, labels
+            if kind == "gradients":
+                return gradients(model, *data, rule=rule, window=window)
+            loss = train_online(model, optimizer, *data, rule=rule, window=window)
+            return loss, nnx.state((model, optimizer))
+
+        return functools.partial(jax.jit(run), state, inputs, labels)
 
     return {
-        (kind, window, type(rule).__name__): call
+        (kind, window, type(rule).__name__): program(kind, window, rule)
+        for kind in KINDS
         for window in WINDOWS
         for rule in RULES
-        for kind, call in made(window, rule)
     }
 
 
@@ -84,7 +93,7 @@ def main() -> None:
         for batch in args.batches:
             times = least_times(calls([int(size) for size in name.split("-")], batch), args.repeats)
             whole = times["gradients", STEPS, "BPTT"]
-            for kind in ("gradients", "train_online"):
+            for kind in KINDS:
                 for window in WINDOWS:
                     bptt, *others = (times[kind, window, rule] for rule in names)
                     ratios = (f"{other / bptt:.2f}, {other / whole:.2f}" for other in others)
