@@ -105,9 +105,10 @@ benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benc
 speed: $(V)/.ok ## append a line for this commit to benchmarks/speed.csv; ANYWAY=1 on a busy machine, which marks it
 	python -m benchmarks.speed $(if $(ANYWAY),--anyway)
 
-claims: $(V)/.ok ## update docs/RESULTS.md, docs/REPLICATION.md and the pictures of the pages from the full scale
+claims: $(V)/.ok ## update docs/RESULTS.md, docs/REPLICATION.md, and tables and pictures of pages from the full scale
 	snakemake figures/all --config scale=full
 	cp figures/RESULTS.md figures/REPLICATION.md docs/
+	python -m gallery.page_tables
 	for name in accuracy gradient_similarity rules_table step_response; do cp figures/full/$$name.png docs/; done
 	python -m docs.readme_picture
 

@@ -1,0 +1,188 @@
+"""Fill the tables of Markdown pages from the tables of the figures at the scale full.
+
+    python -m gallery.page_tables            # write them
+    python -m gallery.page_tables --check    # fail if one is not current
+
+A page marks a table by what its cells are, in YAML, here the accuracy of each rule on each task in deep.csv:
+
+    <!-- numbers deep: {rows: rule, columns: task, where: {quantity: accuracy}, percent: true} -->
+    <!-- end -->
+
+The keys are the fields of `Cells`. In place of the name of a column of the file, `columns` may be a mapping from the titles of
+the columns to keys that differ from the others', such as `{loss: {where: {quantity: loss}}}`.
+"""
+
+import dataclasses
+import math
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.common.command_line import parser_of
+from experiments.common.names import CODES, LIBRARIES, SPATIAL, TASKS, TEMPORAL
+from experiments.common.products import FIGURES
+from gallery.significance import difference
+from gallery.tables import Number, Row, matching, number, read_table
+from slax_rules import RULES
+
+MARK = re.compile(r"(?<=<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
+NAMES = {
+    "rule": {name: rule.title for name, rule in RULES.items()},
+    "task": TASKS,
+    "code": CODES,
+    "temporal": TEMPORAL,
+    "spatial": SPATIAL,
+    "peer": LIBRARIES,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """What the cells of a table have.
+
+    Args:
+        rows: the column of the file, or several, whose values are the rows; a mapping to lists of values chooses and orders.
+        where: the values that rows of the file have in other columns.
+        value: the column with the number.
+        minus: values of columns; the number is its difference from the one that has these, seed by seed.
+        percent: the number is multiplied by 100.
+        digits: digits after the point; by default, as many as the interval leaves sure.
+        join: a column whose values follow each other in a cell, as those of several layers, without intervals.
+        slash: a column and two values, whose numbers stand in a cell as `a / b`.
+    """
+
+    rows: str | list[str] | dict[str, list[Any]]
+    where: dict[str, Any] = dataclasses.field(default_factory=dict)
+    value: str = "mean"
+    minus: dict[str, Any] = dataclasses.field(default_factory=dict)
+    percent: bool = False
+    digits: int | None = None
+    join: str = ""
+    slash: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+
+    def text(self, table: Sequence[Row], where: dict[str, Any]) -> str:
+        """The cell at values of columns, empty if the table has nothing there."""
+        where = self.where | where
+        for column, values in self.slash.items():
+            parts = [dataclasses.replace(self, slash={}).text(table, where | {column: value}) for value in values]
+            return " / ".join(part or "-" for part in parts) if any(parts) else ""
+        found = [(row, number(row, self.value)) for row in matching(table, where)]
+        numbers = [one if not self.minus else self.difference(one, table, row) for row, one in found if one is not None]
+        if not self.join and len(numbers) > 1:
+            raise SystemExit(f"{where} has {len(numbers)} rows, expected one. Say which in `where`.")
+        return " ".join(self.written(one) for one in numbers)
+
+    def difference(self, ours: Number, table: Sequence[Row], row: Row) -> Number:
+        """The number minus the one of another row, with the interval of what belongs together."""
+        keys = {name: row[name] for name in KEYS if name in row}
+        other = number(matching(table, keys | self.minus)[0], self.value)
+        assert other is not None
+        paired = ours.is_paired_with(other)
+        found = difference(ours.samples, other.samples, paired=paired, tests=(ours.tests, other.tests))
+        assert found is not None
+        return ours._replace(value=found.mean, low=found.interval[0], high=found.interval[1])
+
+    def written(self, one: Number) -> str:
+        """A number, with half the width of its interval unless there is none."""
+        value, low, high = ((100 if self.percent else 1) * end for end in one[:3])
+        half = (high - low) / 2
+        if self.join or half == 0:
+            digits = self.digits if self.digits is not None else (2 if self.join else 3)
+            return f"{value:z.{digits}f}" if self.join or self.digits is not None else f"{value:.{digits}g}"
+        digits = sure_digits(half) if self.digits is None else self.digits
+        return f"{value:z.{digits}f} ± {half:.{digits}f}"
+
+
+# The columns that say which numbers of a table belong together.
+KEYS = (
+    "task",
+    "code",
+    "depth",
+    "layer",
+    "quantity",
+    "mode",
+    "rule",
+    "training_steps",
+    "batches",
+    "temporal",
+    "spatial",
+    "which",
+)
+
+
+def sure_digits(half: float) -> int:
+    """The digits after the point at which half the width of an interval has one digit, or two where it begins with 1."""
+    exponent = math.floor(math.log10(half))
+    return max(0, -exponent + (half / 10**exponent < 2))
+
+
+def name_of(column: str, value: Any) -> str:
+    return str(NAMES.get(column, {}).get(value, value)) or str(value)
+
+
+def in_order(column: str, table: Iterable[Row]) -> list[str]:
+    """The values of a column, known names in their order first, and without empty ones."""
+    values = dict.fromkeys(row[column] for row in table if row[column])
+    known = [name for name in NAMES.get(column, {}) if name in values]
+    return [*known, *(value for value in values if value not in known)]
+
+
+def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **keys: Any) -> str:
+    """A table in Markdown."""
+    base = Cells(**keys)
+    chosen = [base.rows] if isinstance(base.rows, str) else base.rows
+    rows: Mapping[str, list[Any] | None] = chosen if isinstance(chosen, dict) else dict.fromkeys(chosen)
+    shown = matching(table, base.where)
+    if isinstance(columns, str):
+        columns = {name_of(columns, value): {"where": {columns: value}} for value in in_order(columns, shown)}
+    cells = [Cells(**(keys | more | {"where": base.where | more.get("where", {})})) for more in columns.values()]
+    lines = [["", *columns], ["---"] * (1 + len(columns))]
+    for values in product_of(rows, table):
+        texts = [one.text(table, values) for one in cells]
+        if any(texts):
+            lines.append([", ".join(filter(None, (name_of(*item) for item in values.items()))), *texts])
+    return "".join("".join(f"| {cell} " if cell else "| " for cell in line) + "|\n" for line in lines)
+
+
+def product_of(rows: Mapping[str, list[Any] | None], table: Sequence[Row]) -> list[dict[str, Any]]:
+    """The values of the columns that make the rows, the last one changing fastest."""
+    found: list[dict[str, Any]] = [{}]
+    for column, values in rows.items():
+        found = [one | {column: value} for one in found for value in values or in_order(column, table)]
+    return found
+
+
+def page(text: str, figures: Path) -> str:
+    """The page with its tables filled."""
+
+    def fill(mark: re.Match[str]) -> str:
+        table = read_table(figures / f"{mark[1]}.csv")
+        return f"{mark[1]}: {mark[2]}{mark[3]}" + filled(table, **yaml.safe_load(mark[2]))
+
+    return MARK.sub(fill, text)
+
+
+def main() -> None:
+    parser = parser_of("python -m gallery.page_tables", __doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a table is not current")
+    parser.add_argument(
+        "--figures", type=Path, default=FIGURES / "full", help="folder of tables; default: figures/full"
+    )
+    options = parser.parse_args()
+    pages = subprocess.run(["git", "ls-files", "*.md"], capture_output=True, text=True, check=True).stdout.split()
+    for path in map(Path, pages):
+        text = path.read_text(encoding="utf-8")
+        new = page(text, options.figures)
+        if new == text:
+            continue
+        if options.check:
+            raise SystemExit(f"{path}: its tables are not those of {options.figures}. Write them: `make claims`.")
+        path.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
