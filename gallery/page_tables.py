@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from experiments.common.command_line import parser_of
-from experiments.common.names import CODES, LIBRARIES, SPATIAL, TASKS, TEMPORAL
+from experiments.common.names import CODES, COMPARISONS, LIBRARIES, SPATIAL, TASKS, TEMPORAL
 from experiments.common.products import FIGURES
 from gallery.significance import difference
 from gallery.tables import Number, Row, matching, number, read_table
@@ -34,7 +34,8 @@ NAMES = {
     "rule": {name: rule.title for name, rule in RULES.items()},
     "task": TASKS,
     "code": CODES,
-    "temporal": TEMPORAL,
+    "temporal": {"bptt": "BPTT", "fixed": SPATIAL["fixed"], **TEMPORAL},
+    "comparison": COMPARISONS,
     "spatial": SPATIAL,
     "peer": LIBRARIES,
 }

@@ -57,6 +57,14 @@ SPATIAL = {  # its spatial credit
     "fixed_bases": "fixed bases",
     "fixed": "hidden layers fixed",
 }
+WITHOUT_TRANSPORT = ("direct", "target", "local")
+COMPARISONS = {  # what a choice of the grid costs
+    "temporal": TEMPORAL["sltt"],
+    "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
+    **SPATIAL,
+    "spatial_minus_temporal": "mean minus no trace",
+    **{f"{route}_minus_temporal": f"{SPATIAL[route]} minus no trace" for route in WITHOUT_TRANSPORT},
+}
 LIBRARIES = {
     "slax": "slax, here",
     "plain": "by hand, on JAX",

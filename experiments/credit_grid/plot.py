@@ -17,7 +17,6 @@ from slax_rules import RULES
 
 STAGES = ("initial", "trained")
 # The cost of spatial credit is the mean over these routes, in which no signal passes from layer to layer.
-WITHOUT_TRANSPORT = ("direct", "target", "local")
 BASES = ("ostl", "e_prop")  # the temporal credit whose loss of accuracy is measured
 
 
@@ -139,10 +138,12 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
         lost = {cell: reached[f"{base}/symmetric"] - numbers for cell, numbers in reached.items()}
         routes = [route for route in panel.config["spatial"] if f"{base}/{route}" in lost and route != "symmetric"]
         of = {route: lost[f"{base}/{route}"] for route in routes} | {FIXED: lost[FIXED]}
-        if "sltt/symmetric" in lost and set(WITHOUT_TRANSPORT) <= of.keys():
-            of["spatial"] = np.mean([of[route] for route in WITHOUT_TRANSPORT], axis=0)
+        if "sltt/symmetric" in lost and set(names.WITHOUT_TRANSPORT) <= of.keys():
+            of["spatial"] = np.mean([of[route] for route in names.WITHOUT_TRANSPORT], axis=0)
             of["temporal"] = lost["sltt/symmetric"]
-            of |= {f"{name}_minus_temporal": of[name] - of["temporal"] for name in (*WITHOUT_TRANSPORT, "spatial")}
+            of |= {
+                f"{name}_minus_temporal": of[name] - of["temporal"] for name in (*names.WITHOUT_TRANSPORT, "spatial")
+            }
         found |= {(base, comparison): numbers for comparison, numbers in of.items()}
     return found
 
@@ -272,13 +273,7 @@ def draw_maps(
 def draw_differences(data: Data) -> Figure:
     """Draw the loss of accuracy by each choice, with its interval, in a panel for each task and code."""
     figures.check_given("credit_grid_differences", "tasks", data.panels)
-    labels = {
-        "temporal": "no trace",
-        "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
-        **names.SPATIAL,
-        "spatial_minus_temporal": "mean minus no trace",
-        **{f"{route}_minus_temporal": f"{names.SPATIAL[route]} minus no trace" for route in WITHOUT_TRANSPORT},
-    }
+    labels = names.COMPARISONS
     found = [differences(panel) for panel in data.panels]
     bases = [base for base in BASES if any((base, FIXED) in of for of in found)]
     shown = [name for name in labels if any((base, name) in of for of in found for base in bases)]
