@@ -93,7 +93,7 @@ class Cells:
         half = (high - low) / 2
         if self.join or half == 0:
             digits = self.digits if self.digits is not None else (2 if self.join else 3)
-            return f"{value:z.{digits}f}" if self.join or self.digits is not None else f"{value:.{digits}g}"
+            return f"{value:z.{digits}f}" if self.join or self.digits is not None else f"{value:z.{digits}g}"
         digits = sure_digits(half) if self.digits is None else self.digits
         return f"{value:z.{digits}f} ± {half:.{digits}f}"
 
