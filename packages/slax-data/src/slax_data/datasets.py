@@ -1,4 +1,4 @@
-"""The table of data sets. A new data set takes a file that makes a `Task`, and a line here."""
+"""The table of data sets. A new data set needs a file that makes a `Task`, and a line here."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Libraries that some data sets are read by, and that only an extra of this package installs."""
+"""Libraries that read some of the data sets, and that only an extra of this package installs."""
 
 import importlib
 from typing import Any

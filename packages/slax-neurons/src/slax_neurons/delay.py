@@ -1,4 +1,4 @@
-"""Delays, whose carries hold what came before: of inputs, which can be learned, and of outputs that an edge reads late."""
+"""Delays of inputs, which can be learned, and of outputs that an edge reads late; their carries hold the earlier steps."""
 
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ class DelayBuffer(NamedTuple):
 
 
 class Delay(nnx.RNNCellBase):
-    """A delay of each input by a time of its own, in steps, which can be a fraction and is trained by default.
+    """A delay for each input, in steps, which can be a fraction and is trained by default.
 
         y_i(t) = sum_{k=0..D} kappa(k - d_i) x_i(t - k),    d_i in [0, D],    x(t) = 0 before the first step
 
@@ -166,7 +166,7 @@ class Delay(nnx.RNNCellBase):
         return self._taps(self.delays.value)
 
     def rounded(self) -> "Delay":
-        """Return a copy with delays of whole steps and linear interpolation: with each input delayed exactly.
+        """Return a copy with delays of whole steps and linear interpolation, which delays each input exactly.
 
         Example:
             >>> from slax_neurons import Delay

@@ -37,7 +37,7 @@ def chain() -> nnx.RNNCellBase:
 
 
 class Trial(NamedTuple):
-    """What a law is checked for.
+    """The case for which a law is checked.
 
     Args:
         make: makes the model and the rule, with the same numbers each time.

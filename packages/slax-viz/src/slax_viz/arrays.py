@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 def finite(
     name: str, values: np.ndarray | Array | Sequence | float, shape: Sequence[int | str] | None = None, hint: str = ""
 ) -> Float[np.ndarray, "..."]:
-    """Numbers in float64, which are finite and of a shape.
+    """Return numbers in float64, after a check that they are finite and have a shape.
 
     Args:
         name: name of the numbers in messages.
@@ -32,7 +32,7 @@ def finite(
 def zeros_and_ones(
     name: str, spikes: np.ndarray | Array, shape: Sequence[int | str], hint: str = ""
 ) -> Float[np.ndarray, "..."]:
-    """Spikes of a shape in float64."""
+    """Return spikes in float64, after a check that they are 0 or 1 and have a shape."""
     numbers = finite(name, spikes, shape, hint)
     if not np.isin(numbers, (0, 1)).all():
         raise ValueError(f"Got numbers other than 0 and 1 in {name}, expected spikes. Pass `counts > 0`.")

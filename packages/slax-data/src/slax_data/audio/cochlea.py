@@ -77,7 +77,7 @@ class Cochlea:
 def encode_audio(
     sounds: Float[Array | np.ndarray, "B L"], *, rate: int, n_steps: int, cochlea: Cochlea = Cochlea()
 ) -> Bool[Array, "T B N"]:
-    """The spikes of a cochlea.
+    """Encode sounds as the spikes of a cochlea.
 
         y_t = (gammatone filter of the channel) x                          basilar membrane, 4 poles
         k_t = G a / (a + B), a = max(y_t + A, 0)                           how open the hair cell is

@@ -9,7 +9,7 @@ from jaxtyping import Array, PRNGKeyArray, Shaped
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Moves, stretches, delays and thins out spike trains, each sample by random amounts of its own.
+    """Moves, stretches, delays and thins out spike trains, each sample by its own random amounts.
 
     For sounds behind a cochlea, moving channels is another pitch of the voice, stretching another speed.
 

@@ -1,4 +1,4 @@
-"""The table of codes that turn intensities in [0, 1] into spikes. A new code takes a file, and a line here; image sets then
+"""The table of codes that turn intensities in [0, 1] into spikes. A new code needs a file, and a line here; image sets then
 accept its name as `code`.
 
 `delta_encode` takes signals instead.

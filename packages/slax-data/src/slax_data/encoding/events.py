@@ -22,7 +22,7 @@ def bin_events(
     outside: str = "error",
     counts: bool = False,
 ) -> Shaped[np.ndarray, "T ..."]:
-    """The spikes of one recording: a unit has one in each step that holds at least one of its events.
+    """Convert the events of one recording to spikes: a unit spikes in each step that has at least one of its events.
 
         spikes[k, n] = there is an e with units[e] = n and k duration / T <= times[e] < (k + 1) duration / T
 

@@ -12,7 +12,7 @@ from slax_data.checks import check_finite, check_size
 def padded(
     sequences: Sequence[Float[Array, "_ N"] | Float[np.ndarray, "_ N"]], *, n_steps: int | None = None
 ) -> tuple[Float[Array, "T B N"], Bool[Array, "T B"]]:
-    """One batch of sequences [T_i, N], each followed by zeros: `inputs[t, i] = sequences[i][t]` where `mask[t, i]`.
+    """Pad sequences [T_i, N] with zeros to one batch: `inputs[t, i] = sequences[i][t]` where `mask[t, i]`.
 
     Args:
         sequences: finite arrays with the same number of units and the same type. A sequence of 0 steps becomes padding only.

@@ -11,7 +11,7 @@ from slax_data.checks import check_size
 
 
 def prefetched(batches: Iterable[Any], size: int = 2, *, sharding: Any = None) -> Iterator[Any]:
-    """The same batches in the same order, with up to `size` of them on the device before they are requested.
+    """Yield the same batches in the same order, with up to `size` of them on the device before they are requested.
 
     From the first request on, a thread takes them from `batches`. The thread ends with the batches, with an error, or when
     the consumer stops: at the latest when the iterator is closed or deleted, which waits for the batch in preparation.

@@ -1,4 +1,4 @@
-"""Recordings in little memory, spikes as bits, so that a set of many recordings fits on a device."""
+"""Recordings stored in little memory, spikes as bits, so that a set of many recordings fits on a device."""
 
 import ast
 import dataclasses

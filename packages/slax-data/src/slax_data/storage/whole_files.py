@@ -57,7 +57,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def file_stamp(file: Path) -> str:
-    """The name, size and time of a file: they change with it, and take no reading."""
+    """The name, size and time of a file, which change with it and are known without reading it."""
     return f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"
 
 

@@ -1,4 +1,4 @@
-"""A measurement of each part of a stack while it runs on a batch, chunk by chunk: what analyses share."""
+"""A measurement of each part of a stack while it runs on a batch, chunk by chunk, which all analyses use."""
 
 from collections.abc import Callable
 from functools import partial

@@ -221,7 +221,7 @@ class Neuron(NeuronCell):
 
     @property
     def has_split_step(self) -> bool:
-        """True if the neuron defines `integrate` and `fire`, and not `__call__` alone."""
+        """True if the neuron defines `integrate` and `fire`, and not only `__call__`."""
         return type(self).__call__ is Neuron.__call__
 
     def check_carry(self, carry: Any, inputs: Array) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 
 class BlockDiagonal(nnx.Module):
-    """A linear map in G blocks: group g of the inputs reaches group g of the outputs only.
+    """A linear map in G blocks: group g of the inputs reaches only group g of the outputs.
 
         y_g = x_g W_g + b_g,    x = [x_1, ..., x_G],  y = [y_1, ..., y_G],    W_g is [I / G, N / G]
 

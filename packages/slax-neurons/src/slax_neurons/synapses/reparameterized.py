@@ -1,4 +1,4 @@
-"""Synapses that make their weights of the weights of another: of low rank, sparse, of few bits, or standardized."""
+"""Synapses that make their weights from the weights of another synapse: of low rank, sparse, of few bits, or standardized."""
 
 import math
 from typing import Any
@@ -68,7 +68,7 @@ class LowRank(Reparameterized):
 
 
 class Masked(Reparameterized):
-    """Sparse connectivity: a synapse of which only the weights under a fixed mask exist.
+    """Sparse connectivity: a synapse that has only the weights under a fixed mask.
 
         W = m w        m in {0, 1}
 

@@ -1,4 +1,4 @@
-"""Sums that calls of a module add to, over a sequence, and the end of the sequence, at which they are used.
+"""Running sums, to which the calls of a module add over a sequence, and which are used at its end.
 
 A sum does not depend on how a sequence is cut into pieces, so a model with running sums runs in chunks and windows, step by
 step inside a cycle, and on several devices, over which the sums are added up. It must not read them before the sequence ends.

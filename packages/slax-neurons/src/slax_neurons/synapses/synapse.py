@@ -1,4 +1,4 @@
-"""Synapses: modules that are affine in their input, by weights of their own or by weights that are functions of parameters.
+"""Synapses: modules that are affine in their input, with their own weights or weights that are functions of parameters.
 
 Linear and Conv are synapses with weights of their own. Any other synapse is a module with a method
 
@@ -85,7 +85,7 @@ class Synapse(nnx.Module):
 
 
 class Reparameterized(Synapse):
-    """A synapse that makes its weights of the effective weights of another, which it wraps: the base class of ours.
+    """A synapse that makes its weights from the effective weights of the one that it wraps: the base class of those here.
 
     Args:
         synapse: a Linear, a Conv, or any other synapse.
@@ -120,7 +120,7 @@ def is_synapse(module: Any) -> bool:
 
 
 def is_made(module: Any) -> bool:
-    """True for a synapse that makes its weights of parameters."""
+    """True for a synapse that makes its weights from parameters."""
     return is_synapse(module) and not is_plain(module)
 
 

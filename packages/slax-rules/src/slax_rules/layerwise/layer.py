@@ -1,4 +1,4 @@
-"""What a rule for layers is written with: a layer, its run over K steps, its gradient, and the interfaces of rules and routes.
+"""The parts of a rule for layers: a layer, its run over K steps, its gradient, and the interfaces of rules and routes.
 
 A `LayerRule` is a choice of traces (temporal credit assignment), and a `Route` a choice in the backward pass over a stack
 (spatial credit assignment). Every rule takes every route, as in `OSTL(route=Random(rngs=nnx.Rngs(0)))`.

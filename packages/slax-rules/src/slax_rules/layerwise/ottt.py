@@ -105,7 +105,7 @@ class OTTT(LayerRule):
 
 @dataclasses.dataclass(frozen=True, init=False)
 class DECOLLE(OTTT):
-    """Deep continuous local learning (DECOLLE): `OTTT` with a loss of its own for each layer, `Local`.
+    """Deep continuous local learning (DECOLLE): `OTTT` with a separate loss for each layer, `Local`.
 
         y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T        gradient  sum_t delta_t psi_t a_t
 

@@ -164,7 +164,7 @@ class _Broadcast(Route, nnx.Module):
 
 
 class Direct(_Broadcast):
-    """Direct feedback: each hidden layer gets the error of the read-out through a fixed random matrix of its own.
+    """Direct feedback: each hidden layer gets the error of the read-out through its own fixed random matrix.
 
         signal of layer l  e_t B^l^T        e_t  the cotangent that the rule of the last layer passes below
 
@@ -200,7 +200,7 @@ class Direct(_Broadcast):
 
 
 class Target(_Broadcast):
-    """Projected targets: each hidden layer gets the target of the step through a fixed random matrix of its own.
+    """Projected targets: each hidden layer gets the target of the step through its own fixed random matrix.
 
         signal of layer l  y*_t B^l^T        y*_t  the one-hot label, or the target itself
 

@@ -13,7 +13,7 @@ from slax_rules.layerwise.synapse import synapse_gradients
 
 @dataclasses.dataclass(frozen=True)
 class SLTT(LayerRule):
-    """Spatial learning through time (SLTT): the gradient within each time step alone.
+    """Spatial learning through time (SLTT): only the gradient within each time step.
 
         gradient  sum_t delta_t psi_t x_t        signal below  delta_t psi_t W^T
 

@@ -1,4 +1,4 @@
-"""A warning of a training step that is compiled again and again, with what differs and the cure."""
+"""A warning about a training step that is compiled again and again, with what differs and what to do."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any

@@ -89,7 +89,7 @@ def replicated(tree: Any, mesh: Mesh) -> Any:
 
 
 def device_put_as(leaf: Any, sharding: Sharding) -> Array:
-    """Put an array on devices; in one of several processes, what it holds is its own share of a split array."""
+    """Put an array on devices; in one of several processes, it is the share of this process of a split array."""
     if sharding.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
         return jax.device_put(leaf, sharding)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -1,4 +1,4 @@
-"""What is known of values by their identity, without keeping them alive."""
+"""A table of facts about values, found by their identity, without keeping the values alive."""
 
 import weakref
 from collections.abc import Callable, Hashable

@@ -1,4 +1,4 @@
-"""Model, rule and optimizer as a graph and arrays: the learning rate and such numbers of the optimizer are data, too."""
+"""Model, rule and optimizer as a graph and arrays: numbers of the optimizer such as the learning rate are data as well."""
 
 import dataclasses
 from collections.abc import Hashable

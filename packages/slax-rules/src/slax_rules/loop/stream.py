@@ -106,7 +106,7 @@ class Stream:
 
 
 class StreamStep(NamedTuple):
-    """A stream after a piece, and what came out.
+    """A stream after a piece, with its outputs and losses.
 
     Args:
         stream: the stream after the piece.

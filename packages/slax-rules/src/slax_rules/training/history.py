@@ -190,7 +190,7 @@ class Log:
         return np.concatenate(self.read)
 
     def growth(self) -> str | None:
-        """The warning of a loss that is very much larger than the first one, the first time."""
+        """A warning about a loss that is very much larger than the first one, given once."""
         first = next((float(part[0]) for part in self.read if len(part)), 0.0)
         if self.is_told or self.largest <= GROWTH * max(1.0, abs(first)):
             return None

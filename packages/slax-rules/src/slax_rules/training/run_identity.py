@@ -1,4 +1,4 @@
-"""What makes a run the same run: settings of its data, loss, rule and optimizer that are the same in every process.
+"""The identity of a run: settings of its data, loss, rule and optimizer that are the same in every process.
 
 A checkpoint keeps them, and a run that resumes compares them with its own.
 """

@@ -52,7 +52,7 @@ class Piece(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StreamInfo:
-    """What `run_stream` gives after each piece.
+    """The result that `run_stream` yields after each piece.
 
     Args:
         step: steps of the stream so far.

@@ -183,7 +183,7 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Write arrays and a description into a file, in place of one that is there; `what` it is, for the message.
+    """Write arrays and a description into a file, replacing an existing one; `what` names it in the message.
 
     Raises:
         OSError: it could not be written.
@@ -206,7 +206,7 @@ def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mappi
 
 @contextmanager
 def explain_write_errors(what: str, path: Path, size: int = 0) -> Iterator[None]:
-    """Say in an error of the system what could not be written and where, the room that it takes, and what to do."""
+    """Add to an error of the system what could not be written and where, the space that it needs, and what to do."""
     try:
         yield
     except OSError as error:
