@@ -76,6 +76,10 @@ def acts(x=X, act=lambda y: y.argmax(axis=-1), loss_fn=sr.cross_entropy, **optio
     return sr.extend_trial(made()[0], trial(), loss_fn, jnp.asarray(x), act, rule=sr.OSTL(), **options)
 
 
+def squared(outputs, targets):
+    return ((outputs - targets) ** 2).mean(axis=-1)
+
+
 def trains_nothing(model):
     typo = nnx.All(nnx.Param, lambda path, _: path[0] == "layers")  # modules
     return sr.fit(model, nnx.Optimizer(model, optax.sgd(0.1), wrt=typo), sr.cross_entropy, BATCHES)
@@ -137,6 +141,12 @@ CALLS = {
         "an optimizer that asks for more than training has .*value_fn.* line search.* Use optax.adam",
     ),
     "many models": (lambda: vectorized(evaluated_of), r"evaluate got a model or batches inside jax.vmap, .* Use sweep\(...\)"),
+    "loss of all pairs": (
+        jax.numpy_rank_promotion("allow")(
+            lambda: sr.gradients(connect([nnx.Linear(N, 1, rngs=rngs()), LI()]), squared, X, np.ones(B, np.float32))
+        ),
+        r"outputs \[4, 1\] and targets \[4\] of a step and broadcast them to \[4, 4\].* Write outputs\[..., 0\]",
+    ),
     "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels of shape \[4, 1\] .*expected .*\[4\].*squeeze\("),
     "one-hot labels": (lambda: train([(X, np.eye(C, dtype=int)[LABELS])]), r"labels of shape \[4, 3\] .*labels.argmax\(-1\)"),
     "list of labels": (lambda: train([(X, LABELS.tolist())]), r"list of numbers.* expected an array \[4, ...\].*jnp.asarray"),

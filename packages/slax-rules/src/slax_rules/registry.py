@@ -113,8 +113,8 @@ class RuleEntry:
         route: the class of its route, if it is not `Symmetric`.
         needs_rngs: whether it is constructed with `rngs`.
         updates: the ways to update with its gradient: "offline", "online".
-        optimizer: a wrapper of the optimizer, if the rule is implemented there. It is then FPTT only with both: `make()` gives
-            `BPTT()`, to be used with `optimizer(optax.adam(1e-3))` and `update="online"`.
+        optimizer: a wrapper of the optimizer, if the rule is implemented there. `make()` is then only half of it: for FPTT it
+            returns `BPTT()`, which trains as FPTT only with `optimizer(optax.adam(1e-3))` and `update="online"`.
 
     Example:
         >>> from slax_rules import RULES

@@ -380,8 +380,7 @@ def _check_optimizer(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
     params = nnx.as_pure(nnx.state(trained, optimizer.wrt))
     if not jax.tree.leaves(params) and jax.tree.leaves(nnx.state(trained, nnx.Param)):
         raise ValueError(
-            "Got an optimizer without any parameter of the model, expected some, as with wrt=nnx.Param. Paths in a filter are "
-            "those in nnx.state(model), such as ('modules', 0, 'kernel')."
+            "Got an optimizer without any parameter of the model, expected wrt=nnx.Param, or paths as ('modules', 0, 'kernel')."
         )
     expected = jax.eval_shape(optimizer.tx.init, params)
     mine = nnx.as_pure(optimizer.opt_state)
