@@ -274,7 +274,9 @@ def with_biases_of(bias, transformation):
 
 
 def test_a_layer_that_stays_silent_is_told_once_at_the_line_of_the_call():
-    with pytest.warns(UserWarning, match="Layer 1 LIF is silent: .*fluctuation_driven") as warned:
+    with pytest.warns(
+        UserWarning, match="Layer 1 LIF is silent: .*neither before training nor .*fluctuation_driven"
+    ) as warned:
         inspect.unwrap(sr.fit)(*with_biases_of(-100.0, MOMENTUM), sr.cross_entropy, SAMPLER, epochs=3)
     assert [warning.filename for warning in warned if "silent" in str(warning.message)] == [__file__]
 

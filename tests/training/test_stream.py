@@ -334,7 +334,9 @@ def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_pi
     expected = last(run(INPUTS, targets, "whole"))
     seen = []
     told = "steps 10 to 14: " + (
-        r"the inputs are not finite\. .*source gave\.$" if wrong == "inputs" else "a loss or a gradient is not finite"
+        r"the inputs are NaN .*at time step 2, sample \d, feature \d of the piece\. .*source gave\.$"
+        if wrong == "inputs"
+        else "a loss or a gradient is not finite"
     )
     with pytest.raises(FloatingPointError, match=told):
         for info in run(*damaged, "run"):

@@ -1,5 +1,6 @@
 """`sweep` is the plain loop over rules, rates and seeds, chooses on validation samples, and reads the test samples last."""
 
+import dataclasses
 import functools
 
 import jax
@@ -135,6 +136,9 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
     assert (row["rule"], row["rate"], row["seeds"], row["not_finite"]) == ("ottt", found.chosen["ottt"], 2, [])
     assert row["validation"] == found.validation("ottt").mean(axis=1).max()
     assert [line.split()[0] for line in str(found).splitlines()] == ["rule", "bptt", "ottt"]
+    assert dataclasses.replace(found, limits=(one.mean(), 0.0)).rows()[1]["low"] == one.mean()
+    alone = dataclasses.replace(found, best={"bptt": found.best["bptt"][:1]})
+    assert "nan" not in str(alone) and f"{other[0]:.4f}  -" in str(alone)
     assert np.isnan(sr.Interval.of([1.0]).low) and sr.Interval.of([1.0]).mean == 1
     with pytest.raises(ValueError, match=r"Got 2 batches, expected one of: 0, 3, 4. Ask for it: .*evaluate_at=\(2,\)"):
         found.test("bptt", 2)
@@ -255,7 +259,8 @@ def test_a_sweep_that_cannot_choose_says_why(name):
 
 
 def test_a_sweep_without_held_out_samples_has_a_table_and_no_scores():
-    found = run_bptt(**ALONE)
+    found = run_bptt(**ALONE | {"metric": sr.accuracy})
+    assert found.limits == (0, 1)
     assert [found.rows()[0][name] for name in ("validation", "test", "not_finite")] == [None, None, []]
     assert " - " in str(found)
     for read, name in ((found.validation, "validation"), (found.test, "test")):

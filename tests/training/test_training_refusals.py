@@ -76,6 +76,19 @@ def acts(x=X, act=lambda y: y.argmax(axis=-1), loss_fn=sr.cross_entropy, **optio
     return sr.extend_trial(made()[0], trial(), loss_fn, jnp.asarray(x), act, rule=sr.OSTL(), **options)
 
 
+def squared(outputs, targets):
+    return ((outputs - targets) ** 2).mean(axis=-1)
+
+
+def trains_nothing(model):
+    typo = nnx.All(nnx.Param, lambda path, _: path[0] == "layers")  # modules
+    return sr.fit(model, nnx.Optimizer(model, optax.sgd(0.1), wrt=typo), sr.cross_entropy, BATCHES)
+
+
+def normalized():
+    return connect([nnx.Linear(N, C, rngs=rngs()), nnx.BatchNorm(C, rngs=rngs()), LI()])
+
+
 def paper(params, *arguments):
     transformation = sr.fptt(optax.sgd(0.1), variant="paper")
     return transformation.update(params, transformation.init(params), *arguments)
@@ -93,11 +106,22 @@ def swept(make_model=lambda rngs: made()[0], optimizer=optax.sgd, **changes):
 
 CALLS = {
     "no epochs": (lambda: train(epochs=0), "epochs=0"),
-    "window": (lambda: train(window=0), "window=0, expected at least 1"),
+    "update": (lambda: train(update="onlin"), "fit got update='onlin', expected \"offline\" or"),
+    "window": (lambda: train(window=0), "window of 0 steps, expected at least 1"),
+    "half a step": (lambda: train(window=2.5), "window=2.5, expected an integer of at least 1"),
     "loss": (lambda: train(loss_fn=3), "got int as loss_fn, expected a function such as cross_entropy"),
     "route": (lambda: train(rule=sr.OSTL(route="random")), r"OSTL got route='random', expected .* Random\(rngs=nnx.Rngs"),
     "optimizer of a rule": (
         lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), r"nnx.Optimizer\(\(model, rule\), ...\)"
+    ),
+    "optimizer of nothing": (lambda: trains_nothing(made()[0]), "an optimizer without any parameter of the model"),
+    "steps under a BatchNorm": (
+        lambda: sr.gradients(normalized(), sr.cross_entropy, *BATCHES[0], rule=sr.RTRL()),
+        r"Under RTRL, .* use BPTT\(\), or RunningNorm",
+    ),
+    "metric without a mask": (
+        lambda: sr.evaluate(made()[0], sr.cross_entropy, [(X, LABELS, ~NO_ENTRY)], metrics={"a": lambda y, labels: 0.0}),
+        "The metric 'a' got a mask, expected that it takes one as a third argument",
     ),
     "metrics alone": (lambda: train(metrics={"accuracy": sr.accuracy}), "expected held_out"),
     "metric loss": (lambda: train(metrics={"loss": sr.accuracy}, **HELD), 'a metric named "loss"'),
@@ -117,13 +141,21 @@ CALLS = {
         "an optimizer that asks for more than training has .*value_fn.* line search.* Use optax.adam",
     ),
     "many models": (lambda: vectorized(evaluated_of), r"evaluate got a model or batches inside jax.vmap, .* Use sweep\(...\)"),
+    "loss of all pairs": (
+        jax.numpy_rank_promotion("allow")(
+            lambda: sr.gradients(connect([nnx.Linear(N, 1, rngs=rngs()), LI()]), squared, X, np.ones(B, np.float32))
+        ),
+        r"outputs \[4, 1\] and targets \[4\] of a step and broadcast them to \[4, 4\].* Write outputs\[..., 0\]",
+    ),
     "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels of shape \[4, 1\] .*expected .*\[4\].*squeeze\("),
+    "one-hot labels": (lambda: train([(X, np.eye(C, dtype=int)[LABELS])]), r"labels of shape \[4, 3\] .*labels.argmax\(-1\)"),
     "list of labels": (lambda: train([(X, LABELS.tolist())]), r"list of numbers.* expected an array \[4, ...\].*jnp.asarray"),
     "ties": (lambda: sr.accuracy(jnp.ones((T, B, C)), jnp.asarray(LABELS), ties="all"), "ties='all', expected \"wrong\" or"),
     "early stopping by an array": (
         lambda: sr.EarlyStopping("m", mode="max").update(None, np.zeros(3), 1),
         r"EarlyStopping got an array of shape \[3\] for 'm', expected a number",
     ),
+    "function without a result": (lambda: train(lambda epoch: None), "A function of batches returned None, expected an iter"),
     "no batches": (lambda: train(lambda epoch: []), "Epoch 0 gave no batches, .* a generator can be read only once"),
     "one batch": (lambda: train(BATCHES[0]), r"Got one batch as batches, expected many .* batches=\[\(inputs, targets\)\]"),
     "inputs alone": (lambda: train([(X,)]), r"a batch of 1 entries, expected \(inputs, targets\)"),
@@ -133,11 +165,11 @@ CALLS = {
     "no mask entry": (lambda: train([(X, LABELS, NO_ENTRY)]), "a mask without a single true entry, expected at least one"),
     "number of batches": (lambda: train(7), "Got int 7 as batches, expected a list of batches"),
     "class of a sampler": (lambda: train(sr.Sampler), r"Got the class Sampler as batches, .* Make one: Sampler\(...\)"),
-    "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "a list_iterator as batches of 2 epochs, but it"),
+    "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "Got list_iterator as batches of 2 epochs, but it"),
     "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "masks without a single true entry"),
     "several batches": (lambda: sr.predict(made()[0], BATCHES), r"predict got list as inputs.* \[predict\(model, inputs\) for"),
     "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "metric 'error', .*\"loss\" and \"accuracy\" need no"),
-    "task as a sampler": (lambda: sr.Sampler(BATCHES, jax.random.key(0), 4), "Sampler got a .*, expected a function"),
+    "task as a sampler": (lambda: sr.Sampler(BATCHES, jax.random.key(0), 4), "Sampler got list, expected a function"),
     "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"key=7, expected a random key.*: jax.random.key\(7\)"),
     "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
     "changed": (lambda: sr.Checkpoints("x", changed=["rate"]), r"changed=\['rate'\], expected a list of some of: data, held"),
@@ -151,7 +183,7 @@ CALLS = {
     "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"expected that of inputs, \(T, B, features...\)"),
     "number of devices": (lambda: train(devices=2), r"devices=2, expected a list of JAX devices, as in jax.devices\(\)\[:2\]"),
     "stream: shape": (lambda: stream(shape=(N,)), r"shape \(5,\), expected that of a step, \(B, features...\)"),
-    "stream: window": (lambda: stream(window=0), "window=0"),
+    "stream: window": (lambda: stream(window=0), "window of 0 steps"),
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
     "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"extend_stream got .* expected \[L, 4, 5\]"),
     "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
@@ -180,6 +212,10 @@ CALLS = {
     "sweep: seeds": (lambda: swept(trial_seeds=3), "expected different seeds"),
     "sweep: validation": (lambda: swept(validation=None), "no validation samples to choose by"),
     "sweep: update": (lambda: swept(update="on"), 'expected "offline" or "online"'),
+    "sweep: no window": (lambda: swept(update="online"), "sweep got BPTT and no window.* reaches no step back"),
+    "sweep: copies": (
+        lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "the same network from the seeds 0, 1, expected"
+    ),
     "sweep: iterator": (lambda: swept(test=iter(BATCHES)), "as test, which can be read only once"),
     "sweep: windows": (lambda: swept(window={"bptt": None}), "got window by rule and none for ottt"),
     "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "got 4 batches for seed 0, expected at least 9"),
@@ -238,7 +274,7 @@ FILES = {
         lambda f: resumed(f, nodes=lambda: made(optax.sgd(0.2, momentum=0.9))),
         r"optimizer: step_size of scale: -0.1 saved, -0.2 here\. .*, continue on purpose with .* changed=\['optimizer'\]",
     ),
-    "sampler": (lambda f: resumed(f, batches=sr.Sampler(lambda key: sample(key), SAMPLER.key, 4)), "data: code: "),
+    "sampler": (lambda f: resumed(f, batches=sr.Sampler(lambda key: sample(key), SAMPLER.key, 4)), "data: the function of the"),
     "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),
     "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4\. .*/99 to start"),
     "early stopping by NaN": (

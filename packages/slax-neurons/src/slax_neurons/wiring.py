@@ -117,7 +117,8 @@ class Connect(nnx.RNNCellBase):
         if takes_statistics(self):
             raise ValueError(
                 "Got a call, which is one step, with BatchNorm in training, expected all steps, since it takes statistics "
-                "over them. Use unroll, or call model.eval()."
+                "over them. Use unroll, or call model.eval(). Under RTRL, SnAp or UORO, which take single steps, use BPTT(), "
+                "or RunningNorm in place of BatchNorm."
             )
         carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]

@@ -51,16 +51,7 @@ class SequenceLoss:
 
     def __call__(self, outputs: Any, targets: Any, *mask: Array) -> Any:
         if mask:
-            try:
-                inspect.signature(self.function).bind(outputs, targets, *mask)
-            except ValueError:
-                pass  # Python knows no signature of some functions in C; the call below tells
-            except TypeError as error:
-                raise TypeError(
-                    "The function of a SequenceLoss got a mask, expected that it takes one as a third argument: lambda "
-                    "outputs, targets, mask: ... Some steps do not count, and only the function can leave them out "
-                    "of a mean over time."
-                ) from error
+            check_takes_mask("The function of a SequenceLoss", self.function, outputs, targets, *mask)
         return self.function(outputs, targets, *mask)
 
 
@@ -127,9 +118,14 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
     valid = _valid("cross_entropy", labels, outputs.shape[-1])
     samples = outputs.shape[:-1]
     if labels.ndim > len(samples) or labels.shape != samples[len(samples) - labels.ndim :]:
+        advice = (
+            "Take an axis of length 1 away: labels.squeeze(-1)."
+            if labels.shape[-1:] == (1,)
+            else "Make labels of one-hot vectors with labels.argmax(-1). Labels of each step are [T, B]: labels.T."
+        )
         raise ValueError(
             f"cross_entropy got labels of shape {list(labels.shape)} for outputs of shape {list(outputs.shape)}, expected one "
-            f"label per output, {list(samples)}. Take an axis of length 1 away: labels.squeeze(-1)."
+            f"label per output, {list(samples)}. {advice}"
         )
     logits = outputs.astype(sum_dtype(outputs.dtype))
     labels = jnp.broadcast_to(jnp.where(valid, labels, 0), samples).astype(jnp.int32)
@@ -365,6 +361,19 @@ def random_steps(key: Array, probability: float, n_steps: int, batch: int) -> Bo
     return jax.random.bernoulli(key, probability, (n_steps, batch))
 
 
+def check_takes_mask(what: str, function: Callable[..., Any], *arguments: Any) -> None:
+    """Raise TypeError for a function that cannot be called with outputs, targets and a mask; `what` is its name."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except ValueError:
+        pass  # Python knows no signature of some functions in C; the call itself tells
+    except TypeError as error:
+        raise TypeError(
+            f"{what} got a mask, expected that it takes one as a third argument: lambda outputs, targets, mask: ... Some steps "
+            "do not count, and only the function can leave them out of a mean over time."
+        ) from error
+
+
 def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is one of steps and samples and, if its values are known, true somewhere."""
     check_steps_and_samples(mask, shape)
@@ -386,7 +395,7 @@ def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is boolean and of `shape` [T, B], or TypeError if it is not an array."""
     if not hasattr(mask, "dtype"):
         raise TypeError(
-            f"Got a {type(mask).__name__} as the mask, expected an array bool{list(shape)}, or None. Everything after inputs, "
+            f"Got {type(mask).__name__} as the mask, expected an array bool{list(shape)}, or None. Everything after inputs, "
             "targets and mask is given by name, such as rule=OTPE()."
         )
     if mask.dtype != jnp.bool_ or mask.shape != shape:

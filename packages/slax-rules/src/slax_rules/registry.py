@@ -113,7 +113,8 @@ class RuleEntry:
         route: the class of its route, if it is not `Symmetric`.
         needs_rngs: whether it is constructed with `rngs`.
         updates: the ways to update with its gradient: "offline", "online".
-        optimizer: a wrapper of the optimizer, if the rule is implemented there.
+        optimizer: a wrapper of the optimizer, if the rule is implemented there. `make()` is then only half of it: for FPTT it
+            returns `BPTT()`, which trains as FPTT only with `optimizer(optax.adam(1e-3))` and `update="online"`.
 
     Example:
         >>> from slax_rules import RULES
@@ -381,7 +382,7 @@ def cite(rule: str | LearningRule | LayerRule) -> str:
         return RULES[rule].bibtex
     of_class = [entry for entry in RULES.values() if entry.rule is type(rule) and entry.optimizer is None]
     if not of_class:
-        raise TypeError(f"cite got a {type(rule).__name__}, expected a name in RULES or a rule of a class in RULES.")
+        raise TypeError(f"cite got {type(rule).__name__}, expected a name in RULES or a rule of a class in RULES.")
     route = type(getattr(rule, "route", Symmetric()))
     named = [entry for entry in of_class if (entry.route or Symmetric) is route and _has(rule, entry.options)]
     if named:

@@ -28,8 +28,12 @@ def check_optimizer(name: str, optimizer: Any) -> None:
 
 
 def checked_window(window: Any) -> int | None:
-    """Return the number of steps of a window, or None; raise ValueError for one below 1."""
-    window = None if window is None else operator.index(window)
-    if window is not None and window < 1:
+    """Return the number of steps of a window, or None; raise TypeError for no integer, ValueError for one below 1."""
+    if window is None:
+        return None
+    if not hasattr(window, "__index__"):
+        raise TypeError(f"Got window={window!r}, expected an integer of at least 1, or None for the rule's default.")
+    window = operator.index(window)
+    if window < 1:
         raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
     return window

@@ -112,6 +112,9 @@ def gradients(
         TypeError: anything other than a rule, a model that the rule cannot handle, or a mask that is not an array.
         ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
 
+    Warns:
+        UserWarning: a loss of one step that broadcasts outputs [B, 1] and targets [B] to all pairs, [B, B].
+
     Note:
         Over windows, losses and gradients are added up in float32 at least, and the gradient is returned in the dtype of the
         parameters. Within a window, reverse mode adds in the dtype that the model computes in.
@@ -197,9 +200,9 @@ def train_online(
     """Take one optimizer step after each window of the sequence, and return the mean loss over the sequence.
 
     Each step uses the gradient of the mean loss over its window and the batch. State and traces continue unchanged
-    across updates, so they mix parameters of different ages, as is common. Under BPTT the gradient flows through the steps of
-    a window, so with the default window of one step it does not flow through time at all. Otherwise it works like
-    `train_offline`.
+    across updates, so they mix parameters of different ages, as is common. Under BPTT and TBPTT the gradient flows through the
+    steps of a window, so with the default window of one step it does not flow through time at all, and `TBPTT(steps=5)` with
+    `window=3` is BPTT with that window. Otherwise it works like `train_offline`.
 
     Args:
         mask: see `gradients`. Each step takes the mean over the true entries of its window. In a window without one, no step is

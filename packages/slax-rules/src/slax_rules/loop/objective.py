@@ -6,6 +6,7 @@ batch, else None.
 
 import dataclasses
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -110,6 +111,8 @@ def step_losses(loss_fn: LossFn, outputs: Any, targets: Targets) -> Float[Array,
     """
     losses = jax.vmap(loss_fn, in_axes=(0, targets.step_axes))(outputs, targets.tree)
     steps, batch = jax.tree.leaves(outputs)[0].shape[:2]
+    if isinstance(outputs, jax.Array) and outputs.shape[2:] == (1,) and isinstance(targets.tree, jax.Array):
+        _warn_of_all_pairs(loss_fn, outputs, targets)
     if not isinstance(losses, jax.Array) or losses.shape != (steps, batch):
         shapes = jax.tree.map(lambda leaf: list(leaf.shape[1:]), outputs)
         got = list(losses.shape[1:]) if isinstance(losses, jax.Array) else type(losses).__name__
@@ -118,6 +121,31 @@ def step_losses(loss_fn: LossFn, outputs: Any, targets: Targets) -> Float[Array,
             "of one step, as Optax's losses are; a loss of the whole sequence is SequenceLoss(function)."
         )
     return losses
+
+
+def _warn_of_all_pairs(loss_fn: LossFn, outputs: Float[Array, "K B 1"], targets: Targets) -> None:
+    """Warn of a loss that broadcasts outputs [B, 1] and targets [B] of a step to [B, B]; nothing is computed."""
+    (target,), (is_per_step,), batch = targets.leaves, targets.per_step, outputs.shape[1]
+    if batch == 1 or target.ndim - is_per_step != 1:
+        return
+    step = (jax.ShapeDtypeStruct((batch, *rest), dtype) for rest, dtype in (((1,), outputs.dtype), ((), target.dtype)))
+    jaxpr = jax.make_jaxpr(loss_fn)(*step).jaxpr
+    sources = dict(
+        zip(map(id, jaxpr.invars), ("outputs", "targets"), strict=True)
+    )  # of variables that depend on one alone
+    for equation in jaxpr.eqns:
+        met = {sources[id(variable)] for variable in equation.invars if id(variable) in sources}
+        is_pairs = (batch, batch) in (variable.aval.shape for variable in equation.outvars)
+        if is_pairs and len(met) == 2:
+            warnings.warn(
+                f"loss_fn got outputs [{batch}, 1] and targets [{batch}] of a step and broadcast them to [{batch}, {batch}], "
+                "all pairs of samples, expected one loss for each sample. Write outputs[..., 0], or make the targets [B, 1].",
+                UserWarning,
+                stacklevel=2,
+            )
+            return
+        if len(met) == 1 and (not is_pairs or equation.primitive.name == "broadcast_in_dim"):
+            sources |= dict.fromkeys(map(id, equation.outvars), *met)
 
 
 def sequence_losses(loss_fn: SequenceLoss, outputs: Any, targets: Targets, mask: Array | None) -> Float[Array, " B"]:

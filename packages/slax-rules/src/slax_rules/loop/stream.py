@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import accumulates, as_shape, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_online_loss, check_optimizer
+from slax_rules.loop.checks import check_online_loss, check_optimizer, checked_window
 from slax_rules.loop.compilations import third_compilation
 from slax_rules.loop.objective import Targets, read_targets, step_losses
 from slax_rules.loop.programs import Programs, What
@@ -175,8 +175,7 @@ def start_stream(
         ((20, 2, 3), (20, 2))
     """
     input_shape = as_shape("start_stream", input_shape, "that of a step, (B, features...): (1, 64)", axes=2)
-    if window < 1:
-        raise ValueError(f"start_stream got window={window}, expected at least 1.")
+    window = checked_window(window) or 1
     if accumulates(model):
         raise TypeError(
             "start_stream got a model with a norm whose statistics change at the end of a sequence, expected none: a stream "

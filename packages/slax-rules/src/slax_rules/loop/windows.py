@@ -376,8 +376,12 @@ def _is_finite(gradient: Any) -> Bool[Array, ""]:
 
 
 def _check_optimizer(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
-    """Raise ValueError for an optimizer that was made with other parameters."""
+    """Raise ValueError for an optimizer that was made with other parameters, or with none."""
     params = nnx.as_pure(nnx.state(trained, optimizer.wrt))
+    if not jax.tree.leaves(params) and jax.tree.leaves(nnx.state(trained, nnx.Param)):
+        raise ValueError(
+            "Got an optimizer without any parameter of the model, expected wrt=nnx.Param, or paths as ('modules', 0, 'kernel')."
+        )
     expected = jax.eval_shape(optimizer.tx.init, params)
     mine = nnx.as_pure(optimizer.opt_state)
     if _layout(expected) != _layout(mine):

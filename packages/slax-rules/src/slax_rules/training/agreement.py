@@ -63,6 +63,9 @@ def agreement(
         group: maps a name to the name of its group: `lambda name: name.partition("/")[0]` for one group per layer. By default
             each leaf stands alone, and "all" is the entire gradient.
 
+    Returns:
+        An `Agreement` by name: `agreement(ours, exact, model=model)["0 Linear/kernel"].cosine`.
+
     Raises:
         ValueError: trees with different paths or shapes.
 

@@ -54,7 +54,7 @@ class Sampler:
             raise ValueError(f"Sampler got {self.steps} steps per epoch, expected at least 1.")
         if not callable(self.sample):
             raise TypeError(
-                f"Sampler got a {type(self.sample).__name__}, expected a function of a key that returns a batch. Of a task: "
+                f"Sampler got {type(self.sample).__name__}, expected a function of a key that returns a batch. Of a task: "
                 "functools.partial(task.sample, batch_size=32)."
             )
         if isinstance(self.key, numbers.Integral):
@@ -98,11 +98,11 @@ def epoch_batches(batches: Any, *, epochs: int = 1) -> Epochs:
     _check_many(batches)
     if isinstance(batches, Iterator) and epochs > 1:
         raise ValueError(
-            f"Got a {type(batches).__name__} as batches of {epochs} epochs, but it can be read only once. Expected {KINDS}: "
+            f"Got {type(batches).__name__} as batches of {epochs} epochs, but it can be read only once. Expected {KINDS}: "
             "batches=list(...), or batches=lambda epoch: ... that makes a new one for each epoch."
         )
     if callable(batches):
-        return batches
+        return lambda epoch: _not_none(batches(epoch))
     if isinstance(batches, Iterable):
         return lambda epoch: batches
     raise TypeError(
@@ -118,7 +118,7 @@ def set_batches(batches: Any) -> Iterable[Any]:
         TypeError, ValueError: see `epoch_batches`.
     """
     if callable(batches) and not isinstance(batches, Sampler | type) and not _takes_epoch(batches):
-        batches = batches()
+        batches = _not_none(batches())
     return epoch_batches(batches)(0)
 
 
@@ -131,7 +131,7 @@ def check_held_out(held_out: Any) -> None:
     """
     if isinstance(held_out, Iterator):
         raise ValueError(
-            f"Got a {type(held_out).__name__} as held_out, but it can be read only once, and is read at each evaluation. "
+            f"Got {type(held_out).__name__} as held_out, but it can be read only once, and is read at each evaluation. "
             "Expected a list of batches, a loader, or a function that makes an iterator: held_out=list(...)."
         )
     epoch_batches(held_out)
@@ -220,6 +220,15 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "__array__") or hasattr(value, "detach")
 
 
+def _not_none(batches: Any) -> Any:
+    if batches is None:
+        raise TypeError(
+            "A function of batches returned None, expected an iterable of batches (inputs, targets). Return a list, or yield "
+            "the batches."
+        )
+    return batches
+
+
 def _takes_epoch(function: Callable[..., Any]) -> bool:
     """True if a function cannot be called without an argument."""
     try:
@@ -235,5 +244,5 @@ def _described(value: Any) -> str:
     return (
         f"{type(value).__name__} {value!r}"
         if isinstance(value, int | float | str | bool | None)
-        else f"a {type(value).__name__}"
+        else type(value).__name__
     )

@@ -197,7 +197,7 @@ class Store:
         def fixed(table: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in table.items() if name.partition(":")[0] not in free}
 
-        differing = differences(fixed(saved), fixed(mine))
+        differing = differences(fixed(saved), fixed(mine)).replace("data: code:", "data: the function of the Sampler:")
         if differing:
             parts = differing_parts(saved, mine) if what == "settings" else []
             on_purpose = f", continue on purpose with Checkpoints(..., changed={parts})" if parts else ""

@@ -80,8 +80,8 @@ def silence_message(names: list[str]) -> str:
     """A warning about layers that were silent before training and after the first epoch."""
     which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
     return (
-        f"{which} silent: not one spike on the first batch, either before training or after the first epoch, so the "
-        "weights after it get no gradient. Raise the weights into the first of them, as with "
+        f"{which} silent: not one spike on the first batch, neither before training nor after the first epoch. Weights "
+        "after it, if there are any, get no gradient. Raise the weights into the first of them, as with "
         "kernel_init=fluctuation_driven(...), or lower its threshold. slax_neurons.health(model, inputs) says more."
     )
 
@@ -168,14 +168,14 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, s
     for bad in _in_state(nnx.state(model, nnx.Param), names):
         yield f"the parameter {bad}. Expected finite numbers."
     found = jax.device_get(_run_again(train, state, batch))
-    for where in _places(found["inputs"]):
+    for where in places(found["inputs"]):
         yield f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
     for name, outputs, carry in zip(layer_names(model), found["outputs"], found["carries"], strict=True):
-        for where in _places(outputs):
+        for where in places(outputs):
             yield f"the output of layer {name} is {where}. {SLOWER}"
         for bad in _in_state(carry, {}):
             yield f"the state of layer {name} at the end is {bad.lstrip()}. {SLOWER}"
-    for where in _places(found["losses"]):
+    for where in places(found["losses"]):
         first = np.argwhere(~np.isfinite(found["losses"]))[0].tolist()
         yield from _in_targets(batch, first, found["outputs"][-1])
         text = f"loss_fn makes {where} of outputs that are finite. Check its targets, and how it handles large outputs"
@@ -255,7 +255,7 @@ def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
             yield f"{readable_path(path, names)} {_value(np.asarray(leaf), bad)} at {bad[0].tolist()}"
 
 
-def _places(tree: Any) -> Iterator[str]:
+def places(tree: Any) -> Iterator[str]:
     """The arrays [T, B, ...], or losses [B], that are not finite: value, and step, sample and feature of the first one."""
     for leaf in jax.tree.leaves(tree):
         bad = np.argwhere(~np.asarray(_finite(leaf)))

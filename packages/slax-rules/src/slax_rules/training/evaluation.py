@@ -24,7 +24,7 @@ from slax_rules.loop.devices import (
 )
 from slax_rules.loop.objective import losses_that_count, read_targets
 from slax_rules.loop.programs import Fixed, Programs
-from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
+from slax_rules.losses import LossFn, SequenceLoss, check_takes_mask, sum_dtype
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
 from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
 from slax_rules.training.epoch import prepared
@@ -60,7 +60,8 @@ def evaluate(
         The numbers by name, "loss" first: floats, and NumPy arrays for metrics that are arrays.
 
     Raises:
-        TypeError: metrics that are not a dict of functions, or a model inside `jax.vmap` or another transformation.
+        TypeError: metrics that are not a dict of functions, or do not take the mask of a batch; a model inside `jax.vmap` or
+            another transformation.
         ValueError: no batches, or a metric named "loss".
         FloatingPointError: inputs, parameters or a loss that are not finite.
 
@@ -145,7 +146,7 @@ def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
     if metrics is None:
         return {}
     if not isinstance(metrics, Mapping) or not all(isinstance(key, str) and callable(metrics[key]) for key in metrics):
-        got = f"the function {metrics.__name__}" if hasattr(metrics, "__name__") else f"a {type(metrics).__name__}"
+        got = f"the function {metrics.__name__}" if hasattr(metrics, "__name__") else type(metrics).__name__
         raise TypeError(
             f"{name} got {got} as metrics, expected a table of functions by name: metrics={{'accuracy': accuracy}}."
         )
@@ -214,6 +215,8 @@ def _measure(what: Fixed, state: nnx.State, batch: Batch) -> dict[str, Any]:
     outputs = _outputs(model, inputs, None, mesh)
     samples = jnp.asarray(inputs.shape[1]) if mask is None else mask.any(axis=0).sum()
     masks = () if mask is None else (mask,)
+    for name, metric in metrics if masks else ():
+        check_takes_mask(f"The metric {name!r}", metric, outputs, found.tree, mask)
     numbers: dict[str, Any] = {name: (metric(outputs, found.tree, *masks), samples) for name, metric in metrics}
     losses, counts = losses_that_count(loss_fn, outputs, found, mask)
     counts = jnp.ones(losses.shape, bool) if counts is None else counts

@@ -119,7 +119,7 @@ def fit(
     check_optimizer("fit", optimizer)
     check_update(loss_fn, rule, epochs, update, window)
     if update == "online":
-        warn_without_credit(rule, window)
+        warn_without_credit("fit", rule, window)
     check_callbacks(callbacks)
     table = check_metrics("fit", metrics)
     check_evaluation(held_out, table, evaluate_every, early_stopping, checkpoints)

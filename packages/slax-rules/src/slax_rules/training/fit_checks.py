@@ -6,7 +6,7 @@ from typing import Any
 
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_online_loss
+from slax_rules.loop.checks import check_online_loss, checked_window
 from slax_rules.training.callbacks import EarlyStopping
 from slax_rules.training.checkpoints import Checkpoints
 
@@ -16,12 +16,11 @@ def check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any, window: Any)
     as_rule(rule)
     if not callable(loss_fn):
         raise TypeError(f"fit got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
-    if not isinstance(epochs, int) or epochs < 1 or update not in ("offline", "online"):
-        raise ValueError(
-            f'fit got epochs={epochs!r}, update={update!r}, expected an integer of at least 1, and "offline" or "online".'
-        )
-    if window is not None and window < 1:
-        raise ValueError(f"fit got window={window}, expected at least 1, or None for the default.")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
+    if update not in ("offline", "online"):
+        raise ValueError(f'fit got update={update!r}, expected "offline" or "online".')
+    checked_window(window)
     if update == "online":
         check_online_loss("fit", loss_fn)
 
@@ -49,11 +48,14 @@ def check_evaluation(
         )
 
 
-def warn_without_credit(rule: Any, window: int | None) -> None:
-    """Warn of online updates whose gradient flows through no step, unless a window of one step was asked for."""
+def warn_without_credit(name: str, rule: Any, window: int | None) -> None:
+    """Warn of online updates whose gradient flows through no step, unless a window of one step was asked for.
+
+    `name` is the function called.
+    """
     if window is None and isinstance(rule, BPTT | TBPTT):
         warnings.warn(
-            f"fit got {type(rule).__name__} and no window, expected a window. Each update has the gradient of one step, "
+            f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, "
             "so it reaches no step back, and nothing is learned across time. Give a window, as in window=10, whose gradient "
             "reaches up to 9 steps back, or a rule that carries the past forward, as in rule=OTPE(). If one step is meant, say "
             "window=1.",

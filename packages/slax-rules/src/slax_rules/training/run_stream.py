@@ -17,7 +17,7 @@ from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
 from slax_rules.training.batches import as_array
 from slax_rules.training.checkpoints import Checkpoints, Store, parts, whole
-from slax_rules.training.diagnosis import SLOWER, faults_of_target
+from slax_rules.training.diagnosis import SLOWER, faults_of_target, places
 from slax_rules.training.evaluation import check_metrics
 from slax_rules.training.history import make_bar
 from slax_rules.training.run_identity import describe_run
@@ -198,14 +198,16 @@ class _Run:
         online, outputs, sums, finite = _advance(self.what, online, numbers, self.sums, piece)
         end = self.step + len(piece.inputs)
         if not finite:
-            good = np.isfinite(piece.inputs).all()
-            what = "a loss or a gradient is" if good else "the inputs are"
+            where = next(places(piece.inputs), None)
+            what = "a loss or a gradient is not finite" if where is None else f"the inputs are {where} of the piece"
             targets = np.asarray(piece.targets)
             counted = np.ones(targets.shape[:2], bool) if piece.mask is None else piece.mask
             faults = (faults_of_target(targets[at, i], i, outputs) for at, i in np.argwhere(counted).tolist())
-            cause = next(itertools.chain.from_iterable(faults), SLOWER if good else "Look at what the source gave.")
+            cause = next(
+                itertools.chain.from_iterable(faults), SLOWER if where is None else "Look at what the source gave."
+            )
             raise FloatingPointError(
-                f"run_stream stopped at steps {self.step} to {end - 1}: {what} not finite. The stream of the piece before "
+                f"run_stream stopped at steps {self.step} to {end - 1}: {what}. The stream of the piece before "
                 f"is unchanged. {cause[0].upper()}{cause[1:]}"
             )
         self.stream, self.sums, self.step = dataclasses.replace(self.stream, online=online), sums, end

@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -14,14 +15,15 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_online_loss
+from slax_rules.loop.checks import check_online_loss, checked_window
 from slax_rules.loop.entry import train_offline, train_online
 from slax_rules.loop.programs import Programs, What
 from slax_rules.losses import LossFn, accuracy, check_some_entry
-from slax_rules.training.batches import Batch, as_batch
+from slax_rules.training.batches import Batch, as_batch, epoch_batches
 from slax_rules.training.diagnosis import all_finite
 from slax_rules.training.epoch import prepared
 from slax_rules.training.evaluation import Metric, evaluate
+from slax_rules.training.fit_checks import warn_without_credit
 from slax_rules.training.history import make_bar
 from slax_rules.training.sweep_results import Run, Sweep
 
@@ -85,6 +87,9 @@ def sweep(
         FloatingPointError: a rule none of whose rates kept all its trials and their scores finite. A trial that is not finite
             is listed in the table, and its rate is not chosen. Held-out inputs that are not finite.
 
+    Warns:
+        UserWarning: seeds with the same network at the end; BPTT or TBPTT with `update="online"` and no `window`, see `fit`.
+
     Example:
         >>> import jax
         >>> import optax
@@ -115,18 +120,16 @@ def sweep(
             f"sweep got the seeds {numbers}, and {count} of them for trials, expected different seeds, and 1 or more."
         )
     rates = tuple(sorted(rates))
-    found = Sweep(rates, {}, {}, {})
+    limits = (0.0, 1.0) if accuracy in (metric, getattr(metric, "func", None)) else (-np.inf, np.inf)
+    found = Sweep(rates, {}, {}, {}, limits)
     total = len(rules) * (len(rates) * count + len(numbers) - count)
-    settings = {
-        name: _Setting(
-            nnx.graphdef(_network(make_model, rule, 0)),
-            _of(optimizer, name),
-            loss_fn,
-            update,
-            _of(window, name),
-        )
-        for name, rule in rules.items()
-    }
+    settings: dict[str, _Setting] = {}
+    for name, rule in rules.items():
+        network = _network(make_model, rule, 0)
+        steps = checked_window(_of(window, name))
+        if update == "online":
+            warn_without_credit("sweep", network[1], steps)
+        settings[name] = _Setting(nnx.graphdef(network), _of(optimizer, name), loss_fn, update, steps)
     with closing(make_bar(total, 0, progress)) as bar:
 
         def trained(name: str, rate: float, seed: int) -> Run:
@@ -145,6 +148,15 @@ def sweep(
             found.best[name] = found.trials[name][chosen] + [trained(name, rate, seed) for seed in numbers[count:]]
             for run in () if test is None else found.best[name]:
                 run.test.update(_scores(run, loss_fn, _for_seed(test, run.seed), metric))
+    first, *others = next(iter(found.best.values()))
+    if same := [run.seed for run in others if _is_same(first, run)]:
+        warnings.warn(
+            f"sweep got the same network from the seeds {', '.join(map(str, (first.seed, *same)))}, expected a network of each "
+            "seed: an interval needs independent runs. Draw the weights from the rngs that make_model gets, or make batches a "
+            "function of the seed.",
+            UserWarning,
+            stacklevel=2,
+        )
     return found
 
 
@@ -263,6 +275,12 @@ def _choose(name: str, found: Sweep, is_validated: bool) -> int:
     return int(np.nanargmax(means))
 
 
+def _is_same(one: Run, other: Run) -> bool:
+    """True if two runs of a rule ended with the same parameters."""
+    pairs = zip(*(jax.tree.leaves(nnx.state(run.network()[0], nnx.Param)) for run in (one, other)), strict=True)
+    return all(np.array_equal(*pair) for pair in pairs)
+
+
 def _of(given: Any, rule: str) -> Any:
     """The value for a rule, of one for all or a dict with one for each."""
     return given[rule] if isinstance(given, Mapping) else given
@@ -270,7 +288,7 @@ def _of(given: Any, rule: str) -> Any:
 
 def _for_seed(given: Any, seed: int) -> Iterable[Any]:
     """The batches of a seed, of one list for all or a function of it."""
-    return given(seed) if callable(given) else given
+    return epoch_batches(given)(seed)
 
 
 def _check(
@@ -308,6 +326,6 @@ def _check(
     for name, given in sets.items():
         if isinstance(given, Iterator):
             raise ValueError(
-                f"sweep got a {type(given).__name__} as {name}, which can be read only once, expected a list, or a function "
+                f"sweep got {type(given).__name__} as {name}, which can be read only once, expected a list, or a function "
                 "that maps a seed to an iterable."
             )

@@ -114,6 +114,7 @@ class Sweep:
         trials: by rule, the runs `[rates][seeds]` that the learning rate was chosen by.
         chosen: by rule, the learning rate with the best mean score on the validation samples, the smaller of two equals.
         best: by rule, the runs of all seeds at that rate.
+        limits: the least and largest possible score, to which the intervals of the table are clipped: 0 and 1 for `accuracy`.
 
     Example:
         See `sweep`.
@@ -123,6 +124,7 @@ class Sweep:
     trials: dict[str, list[list[Run]]]
     chosen: dict[str, float]
     best: dict[str, list[Run]]
+    limits: tuple[float, float] = (-np.inf, np.inf)
 
     def validation(self, rule: str) -> np.ndarray:
         """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite.
@@ -165,14 +167,15 @@ class Sweep:
             chosen_by = [run._score("validation") for run in trials] if trials[0].validation else None
             is_tested = all(run.test or run.not_finite for run in best)
             score = Interval.of(self.test(rule), confidence) if is_tested else None
+            low, high = np.clip(score[1:3], *self.limits).tolist() if score else (None, None)
             found.append(
                 {
                     "rule": rule,
                     "rate": self.chosen[rule],
                     "validation": chosen_by and float(np.mean(chosen_by)),
                     "test": score and score.mean,
-                    "low": score and score.low,
-                    "high": score and score.high,
+                    "low": low,
+                    "high": high,
                     "seeds": len(best),
                     "not_finite": [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite],
                 }
@@ -189,8 +192,9 @@ class Sweep:
             scores = [
                 f"{row[name]:.4f}" if row[name] is not None else "-" for name in ("validation", "test", "low", "high")
             ]
+            interval = f"{scores[2]:>6} to {scores[3]:>6}" if row["seeds"] > 1 else "-"
             told = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
-            text = f"{row['rule']:{width}}  {row['rate']:8g}  {scores[0]:>10}  {scores[1]:>6}  {scores[2]:>6} to {scores[3]:>6}"
+            text = f"{row['rule']:{width}}  {row['rate']:8g}  {scores[0]:>10}  {scores[1]:>6}  {interval:16}"
             lines.append(f"{text}  {row['seeds']:5}  {told or 'none'}")
         return "\n".join(lines)
 
