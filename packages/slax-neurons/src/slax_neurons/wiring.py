@@ -18,6 +18,8 @@ from slax_neurons.modules import (
     as_module,
     as_shape,
     check_features,
+    check_per_unit,
+    check_rows,
     first_carry,
     input_struct,
     mutates_state,
@@ -105,7 +107,10 @@ class Connect(nnx.RNNCellBase):
             _check_array(index - 1, struct)
             check_features(module, index, struct.shape)
             carry = first_carry(module, struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
-            struct = output_struct(module, carry, struct)
+            if isinstance(module, Neuron):
+                check_per_unit(module, struct.shape)
+            given, struct = struct, output_struct(module, carry, struct)
+            check_rows(module, f"module {index} of the stack", given)
             if any(index in (edge.sender, edge.receiver) for edge in self.edges):
                 _check_array(index, struct)
             delay = max((edge.steps for edge in self.edges if edge.sender == index), default=0)

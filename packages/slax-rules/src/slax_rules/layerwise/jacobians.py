@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.extend.core import Var
 from jaxtyping import Array, Float
@@ -196,6 +197,58 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
         pS=tuple(dh for dh, _ in by_parameter),
         pO=tuple(ds for _, ds in by_parameter),
     )
+
+
+def has_separate_units(neuron: Neuron, carry: Any) -> bool:
+    """Whether each unit of each sample depends on its own state and current only, as in all rules for layers.
+
+    Args:
+        carry: the carry of the neuron, leaves [B, ...]; shapes are enough.
+    """
+    graphdef, state = nnx.split(neuron)
+    leaves, structures = zip(*map(jax.tree.flatten, (state, carry)), strict=True)
+    shapes = tuple(tuple((leaf.shape, leaf.dtype) for leaf in part) for part in leaves)
+    return _has_separate_units(graphdef, structures, shapes)
+
+
+@functools.lru_cache(maxsize=256)
+def _has_separate_units(graphdef: nnx.GraphDef, structures: tuple[Any, Any], shapes: tuple[Any, Any]) -> bool:
+    """Whether the tangents that a NaN in one unit of one sample reaches are its own, for some parameters and states.
+
+    A NaN passes through slopes of zero too, so it finds what depends on the unit only through spikes. It is run rather than
+    read: what a rule omits is derivatives, so a detached mean over units, say, is allowed. What does not run is not known.
+    """
+    draw = np.random.default_rng(0).normal
+
+    def some(shape: tuple[int, ...], dtype: Any) -> Array:
+        if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0), shape)
+        return jnp.asarray(draw(size=shape) if jnp.issubdtype(dtype, jnp.floating) else np.zeros(shape), dtype)
+
+    marked = np.zeros(next(shape for shape, dtype in shapes[1] if jnp.issubdtype(dtype, jnp.floating)), bool)
+    marked[tuple(size // 2 for size in marked.shape)] = True
+
+    def reached(leaves: list[Array], state: list[Array]) -> list[Array]:
+        states = states_of(leaves)
+
+        def step(states: States, current: Array) -> Any:
+            given = iter(states)
+            carry = [next(given) if is_state(leaf) else leaf for leaf in leaves]
+            neuron = nnx.merge(graphdef, jax.tree.unflatten(structures[0], state))
+            after, output = neuron(jax.tree.unflatten(structures[1], carry), current)
+            return states_of(after), output
+
+        point = states, states[0][::-1]
+        tangents = jax.tree.map(lambda x: jnp.where(marked, jnp.nan, jnp.zeros_like(x)), point)
+        return [jnp.isnan(tangent) for tangent in jax.tree.leaves(jax.jvp(step, point, tangents)[1])]
+
+    with jax.ensure_compile_time_eval(), jax.debug_nans(False):
+        try:
+            state = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in shapes[0]]
+            found = jax.jit(reached)([some(*leaf) for leaf in shapes[1]], state)
+            return not any(np.any(nan & ~marked) for nan in map(np.asarray, found))
+        except (TypeError, ValueError):
+            return True
 
 
 def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJacobians:
