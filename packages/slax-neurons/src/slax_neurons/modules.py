@@ -257,14 +257,16 @@ def _mixes_rows(function: Hashable, features: tuple[int, ...], dtype: Any) -> bo
     rows[1:] = rows[0]
     rows[1:, 1] = 100 * np.abs(rows[1:, 1]) * np.array([1, -1]).reshape(2, *[1] * len(features))
     try:
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.debug_nans(False):
+        with jax.numpy_dtype_promotion("standard"), jax.debug_nans(False):
             program = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(rows[0].shape, dtype))  # type: ignore[arg-type]
             has_rows = all(made.shape[:1] == (4,) for made in program.out_avals)
             if program.effects or not has_rows or any(isinstance(const, jax.core.Tracer) for const in program.consts):
                 return False
             with jax.ensure_compile_time_eval():
                 run = jax.jit(jaxpr_as_fun(program))
-                first, *changed = ([np.delete(y, 1, axis=0).astype(complex) for y in run(jnp.asarray(x, dtype))] for x in rows)
+                first, *changed = (
+                    [np.delete(y, 1, axis=0).astype(complex) for y in run(jnp.asarray(x, dtype))] for x in rows
+                )
                 pairs = (pair for made in changed for pair in zip(first, made, strict=True))
                 return not all(np.allclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True) for a, b in pairs)
     except (TypeError, ValueError, RuntimeError):

@@ -99,7 +99,7 @@ def bin_events(
         )
     if exact.size >= 10 and 100 * exact.max() < duration:
         warnings.warn(
-            f"Got {exact.size} times up to {exact.max():.6g} for a duration of {duration:.6g}, of which they fill less than 1 %. "
+            f"Got {exact.size} times up to {exact.max():.6g} for a duration of {duration:.6g}, less than 1 % of it. "
             "Give both in the same unit.",
             stacklevel=2,
         )

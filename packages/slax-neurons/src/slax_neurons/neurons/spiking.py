@@ -83,7 +83,9 @@ class SpikingNeuron(Neuron):
         if unknown:
             parameters = inspect.signature(type(self).__init__).parameters.values()
             own = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
-            here = [f" {theirs} of other libraries is {ours} here." for theirs, ours in HERE.items() if theirs in unknown]
+            here = [
+                f" {theirs} of other libraries is {ours} here." for theirs, ours in HERE.items() if theirs in unknown
+            ]
             raise TypeError(
                 f"{name} got {', '.join(unknown)}, expected {', '.join(dict.fromkeys([*own, *SpikeOptions.__annotations__]))}."
                 f"{''.join(here)}"

@@ -111,8 +111,8 @@ class Layerwise(LearningRule):
             carry = carry_without_buffer(carries[index])
             if not has_separate_units(layer.neuron, carry):
                 raise TypeError(
-                    f"{self.title} got {type(layer.neuron).__name__}, whose units see each other, or whose samples do, expected "
-                    f"a neuron that treats each by itself. {ANY_CELL}"
+                    f"{self.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a "
+                    f"neuron that treats each by itself. {ANY_CELL}"
                 )
             states = states_of(carry)
             traces.append(rule.initialize_traces(layer, *jax.tree.map(jnp.zeros_like, (layer_inputs, states))))
