@@ -50,6 +50,9 @@ def time_constant(tau: Any, *, dt: float) -> Any:
     Raises:
         ValueError: a time constant or a step that is not positive, or whose ratio makes the decay round to 0 or 1.
 
+    Warns:
+        UserWarning: a step longer than five time constants.
+
     Example:
         >>> from slax_neurons import LIF, time_constant
         >>> neuron = LIF(decay=time_constant(20e-3, dt=1e-3))

@@ -47,6 +47,9 @@ def bin_events(
         ValueError: a time that is NaN, infinite, negative or not before the end, a unit out of range, units that are not
             integers, different numbers of times and units, or an option outside its range.
 
+    Warns:
+        UserWarning: at least ten events, all within 1 % of the duration.
+
     Example:
         >>> import numpy as np
         >>> from slax_data import bin_events

@@ -83,7 +83,9 @@ class SpikingNeuron(Neuron):
         if unknown:
             bases = (inspect.signature(base.__init__).parameters.values() for base in type(self).__mro__)
             known = dict.fromkeys(one.name for base in bases for one in base if one.kind is one.KEYWORD_ONLY)
-            here = (f" {theirs} of other libraries is {ours} here." for theirs, ours in HERE.items() if theirs in unknown)
+            here = (
+                f" {theirs} of other libraries is {ours} here." for theirs, ours in HERE.items() if theirs in unknown
+            )
             raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)

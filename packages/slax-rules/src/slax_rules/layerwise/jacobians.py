@@ -215,20 +215,23 @@ def has_separate_units(neuron: Neuron, carry: Any) -> bool:
 def _has_separate_units(graphdef: nnx.GraphDef, structures: tuple[Any, Any], shapes: tuple[Any, Any]) -> bool:
     """Whether the tangents that a NaN in one unit of one sample reaches are its own, for some parameters and states.
 
-    A NaN passes through slopes of zero too, so it finds what depends on the unit only through spikes. It is run rather than
-    read: what a rule omits is derivatives, so a detached mean over units, say, is allowed. What does not run is not known.
+    A NaN passes through slopes of zero too, so it finds what depends on the unit only through spikes; slopes that are not
+    finite are told apart by a run with zero in its place. It is run rather than read: what a rule omits is derivatives, so a
+    detached mean over units, say, is allowed. What does not run is not known, and passes.
     """
-    draw = np.random.default_rng(0).normal
+    random = np.random.default_rng(0)
+    draws = random.uniform, random.normal  # of parameters, which uniform numbers keep inside any domain, and of states
 
-    def some(shape: tuple[int, ...], dtype: Any) -> Array:
+    def some(numbers: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Array:
         if jnp.issubdtype(dtype, jax.dtypes.prng_key):
             return jax.random.split(jax.random.key(0), shape)
-        return jnp.asarray(draw(size=shape) if jnp.issubdtype(dtype, jnp.floating) else np.zeros(shape), dtype)
+        return jnp.asarray(numbers(size=shape) if jnp.issubdtype(dtype, jnp.floating) else np.zeros(shape), dtype)
 
-    marked = np.zeros(next(shape for shape, dtype in shapes[1] if jnp.issubdtype(dtype, jnp.floating)), bool)
-    marked[tuple(size // 2 for size in marked.shape)] = True
+    shape = next((shape for shape, dtype in shapes[1] if jnp.issubdtype(dtype, jnp.floating)), ())
+    marked = np.zeros(shape, bool)
+    marked[tuple(size // 2 for size in shape)] = True
 
-    def reached(leaves: list[Array], state: list[Array]) -> list[Array]:
+    def reached(leaves: list[Array], state: list[Array], mark: Array) -> list[Array]:
         states = states_of(leaves)
 
         def step(states: States, current: Array) -> Any:
@@ -239,15 +242,18 @@ def _has_separate_units(graphdef: nnx.GraphDef, structures: tuple[Any, Any], sha
             return states_of(after), output
 
         point = states, states[0][::-1]
-        tangents = jax.tree.map(lambda x: jnp.where(marked, jnp.nan, jnp.zeros_like(x)), point)
+        tangents = jax.tree.map(lambda x: jnp.where(marked, mark.astype(x.dtype), jnp.zeros_like(x)), point)
         return [jnp.isnan(tangent) for tangent in jax.tree.leaves(jax.jvp(step, point, tangents)[1])]
 
     with jax.ensure_compile_time_eval(), jax.debug_nans(False):
         try:
-            state = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in shapes[0]]
-            found = jax.jit(reached)([some(*leaf) for leaf in shapes[1]], state)
-            return not any(np.any(nan & ~marked) for nan in map(np.asarray, found))
-        except (TypeError, ValueError):
+            state, carry = (
+                [some(numbers, *leaf) for leaf in part] for numbers, part in zip(draws, shapes, strict=True)
+            )
+            run = jax.jit(reached)
+            found, without = (map(np.asarray, run(carry, state, jnp.asarray(mark))) for mark in (np.nan, 0.0))
+            return not any(np.any(nan & ~marked & ~known) for nan, known in zip(found, without, strict=True))
+        except (TypeError, ValueError, IndexError):  # IndexError: without a state
             return True
 
 
