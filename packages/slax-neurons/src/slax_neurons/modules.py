@@ -4,7 +4,7 @@ import contextlib
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -247,7 +247,7 @@ def check_rows(module: nnx.Module, where: str, inputs: Any) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _mixes_rows(function: Hashable, features: tuple[int, ...], dtype: Any) -> bool:
+def _mixes_rows(function: Any, features: tuple[int, ...], dtype: Any) -> bool:
     """Whether other rows of the output change when one row of the input becomes large, of either sign.
 
     It is run rather than read: a jaxpr tells rows from features only until the first reshape or gather. Noise is the same in
@@ -258,7 +258,7 @@ def _mixes_rows(function: Hashable, features: tuple[int, ...], dtype: Any) -> bo
     rows[1:, 1] = 100 * np.abs(rows[1:, 1]) * np.array([1, -1]).reshape(2, *[1] * len(features))
     try:
         with jax.numpy_dtype_promotion("standard"), jax.debug_nans(False):
-            program = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(rows[0].shape, dtype))  # type: ignore[arg-type]
+            program = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(rows[0].shape, dtype))
             has_rows = all(made.shape[:1] == (4,) for made in program.out_avals)
             if program.effects or not has_rows or any(isinstance(const, jax.core.Tracer) for const in program.consts):
                 return False

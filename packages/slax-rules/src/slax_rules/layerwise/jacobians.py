@@ -200,59 +200,52 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
 
 
 def has_separate_units(neuron: Neuron, carry: Any) -> bool:
-    """Whether each unit of each sample depends on its own state and current only, as in all rules for layers.
-
-    Args:
-        carry: the carry of the neuron, leaves [B, ...]; shapes are enough.
-    """
+    """Whether each unit of each sample depends on its own state and current only; the carry may be shapes."""
     graphdef, state = nnx.split(neuron)
-    leaves, structures = zip(*map(jax.tree.flatten, (state, carry)), strict=True)
-    shapes = tuple(tuple((leaf.shape, leaf.dtype) for leaf in part) for part in leaves)
-    return _has_separate_units(graphdef, structures, shapes)
+    leaves, structure = jax.tree.flatten((state, carry))
+    return _has_separate_units(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
 
 
 @functools.lru_cache(maxsize=256)
-def _has_separate_units(graphdef: nnx.GraphDef, structures: tuple[Any, Any], shapes: tuple[Any, Any]) -> bool:
-    """Whether the tangents that a NaN in one unit of one sample reaches are its own, for some parameters and states.
+def _has_separate_units(graphdef: nnx.GraphDef, structure: Any, shapes: tuple[tuple[Any, Any], ...]) -> bool:
+    """Whether the tangents that a NaN in one unit of one sample reaches are its own, at a high and at a low state of it.
 
     A NaN passes through slopes of zero too, so it finds what depends on the unit only through spikes; slopes that are not
     finite are told apart by a run with zero in its place. It is run rather than read: what a rule omits is derivatives, so a
     detached mean over units, say, is allowed. What does not run is not known, and passes.
     """
     random = np.random.default_rng(0)
-    draws = random.uniform, random.normal  # of parameters, which uniform numbers keep inside any domain, and of states
 
-    def some(numbers: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Array:
+    def some(shape: tuple[int, ...], dtype: Any) -> Array:
         if jnp.issubdtype(dtype, jax.dtypes.prng_key):
             return jax.random.split(jax.random.key(0), shape)
-        return jnp.asarray(numbers(size=shape) if jnp.issubdtype(dtype, jnp.floating) else np.zeros(shape), dtype)
+        return jnp.asarray(
+            random.uniform(size=shape) if jnp.issubdtype(dtype, jnp.floating) else np.zeros(shape), dtype
+        )
 
-    shape = next((shape for shape, dtype in shapes[1] if jnp.issubdtype(dtype, jnp.floating)), ())
-    marked = np.zeros(shape, bool)
-    marked[tuple(size // 2 for size in shape)] = True
-
-    def reached(leaves: list[Array], state: list[Array], mark: Array) -> list[Array]:
-        states = states_of(leaves)
+    def reached(leaves: list[Array], value: float, mark: float) -> list[Array]:
+        state, carry = jax.tree.unflatten(structure, leaves)
+        marked = np.zeros(states_of(carry)[0].shape, bool)
+        marked[tuple(size // 2 for size in marked.shape)] = True
+        states = tuple(jnp.where(marked, jnp.asarray(value, x.dtype), x) for x in states_of(carry))
 
         def step(states: States, current: Array) -> Any:
             given = iter(states)
-            carry = [next(given) if is_state(leaf) else leaf for leaf in leaves]
-            neuron = nnx.merge(graphdef, jax.tree.unflatten(structures[0], state))
-            after, output = neuron(jax.tree.unflatten(structures[1], carry), current)
+            before = jax.tree.map(lambda leaf: next(given) if is_state(leaf) else leaf, carry)
+            after, output = nnx.merge(graphdef, state)(before, current)
             return states_of(after), output
 
-        point = states, states[0][::-1]
-        tangents = jax.tree.map(lambda x: jnp.where(marked, mark.astype(x.dtype), jnp.zeros_like(x)), point)
-        return [jnp.isnan(tangent) for tangent in jax.tree.leaves(jax.jvp(step, point, tangents)[1])]
+        point = states, states[0]
+        tangents = jax.tree.map(lambda x: jnp.where(marked, jnp.asarray(mark, x.dtype), jnp.zeros_like(x)), point)
+        return [jnp.isnan(tangent) & ~marked for tangent in jax.tree.leaves(jax.jvp(step, point, tangents)[1])]
 
     with jax.ensure_compile_time_eval(), jax.debug_nans(False):
         try:
-            state, carry = (
-                [some(numbers, *leaf) for leaf in part] for numbers, part in zip(draws, shapes, strict=True)
+            run, leaves = jax.jit(reached), [some(*shape) for shape in shapes]
+            pairs = (zip(run(leaves, at, np.nan), run(leaves, at, 0.0), strict=True) for at in (10.0, -10.0))
+            return not any(
+                np.any(np.asarray(found) & ~np.asarray(without)) for pair in pairs for found, without in pair
             )
-            run = jax.jit(reached)
-            found, without = (map(np.asarray, run(carry, state, jnp.asarray(mark))) for mark in (np.nan, 0.0))
-            return not any(np.any(nan & ~marked & ~known) for nan, known in zip(found, without, strict=True))
         except (TypeError, ValueError, IndexError):  # IndexError: without a state
             return True
 
