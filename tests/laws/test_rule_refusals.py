@@ -23,6 +23,7 @@ from slax_neurons import (
     arctan,
     connect,
 )
+from slax_rules.layerwise.jacobians import has_separate_units
 from slax_rules.layerwise.passes import as_rule
 from stacks import linear
 
@@ -105,6 +106,35 @@ class OwnSpikes(Neuron):
         return membrane - spikes, spikes
 
 
+class Mix(LIF):
+    """Its units inhibit each other."""
+
+    def integrate(self, carry, inputs):
+        return super().integrate(carry, inputs) - 0.5 * carry.mean(-1, keepdims=True)
+
+
+class MixBySpikes(LIF):
+    """Each spike of a sample lowers all membranes; its surrogate gradient is zero at most membranes."""
+
+    def fire(self, membrane):
+        carry, spikes = super().fire(membrane)
+        return carry - 0.1 * spikes.sum(-1, keepdims=True), spikes
+
+
+class MixSamples(LIF):
+    """A sample depends on the others of its batch."""
+
+    def integrate(self, carry, inputs):
+        return super().integrate(carry, inputs) - 0.5 * carry.mean(0)[None]
+
+
+class Detached(LIF):
+    """Its units inhibit each other by a number that has no derivative, which no rule follows."""
+
+    def integrate(self, carry, inputs):
+        return super().integrate(carry, inputs) - jax.lax.stop_gradient(carry.mean(-1, keepdims=True))
+
+
 class Quadratic(OwnSpikes):
     """Says that it is linear, and forgets the faster the higher its membrane is."""
 
@@ -185,6 +215,8 @@ STACKS = [
     (sr.ApproximateOTPE(), lambda: layers(Quadratic(), LIF()), "expected derivatives of `integrate` and `fire` that do not"),
     (sr.OTTT(), lambda: layers(OtherMembrane(), LIF()),
      "OTTT got a OtherMembrane with membranes of the structure .*expected the structure of its state.*or OSTL"),
+    *((rule, lambda neuron=neuron: layers(neuron), f"got {type(neuron).__name__}, whose units see each other, .*rule=BPTT")
+      for rule, neuron in ((sr.OTTT(), Mix()), (sr.OSTL(), MixBySpikes(spike_fn="boxcar")), (sr.EProp(), MixSamples()))),
     (sr.PPProp(), lambda: layers(Whole(), LIF()), "PPProp got Whole, expected a neuron that defines .*or OSTL"),
     (sr.PPProp(), lambda: layers(LIF(decay=Trainable(0.9))), r"PPProp got LIF with trained parameters, .*\. Leave Trainable"),
     (sr.STLLR(), lambda: layers(LIF(decay=Trainable(0.9))), r"STLLR got LIF with trained parameters, .*\. Leave Trainable"),
@@ -224,6 +256,7 @@ def test_neighbors_of_what_is_refused_are_treated():
         (sr.STLLR(), layers(LI(), LIF())),
     ):
         as_rule(rule).plan(model, (7,))
+    assert has_separate_units(Detached(), jnp.zeros((B, 4)))
 
 
 def behind_norm():
@@ -312,6 +345,7 @@ CALLS = [
     (lambda: sr.FixedBases("triangle"), """waveform='triangle', expected "square" or "sine\""""),
     (lambda: sr.SnAp(n=0), "n=0, expected at least 1"),
     (lambda: sr.TBPTT(steps=0), "steps=0, expected at least 1"),
+    *((make, f"{make.__name__} got no rngs, expected random streams. Give them: ") for make in (sr.UORO, sr.Random)),
     (lambda: sr.DECOLLE(), r"got no rngs, .* Give them: DECOLLE\(rngs=nnx\.Rngs\(0\)\)"),
     (lambda: sr.RULES["uoro"].make(), r"draws random numbers, got no rngs\. Give them: make\(rngs="),
     (lambda: sr.RULES["e_prop_adaptive"].make(rngs=rngs()), r"learns a matrix .*got no model\. Give it: make\(rngs="),

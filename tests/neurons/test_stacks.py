@@ -91,6 +91,18 @@ def test_functions_are_modules_and_synapses():
     close(y, np.tanh(u) + 2 * u + np.sin(current), 1e-6)
 
 
+def test_functions_that_map_each_row_by_itself_pass_in_any_program():
+    key, weights = jax.random.key(0), jnp.asarray(normal(5, 8), jnp.float32)
+    image = lambda z: nnx.max_pool(z.reshape(-1, 4, 2, 1), (2, 2), (2, 2))  # noqa: E731
+    scanned = lambda z: jax.lax.scan(lambda c, x: (c + x,) * 2, jnp.zeros(len(z)), z.T)[1].T  # noqa: E731
+    per_sample = lambda z: z + jnp.arange(B, dtype=z.dtype)[:, None]  # noqa: E731  (within a cycle, where rows are samples)
+    functions = [
+        jnp.log, lambda z: jnp.nan_to_num(z) @ weights, image, lambda z: z.reshape(len(z), -1), jax.nn.softmax, scanned,
+        lambda z: z + jax.random.normal(key, z.shape), jax.vmap(jnp.sort), lambda z: z[..., :1], per_sample,
+    ]  # fmt: skip
+    jax.jit(lambda shift: connect([*functions, lambda z: z + shift]).initialize_carry((B, 5)))(1.0)
+
+
 def test_stock_rnns_run_stacks_and_find_the_time_axis(x64):
     conv = nnx.Conv(2, 3, (3, 3), rngs=nnx.Rngs(0), **F64)
     modules = [conv, LIF(threshold=0.3, **F64), nnx.Conv(3, 2, (3, 3), rngs=nnx.Rngs(1), **F64)]

@@ -140,6 +140,8 @@ def stored_task(
         >>> inputs.shape, targets.shape
         ((10, 4, 8, 8, 2), (10, 4))
     """
+    if padding is not None:
+        check_choice("padding", padding, PADDINGS)
     trains = {name: _packed(name, one) for name, one in splits.items()}
     check_splits("recordings", {name: _form(one, per_step) for name, one in trains.items()})
     n_steps, n_units = trains["train"].packed.shape[1], trains["train"].n_units
@@ -226,8 +228,6 @@ def _check_targets(trains: Mapping[str, SpikeTrains], n_classes: int | None, per
 
 def _check_padding(padding: str | None, shorter: dict[str, int], n_steps: int, per_step: bool) -> None:
     """Raise an error unless `padding` fits the numbers of shorter recordings."""
-    if padding is not None:
-        check_choice("padding", padding, PADDINGS)
     if per_step and padding == "silence":
         raise ValueError(
             "Got padding='silence' and per_step=True, expected 'mask': the steps after the end of a shorter sample have no "

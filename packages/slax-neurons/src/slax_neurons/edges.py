@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from slax_neurons.modules import as_module, output_features
@@ -58,7 +59,7 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
 
     Raises:
         ValueError: an edge to or from a missing module, a duplicate edge, or an impossible delay.
-        TypeError: anything other than {receiver: [senders]} or a list of `Edge`.
+        TypeError: anything other than {receiver: [senders]} or a list of `Edge`, or a delay that is no integer.
     """
     if isinstance(edges, Mapping):
         edges = [
@@ -77,6 +78,11 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
                     f"connect got an edge from {edge.sender} to {edge.receiver} with module {index} as its {role}, "
                     f"expected one of the modules of the stack, 0 to {modules - 1}."
                 )
+        if not isinstance(edge.steps, int | np.integer):
+            raise TypeError(
+                f"connect got an edge from {edge.sender} to {edge.receiver} with delay={edge.delay!r}, expected a whole number "
+                "of steps. Delays between steps are learned by slax_neurons.Delay."
+            )
         if edge.steps < edge.earliest:
             raise ValueError(
                 f"connect got an edge from {edge.sender} to {edge.receiver} with delay={edge.delay}, expected at least "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,9 @@ def time_constant(tau: Any, *, dt: float) -> Any:
     Raises:
         ValueError: a time constant or a step that is not positive, or whose ratio makes the decay round to 0 or 1.
 
+    Warns:
+        UserWarning: a step longer than five time constants.
+
     Example:
         >>> from slax_neurons import LIF, time_constant
         >>> neuron = LIF(decay=time_constant(20e-3, dt=1e-3))
@@ -62,6 +66,11 @@ def time_constant(tau: Any, *, dt: float) -> Any:
     if decay not in UNIT_INTERVAL:
         raise ValueError(
             f"time_constant got tau={tau} and dt={dt}, expected positive numbers, in the same unit, with a decay in (0, 1)."
+        )
+    if np.any(dt > 5 * times):
+        warnings.warn(
+            f"time_constant got tau={tau} and dt={dt}: the membrane forgets within a step. Give both in the same unit.",
+            stacklevel=2,
         )
     return decay if decay.ndim else float(decay)
 
@@ -158,7 +167,8 @@ class Parameter(nnx.Module):
         param_dtype: dtype of a trainable or fixed array.
 
     Raises:
-        ValueError: a value outside the domain, or not a number.
+        TypeError: neither a number nor an array of numbers.
+        ValueError: a value outside the domain.
 
     Example:
         A neuron whose current passes through a trainable gain that stays positive. When called with a state, a parameter
@@ -191,7 +201,11 @@ class Parameter(nnx.Module):
 
     def __init__(self, name: str, value: ParameterValue | Trainable, domain: Domain, param_dtype: DTypeLike):
         trainable = isinstance(value, Trainable)
-        initial = np.asarray(value.value if isinstance(value, Trainable) else value, np.float64)
+        given = value.value if isinstance(value, Trainable) else value
+        try:
+            initial = np.asarray(given, np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} got {given!r}, expected a number or an array of numbers.") from error
         if initial not in domain:
             raise ValueError(f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside {domain}.")
         with jax.ensure_compile_time_eval():  # a neuron may be made inside a traced function

@@ -18,6 +18,8 @@ from slax_neurons.modules import (
     as_module,
     as_shape,
     check_features,
+    check_per_unit,
+    check_rows,
     first_carry,
     input_struct,
     mutates_state,
@@ -36,8 +38,9 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
 
     Args:
         modules: the modules in order: cells (neurons, other stacks, Flax's recurrent cells) and anything that maps an array
-            [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function. The last one may return a tree
-            of arrays, such as two read-outs, if no edge ends or starts there.
+            [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function. The rows are all samples at
+            all steps of a window, so a function may not mix them: z.mean(axis=0) would read the future. The last one may return
+            a tree of arrays, such as two read-outs, if no edge ends or starts there.
         edges: edges in addition to the chain, {receiver: [senders]} by index, or a list of `Edge`. A receiver has no carry:
             recurrence within connect([Linear, LIF]) is {0: [1]}. A sender before the receiver is read within the step, and
             any other sender one step late.
@@ -50,7 +53,8 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
     Raises:
         TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived;
             in `unroll`, a neuron inside a cycle whose class replaces a function over time of `Neuron`, such as `outputs`.
-        ValueError: no modules at all, or an impossible edge.
+        ValueError: no modules at all, or an impossible edge; in `initialize_carry`, a function that mixes rows, or a
+            parameter of a neuron that has a value for each sample.
 
     Example:
         >>> import jax.numpy as jnp
@@ -99,17 +103,23 @@ class Connect(nnx.RNNCellBase):
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> tuple:
         """The carries of all modules at rest, for inputs of `input_shape` [B, features...]."""
         shape = as_shape("Connect", input_shape, "(B, features...), as in inputs.shape[1:] of [T, B, ...]")
-        carries = []
+        carries, outputs = [], []
         struct = input_struct(self.modules, shape)
         for index, module in enumerate(self.modules):
             _check_array(index - 1, struct)
             check_features(module, index, struct.shape)
             carry = first_carry(module, struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
-            struct = output_struct(module, carry, struct)
+            if isinstance(module, Neuron):
+                check_per_unit(module, struct.shape)
+            given, struct = struct, output_struct(module, carry, struct)
+            check_rows(module, f"module {index} of the stack", given)
+            outputs.append(struct)
             if any(index in (edge.sender, edge.receiver) for edge in self.edges):
                 _check_array(index, struct)
             delay = max((edge.steps for edge in self.edges if edge.sender == index), default=0)
             carries.append(DelayBuffer(carry, jnp.zeros((delay, *struct.shape), struct.dtype)) if delay else carry)
+        for edge, synapse in zip(self.edges, self.synapses, strict=True):
+            check_rows(synapse, f"the synapse of the edge from {edge.sender} to {edge.receiver}", outputs[edge.sender])
         return tuple(carries)
 
     def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[tuple, PyTree[Float[Array, "B ..."]]]:

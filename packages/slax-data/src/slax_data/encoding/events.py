@@ -1,6 +1,7 @@
 """Conversion of event lists, which state when each unit fired, to spikes in time steps."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,9 @@ def bin_events(
     Raises:
         ValueError: a time that is NaN, infinite, negative or not before the end, a unit out of range, units that are not
             integers, different numbers of times and units, or an option outside its range.
+
+    Warns:
+        UserWarning: at least ten events, all within 1 % of the duration.
 
     Example:
         >>> import numpy as np
@@ -95,6 +99,12 @@ def bin_events(
         raise ValueError(
             f"Got {np.count_nonzero(~inside)} of {exact.size} times at or after the end of the window, {duration:.6g}, the "
             f"last at {exact.max():.6g}, expected times before it. Give a longer duration, or outside='drop' to leave them out."
+        )
+    if exact.size >= 10 and 100 * exact.max() < duration:
+        warnings.warn(
+            f"Got {exact.size} times up to {exact.max():.6g} for a duration of {duration:.6g}, less than 1 % of it. "
+            "Give both in the same unit.",
+            stacklevel=2,
         )
     # Compare with edges instead of rounding a quotient, so that an event at an edge falls in the step that begins there.
     edges = np.arange(1, n_steps) * duration / n_steps

@@ -1,5 +1,6 @@
 """The base of neurons with a membrane, a threshold and a reset."""
 
+import inspect
 from typing import Any, TypedDict
 
 import jax
@@ -11,6 +12,10 @@ from slax_neurons.parameter import REAL, Parameter, ParameterValue, Trainable, o
 from slax_neurons.surrogates import SpikeFunction, fast_sigmoid, spike_function
 
 RESETS = ("subtract", "zero", "none")
+
+
+# Names of options in other libraries.
+HERE = {"beta": "decay", "tau": "decay=time_constant(tau, dt=dt)", "v_threshold": "threshold", "spike_grad": "spike_fn"}
 
 
 class SpikeOptions(TypedDict, total=False):
@@ -42,6 +47,7 @@ class SpikingNeuron(Neuron):
         param_dtype: dtype of the state and of the parameters.
 
     Raises:
+        TypeError: an option that the neuron does not have.
         ValueError: an unknown reset.
 
     Example:
@@ -71,8 +77,16 @@ class SpikingNeuron(Neuron):
         stop_reset_gradient: bool = False,
         spike_fn: SpikeFunction | str = fast_sigmoid(),
         param_dtype: DTypeLike = jnp.float32,
+        **unknown: Any,
     ):
         name = type(self).__name__
+        if unknown:
+            bases = (inspect.signature(base.__init__).parameters.values() for base in type(self).__mro__)
+            known = dict.fromkeys(one.name for base in bases for one in base if one.kind is one.KEYWORD_ONLY)
+            here = (
+                f" {theirs} of other libraries is {ours} here." for theirs, ours in HERE.items() if theirs in unknown
+            )
+            raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
         self.reset = one_of(name, "reset", reset, RESETS)

@@ -58,7 +58,9 @@ class UORO(nnx.Module, InfluenceRule):
 
     stepwise: ClassVar[bool] = True
 
-    def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream):
+    def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream | None = None):
+        if rngs is None:
+            raise TypeError("UORO got no rngs, expected random streams. Give them: UORO(rngs=nnx.Rngs(0)).")
         self.stream = (rngs if isinstance(rngs, nnx.RngStream) else rngs.noise).fork()
 
     def initialize_influence(self, space: StateSpace, carry: Any) -> RankOneInfluence:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.extend.core import Var
 from jaxtyping import Array, Float
@@ -196,6 +197,57 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
         pS=tuple(dh for dh, _ in by_parameter),
         pO=tuple(ds for _, ds in by_parameter),
     )
+
+
+def has_separate_units(neuron: Neuron, carry: Any) -> bool:
+    """Whether each unit of each sample depends on its own state and current only; the carry may be shapes."""
+    graphdef, state = nnx.split(neuron)
+    leaves, structure = jax.tree.flatten((state, carry))
+    return _has_separate_units(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=256)
+def _has_separate_units(graphdef: nnx.GraphDef, structure: Any, shapes: tuple[tuple[Any, Any], ...]) -> bool:
+    """Whether the tangents that a NaN in one unit of one sample reaches are its own, at a high and at a low state of it.
+
+    A NaN passes through slopes of zero too, so it finds what depends on the unit only through spikes; slopes that are not
+    finite are told apart by a run with zero in its place. It is run rather than read: what a rule omits is derivatives, so a
+    detached mean over units, say, is allowed. What does not run is not known, and passes.
+    """
+    random = np.random.default_rng(0)
+
+    def some(shape: tuple[int, ...], dtype: Any) -> Array:
+        if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0), shape)
+        return jnp.asarray(
+            random.uniform(size=shape) if jnp.issubdtype(dtype, jnp.floating) else np.zeros(shape), dtype
+        )
+
+    def reached(leaves: list[Array], value: float, mark: float) -> list[Array]:
+        state, carry = jax.tree.unflatten(structure, leaves)
+        marked = np.zeros(states_of(carry)[0].shape, bool)
+        marked[tuple(size // 2 for size in marked.shape)] = True
+        states = tuple(jnp.where(marked, jnp.asarray(value, x.dtype), x) for x in states_of(carry))
+
+        def step(states: States, current: Array) -> Any:
+            given = iter(states)
+            before = jax.tree.map(lambda leaf: next(given) if is_state(leaf) else leaf, carry)
+            after, output = nnx.merge(graphdef, state)(before, current)
+            return states_of(after), output
+
+        point = states, states[0]
+        tangents = jax.tree.map(lambda x: jnp.where(marked, jnp.asarray(mark, x.dtype), jnp.zeros_like(x)), point)
+        return [jnp.isnan(tangent) & ~marked for tangent in jax.tree.leaves(jax.jvp(step, point, tangents)[1])]
+
+    with jax.ensure_compile_time_eval(), jax.debug_nans(False):
+        try:
+            run, leaves = jax.jit(reached), [some(*shape) for shape in shapes]
+            pairs = (zip(run(leaves, at, np.nan), run(leaves, at, 0.0), strict=True) for at in (10.0, -10.0))
+            return not any(
+                np.any(np.asarray(found) & ~np.asarray(without)) for pair in pairs for found, without in pair
+            )
+        except (TypeError, ValueError, IndexError):  # IndexError: without a state
+            return True
 
 
 def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJacobians:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Delay, Dropout, Edge
 from slax_neurons.building_blocks import StepSize, apply_rows, carry_without_buffer, check_features, delayed
-from slax_rules.layerwise.jacobians import states_of
+from slax_rules.layerwise.jacobians import has_separate_units, states_of
 from slax_rules.layerwise.layer import (
     Layer,
     LayerGradient,
@@ -33,7 +33,7 @@ from slax_rules.layerwise.layer import (
     input_current,
     run_neuron,
 )
-from slax_rules.layerwise.stack import StackPlan, plan_stack
+from slax_rules.layerwise.stack import ANY_CELL, StackPlan, plan_stack
 from slax_rules.layerwise.synapse import check_maps, input_gradient, sum_by_input
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
 
@@ -108,7 +108,13 @@ class Layerwise(LearningRule):
         ):
             for synapse, x in zip(layer.synapses, layer_inputs, strict=False):
                 check_maps(self.title, layer.number, synapse, x)
-            states = states_of(carry_without_buffer(carries[index]))
+            carry = carry_without_buffer(carries[index])
+            if not has_separate_units(layer.neuron, carry):
+                raise TypeError(
+                    f"{self.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a "
+                    f"neuron that treats each by itself. {ANY_CELL}"
+                )
+            states = states_of(carry)
             traces.append(rule.initialize_traces(layer, *jax.tree.map(jnp.zeros_like, (layer_inputs, states))))
         return LayerwiseState(carries, tuple(traces))
 

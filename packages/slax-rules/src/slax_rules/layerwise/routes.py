@@ -48,8 +48,8 @@ class Random(Route, nnx.Module):
         [False, True]
     """
 
-    def __init__(self, *, rngs: nnx.Rngs):
-        self.key = nnx.RngKey(rngs.params(), tag="feedback")
+    def __init__(self, *, rngs: nnx.Rngs | None = None):
+        self.key = _key(self, rngs, "feedback")
 
     def check(self, layer: Layer) -> None:
         _check_kernels(self, layer)
@@ -126,6 +126,14 @@ def _kernel(synapse: Any) -> Array:
     return synapse.kernel[...]
 
 
+def _key(route: Route, rngs: nnx.Rngs | None, tag: str) -> nnx.RngKey:
+    """The key of a route's matrices; TypeError without random streams."""
+    if rngs is None:
+        name = type(route).__name__
+        raise TypeError(f"{name} got no rngs, expected random streams. Give them: {name}(rngs=nnx.Rngs(0)).")
+    return nnx.RngKey(rngs.params(), tag=tag)
+
+
 def _random_kernels(layer: Layer, key: Array) -> list[Array]:
     """A random matrix for each kernel of a layer, in its shape and dtype."""
     kernels = map(_kernel, layer.synapses)
@@ -148,8 +156,8 @@ class _Broadcast(Route, nnx.Module):
 
     skips_layers = True
 
-    def __init__(self, *, rngs: nnx.Rngs):
-        self.key = nnx.RngKey(rngs.params(), tag="feedback")
+    def __init__(self, *, rngs: nnx.Rngs | None = None):
+        self.key = _key(self, rngs, "feedback")
 
     def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Float[Array, "N C"]:
         """The matrix B of a layer of N units for vectors of C numbers, drawn from the same key in every call.
@@ -286,8 +294,8 @@ class Local(_LocalLosses, nnx.Module):
         (8, 16)
     """
 
-    def __init__(self, *, rngs: nnx.Rngs):
-        self.key = nnx.RngKey(rngs.params(), tag="read_out")
+    def __init__(self, *, rngs: nnx.Rngs | None = None):
+        self.key = _key(self, rngs, "read_out")
 
     def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Array:
         """The read-out Q [N, C] of a layer of N units."""
