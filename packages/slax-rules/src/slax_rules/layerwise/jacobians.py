@@ -200,7 +200,12 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
 
 
 def has_separate_units(neuron: Neuron, carry: Any) -> bool:
-    """Whether each unit of each sample depends on its own state and current only; the carry may be shapes."""
+    """Whether each unit of each sample depends on its own state and current only; the carry may be shapes.
+
+    The neurons of slax_neurons do, and are not tried.
+    """
+    if type(neuron).__module__.startswith("slax_neurons."):
+        return True
     graphdef, state = nnx.split(neuron)
     leaves, structure = jax.tree.flatten((state, carry))
     return _has_separate_units(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
