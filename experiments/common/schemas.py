@@ -32,7 +32,7 @@ SECOND_TRIALS = ROOT / "workflow/second_trials.schema.yaml"
 def rule_names(*, gradients_alone: bool = False) -> list[str]:
     """The keys of `slax_rules.RULES`."""
     calls = [node for node in ast.walk(ast.parse(RULES.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    (registry,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "described"]
+    (registry,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Rules"]
     entries = {str(entry.arg): ast.unparse(entry.value) for entry in registry.keywords}
     return [name for name, entry in entries.items() if not (gradients_alone and "optimizer=" in entry)]
 
