@@ -107,10 +107,10 @@ class OwnSpikes(Neuron):
 
 
 class Mix(LIF):
-    """Its units inhibit each other."""
+    """The first unit inhibits all others."""
 
     def integrate(self, carry, inputs):
-        return super().integrate(carry, inputs) - 0.5 * carry.mean(-1, keepdims=True)
+        return super().integrate(carry, inputs) - 0.5 * carry[..., :1]
 
 
 class MixBySpikes(LIF):

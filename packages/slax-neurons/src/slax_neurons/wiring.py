@@ -15,10 +15,10 @@ from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, replaced_over_time, scan_with_sums, unroll_chunk
 from slax_neurons.kernels import scan_steps
 from slax_neurons.modules import (
+    Function,
     as_module,
     as_shape,
     check_features,
-    check_per_unit,
     check_rows,
     first_carry,
     input_struct,
@@ -109,10 +109,9 @@ class Connect(nnx.RNNCellBase):
             _check_array(index - 1, struct)
             check_features(module, index, struct.shape)
             carry = first_carry(module, struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
-            if isinstance(module, Neuron):
-                check_per_unit(module, struct.shape)
             given, struct = struct, output_struct(module, carry, struct)
-            check_rows(module, f"module {index} of the stack", given)
+            if isinstance(module, Function) and len(given.shape) > self.num_feature_axes:
+                check_rows(module, f"module {index} of the stack", given)
             outputs.append(struct)
             if any(index in (edge.sender, edge.receiver) for edge in self.edges):
                 _check_array(index, struct)

@@ -364,7 +364,7 @@ def random_steps(key: Array, probability: float, n_steps: int, batch: int) -> Bo
 def check_takes_mask(what: str, function: Callable[..., Any], *arguments: Any) -> None:
     """Raise TypeError for a function that cannot be called with outputs, targets and a mask; `what` is its name."""
     try:
-        inspect.signature(function).bind(*arguments)
+        inspect.signature(function, follow_wrapped=False).bind(*arguments)
     except ValueError:
         pass  # Python knows no signature of some functions in C; the call itself tells
     except TypeError as error:
