@@ -80,12 +80,14 @@ class Cells:
     def difference(self, ours: Number, table: Sequence[Row], row: Row) -> Number:
         """The number minus the one of another row, with the interval of what belongs together."""
         keys = {name: row[name] for name in KEYS if name in row}
-        other = number(matching(table, keys | self.minus)[0], self.value)
+        (found,) = matching(table, keys | self.minus)
+        other = number(found, self.value)
         assert other is not None
         paired = ours.is_paired_with(other)
-        found = difference(ours.samples, other.samples, paired=paired, tests=(ours.tests, other.tests))
-        assert found is not None
-        return ours._replace(value=found.mean, low=found.interval[0], high=found.interval[1])
+        of_samples = difference(ours.samples, other.samples, paired=paired, tests=(ours.tests, other.tests))
+        assert of_samples is not None
+        low, high = of_samples.interval
+        return ours._replace(value=of_samples.mean, low=low, high=high)
 
     def written(self, one: Number) -> str:
         """A number, with half the width of its interval unless there is none."""
@@ -142,6 +144,9 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
         columns = {name_of(columns, value): {"where": {columns: value}} for value in in_order(columns, shown)}
     cells = [Cells(**(keys | more | {"where": base.where | more.get("where", {})})) for more in columns.values()]
     lines = [["", *columns], ["---"] * (1 + len(columns))]
+    for column, wanted in rows.items():
+        if missing := {str(value) for value in wanted or ()} - {row[column] for row in table}:
+            raise SystemExit(f"A table has the rows {', '.join(sorted(missing))} of {column}, which its file has not.")
     for values in product_of(rows, table):
         texts = [one.text(table, values) for one in cells]
         if any(texts):
@@ -164,6 +169,12 @@ def page(text: str, figures: Path) -> str:
         table = read_table(figures / f"{mark[1]}.csv")
         return f"{mark[1]}: {mark[2]}{mark[3]}" + filled(table, **yaml.safe_load(mark[2]))
 
+    if text.count("<!-- numbers ") != len(MARK.findall(text)) or text.count("<!-- numbers ") > text.count(
+        "<!-- end -->"
+    ):
+        raise SystemExit(
+            'A page has a mark without its end, or one that is not written as "<!-- numbers NAME: {...} -->".'
+        )
     return MARK.sub(fill, text)
 
 

@@ -101,7 +101,9 @@ def test_functions_that_map_each_row_by_itself_pass_in_any_program():
         lambda z: z + jax.random.normal(key, z.shape), jax.vmap(jnp.sort), lambda z: z[..., :1], per_sample,
     ]  # fmt: skip
     jax.jit(lambda shift: connect([*functions, lambda z: z + shift]).initialize_carry((B, 5)))(1.0)
-    connect([LIF(decay=np.full(5, 0.9)), jax.nn.softmax, lambda z: z - z.mean()]).initialize_carry((5,))  # of one sample
+    connect([LIF(decay=np.full(5, 0.9)), jax.nn.softmax, lambda z: z - z.mean()]).initialize_carry(
+        (5,)
+    )  # of one sample
 
 
 def test_stock_rnns_run_stacks_and_find_the_time_axis(x64):

@@ -34,7 +34,7 @@ HINTS = {
     "dead": "most units never fire. Raise the weights into the first of these layers, as with "
     "kernel_init=fluctuation_driven(...), or lower its threshold; often those after it then fire too.",
     "saturated": "most units fire at nearly every step. Lower the weights into the first of these layers, or raise its "
-    "threshold. In a neuron of your own, let fire return (carry, spikes) in this order.",
+    "threshold.",
     "no support": "the surrogate gradient is negligible at nearly all steps. Use a wider spike function, as "
     "spike_fn=fast_sigmoid(5.0) for thresholds near 1, or super_spike(0.05) for potentials in mV, or bring the membranes "
     "nearer to the threshold, as fluctuation_driven does.",

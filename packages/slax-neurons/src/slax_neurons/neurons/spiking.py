@@ -15,7 +15,12 @@ RESETS = ("subtract", "zero", "none")
 
 
 # Names of options in other libraries.
-HERE = {"beta": "decay", "tau": "decay=time_constant(tau, dt=dt)", "v_threshold": "threshold", "spike_grad": "spike_fn"}
+ELSEWHERE = {
+    "beta": "decay",
+    "tau": "decay=time_constant(tau, dt=dt)",
+    "v_threshold": "threshold",
+    "spike_grad": "spike_fn",
+}
 
 
 class SpikeOptions(TypedDict, total=False):
@@ -84,7 +89,9 @@ class SpikingNeuron(Neuron):
             bases = (inspect.signature(base.__init__).parameters.values() for base in type(self).__mro__)
             known = dict.fromkeys(one.name for base in bases for one in base if one.kind is one.KEYWORD_ONLY)
             here = (
-                f" {theirs} of other libraries is {ours} here." for theirs, ours in HERE.items() if theirs in unknown
+                f" {theirs} of other libraries is {ours} here."
+                for theirs, ours in ELSEWHERE.items()
+                if theirs in unknown
             )
             raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)

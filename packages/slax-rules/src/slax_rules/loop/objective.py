@@ -130,9 +130,8 @@ def _warn_of_all_pairs(loss_fn: LossFn, outputs: Float[Array, "K B 1"], targets:
         return
     step = (jax.ShapeDtypeStruct((batch, *rest), dtype) for rest, dtype in (((1,), outputs.dtype), ((), target.dtype)))
     jaxpr = jax.make_jaxpr(loss_fn)(*step).jaxpr
-    sources = dict(
-        zip(map(id, jaxpr.invars), ("outputs", "targets"), strict=True)
-    )  # of variables that depend on one alone
+    # Which of the two a variable depends on, if on one only.
+    sources = dict(zip(map(id, jaxpr.invars), ("outputs", "targets"), strict=True))
     for equation in jaxpr.eqns:
         met = {sources[id(variable)] for variable in equation.invars if id(variable) in sources}
         is_pairs = (batch, batch) in (variable.aval.shape for variable in equation.outvars)
