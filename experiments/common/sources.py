@@ -1,16 +1,19 @@
 """Which sources of this repository a script consists of, and the digest of files.
 
 A script stands for itself and for all that it imports, directly or indirectly: modules of ours one by one, our packages as a
-whole, with the packages that their pyproject.toml names. What is found is kept for the rest of the process.
+whole, with the packages that their pyproject.toml names. Comments, docstrings and empty lines do not count, so mending them
+makes no result older. What is found is kept for the rest of the process.
 """
 
 import ast
 import hashlib
 import inspect
+import io
 import itertools
 import json
 import re
 import sys
+import tokenize
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
@@ -36,9 +39,31 @@ def sha256_of(path: Path) -> str | None:
 
 @cache
 def digest_of_sources(*scripts: str) -> str:
-    """The digest of the names and contents of all sources of scripts, which are paths below the root."""
-    lines = [f"{name} {sha256_of(ROOT / name)}" for name in code(*scripts)]
+    """The digest of the names and programs of all sources of scripts, which are paths below the root."""
+    lines = [f"{name} {digest_of_program(ROOT / name)}" for name in code(*scripts)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def digest_of_program(path: Path) -> str | None:
+    """The SHA-256 of a source without comments, docstrings and empty lines, in hexadecimal digits; None if there is no file."""
+    return hashlib.sha256(program_of(path.read_bytes()).encode()).hexdigest() if path.is_file() else None
+
+
+def program_of(source: bytes) -> str:
+    """The lines of a source without comments, docstrings and trailing spaces, those that are not empty then.
+
+    The text itself is cut, since what `ast` prints differs between versions of Python.
+    """
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, documented) and ast.get_docstring(node)]
+    docstrings = {(node.body[0].lineno, node.body[0].col_offset) for node in nodes}
+    lines = source.decode().split("\n")
+    for token in reversed(list(tokenize.tokenize(io.BytesIO(source).readline))):
+        (first, start), (last, end) = token.start, token.end
+        is_docstring = token.type == tokenize.STRING and (first, len(token.line[:start].encode())) in docstrings
+        if token.type == tokenize.COMMENT or is_docstring:
+            lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
+    return "\n".join(line for line in map(str.rstrip, lines) if line)
 
 
 @cache
@@ -164,7 +189,7 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
                 "it changes. Put it into a .py file."
             )
         files.add(file)
-    of_files = sorted(f"{file.name} {sha256_of(file)}" for file in with_imported(files, imported_beside))
+    of_files = sorted(f"{file.name} {digest_of_program(file)}" for file in with_imported(files, imported_beside))
     found = structure(made, of_objects=True)
     values = [(held.name, held.content) for held in found.values]
     content = repr((found.code, values))

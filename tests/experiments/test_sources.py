@@ -60,11 +60,43 @@ def test_code_is_what_is_imported_directly_and_indirectly(root):
 @pytest.mark.parametrize("file", FILES)
 def test_the_digest_follows_each_source_that_can_be_reached_and_no_other(root, file):
     before = sources.digest_of_sources("experiments/common/one.py")
-    (root / file).write_text(f"{FILES[file]}\n# edited")
+    (root / file).write_text(f"{FILES[file]}\nedited = 1")
     forget()
     changed = sources.digest_of_sources("experiments/common/one.py") != before
     forget()
     assert changed == (file in sources.code("experiments/common/one.py"))
+
+
+SOURCE = b'''"""What it is."""
+
+from a import b  # why
+
+
+class C:
+    """Of \xc3\xa4 class.
+
+    # more
+    """
+
+    name = "# no comment"
+
+    def f(self, x):
+        "One line"; return """not a docstring
+  # nor a comment
+"""
+'''
+
+PROGRAM = """from a import b
+class C:
+    name = "# no comment"
+    def f(self, x):
+        ; return \"\"\"not a docstring
+  # nor a comment
+\"\"\""""
+
+
+def test_comments_docstrings_and_empty_lines_are_not_part_of_a_program():
+    assert sources.program_of(SOURCE) == PROGRAM
 
 
 def test_results_do_not_depend_on_the_command_and_the_list_of_jobs():
@@ -113,6 +145,6 @@ def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path
     monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=True))
     changed = sources.own_entries(settings)
     assert {name for name in before if changed[name] != before[name]} == {"code onset"}
-    (tmp_path / "own_data.py").write_text(f"{OWN}  # edited")
+    (tmp_path / "own_data.py").write_text(f"{OWN}\nedited = 1")
     after = sources.own_entries(settings)
     assert not {*before.values(), *changed.values()} & {*after.values()}

@@ -113,14 +113,14 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     receiver, which = modules[edge.receiver], f"the edge from {edge.sender} to {edge.receiver}"
     if isinstance(receiver, nnx.RNNCellBase):
         raise TypeError(
-            f"connect got {which}, into a {type(receiver).__name__}, expected a receiver without a carry: a cell takes "
+            f"connect got {which}, into {type(receiver).__name__}, expected a receiver without a carry: a cell takes "
             "input only from the chain. Let the edge end at the module before it, such as the Linear that feeds it."
         )
     if edge.synapse is not None:
         synapse = as_module(edge.synapse, f"the synapse of {which}")
         if isinstance(synapse, nnx.RNNCellBase):
             raise TypeError(
-                f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no carry. Put it into the chain."
+                f"connect got {type(synapse).__name__} as the synapse of {which}, expected no carry. Put it into the chain."
             )
         return synapse
     if not can_be_copied(receiver):

@@ -128,7 +128,7 @@ def mutations_explained(model: nnx.Module) -> Iterator[None]:
         cell = next(changed, None)
         if cell is not None:
             raise ValueError(
-                f"Got a {type(cell).__name__} that draws random numbers or changes a variable of its own in a step, expected "
+                f"Got {type(cell).__name__} that draws random numbers or changes a variable of its own in a step, expected "
                 f"one that changes its carry alone, since steps run in a loop over time. {KEY_IN_CARRY}"
             ) from error
         if mutates_state(model):

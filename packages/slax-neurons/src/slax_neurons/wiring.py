@@ -230,13 +230,13 @@ class Connect(nnx.RNNCellBase):
         for module in stepped:
             if mutates_state(module):
                 raise ValueError(
-                    f"Got a {type(module).__name__}, which changes its own variables, inside a cycle, which runs step by step, "
+                    f"Got {type(module).__name__}, which changes its own variables, inside a cycle, which runs step by step, "
                     "expected none there. Move it, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
                 )
             for _, part in nnx.iter_modules(module):
                 if isinstance(part, Neuron) and (replaced := replaced_over_time(part)):
                     raise TypeError(
-                        f"Got a {type(part).__name__} inside a cycle, which runs step by step, but its class replaces "
+                        f"Got {type(part).__name__} inside a cycle, which runs step by step, but its class replaces "
                         f"{' and '.join(replaced)} of Neuron, which a step does not call, expected a neuron that is its "
                         "step alone. Let integrate and fire, or __call__, do the same, or keep it out of cycles."
                     )

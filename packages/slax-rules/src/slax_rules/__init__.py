@@ -41,10 +41,10 @@ from slax_rules.losses import SequenceLoss as SequenceLoss
 from slax_rules.losses import accuracy as accuracy
 from slax_rules.losses import correct as correct
 from slax_rules.losses import cross_entropy as cross_entropy
-from slax_rules.losses import last_step as last_step
-from slax_rules.losses import random_steps as random_steps
 from slax_rules.losses import squared_error as squared_error
-from slax_rules.losses import valid_steps as valid_steps
+from slax_rules.masks import last_step as last_step
+from slax_rules.masks import random_steps as random_steps
+from slax_rules.masks import valid_steps as valid_steps
 from slax_rules.penalties import Penalty as Penalty
 from slax_rules.penalties import firing_rate as firing_rate
 from slax_rules.penalties import sparsity as sparsity

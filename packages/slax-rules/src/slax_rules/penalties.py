@@ -159,7 +159,7 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
     neurons = hidden_neurons(model) if penalties else []
     if penalties and not neurons:
         raise TypeError(
-            f"Got penalties for a {type(model).__name__} without layers of neurons, expected a stack made by "
+            f"Got penalties for {type(model).__name__} without layers of neurons, expected a stack made by "
             "connect([Linear(...), LIF()])."
         )
     spiking = tuple(number for number, neuron in enumerate(neurons) if neuron.spikes)
@@ -168,7 +168,7 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
         layers = spiking if penalty.layers is None else penalty.layers
         if not layers:
             raise TypeError(
-                f"Got a penalty for a {type(model).__name__} without layers of spiking neurons, expected a stack made by "
+                f"Got a penalty for {type(model).__name__} without layers of spiking neurons, expected a stack made by "
                 "connect([Linear(...), LIF()]). Name other layers by number: layers=(0,)."
             )
         for number in layers:

@@ -185,7 +185,7 @@ def _count_synapse(synapse: Any, inputs: Array) -> Counts:
     outputs = jax.eval_shape(synapse, inputs[0]).shape[1:]
     if math.prod(outputs) * math.prod(synapse.kernel.shape[:-1]) >= 2**31:
         raise ValueError(
-            f"complexity got a {type(synapse).__name__} of {list(outputs)} outputs, which may make 2^31 operations in a step, "
+            f"complexity got {type(synapse).__name__} of {list(outputs)} outputs, which may make 2^31 operations in a step, "
             "expected fewer. Use a smaller batch."
         )
     connected = _connected(synapse)

@@ -43,7 +43,7 @@ class LowRank(Reparameterized):
     def __init__(self, synapse: Any, rank: int):
         if not is_plain(synapse):
             raise TypeError(
-                f"LowRank got a {type(synapse).__name__}, expected a Linear or a Conv without a mask, whose kernel it "
+                f"LowRank got {type(synapse).__name__}, expected a Linear or a Conv without a mask, whose kernel it "
                 "replaces. Wrap it the other way around: Quantized(LowRank(Linear(...), rank=4))."
             )
         kernel = synapse.kernel[...]

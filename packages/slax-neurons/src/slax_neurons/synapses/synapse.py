@@ -65,7 +65,7 @@ class Synapse(nnx.Module):
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         """The kernel and the bias, which may be None."""
         raise NotImplementedError(
-            f"Got a {type(self).__name__} without effective(), expected effective() -> (kernel, bias). Define it."
+            f"Got {type(self).__name__} without effective(), expected effective() -> (kernel, bias). Define it."
         )
 
     def __call__(self, inputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
@@ -98,7 +98,7 @@ class Reparameterized(Synapse):
         if not is_synapse(synapse):
             mask = " with a mask: wrap one without it, Masked(Conv(...), mask)" if isinstance(synapse, nnx.Conv) else ""
             raise TypeError(
-                f"{type(self).__name__} got a {type(synapse).__name__}{mask}, expected a Linear, a Conv without a mask, or a "
+                f"{type(self).__name__} got {type(synapse).__name__}{mask}, expected a Linear, a Conv without a mask, or a "
                 "module that makes its weights of parameters, with a method effective()."
             )
         self.synapse = synapse

@@ -224,21 +224,21 @@ def check_linear(name: str, neuron: Neuron) -> None:
     shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(neuron)) if leaf.ndim]
     if shapes:
         raise TypeError(
-            f"{name} got a {type(neuron).__name__} with a parameter for each neuron, of shape {list(shapes[0])}, expected the "
+            f"{name} got {type(neuron).__name__} with a parameter for each neuron, of shape {list(shapes[0])}, expected the "
             f"same for all neurons of a layer, since the rule filters the inputs of a layer as its neurons would. {ANY_NEURON}"
         )
     rest = neuron.initialize_carry((1, 1))
     membrane = jax.eval_shape(neuron.integrate, rest, jax.tree.leaves(rest)[0])
     if jax.tree.structure(membrane) != jax.tree.structure(rest):  # type: ignore[operator]
         raise TypeError(
-            f"{name} got a {type(neuron).__name__} with membranes of the structure {jax.tree.structure(membrane)}, expected "
+            f"{name} got {type(neuron).__name__} with membranes of the structure {jax.tree.structure(membrane)}, expected "
             f"the structure of its state, {jax.tree.structure(rest)}. {ANY_NEURON}"
         )
     graphdef, state = nnx.split(neuron)
     leaves, structure = jax.tree.flatten(state)
     if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
         raise TypeError(
-            f"{name} got a {type(neuron).__name__} that declares `linear = True`, expected derivatives of `integrate` and "
+            f"{name} got {type(neuron).__name__} that declares `linear = True`, expected derivatives of `integrate` and "
             "`fire` that do not depend on its state, and a state that depends on the current. Spikes count as well, unless a "
             f"SpikingNeuron makes them, `self.spike(...)`. {ANY_NEURON}"
         )

@@ -31,13 +31,13 @@ def check_output_decay(name: str, layer: Layer, given: float | None) -> None:
         return
     if layer.above is None:
         raise TypeError(
-            f"{name} got the last layer of a stack, a {type(layer.neuron).__name__}, expected a layer below another, since it "
+            f"{name} got the last layer of a stack, {type(layer.neuron).__name__}, expected a layer below another, since it "
             "sums the outputs of a layer with the decay of the next layer's membrane. Give it another rule, such as OSTL(), or "
             "a decay: output_decay=0.9."
         )
     if layer.above.membrane_decay is None:
         raise TypeError(
-            f"{name} got a {type(layer.above).__name__} as the next layer, expected a neuron with one decay of the membrane, "
+            f"{name} got {type(layer.above).__name__} as the next layer, expected a neuron with one decay of the membrane, "
             "with which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
         )
 

@@ -146,7 +146,7 @@ def _check_kernels(route: Route, layer: Layer) -> None:
     for synapse in layer.synapses:
         if not has_weights(synapse):
             raise TypeError(
-                f"{type(route).__name__} got an edge with a {type(synapse).__name__}, expected a synapse with a kernel, which "
+                f"{type(route).__name__} got an edge with {type(synapse).__name__}, expected a synapse with a kernel, which "
                 "the route replaces by a matrix. Give the edge a Linear or Conv, or use route=Symmetric()."
             )
 

@@ -84,7 +84,7 @@ class STLLR(LayerRule):
         layer.check_fixed("STLLR")
         if self.secondary is not None and not isinstance(layer.neuron, SpikingNeuron):
             raise TypeError(
-                f"STLLR got secondary=... for a {type(layer.neuron).__name__}, expected a SpikingNeuron, whose surrogate it "
+                f"STLLR got secondary=... for {type(layer.neuron).__name__}, expected a SpikingNeuron, whose surrogate it "
                 "replaces. Leave secondary out for this layer."
             )
 

@@ -289,7 +289,7 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
             )
         if isinstance(module, Neuron) and (replaced := replaced_over_time(module)):
             raise TypeError(
-                f"{name} got a {type(module).__name__} as module {index}, whose class replaces {' and '.join(replaced)} of "
+                f"{name} got {type(module).__name__} as module {index}, whose class replaces {' and '.join(replaced)} of "
                 "Neuron, expected a neuron that is its step alone, since a rule calls no other method. Let integrate and fire, "
                 f"or __call__, do the same. {ANY_CELL}"
             )
@@ -301,7 +301,7 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
         part_of_layer = index in plan.before_neurons or index in plan.neurons
         if part_of_layer and mutates_state(module):
             raise TypeError(
-                f"{name} got a {type(module).__name__} as module {index}, which draws random numbers or changes its own "
+                f"{name} got {type(module).__name__} as module {index}, which draws random numbers or changes its own "
                 f"variables when called, inside a layer. {KEY_IN_CARRY if index in plan.neurons else 'Use rule=BPTT().'}"
             )
         if _learns_delays(module):
@@ -316,7 +316,7 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
             )
         if not isinstance(module, Dropout) and mutates_state(module):
             raise TypeError(
-                f"{name} got a {type(module).__name__} as module {index}, which changes its own variables when called, below a "
+                f"{name} got {type(module).__name__} as module {index}, which changes its own variables when called, below a "
                 f"neuron. Call model.eval(), put it behind the last neuron, or use BPTT()."
             )
     for edge in plan.edges:

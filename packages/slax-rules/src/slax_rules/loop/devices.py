@@ -197,7 +197,7 @@ def check_splittable(model: nnx.RNNCellBase) -> None:
             part.use_running_average = True
     if mutates_state(quiet):
         raise TypeError(
-            f"Got several devices for a {type(model).__name__} with a module that draws random numbers or changes its own "
+            f"Got several devices for {type(model).__name__} with a module that draws random numbers or changes its own "
             "variables when called, which would differ from device to device. Use slax_neurons.Dropout in place of "
             "nnx.Dropout, or one device."
         )

@@ -59,7 +59,8 @@ from slax_rules.loop.windows import (
     some_count,
     zero_means,
 )
-from slax_rules.losses import LossFn, SequenceLoss, check_mask
+from slax_rules.losses import LossFn, SequenceLoss
+from slax_rules.masks import check_mask
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rule import LearningRule
 

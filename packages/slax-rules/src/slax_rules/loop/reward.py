@@ -20,7 +20,8 @@ from slax_neurons import Dropout
 from slax_neurons.building_blocks import as_shape, check_sequence, first_carry, input_dtype
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.objective import WindowObjective, counted, read_targets
-from slax_rules.losses import LossFn, PerStep, SequenceLoss, check_steps_and_samples
+from slax_rules.losses import LossFn, PerStep, SequenceLoss
+from slax_rules.masks import check_steps_and_samples
 from slax_rules.rule import Heads
 
 

@@ -23,7 +23,8 @@ from slax_rules.loop.objective import Targets, read_targets, step_losses
 from slax_rules.loop.programs import Programs, What
 from slax_rules.loop.split import Graph, split
 from slax_rules.loop.windows import Batch, Learner, Losses, Online, online_window, zero_means
-from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
+from slax_rules.losses import LossFn, PerStep
+from slax_rules.masks import check_steps_and_samples
 from slax_rules.penalties import Penalty, penalties_by_layer
 
 

@@ -16,7 +16,8 @@ from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.entry import Program
 from slax_rules.loop.programs import Programs, What
-from slax_rules.losses import check_mask, check_some_entry, sum_dtype
+from slax_rules.losses import sum_dtype
+from slax_rules.masks import check_mask, check_some_entry
 from slax_rules.training.batches import Batch, Epochs, Sampler, as_batch, cast_dtype, cast_inputs, check_time_first
 
 # Maximum steps of a sampler in one call. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,
