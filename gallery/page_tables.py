@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from experiments.common.command_line import parser_of
-from experiments.common.names import CODES, COMPARISONS, LIBRARIES, SPATIAL, TASKS, TEMPORAL
+from experiments.common.names import CODES, COMPARISONS, LIBRARIES, OPTIMIZERS, SPATIAL, TASKS, TEMPORAL, WAYS
 from experiments.common.products import FIGURES
 from gallery.significance import difference
 from gallery.tables import Number, Row, matching, number, read_table
@@ -32,6 +32,8 @@ from slax_rules import RULES
 MARK = re.compile(r"(?<=<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 NAMES = {
     "rule": {name: rule.title for name, rule in RULES.items()},
+    "way": {name: rule.title for name, rule in RULES.items()} | WAYS,
+    "optimizer": OPTIMIZERS,
     "task": TASKS,
     "code": CODES,
     "temporal": {"bptt": "BPTT", "fixed": SPATIAL["fixed"], **TEMPORAL},
@@ -80,8 +82,12 @@ class Cells:
     def difference(self, ours: Number, table: Sequence[Row], row: Row) -> Number:
         """The number minus the one of another row, with the interval of what belongs together."""
         keys = {name: row[name] for name in KEYS if name in row}
-        (found,) = matching(table, keys | self.minus)
-        other = number(found, self.value)
+        found = matching(table, keys | self.minus)
+        if len(found) != 1:
+            raise SystemExit(
+                f"`minus` finds {len(found)} rows for {keys | self.minus}, expected one. Name more columns in it."
+            )
+        other = number(found[0], self.value)
         assert other is not None
         paired = ours.is_paired_with(other)
         of_samples = difference(ours.samples, other.samples, paired=paired, tests=(ours.tests, other.tests))

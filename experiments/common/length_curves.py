@@ -1,5 +1,6 @@
 """The figure and the table of training length: how accurate each rule is along its training, and how fast it learns."""
 
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -15,6 +16,9 @@ from slax_rules import RULES
 
 COLUMNS = ["batches", "quantity", *tables.OF_TESTS, "flat"]  # after what `plot` starts with
 
+FLAT = 0.01  # a validation curve is flat if its last gain is surely less
+SPEED = 0.9  # the share of what a rule learns that its speed is about
+LEARNS = 0.1  # a rule that ends closer to chance has no speed
 NAMED = 3  # columns of panels in which each line has its name at its end; more have a legend
 
 
@@ -43,9 +47,9 @@ class Curve(NamedTuple):
         return lengths.lengths_of(self.seeds) or [self.steps]
 
     def speeds(self) -> list[float | None]:
-        """The batches after which each seed has learned nine tenths, see `experiments.common.lengths.batches_to_learn`."""
+        """The batches after which each seed has learned nine tenths, see `batches_to_learn`."""
         by_seed = np.transpose([lengths.tested(self.seeds, batches).mean(axis=1) for batches in self.batches])
-        return [lengths.batches_to_learn(self.batches, of_seed, self.chance) for of_seed in by_seed]
+        return [batches_to_learn(self.batches, of_seed, self.chance) for of_seed in by_seed]
 
     def gains(self) -> list[float]:
         """The validation accuracy that each seed gains from the second last length to the last."""
@@ -79,7 +83,7 @@ def rows(curve: Curve) -> Iterator[list[Any]]:
     if len(curve.batches) > 1:
         start, gains = [*curve.cells, curve.batches[-1]], curve.gains()
         yield [*start, "batches_to_learn", *tables.without_tests(curve.speeds(), tables.POSITIVE), None]
-        yield [*start, "gain", *tables.without_tests(gains, (-1.0, 1.0)), int(lengths.is_flat(gains))]
+        yield [*start, "gain", *tables.without_tests(gains, (-1.0, 1.0)), int(is_flat(gains))]
 
 
 def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> figures.Plot:
@@ -142,3 +146,28 @@ def draw_curve(ax: Axes, curve: Curve) -> None:
     at, mean, low, high = np.array(found).T
     ax.plot(at, mean, **figures.line_of(curve.rule, markersize=3, label=curve.label))
     ax.fill_between(at, low, high, color=STYLES[curve.rule].color, alpha=0.2, linewidth=0)
+
+
+def is_flat(gains: Sequence[float]) -> bool:
+    """True if a validation curve is flat: with 97.5 % confidence, the mean gain of the seeds from the second last length to the
+    last is below a point. Two seeds are the fewest that can tell."""
+    _, _, high = tables.interval(gains, (-1.0, 1.0))
+    return high is not None and high < FLAT
+
+
+def batches_to_learn(lengths: Sequence[int], accuracies: Sequence[float], chance: float) -> float | None:
+    """The batches after which a network first has nine tenths of what it has learned at the end, above chance.
+
+    The accuracy is taken as linear in the logarithm of the batches between two lengths. The first length stands for all that is
+    before it; None if the end is less than LEARNS above chance.
+    """
+    learned = np.asarray(accuracies) - chance
+    if learned[-1] < LEARNS:
+        return None
+    target = SPEED * learned[-1]
+    place = int(np.argmax(learned >= target))
+    if not place:
+        return float(lengths[0])
+    low, high = learned[place - 1], learned[place]
+    share = (target - low) / (high - low)
+    return math.exp((1 - share) * math.log(lengths[place - 1]) + share * math.log(lengths[place]))

@@ -5,7 +5,6 @@ batches gives. A result has for each seed "lengths", a list with the accuracies 
 batches, and "right", which test samples were right: bits, packed as hexadecimal digits.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +14,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.common.samples import Samples, SeedSamples
-from experiments.common.tables import interval
 from slax_rules import Run, accuracy, predict
-
-FLAT = 0.01  # a validation curve is flat if its last gain is surely less
-SPEED = 0.9  # the share of what a rule learns that its speed is about
-LEARNS = 0.1  # a rule that ends closer to chance has no speed
 
 
 def along(run: Run, samples: SeedSamples) -> dict[str, Any]:
@@ -86,28 +80,3 @@ def _entry(seed: dict[str, Any], batches: int | None) -> dict[str, Any]:
         seed["lengths"][-1:] if batches is None else [one for one in seed["lengths"] if one["batches"] == batches]
     )
     return entry
-
-
-def is_flat(gains: Sequence[float]) -> bool:
-    """True if a validation curve is flat: with 97.5 % confidence, the mean gain of the seeds from the second last length to the
-    last is below a point. Two seeds are the fewest that can tell."""
-    _, _, high = interval(gains, (-1.0, 1.0))
-    return high is not None and high < FLAT
-
-
-def batches_to_learn(lengths: Sequence[int], accuracies: Sequence[float], chance: float) -> float | None:
-    """The batches after which a network first has nine tenths of what it has learned at the end, above chance.
-
-    The accuracy is taken as linear in the logarithm of the batches between two lengths. The first length stands for all that is
-    before it; None if the end is less than LEARNS above chance.
-    """
-    learned = np.asarray(accuracies) - chance
-    if learned[-1] < LEARNS:
-        return None
-    target = SPEED * learned[-1]
-    place = int(np.argmax(learned >= target))
-    if not place:
-        return float(lengths[0])
-    low, high = learned[place - 1], learned[place]
-    share = (target - low) / (high - low)
-    return math.exp((1 - share) * math.log(lengths[place - 1]) + share * math.log(lengths[place]))

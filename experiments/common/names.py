@@ -99,6 +99,9 @@ FORMS = {  # of a library, where several are timed
     "checkpointed_16": "16 checkpoints",
     "checkpointed_32": "32 checkpoints",
 }
+WITH_LESS = {"stateless": "neurons without memory", "counts": "counts of spikes alone"}  # of time
+WAYS = {"short_bptt": "BPTT, shortened"} | WITH_LESS  # to learn, beside rules
+OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1"}
 UPDATES = {"offline": "one update per sequence", "online": "updates within the sequence"}
 COSINE = "cosine to BPTT's gradient"
 TEST_ACCURACY = "test accuracy (%)"

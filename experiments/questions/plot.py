@@ -1,5 +1,6 @@
 """Draw what a task needs, what traces and truncation reach in the same memory, and what rules reach under each optimizer."""
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,15 +11,9 @@ from experiments.common import figures, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
-LEGS = {
-    "bptt": "BPTT",
-    "sltt": "without temporal\ncredit (SLTT)",
-    "stateless": "neurons without\nmemory",
-    "counts": "counts of spikes\nalone",
-}
-OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1"}
+LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
-SHORT = {"short_bptt": "BPTT, shortened"}
+SHORT = "short_bptt"
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
 
@@ -32,7 +27,7 @@ def prepare(results: list[dict[str, Any]]) -> Tasks:
     for result in results:
         config = result["config"]
         tasks.setdefault(config["task"], {}).setdefault(config["optimizer"], {})[config["way"]] = result
-    return {task: {name: tasks[task][name] for name in OPTIMIZERS if name in tasks[task]} for task in tasks}
+    return {task: {name: tasks[task][name] for name in names.OPTIMIZERS if name in tasks[task]} for task in tasks}
 
 
 def accuracies(result: dict[str, Any]) -> list[float]:
@@ -46,12 +41,12 @@ def percent(result: dict[str, Any]) -> list[float]:
 
 def title_of_way(way: str) -> str:
     _, _, steps = way.partition("tbptt_")
-    return f"TBPTT({steps})" if steps else SHORT[way] if way in SHORT else RULES[way].title
+    return f"TBPTT({steps})" if steps else names.WAYS.get(way) or RULES[way].title
 
 
 def in_order(ways: Way) -> list[str]:
     """The ways to learn, rules in the order of their table, and a variant behind BPTT."""
-    order = [name for rule in RULES for name in (rule, *(SHORT if rule == "bptt" else ()))]
+    order = [name for rule in RULES for name in (rule, *([SHORT] if rule == "bptt" else []))]
     return [way for way in order if way in ways]
 
 
@@ -78,7 +73,9 @@ def draw_time(tasks: Tasks) -> Figure:
     figure, axes = figures.panels(1, len(shown), 1.55, 0.55)
     for ax, ways in zip(axes[0], shown.values(), strict=True):
         rows = [
-            (way, title if ax is axes[0, 0] else "", percent(ways[way])) for way, title in LEGS.items() if way in ways
+            (way, textwrap.fill(title, 18) if ax is axes[0, 0] else "", percent(ways[way]))
+            for way, title in LEGS.items()
+            if way in ways
         ]
         draw_rows(ax, rows, ways)
     figures.name_panels(axes[0], map(title_of_task, shown.values()))
@@ -215,7 +212,7 @@ def draw_optimizers(tasks: Tasks) -> Figure:
     """Draw a row of panels for each task, with a panel for each optimizer and a row for each rule."""
     shown = compared(tasks)
     figures.check_given("questions_optimizer", "tasks with several optimizers", shown)
-    columns = [name for name in OPTIMIZERS if any(name in of for of in shown.values())]
+    columns = [name for name in names.OPTIMIZERS if any(name in of for of in shown.values())]
     figure, axes = figures.panels(len(shown), len(columns), 1.75, 0.4)
     titles = []
     for of, line in zip(shown.values(), axes, strict=True):
@@ -224,7 +221,7 @@ def draw_optimizers(tasks: Tasks) -> Figure:
             rows = [(way, title_of_way(way) if ax is line[0] else "", percent(ways[way])) for way in in_order(ways)]
             draw_rows(ax, rows, ways)
             figures.draw_levels(ax, ceiling=sum(percent(ways["bptt"])) / len(ways["bptt"]["seeds"]), upright=True)
-            titles.append(f"{OPTIMIZERS[name]}\n{tables.network(tables.config_of(ways))}")
+            titles.append(f"{names.OPTIMIZERS[name]}\n{tables.network(tables.config_of(ways))}")
     figures.name_panels(axes.flat, titles)
     configs = [tables.config_of(ways) for of in shown.values() for ways in of.values()]
     return figures.with_note(

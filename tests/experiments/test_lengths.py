@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.common import lengths, tables
+from experiments.common import length_curves, lengths, tables
 from experiments.common.intervals import freedom_and_error
 from experiments.common.learning import finite_runs, train
 from experiments.common.samples import make_sampler
@@ -37,16 +37,16 @@ def test_error_over_seeds_and_samples_is_the_closed_form_of_a_bootstrap():
 def test_curve_is_flat_if_its_last_gain_is_surely_below_a_point(center):
     gains = center + 0.006 * np.array([-1.0, 0.5, 1.0, -0.5, 0.0, 0.3])
     surely = stats.ttest_1samp(gains, 0.01, alternative="less").pvalue < 0.025
-    assert lengths.is_flat(gains.tolist()) == surely == (center < 0.006)
-    assert not lengths.is_flat([center])  # of one seed nothing is sure
+    assert length_curves.is_flat(gains.tolist()) == surely == (center < 0.006)
+    assert not length_curves.is_flat([center])  # of one seed nothing is sure
 
 
 def test_speed_is_when_nine_tenths_of_the_end_are_learned():
     """On a line in the logarithm of the batches, from chance to 0.9, it is the point at nine tenths of the way."""
     at, line = [1, 10, 100, 1000], [0.1, 0.1 + 0.8 / 3, 0.1 + 1.6 / 3, 0.9]
-    assert lengths.batches_to_learn(at, line, 0.1) == pytest.approx(10**2.7)
-    assert lengths.batches_to_learn(at, [0.85, 0.3, 0.9, 0.9], 0.1) == 1
-    assert lengths.batches_to_learn(at, [0.1, 0.19, 0.12, 0.15], 0.1) is None
+    assert length_curves.batches_to_learn(at, line, 0.1) == pytest.approx(10**2.7)
+    assert length_curves.batches_to_learn(at, [0.85, 0.3, 0.9, 0.9], 0.1) == 1
+    assert length_curves.batches_to_learn(at, [0.1, 0.19, 0.12, 0.15], 0.1) is None
 
 
 def test_bits_reproduce_the_accuracy_and_a_point_on_the_way_is_a_training_of_this_length():
