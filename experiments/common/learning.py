@@ -216,7 +216,7 @@ def second_setting(rule: str, update: Update) -> str:
 
 def with_setting(config: dict[str, Any], name: str, value: float) -> dict[str, Any]:
     """The configuration with another value of a second setting."""
-    return config | ({"optimizer_options": {ALPHA: value}} if name == ALPHA else {name: value})
+    return config | ({"optimizer_options": config["optimizer_options"] | {ALPHA: value}} if name == ALPHA else {name: value})
 
 
 def halfway(rates: list[float], best: float) -> list[float]:

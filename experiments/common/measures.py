@@ -62,12 +62,12 @@ def _activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
 def layer_of(model: Connect) -> Callable[[str], str]:
     """A function that maps a path like "modules/2/kernel" to its layer, counted from 1: a layer ends with its neurons.
 
-    The parameters of an edge belong to the layer that it leads to.
+    The parameters of an edge, "synapses/0/kernel", belong to the layer that it leads to.
     """
 
     def layer(path: str) -> str:
         kind, number, *_ = path.split("/")
-        module = model.edges[int(number)].receiver if kind == "edges" else int(number)
+        module = model.edges[int(number)].receiver if kind == "synapses" else int(number)
         return str(1 + sum(isinstance(earlier, Neuron) for earlier in model.modules[:module]))
 
     return layer

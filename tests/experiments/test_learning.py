@@ -12,6 +12,7 @@ from experiments.common.measures import agreement, compare, layer_of, spikes_of_
 from experiments.common.networks import make_model
 from slax_neurons import LI, LIF, Edge, RunningNorm, connect
 from slax_rules import OTTT, RULES, Run, Sweep, cross_entropy, gradients
+from slax_rules.training.paths import by_path
 
 CONFIG = {"task": "tiny", "input_rate": 0.02, "initial_rate": 0.3, "layers": [12, 8, 7, 3], "n_steps": 6, "steps": 4}
 CONFIG |= {"rule": "ottt", "learning_rates": [0.1, 0.01, 1.0], "seeds": 3, "rate_seeds": 2, "online_window": 4}
@@ -166,11 +167,14 @@ def test_a_layer_ends_with_its_neurons_whatever_the_stack_is():
     linear = [nnx.Linear(3, 3, rngs=rngs) for _ in range(3)]
     model = connect([linear[0], LIF(), linear[1], LIF(), linear[2], LI()], [Edge(3, 2), Edge(1, 0)], rngs=rngs)
     layer = layer_of(model)
-    assert [layer(path) for path in ("modules/2/bias", "edges/0/synapse/kernel", "edges/1/synapse/kernel")] == [
-        "2",
-        "2",
-        "1",
-    ]
+    found = {path: layer(path) for path in by_path(nnx.state(model, nnx.Param)) if path.endswith("kernel")}
+    assert found == {
+        "modules/0/kernel": "1",
+        "modules/2/kernel": "2",
+        "modules/4/kernel": "3",
+        "synapses/0/kernel": "2",
+        "synapses/1/kernel": "1",
+    }
 
 
 def test_agreement_is_that_of_the_gradients_of_all_batches_as_one():

@@ -3,6 +3,7 @@
 `in_a_process` runs them, since the number of devices is fixed when JAX starts.
 """
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -193,7 +194,18 @@ def drawing(drop):
     return connect([nnx.Linear(N, C, rngs=nnx.Rngs(0), param_dtype=jnp.float64), drop, LI(param_dtype=jnp.float64)])
 
 
+@dataclasses.dataclass(frozen=True)
+class MeanTrace(sr.BPTT):
+    """A rule with a trace that is a mean over samples."""
+
+    def initialize(self, plan, model, carry, inputs):
+        return super().initialize(plan, model, carry, inputs), jnp.zeros(inputs.shape[1:])
+
+
 REFUSED = {
+    r"MeanTrace, whose state has an array .* without an axis of samples, .* Give the array an axis B": lambda: shared(
+        make(), rule=MeanTrace()
+    ),
     "a batch of 7 samples for 8 devices, expected a multiple of 8": lambda: fitted((INPUTS[:, :7], LABELS[:7])),
     r'a random key in its state, .* Use Dropout\(..., mask="sequence"\)': lambda: shared(
         drawing(Dropout(0.3, mask="step", rngs=nnx.Rngs(1)))

@@ -174,6 +174,7 @@ CALLS = {
     "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
     "changed": (lambda: sr.Checkpoints("x", changed=["rate"]), r"changed=\['rate'\], expected a list of some of: data, held"),
     "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0, keep=3"),
+    "decay of outputs, of NumPy": (lambda: sr.OTPE(output_decay=np.float32(1.5)), "OTPE got output_decay=1.5"),
     "decay of outputs": (lambda: sr.OTPE(output_decay=1.5), r"OTPE got output_decay=1.5, expected a number in \[0, 1\]"),
     "series": (lambda: sr.History(np.zeros(0), [{"loss": 1.0}]).series("error"), "expected one of: loss"),
     "paths": (
@@ -189,6 +190,10 @@ CALLS = {
     "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
     "stream: no targets": (lambda: runs((X, None)), "gave targets of None .* with a mask that is false"),
     "stream: one step": (lambda: runs((X[0], TRACK[0])), r"gave inputs of shape \[4, 5\], expected \[L, B, features"),
+    "stream: shape of a metric": (
+        lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda outputs, labels: outputs[:, :1] * 0}),
+        r"The metric 'error' of run_stream gave numbers of shape \[4, 1\] for a step, expected one for each sample, \[4\]",
+    ),
     "stream: half-life": (lambda: runs(half_life=0.0), "half_life=0.0"),
     "stream: by name": (lambda: runs({"inputs": 1}), "gave dict, expected a Piece"),
     "trial: keys of a rule": (lambda: trial(sr.UORO(rngs=rngs())), "random key in the state"),

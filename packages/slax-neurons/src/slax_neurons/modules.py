@@ -77,7 +77,7 @@ def _module_inside(function: Any) -> nnx.Module | None:
     """A module that a function closes over, is a method of, or holds among the arguments of a partial, if there is one."""
     values = [getattr(function, "__self__", None)]
     if inspect.isfunction(function):
-        values += [cell.cell_contents for cell in function.__closure__ or ()]
+        values += inspect.getclosurevars(function).nonlocals.values()
         values += [
             function.__globals__.get(instruction.argval)
             for instruction in dis.get_instructions(function)

@@ -161,11 +161,14 @@ def check_rule(rule: str | RuleEntry | LearningRule | LayerRule, make_model: Cal
 
     Raises:
         AssertionError: a law that does not hold, and where.
+        RuntimeError: Python runs without assertions.
 
     Example:
         >>> from slax_rules.testing import check_rule
         >>> check_rule("bptt")
     """
+    if not __debug__:
+        raise RuntimeError("check_rule got Python without assertions, python -O, which tell what fails. Run it without -O.")
     entry = RULES[rule] if isinstance(rule, str) else rule
 
     def make() -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ A `LayerRule` is a choice of traces (temporal credit assignment), and a `Route` 
 
 import abc
 import dataclasses
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -201,8 +202,8 @@ class Teaching(NamedTuple):
     Args:
         error: the cotangent that the rule of the last layer passes below, for most rules the gradient of the loss w.r.t. the
             current of the last layer within each step; or the gradient w.r.t. the model's outputs if modules with parameters
-            follow the last layer. Several outputs are concatenated. It is divided by the number
-            of losses of the window, so a signal that is proportional to it does not depend on the window.
+            follow the last layer. Several outputs are concatenated. It is divided by the number of losses of the window, so a
+            signal that is proportional to it does not depend on the window.
         targets: a function that returns the targets of each step as numbers [K, B, C], one-hot for labels, divided by the
             number of steps and samples that count.
         own: the gradient of the loss of the layer's own read-out w.r.t. the layer's outputs; None without one.
@@ -335,7 +336,7 @@ class LayerRule(Value, abc.ABC):
     def check_unit_interval(self, option: str) -> None:
         """Raise ValueError if an option is a number outside [0, 1]; arrays, which may be traced, are not checked."""
         given = getattr(self, option)
-        if isinstance(given, int | float) and not 0 <= given <= 1:
+        if isinstance(given, numbers.Real) and not 0 <= given <= 1:
             raise ValueError(f"{type(self).__name__} got {option}={given}, expected a number in [0, 1].")
 
     def default_window(self, size: StepSize) -> int:

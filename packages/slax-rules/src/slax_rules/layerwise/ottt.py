@@ -274,7 +274,7 @@ def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:
     """The filter of a and of its leaky sum z: z_t = decay z_{t-1} + a_t."""
     nothing: States = (None,) * len(filter.current)
     sums = ((*row, *nothing[:i], decay, *nothing[i + 1 :]) for i, row in enumerate(filter.transition))
-    return Filter((*((*row, *nothing) for row in filter.transition), *sums), 2 * filter.current)
+    return Filter((*((*row, *nothing) for row in filter.transition), *sums), (*filter.current, *filter.current))
 
 
 def _summed_jacobians(

@@ -55,7 +55,8 @@ class Layerwise(LearningRule):
     the last neuron have no state over time, so their gradient is exact.
 
     Args:
-        rules: one for the entire stack, or one for each layer, from the first to the last.
+        rules: one for the entire stack, or, if `is_list`, one for each layer, from the first to the last.
+        is_list: whether each layer has its own rule.
     """
 
     rules: tuple[LayerRule, ...]

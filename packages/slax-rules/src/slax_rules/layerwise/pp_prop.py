@@ -1,6 +1,7 @@
 """pp-prop: each eligibility trace as a product of two traces, one of the input and one of the neuron."""
 
 import dataclasses
+import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -72,7 +73,7 @@ class PPProp(LayerRule):
     decay: float = 0.9
 
     def __post_init__(self) -> None:
-        if isinstance(self.decay, int | float) and not 0 <= np.float32(self.decay) < 1:
+        if isinstance(self.decay, numbers.Real) and not 0 <= np.float32(self.decay) < 1:
             raise ValueError(
                 f"PPProp got decay={self.decay}, expected a number in [0, 1) that float32 does not round to 1."
             )

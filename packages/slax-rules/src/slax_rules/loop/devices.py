@@ -184,6 +184,12 @@ def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inpu
                 'of a batch together and would draw the same on each device: Dropout(mask="step") or UORO. Use '
                 'Dropout(..., mask="sequence"), whose masks are drawn before the batch is split, another rule, or one device.'
             )
+        if jax.dtypes.issubdtype(one.dtype, jnp.inexact) and not axes:
+            raise TypeError(
+                f"Got several devices for {rule.title}, whose state has an array {one.dtype}{list(one.shape)} without an axis of "
+                "samples, expected an entry for each sample: each device would keep the part of its own samples. Give the array "
+                "an axis B, or use one device."
+            )
         return PartitionSpec(*[None] * axes[0], AXIS) if axes else REPLICATED
 
     return jax.tree.map(spec, start(inputs.shape[1]), start(2 * inputs.shape[1]))

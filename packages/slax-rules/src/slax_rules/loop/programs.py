@@ -123,7 +123,10 @@ class Programs:
             self.traced.what = None
         _, program = self._found(what, what.key(looks_again=True))
         self.traced.what, self.traced.key = what, None
-        return program(numbers, *arguments)
+        try:
+            return program(numbers, *arguments)
+        finally:
+            self.traced.what = None
 
     def _found(self, what: What, key: Hashable) -> tuple[Hashable, Any]:
         """The key in the table, which is quickly compared with itself, and the program under `jit`."""

@@ -142,7 +142,7 @@ def run_epoch(
         batch = as_batch(batch)
         if train.program.mesh is None:
             for mask in batch[2:]:
-                check_some_entry(np.asarray(mask))  # an operation on the device would wait for the steps before
+                check_some_entry(mask)
         else:
             batch = split_batch(batch, train.program.mesh)
         state, healthy, losses = _one_step(train, state, healthy, batch)

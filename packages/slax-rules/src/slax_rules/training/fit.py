@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from slax_rules.bptt import BPTT
-from slax_rules.loop.checks import check_optimizer
+from slax_rules.loop.checks import check_optimizer, checked_window
 from slax_rules.loop.compilations import third_compilation
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, local_shard, replicated
 from slax_rules.loop.entry import AnyRule, Program
@@ -117,7 +117,8 @@ def fit(
         3
     """
     check_optimizer("fit", optimizer)
-    check_update(loss_fn, rule, epochs, update, window)
+    check_update(loss_fn, rule, epochs, update)
+    window = checked_window(window)
     if update == "online":
         warn_without_credit("fit", rule, window)
     check_callbacks(callbacks)

@@ -6,12 +6,12 @@ from typing import Any
 
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_online_loss, checked_window
+from slax_rules.loop.checks import check_online_loss
 from slax_rules.training.callbacks import EarlyStopping
 from slax_rules.training.checkpoints import Checkpoints
 
 
-def check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any, window: Any) -> None:
+def check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any) -> None:
     """Raise TypeError or ValueError for a loss, a rule or options of the update that `fit` cannot take."""
     as_rule(rule)
     if not callable(loss_fn):
@@ -20,7 +20,6 @@ def check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any, window: Any)
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
     if update not in ("offline", "online"):
         raise ValueError(f'fit got update={update!r}, expected "offline" or "online".')
-    checked_window(window)
     if update == "online":
         check_online_loss("fit", loss_fn)
 
