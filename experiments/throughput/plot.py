@@ -125,11 +125,12 @@ def draw(data: Data) -> Figure:
     figures.check_given("throughput", "the benchmark bptt", data.bptt)
     line, config = main_line(data.bptt), data.bptt[0]["config"]
     kinds = sorted({inputs_of(result["config"]) for result in line}, reverse=True)
-    figure, axes = figures.panels(1, len(kinds) + len(order.DEVICES), 2.6, 1.2, sharey=True)
-    measured, others, drawn = axes[0][: len(kinds)], axes[0][len(kinds) :], list[str]()
+    curves = {kind: [result for result in line if inputs_of(result["config"]) == kind] for kind in kinds}
+    curves = {kind: found for kind, found in curves.items() if len(found) > 1} or curves  # a single size is no curve
+    figure, axes = figures.panels(1, len(curves) + len(order.DEVICES), 2.6, 1.2, sharey=True)
+    measured, others, drawn = axes[0][: len(curves)], axes[0][len(curves) :], list[str]()
     sizes, titles = [], []
-    for ax, kind in zip(measured, kinds, strict=True):
-        of_kind = [result for result in line if inputs_of(result["config"]) == kind]
+    for ax, (kind, of_kind) in zip(measured, curves.items(), strict=True):
         drawn += draw_measured(ax, of_kind)
         titles.append(f"measured: {kind}\nB = {config['batch']}, {config['dtype']}")
         sizes.append(sorted({result["config"]["size"] for result in of_kind}))
