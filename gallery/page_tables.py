@@ -5,8 +5,10 @@
 
 A page marks a table by what its cells are, in YAML, here the accuracy of each rule on each task in deep.csv:
 
-    <!-- numbers deep: {rows: rule, columns: task, where: {quantity: accuracy}, percent: true} -->
+    <!-- numbers deep: {rows: rule, columns: task, where: {quantity: accuracy}, times: 100} -->
     <!-- end -->
+
+and a single number by <!-- number deep: {where: {task: digits, rule: ottt}, value: mean} --><!-- end -->, on one line.
 
 The keys are the fields of `Cells`. In place of the name of a column of the file, `columns` may be a mapping from the titles of
 the columns to keys that differ from the others', such as `{loss: {where: {quantity: loss}}}`.
@@ -23,12 +25,13 @@ from typing import Any
 import yaml
 
 from experiments.common.command_line import parser_of
-from experiments.common.names import CODES, COMPARISONS, LIBRARIES, OPTIMIZERS, SPATIAL, TASKS, TEMPORAL, WAYS
+from experiments.common.names import CODES, COMPARISONS, FORMS, LIBRARIES, OPTIMIZERS, SPATIAL, TASKS, TEMPORAL, WAYS
 from experiments.common.products import FIGURES
 from gallery.significance import difference
 from gallery.tables import Number, Row, matching, number, read_table
 from slax_rules import RULES
 
+NUMBER = re.compile(r"(?<=<!-- number )(\w+): (\{.*?\})( -->).*?(?=<!-- end -->)")
 MARK = re.compile(r"(?<=<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 NAMES = {
     "rule": {name: rule.title for name, rule in RULES.items()},
@@ -40,6 +43,8 @@ NAMES = {
     "comparison": COMPARISONS,
     "spatial": SPATIAL,
     "peer": LIBRARIES,
+    "library": LIBRARIES | {"slax_original_jax04": "slax 0.0.1"},
+    "variant": {name: rule.title for name, rule in RULES.items()} | FORMS,
 }
 
 
@@ -52,17 +57,17 @@ class Cells:
         where: the values that rows of the file have in other columns.
         value: the column with the number.
         minus: values of columns; the number is its difference from the one that has these, seed by seed.
-        percent: the number is multiplied by 100.
+        times: a factor, such as 100 for percent.
         digits: digits after the point; by default, as many as the interval leaves sure.
         join: a column whose values follow each other in a cell, as those of several layers, without intervals.
         slash: a column and two values, whose numbers stand in a cell as `a / b`.
     """
 
-    rows: str | list[str] | dict[str, list[Any]]
+    rows: str | list[str] | dict[str, list[Any]] = ()
     where: dict[str, Any] = dataclasses.field(default_factory=dict)
     value: str = "mean"
     minus: dict[str, Any] = dataclasses.field(default_factory=dict)
-    percent: bool = False
+    times: float = 1.0
     digits: int | None = None
     join: str = ""
     slash: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
@@ -97,9 +102,11 @@ class Cells:
 
     def written(self, one: Number) -> str:
         """A number, with half the width of its interval unless there is none."""
-        value, low, high = ((100 if self.percent else 1) * end for end in one[:3])
+        value, low, high = (self.times * end for end in one[:3])
         half = (high - low) / 2
         if self.join or half == 0:
+            if abs(value) >= 1000:
+                return f"{value:,.0f}"
             digits = self.digits if self.digits is not None else (2 if self.join else 3)
             return f"{value:z.{digits}f}" if self.join or self.digits is not None else f"{value:z.{digits}g}"
         digits = sure_digits(half) if self.digits is None else self.digits
@@ -175,13 +182,18 @@ def page(text: str, figures: Path) -> str:
         table = read_table(figures / f"{mark[1]}.csv")
         return f"{mark[1]}: {mark[2]}{mark[3]}" + filled(table, **yaml.safe_load(mark[2]))
 
-    if text.count("<!-- numbers ") != len(MARK.findall(text)) or text.count("<!-- numbers ") > text.count(
-        "<!-- end -->"
-    ):
+    def fill_one(mark: re.Match[str]) -> str:
+        found = Cells(**yaml.safe_load(mark[2])).text(read_table(figures / f"{mark[1]}.csv"), {})
+        if not found:
+            raise SystemExit(f"{mark[1]}.csv has no number for {mark[2]}.")
+        return f"{mark[1]}: {mark[2]}{mark[3]}{found}"
+
+    marks = len(MARK.findall(text)) + len(NUMBER.findall(text))
+    if text.count("<!-- number") != marks or marks > text.count("<!-- end -->"):
         raise SystemExit(
             'A page has a mark without its end, or one that is not written as "<!-- numbers NAME: {...} -->".'
         )
-    return MARK.sub(fill, text)
+    return NUMBER.sub(fill_one, MARK.sub(fill, text))
 
 
 def main() -> None:

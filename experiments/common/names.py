@@ -98,6 +98,10 @@ FORMS = {  # of a library, where several are timed
     "unroll_1_remat": "a step at a time, recomputed",
     "checkpointed_16": "16 checkpoints",
     "checkpointed_32": "32 checkpoints",
+    "ostl_window_32": "OSTL, windows of 32",
+    "otpe_window_32": "OTPE, windows of 32",
+    "ottt_1_thread": "OTTT, 1 thread",
+    "d_rtrl_chunk_32": "D-RTRL, chunks of 32",
 }
 WITH_LESS = {"stateless": "neurons without memory", "counts": "counts of spikes alone"}  # of time
 WAYS = {"short_bptt": "BPTT, shortened"} | WITH_LESS  # to learn, beside rules

@@ -31,7 +31,7 @@ def filled(tmp_path):
 
 
 def test_rows_and_columns_have_the_numbers_of_the_file(filled):
-    keys = "{rows: rule, columns: mode, where: {task: digits, quantity: accuracy}, percent: true}"
+    keys = "{rows: rule, columns: mode, where: {task: digits, quantity: accuracy}, times: 100}"
     assert filled(keys) == ["| offline | online", "BPTT | 90.0 ± 1.0 |", "OTPE | 85 ± 3 | 70"]
 
 
@@ -53,3 +53,10 @@ def test_a_cell_with_several_rows_is_refused(filled):
 @pytest.mark.parametrize(("half", "digits"), [(0.29, 1), (0.12, 2), (1.4, 1), (4.2, 0), (31.0, 0), (0.003, 3)])
 def test_digits_are_those_that_the_interval_leaves_sure(half, digits):
     assert sure_digits(half) == digits
+
+
+def test_a_sentence_has_a_number(filled, tmp_path):
+    mark = "takes <!-- number two: {where: {rule: otpe, mode: online}, times: 100, digits: 1} -->%s<!-- end --> %%."
+    assert page(mark % "old", tmp_path) == mark % "70.0"
+    with pytest.raises(SystemExit, match="two.csv has no number for"):
+        page((mark % "").replace("otpe", "ottt"), tmp_path)
