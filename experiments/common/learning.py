@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import optax
 from flax import nnx
@@ -21,6 +20,7 @@ from experiments.common.samples import SeedSamples
 from experiments.common.seeds import seeds_of
 from slax_neurons import Connect
 from slax_rules import RULES, TBPTT, Run, Sweep, accuracy, cross_entropy, fit, sweep
+from slax_rules.loop.windows import trained_together
 
 Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
 Sampler = Callable[[int], SeedSamples]
@@ -143,7 +143,7 @@ def fit_or_stop(
     where: str, model: Connect, rule: Any, made: optax.GradientTransformation, batches: Any, **how: Any
 ) -> np.ndarray:
     """Train a model in place by `fit`, and return the losses; the program stops at a step that is not finite."""
-    trained = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
+    trained = trained_together(model, rule)
     optimizer = nnx.Optimizer(trained, made, wrt=nnx.Param)
     loss_fn = how.pop("loss_fn", cross_entropy)
     try:
@@ -216,7 +216,9 @@ def second_setting(rule: str, update: Update) -> str:
 
 def with_setting(config: dict[str, Any], name: str, value: float) -> dict[str, Any]:
     """The configuration with another value of a second setting."""
-    return config | ({"optimizer_options": config["optimizer_options"] | {ALPHA: value}} if name == ALPHA else {name: value})
+    return config | (
+        {"optimizer_options": config["optimizer_options"] | {ALPHA: value}} if name == ALPHA else {name: value}
+    )
 
 
 def halfway(rates: list[float], best: float) -> list[float]:

@@ -58,5 +58,5 @@ def test_digits_are_those_that_the_interval_leaves_sure(half, digits):
 def test_a_sentence_has_a_number(filled, tmp_path):
     mark = "takes <!-- number two: {where: {rule: otpe, mode: online}, times: 100, digits: 1} -->%s<!-- end --> %%."
     assert page(mark % "old", tmp_path) == mark % "70.0"
-    with pytest.raises(SystemExit, match="two.csv has no number for"):
+    with pytest.raises(SystemExit, match=r"two\.csv has no number for"):
         page((mark % "").replace("otpe", "ottt"), tmp_path)

@@ -185,7 +185,7 @@ STACKS = [
     (sr.OSTL(), lambda: connect([Standardized(synapse()), synapse(4), LIF()]),
      r"got Standardized as module 0, followed by Linear.*Use rule=BPTT\(\), or RTRL\(\) for a small model"),
     (sr.OTTT(), lambda: connect([synapse(), lambda x: jnp.maximum(x, 0), LIF()]),
-     "got Function between the Linear and the neuron of layer 0.*Move it behind the neuron"),
+     "got Function between the Linear and the neuron of layer 0.*Move it after the neuron"),
     (sr.OTPE(), lambda: connect([synapse(), lambda x: x - x.mean(axis=-1, keepdims=True), LIF()]), "the same for each feature"),
     (sr.OSTL(), lambda: connect([synapse(), lambda x: x + 1, LIF()]), "expected a linear map"),
     (sr.OSTL(), lambda: connect([synapse(), lambda x: x * jnp.arange(4, dtype=F32)[None], LIF()]), "the same for each feature"),

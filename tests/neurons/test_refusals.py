@@ -116,7 +116,7 @@ CASES = [
     (lambda: sn.ALIF(beta="x"), TE, "ALIF beta got 'x', expected a number or an array of numbers"),
     (lambda: LIF().replace(tau=3.0), TE, "LIF.replace got tau, which LIF does not have, expected .*spike_fn, decay"),
     (lambda: LIF().replace(param_dtype=jnp.float16), V, r"that it keeps, expected another .*: LIF\(param_dtype=...\)"),
-    (lambda: sn.AdEx().replace(gain=-1.0), V, r"got gain, whose range only the constructor checks, .* one: AdEx\(gain=...\)"),
+    (lambda: sn.AdEx().replace(gain=-1.0), V, r"got gain, which the constructor checks, .* one: AdEx\(gain=...\)"),
     (lambda: BRF().replace(dt=0.1), V, "BRF.replace got dt, on which the range of omega .* one: BRF"),
     (lambda: BRF(dt=0.0), V, "BRF got dt=0.0, expected a number > 0"),
     (lambda: AdLIF(form="euler"), V, "form='euler', expected one of 'additive', 'symplectic'"),

@@ -322,7 +322,7 @@ def even_length(steps: int, length: int) -> int:
 
 
 def check_sequence(inputs: Array) -> None:
-    """Raise TypeError unless the inputs of a sequence are an array, or ValueError unless they are [T, B, features...], T >= 1."""
+    """Raise TypeError unless the inputs of a sequence are an array, ValueError unless they are [T, B, features...], T >= 1."""
     if not hasattr(inputs, "ndim"):
         raise TypeError(
             f"Got a {type(inputs).__name__} as inputs, expected an array [T, B, features...]. Make it: jnp.asarray(inputs)."

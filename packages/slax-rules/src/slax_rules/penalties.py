@@ -126,12 +126,12 @@ def sparsity(weight: float, layers: Sequence[int] | None = None) -> Penalty:
     return Penalty(_total, weight, layers=None if layers is None else tuple(layers))
 
 
-def hidden_neurons(model: Any) -> list[Neuron]:
+def neurons_of(model: Any) -> list[Neuron]:
     """The neurons of each layer of a stack, from the first to the last; none for a cell that is not a stack."""
     found: list[Neuron] = []
     for module in model.modules if isinstance(model, Connect) else ():
         if isinstance(module, Connect):
-            found += hidden_neurons(module)
+            found += neurons_of(module)
         elif isinstance(module, Neuron):
             found.append(module)
     return found
@@ -156,7 +156,7 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
         raise TypeError(
             f"Got penalties={penalties!r}, expected a list of penalties, such as [firing_rate(0.05, weight=1.0)]."
         )
-    neurons = hidden_neurons(model) if penalties else []
+    neurons = neurons_of(model) if penalties else []
     if penalties and not neurons:
         raise TypeError(
             f"Got penalties for {type(model).__name__} without layers of neurons, expected a stack made by "
@@ -214,7 +214,7 @@ class Probed(nnx.RNNCellBase):
         end, outputs = stack.outputs(carry, inputs, kernel)
         for module, start, current, output in zip(stack.modules, carry, (inputs, *outputs[:-1]), outputs, strict=True):
             if isinstance(module, Connect):
-                inside = len(hidden_neurons(module))
+                inside = len(neurons_of(module))
                 if not any(len(layers) <= probe < len(layers) + inside for probe in self.probes):
                     layers += [None] * inside
                     continue

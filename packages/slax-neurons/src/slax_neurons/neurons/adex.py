@@ -77,7 +77,7 @@ class AdEx(Neuron):
     """
 
     carry_type = AdExState
-    fixed = Neuron.fixed | {"dt": "on which the ranges of tau and tau_w depend", "gain": "whose range only the constructor checks"}
+    fixed = Neuron.fixed | {"dt": "on which the ranges of tau and tau_w depend", "gain": "which the constructor checks"}
     spikes = True
 
     def __init__(

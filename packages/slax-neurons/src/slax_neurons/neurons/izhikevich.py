@@ -74,7 +74,7 @@ class Izhikevich(Neuron):
     """
 
     carry_type = IzhikevichState
-    fixed = Neuron.fixed | {"dt": "on which the range of a depends", "gain": "whose range only the constructor checks"}
+    fixed = Neuron.fixed | {"dt": "on which the range of a depends", "gain": "which the constructor checks"}
     spikes = True
 
     def __init__(

@@ -33,7 +33,7 @@ from slax_rules.layerwise.jacobians import (
     slopes,
     tree_sum,
 )
-from slax_rules.layerwise.layer import ANY_NEURON, Layer, LayerWindow
+from slax_rules.layerwise.layer import USE_OSTL, Layer, LayerWindow
 from slax_rules.layerwise.synapse import bias_gradient, has_bias, has_weights, kernel_gradient
 
 
@@ -219,20 +219,20 @@ def check_linear(name: str, neuron: Neuron) -> None:
     if not (neuron.linear and neuron.has_split_step):
         raise TypeError(
             f"{name} got {type(neuron).__name__}, expected a neuron that is linear except for its spikes (`linear = True`), "
-            f"since the rule filters the inputs of a layer as its neurons would. {ANY_NEURON}"
+            f"since the rule filters the inputs of a layer as its neurons would. {USE_OSTL}"
         )
     shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(neuron)) if leaf.ndim]
     if shapes:
         raise TypeError(
             f"{name} got {type(neuron).__name__} with a parameter for each neuron, of shape {list(shapes[0])}, expected the "
-            f"same for all neurons of a layer, since the rule filters the inputs of a layer as its neurons would. {ANY_NEURON}"
+            f"same for all neurons of a layer, since the rule filters the inputs of a layer as its neurons would. {USE_OSTL}"
         )
     rest = neuron.initialize_carry((1, 1))
     membrane = jax.eval_shape(neuron.integrate, rest, jax.tree.leaves(rest)[0])
     if jax.tree.structure(membrane) != jax.tree.structure(rest):  # type: ignore[operator]
         raise TypeError(
             f"{name} got {type(neuron).__name__} with membranes of the structure {jax.tree.structure(membrane)}, expected "
-            f"the structure of its state, {jax.tree.structure(rest)}. {ANY_NEURON}"
+            f"the structure of its state, {jax.tree.structure(rest)}. {USE_OSTL}"
         )
     graphdef, state = nnx.split(neuron)
     leaves, structure = jax.tree.flatten(state)
@@ -240,7 +240,7 @@ def check_linear(name: str, neuron: Neuron) -> None:
         raise TypeError(
             f"{name} got {type(neuron).__name__} that declares `linear = True`, expected derivatives of `integrate` and "
             "`fire` that do not depend on its state, and a state that depends on the current. Spikes count as well, unless a "
-            f"SpikingNeuron makes them, `self.spike(...)`. {ANY_NEURON}"
+            f"SpikingNeuron makes them, `self.spike(...)`. {USE_OSTL}"
         )
 
 

@@ -144,9 +144,7 @@ class LayerGradient(NamedTuple):
     by_tangents: Array | None = None
 
 
-ANY_NEURON = (
-    "Use OTPE() or OSTL(), which take any element-wise neuron."  # what rules say that need a neuron of some kind
-)
+USE_OSTL = "Use OTPE() or OSTL(), which take any element-wise neuron."  # what rules say that need a neuron of some kind
 
 
 def layer_gradient(

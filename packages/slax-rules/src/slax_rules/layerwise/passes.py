@@ -33,7 +33,7 @@ from slax_rules.layerwise.layer import (
     input_current,
     run_neuron,
 )
-from slax_rules.layerwise.stack import ANY_CELL, StackPlan, plan_stack
+from slax_rules.layerwise.stack import USE_BPTT, StackPlan, plan_stack
 from slax_rules.layerwise.synapse import check_maps, input_gradient, sum_by_input
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
 
@@ -113,7 +113,7 @@ class Layerwise(LearningRule):
             if not has_separate_units(layer.neuron, carry):
                 raise TypeError(
                     f"{self.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a "
-                    f"neuron that treats each by itself. {ANY_CELL}"
+                    f"neuron that treats each by itself. {USE_BPTT}"
                 )
             states = states_of(carry)
             traces.append(rule.initialize_traces(layer, *jax.tree.map(jnp.zeros_like, (layer_inputs, states))))

@@ -20,7 +20,7 @@ from slax_rules.layerwise.input_traces import (
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import States, StepPoint, dot
-from slax_rules.layerwise.layer import ANY_NEURON, Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer import USE_OSTL, Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
 
 
 class PPPropTraces(NamedTuple):
@@ -81,7 +81,7 @@ class PPProp(LayerRule):
     def check(self, layer: Layer) -> None:
         name = type(layer.neuron).__name__
         if not layer.neuron.has_split_step:
-            raise TypeError(f"PPProp got {name}, expected a neuron that defines `integrate` and `fire`. {ANY_NEURON}")
+            raise TypeError(f"PPProp got {name}, expected a neuron that defines `integrate` and `fire`. {USE_OSTL}")
         layer.check_fixed("PPProp")
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:

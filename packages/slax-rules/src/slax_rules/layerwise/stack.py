@@ -25,7 +25,7 @@ from slax_neurons.building_blocks import (
     replaced_over_time,
 )
 from slax_rules.layerwise.layer import Layer
-from slax_rules.layerwise.synapse import BEHIND, Mapped, unmapped, without_bias
+from slax_rules.layerwise.synapse import MOVE_IT, Mapped, unmapped, without_bias
 
 Path = tuple[int, ...]  # the path of a module: its index in each of the nested stacks
 
@@ -259,7 +259,7 @@ def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
 
 
 # The ways out of what a rule for layers refuses. RTRL is one for small models, and for none whose modules change themselves.
-ANY_CELL = "Use rule=BPTT(), or RTRL() for a small model: both take any cell."
+USE_BPTT = "Use rule=BPTT(), or RTRL() for a small model: both take any cell."
 SYNAPSE = "synapse (Linear, Conv, or a module with effective())"
 
 
@@ -273,25 +273,25 @@ def _way_out(module: Any, following: Any) -> str:
     if type(module) is nnx.Conv and module.mask is not None:
         return "In place of a Conv with a mask, use slax_neurons.Masked(Conv(...), mask). Or use rule=BPTT()."
     if is_synapse(module) and following is not None and not _has_parameters(following):
-        return BEHIND
-    return ANY_CELL
+        return MOVE_IT
+    return USE_BPTT
 
 
 def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None:
     if not plan.neurons:
-        raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer. {ANY_CELL}")
+        raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer. {USE_BPTT}")
     last = plan.neurons[-1]
     for index, module in enumerate(chain):
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
             raise TypeError(
                 f"{name} got {type(module).__name__} as module {index}, a cell of another kind, expected an element-wise "
-                f"neuron. {ANY_CELL}"
+                f"neuron. {USE_BPTT}"
             )
         if isinstance(module, Neuron) and (replaced := replaced_over_time(module)):
             raise TypeError(
                 f"{name} got {type(module).__name__} as module {index}, whose class replaces {' and '.join(replaced)} of "
                 "Neuron, expected a neuron that is its step alone, since a rule calls no other method. Let integrate and fire, "
-                f"or __call__, do the same. {ANY_CELL}"
+                f"or __call__, do the same. {USE_BPTT}"
             )
         if isinstance(module, nnx.Dropout) and not module.deterministic:
             raise TypeError(
@@ -329,12 +329,12 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
         if edge.sender in plan.before_neurons and not edge.steps:
             raise TypeError(
                 f"{name} got {where}, which reads the current of a neuron within the step, but a layer is a unit for a rule. "
-                f"Let it begin at the neuron. {ANY_CELL}"
+                f"Let it begin at the neuron. {USE_BPTT}"
             )
         if edge.receiver not in plan.before_neurons and (edge.steps or _has_parameters(synapse)):
             raise TypeError(
                 f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. "
-                f"{ANY_CELL}"
+                f"{USE_BPTT}"
             )
 
 
@@ -342,12 +342,12 @@ def _check_delay(name: str, plan: StackPlan, index: int) -> None:
     if index not in plan.delays:
         raise TypeError(
             f"{name} got a Delay with learned delays as module {index}, which is not right before the synapse of a layer, as "
-            f"in [Delay(...), Linear(...), LIF()]. Put it there, or fix its delays: Delay(..., delays=[2.0, 3.0]). {ANY_CELL}"
+            f"in [Delay(...), Linear(...), LIF()]. Put it there, or fix its delays: Delay(..., delays=[2.0, 3.0]). {USE_BPTT}"
         )
     if any(edge.sender == index for edge in plan.edges):
         raise TypeError(
             f"{name} got an edge that begins at module {index}, a Delay with learned delays, whose gradient is that of the "
-            f"synapse after it alone. Let the edge begin at a neuron, or fix the delays. {ANY_CELL}"
+            f"synapse after it alone. Let the edge begin at a neuron, or fix the delays. {USE_BPTT}"
         )
 
 

@@ -25,7 +25,7 @@ from slax_neurons.building_blocks import SYNAPSE_OPTIONS, apply_rows, is_plain
 from slax_rules.losses import sum_dtype
 
 # The way out for a module between a synapse and its neuron.
-BEHIND = "Move it behind the neuron, as in [Conv(...), LIF(), max_pool], or use rule=BPTT()."
+MOVE_IT = "Move it after the neuron, as in [Conv(...), LIF(), max_pool], or use rule=BPTT()."
 
 
 class Mapped(nnx.Module):
@@ -168,7 +168,7 @@ def check_maps(name: str, number: int, synapse: Any, inputs: Float[Array, "B *I"
         got = " and ".join(type(module).__name__ for module in synapse.maps)
         raise TypeError(
             f"{name} got {got} between the {type(synapse.synapse).__name__} and the neuron of layer {number}, expected a "
-            f"linear map that is the same for each feature, such as average pooling. {BEHIND}"
+            f"linear map that is the same for each feature, such as average pooling. {MOVE_IT}"
         )
 
 

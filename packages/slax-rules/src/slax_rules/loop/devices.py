@@ -186,9 +186,9 @@ def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inpu
             )
         if jax.dtypes.issubdtype(one.dtype, jnp.inexact) and not axes:
             raise TypeError(
-                f"Got several devices for {rule.title}, whose state has an array {one.dtype}{list(one.shape)} without an axis of "
-                "samples, expected an entry for each sample: each device would keep the part of its own samples. Give the array "
-                "an axis B, or use one device."
+                f"Got several devices for {rule.title}, whose state has an array {one.dtype}{list(one.shape)} without an axis "
+                "of samples, expected an entry for each sample: each device would keep the part of its own samples. Give the "
+                "array an axis B, or use one device."
             )
         return PartitionSpec(*[None] * axes[0], AXIS) if axes else REPLICATED
 

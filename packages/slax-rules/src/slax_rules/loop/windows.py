@@ -105,7 +105,7 @@ def sequence_gradient(
     model, rule, axis, steps = learner.model, learner.rule, learner.axis, batch.inputs.shape[0]
     size = rule.offline_window(window, model, batch.inputs)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    mutates = changes_when_called(model)
+    changes = changes_when_called(model)
     total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
     known_loss: Array | None = None
     options: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def sequence_gradient(
 
     def add_window(total: tuple[Array, Gradients, Any, Any], piece: Batch) -> tuple[Array, Gradients, Any, Any]:
         loss, gradient, state, changed = total
-        copy = nnx.merge(graphdef, params, changed if mutates else rest, copy=True)
+        copy = nnx.merge(graphdef, params, changed if changes else rest, copy=True)
         # The sum of the gradients over devices is taken once, below.
         found = learner.of(copy).window(state, piece.inputs, learner.objective(piece, **options))
         if piece.signals is not None:
@@ -128,15 +128,15 @@ def sequence_gradient(
             share = all_reduce(jnp.sum(piece.mask, dtype=loss.dtype), axis) / total_count.astype(loss.dtype)
         new = Gradients(found.model, found.rule)
         gradient = jax.tree.map(lambda g, n: g + share.astype(g.dtype) * n.astype(g.dtype), gradient, new)
-        changed = nnx.state(copy, nnx.Not(nnx.Param)) if mutates else None
+        changed = nnx.state(copy, nnx.Not(nnx.Param)) if changes else None
         return loss + share * found.loss.value.astype(loss.dtype), gradient, found.state, changed
 
     own = nnx.state(rule, nnx.Param)
     zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), Gradients(params, own))
-    start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if mutates else None)
+    start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if changes else None)
     large = _numbers(rule.traces(state)) >= _numbers(params)
     loss, gradient, _, changed = over_windows(add_window, start, batch, size, traces_are_unread=large)
-    if mutates:
+    if changes:
         nnx.update(model, changed)
     gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), all_reduce(gradient, axis), Gradients(params, own))
     return loss if known_loss is None else known_loss, gradient
@@ -314,8 +314,8 @@ def optimizer_step(
         before: a copy of the model made before the gradient was computed.
     """
     trained = trained_together(model, rule)
-    _check_optimizer(optimizer, trained, rule)
-    finite = jnp.isfinite(loss) & _is_finite(gradient)
+    _check_state_fits(optimizer, trained, rule)
+    finite = jnp.isfinite(loss) & all_finite(gradient)
     use = finite if any_counts is None else finite & any_counts
     old = jax.tree.leaves(nnx.state((trained, optimizer)))
     extra: dict[str, Any] = {}
@@ -367,15 +367,15 @@ def _as_given(gradient: Gradients, model: nnx.RNNCellBase, rule: Any) -> nnx.Sta
     return nnx.State({0: gradient.model, 1: own})
 
 
-def _is_finite(gradient: Any) -> Bool[Array, ""]:
-    """True if all entries are finite."""
+def all_finite(arrays: Any) -> Bool[Array, ""]:
+    """True if all numbers of a tree are finite."""
     finite = jnp.ones((), bool)
-    for leaf in jax.tree.leaves(gradient):
+    for leaf in jax.tree.leaves(arrays):
         finite = finite & jnp.isfinite(leaf).all()
     return finite
 
 
-def _check_optimizer(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
+def _check_state_fits(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
     """Raise ValueError for an optimizer that was made with other parameters, or with none."""
     params = nnx.as_pure(nnx.state(trained, optimizer.wrt))
     if not jax.tree.leaves(params) and jax.tree.leaves(nnx.state(trained, nnx.Param)):

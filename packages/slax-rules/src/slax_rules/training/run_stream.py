@@ -284,8 +284,8 @@ def _advance(
     for name, values in found.items():
         if values.shape != losses.shape:
             raise ValueError(
-                f"The metric {name!r} of run_stream gave numbers of shape {list(values.shape[1:])} for a step, expected one for "
-                f"each sample, [{losses.shape[1]}], as a loss has."
+                f"The metric {name!r} of run_stream gave numbers of shape {list(values.shape[1:])} for a step, expected one "
+                f"for each sample, [{losses.shape[1]}], as a loss has."
             )
     new = {name: added(sums[name], values.astype(losses.dtype)) for name, values in found.items()}
     return stream.online, outputs, new, jnp.isfinite(losses).all()

@@ -18,10 +18,10 @@ from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.checks import check_online_loss, checked_window
 from slax_rules.loop.entry import train_offline, train_online
 from slax_rules.loop.programs import Programs, What
+from slax_rules.loop.windows import all_finite, trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
 from slax_rules.training.batches import Batch, as_batch, epoch_batches
-from slax_rules.training.diagnosis import all_finite
 from slax_rules.training.epoch import prepared
 from slax_rules.training.evaluation import Metric, evaluate
 from slax_rules.training.fit_checks import warn_without_credit
@@ -174,7 +174,7 @@ class _Setting(What):
     def objects(self, network: nnx.State, of_optimizer: Any, rate: Any) -> tuple[Any, Any, nnx.Optimizer]:
         """The model, the rule and the optimizer, from the state of the first two and that of the optimizer or None."""
         model, rule = nnx.merge(self.graphdef, network, copy=True)
-        trained = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
+        trained = trained_together(model, rule)
         optimizer = nnx.Optimizer(trained, self.optimizer(rate), wrt=nnx.Param)
         if of_optimizer is not None:
             nnx.update(optimizer, of_optimizer)
