@@ -28,8 +28,10 @@ FOLDER = Path("shipped")
 def main() -> None:
     parser = parser_of("experiments.shipped", __doc__)
     parser.add_argument("what", choices=("pack", "unpack"))
-    if parser.parse_args().what == "pack":
-        for name in experiment_names():
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to pack; default: all")
+    options = parser.parse_args()
+    if options.what == "pack":
+        for name in options.names or experiment_names():
             pack(products_of(name), path_of(name))
     elif any(map(archive, experiment_names())):
         print(f"Unpacked from {FOLDER}/: {unpack_what_is_lacking()} jobs.")

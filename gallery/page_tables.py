@@ -44,7 +44,7 @@ NAMES = {
     "spatial": SPATIAL,
     "peer": LIBRARIES,
     "library": LIBRARIES | {"slax_original_jax04": "slax 0.0.1"},
-    "variant": {name: rule.title for name, rule in RULES.items()} | FORMS,
+    "variant": {name: rule.title for name, rule in RULES.items()} | FORMS | {"default": ""},
 }
 
 
@@ -137,7 +137,8 @@ def sure_digits(half: float) -> int:
 
 
 def name_of(column: str, value: Any) -> str:
-    return str(NAMES.get(column, {}).get(value, value)) or str(value)
+    """The name of a value for readers, empty where it says nothing beside another one."""
+    return str(NAMES.get(column, {}).get(value, value))
 
 
 def in_order(column: str, table: Iterable[Row]) -> list[str]:
@@ -154,7 +155,7 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
     rows: Mapping[str, list[Any] | None] = chosen if isinstance(chosen, dict) else dict.fromkeys(chosen)
     shown = matching(table, base.where)
     if isinstance(columns, str):
-        columns = {name_of(columns, value): {"where": {columns: value}} for value in in_order(columns, shown)}
+        columns = {name_of(columns, value) or value: {"where": {columns: value}} for value in in_order(columns, shown)}
     cells = [Cells(**(keys | more | {"where": base.where | more.get("where", {})})) for more in columns.values()]
     lines = [["", *columns], ["---"] * (1 + len(columns))]
     for column, wanted in rows.items():
@@ -163,7 +164,8 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
     for values in product_of(rows, table):
         texts = [one.text(table, values) for one in cells]
         if any(texts):
-            lines.append([", ".join(filter(None, (name_of(*item) for item in values.items()))), *texts])
+            named = ", ".join(filter(None, (name_of(*item) for item in values.items())))
+            lines.append([named or ", ".join(values.values()), *texts])
     return "".join("".join(f"| {cell} " if cell else "| " for cell in line) + "|\n" for line in lines)
 
 

@@ -334,7 +334,7 @@ class LayerRule(Value, abc.ABC):
     def check_unit_interval(self, option: str) -> None:
         """Raise ValueError if an option is a number outside [0, 1]; arrays, which may be traced, are not checked."""
         given = getattr(self, option)
-        if isinstance(given, numbers.Real) and not 0 <= given <= 1:
+        if isinstance(given, numbers.Real) and not 0 <= float(given) <= 1:
             raise ValueError(f"{type(self).__name__} got {option}={given}, expected a number in [0, 1].")
 
     def default_window(self, size: StepSize) -> int:
