@@ -109,7 +109,7 @@ def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_cha
 
     assert computed() == ["own", "sltt"] and computed("--set", "seeds=2") == []  # as many as there are
     for name, text in OWN.items():
-        (tmp_path / name).write_text(f"{text}  # edited")
+        (tmp_path / name).write_text(f"{text}\nedited = 1")
         assert computed() == ["own"]
     for changed in ({"options": {"weights": np.zeros(2000)}}, {"options": {"weights": np.ones(2000)}}, {"route": None}):
         monkeypatch.setitem(RULES, "own", dataclasses.replace(entry, **changed))

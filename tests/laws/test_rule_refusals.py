@@ -189,7 +189,7 @@ STACKS = [
     (sr.OTPE(), lambda: connect([synapse(), lambda x: x - x.mean(axis=-1, keepdims=True), LIF()]), "the same for each feature"),
     (sr.OSTL(), lambda: connect([synapse(), lambda x: x + 1, LIF()]), "expected a linear map"),
     (sr.OSTL(), lambda: connect([synapse(), lambda x: x * jnp.arange(4, dtype=F32)[None], LIF()]), "the same for each feature"),
-    (sr.OSTL(), lambda: connect([synapse(), Dropout(0.5, rngs=rngs()), LIF()]), "followed by Dropout.*Move it behind"),
+    (sr.OSTL(), lambda: connect([synapse(), Dropout(0.5, rngs=rngs()), LIF()]), "followed by Dropout.*Move it after"),
     (sr.OSTL(), lambda: connect([synapse(), Drawing()]), r"Drawing as module 1, which draws.*docs/neurons\.md, Noise"),
     (sr.BPTT(), lambda: connect([synapse(), Drawing()]), r"Drawing that draws random numbers.*docs/neurons\.md, Noise"),
     (sr.RTRL(), lambda: connect([synapse(), OneKey()]), r"key in its carry that samples share.*random\.split\(key, batch\)"),

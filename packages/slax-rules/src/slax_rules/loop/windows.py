@@ -315,7 +315,7 @@ def optimizer_step(
     """
     trained = trained_together(model, rule)
     _check_state_fits(optimizer, trained, rule)
-    finite = jnp.isfinite(loss) & all_finite(gradient)
+    finite = jnp.isfinite(loss) & _is_finite(gradient)
     use = finite if any_counts is None else finite & any_counts
     old = jax.tree.leaves(nnx.state((trained, optimizer)))
     extra: dict[str, Any] = {}
@@ -367,7 +367,7 @@ def _as_given(gradient: Gradients, model: nnx.RNNCellBase, rule: Any) -> nnx.Sta
     return nnx.State({0: gradient.model, 1: own})
 
 
-def all_finite(arrays: Any) -> Bool[Array, ""]:
+def _is_finite(arrays: Any) -> Bool[Array, ""]:
     """True if all numbers of a tree are finite."""
     finite = jnp.ones((), bool)
     for leaf in jax.tree.leaves(arrays):

@@ -16,7 +16,6 @@ from slax_rules.loop.devices import local_shard
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import losses_that_count, read_targets
 from slax_rules.loop.programs import Fixed, Programs
-from slax_rules.loop.windows import all_finite
 from slax_rules.losses import SequenceLoss
 from slax_rules.training.batches import Batch
 from slax_rules.training.checkpoints import PARTS
@@ -117,6 +116,12 @@ def check_has_numbers(name: str, tree: Any) -> None:
 
 
 @jax.jit
+def all_finite(arrays: list[Array]) -> Array:
+    """True if all numbers are finite."""
+    finite = [jnp.isfinite(array).all() for array in arrays]
+    return jnp.stack(finite).all() if finite else jnp.ones((), bool)
+
+
 def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
     """Explain in a few sentences what is not finite in a step, where it is, and what to do about it.
 

@@ -24,11 +24,10 @@ from slax_rules.loop.devices import (
 )
 from slax_rules.loop.objective import losses_that_count, read_targets
 from slax_rules.loop.programs import Fixed, Programs
-from slax_rules.loop.windows import all_finite
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
-from slax_rules.training.diagnosis import check_has_numbers, check_parameters
+from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
 from slax_rules.training.epoch import prepared
 
 # Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples: a number, or an array.

@@ -18,10 +18,11 @@ from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.checks import check_online_loss, checked_window
 from slax_rules.loop.entry import train_offline, train_online
 from slax_rules.loop.programs import Programs, What
-from slax_rules.loop.windows import all_finite, trained_together
+from slax_rules.loop.windows import trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
 from slax_rules.training.batches import Batch, as_batch, epoch_batches
+from slax_rules.training.diagnosis import all_finite
 from slax_rules.training.epoch import prepared
 from slax_rules.training.evaluation import Metric, evaluate
 from slax_rules.training.fit_checks import warn_without_credit
