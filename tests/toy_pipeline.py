@@ -173,7 +173,7 @@ class Tree:
         shutil.copytree(self.path, path, symlinks=True)
         return Tree(path)
 
-    def edit(self, file: str, old: str = "", new: str = "# edited\n") -> None:
+    def edit(self, file: str, old: str = "", new: str = "edited = 1\n") -> None:
         content = (self.path / file).read_text()
         assert old in content
         (self.path / file).write_text(content.replace(old, new, 1) if old else content + new)

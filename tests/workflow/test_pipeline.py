@@ -40,7 +40,7 @@ from experiments.common.records import Forecast
 scale, *files = sys.argv[1:]
 for file in map(Path, files):
     content = file.read_bytes()
-    file.write_bytes(content + b"# edited\\n")
+    file.write_bytes(content + (b"edited = 1\\n" if file.suffix == ".py" else b"# edited\\n"))
     if not (child := os.fork()):
         pipeline = Pipeline(scale, look=Forecast({}))
         for label in pipeline.pending:
@@ -112,7 +112,7 @@ def test_without_times_and_snakemakes_memory_what_is_current_is_used_and_what_is
     assert tree.run(ALL, options=DRY) == 0 and "toy a: made from other sources" in tree.said()
     assert tree.ran() == {"toy_run", "toy_run_2", "toy_figures", "gallery", "manifest"}
     (tree.path / FIGURE).write_bytes(before[FIGURE])
-    tree.edit("experiments/toy/run.py", "# edited\n", "")
+    tree.edit("experiments/toy/run.py", "edited = 1\n", "")
     assert contents(tree) == before  # the dry run has renamed and deleted nothing
     tree.edit("experiments/toy/total.py", "sum(", "1 + sum(")
     os.utime(tree.path / "experiments/toy/total.py", (1e9, 1e9))
@@ -202,7 +202,7 @@ def test_a_run_that_is_killed_goes_on_and_two_runs_at_once_are_refused(tree):
         tree.edit("experiments/toy/run.py")
         assert second.run("results") != 0 and "Another run is at work in this folder" in second.said()
         assert record.read_bytes() == made  # although it would not be used now
-        tree.edit("experiments/toy/run.py", "# edited\n", "")
+        tree.edit("experiments/toy/run.py", "edited = 1\n", "")
     finally:
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
