@@ -56,7 +56,7 @@ def _factors(
     if not found:
         outcome: Outcome = "not run"
         note = next((row["reason"] for row in rows if row["reason"]), UNMEASURED)
-        return Line(cells, outcomes=(outcome,), note=note)
+        return Line(cells, outcomes=(outcome,) * len(published), note=note)
     told = [f"{_short(one.value)} ({one.low:.2f} to {one.high:.2f}), {inputs}" for inputs, one in found.items()]
     outcomes = tuple(_side(factor, next(iter(found.values()))) for factor in published if factor != 1)
     return Line(cells, "; ".join(told), outcomes, "not comparable")

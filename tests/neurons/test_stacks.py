@@ -361,3 +361,12 @@ norm = NORM  # the name of an attribute of jnp.linalg
 
 def test_connect_takes_a_function_with_an_attribute_of_a_modules_name():
     connect([lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True), LIF()])
+
+
+def test_a_function_may_close_over_a_name_that_is_assigned_later():
+    model = connect([lambda x: x * factor, LI()])
+    factor = 2.0
+    inputs = jnp.ones((3, 1, 2))
+    doubled = unroll(model, model.initialize_carry((1, 2)), inputs)[1]
+    plain = unroll(LI(), LI().initialize_carry((1, 2)), inputs)[1]
+    np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6)

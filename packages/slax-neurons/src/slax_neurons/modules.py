@@ -5,6 +5,7 @@ import dis
 import functools
 import inspect
 import itertools
+import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -73,11 +74,19 @@ def as_module(module: Any, name: str) -> nnx.Module:
     return Function(module)
 
 
+def _contents(cell: types.CellType) -> Any:
+    """What a function closes over; None for a name that is assigned later."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
 def _module_inside(function: Any) -> nnx.Module | None:
     """A module that a function closes over, is a method of, or holds among the arguments of a partial, if there is one."""
     values = [getattr(function, "__self__", None)]
     if inspect.isfunction(function):
-        values += inspect.getclosurevars(function).nonlocals.values()
+        values += map(_contents, function.__closure__ or ())
         values += [
             function.__globals__.get(instruction.argval)
             for instruction in dis.get_instructions(function)
