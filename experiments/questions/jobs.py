@@ -9,7 +9,8 @@ from experiments.common.job import Job, drop, each_task
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     for task, ways, config in each_task(settings):
         for optimizer in config["optimizers"]:
-            own = drop(config, "optimizers") | {"optimizer": optimizer}
+            own = drop(config, "optimizers", "momentum_rules") | {"optimizer": optimizer}
             own["learning_rates"] = config["learning_rates"][optimizer]
-            for way in ways:
+            more = config.get("momentum_rules", []) if optimizer == "momentum" else []
+            for way in [*ways, *more]:
                 yield Job(f"{task}/{optimizer}/{way}", own | {"way": way})

@@ -6,8 +6,11 @@ A way is a rule of the library, or one of these:
     stateless      BPTT, with neurons that keep nothing from step to step
     counts         BPTT, in a network of rectified linear units that gets the number of spikes of each unit
     short_bptt     BPTT, whose gradient is 100 times shorter in all hidden layers
+    otpe_bptt_lengths, bptt_otpe_lengths
+                   the gradient of one rule, in which each array of parameters has the length that it has in the other's
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from functools import partial
@@ -26,11 +29,33 @@ from experiments.common.networks import make_model
 from experiments.common.samples import Samples
 from experiments.questions.sources import Counts, sampler_of
 from slax_neurons import Connect, connect
-from slax_rules import BPTT, RULES, TBPTT, cost
+from slax_rules import BPTT, OTPE, RULES, TBPTT, WindowGradient, cost
+from slax_rules.layerwise.passes import as_rule
 
 NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing
 SHORTER = 0.01  # the length of the gradient of hidden layers under short_bptt
-VARIANTS = ("stateless", "counts", "short_bptt")
+SMALLEST = 1e-12  # added to a length that is divided by
+EXCHANGED = ("otpe_bptt_lengths", "bptt_otpe_lengths")
+VARIANTS = ("stateless", "counts", "short_bptt", *EXCHANGED)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithLengths(BPTT):
+    """The direction of OTPE in each array of parameters with the length of BPTT, or, if `of_bptt`, the other way round."""
+
+    of_bptt: bool = False
+
+    def window(self, plan: Any, model: Any, state: Any, inputs: Any, objective: Any) -> WindowGradient:
+        bptt, rule = super().window(plan, model, state, inputs, objective), as_rule(OTPE())
+        own, step = rule.plan(model, inputs.shape), jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
+        otpe = rule.window(own, model, rule.initialize(own, model, state, step), inputs, objective)
+        pair = (bptt.model, otpe.model) if self.of_bptt else (otpe.model, bptt.model)
+        return bptt._replace(model=jax.tree.map(with_length, *pair))
+
+
+def with_length(direction: jax.Array, length: jax.Array) -> jax.Array:
+    """An array in the direction of one, with the length of another."""
+    return direction * (jnp.linalg.norm(length) / (jnp.linalg.norm(direction) + SMALLEST))
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +91,8 @@ def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
 
 def rule_of(config: dict[str, Any]) -> Callable[..., Any]:
     """The function that makes the rule of a way to learn."""
+    if config["way"] in EXCHANGED:
+        return lambda **_: WithLengths(of_bptt=config["way"] == "bptt_otpe_lengths")
     _, _, steps = config["way"].partition("tbptt_")
     return partial(RULES["tbptt"].make, steps=int(steps)) if steps else named_rule(config)
 
@@ -81,7 +108,7 @@ def optimizer_of(config: dict[str, Any], rate: Any) -> optax.GradientTransformat
 
 def of_length_one() -> optax.GradientTransformation:
     """Scale the gradient of each array to a length of 1; zero stays zero."""
-    return optax.stateless_with_tree_map(lambda gradient, _: gradient / (jnp.linalg.norm(gradient) + 1e-12))
+    return optax.stateless_with_tree_map(lambda gradient, _: gradient / (jnp.linalg.norm(gradient) + SMALLEST))
 
 
 def shortened(n_layers: int) -> optax.GradientTransformation:
