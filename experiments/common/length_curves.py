@@ -1,6 +1,5 @@
-"""The figure and the table of training length: how accurate each rule is along its training, and how fast it learns."""
+"""The figure and the table of training length: how accurate each rule is along its training, and whether its end is flat."""
 
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -17,8 +16,6 @@ from slax_rules import RULES
 COLUMNS = ["batches", "quantity", *tables.OF_TESTS, "flat"]  # after what `plot` starts with
 
 FLAT = 0.01  # a validation curve is flat if its last gain is surely less
-SPEED = 0.9  # the share of what a rule learns that its speed is about
-LEARNS = 0.1  # a rule that ends closer to chance has no speed
 NAMED = 3  # columns of panels in which each line has its name at its end; more have a legend
 
 
@@ -46,11 +43,6 @@ class Curve(NamedTuple):
     def batches(self) -> list[int]:
         return lengths.lengths_of(self.seeds) or [self.steps]
 
-    def speeds(self) -> list[float | None]:
-        """The batches after which each seed has learned nine tenths, see `batches_to_learn`."""
-        by_seed = np.transpose([lengths.tested(self.seeds, batches).mean(axis=1) for batches in self.batches])
-        return [batches_to_learn(self.batches, of_seed, self.chance) for of_seed in by_seed]
-
     def gains(self) -> list[float]:
         """The validation accuracy that each seed gains from the second last length to the last."""
         before, after = (lengths.validated(self.seeds, batches) for batches in self.batches[-2:])
@@ -73,7 +65,7 @@ def of_modes(tasks: tables.Results, seeds_of: Callable[[dict[str, Any]], dict[st
 
 
 def rows(curve: Curve) -> Iterator[list[Any]]:
-    """The rows of a curve: test and validation accuracy at each length; then its speed, and whether its end is flat."""
+    """The rows of a curve: test and validation accuracy at each length; then whether its end is flat."""
     for batches in curve.batches:
         start = [*curve.cells, batches]
         yield [*start, "accuracy", *tables.of_tests(lengths.tested(curve.seeds, batches), tables.SHARE), None]
@@ -82,7 +74,6 @@ def rows(curve: Curve) -> Iterator[list[Any]]:
             yield [*start, "validation_accuracy", *tables.without_tests(validated, tables.SHARE), None]
     if len(curve.batches) > 1:
         start, gains = [*curve.cells, curve.batches[-1]], curve.gains()
-        yield [*start, "batches_to_learn", *tables.without_tests(curve.speeds(), tables.POSITIVE), None]
         yield [*start, "gain", *tables.without_tests(gains, (-1.0, 1.0)), int(is_flat(gains))]
 
 
@@ -134,7 +125,7 @@ def draw(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> F
         figure,
         f"Accuracy along one training of each seed, at the learning rate that is best at its end. Mean of {seeds} seeds; "
         "bands: 95 % intervals of the mean over seeds and, where seeds have a test set in common, its samples; dashed: chance. "
-        "The table has the batches until nine tenths of the end are learned, and where the validation accuracy is flat.",
+        "The table says where the validation accuracy is flat at the end.",
     )
 
 
@@ -153,21 +144,3 @@ def is_flat(gains: Sequence[float]) -> bool:
     last is below a point. Two seeds are the fewest that can tell."""
     _, _, high = tables.interval(gains, (-1.0, 1.0))
     return high is not None and high < FLAT
-
-
-def batches_to_learn(lengths: Sequence[int], accuracies: Sequence[float], chance: float) -> float | None:
-    """The batches after which a network first has nine tenths of what it has learned at the end, above chance.
-
-    The accuracy is taken as linear in the logarithm of the batches between two lengths. The first length stands for all that is
-    before it; None if the end is less than LEARNS above chance.
-    """
-    learned = np.asarray(accuracies) - chance
-    if learned[-1] < LEARNS:
-        return None
-    target = SPEED * learned[-1]
-    place = int(np.argmax(learned >= target))
-    if not place:
-        return float(lengths[0])
-    low, high = learned[place - 1], learned[place]
-    share = (target - low) / (high - low)
-    return math.exp((1 - share) * math.log(lengths[place - 1]) + share * math.log(lengths[place]))

@@ -41,14 +41,6 @@ def test_curve_is_flat_if_its_last_gain_is_surely_below_a_point(center):
     assert not length_curves.is_flat([center])  # of one seed nothing is sure
 
 
-def test_speed_is_when_nine_tenths_of_the_end_are_learned():
-    """On a line in the logarithm of the batches, from chance to 0.9, it is the point at nine tenths of the way."""
-    at, line = [1, 10, 100, 1000], [0.1, 0.1 + 0.8 / 3, 0.1 + 1.6 / 3, 0.9]
-    assert length_curves.batches_to_learn(at, line, 0.1) == pytest.approx(10**2.7)
-    assert length_curves.batches_to_learn(at, [0.85, 0.3, 0.9, 0.9], 0.1) == 1
-    assert length_curves.batches_to_learn(at, [0.1, 0.19, 0.12, 0.15], 0.1) is None
-
-
 def test_bits_reproduce_the_accuracy_and_a_point_on_the_way_is_a_training_of_this_length():
     sampler = make_sampler(CONFIG, None)
     (run,) = finite_runs(train(CONFIG, "offline", sampler, "here", rates=[0.03], seeds=1))
