@@ -1,6 +1,6 @@
 """Say which claims that were written after their data are confirmed on fresh seeds.
 
-    python -m experiments.run depth --scale full --set first_seed=1000 --results fresh
+    python -m experiments.run depth --scale full --set first_seed=2000 --results fresh
     python -m experiments.plot depth --scale full --results fresh --output fresh/figures
     python -m gallery.confirm --scale full --fresh fresh/figures      # after `snakemake figures/all --config scale=full`
 

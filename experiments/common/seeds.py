@@ -2,7 +2,7 @@
 
 from typing import Any
 
-FIRST_SEED = "first_seed"  # `--set first_seed=1000` takes fresh seeds: no scale has this setting
+FIRST_SEED = "first_seed"  # `--set first_seed=2000` takes fresh seeds
 
 
 def seeds_of(config: dict[str, Any], count: int | None = None) -> range:

@@ -13,7 +13,11 @@ from slax_rules import RULES
 
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
-SHORT = "short_bptt"
+BEHIND = {"bptt": ["short_bptt", "bptt_otpe_lengths"], "otpe": ["otpe_bptt_lengths"]}  # variants of a rule, in figures
+TRUNCATIONS = {
+    "truncation": "measured",
+    "truncation_by_count": "counted",
+}  # that a rule's memory buys, by its kind of bytes
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
 
@@ -45,8 +49,8 @@ def title_of_way(way: str) -> str:
 
 
 def in_order(ways: Way) -> list[str]:
-    """The ways to learn, rules in the order of their table, and a variant behind BPTT."""
-    order = [name for rule in RULES for name in (rule, *([SHORT] if rule == "bptt" else []))]
+    """The ways to learn, rules in the order of their table, each before its variants."""
+    order = [name for rule in RULES for name in (rule, *BEHIND.get(rule, []))]
     return [way for way in order if way in ways]
 
 
@@ -125,10 +129,10 @@ def traced(ways: Way) -> list[str]:
     return [way for way in in_order(ways) if way not in pieces(ways).values()]
 
 
-def affordable(ways: Way, rule: str) -> int:
-    """The steps of the longest piece that needs no more memory than a rule, as measured; 1 if none does."""
-    least = ways[rule]["bytes"]["measured"]
-    return max([1, *(steps for steps, way in pieces(ways).items() if ways[way]["bytes"]["measured"] <= least)])
+def affordable(ways: Way, rule: str, kind: str) -> int:
+    """The steps of the longest piece that needs no more memory than a rule, "measured" or "counted"; 1 if none does."""
+    given = ways[rule]["bytes"][kind]
+    return max([1, *(steps for steps, way in pieces(ways).items() if ways[way]["bytes"][kind] <= given)])
 
 
 MEMORY_COLUMNS = ["task", "way", "learns", "piece", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
@@ -143,8 +147,9 @@ def memory_rows(tasks: Tasks) -> Iterator[list[Any]]:
         for rule in traced(ways):
             yield [task, rule, "itself", None, *cells_of(ways[rule])]
         for rule in traced(ways):
-            steps = affordable(ways, rule)
-            yield [task, rule, "truncation", steps, *cells_of(ways[truncated[steps]])]
+            for learns, kind in TRUNCATIONS.items():
+                steps = affordable(ways, rule, kind)
+                yield [task, rule, learns, steps, *cells_of(ways[truncated[steps]])]
 
 
 def cells_of(result: dict[str, Any]) -> list[Any]:
@@ -216,9 +221,11 @@ def draw_optimizers(tasks: Tasks) -> Figure:
     figure, axes = figures.panels(len(shown), len(columns), 1.75, 0.4)
     titles = []
     for of, line in zip(shown.values(), axes, strict=True):
+        every = in_order({way: result for ways in of.values() for way, result in ways.items()})
         for name, ax in zip(columns, line, strict=True):
             ways = of[name]
-            rows = [(way, title_of_way(way) if ax is line[0] else "", percent(ways[way])) for way in in_order(ways)]
+            shares = {way: percent(ways[way]) if way in ways else [] for way in every}
+            rows = [(way, title_of_way(way) if ax is line[0] else "", shares[way]) for way in every]
             draw_rows(ax, rows, ways)
             figures.draw_levels(ax, ceiling=sum(percent(ways["bptt"])) / len(ways["bptt"]["seeds"]), upright=True)
             titles.append(f"{names.OPTIMIZERS[name]}\n{tables.network(tables.config_of(ways))}")
@@ -227,7 +234,8 @@ def draw_optimizers(tasks: Tasks) -> Figure:
     return figures.with_note(
         figure,
         f"{tables.randman(configs[0]).partition(', ')[0]}, {names.CODES[configs[0]['code']]}. {note_of(configs)} Dotted: BPTT. "
-        "Shortened: the gradient of hidden layers is a hundredth as long. Lengths of 1: that of each array of parameters.",
+        "Shortened: the gradient of hidden layers is a hundredth as long. Lengths of 1: that of each array of parameters. "
+        "A rule with the lengths of another one is trained by momentum alone.",
     )
 
 

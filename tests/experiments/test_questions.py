@@ -15,6 +15,7 @@ from experiments.credit_grid import alignment
 from experiments.questions import plot, run, sources
 from slax_data import mnist_5k
 from slax_neurons import unroll
+from slax_rules import BPTT, OTPE, cross_entropy, gradients
 
 
 @pytest.fixture
@@ -100,6 +101,22 @@ def test_the_first_step_of_each_optimizer(way, factor):
                 np.testing.assert_allclose(found, -0.1 * scale * given, rtol=1e-5)
 
 
+@pytest.mark.parametrize("way", run.EXCHANGED)
+def test_a_rule_with_the_lengths_of_another_one_keeps_its_direction_in_each_array(way):
+    config, rng = CONFIG | {"way": way}, np.random.default_rng(0)
+    model = run.network(config, nnx.Rngs(0))
+    batch = jnp.asarray(rng.random((9, 8, 4)) < 0.4, jnp.float32), jnp.arange(8) % 3
+    found, bptt, otpe = (
+        jax.tree.leaves(gradients(model, cross_entropy, *batch, rule=rule)[1])
+        for rule in (run.rule_of(config)(), BPTT(), OTPE())
+    )
+    direction, length = (bptt, otpe) if way == "bptt_otpe_lengths" else (otpe, bptt)
+    norm = np.linalg.norm
+    assert max(abs(norm(one) / norm(other) - 1) for one, other in zip(bptt, otpe, strict=True)) > 0.1
+    for one, along, long in zip(*(map(np.asarray, leaves) for leaves in (found, direction, length)), strict=True):
+        np.testing.assert_allclose(one, along * norm(long) / norm(along), rtol=1e-4, atol=1e-9)
+
+
 def test_a_rule_is_compared_with_the_longest_pieces_that_need_no_more_memory(tmp_path):
     settings = settings_of("questions", "tiny")
     needs = {"sltt": 10, "tbptt_4": 30, "bptt": 90, "otpe": 60}
@@ -119,13 +136,15 @@ def test_a_rule_is_compared_with_the_longest_pieces_that_need_no_more_memory(tmp
     itself = {
         (way, "itself"): (piece, way) for piece, way in (("1", "sltt"), ("4", "tbptt_4"), ("12", "bptt"), ("", "otpe"))
     }
-    assert kept.keys() == itself.keys() | {("otpe", "truncation")}
+    assert kept.keys() == itself.keys() | {("otpe", "truncation"), ("otpe", "truncation_by_count")}
     assert all(kept[key][:2] == (piece, str(needs[way])) for key, (piece, way) in itself.items())
     assert kept["otpe", "truncation"] == ("4", "30", "0.3 0.15")
+    assert kept["otpe", "truncation_by_count"] == ("12", "90", "0.9 0.45")
     ways = plot.in_memory(plot.prepare(results))["recall"]
     for measured, steps in ((29, 1), (30, 4), (5, 1), (90, 12)):
         ways["otpe"]["bytes"]["measured"] = measured
-        assert plot.affordable(ways, "otpe") == steps
+        assert plot.affordable(ways, "otpe", "measured") == steps
+    assert plot.affordable(ways, "otpe", "counted") == 12  # all need the same
 
 
 COSINES = {"sltt": [0.1, 0.3], "ostl": [0.5, 0.2], "otpe": [0.9, 0.8], "e_prop": [0.9, 0.8]}
