@@ -1,7 +1,6 @@
 """Ratios between the libraries of the paper, here and as published, size by size: does their order hold?"""
 
 import itertools
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,20 +100,17 @@ def draw(results: Results) -> Figure:
     shown = workloads(results)
     in_paper = {size for _, size, _ in published()}
     shown = [result for result in shown if result["config"]["size"] in in_paper] or shown
-    kinds = list(dict.fromkeys(inputs_of(result["config"]) for result in shown))
-    columns = max(sum(inputs_of(result["config"]) == kind for result in shown) for kind in kinds)
-    figure, axes = figures.panels(len(kinds), columns, 1.7, 0.6, sharex=True)
-    drawn: list[tuple[Axes, str]] = []
-    for row, kind in zip(axes, kinds, strict=True):
-        of_kind = [result for result in shown if inputs_of(result["config"]) == kind]
-        for ax, result in itertools.zip_longest(row, of_kind):
-            if result is None:
-                ax.set_axis_off()
-            else:
-                draw_one(ax, result)
-                about = f"N = {result['config']['size']:,}, {inputs_of(result['config'])}"
-                drawn.append((ax, f"{about}\n{textwrap.fill(agreement(result), 24)}"))
-    figures.name_panels(*zip(*drawn, strict=True))
+    figure, axes = figures.panels(-(-len(shown) // 2), 2, 1.7, 0.6, sharex=True)
+    titles = []
+    for ax, result in itertools.zip_longest(axes.flat, shown):
+        if result is None:
+            ax.set_axis_off()
+        else:
+            draw_one(ax, result)
+            titles.append(
+                f"N = {result['config']['size']:,}, {inputs_of(result['config']).replace('gaussian', 'Gaussian currents')}\n{agreement(result)}"
+            )
+    figures.name_panels(axes.flat, titles)
     looks = {f"published: {device}": {"marker": marker, "color": "0.35"} for device, marker in MARKERS.items()}
     marks = {"measured here": {"marker": "o", "color": "black", "fillstyle": "full"}, **looks}
     every = [{"linestyle": "", "fillstyle": "none", "label": label, **look} for label, look in marks.items()]
