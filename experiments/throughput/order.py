@@ -107,9 +107,7 @@ def draw(results: Results) -> Figure:
             ax.set_axis_off()
         else:
             draw_one(ax, result)
-            titles.append(
-                f"N = {result['config']['size']:,}, {inputs_of(result['config']).replace('gaussian', 'Gaussian currents')}\n{agreement(result)}"
-            )
+            titles.append(f"N = {result['config']['size']:,}, {inputs_of(result['config'])}\n{agreement(result)}")
     figures.name_panels(axes.flat, titles)
     looks = {f"published: {device}": {"marker": marker, "color": "0.35"} for device, marker in MARKERS.items()}
     marks = {"measured here": {"marker": "o", "color": "black", "fillstyle": "full"}, **looks}
