@@ -1,6 +1,6 @@
 """Draw what a task needs, what traces and truncation reach in the same memory, and what rules reach under each optimizer."""
 
-import textwrap
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,15 +74,15 @@ def draw_time(tasks: Tasks) -> Figure:
     """Draw a panel for each task: the accuracy with all of BPTT, and with ever less of time."""
     shown = probed(tasks)
     figures.check_given("questions_time", "tasks with counts", shown)
-    figure, axes = figures.panels(1, len(shown), 1.55, 0.55)
-    for ax, ways in zip(axes[0], shown.values(), strict=True):
-        rows = [
-            (way, textwrap.fill(title, 18) if ax is axes[0, 0] else "", percent(ways[way]))
-            for way, title in LEGS.items()
-            if way in ways
-        ]
-        draw_rows(ax, rows, ways)
-    figures.name_panels(axes[0], map(title_of_task, shown.values()))
+    columns = min(3, len(shown))
+    figure, axes = figures.panels(-(-len(shown) // columns), columns, 1.6, 0.3)
+    for number, (ax, ways) in enumerate(itertools.zip_longest(axes.flat, shown.values())):
+        if ways is None:
+            ax.set_axis_off()
+            continue
+        named = {way: title if number % columns == 0 else "" for way, title in LEGS.items() if way in ways}
+        draw_rows(ax, [(way, title, percent(ways[way])) for way, title in named.items()], ways)
+    figures.name_panels(axes.flat, map(title_of_task, shown.values()))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(figure, note_of(configs))
 
@@ -94,10 +94,9 @@ def draw_rows(ax: Axes, rows: list[tuple[str, str, list[float]]], ways: Way) -> 
 
 
 def title_of_task(ways: Way) -> str:
-    """The task, and below it its network and the length of its sequences, in lines that fit a narrow panel."""
+    """The task, and below it its network and the length of its sequences."""
     config = tables.config_of(ways)
-    name = names.task_name(config["task"]).replace(", ", ",\n")
-    return f"{name}\n{tables.network(config)}\nT = {config['n_steps']}"
+    return f"{names.task_name(config['task'])}\n{tables.network(config)}, T = {config['n_steps']}"
 
 
 def note_of(configs: list[dict[str, Any]]) -> str:
@@ -161,9 +160,12 @@ def draw_memory(tasks: Tasks) -> Figure:
     """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for traces."""
     shown = in_memory(tasks)
     figures.check_given("questions_memory", "tasks with measured memory", shown)
-    figure, axes = figures.panels(1, len(shown), 2.2, 0.8, sharey=True)
-    for ax, ways in zip(axes[0], shown.values(), strict=True):
-        truncated = pieces(ways)
+    figure, axes = figures.panels(-(-len(shown) // 2), min(2, len(shown)), 2.0, 0.7)
+    for ax, ways in itertools.zip_longest(axes.flat, shown.values()):
+        if ways is None:
+            ax.set_axis_off()
+            continue
+        truncated = {steps: way for steps, way in pieces(ways).items() if way != SHORTEST}
         means = [
             (kibibytes(ways[way]), sum(percent(ways[way])) / len(ways[way]["seeds"])) for way in truncated.values()
         ]
@@ -171,15 +173,14 @@ def draw_memory(tasks: Tasks) -> Figure:
         for (steps, way), at in zip(truncated.items(), means, strict=True):
             figures.draw_interval(ax, kibibytes(ways[way]), percent(ways[way]), (0, 100), upright=True, **TRUNCATED)
             ax.annotate(f"{steps}", at, (3, -8), textcoords="offset points", fontsize=figures.SMALLEST, color="0.45")
-        for rule in traced(ways):
+        for rule in (SHORTEST, *traced(ways)):
             look = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 5}
             figures.draw_interval(ax, kibibytes(ways[rule]), percent(ways[rule]), (0, 100), upright=True, **look)
         figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1])
-        ax.set(ylim=(0, 102), xlabel="memory, KiB per sample")
+        ax.set(ylim=(0, 102), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
         figures.log_axis(ax)
-    axes[0, 0].set_ylabel(names.TEST_ACCURACY)
-    figures.name_panels(axes[0], map(title_of_task, shown.values()))
-    rules = dict.fromkeys(rule for ways in shown.values() for rule in traced(ways))
+    figures.name_panels(axes.flat, map(title_of_task, shown.values()))
+    rules = dict.fromkeys([SHORTEST, *(rule for ways in shown.values() for rule in traced(ways))])
     looks = [TRUNCATED | {"label": "truncated BPTT"}, *(figures.look_of(rule) | {"linestyle": ""} for rule in rules)]
     figures.legend_of(figure, looks, len(looks))
     configs = [tables.config_of(ways) for ways in shown.values()]
