@@ -13,7 +13,7 @@ from slax_rules import RULES
 
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
-BEHIND = {"bptt": ["short_bptt", "bptt_otpe_lengths"], "otpe": ["otpe_bptt_lengths"]}  # variants of a rule, in figures
+VARIANTS_OF = {"bptt": ["short_bptt", "bptt_otpe_lengths"], "otpe": ["otpe_bptt_lengths"]}
 TRUNCATIONS = {
     "truncation": "measured",
     "truncation_by_count": "counted",
@@ -50,7 +50,7 @@ def title_of_way(way: str) -> str:
 
 def in_order(ways: Way) -> list[str]:
     """The ways to learn, rules in the order of their table, each before its variants."""
-    order = [name for rule in RULES for name in (rule, *BEHIND.get(rule, []))]
+    order = [name for rule in RULES for name in (rule, *VARIANTS_OF.get(rule, []))]
     return [way for way in order if way in ways]
 
 
@@ -157,7 +157,7 @@ def cells_of(result: dict[str, Any]) -> list[Any]:
 
 
 def draw_memory(tasks: Tasks) -> Figure:
-    """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for traces."""
+    """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for rules."""
     shown = in_memory(tasks)
     figures.check_given("questions_memory", "tasks with measured memory", shown)
     figure, axes = figures.panels(-(-len(shown) // 2), min(2, len(shown)), 2.0, 0.7)
@@ -186,7 +186,7 @@ def draw_memory(tasks: Tasks) -> Figure:
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(
         figure,
-        f"{note_of(configs)} Memory: of a gradient, measured. Numbers: steps of a piece. A mark above the line: traces are the "
+        f"{note_of(configs)} Memory: of a gradient, measured. Numbers: steps of a piece. A mark above the line: the rule makes "
         "better use of the memory.",
     )
 

@@ -100,7 +100,7 @@ def draw(results: Results) -> Figure:
     shown = workloads(results)
     in_paper = {size for _, size, _ in published()}
     shown = [result for result in shown if result["config"]["size"] in in_paper] or shown
-    figure, axes = figures.panels(-(-len(shown) // 2), 2, 1.7, 0.6, sharex=True)
+    figure, axes = figures.panels(-(-len(shown) // 2), min(2, len(shown)), 1.7, 0.6, sharex=True)
     titles = []
     for ax, result in itertools.zip_longest(axes.flat, shown):
         if result is None:
