@@ -107,6 +107,7 @@ def draw(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> F
         if of_panel:
             figures.draw_levels(ax, chance=100 * of_panel[0].chance)
             figures.log_axis(ax)
+            ax.set_xticks(sorted({batches for curve in of_panel for batches in curve.batches}))
             ends = min(curve.batches[0] for curve in of_panel), max(curve.batches[-1] for curve in of_panel)
             ax.set(xlim=ends if ends[0] < ends[1] else None, ylim=(0, 100))
     for ax in axes[-1]:
@@ -114,7 +115,8 @@ def draw(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> F
     for ax, line in zip(axes[:, 0], lines, strict=True):
         ax.set_ylabel(f"{line}\n{names.TEST_ACCURACY}".strip())
     titles = [textwrap.fill(column, 75 // len(columns), break_long_words=False) for _ in lines for column in columns]
-    figures.name_panels(axes.flat, titles)
+    shown = [(ax, title) for ax, title in zip(axes.flat, titles, strict=True) if ax.axison]
+    figures.name_panels(*zip(*shown, strict=True))
     if len(columns) > NAMED:
         looks = {curve.label: figures.line_of(curve.rule, markersize=3, label=curve.label) for curve in curves}
         figures.legend_of(figure, looks.values(), len(looks))
