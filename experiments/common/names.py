@@ -16,7 +16,6 @@ TASKS = {
         for width in ("", "_20", "_256", "_512")
     },
     **dict.fromkeys(("digits", "digits_shallow"), "handwritten digits"),
-    **dict.fromkeys(("recall", "recall_long"), "delayed recall"),
     **dict.fromkeys(("shd", "shd_offline"), "Heidelberg digits (SHD)"),
     "adding": "binary adding",
     "demo": "slax's demonstration",
@@ -26,6 +25,8 @@ TASKS = {
     "mackey_glass": "Mackey-Glass series",
     "mnist_5k": "MNIST, 5,000 images",
     "permuted_mnist": "permuted MNIST",
+    "recall": "delayed recall",
+    "recall_long": "longer delayed recall",
     "randman": "Randman",
     "rules": "five rules from the same start",
     "speakers": "spoken digits, another speaker",
