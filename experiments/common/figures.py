@@ -147,7 +147,7 @@ def label_lines(axes: Iterable[Axes]) -> None:
         gap = 1.12 * SMALLEST / (72 * ax.get_position().height * ax.figure.get_figheight())
         # The nearest heights that are a gap apart: without the gaps, the nearest ones that do not fall.
         gaps = gap * np.arange(len(order))
-        within = np.clip(heights[order] - gaps, 0, max(0.0, 1.02 - gap * (len(order) - 1)))
+        within = np.clip(heights[order] - gaps, 0, max(0.0, 0.97 - gap * (len(order) - 1)))
         apart = isotonic_regression(within).x + gaps
         for line, height in zip(np.array(lines, object)[order], apart, strict=True):
             color = np.array(to_rgb(line.get_color()))

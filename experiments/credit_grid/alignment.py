@@ -29,7 +29,7 @@ def pairs(panel: "Panel", feedback: str, stage: str) -> dict[str, tuple[np.ndarr
         cosines = [panel.agreements(cell, stage, layer, "cosine") for layer in panel.layers[:-1]]
         if any(None in of_layer for of_layer in cosines):
             continue
-        pair = np.mean(np.array(cosines, float), axis=0), panel.accuracies(cell)
+        pair = np.mean(np.array(cosines, float), axis=0), panel.accuracies(cell).mean(axis=1)
         if not any(np.array_equal(pair, other) for other in found.values()):
             found[cell] = pair
     return found
