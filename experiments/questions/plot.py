@@ -129,9 +129,10 @@ def traced(ways: Way) -> list[str]:
 
 
 def affordable(ways: Way, rule: str, kind: str) -> int:
-    """The steps of the longest piece that needs no more memory than a rule, "measured" or "counted"; 1 if none does."""
+    """The steps of the most accurate piece that needs no more memory than a rule, "measured" or "counted"; 1 if none does."""
     given = ways[rule]["bytes"][kind]
-    return max([1, *(steps for steps, way in pieces(ways).items() if ways[way]["bytes"][kind] <= given)])
+    fit = [steps for steps, way in pieces(ways).items() if ways[way]["bytes"][kind] <= given]
+    return max(fit or [1], key=lambda steps: sum(accuracies(ways[pieces(ways)[steps]])))
 
 
 MEMORY_COLUMNS = ["task", "way", "learns", "piece", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]

@@ -117,7 +117,7 @@ def test_a_rule_with_the_lengths_of_another_one_keeps_its_direction_in_each_arra
         np.testing.assert_allclose(one, along * norm(long) / norm(along), rtol=1e-4, atol=1e-9)
 
 
-def test_a_rule_is_compared_with_the_longest_pieces_that_need_no_more_memory(tmp_path):
+def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_path):
     settings = settings_of("questions", "tiny")
     needs = {"sltt": 10, "tbptt_4": 30, "bptt": 90, "otpe": 60}
     results = [
@@ -145,6 +145,8 @@ def test_a_rule_is_compared_with_the_longest_pieces_that_need_no_more_memory(tmp
         ways["otpe"]["bytes"]["measured"] = measured
         assert plot.affordable(ways, "otpe", "measured") == steps
     assert plot.affordable(ways, "otpe", "counted") == 12  # all need the same
+    ways["tbptt_4"]["seeds"] = [{"accuracy": 0.95}] * 2
+    assert plot.affordable(ways, "otpe", "counted") == 4  # a longer one is not always better
 
 
 COSINES = {"sltt": [0.1, 0.3], "ostl": [0.5, 0.2], "otpe": [0.9, 0.8], "e_prop": [0.9, 0.8]}
