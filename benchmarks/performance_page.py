@@ -10,7 +10,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 RESULTS = Path(__file__).with_name("results")
-TABLE = re.compile(r"(?<=<!-- table )(\w+)( -->\n).*?(?=\n<!-- end -->)", flags=re.DOTALL)
+TABLE = re.compile(r"(?<=<!-- table )(\w+)( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 
 
 def table(name: str) -> str:
@@ -23,7 +23,7 @@ def table(name: str) -> str:
 
 def page(text: str) -> str:
     """The page with the tables of the files between its markers."""
-    return TABLE.sub(lambda found: found[1] + found[2] + table(found[1]), text)
+    return TABLE.sub(lambda found: found[1] + found[2] + table(found[1]) + "\n", text)
 
 
 if __name__ == "__main__":
