@@ -87,6 +87,14 @@ def panels(rows: int, columns: int, height: float, more: float = 0.3, **options:
     return plt.subplots(rows, columns, figsize=(WIDTH, rows * height + more), squeeze=False, **options)
 
 
+def grid(count: int, columns: int, height: float, more: float = 0.3, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, row by row in at most so many columns; see `panels`."""
+    figure, axes = panels(-(-count // columns), min(columns, count), height, more, **options)
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
 def name_panels(axes: Iterable[Axes], titles: Iterable[str]) -> None:
     """Name panels, each by a letter in bold, if there are several, and a title."""
     named = list(zip(axes, titles, strict=False))

@@ -1,6 +1,5 @@
 """Draw what a task needs, what traces and truncation reach in the same memory, and what rules reach under each optimizer."""
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,10 +13,7 @@ from slax_rules import RULES
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
 VARIANTS_OF = {"bptt": ["short_bptt", "bptt_otpe_lengths"], "otpe": ["otpe_bptt_lengths"]}
-TRUNCATIONS = {
-    "truncation": "measured",
-    "truncation_by_count": "counted",
-}  # that a rule's memory buys, by its kind of bytes
+TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # what a rule's bytes buy, of each kind
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
 
@@ -74,15 +70,12 @@ def draw_time(tasks: Tasks) -> Figure:
     """Draw a panel for each task: the accuracy with all of BPTT, and with ever less of time."""
     shown = probed(tasks)
     figures.check_given("questions_time", "tasks with counts", shown)
-    columns = min(3, len(shown))
-    figure, axes = figures.panels(-(-len(shown) // columns), columns, 1.6, 0.3)
-    for number, (ax, ways) in enumerate(itertools.zip_longest(axes.flat, shown.values())):
-        if ways is None:
-            ax.set_axis_off()
-            continue
+    columns = 3
+    figure, axes = figures.grid(len(shown), columns, 1.6)
+    for number, (ax, ways) in enumerate(zip(axes, shown.values(), strict=True)):
         named = {way: title if number % columns == 0 else "" for way, title in LEGS.items() if way in ways}
         draw_rows(ax, [(way, title, percent(ways[way])) for way, title in named.items()], ways)
-    figures.name_panels(axes.flat, map(title_of_task, shown.values()))
+    figures.name_panels(axes, map(title_of_task, shown.values()))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(figure, note_of(configs))
 
@@ -161,11 +154,8 @@ def draw_memory(tasks: Tasks) -> Figure:
     """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for rules."""
     shown = in_memory(tasks)
     figures.check_given("questions_memory", "tasks with measured memory", shown)
-    figure, axes = figures.panels(-(-len(shown) // 2), min(2, len(shown)), 2.0, 0.7)
-    for ax, ways in itertools.zip_longest(axes.flat, shown.values()):
-        if ways is None:
-            ax.set_axis_off()
-            continue
+    figure, axes = figures.grid(len(shown), 2, 2.0, 0.7)
+    for ax, ways in zip(axes, shown.values(), strict=True):
         truncated = {steps: way for steps, way in pieces(ways).items() if way != SHORTEST}
         means = [
             (kibibytes(ways[way]), sum(percent(ways[way])) / len(ways[way]["seeds"])) for way in truncated.values()
@@ -180,7 +170,7 @@ def draw_memory(tasks: Tasks) -> Figure:
         figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1])
         ax.set(ylim=(0, 102), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
         figures.log_axis(ax)
-    figures.name_panels(axes.flat, map(title_of_task, shown.values()))
+    figures.name_panels(axes, map(title_of_task, shown.values()))
     rules = dict.fromkeys([SHORTEST, *(rule for ways in shown.values() for rule in traced(ways))])
     looks = [TRUNCATED | {"label": "truncated BPTT"}, *(figures.look_of(rule) | {"linestyle": ""} for rule in rules)]
     figures.legend_of(figure, looks, len(looks))

@@ -100,15 +100,12 @@ def draw(results: Results) -> Figure:
     shown = workloads(results)
     in_paper = {size for _, size, _ in published()}
     shown = [result for result in shown if result["config"]["size"] in in_paper] or shown
-    figure, axes = figures.panels(-(-len(shown) // 2), min(2, len(shown)), 1.7, 0.6, sharex=True)
+    figure, axes = figures.grid(len(shown), 2, 1.7, 0.6, sharex=True)
     titles = []
-    for ax, result in itertools.zip_longest(axes.flat, shown):
-        if result is None:
-            ax.set_axis_off()
-        else:
-            draw_one(ax, result)
-            titles.append(f"N = {result['config']['size']:,}, {inputs_of(result['config'])}\n{agreement(result)}")
-    figures.name_panels(axes.flat, titles)
+    for ax, result in zip(axes, shown, strict=True):
+        draw_one(ax, result)
+        titles.append(f"N = {result['config']['size']:,}, {inputs_of(result['config'])}\n{agreement(result)}")
+    figures.name_panels(axes, titles)
     looks = {f"published: {device}": {"marker": marker, "color": "0.35"} for device, marker in MARKERS.items()}
     marks = {"measured here": {"marker": "o", "color": "black", "fillstyle": "full"}, **looks}
     every = [{"linestyle": "", "fillstyle": "none", "label": label, **look} for label, look in marks.items()]
