@@ -250,19 +250,22 @@ def legend_of_modes(figure: Figure, columns: int, *more: dict[str, Any]) -> None
     legend_of(figure, [*modes, *more], columns)
 
 
-def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Sequence[float]]], bounds: Bounds) -> None:
+def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Any]], bounds: Bounds) -> None:
     """Draw rows from top to bottom: the mean as the rule's mark, its 95 % interval as a line, and below it each seed as a dot.
 
     Args:
         ax: axes to draw on.
-        rows: of each, its rule, its name, and one number of each seed.
+        rows: of each, its rule, its name, and one number of each seed, or a matrix by seed and test sample; none leave it empty.
         bounds: bounds of each number.
     """
-    for row, (rule, _, numbers) in enumerate(rows):
+    for row, (rule, _, matrix) in enumerate(rows):
+        if not len(matrix):
+            continue
         look = STYLES[rule]
+        numbers, tests = seeds_and_tests(matrix)
         ax.plot(numbers, [row + 0.25] * len(numbers), ".", color=look.color, markersize=3, alpha=0.7)
         mark = {"markeredgecolor": "black", "markeredgewidth": 0.6, "markersize": 4.5, "elinewidth": 1.3}
-        draw_interval(ax, row, numbers, bounds, marker=look.marker, color=look.color, **mark)
+        draw_interval(ax, row, numbers, bounds, tests=tests, marker=look.marker, color=look.color, **mark)
     name_rows(ax, [name for _, name, _ in rows])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, tables
+from experiments.common import figures, lengths, names, tables
 from slax_rules import RULES
 
-COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *tables.OF_SEEDS]
+COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *tables.OF_TESTS]
 
 prepare = tables.by_task_and_rule
 
@@ -31,10 +31,10 @@ def title_of(rule: str, result: dict[str, Any]) -> str:
 def rows(tasks: tables.Results) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(tasks):
         config, seeds = result["config"], result["seeds"]
-        quantities = {"accuracy": [seed["accuracy"] for seed in seeds]} | tables.spikes_of(seeds)
-        for quantity, numbers in quantities.items():
-            cells = tables.of_seeds(numbers, tables.SHARE)
-            yield [task, network_of(config), config["n_steps"], rule, quantity, *cells]
+        head = [task, network_of(config), config["n_steps"], rule]
+        yield [*head, "accuracy", *tables.of_tests(lengths.tested(seeds), tables.SHARE)]
+        for quantity, numbers in tables.spikes_of(seeds).items():
+            yield [*head, quantity, *tables.without_tests(numbers, tables.SHARE)]
 
 
 def draw(tasks: tables.Results) -> Figure:
@@ -42,7 +42,7 @@ def draw(tasks: tables.Results) -> Figure:
     most = max(len(rules) for rules in tasks.values())
     figure, axes = figures.panels(1, len(tasks), 0.26 * most + 0.6, 0.4, sharex=True)
     for ax, rules in zip(axes[0], tasks.values(), strict=True):
-        reached = {name: [100 * seed["accuracy"] for seed in result["seeds"]] for name, result in rules.items()}
+        reached = {name: 100 * lengths.tested(result["seeds"]) for name, result in rules.items()}
         lines = [(name, title_of(name, rules[name]), numbers) for name, numbers in reached.items()]
         figures.plot_seed_intervals(ax, lines, (0.0, 100.0))
         figures.draw_levels(ax, ceiling=np.mean(reached["bptt"]) if "bptt" in reached else None, upright=True)

@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.common.learning import RATE, WINDOW, Update, choose
+from experiments.common.lengths import pack
 from experiments.common.measures import loss_at_the_end, spikes_of_layers
-from experiments.common.samples import make_sampler
+from experiments.common.samples import SeedSamples, make_sampler
 from experiments.deep.networks import NETWORKS
-from slax_rules import RULES
+from slax_rules import RULES, Run, predict
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
@@ -30,16 +32,23 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
         rule_of=rule_of,
         metric=summed_accuracy,
     )
-    seeds = [
-        {
-            "seed": run.seed,
-            "accuracy": run.test[config["steps"]],
-            "loss": loss_at_the_end(run.losses),
-            "spikes": spikes_of_layers(run.network()[0], sampler(run.seed).test[0]),
-        }
-        for run in runs
-    ]
-    return {"trials": trials, "seeds": seeds}
+    return {"trials": trials, "seeds": [numbers_of(run, sampler(run.seed), config["steps"]) for run in runs]}
+
+
+def numbers_of(run: Run, samples: SeedSamples, steps: int) -> dict[str, Any]:
+    """The numbers of a network at the end of its training, and which test samples it was right about, as `lengths` has them."""
+    (inputs, labels), network = samples.test, run.network()[0]
+    right = is_right(predict(network, jnp.asarray(inputs, jnp.float32)), jnp.asarray(labels))
+    end = {"batches": steps, "accuracy": run.test[steps], "right": pack(np.asarray(right))}
+    return {
+        "seed": run.seed,
+        "accuracy": run.test[steps],
+        "test_size": len(labels),
+        "common_test": samples.has_common_test,
+        "lengths": [end],
+        "loss": loss_at_the_end(run.losses),
+        "spikes": spikes_of_layers(network, inputs),
+    }
 
 
 def rule_of(config: dict[str, Any]) -> Any:
@@ -54,5 +63,10 @@ def update_of(config: dict[str, Any]) -> Update:
 
 
 def summed_accuracy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """The share of samples whose label is the most probable class, by the sum over time of the softmax of the outputs."""
-    return jnp.mean(jax.nn.softmax(outputs).sum(axis=0).argmax(axis=-1) == labels)
+    """The share of samples that `is_right` finds right."""
+    return jnp.mean(is_right(outputs, labels))
+
+
+def is_right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Whether each label is the most probable class, by the sum over time of the softmax of the outputs."""
+    return jax.nn.softmax(outputs).sum(axis=0).argmax(axis=-1) == labels

@@ -12,10 +12,12 @@ from slax_rules import RULES
 
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
+HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "marker": "o", "markersize": 5, "markerfacecolor": "white"}
 VARIANTS_OF = {"bptt": ["short_bptt", "bptt_otpe_lengths"], "otpe": ["otpe_bptt_lengths"]}
 TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # what a rule's bytes buy, of each kind
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
+RECOMPUTED = "recomputed"  # has the gradient of the longest piece
 
 Way = dict[str, dict[str, Any]]  # results by way to learn
 Tasks = dict[str, dict[str, Way]]  # by task and optimizer
@@ -101,12 +103,15 @@ def note_of(configs: list[dict[str, Any]]) -> str:
 
 
 def in_memory(tasks: Tasks) -> dict[str, Way]:
-    """The results whose memory is measured, of the tasks with truncation."""
-    of_adam = {task: of["adam"] for task, of in tasks.items() if "adam" in of}
-    measured = {
-        task: {way: result for way, result in ways.items() if "bytes" in result} for task, ways in of_adam.items()
-    }
-    return {task: ways for task, ways in measured.items() if {SHORTEST, LONGEST} <= ways.keys()}
+    """The results whose memory is measured, of the tasks with truncation; recomputation has the seeds of BPTT."""
+    found = {}
+    for task, of in tasks.items():
+        ways = {way: result for way, result in of.get("adam", {}).items() if "bytes" in result}
+        if {SHORTEST, LONGEST} <= ways.keys():
+            found[task] = ways
+            if RECOMPUTED in ways:
+                ways[RECOMPUTED] = ways[LONGEST] | ways[RECOMPUTED]
+    return found
 
 
 def pieces(ways: Way) -> dict[int, str]:
@@ -128,7 +133,7 @@ def affordable(ways: Way, rule: str, kind: str) -> int:
     return max(fit or [1], key=lambda steps: sum(accuracies(ways[pieces(ways)[steps]])))
 
 
-MEMORY_COLUMNS = ["task", "way", "learns", "piece", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
+MEMORY_COLUMNS = ["task", "way", "learns", "piece", "learning_rate", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
 
 
 def memory_rows(tasks: Tasks) -> Iterator[list[Any]]:
@@ -137,8 +142,8 @@ def memory_rows(tasks: Tasks) -> Iterator[list[Any]]:
         truncated = pieces(ways)
         for steps, way in truncated.items():
             yield [task, way, "itself", steps, *cells_of(ways[way])]
-        for rule in traced(ways):
-            yield [task, rule, "itself", None, *cells_of(ways[rule])]
+        for way in [*traced(ways), *(way for way in ways if way == RECOMPUTED)]:
+            yield [task, way, "itself", None, *cells_of(ways[way])]
         for rule in traced(ways):
             for learns, kind in TRUNCATIONS.items():
                 steps = affordable(ways, rule, kind)
@@ -147,7 +152,7 @@ def memory_rows(tasks: Tasks) -> Iterator[list[Any]]:
 
 def cells_of(result: dict[str, Any]) -> list[Any]:
     of_memory = [result["bytes"][name] for name in ("counted", "measured")]
-    return [*of_memory, *tables.of_seeds(accuracies(result), tables.SHARE)]
+    return [result["trials"]["chosen"]["learning_rate"], *of_memory, *tables.of_seeds(accuracies(result), tables.SHARE)]
 
 
 def draw_memory(tasks: Tasks) -> Figure:
@@ -167,12 +172,16 @@ def draw_memory(tasks: Tasks) -> Figure:
         for rule in (SHORTEST, *traced(ways)):
             look = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 5}
             figures.draw_interval(ax, kibibytes(ways[rule]), percent(ways[rule]), (0, 100), upright=True, **look)
+        if RECOMPUTED in ways:
+            at, reached = kibibytes(ways[RECOMPUTED]), percent(ways[RECOMPUTED])
+            figures.draw_interval(ax, at, reached, (0, 100), upright=True, **HOLLOW)
         figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1])
         ax.set(ylim=(0, 102), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
         figures.log_axis(ax)
     figures.name_panels(axes, map(title_of_task, shown.values()))
     rules = dict.fromkeys([SHORTEST, *(rule for ways in shown.values() for rule in traced(ways))])
     looks = [TRUNCATED | {"label": "truncated BPTT"}, *(figures.look_of(rule) | {"linestyle": ""} for rule in rules)]
+    looks.append(HOLLOW | {"linestyle": "", "label": names.WAYS[RECOMPUTED]})
     figures.legend_of(figure, looks, len(looks))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(

@@ -131,11 +131,14 @@ def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_pa
         )
         for way, measured in needs.items()
     ]
+    alone = config_of("questions", "recall/recomputed", settings, "tiny")
+    results.append(as_written(alone, {"bytes": {"counted": None, "measured": 20}}))
     found = tables("questions", results, tmp_path)["questions_memory"]
     kept = {(row["way"], row["learns"]): (row["piece"], row["measured_bytes"], row["values"]) for row in found}
     itself = {
         (way, "itself"): (piece, way) for piece, way in (("1", "sltt"), ("4", "tbptt_4"), ("12", "bptt"), ("", "otpe"))
     }
+    assert kept.pop(("recomputed", "itself")) == ("", "20", "0.9 0.45")  # learns what BPTT does
     assert kept.keys() == itself.keys() | {("otpe", "truncation"), ("otpe", "truncation_by_count")}
     assert all(kept[key][:2] == (piece, str(needs[way])) for key, (piece, way) in itself.items())
     assert kept["otpe", "truncation"] == ("4", "30", "0.3 0.15")
