@@ -229,13 +229,13 @@ def write_in_row(ax: Axes, row: float, text: str, x: float, **look: Any) -> None
     ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", **look)
 
 
-def log_axis(ax: Axes) -> None:
-    """A logarithmic x axis with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
+def log_axis(ax: Axes, name: str = "x") -> None:
+    """A logarithmic axis with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
+    ax.set(**{f"{name}scale": "log"})
+    (low, high), axis = getattr(ax, f"get_{name}lim")(), getattr(ax, f"{name}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def legend_of(figure: Figure, looks: Iterable[dict[str, Any]], columns: int, **options: Any) -> None:

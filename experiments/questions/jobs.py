@@ -1,17 +1,18 @@
-"""One job for each task, optimizer and way to learn, with all seeds; and where memory is asked for, one for recomputation."""
+"""One job for each task, optimizer and way to learn, with all seeds; and one for each task of which memory is asked."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import Job, drop, each_task
+from experiments.common.job import TRAINING_KEYS, Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
-    for task, ways, config in each_task(settings):
+    for task, ways, merged in each_task(settings):
+        config, longer = drop(merged, "longer"), merged.get("longer", [1])
         if config["memory"]:
-            alone = drop(config, "optimizers", "momentum_rules", "learning_rates", "rate_seeds", "validation_size", "test_size")
-            recomputed = alone | {"optimizer": "adam", "way": "recomputed"}
-            yield Job(f"{task}/recomputed", recomputed, module="recomputed")
+            alone = drop(config, *TRAINING_KEYS, "optimizers", "momentum_rules", "memory", "dataset", "code")
+            growth = alone | {"optimizer": "adam", "way": "growth", "longer": longer}
+            yield Job(f"{task}/growth", growth, module="growth")
         for optimizer in config["optimizers"]:
             own = drop(config, "optimizers", "momentum_rules") | {"optimizer": optimizer}
             own["learning_rates"] = config["learning_rates"][optimizer]

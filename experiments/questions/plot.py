@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.common import figures, names, tables
 from experiments.common.styles import STYLES
+from experiments.questions.growth import WINDOW
 from slax_rules import RULES
 
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
@@ -18,6 +19,7 @@ TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # wh
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
 RECOMPUTED = "recomputed"  # has the gradient of the longest piece
+GROWTH = "growth"
 
 Way = dict[str, dict[str, Any]]  # results by way to learn
 Tasks = dict[str, dict[str, Way]]  # by task and optimizer
@@ -109,8 +111,9 @@ def in_memory(tasks: Tasks) -> dict[str, Way]:
         ways = {way: result for way, result in of.get("adam", {}).items() if "bytes" in result}
         if {SHORTEST, LONGEST} <= ways.keys():
             found[task] = ways
-            if RECOMPUTED in ways:
-                ways[RECOMPUTED] = ways[LONGEST] | ways[RECOMPUTED]
+            if GROWTH in of["adam"]:
+                measured = of["adam"][GROWTH]["growth"][RECOMPUTED][str(tables.config_of(ways)["n_steps"])]
+                ways[RECOMPUTED] = ways[LONGEST] | {"bytes": {"counted": None, "measured": measured}}
     return found
 
 
@@ -195,6 +198,49 @@ def kibibytes(result: dict[str, Any]) -> float:
     return float(result["bytes"]["measured"]) / 1024
 
 
+def growing(tasks: Tasks) -> dict[str, dict[str, Any]]:
+    """The results of the tasks whose memory is measured for several lengths."""
+    found = {task: of["adam"][GROWTH] for task, of in tasks.items() if GROWTH in of.get("adam", {})}
+    return {task: result for task, result in found.items() if len(result["config"]["longer"]) > 1}
+
+
+def by_steps(of_lengths: dict[str, float]) -> dict[int, float]:
+    """The numbers by the number of steps, in the order of these."""
+    return {steps: of_lengths[str(steps)] for steps in sorted(map(int, of_lengths))}
+
+
+GROWTH_COLUMNS = ["task", "way", "steps", "measured_bytes"]
+
+
+def growth_rows(tasks: Tasks) -> Iterator[list[Any]]:
+    for task, result in growing(tasks).items():
+        for way, of_lengths in result["growth"].items():
+            for steps, measured in by_steps(of_lengths).items():
+                yield [task, way, steps, measured]
+
+
+def draw_growth(tasks: Tasks) -> Figure:
+    """Draw a panel for each task: the memory against the number of steps, a line for each way."""
+    shown = growing(tasks)
+    figures.check_given("questions_growth", "tasks with several lengths", shown)
+    figure, axes = figures.grid(len(shown), 2, 2.3, 0.5)
+    for ax, result in zip(axes, shown.values(), strict=True):
+        for way, of_lengths in result["growth"].items():
+            look = HOLLOW if way == RECOMPUTED else TRUNCATED if way.startswith("tbptt") else figures.look_of(way)
+            numbers = {steps: measured / 1024 for steps, measured in by_steps(of_lengths).items()}
+            ax.plot([*numbers], [*numbers.values()], **look | {"label": title_of_way(way), "markersize": 4})
+        ax.set(xlabel="steps of the sequence", ylabel="memory, KiB per sample")
+        for axis in ("x", "y"):
+            figures.log_axis(ax, axis)
+    figures.name_panels(axes, [tables.network(result["config"]) for result in shown.values()])
+    figures.label_lines(axes)
+    return figures.with_note(
+        figure,
+        f"Memory of a gradient, measured. OTPE in windows of {WINDOW} steps. Recomputed: states between chunks are kept, and each "
+        "chunk runs forward again on the way back.",
+    )
+
+
 def compared(tasks: Tasks) -> Tasks:
     """The results of the tasks with several optimizers."""
     return {task: of for task, of in tasks.items() if len(of) > 1}
@@ -243,5 +289,6 @@ def draw_optimizers(tasks: Tasks) -> Figure:
 FIGURES = {
     "questions_time": figures.Plot(TIME_COLUMNS, time_rows, draw_time),
     "questions_memory": figures.Plot(MEMORY_COLUMNS, memory_rows, draw_memory),
+    "questions_growth": figures.Plot(GROWTH_COLUMNS, growth_rows, draw_growth),
     "questions_optimizer": figures.Plot(OPTIMIZER_COLUMNS, optimizer_rows, draw_optimizers),
 }
