@@ -255,7 +255,7 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Any]], bounds: 
 
     Args:
         ax: axes to draw on.
-        rows: of each, its rule, its name, and one number of each seed, or a matrix by seed and test sample; none leave it empty.
+        rows: of each, its rule, its name, and one number of each seed, or a matrix by seed and test sample, or nothing.
         bounds: bounds of each number.
     """
     for row, (rule, _, matrix) in enumerate(rows):

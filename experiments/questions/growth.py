@@ -20,7 +20,9 @@ RULES = {"bptt": BPTT(), "recomputed": BPTT(remat=True), f"tbptt_{WINDOW}": TBPT
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """ "growth", by way and then by the number of steps, the temporaries of the program of a gradient: bytes per sample."""
     lengths = [times * config["n_steps"] for times in config["longer"]]
-    return {"growth": {way: {str(steps): measured(config, rule, steps) for steps in lengths} for way, rule in RULES.items()}}
+    return {
+        "growth": {way: {str(steps): measured(config, rule, steps) for steps in lengths} for way, rule in RULES.items()}
+    }
 
 
 def measured(config: dict[str, Any], rule: Any, steps: int) -> float:

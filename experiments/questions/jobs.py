@@ -11,8 +11,7 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         config, longer = drop(merged, "longer"), merged.get("longer", [1])
         if config["memory"]:
             alone = drop(config, *TRAINING_KEYS, "optimizers", "momentum_rules", "memory", "dataset", "code")
-            growth = alone | {"optimizer": "adam", "way": "growth", "longer": longer}
-            yield Job(f"{task}/growth", growth, module="growth")
+            yield Job(f"{task}/growth", alone | {"longer": longer}, module="growth")
         for optimizer in config["optimizers"]:
             own = drop(config, "optimizers", "momentum_rules") | {"optimizer": optimizer}
             own["learning_rates"] = config["learning_rates"][optimizer]

@@ -1,7 +1,7 @@
 """Draw what a task needs, what traces and truncation reach in the same memory, and what rules reach under each optimizer."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,19 +19,25 @@ TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # wh
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
 RECOMPUTED = "recomputed"  # has the gradient of the longest piece
-GROWTH = "growth"
 
 Way = dict[str, dict[str, Any]]  # results by way to learn
 Tasks = dict[str, dict[str, Way]]  # by task and optimizer
 
 
-def prepare(results: list[dict[str, Any]]) -> Tasks:
-    """The results by task, optimizer and way to learn; tasks are in the order of the jobs."""
-    tasks: Tasks = {}
-    for result in results:
+class Data(NamedTuple):
+    """The results of trainings, and by task what memory longer sequences need; tasks are in the order of the jobs."""
+
+    tasks: Tasks
+    growth: dict[str, dict[str, Any]]
+
+
+def prepare(results: list[dict[str, Any]]) -> Data:
+    found: Tasks = {}
+    for result in (result for result in results if "seeds" in result):
         config = result["config"]
-        tasks.setdefault(config["task"], {}).setdefault(config["optimizer"], {})[config["way"]] = result
-    return {task: {name: tasks[task][name] for name in names.OPTIMIZERS if name in tasks[task]} for task in tasks}
+        found.setdefault(config["task"], {}).setdefault(config["optimizer"], {})[config["way"]] = result
+    tasks = {task: {name: found[task][name] for name in names.OPTIMIZERS if name in found[task]} for task in found}
+    return Data(tasks, {result["config"]["task"]: result for result in results if "growth" in result})
 
 
 def accuracies(result: dict[str, Any]) -> list[float]:
@@ -54,25 +60,25 @@ def in_order(ways: Way) -> list[str]:
     return [way for way in order if way in ways]
 
 
-def probed(tasks: Tasks) -> dict[str, Way]:
+def probed(data: Data) -> dict[str, Way]:
     """The results of the tasks of which is asked whether they need time."""
-    return {task: of["adam"] for task, of in tasks.items() if "counts" in of.get("adam", {})}
+    return {task: of["adam"] for task, of in data.tasks.items() if "counts" in of.get("adam", {})}
 
 
 TIME_COLUMNS = ["task", "way", "chance", "learning_rate", *tables.OF_SEEDS]
 
 
-def time_rows(tasks: Tasks) -> Iterator[list[Any]]:
-    for task, ways in probed(tasks).items():
+def time_rows(data: Data) -> Iterator[list[Any]]:
+    for task, ways in probed(data).items():
         for way in (way for way in LEGS if way in ways):
             rate = ways[way]["trials"]["chosen"]["learning_rate"]
             cells = [1 / ways[way]["config"]["layers"][-1], rate]
             yield [task, way, *cells, *tables.of_seeds(accuracies(ways[way]), tables.SHARE)]
 
 
-def draw_time(tasks: Tasks) -> Figure:
+def draw_time(data: Data) -> Figure:
     """Draw a panel for each task: the accuracy with all of BPTT, and with ever less of time."""
-    shown = probed(tasks)
+    shown = probed(data)
     figures.check_given("questions_time", "tasks with counts", shown)
     columns = 3
     figure, axes = figures.grid(len(shown), columns, 1.6)
@@ -104,15 +110,15 @@ def note_of(configs: list[dict[str, Any]]) -> str:
     )
 
 
-def in_memory(tasks: Tasks) -> dict[str, Way]:
+def in_memory(data: Data) -> dict[str, Way]:
     """The results whose memory is measured, of the tasks with truncation; recomputation has the seeds of BPTT."""
     found = {}
-    for task, of in tasks.items():
+    for task, of in data.tasks.items():
         ways = {way: result for way, result in of.get("adam", {}).items() if "bytes" in result}
         if {SHORTEST, LONGEST} <= ways.keys():
             found[task] = ways
-            if GROWTH in of["adam"]:
-                measured = of["adam"][GROWTH]["growth"][RECOMPUTED][str(tables.config_of(ways)["n_steps"])]
+            if task in data.growth:
+                measured = data.growth[task]["growth"][RECOMPUTED][str(tables.config_of(ways)["n_steps"])]
                 ways[RECOMPUTED] = ways[LONGEST] | {"bytes": {"counted": None, "measured": measured}}
     return found
 
@@ -136,12 +142,21 @@ def affordable(ways: Way, rule: str, kind: str) -> int:
     return max(fit or [1], key=lambda steps: sum(accuracies(ways[pieces(ways)[steps]])))
 
 
-MEMORY_COLUMNS = ["task", "way", "learns", "piece", "learning_rate", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
+MEMORY_COLUMNS = [
+    "task",
+    "way",
+    "learns",
+    "piece",
+    "learning_rate",
+    "counted_bytes",
+    "measured_bytes",
+    *tables.OF_SEEDS,
+]
 
 
-def memory_rows(tasks: Tasks) -> Iterator[list[Any]]:
+def memory_rows(data: Data) -> Iterator[list[Any]]:
     """Each way by itself; and for each rule with traces, the truncation that its memory buys."""
-    for task, ways in in_memory(tasks).items():
+    for task, ways in in_memory(data).items():
         truncated = pieces(ways)
         for steps, way in truncated.items():
             yield [task, way, "itself", steps, *cells_of(ways[way])]
@@ -158,9 +173,9 @@ def cells_of(result: dict[str, Any]) -> list[Any]:
     return [result["trials"]["chosen"]["learning_rate"], *of_memory, *tables.of_seeds(accuracies(result), tables.SHARE)]
 
 
-def draw_memory(tasks: Tasks) -> Figure:
+def draw_memory(data: Data) -> Figure:
     """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for rules."""
-    shown = in_memory(tasks)
+    shown = in_memory(data)
     figures.check_given("questions_memory", "tasks with measured memory", shown)
     figure, axes = figures.grid(len(shown), 2, 2.0, 0.7)
     for ax, ways in zip(axes, shown.values(), strict=True):
@@ -198,10 +213,9 @@ def kibibytes(result: dict[str, Any]) -> float:
     return float(result["bytes"]["measured"]) / 1024
 
 
-def growing(tasks: Tasks) -> dict[str, dict[str, Any]]:
+def growing(data: Data) -> dict[str, dict[str, Any]]:
     """The results of the tasks whose memory is measured for several lengths."""
-    found = {task: of["adam"][GROWTH] for task, of in tasks.items() if GROWTH in of.get("adam", {})}
-    return {task: result for task, result in found.items() if len(result["config"]["longer"]) > 1}
+    return {task: result for task, result in data.growth.items() if len(result["config"]["longer"]) > 1}
 
 
 def by_steps(of_lengths: dict[str, float]) -> dict[int, float]:
@@ -212,16 +226,16 @@ def by_steps(of_lengths: dict[str, float]) -> dict[int, float]:
 GROWTH_COLUMNS = ["task", "way", "steps", "measured_bytes"]
 
 
-def growth_rows(tasks: Tasks) -> Iterator[list[Any]]:
-    for task, result in growing(tasks).items():
+def growth_rows(data: Data) -> Iterator[list[Any]]:
+    for task, result in growing(data).items():
         for way, of_lengths in result["growth"].items():
             for steps, measured in by_steps(of_lengths).items():
                 yield [task, way, steps, measured]
 
 
-def draw_growth(tasks: Tasks) -> Figure:
+def draw_growth(data: Data) -> Figure:
     """Draw a panel for each task: the memory against the number of steps, a line for each way."""
-    shown = growing(tasks)
+    shown = growing(data)
     figures.check_given("questions_growth", "tasks with several lengths", shown)
     figure, axes = figures.grid(len(shown), 2, 2.3, 0.5)
     for ax, result in zip(axes, shown.values(), strict=True):
@@ -236,21 +250,21 @@ def draw_growth(tasks: Tasks) -> Figure:
     figures.label_lines(axes)
     return figures.with_note(
         figure,
-        f"Memory of a gradient, measured. OTPE in windows of {WINDOW} steps. Recomputed: states between chunks are kept, and each "
-        "chunk runs forward again on the way back.",
+        f"Memory of a gradient, measured. OTPE in windows of {WINDOW} steps. Recomputed: states between chunks are kept, "
+        "and each chunk runs forward again on the way back.",
     )
 
 
-def compared(tasks: Tasks) -> Tasks:
+def compared(data: Data) -> Tasks:
     """The results of the tasks with several optimizers."""
-    return {task: of for task, of in tasks.items() if len(of) > 1}
+    return {task: of for task, of in data.tasks.items() if len(of) > 1}
 
 
 OPTIMIZER_COLUMNS = ["task", "optimizer", "way", "quantity", "learning_rate", *tables.OF_SEEDS]
 
 
-def optimizer_rows(tasks: Tasks) -> Iterator[list[Any]]:
-    for task, of in compared(tasks).items():
+def optimizer_rows(data: Data) -> Iterator[list[Any]]:
+    for task, of in compared(data).items():
         for optimizer, ways in of.items():
             for way in in_order(ways):
                 start = [task, optimizer, way]
@@ -260,9 +274,9 @@ def optimizer_rows(tasks: Tasks) -> Iterator[list[Any]]:
                 yield [*start, "minus_bptt", rate, *tables.of_seeds(gap, (-1.0, 1.0))]
 
 
-def draw_optimizers(tasks: Tasks) -> Figure:
+def draw_optimizers(data: Data) -> Figure:
     """Draw a row of panels for each task, with a panel for each optimizer and a row for each rule."""
-    shown = compared(tasks)
+    shown = compared(data)
     figures.check_given("questions_optimizer", "tasks with several optimizers", shown)
     columns = [name for name in names.OPTIMIZERS if any(name in of for of in shown.values())]
     figure, axes = figures.panels(len(shown), len(columns), 1.75, 0.4)

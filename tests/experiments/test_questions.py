@@ -131,14 +131,21 @@ def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_pa
         )
         for way, measured in needs.items()
     ]
-    alone = config_of("questions", "recall/recomputed", settings, "tiny")
-    results.append(as_written(alone, {"bytes": {"counted": None, "measured": 20}}))
-    found = tables("questions", results, tmp_path)["questions_memory"]
+    alone = config_of("questions", "recall/growth", settings, "tiny")
+    longer = {way: {"48": 400.0, "12": needs} for way, needs in (("bptt", 90.0), ("recomputed", 20.0))}
+    results.append(as_written(alone, {"growth": longer}))
+    found, grown = map(tables("questions", results, tmp_path).get, ("questions_memory", "questions_growth"))
+    assert [(row["way"], row["steps"], row["measured_bytes"]) for row in grown] == [
+        ("bptt", "12", "90.0"),
+        ("bptt", "48", "400.0"),
+        ("recomputed", "12", "20.0"),
+        ("recomputed", "48", "400.0"),
+    ]
     kept = {(row["way"], row["learns"]): (row["piece"], row["measured_bytes"], row["values"]) for row in found}
     itself = {
         (way, "itself"): (piece, way) for piece, way in (("1", "sltt"), ("4", "tbptt_4"), ("12", "bptt"), ("", "otpe"))
     }
-    assert kept.pop(("recomputed", "itself")) == ("", "20", "0.9 0.45")  # learns what BPTT does
+    assert kept.pop(("recomputed", "itself")) == ("", "20.0", "0.9 0.45")  # learns what BPTT does
     assert kept.keys() == itself.keys() | {("otpe", "truncation"), ("otpe", "truncation_by_count")}
     assert all(kept[key][:2] == (piece, str(needs[way])) for key, (piece, way) in itself.items())
     assert kept["otpe", "truncation"] == ("4", "30", "0.3 0.15")
