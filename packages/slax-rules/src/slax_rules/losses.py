@@ -165,7 +165,7 @@ def accuracy(
     *,
     ties: Literal["wrong", "first"] = "wrong",
 ) -> Float[Array, ""]:
-    """The share of samples whose label has the largest output, summed over time; a tie counts as wrong.
+    """The fraction of samples whose label has the largest output, summed over time; a tie counts as wrong.
 
     A silent read-out is a tie of all classes, so it is wrong, as in the OTPE paper's evaluation. Most frameworks take the
     argmax, which is the first of the largest outputs: `functools.partial(accuracy, ties="first")` is this metric.
@@ -218,7 +218,7 @@ def accuracy(
 
 
 def correct(outputs: Float[Array, "B C"], labels: Array) -> Float[Array, " B"]:
-    """Whether the label of each sample has the largest output of this step, 1 or 0; a tie counts as wrong.
+    """Return 1 for each sample whose label has the largest output of this step, and 0 otherwise; a tie counts as wrong.
 
     It has the form of a loss of one step, and is a metric of `run_stream`.
 

@@ -95,7 +95,7 @@ def _in_short(entry: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class RuleEntry:
-    """A learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
+    """An entry of `RULES`, which makes a learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
 
     `RULES["mine"] = RuleEntry(title="mine", rule=Mine)` adds a rule of your own, also to the experiments of this repository,
     and so does an entry point `mine` of an installed package, in the group `slax.rules`.

@@ -89,7 +89,7 @@ def _is_option(content: Any) -> bool:
 
 
 class WindowGradient(NamedTuple):
-    """The result of a rule on a window.
+    """The loss, the gradient and the next state that a rule returns for a window.
 
     Args:
         loss: the loss as the objective returns it.
@@ -177,7 +177,7 @@ class LearningRule(Value, abc.ABC):
         return steps if length is None else even_length(steps, length)
 
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> Any:
-        """Check a model, and return the rule's plan for it, without arrays. It is called once for each program.
+        """Check a model, and return the rule's plan for it. It is called once for each program.
 
         Raises:
             TypeError, ValueError: a model that the rule cannot handle.

@@ -67,7 +67,7 @@ class EligibilityTraces(NamedTuple):
 
 
 def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> EligibilityTraces:
-    """The traces before the first step, for inputs [B, I] and the neuron's states at rest.
+    """Return the eligibility traces before the first step, all zero, for inputs [B, I] and the neuron's states at rest.
 
     Example:
         >>> import jax.numpy as jnp
@@ -101,7 +101,7 @@ def eligibility_gradient(
     signal: Float[Array, "K B *N"],
     jacobians_at: JacobiansAt,
 ) -> tuple[LayerGradient, EligibilityTraces]:
-    """The gradient sum_t delta_t eps_t of a window with signal delta, and the traces after it.
+    """Compute the gradient sum_t delta_t eps_t of a window with signal delta, and the traces after it.
 
     Args:
         traces: E before the first step.

@@ -33,7 +33,9 @@ def states_of(carry: Any) -> States:
 
 
 class LocalJacobians(NamedTuple):
-    """The local Jacobians of one step, per sample and unit, states in the order of `jax.tree.leaves` of the carry.
+    """The derivatives of a neuron's states and output within one step, per sample and unit.
+
+    States are in the order of `jax.tree.leaves` of the carry.
 
     Args:
         D: dh_t[s] / dh_{t-1}[r], for each s and r.
@@ -115,7 +117,7 @@ def scale(factor: Array, states: States) -> States:
 
 
 class StepPoint(NamedTuple):
-    """The point of a step at which a neuron is linearized.
+    """Where a neuron is linearized: its states, its current and its membrane in one step.
 
     Args:
         state: the carry before the step, leaves [B, N].
@@ -138,7 +140,7 @@ class StepPoint(NamedTuple):
 
 
 def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
-    """The local Jacobians of an element-wise neuron in one step.
+    """Return the local Jacobians of an element-wise neuron in one step.
 
     If the neuron defines `integrate` and `fire`, `fire` is linearized at the membrane, which is often the only quantity on
     which the Jacobians depend.
@@ -214,9 +216,10 @@ def has_separate_units(neuron: Neuron, carry: Any) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _has_separate_units(graphdef: nnx.GraphDef, structure: Any, shapes: tuple[tuple[Any, Any], ...]) -> bool:
-    """Whether tangents of some units reach no other, for the units with a 0 and with a 1 in each binary digit of their number.
+    """Whether no unit reaches another one, in the same sample or in others.
 
-    So each unit is tried against each other one, of the same sample and of others. It is run rather than read: what a rule
+    For each binary digit of the units' numbers, the units with a 0 there and the units with a 1 get tangents in turn, so that
+    each pair of units is apart at some digit. It is run rather than read: what a rule
     omits is derivatives, so a detached mean over units, say, is allowed. What cannot be run on random numbers is not known, and
     passes.
     """
@@ -260,7 +263,7 @@ def _has_separate_units(graphdef: nnx.GraphDef, structure: Any, shapes: tuple[tu
 def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJacobians:
     """Extend the Jacobians of a neuron by one state, the leaky sum of its outputs: r_t = decay r_{t-1} + s_t.
 
-    The trace of this state is the leaky sum of the eligibility traces, R_t = decay R_{t-1} + eps_t. The output of the neuron
+    The trace of this state is the leaky sum of the eligibilities, R_t = decay R_{t-1} + eps_t. The output of the neuron
     is now the sum, so o and psi are the derivatives of r_t.
     """
     of_sum = (*jacobians.o, jnp.broadcast_to(decay, jacobians.psi.shape))

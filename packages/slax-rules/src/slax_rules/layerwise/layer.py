@@ -74,7 +74,7 @@ class Layer:
 
 
 class LayerWindow(NamedTuple):
-    """The run of a layer over K steps.
+    """What the forward pass over K steps leaves for the rule of a layer.
 
     Args:
         inputs: inputs of each synapse; none if the chain feeds the neuron directly.
@@ -112,7 +112,7 @@ class LayerWindow(NamedTuple):
 
 
 class LayerGradient(NamedTuple):
-    """The gradient that a rule computes from a learning signal.
+    """The gradient of a layer over a window, and what is passed down.
 
     Args:
         synapses: for each synapse, the gradients w.r.t. its effective weights by name, "kernel" and "bias". The library takes
@@ -195,7 +195,7 @@ def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
 
 
 class Teaching(NamedTuple):
-    """The quantities from which a route that skips layers makes the signal of a hidden layer.
+    """What a route that skips layers may use for a hidden layer: the error, the targets, and the layer's own loss.
 
     Args:
         error: the cotangent that the rule of the last layer passes below, for most rules the gradient of the loss w.r.t. the
@@ -230,9 +230,10 @@ class Teaching(NamedTuple):
 
 
 class Route(Value):
-    """The base class of all routes. Its methods implement backpropagation within a time step, `Symmetric`.
+    """How learning signals reach a layer: the base class of all routes.
 
-    A subclass is a frozen dataclass, or a module if it holds arrays, and overrides the methods that it changes.
+    Its methods implement backpropagation within a time step, `Symmetric`. A subclass is a frozen dataclass, or a module if it
+    holds arrays, and overrides the methods that it changes.
 
     Example:
         >>> import dataclasses

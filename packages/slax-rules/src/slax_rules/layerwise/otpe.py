@@ -1,4 +1,4 @@
-"""Rules that sum eligibility traces as the membranes of the layer above sum spikes: OTPE and e-prop."""
+"""Rules that sum eligibilities as the membranes of the layer above sum spikes: OTPE and e-prop."""
 
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
@@ -86,7 +86,7 @@ class SummedRule(LayerRule):
 
 
 class OTPETraces(NamedTuple):
-    """The eligibility traces E with their leaky sum R, and the leaky mean of psi."""
+    """The eligibility traces E, the leaky sum R of the eligibilities eps, and the leaky mean of psi."""
 
     sums: EligibilityTraces
     psi: "LeakyMean"
@@ -149,11 +149,11 @@ class OTPE(SummedRule):
 
 @dataclasses.dataclass(frozen=True)
 class EProp(SummedRule):
-    """e-prop: eligibility traces, filtered as the next layer's membrane filters spikes.
+    """e-prop: eligibilities, filtered as the next layer's membrane filters spikes.
 
         F_t = kappa F_{t-1} + eps_t        gradient  sum_t delta_t F_t        signal below  delta_t psi_t W^T, or B^T for W^T
 
-    with the eligibility traces eps of `OSTL`, in which the spikes that arrive over late edges, including the layer's own, are
+    with the eligibilities eps of `OSTL`, in which the spikes that arrive over late edges, including the layer's own, are
     given inputs. The last layer, the read-out, uses OSTL.
 
     Args:

@@ -17,7 +17,7 @@ _programs: Recent[list[tuple[Hashable, ...]]] = Recent(256)  # what the function
 
 
 def third_compilation(name: str, graph: Graph, parts: Mapping[str, Any], options: Hashable) -> str | None:
-    """The warning of the function `name` of the third program that differs from others only in what its functions hold.
+    """The warning for the third program of the function `name` that differs from the others only in what its functions hold.
 
     Integers are taken as part of the structure: most are sizes, with which shapes differ as well.
     """

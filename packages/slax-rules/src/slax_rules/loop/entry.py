@@ -245,10 +245,10 @@ def _call(
 ) -> tuple[Array, nnx.State | None]:
     """Run the program of these arguments, and write the changes into model, rule and optimizer."""
     window = checked_window(window)
-    as_rule(rule)
+    as_rule(rule)  # raises for what is not a rule
     if mask is not None:
         check_mask(mask, inputs.shape[:2])
-    penalties_by_layer(penalties, model)
+    penalties_by_layer(penalties, model)  # raises for a layer that is not there
     objects = (model, rule, optimizer)
     mesh = mesh_of(inputs)
     graph, state = split(objects, looks_again=False)
@@ -391,7 +391,7 @@ class Program(What):
 def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | None, dict[int, Array]]:
     """Run a program; return the mean loss, the gradient or None, and the new leaves of the state, by their number.
 
-    A leaf that is still the same tracer did not change. Should NNX come to copy them, all leaves would be returned and written.
+    A leaf that is still the same tracer did not change. If NNX copied them, all leaves would be returned.
     """
     before = jax.tree.leaves(arguments[0])  # the program changes the variables in it
     loss, gradient, state = program(*arguments)

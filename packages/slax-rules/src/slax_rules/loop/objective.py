@@ -271,7 +271,7 @@ class WindowObjective:
         ]
 
     def _means(self, hidden: tuple[Array, ...]) -> tuple[list[Array | None], RunningMeans | None]:
-        """The mean that each penalty refers to, None for a penalty of each step; and those since the start, if they are it."""
+        """The reference mean of each penalty, None for one of each step; and the running means, if these are the reference."""
         if self.means is not None or not self.has_means:
             return self.means or [None] * len(self.penalties), None
         shape = hidden[0].shape[:2]

@@ -49,7 +49,7 @@ class Trial(NamedTuple):
 
 
 def start_trial(model: nnx.RNNCellBase, input_shape: tuple[int, ...], *, rule: Any) -> Trial:
-    """Start a trial of each sample: the model at rest, and no trace.
+    """Start a trial of each sample, with the model at rest and without traces.
 
     Args:
         model: a model that the rule can handle.

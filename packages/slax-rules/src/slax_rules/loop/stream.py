@@ -107,7 +107,7 @@ class Stream:
 
 
 class StreamStep(NamedTuple):
-    """A stream after a piece, with its outputs and losses.
+    """What `extend_stream` returns: the stream after a piece, its outputs and its losses.
 
     Args:
         stream: the stream after the piece.
@@ -138,7 +138,7 @@ def start_stream(
     window: int = 1,
     penalties: tuple[Penalty, ...] = (),
 ) -> Stream:
-    """Start to learn online from an unbounded stream: the model at rest, and no traces.
+    """Start to learn online from an unbounded stream, with the model at rest and without traces.
 
     The model, the rule and the optimizer are copied; write the parameters of a stream back with
     `nnx.update(model, nnx.state(stream.model))`.
@@ -249,7 +249,7 @@ def extend_stream(
 
 
 def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) -> tuple[Any, Any]:
-    """Predict L steps with the present parameters and without learning, where labels come late, in evaluation mode.
+    """Predict L steps in evaluation mode without learning, for labels that come late.
 
     Dropout is off, and a BatchNorm normalizes by its running statistics, as after `model.eval()`. So outputs differ from those
     of `extend_stream`, which learns from the outputs that it returns, if the model has such modules in training.

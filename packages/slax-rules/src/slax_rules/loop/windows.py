@@ -91,7 +91,7 @@ class Learner:
         return self.rule.forward(self.plan, self.model, state, inputs, self.losses.probes)
 
     def window(self, state: Any, inputs: Array, objective: WindowObjective) -> WindowGradient:
-        """The gradient of a window by the rule, whose loss is a `WindowLoss`; on several devices, of the share of this one.
+        """The gradient of a window by the rule, whose loss is a `WindowLoss`; on several devices, for the share of this device.
 
         The rule is `Layerwise` for rules for layers such as OTPE, an `Autodiff` rule such as BPTT, or an `InfluenceRule`.
         """
@@ -264,8 +264,8 @@ def online_window(graphdef: nnx.GraphDef, learner: Learner, online: Online, wind
         window: the window.
 
     Returns:
-        What the next window needs; the loss, NaN if no step was taken since it or the gradient is not finite; and the outputs
-        of the window, with the parameters before the step.
+        What the next window needs; the loss, or NaN if it or the gradient is not finite, so that no step was taken; and the
+        outputs of the window, with the parameters before the step.
     """
     model, given, optimizer = nnx.merge(graphdef, online.objects, copy=True)
 

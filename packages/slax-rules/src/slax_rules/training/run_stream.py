@@ -28,7 +28,7 @@ Sums = dict[str, tuple[Array, Array]]  # by name, the weighted sums of numbers a
 
 
 class Piece(NamedTuple):
-    """Some steps of a stream, one after the other.
+    """Consecutive steps of a stream.
 
     Args:
         inputs: inputs [L, B, features...], L at least 1.
