@@ -1,20 +1,43 @@
 """Say how the memory of a gradient grows with the sequence: under BPTT, also with recomputation, under TBPTT, and under OTPE.
 
 Recomputation keeps the states between chunks alone, and runs each chunk forward again on the way back. Its gradient is BPTT's,
-so its accuracy is too. Nothing is trained here.
+so its accuracy is too. Nothing is trained here. The chunks that `unroll` chooses by itself are for speed; those here have about
+as many steps as there are chunks, which needs the least memory.
 """
 
+import dataclasses
+import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from experiments.common.costs import gradient_program
 from experiments.common.networks import make_model
+from slax_neurons import unroll
 from slax_rules import BPTT, OTPE, TBPTT
 
 WINDOW = 10  # steps of a piece of TBPTT, and of a window of OTPE
-RULES = {"bptt": BPTT(), "recomputed": BPTT(remat=True), f"tbptt_{WINDOW}": TBPTT(steps=WINDOW), "otpe": OTPE()}
+
+
+@dataclasses.dataclass(frozen=True)
+class InChunks(BPTT):
+    """BPTT in chunks whose number of steps is the largest divisor of all steps that is at most their square root."""
+
+    def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: jax.Array) -> tuple[Any, Any]:
+        steps = len(inputs)
+        chunk = max(size for size in range(1, math.isqrt(steps) + 1) if steps % size == 0)
+        return unroll(model, carry, inputs, remat=self.remat, chunk=chunk)
+
+
+RULES = {
+    "bptt": BPTT(),
+    "in_chunks": InChunks(),
+    "recomputed": InChunks(remat=True),
+    f"tbptt_{WINDOW}": TBPTT(steps=WINDOW),
+    "otpe": OTPE(),
+}
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:

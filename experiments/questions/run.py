@@ -24,12 +24,13 @@ from flax import nnx
 
 from experiments.common.costs import gradient_program
 from experiments.common.learning import choose, named_rule
+from experiments.common.lengths import pack, right
 from experiments.common.measures import loss_at_the_end
 from experiments.common.networks import make_model
-from experiments.common.samples import Samples
+from experiments.common.samples import Samples, SeedSamples
 from experiments.questions.sources import Counts, sampler_of
 from slax_neurons import Connect, connect
-from slax_rules import BPTT, OTPE, RULES, TBPTT, WindowGradient, cost
+from slax_rules import BPTT, OTPE, RULES, TBPTT, Run, WindowGradient, cost
 from slax_rules.layerwise.passes import as_rule
 
 NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing
@@ -59,8 +60,8 @@ def with_length(direction: jax.Array, length: jax.Array) -> jax.Array:
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """ "trials", the trials of the learning rate; "seeds", the test accuracy and the loss at the end of each seed; and "bytes",
-    the memory of a gradient per sample, "counted" and "measured", where the configuration has `memory`."""
+    """ "trials", the trials of the learning rate; "seeds", the numbers of each seed along its training; and "bytes", the memory
+    of a gradient per sample, "counted" and "measured", where the configuration has `memory`."""
     way = config["way"]
     sampler = sampler_of(config)
     samples = (lambda seed: Counts(sampler(seed))) if way == "counts" else sampler
@@ -70,14 +71,31 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     trials, runs = choose(own, "offline", samples, where, **how)
     found: dict[str, Any] = {
         "trials": trials,
-        "seeds": [
-            {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
-            for run in runs
-        ],
+        "seeds": [numbers_of(run, samples(run.seed)) for run in runs],
     }
     if config["memory"] and way not in VARIANTS:
         found["bytes"] = memory(own, next(iter(sampler(0).batches())))
     return found
+
+
+def numbers_of(run: Run, samples: SeedSamples | Counts) -> dict[str, Any]:
+    """The accuracies of a network along its training, as `experiments.common.lengths` has them, and the loss at its end. Which
+    test samples are right at the end is kept if all seeds have the same."""
+    evaluated = [
+        {"batches": step, "accuracy": run.test[step], "validation_accuracy": run.validation[step]}
+        for step in run.steps
+        if step
+    ]
+    if samples.has_common_test:
+        evaluated[-1]["right"] = pack(right(run.network()[0], samples.test))
+    return {
+        "seed": run.seed,
+        "accuracy": evaluated[-1]["accuracy"],
+        "loss": loss_at_the_end(run.losses),
+        "test_size": len(samples.test[1]),
+        "common_test": samples.has_common_test,
+        "lengths": evaluated,
+    }
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:

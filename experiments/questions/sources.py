@@ -36,6 +36,10 @@ class Counts(NamedTuple):
     def test(self) -> Samples:
         return counted(self.samples.test)
 
+    @property
+    def has_common_test(self) -> bool:
+        return self.samples.has_common_test
+
 
 def counted(batch: Samples) -> Samples:
     """The counts [1, B, N] and the labels."""
@@ -56,9 +60,9 @@ def sampler_of(config: dict[str, Any]) -> Callable[[int], SeedSamples]:
 def adding(n_units: int, n_classes: int, n_steps: int) -> Task:
     """Binary adding: a sequence of bits, of which two are marked, one early and one late; the label is their sum.
 
-    A bit takes four steps, in which the group of units of its value is active; a third group is active while it is marked. Half
-    of the bits are ones, so that their number says nothing. The marks are in the first and in the second half of the first
-    three quarters of the bits, and the last quarter of the steps counts.
+    A bit takes four steps, in which the group of units of its value is active; a third group is active while it is marked. The
+    marks are in the first and in the second half of the first three quarters of the bits, and the last quarter of the steps
+    counts. Half of the bits before these steps are ones, and half of the bits in them, so that neither number says anything.
     """
     if n_classes != 3 or n_steps % 32 or n_units % 3:
         raise SystemExit(
@@ -71,12 +75,14 @@ def adding(n_units: int, n_classes: int, n_steps: int) -> Task:
         early, late, which, order = random.split(key, 4)
         marks = jnp.stack([random.randint(early, (), 0, part), random.randint(late, (), part, 2 * part)])
         first = jnp.where(label == 1, random.bernoulli(which).astype(int), label // 2)
-        others = random.permutation(order, jnp.arange(n_bits - 2) < n_bits // 2 - label).astype(int)
-        places = jnp.arange(n_bits)
-        skipped = (
-            places - (places > marks[0]) - (places > marks[1])
-        )  # of the bits that are not marked, how many come before
-        bits = others[jnp.minimum(skipped, n_bits - 3)].at[marks].set(jnp.stack([first, label - first]))
+        before_key, counting_key = random.split(order)
+        others = random.permutation(before_key, jnp.arange(2 * part - 2) < part - label).astype(int)
+        places = jnp.arange(2 * part)
+        skipped = places - (places > marks[0]) - (places > marks[1])  # how many bits before are not marked
+        before = others[jnp.minimum(skipped, 2 * part - 3)].at[marks].set(jnp.stack([first, label - first]))
+        counting = n_bits - 2 * part
+        last = random.permutation(counting_key, jnp.arange(counting) < counting // 2).astype(int)
+        bits = jnp.concatenate([before, last])
         marked = jnp.zeros(n_bits, int).at[marks].set(1)
         return jnp.repeat(jnp.stack([1 - bits, bits, marked], axis=1), BIT, axis=0)
 
