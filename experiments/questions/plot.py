@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, tables
+from experiments.common import figures, length_curves, lengths, names, tables
 from experiments.common.styles import STYLES
 from experiments.questions.growth import WINDOW
 from slax_rules import RULES
@@ -16,8 +16,10 @@ TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["t
 HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "marker": "o", "markersize": 5, "markerfacecolor": "white"}
 VARIANTS_OF = {"bptt": ["short_bptt", "bptt_otpe_lengths"], "otpe": ["otpe_bptt_lengths"]}
 TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # what a rule's bytes buy, of each kind
+LOOKS = {"recomputed": HOLLOW, "in_chunks": HOLLOW | {"linestyle": "--"}}
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
+COURSES = {"adding": ["adam"], "recall_long": ["adam"], "time_deep": ["adam", "momentum"]}  # with a panel of their own
 RECOMPUTED = "recomputed"  # has the gradient of the longest piece
 
 Way = dict[str, dict[str, Any]]  # results by way to learn
@@ -65,7 +67,7 @@ def probed(data: Data) -> dict[str, Way]:
     return {task: of["adam"] for task, of in data.tasks.items() if "counts" in of.get("adam", {})}
 
 
-TIME_COLUMNS = ["task", "way", "chance", "learning_rate", *tables.OF_SEEDS]
+TIME_COLUMNS = ["task", "way", "chance", "learning_rate", *tables.OF_TESTS]
 
 
 def time_rows(data: Data) -> Iterator[list[Any]]:
@@ -73,7 +75,7 @@ def time_rows(data: Data) -> Iterator[list[Any]]:
         for way in (way for way in LEGS if way in ways):
             rate = ways[way]["trials"]["chosen"]["learning_rate"]
             cells = [1 / ways[way]["config"]["layers"][-1], rate]
-            yield [task, way, *cells, *tables.of_seeds(accuracies(ways[way]), tables.SHARE)]
+            yield [task, way, *cells, *tables.of_tests(lengths.tested(ways[way]["seeds"]), tables.SHARE)]
 
 
 def draw_time(data: Data) -> Figure:
@@ -84,13 +86,13 @@ def draw_time(data: Data) -> Figure:
     figure, axes = figures.grid(len(shown), columns, 1.6)
     for number, (ax, ways) in enumerate(zip(axes, shown.values(), strict=True)):
         named = {way: title if number % columns == 0 else "" for way, title in LEGS.items() if way in ways}
-        draw_rows(ax, [(way, title, percent(ways[way])) for way, title in named.items()], ways)
+        draw_rows(ax, [(way, title, 100 * lengths.tested(ways[way]["seeds"])) for way, title in named.items()], ways)
     figures.name_panels(axes, map(title_of_task, shown.values()))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(figure, note_of(configs))
 
 
-def draw_rows(ax: Axes, rows: list[tuple[str, str, list[float]]], ways: Way) -> None:
+def draw_rows(ax: Axes, rows: list[tuple[str, str, Any]], ways: Way) -> None:
     figures.plot_seed_intervals(ax, rows, (0, 100))
     figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1], upright=True)
     ax.set(xlim=(0, 102), xlabel=names.TEST_ACCURACY)
@@ -240,7 +242,7 @@ def draw_growth(data: Data) -> Figure:
     figure, axes = figures.grid(len(shown), 2, 2.3, 0.5)
     for ax, result in zip(axes, shown.values(), strict=True):
         for way, of_lengths in result["growth"].items():
-            look = HOLLOW if way == RECOMPUTED else TRUNCATED if way.startswith("tbptt") else figures.look_of(way)
+            look = LOOKS.get(way) or (TRUNCATED if way.startswith("tbptt") else figures.look_of(way))
             numbers = {steps: measured / 1024 for steps, measured in by_steps(of_lengths).items()}
             ax.plot([*numbers], [*numbers.values()], **look | {"label": title_of_way(way), "markersize": 4})
         ax.set(xlabel="steps of the sequence", ylabel="memory, KiB per sample")
@@ -250,8 +252,8 @@ def draw_growth(data: Data) -> Figure:
     figures.label_lines(axes)
     return figures.with_note(
         figure,
-        f"Memory of a gradient, measured. OTPE in windows of {WINDOW} steps. Recomputed: states between chunks are kept, "
-        "and each chunk runs forward again on the way back.",
+        f"Memory of a gradient, measured. OTPE in windows of {WINDOW} steps. In chunks: of about the square root of the steps. Recomputed: the states between "
+        "such chunks are kept, and each chunk runs forward again on the way back.",
     )
 
 
@@ -300,9 +302,24 @@ def draw_optimizers(data: Data) -> Figure:
     )
 
 
+def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
+    """The course of each way to learn; the figure has some of them."""
+    for task, of in data.tasks.items():
+        for optimizer, ways in of.items():
+            for way, result in ways.items():
+                shown = task in COURSES and optimizer in COURSES[task] and way in ("bptt", "sltt", "otpe", "ottt")
+                title = f"{title_of_task(ways)}, {names.OPTIMIZERS[optimizer]}"
+                cells, chance = [task, optimizer, way], 1 / result["config"]["layers"][-1]
+                panel = ("", title) if shown else None
+                yield length_curves.Curve(
+                    cells, panel, way, title_of_way(way), chance, result["seeds"], result["config"]["steps"]
+                )
+
+
 FIGURES = {
     "questions_time": figures.Plot(TIME_COLUMNS, time_rows, draw_time),
     "questions_memory": figures.Plot(MEMORY_COLUMNS, memory_rows, draw_memory),
     "questions_growth": figures.Plot(GROWTH_COLUMNS, growth_rows, draw_growth),
     "questions_optimizer": figures.Plot(OPTIMIZER_COLUMNS, optimizer_rows, draw_optimizers),
+    "questions_lengths": length_curves.plot("questions_lengths", ["task", "optimizer", "way"], lengths_of),
 }

@@ -24,7 +24,7 @@ from flax import nnx
 
 from experiments.common.costs import gradient_program
 from experiments.common.learning import choose, named_rule
-from experiments.common.lengths import pack, right
+from experiments.common.lengths import along
 from experiments.common.measures import loss_at_the_end
 from experiments.common.networks import make_model
 from experiments.common.samples import Samples, SeedSamples
@@ -79,23 +79,21 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def numbers_of(run: Run, samples: SeedSamples | Counts) -> dict[str, Any]:
-    """The accuracies of a network along its training, as `experiments.common.lengths` has them, and the loss at its end. Which
-    test samples are right at the end is kept if all seeds have the same."""
-    evaluated = [
-        {"batches": step, "accuracy": run.test[step], "validation_accuracy": run.validation[step]}
-        for step in run.steps
-        if step
-    ]
+    """The accuracies of a network along its training, as `experiments.common.lengths` has them, and the loss at its end.
+
+    Where each seed has its own test samples, some of which may have a mask, which of them were right is not kept.
+    """
     if samples.has_common_test:
-        evaluated[-1]["right"] = pack(right(run.network()[0], samples.test))
-    return {
-        "seed": run.seed,
-        "accuracy": evaluated[-1]["accuracy"],
-        "loss": loss_at_the_end(run.losses),
-        "test_size": len(samples.test[1]),
-        "common_test": samples.has_common_test,
-        "lengths": evaluated,
-    }
+        found = along(run, samples)
+    else:
+        evaluated = [
+            {"batches": step, "accuracy": run.test[step], "validation_accuracy": run.validation[step]}
+            for step in run.steps
+            if step
+        ]
+        found = {"test_size": len(samples.test[1]), "common_test": False, "lengths": evaluated}
+    end = {"seed": run.seed, "accuracy": run.test[run.steps[-1]], "loss": loss_at_the_end(run.losses)}
+    return end | found
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
