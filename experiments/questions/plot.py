@@ -252,8 +252,8 @@ def draw_growth(data: Data) -> Figure:
     figures.label_lines(axes)
     return figures.with_note(
         figure,
-        f"Memory of a gradient, measured. OTPE in windows of {WINDOW} steps. In chunks: of about the square root of the steps. Recomputed: the states between "
-        "such chunks are kept, and each chunk runs forward again on the way back.",
+        f"Memory of a gradient, measured. OTPE in windows of {WINDOW} steps. In chunks: of about the square root of the steps. "
+        "Recomputed: the states between such chunks are kept, and each chunk runs forward again on the way back.",
     )
 
 
