@@ -1,8 +1,8 @@
 """Say how the memory of a gradient grows with the sequence: under BPTT, also with recomputation, under TBPTT, and under OTPE.
 
 Recomputation keeps the states between chunks alone, and runs each chunk forward again on the way back. Its gradient is BPTT's,
-so its accuracy is too. Nothing is trained here. The chunks that `unroll` chooses by itself are for speed; those here have about
-as many steps as there are chunks, which needs the least memory.
+so its accuracy is too. Nothing is trained here. `unroll` chooses the length of chunks for speed; here they have about as many
+steps as there are chunks, which needs little memory. OTPE has the length of windows that needs least.
 """
 
 import dataclasses
@@ -18,7 +18,8 @@ from experiments.common.networks import make_model
 from slax_neurons import unroll
 from slax_rules import BPTT, OTPE, TBPTT
 
-WINDOW = 10  # steps of a piece of TBPTT, and of a window of OTPE
+PIECE = 10  # steps of a piece of TBPTT
+WINDOWS = (1, 2, 3, 4, 5, 10)  # steps of a window of OTPE, those that divide the sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +32,11 @@ class InChunks(BPTT):
         return unroll(model, carry, inputs, remat=self.remat, chunk=chunk)
 
 
-RULES = {
+WAYS = {
     "bptt": BPTT(),
     "in_chunks": InChunks(),
     "recomputed": InChunks(remat=True),
-    f"tbptt_{WINDOW}": TBPTT(steps=WINDOW),
+    "tbptt_10": TBPTT(PIECE),
     "otpe": OTPE(),
 }
 
@@ -43,14 +44,18 @@ RULES = {
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """ "growth", by way and then by the number of steps, the temporaries of the program of a gradient: bytes per sample."""
     lengths = [times * config["n_steps"] for times in config["longer"]]
-    return {
-        "growth": {way: {str(steps): measured(config, rule, steps) for steps in lengths} for way, rule in RULES.items()}
-    }
+    return {"growth": {way: {str(steps): least(config, way, steps) for steps in lengths} for way in WAYS}}
 
 
-def measured(config: dict[str, Any], rule: Any, steps: int) -> float:
-    """The bytes per sample for so many steps."""
+def least(config: dict[str, Any], way: str, steps: int) -> float:
+    """The bytes of a way for so many steps; under OTPE with the windows that need least."""
+    windows = [window for window in WINDOWS if steps % window == 0] if way == "otpe" else [None]
+    return min(measured(config, WAYS[way], steps, window) for window in windows)
+
+
+def measured(config: dict[str, Any], rule: Any, steps: int, window: int | None) -> float:
+    """The bytes per sample for so many steps, in windows of so many."""
     model = make_model(config, nnx.Rngs(0))
     batch = jnp.zeros((steps, config["batch_size"], config["layers"][0])), jnp.zeros(config["batch_size"], int)
-    program, _ = gradient_program(model, rule, batch, WINDOW)
+    program, _ = gradient_program(model, rule, batch, window)
     return float(program.memory_analysis().temp_size_in_bytes / config["batch_size"])

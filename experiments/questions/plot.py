@@ -8,19 +8,25 @@ from matplotlib.figure import Figure
 
 from experiments.common import figures, length_curves, lengths, names, tables
 from experiments.common.styles import STYLES
-from experiments.questions.growth import WINDOW
 from slax_rules import RULES
 
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
-HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "marker": "o", "markersize": 5, "markerfacecolor": "white"}
+HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "markersize": 5, "markerfacecolor": "white"}
+LESS = {
+    "recomputed": HOLLOW | {"marker": "o"},
+    "in_chunks": HOLLOW | {"marker": "s", "linestyle": "--"},
+}  # memory, for BPTT's gradient
 VARIANTS_OF = {"bptt": ["short_bptt", "bptt_otpe_lengths"], "otpe": ["otpe_bptt_lengths"]}
 TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # what a rule's bytes buy, of each kind
-LOOKS = {"recomputed": HOLLOW, "in_chunks": HOLLOW | {"linestyle": "--"}}
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
-COURSES = {"adding": ["adam"], "recall_long": ["adam"], "time_deep": ["adam", "momentum"]}  # with a panel of their own
-RECOMPUTED = "recomputed"  # has the gradient of the longest piece
+COURSES = {
+    "adding": ["adam"],
+    "recall_long": ["adam"],
+    "time_deep": ["adam", "momentum"],
+}  # tasks with a panel of their own
+COURSE_RULES = ("bptt", "sltt", "otpe", "ottt")  # and the rules in it
 
 Way = dict[str, dict[str, Any]]  # results by way to learn
 Tasks = dict[str, dict[str, Way]]  # by task and optimizer
@@ -34,6 +40,7 @@ class Data(NamedTuple):
 
 
 def prepare(results: list[dict[str, Any]]) -> Data:
+    """The results of trainings by task, optimizer and way to learn, and the others by task."""
     found: Tasks = {}
     for result in (result for result in results if "seeds" in result):
         config = result["config"]
@@ -113,15 +120,15 @@ def note_of(configs: list[dict[str, Any]]) -> str:
 
 
 def in_memory(data: Data) -> dict[str, Way]:
-    """The results whose memory is measured, of the tasks with truncation; recomputation has the seeds of BPTT."""
+    """The results whose memory is measured, of the tasks with truncation; what has BPTT's gradient has its seeds, too."""
     found = {}
     for task, of in data.tasks.items():
         ways = {way: result for way, result in of.get("adam", {}).items() if "bytes" in result}
         if {SHORTEST, LONGEST} <= ways.keys():
             found[task] = ways
-            if task in data.growth:
-                measured = data.growth[task]["growth"][RECOMPUTED][str(tables.config_of(ways)["n_steps"])]
-                ways[RECOMPUTED] = ways[LONGEST] | {"bytes": {"counted": None, "measured": measured}}
+            for way in LESS if task in data.growth else ():
+                measured = data.growth[task]["growth"][way][str(tables.config_of(ways)["n_steps"])]
+                ways[way] = ways[LONGEST] | {"bytes": {"counted": None, "measured": measured}}
     return found
 
 
@@ -162,7 +169,7 @@ def memory_rows(data: Data) -> Iterator[list[Any]]:
         truncated = pieces(ways)
         for steps, way in truncated.items():
             yield [task, way, "itself", steps, *cells_of(ways[way])]
-        for way in [*traced(ways), *(way for way in ways if way == RECOMPUTED)]:
+        for way in [*traced(ways), *(way for way in LESS if way in ways)]:
             yield [task, way, "itself", None, *cells_of(ways[way])]
         for rule in traced(ways):
             for learns, kind in TRUNCATIONS.items():
@@ -192,16 +199,16 @@ def draw_memory(data: Data) -> Figure:
         for rule in (SHORTEST, *traced(ways)):
             look = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 5}
             figures.draw_interval(ax, kibibytes(ways[rule]), percent(ways[rule]), (0, 100), upright=True, **look)
-        if RECOMPUTED in ways:
-            at, reached = kibibytes(ways[RECOMPUTED]), percent(ways[RECOMPUTED])
-            figures.draw_interval(ax, at, reached, (0, 100), upright=True, **HOLLOW)
+        for way in (way for way in LESS if way in ways):
+            at, reached = kibibytes(ways[way]), percent(ways[way])
+            figures.draw_interval(ax, at, reached, (0, 100), upright=True, **LESS[way] | {"linestyle": ""})
         figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1])
         ax.set(ylim=(0, 102), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
         figures.log_axis(ax)
     figures.name_panels(axes, map(title_of_task, shown.values()))
     rules = dict.fromkeys([SHORTEST, *(rule for ways in shown.values() for rule in traced(ways))])
     looks = [TRUNCATED | {"label": "truncated BPTT"}, *(figures.look_of(rule) | {"linestyle": ""} for rule in rules)]
-    looks.append(HOLLOW | {"linestyle": "", "label": names.WAYS[RECOMPUTED]})
+    looks += [LESS[way] | {"linestyle": "", "label": names.WAYS[way]} for way in LESS]
     figures.legend_of(figure, looks, len(looks))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(
@@ -242,18 +249,19 @@ def draw_growth(data: Data) -> Figure:
     figure, axes = figures.grid(len(shown), 2, 2.3, 0.5)
     for ax, result in zip(axes, shown.values(), strict=True):
         for way, of_lengths in result["growth"].items():
-            look = LOOKS.get(way) or (TRUNCATED if way.startswith("tbptt") else figures.look_of(way))
+            look = LESS.get(way) or (TRUNCATED if way.startswith("tbptt") else figures.look_of(way))
             numbers = {steps: measured / 1024 for steps, measured in by_steps(of_lengths).items()}
             ax.plot([*numbers], [*numbers.values()], **look | {"label": title_of_way(way), "markersize": 4})
         ax.set(xlabel="steps of the sequence", ylabel="memory, KiB per sample")
         for axis in ("x", "y"):
             figures.log_axis(ax, axis)
-    figures.name_panels(axes, [tables.network(result["config"]) for result in shown.values()])
+    titles = [f"{names.task_name(task)}, {tables.network(result['config'])}" for task, result in shown.items()]
+    figures.name_panels(axes, titles)
     figures.label_lines(axes)
     return figures.with_note(
         figure,
-        f"Memory of a gradient, measured. OTPE in windows of {WINDOW} steps. In chunks: of about the square root of the steps. "
-        "Recomputed: the states between such chunks are kept, and each chunk runs forward again on the way back.",
+        "Memory of a gradient, measured. OTPE in windows that need least. In chunks: of about the square root of the steps. "
+        "Recomputed: only states between such chunks are kept, and each chunk runs forward again on the way back.",
     )
 
 
@@ -307,8 +315,8 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     for task, of in data.tasks.items():
         for optimizer, ways in of.items():
             for way, result in ways.items():
-                shown = task in COURSES and optimizer in COURSES[task] and way in ("bptt", "sltt", "otpe", "ottt")
-                title = f"{title_of_task(ways)}, {names.OPTIMIZERS[optimizer]}"
+                shown = task in COURSES and optimizer in COURSES[task] and way in COURSE_RULES
+                title = f"{names.task_name(task)}, {names.OPTIMIZERS[optimizer]}"
                 cells, chance = [task, optimizer, way], 1 / result["config"]["layers"][-1]
                 panel = ("", title) if shown else None
                 yield length_curves.Curve(

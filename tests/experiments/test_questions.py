@@ -1,5 +1,6 @@
 """The questions: what their tasks show and when, what a way to learn changes, and which truncation a rule's memory buys."""
 
+from types import SimpleNamespace
 from typing import ClassVar
 
 import jax
@@ -10,12 +11,13 @@ from experiment_files import as_written, config_of, tables
 from flax import nnx
 from jax import random
 
-from experiments.common.job import settings_of
+from experiments.common import lengths
+from experiments.common.job import jobs_of, scales_of, settings_of
 from experiments.credit_grid import alignment
-from experiments.questions import plot, run, sources
+from experiments.questions import growth, plot, run, sources
 from slax_data import mnist_5k
 from slax_neurons import unroll
-from slax_rules import BPTT, OTPE, cross_entropy, gradients
+from slax_rules import BPTT, OTPE, accuracy, cross_entropy, gradients
 
 
 @pytest.fixture
@@ -33,13 +35,21 @@ def groups_of(task, count, lasts):
     return split[:, 0, :, :, 0].astype(int), labels, counts
 
 
-def test_adding_asks_for_the_sum_of_two_marked_bits_of_which_a_count_says_nothing(certain):
-    active, labels, counts = groups_of(sources.adding(6, 3, 64), 3, 4)
+@pytest.mark.parametrize("n_steps", [32, 64])
+def test_adding_asks_for_the_sum_of_two_marked_bits_of_which_a_count_says_nothing(certain, n_steps):
+    """Neither does any bit, so that nothing which the last steps show says anything of the label."""
+    active, labels, counts = groups_of(sources.adding(6, 3, n_steps), 3, 4)
     zeros, ones, marked = active.transpose(2, 0, 1)
-    assert (zeros + ones == 1).all() and (ones[:12].sum(axis=0) == 6).all() and (ones[12:].sum(axis=0) == 2).all()
-    assert (marked[:6].sum(axis=0) == 1).all() and (marked[6:12].sum(axis=0) == 1).all() and not marked[12:].any()
+    part = 3 * n_steps // 32  # half of the bits before the steps that count
+    assert (zeros + ones == 1).all() and (ones[: 2 * part].sum(axis=0) == part).all()
+    assert (ones[2 * part :].sum(axis=0) == part // 3).all() and len(ones[2 * part :]) == 2 * (part // 3)
+    assert (marked[:part].sum(axis=0) == 1).all() and (marked[part : 2 * part].sum(axis=0) == 1).all()
+    assert marked[: 2 * part].any(axis=1).all() and not marked[2 * part :].any()
     assert ((ones * marked).sum(axis=0) == labels).all() and set(labels) == {0, 1, 2}
-    assert (counts == (np.arange(64) >= 48)[:, None]).all()
+    for label in range(3):
+        assert (abs(ones[:, labels == label].mean(axis=1) - 0.5) < 0.25).all()
+    assert set((ones * marked)[:part, labels == 1].sum(axis=0)) == {0, 1}
+    assert (counts == (np.arange(n_steps) >= 3 * n_steps // 4)[:, None]).all()
 
 
 def test_recall_asks_for_the_flagged_one_of_symbols_that_all_come_once(certain):
@@ -117,6 +127,50 @@ def test_a_rule_with_the_lengths_of_another_one_keeps_its_direction_in_each_arra
         np.testing.assert_allclose(one, along * norm(long) / norm(along), rtol=1e-4, atol=1e-9)
 
 
+def test_chunks_have_the_gradient_of_bptt_and_need_less_memory():
+    model, rng = run.network(CONFIG | {"way": "bptt"}, nnx.Rngs(0)), np.random.default_rng(0)
+    batch = jnp.asarray(rng.random((12, 8, 4)) < 0.4, jnp.float32), jnp.arange(8) % 3
+    bptt, *others = (
+        jax.tree.leaves(gradients(model, cross_entropy, *batch, rule=rule)[1])
+        for rule in (BPTT(), growth.InChunks(), growth.InChunks(remat=True))
+    )
+    for one, *same in zip(bptt, *others, strict=True):
+        for other in same:
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+    config = CONFIG | {"batch_size": 4}
+    recomputed, in_chunks, whole = (growth.least(config, way, 64) for way in ("recomputed", "in_chunks", "bptt"))
+    assert recomputed < in_chunks < whole / 2
+
+
+def test_memory_is_asked_for_longer_sequences_at_each_scale():
+    for scale, settings in scales_of("questions").items():
+        jobs = jobs_of("questions", scale, settings)
+        grown = [job.config for name, job in jobs.items() if name.endswith("/growth")]
+        assert max(len(config["longer"]) for config in grown) > 1
+        keys = {"task", "layers", "n_steps", "batch_size", "input_rate", "initial_rate", "decay", "read_out_decay"}
+        assert all(config.keys() == keys | {"longer", "scale"} for config in grown)
+        assert not any("longer" in job.config for name, job in jobs.items() if not name.endswith("/growth"))
+
+
+def test_which_test_samples_are_right_is_kept_where_all_seeds_have_the_same():
+    model, rng = run.network(CONFIG | {"way": "bptt"}, nnx.Rngs(0)), np.random.default_rng(0)
+    inputs, labels = rng.random((5, 30, 4)) < 0.4, np.arange(30) % 3
+    outputs = unroll(model, model.initialize_carry((30, 4)), jnp.asarray(inputs, jnp.float32))[1]
+    reached = float(accuracy(outputs, jnp.asarray(labels)))
+    trained = SimpleNamespace(
+        seed=7, steps=[0, 2, 5], test={2: 0.5, 5: reached}, validation={2: 0.4, 5: 0.6}, losses=np.ones(5)
+    )
+    trained.network = lambda step=5: (model, None)
+    for common in (True, False):
+        samples = SimpleNamespace(test=(inputs, labels), has_common_test=common)
+        found = run.numbers_of(trained, samples)
+        assert (found["seed"], found["accuracy"], found["loss"]) == (7, reached, 1)
+        assert [entry["batches"] for entry in found["lengths"]] == [2, 5] and found["common_test"] is common
+        assert [("right" in entry) for entry in found["lengths"]] == [common] * 2
+        assert lengths.tested([found]).mean() == pytest.approx(reached)
+    assert sources.Counts(samples).has_common_test is False
+
+
 def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_path):
     settings = settings_of("questions", "tiny")
     needs = {"sltt": 10, "tbptt_4": 30, "bptt": 90, "otpe": 60}
@@ -132,20 +186,21 @@ def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_pa
         for way, measured in needs.items()
     ]
     alone = config_of("questions", "recall/growth", settings, "tiny")
-    longer = {way: {"48": 400.0, "12": needs} for way, needs in (("bptt", 90.0), ("recomputed", 20.0))}
+    least = {"bptt": 90.0, "recomputed": 20.0, "in_chunks": 50.0}
+    longer = {way: {"48": 4 * needs, "12": needs} for way, needs in least.items()}
     results.append(as_written(alone, {"growth": longer}))
     found, grown = map(tables("questions", results, tmp_path).get, ("questions_memory", "questions_growth"))
     assert [(row["way"], row["steps"], row["measured_bytes"]) for row in grown] == [
-        ("bptt", "12", "90.0"),
-        ("bptt", "48", "400.0"),
-        ("recomputed", "12", "20.0"),
-        ("recomputed", "48", "400.0"),
+        (way, steps, str(times * needs))
+        for way, needs in sorted(least.items())
+        for steps, times in (("12", 1), ("48", 4))
     ]
     kept = {(row["way"], row["learns"]): (row["piece"], row["measured_bytes"], row["values"]) for row in found}
     itself = {
         (way, "itself"): (piece, way) for piece, way in (("1", "sltt"), ("4", "tbptt_4"), ("12", "bptt"), ("", "otpe"))
     }
     assert kept.pop(("recomputed", "itself")) == ("", "20.0", "0.9 0.45")  # learns what BPTT does
+    assert kept.pop(("in_chunks", "itself")) == ("", "50.0", "0.9 0.45")
     assert kept.keys() == itself.keys() | {("otpe", "truncation"), ("otpe", "truncation_by_count")}
     assert all(kept[key][:2] == (piece, str(needs[way])) for key, (piece, way) in itself.items())
     assert kept["otpe", "truncation"] == ("4", "30", "0.3 0.15")

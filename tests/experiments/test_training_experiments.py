@@ -1,5 +1,7 @@
 """The experiments that train rules: their networks, their scores, what is measured of them, and the rules that they name."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,13 +9,14 @@ from experiment_files import config_of
 from flax import nnx
 
 from experiments.activity import run as activity
+from experiments.common import lengths
 from experiments.common.job import scales_of, settings_of
 from experiments.common.measures import spikes_of_layers
 from experiments.common.networks import make_model
 from experiments.deep import run as deep
 from experiments.deep.networks import NETWORKS
 from slax_neurons import AdLIF, RunningNorm, Standardized
-from slax_rules import RULES, TBPTT
+from slax_rules import RULES, TBPTT, predict
 from slax_rules import accuracy as share_right
 
 
@@ -24,6 +27,19 @@ def test_deep_networks_learn_by_windows_and_sum_probabilities():
     outputs = jnp.array([[10.0, 0], [0, 1], [0, 1], [0, 1]])[:, None]
     assert float(share_right(outputs, jnp.array([0]))) == 1
     assert [float(deep.summed_accuracy(outputs, jnp.array([label]))) for label in (0, 1)] == [0, 1]
+
+
+def test_deep_networks_say_which_test_samples_they_are_right_about():
+    """By the law of their accuracy, which differs from the one of `slax_rules.accuracy` for some of these samples."""
+    config, rng = {"layers": [9, 7, 3], "input_rate": 0.3, "initial_rate": 0.2}, np.random.default_rng(0)
+    model, inputs, labels = make_model(config, nnx.Rngs(0)), rng.random((6, 40, 9)) < 0.4, np.arange(40) % 3
+    outputs = predict(model, jnp.asarray(inputs, jnp.float32))
+    reached = float(deep.summed_accuracy(outputs, jnp.asarray(labels)))
+    run = SimpleNamespace(seed=1, test={5: reached}, losses=np.ones(5), network=lambda: (model, None))
+    found = deep.numbers_of(run, SimpleNamespace(test=(inputs, labels), has_common_test=True), 5)
+    right = np.asarray(deep.is_right(outputs, jnp.asarray(labels)), float)
+    np.testing.assert_array_equal(lengths.tested([found]), right[None])
+    assert found["accuracy"] == reached == pytest.approx(right.mean())
 
 
 def test_deep_networks_are_normalized_and_have_parameters_of_each_unit():

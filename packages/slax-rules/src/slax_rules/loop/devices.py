@@ -2,7 +2,7 @@
 
 An entire step, including the loop over windows, runs on the shares. Losses, masks and means refer to the full batch, and a
 gradient is the sum over devices, one all-reduce for each gradient that is used. Arrays per sample in the state of a rule are
-split along the batch; a floating-point array that is not per sample is refused there.
+split along the batch; a floating-point array in the state that is not per sample is refused.
 
 The devices may belong to several processes, which `jax.distributed` connects. All of them then run the same program. What a
 process passes in as a batch is its own share, and the full batch is the shares of all processes, in their order.

@@ -89,7 +89,7 @@ class StepInfo:
 
 
 class StopTraining(Exception):
-    """Raise this in a callback to end `fit` after the current step; it returns the history as usual.
+    """Raise this in a callback to end `fit` after the current step; `fit` returns the history as usual.
 
     The evaluation and the checkpoint that are due at this step still happen. Started again with the same checkpoints, the run
     continues after this step.
@@ -130,7 +130,7 @@ class Callback(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Every:
-    """Call a function after every n steps of `fit`.
+    """Call a function in `fit`, each time after so many steps.
 
     Args:
         every: steps between calls, >= 1.
