@@ -209,7 +209,7 @@ def draw_memory(data: Data) -> Figure:
     rules = dict.fromkeys([SHORTEST, *(rule for ways in shown.values() for rule in traced(ways))])
     looks = [TRUNCATED | {"label": "truncated BPTT"}, *(figures.look_of(rule) | {"linestyle": ""} for rule in rules)]
     looks += [LESS[way] | {"linestyle": "", "label": names.WAYS[way]} for way in LESS]
-    figures.legend_of(figure, looks, len(looks))
+    figures.legend_of(figure, looks, -(-len(looks) // 2))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(
         figure,
