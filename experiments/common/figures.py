@@ -229,10 +229,11 @@ def write_in_row(ax: Axes, row: float, text: str, x: float, **look: Any) -> None
     ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", **look)
 
 
-def log_axis(ax: Axes, name: str = "x") -> None:
-    """A logarithmic axis with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
-    ax.set(**{f"{name}scale": "log"})
-    (low, high), axis = getattr(ax, f"get_{name}lim")(), getattr(ax, f"{name}axis")
+def log_axis(ax: Axes, which: str = "x") -> None:
+    """Make an axis logarithmic, with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
+    ax.set(**{f"{which}scale": "log"})
+    axis = {"x": ax.xaxis, "y": ax.yaxis}[which]
+    low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())

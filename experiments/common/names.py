@@ -106,8 +106,8 @@ FORMS = {  # of a library, where several are timed
 }
 WITH_LESS = {"stateless": "neurons without memory", "counts": "counts of spikes alone"}  # of time
 EXCHANGED = {"bptt_otpe_lengths": "BPTT, OTPE's lengths", "otpe_bptt_lengths": "OTPE, BPTT's lengths"}
-BESIDE = {"short_bptt": "BPTT, shortened", "recomputed": "BPTT, recomputed", "in_chunks": "BPTT, in chunks"}
-WAYS = BESIDE | EXCHANGED | WITH_LESS  # to learn, beside rules
+LESS_MEMORY = {"recomputed": "BPTT, recomputed", "in_chunks": "BPTT, in chunks"}  # for the same gradient
+WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY  # beside rules
 OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1"}
 UPDATES = {"offline": "one update per sequence", "online": "updates within the sequence"}
 COSINE = "cosine to BPTT's gradient"

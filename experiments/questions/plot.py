@@ -13,20 +13,14 @@ from slax_rules import RULES
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
 HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "markersize": 5, "markerfacecolor": "white"}
-LESS = {
-    "recomputed": HOLLOW | {"marker": "o"},
-    "in_chunks": HOLLOW | {"marker": "s", "linestyle": "--"},
-}  # memory, for BPTT's gradient
+LESS_MEMORY = {"recomputed": HOLLOW | {"marker": "o"}, "in_chunks": HOLLOW | {"marker": "s", "linestyle": "--"}}
 VARIANTS_OF = {"bptt": ["short_bptt", "bptt_otpe_lengths"], "otpe": ["otpe_bptt_lengths"]}
 TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # what a rule's bytes buy, of each kind
 LONGEST = "bptt"  # the longest piece, of all steps
 SHORTEST = "sltt"  # and the shortest one, of one step
-COURSES = {
-    "adding": ["adam"],
-    "recall_long": ["adam"],
-    "time_deep": ["adam", "momentum"],
-}  # tasks with a panel of their own
-COURSE_RULES = ("bptt", "sltt", "otpe", "ottt")  # and the rules in it
+# The tasks, by optimizer, with a panel of their own along the training, and the rules in it.
+COURSES = {"adding": ["adam"], "recall_long": ["adam"], "time_deep": ["adam", "momentum"]}
+COURSE_RULES = ("bptt", "sltt", "otpe", "ottt")
 
 Way = dict[str, dict[str, Any]]  # results by way to learn
 Tasks = dict[str, dict[str, Way]]  # by task and optimizer
@@ -126,7 +120,7 @@ def in_memory(data: Data) -> dict[str, Way]:
         ways = {way: result for way, result in of.get("adam", {}).items() if "bytes" in result}
         if {SHORTEST, LONGEST} <= ways.keys():
             found[task] = ways
-            for way in LESS if task in data.growth else ():
+            for way in LESS_MEMORY if task in data.growth else ():
                 measured = data.growth[task]["growth"][way][str(tables.config_of(ways)["n_steps"])]
                 ways[way] = ways[LONGEST] | {"bytes": {"counted": None, "measured": measured}}
     return found
@@ -169,7 +163,7 @@ def memory_rows(data: Data) -> Iterator[list[Any]]:
         truncated = pieces(ways)
         for steps, way in truncated.items():
             yield [task, way, "itself", steps, *cells_of(ways[way])]
-        for way in [*traced(ways), *(way for way in LESS if way in ways)]:
+        for way in [*traced(ways), *(way for way in LESS_MEMORY if way in ways)]:
             yield [task, way, "itself", None, *cells_of(ways[way])]
         for rule in traced(ways):
             for learns, kind in TRUNCATIONS.items():
@@ -199,16 +193,16 @@ def draw_memory(data: Data) -> Figure:
         for rule in (SHORTEST, *traced(ways)):
             look = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 5}
             figures.draw_interval(ax, kibibytes(ways[rule]), percent(ways[rule]), (0, 100), upright=True, **look)
-        for way in (way for way in LESS if way in ways):
+        for way in (way for way in LESS_MEMORY if way in ways):
             at, reached = kibibytes(ways[way]), percent(ways[way])
-            figures.draw_interval(ax, at, reached, (0, 100), upright=True, **LESS[way] | {"linestyle": ""})
+            figures.draw_interval(ax, at, reached, (0, 100), upright=True, **LESS_MEMORY[way] | {"linestyle": ""})
         figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1])
         ax.set(ylim=(0, 102), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
         figures.log_axis(ax)
     figures.name_panels(axes, map(title_of_task, shown.values()))
     rules = dict.fromkeys([SHORTEST, *(rule for ways in shown.values() for rule in traced(ways))])
     looks = [TRUNCATED | {"label": "truncated BPTT"}, *(figures.look_of(rule) | {"linestyle": ""} for rule in rules)]
-    looks += [LESS[way] | {"linestyle": "", "label": names.WAYS[way]} for way in LESS]
+    looks += [LESS_MEMORY[way] | {"linestyle": "", "label": names.WAYS[way]} for way in LESS_MEMORY]
     figures.legend_of(figure, looks, -(-len(looks) // 2))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(
@@ -249,7 +243,7 @@ def draw_growth(data: Data) -> Figure:
     figure, axes = figures.grid(len(shown), 2, 2.3, 0.5)
     for ax, result in zip(axes, shown.values(), strict=True):
         for way, of_lengths in result["growth"].items():
-            look = LESS.get(way) or (TRUNCATED if way.startswith("tbptt") else figures.look_of(way))
+            look = LESS_MEMORY.get(way) or (TRUNCATED if way.startswith("tbptt") else figures.look_of(way))
             numbers = {steps: measured / 1024 for steps, measured in by_steps(of_lengths).items()}
             ax.plot([*numbers], [*numbers.values()], **look | {"label": title_of_way(way), "markersize": 4})
         ax.set(xlabel="steps of the sequence", ylabel="memory, KiB per sample")

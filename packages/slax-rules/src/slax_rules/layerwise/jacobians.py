@@ -219,9 +219,8 @@ def _has_separate_units(graphdef: nnx.GraphDef, structure: Any, shapes: tuple[tu
     """Whether no unit reaches another one, in the same sample or in others.
 
     For each binary digit of the units' numbers, the units with a 0 there and the units with a 1 get tangents in turn, so that
-    each pair of units is apart at some digit. It is run rather than read: what a rule
-    omits is derivatives, so a detached mean over units, say, is allowed. What cannot be run on random numbers is not known, and
-    passes.
+    each pair of units is apart at some digit. It is run rather than read: what a rule omits is derivatives, so a detached mean
+    over units, say, is allowed. What cannot be run on random numbers is not known, and passes.
     """
     random = np.random.default_rng(0)
 
