@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, lengths, tables
+from experiments.common import figures, length_curves, tables
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_TESTS]
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -34,7 +34,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
         for mode, update in updates_of(result).items():
             seeds = update["seeds"]
             head = [*start(task, rule, result), mode]
-            yield [*head, "accuracy", *tables.of_tests(lengths.tested(seeds), tables.SHARE)]
+            yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), tables.SHARE)]
             quantities = {
                 "validation_accuracy": [seed["validation_accuracy"] for seed in seeds],
                 **tables.spikes_of(seeds),
@@ -57,7 +57,7 @@ def draw(data: Data) -> Figure:
     rules = tables.rules_of(tasks)
     figure, axes = figures.panels(1, len(tasks), 0.24 * len(rules) + 0.6, 0.5, sharex=True, sharey=True)
     for ax, (task, results) in zip(axes[0], tasks.items(), strict=True):
-        draw_task(ax, rules, results)
+        draw_task(ax, task, rules, results)
         for rule in (rule for name, rule in published if name == task):
             ax.plot(100 * published[task, rule], rules.index(rule) - 0.34, **PUBLISHED_MARK)
     titles = (tables.title_of(tables.config_of(results)).replace(", new", ",\nnew") for results in tasks.values())
@@ -73,9 +73,9 @@ def draw(data: Data) -> Figure:
     )
 
 
-def draw_task(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
+def draw_task(ax: Axes, task: str, rules: list[str], results: dict[str, Any]) -> None:
     reached = {
-        rule: {mode: lengths.tested(of["seeds"]) for mode, of in updates_of(result).items()}
+        rule: {mode: tables.tested(task, of["seeds"]) for mode, of in updates_of(result).items()}
         for rule, result in results.items()
     }
     figures.plot_modes(ax, rules, reached, 1 / tables.config_of(results)["layers"][-1])

@@ -277,7 +277,7 @@ def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str,
     Args:
         ax: axes to draw on.
         rules: from top to bottom.
-        shares: by rule and update mode, by seed and test sample [S, I]; see `experiments.common.lengths.tested`.
+        shares: by rule and update mode, by seed and test sample [S, I]; see `tables.tested`.
         chance: the accuracy of guesses.
     """
     name_rows(ax, [RULES[rule].title for rule in rules])

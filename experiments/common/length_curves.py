@@ -22,7 +22,7 @@ NAMED = 3  # columns of panels in which each line has its name at its end; more 
 class Curve(NamedTuple):
     """The results of a rule.
 
-    cells: its first cells in the table.
+    cells: its first cells in the table, the task before all.
     panel: the row and the column of its panel, by the names that are shown; None if it is in the table alone.
     rule: whose look its line has.
     label: its name in the panel.
@@ -68,7 +68,12 @@ def rows(curve: Curve) -> Iterator[list[Any]]:
     """The rows of a curve: test and validation accuracy at each length; then whether its end is flat."""
     for batches in curve.batches:
         start = [*curve.cells, batches]
-        yield [*start, "accuracy", *tables.of_tests(lengths.tested(curve.seeds, batches), tables.SHARE), None]
+        yield [
+            *start,
+            "accuracy",
+            *tables.of_tests(tables.tested(curve.cells[0], curve.seeds, batches), tables.SHARE),
+            None,
+        ]
         if lengths.lengths_of(curve.seeds):
             validated = lengths.validated(curve.seeds, batches)
             yield [*start, "validation_accuracy", *tables.without_tests(validated, tables.SHARE), None]
@@ -134,7 +139,7 @@ def draw(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> F
 def draw_curve(ax: Axes, curve: Curve) -> None:
     found = []
     for batches in curve.batches:
-        mean, low, high, *_ = tables.tested_summary(lengths.tested(curve.seeds, batches), tables.SHARE)
+        mean, low, high, *_ = tables.tested_summary(tables.tested(curve.cells[0], curve.seeds, batches), tables.SHARE)
         found.append((batches, *(np.nan if end is None else 100 * float(end) for end in (mean, low, high))))
     at, mean, low, high = np.array(found).T
     ax.plot(at, mean, **figures.line_of(curve.rule, markersize=3, label=curve.label))

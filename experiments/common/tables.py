@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from experiments.common import lengths
 from experiments.common.intervals import freedom_and_error
 from experiments.common.names import task_name
 from slax_rules import RULES
@@ -21,6 +22,11 @@ ANY, POSITIVE, SHARE, COSINE = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0
 SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
 OF_SEEDS = (*SUMMARY, "seeds")  # the columns of `of_seeds`
 OF_TESTS = (*OF_SEEDS, "tests")  # the columns of `of_tests`
+
+ALIKE = {
+    "spoken_digits": 5,
+    "spoken_digits_new_speakers": 50,
+}  # recordings of one speaker and digit in a test set, in a row
 
 
 def network(config: dict[str, Any]) -> str:
@@ -157,12 +163,23 @@ def of_seeds(numbers: Sequence[float | None], bounds: Bounds) -> list[float | st
     return [*summary(numbers, bounds), count(numbers)]
 
 
+def tested(task: str, seeds: Sequence[dict[str, Any]], batches: int | None = None) -> np.ndarray:
+    """The test accuracies of seeds after some batches, at the end by default, by seed and what is independent in the test set.
+
+    These are test samples, or the means of all recordings of one speaker and digit, which are alike: [S, I]. It is [S, 1] if
+    each seed has a test set of its own.
+    """
+    matrix = lengths.tested(seeds, batches)
+    alike = ALIKE.get(task, 1) if matrix.shape[1] > 1 else 1
+    return matrix.reshape(len(matrix), -1, alike).mean(axis=2)
+
+
 def tested_summary(matrix: np.ndarray, bounds: Bounds) -> list[float | str | None]:
     """The cells of `tested_columns`: a summary of accuracies or of their differences, and the sums over seeds for each sample
     of the test set, empty if seeds have none in common.
 
     Args:
-        matrix: by seed and test sample [S, I], or the accuracies of the seeds [S, 1]: see `experiments.common.lengths.tested`.
+        matrix: by seed and test sample [S, I], or the accuracies of the seeds [S, 1]: see `tested`.
         bounds: bounds of each number.
     """
     numbers, tests = seeds_and_tests(matrix)

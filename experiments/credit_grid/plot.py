@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.common import figures, length_curves, lengths, names, tables
+from experiments.common import figures, length_curves, names, tables
 from experiments.common.styles import LINE_RULES, STYLES
 from experiments.credit_grid import alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
@@ -38,8 +38,8 @@ class Panel(NamedTuple):
         return sorted(self.results[REFERENCE]["seeds"][0]["agreement"]["initial"], key=int)
 
     def accuracies(self, cell: str) -> np.ndarray:
-        """The test accuracy by seed and test sample, see `experiments.common.lengths.tested`."""
-        return lengths.tested(self.results[cell]["seeds"])
+        """The test accuracy by seed and test sample, see `tables.tested`."""
+        return tables.tested(self.start[0], self.results[cell]["seeds"])
 
     def agreements(self, cell: str, stage: str, layer: str, quantity: str) -> list[float | None]:
         """The cosine or the norm ratio of each seed, None for a seed whose gradient is zero."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, lengths, names, tables
+from experiments.common import figures, names, tables
 from slax_rules import RULES
 
 COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *tables.OF_TESTS]
@@ -32,7 +32,7 @@ def rows(tasks: tables.Results) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(tasks):
         config, seeds = result["config"], result["seeds"]
         head = [task, network_of(config), config["n_steps"], rule]
-        yield [*head, "accuracy", *tables.of_tests(lengths.tested(seeds), tables.SHARE)]
+        yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), tables.SHARE)]
         for quantity, numbers in tables.spikes_of(seeds).items():
             yield [*head, quantity, *tables.without_tests(numbers, tables.SHARE)]
 
@@ -41,8 +41,8 @@ def draw(tasks: tables.Results) -> Figure:
     """Draw a panel for each task, with a row for each rule."""
     most = max(len(rules) for rules in tasks.values())
     figure, axes = figures.panels(1, len(tasks), 0.26 * most + 0.6, 0.4, sharex=True)
-    for ax, rules in zip(axes[0], tasks.values(), strict=True):
-        reached = {name: 100 * lengths.tested(result["seeds"]) for name, result in rules.items()}
+    for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
+        reached = {name: 100 * tables.tested(task, result["seeds"]) for name, result in rules.items()}
         lines = [(name, title_of(name, rules[name]), numbers) for name, numbers in reached.items()]
         figures.plot_seed_intervals(ax, lines, (0.0, 100.0))
         figures.draw_levels(ax, ceiling=np.mean(reached["bptt"]) if "bptt" in reached else None, upright=True)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.common import figures, tables
 
-COLUMNS = ["task", "quantity", *tables.OF_SEEDS, "steps"]
+COLUMNS = ["task", "quantity", *tables.OF_TESTS, "steps"]
 BOUNDS = {"smape": (0.0, 200.0)} | dict.fromkeys(
     ("accuracy", "connection_sparsity", "activation_sparsity"), tables.SHARE
 )
@@ -30,16 +30,19 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 prepare = list[dict[str, Any]]
 
 
-def of_seeds(result: dict[str, Any], quantity: str) -> list[float]:
-    return [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
+def of_seeds(result: dict[str, Any], quantity: str) -> np.ndarray:
+    """The numbers of the seeds [S, 1], or of a score on a common test set, by seed and test sample."""
+    if quantity == result["metric"] and "lengths" in result["seeds"][0]:
+        return tables.tested(result["config"]["task"], result["seeds"])
+    return np.array([[seed["score" if quantity == result["metric"] else quantity]] for seed in result["seeds"]])
 
 
 def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for result in results:
         task, seeds = result["config"]["task"], result["seeds"]
         for quantity in (result["metric"], "baseline", *SHOWN):
-            cells = tables.summary(of_seeds(result, quantity), BOUNDS.get(quantity, tables.POSITIVE))
-            yield [task, quantity, *cells, len(seeds), seeds[0]["n_steps"]]
+            cells = tables.of_tests(of_seeds(result, quantity), BOUNDS.get(quantity, tables.POSITIVE))
+            yield [task, quantity, *cells, seeds[0]["n_steps"]]
 
 
 def draw(results: list[dict[str, Any]]) -> Figure:
@@ -51,12 +54,13 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     for row, result in enumerate(results):
         metric, numbers = result["metric"], partial(of_seeds, result)
         ax, factor = scores[metrics.index(metric)], SCORES[metric][1]
-        figures.draw_interval(ax, row, numbers(metric), BOUNDS[metric], scale=factor, **look)
-        ax.plot(factor * np.mean(numbers("baseline")), row, "|", color="0.4", markersize=9, markeredgewidth=1.5)
-        figures.draw_interval(silent, row, numbers("activation_sparsity"), tables.SHARE, scale=100, **look)
+        scores_of, tests = tables.seeds_and_tests(numbers(metric))
+        figures.draw_interval(ax, row, scores_of, BOUNDS[metric], scale=factor, tests=tests, **look)
+        ax.plot(factor * numbers("baseline").mean(), row, "|", color="0.4", markersize=9, markeredgewidth=1.5)
+        figures.draw_interval(silent, row, numbers("activation_sparsity")[:, 0], tables.SHARE, scale=100, **look)
         for name, mark in OPERATIONS.items():
-            if any(numbers(name)):
-                figures.draw_interval(operations, row, numbers(name), tables.POSITIVE, **mark)
+            if numbers(name).any():
+                figures.draw_interval(operations, row, numbers(name)[:, 0], tables.POSITIVE, **mark)
     titles = [tables.title_of(result["config"] | {"n_steps": result["seeds"][0]["n_steps"]}) for result in results]
     for ax in axes[0]:
         figures.name_rows(ax, titles)

@@ -16,6 +16,7 @@ from flax import nnx
 from jax import random
 
 from experiments.common.learning import fit_or_stop
+from experiments.common.lengths import pack, right
 from experiments.common.measures import loss_at_the_end
 from experiments.common.networks import make_model
 from experiments.common.samples import in_parts
@@ -46,6 +47,7 @@ class Learning(NamedTuple):
     kind: whether there is a target for each step or for each sequence.
     sample: maps a key to a batch.
     test_set: inputs [T, B, ...] and targets.
+    has_common_test: whether all seeds have this test set.
     baseline: the score without learning, by guessing or by forecasting the last value.
     """
 
@@ -54,6 +56,7 @@ class Learning(NamedTuple):
     kind: type[PerStep] | type[PerSequence]
     sample: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     test_set: tuple[jax.Array, jax.Array]
+    has_common_test: bool
     baseline: Any
 
 
@@ -69,11 +72,12 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 def trained(
     config: dict[str, Any], seed: int, draw: Callable
-) -> tuple[Connect, dict[str, float], tuple[jax.Array, jax.Array]]:
+) -> tuple[Connect, dict[str, Any], tuple[jax.Array, jax.Array]]:
     """Train the network of a seed on the batches that `draw` makes of the key of its data, its series and their keys.
 
     Returns:
-        The network; the mean loss of the last tenth of the batches, its score and the baseline's score; and the test set.
+        The network; the mean loss of the last tenth of the batches, its score and the baseline's score, and which samples of a
+        test set that seeds have in common were right, as `experiments.common.lengths` has them; and the test set.
     """
     data_key, model_key, batch_key = random.split(random.key(seed), 3)
     series = series_of(config, seed)
@@ -90,7 +94,14 @@ def trained(
     )
     inputs, targets = learning.test_set
     score = learning.score_fn(predict(model, inputs), targets)
-    numbers = {"loss": loss_at_the_end(losses), "score": float(score), "baseline": float(learning.baseline)}
+    numbers: dict[str, Any] = {
+        "loss": loss_at_the_end(losses),
+        "score": float(score),
+        "baseline": float(learning.baseline),
+    }
+    if learning.has_common_test:
+        end = {"batches": config["batches"], "accuracy": float(score), "right": pack(right(model, learning.test_set))}
+        numbers |= {"test_size": len(targets), "common_test": True, "lengths": [end]}
     return model, numbers, learning.test_set
 
 
@@ -111,6 +122,7 @@ def classification(config: dict[str, Any], key: jax.Array) -> Learning:
         kind=PerSequence,
         sample=partial(task.sample, batch_size=config["batch_size"]),
         test_set=held_out(task, test_key, config["test_size"]),
+        has_common_test=task.full_split is not None,
         baseline=1 / task.n_classes,
     )
 
@@ -141,7 +153,7 @@ def forecast(config: dict[str, Any], series: jax.Array) -> Learning:
         return inputs[:, chosen], targets[:, chosen]
 
     test_set = windows(n_steps=TEST_STEPS, split="test")
-    return Learning(squared_error, smape, PerStep, sample, test_set, baseline=smape(*test_set))
+    return Learning(squared_error, smape, PerStep, sample, test_set, has_common_test=False, baseline=smape(*test_set))
 
 
 def model_of(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:

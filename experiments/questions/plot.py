@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, lengths, names, tables
+from experiments.common import figures, length_curves, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -76,7 +76,7 @@ def time_rows(data: Data) -> Iterator[list[Any]]:
         for way in (way for way in LEGS if way in ways):
             rate = ways[way]["trials"]["chosen"]["learning_rate"]
             cells = [1 / ways[way]["config"]["layers"][-1], rate]
-            yield [task, way, *cells, *tables.of_tests(lengths.tested(ways[way]["seeds"]), tables.SHARE)]
+            yield [task, way, *cells, *tables.of_tests(tables.tested(task, ways[way]["seeds"]), tables.SHARE)]
 
 
 def draw_time(data: Data) -> Figure:
@@ -85,9 +85,10 @@ def draw_time(data: Data) -> Figure:
     figures.check_given("questions_time", "tasks with counts", shown)
     columns = 3
     figure, axes = figures.grid(len(shown), columns, 1.6)
-    for number, (ax, ways) in enumerate(zip(axes, shown.values(), strict=True)):
+    for number, (ax, (task, ways)) in enumerate(zip(axes, shown.items(), strict=True)):
         named = {way: title if number % columns == 0 else "" for way, title in LEGS.items() if way in ways}
-        draw_rows(ax, [(way, title, 100 * lengths.tested(ways[way]["seeds"])) for way, title in named.items()], ways)
+        reached = {way: 100 * tables.tested(task, ways[way]["seeds"]) for way in named}
+        draw_rows(ax, [(way, title, reached[way]) for way, title in named.items()], ways)
     figures.name_panels(axes, map(title_of_task, shown.values()))
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(figure, note_of(configs))

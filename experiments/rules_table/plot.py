@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, lengths, names, tables
+from experiments.common import figures, length_curves, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -52,8 +52,8 @@ def quantities(result: dict[str, Any], mode: str) -> dict[tuple[str, str], list[
 
 
 def accuracies(result: dict[str, Any], mode: str) -> np.ndarray:
-    """The test accuracy by seed and test sample, see `experiments.common.lengths.tested`."""
-    return lengths.tested([seed[mode] for seed in result["seeds"]])
+    """The test accuracy by seed and test sample, see `tables.tested`."""
+    return tables.tested(result["config"]["task"], [seed[mode] for seed in result["seeds"]])
 
 
 def table_rows(data: Data) -> Iterator[list[Any]]:

@@ -33,6 +33,20 @@ def test_error_over_seeds_and_samples_is_the_closed_form_of_a_bootstrap():
     assert (mean, low, high) == pytest.approx(expected)
 
 
+def test_recordings_of_one_speaker_and_digit_count_once():
+    groups = np.repeat(
+        np.array([[1, 0, 1], [1, 1, 0]]), 5, axis=1
+    )  # two seeds, three speakers who are always right or wrong
+    seeds = [
+        {"common_test": True, "test_size": 15, "lengths": [{"batches": 3, "right": lengths.pack(bits)}]}
+        for bits in groups
+    ]
+    assert tables.tested("spoken_digits", seeds).tolist() == [[1, 0, 1], [1, 1, 0]]
+    assert tables.tested("digits", seeds, 3).tolist() == groups.tolist()
+    own = [seed | {"common_test": False, "lengths": [{"accuracy": 2 / 3}]} for seed in seeds]
+    assert tables.tested("spoken_digits", own).tolist() == [[2 / 3], [2 / 3]]
+
+
 @pytest.mark.parametrize("center", [-0.05, 0.0, 0.004, 0.008, 0.02])
 def test_curve_is_flat_if_its_last_gain_is_surely_below_a_point(center):
     gains = center + 0.006 * np.array([-1.0, 0.5, 1.0, -0.5, 0.0, 0.3])
