@@ -2,10 +2,10 @@
 
 If the learning rate does not fall with time, the network after 300 batches of a long run is the one that a training of 300
 batches gives. A result has for each seed "lengths", a list with the accuracies on both held-out sets after each number of
-batches, and "right", which test samples were right: bits, packed as hexadecimal digits.
+batches, and, for a test set that seeds have in common, "right", which of its samples were: bits, as hexadecimal digits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,31 +17,30 @@ from experiments.common.samples import Samples, SeedSamples
 from slax_rules import Run, accuracy, predict
 
 
-def along(run: Run, samples: SeedSamples) -> dict[str, Any]:
-    """The accuracies of a run after each number of batches except for 0, whether all seeds share its test set, and which test
-    samples were right."""
+@jax.jit
+def is_right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Whether outputs [T, B, C] are right about each label, by the law of `accuracy`."""
+    return jax.vmap(accuracy, in_axes=(1, 0))(outputs[:, :, None], labels[:, None])
+
+
+def along(run: Run, samples: SeedSamples, is_right: Callable[..., jax.Array] = is_right) -> dict[str, Any]:
+    """The accuracies of a run after each number of batches except for 0, whether all seeds share its test set, and which of its
+    samples were right; test samples that a seed has for itself may have a mask."""
     evaluated = [
-        {
-            "batches": step,
-            "accuracy": run.test[step],
-            "validation_accuracy": run.validation[step],
-            "right": pack(right(run.network(step)[0], samples.test)),
-        }
+        {"batches": step, "accuracy": run.test[step], "validation_accuracy": run.validation[step]}
         for step in run.steps
         if step
     ]
+    if samples.has_common_test:
+        for entry in evaluated:
+            entry["right"] = pack(right(run.network(entry["batches"])[0], samples.test, is_right))
     return {"test_size": len(samples.test[1]), "common_test": samples.has_common_test, "lengths": evaluated}
 
 
-def right(model: nnx.RNNCellBase, samples: Samples) -> np.ndarray:
-    """Whether the model is right about each sample, by the law of `accuracy`."""
+def right(model: nnx.RNNCellBase, samples: Samples, is_right: Callable[..., jax.Array] = is_right) -> np.ndarray:
+    """Whether the model is right about each sample."""
     inputs, labels = samples
-    return np.asarray(_right(predict(model, jnp.asarray(inputs, jnp.float32)), jnp.asarray(labels))).astype(bool)
-
-
-@jax.jit
-def _right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    return jax.vmap(accuracy, in_axes=(1, 0))(outputs[:, :, None], labels[:, None])
+    return np.asarray(is_right(predict(model, jnp.asarray(inputs)), jnp.asarray(labels))).astype(bool)
 
 
 def pack(bits: np.ndarray) -> str:

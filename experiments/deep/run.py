@@ -9,14 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments.common.learning import RATE, WINDOW, Update, choose
-from experiments.common.lengths import pack
+from experiments.common.lengths import along
 from experiments.common.measures import loss_at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
 from experiments.deep.networks import NETWORKS
-from slax_rules import RULES, Run, predict
+from slax_rules import RULES, Run
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
@@ -32,22 +31,17 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
         rule_of=rule_of,
         metric=summed_accuracy,
     )
-    return {"trials": trials, "seeds": [numbers_of(run, sampler(run.seed), config["steps"]) for run in runs]}
+    return {"trials": trials, "seeds": [numbers_of(run, sampler(run.seed)) for run in runs]}
 
 
-def numbers_of(run: Run, samples: SeedSamples, steps: int) -> dict[str, Any]:
+def numbers_of(run: Run, samples: SeedSamples) -> dict[str, Any]:
     """The numbers of a network at the end of its training, and which test samples it was right about, as `lengths` has them."""
-    (inputs, labels), network = samples.test, run.network()[0]
-    right = is_right(predict(network, jnp.asarray(inputs, jnp.float32)), jnp.asarray(labels))
-    end = {"batches": steps, "accuracy": run.test[steps], "right": pack(np.asarray(right))}
     return {
         "seed": run.seed,
-        "accuracy": run.test[steps],
-        "test_size": len(labels),
-        "common_test": samples.has_common_test,
-        "lengths": [end],
+        "accuracy": run.test[run.steps[-1]],
         "loss": loss_at_the_end(run.losses),
-        "spikes": spikes_of_layers(network, inputs),
+        "spikes": spikes_of_layers(run.network()[0], samples.test[0]),
+        **along(run, samples, is_right),
     }
 
 

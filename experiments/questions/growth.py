@@ -1,12 +1,11 @@
 """Say how the memory of a gradient grows with the sequence: under BPTT, also with recomputation, under TBPTT, and under OTPE.
 
 Recomputation keeps the states between chunks alone, and runs each chunk forward again on the way back. Its gradient is BPTT's,
-so its accuracy is too. Nothing is trained here. `unroll` chooses the length of chunks for speed; here they have about as many
-steps as there are chunks, which needs little memory. OTPE has the length of windows that needs least.
+so its accuracy is too. Nothing is trained here. Chunks have about the square root of the steps, as `BPTT(remat=True)` has
+them. OTPE has the length of windows that needs least.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from flax import nnx
 from experiments.common.costs import gradient_program
 from experiments.common.networks import make_model
 from slax_neurons import unroll
+from slax_neurons.building_blocks import shortest_memory
 from slax_rules import BPTT, OTPE, TBPTT
 
 PIECE = 10  # steps of a piece of TBPTT
@@ -24,18 +24,16 @@ WINDOWS = (1, 2, 3, 4, 5, 10)  # steps of a window of OTPE, those that divide th
 
 @dataclasses.dataclass(frozen=True)
 class InChunks(BPTT):
-    """BPTT in chunks whose number of steps is the largest divisor of all steps that is at most their square root."""
+    """BPTT in chunks of about the square root of the steps, which it does not recompute."""
 
     def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: jax.Array) -> tuple[Any, Any]:
-        steps = len(inputs)
-        chunk = max(size for size in range(1, math.isqrt(steps) + 1) if steps % size == 0)
-        return unroll(model, carry, inputs, remat=self.remat, chunk=chunk)
+        return unroll(model, carry, inputs, chunk=shortest_memory(len(inputs)))
 
 
 WAYS = {
     "bptt": BPTT(),
     "in_chunks": InChunks(),
-    "recomputed": InChunks(remat=True),
+    "recomputed": BPTT(remat=True),
     "tbptt_10": TBPTT(PIECE),
     "otpe": OTPE(),
 }

@@ -79,21 +79,9 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def numbers_of(run: Run, samples: SeedSamples | Counts) -> dict[str, Any]:
-    """The accuracies of a network along its training, as `experiments.common.lengths` has them, and the loss at its end.
-
-    Where each seed has its own test samples, some of which may have a mask, which of them were right is not kept.
-    """
-    if samples.has_common_test:
-        found = along(run, samples)
-    else:
-        evaluated = [
-            {"batches": step, "accuracy": run.test[step], "validation_accuracy": run.validation[step]}
-            for step in run.steps
-            if step
-        ]
-        found = {"test_size": len(samples.test[1]), "common_test": False, "lengths": evaluated}
+    """The accuracies of a network along its training, as `experiments.common.lengths` has them, and the loss at its end."""
     end = {"seed": run.seed, "accuracy": run.test[run.steps[-1]], "loss": loss_at_the_end(run.losses)}
-    return end | found
+    return end | along(run, samples)
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:

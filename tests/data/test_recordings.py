@@ -31,7 +31,7 @@ def test_a_unit_spikes_in_the_steps_that_hold_its_events(events, n_steps, durati
     assert spikes.shape == (n_steps, 3) and spikes.dtype == bool
     counts = bin_events(times, units, n_units=3, counts=True, **options)
     assert counts.shape == (n_steps, 3) and counts.dtype == np.uint8
-    edges = [*(k * duration / n_steps for k in range(n_steps)), duration]
+    edges = [*(k * duration / n_steps * (1 - 1e-12) for k in range(n_steps)), duration]
     for step, unit in np.ndindex(n_steps, 3):
         number = sum(u == unit and edges[step] <= time < edges[step + 1] for time, u in events)
         assert spikes[step, unit] == (number > 0) and counts[step, unit] == 2 * number
@@ -43,6 +43,14 @@ def test_events_at_an_edge_are_in_the_step_that_begins_there(dtype):
     np.testing.assert_array_equal(spikes, np.eye(5, dtype=bool))
     ticks = np.arange(100) * 1.4 / 100
     assert bin_events(ticks, np.zeros(100, int), n_units=1, n_steps=100, duration=1.4).all()
+    for duration in (0.1, 0.7, 1.0, 2.3):  # decimal times are no binary numbers, and fewer of them in single precision
+        for times in (np.arange(100) * duration / 100, (np.arange(100) * duration / 100).astype(np.float32)):
+            assert bin_events(times, np.zeros(100, int), n_units=1, n_steps=100, duration=duration).all()
+    assert bin_events(np.arange(100) * 1e-3, np.zeros(100, int), n_units=1, n_steps=100, duration=0.1).all()
+    late = bin_events(
+        np.array([999_999_999]), np.array([0]), n_units=1, n_steps=2, duration=2_000_000_000
+    )  # whole numbers are exact
+    assert late[:, 0].tolist() == [True, False]
     for duration in (0.1, 1.4, 7.0):
         last = bin_events([np.nextafter(duration, 0)], [0], n_units=1, n_steps=59, duration=duration)
         assert np.flatnonzero(last).tolist() == [58]

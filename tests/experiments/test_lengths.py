@@ -1,5 +1,7 @@
 """Training length as a variable, and the error of a mean over seeds that share a test set."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -58,13 +60,14 @@ def test_curve_is_flat_if_its_last_gain_is_surely_below_a_point(center):
 def test_bits_reproduce_the_accuracy_and_a_point_on_the_way_is_a_training_of_this_length():
     sampler = make_sampler(CONFIG, None)
     (run,) = finite_runs(train(CONFIG, "offline", sampler, "here", rates=[0.03], seeds=1))
-    found = lengths.along(run, sampler(0))
-    assert [entry["batches"] for entry in found["lengths"]] == [3, 5] and not found["common_test"]
+    own = lengths.along(run, sampler(0))
+    assert not own["common_test"] and not any("right" in entry for entry in own["lengths"])
+    found = lengths.along(run, SimpleNamespace(test=sampler(0).test, has_common_test=True))
+    assert [entry["batches"] for entry in found["lengths"]] == [3, 5] and found["common_test"]
     for entry in found["lengths"]:
         assert lengths.unpack(entry["right"], 21).mean() == pytest.approx(entry["accuracy"], abs=1e-6)
         assert entry["accuracy"] == run.test[entry["batches"]]
-    common = [found | {"common_test": True}]
-    assert lengths.tested(common, 3).shape == (1, 21) and lengths.tested([found]).tolist() == [[run.test[5]]]
+    assert lengths.tested([found], 3).shape == (1, 21) and lengths.tested([own]).tolist() == [[run.test[5]]]
     short = CONFIG | {"steps": 3}
     (alone,) = finite_runs(train(short, "offline", make_sampler(short, None), "here", rates=[0.03], seeds=1))
     assert alone.losses.tolist() == run.losses[:3].tolist() and alone.validation[3] == run.validation[3]

@@ -132,7 +132,7 @@ def test_chunks_have_the_gradient_of_bptt_and_need_less_memory():
     batch = jnp.asarray(rng.random((12, 8, 4)) < 0.4, jnp.float32), jnp.arange(8) % 3
     bptt, *others = (
         jax.tree.leaves(gradients(model, cross_entropy, *batch, rule=rule)[1])
-        for rule in (BPTT(), growth.InChunks(), growth.InChunks(remat=True))
+        for rule in (BPTT(), growth.InChunks(), BPTT(remat=True))
     )
     for one, *same in zip(bptt, *others, strict=True):
         for other in same:

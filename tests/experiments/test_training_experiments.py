@@ -36,8 +36,9 @@ def test_deep_networks_say_which_test_samples_they_are_right_about():
     model.modules[-2].kernel[...] *= 20  # small outputs have nearly the order of their softmax
     outputs = predict(model, jnp.asarray(inputs, jnp.float32))
     reached = float(deep.summed_accuracy(outputs, jnp.asarray(labels)))
-    run = SimpleNamespace(seed=1, test={5: reached}, losses=np.ones(5), network=lambda: (model, None))
-    found = deep.numbers_of(run, SimpleNamespace(test=(inputs, labels), has_common_test=True), 5)
+    run = SimpleNamespace(seed=1, steps=[0, 5], test={5: reached}, validation={5: 0.5}, losses=np.ones(5))
+    run.network = lambda step=5: (model, None)
+    found = deep.numbers_of(run, SimpleNamespace(test=(inputs, labels), has_common_test=True))
     right = np.asarray(deep.is_right(outputs, jnp.asarray(labels)), float)
     np.testing.assert_array_equal(lengths.tested([found]), right[None])
     assert found["accuracy"] == reached == pytest.approx(right.mean())

@@ -1,5 +1,6 @@
 """What compiled programs of rules hold: one product per layer, window and direction, no float64, no growth in time."""
 
+import dataclasses
 import itertools
 import re
 
@@ -111,6 +112,42 @@ def test_bptt_of_a_long_sequence_keeps_an_array_for_each_layer_and_two_more_and_
     plain = needed(BPTT())
     assert plain < 3 + 2 + 0.1
     assert needed(BPTT(remat=True)) < 0.8 * plain
+
+
+def test_bptt_that_recomputes_has_chunks_that_need_the_least_memory():
+    """Among all that divide a sequence, whatever its length."""
+    graphdef, state = nnx.split(
+        connect(
+            [
+                linear(20, 40, 0, jnp.float32),
+                LIF(),
+                linear(40, 40, 1, jnp.float32),
+                LIF(),
+                linear(40, 3, 2, jnp.float32),
+                LIF(),
+            ]
+        )
+    )
+
+    @dataclasses.dataclass(frozen=True)
+    class InChunks(BPTT):
+        chunk: int = 1
+
+        def unroll(self, model, carry, inputs):
+            return unroll(model, carry, inputs, remat=True, chunk=self.chunk)
+
+    for steps in (60, 960):
+        arrays = jax.ShapeDtypeStruct((steps, 32, 20), jnp.float32), jax.ShapeDtypeStruct((32,), jnp.int32)
+
+        def needed(rule, arrays=arrays):
+            def gradient(state, inputs, labels):
+                return gradients(nnx.merge(graphdef, state), cross_entropy, inputs, labels, rule=rule)
+
+            return compiled(gradient, state, *arrays).memory_analysis().temp_size_in_bytes
+
+        others = [needed(InChunks(chunk=chunk)) for chunk in (4, 10, 15, 30, 60)]
+        assert needed(BPTT(remat=True)) < 1.25 * min(others)
+        assert min(others) < 0.7 * max(others)
 
 
 @pytest.mark.parametrize("name", ["ostl", "rtrl"])

@@ -291,3 +291,33 @@ def test_a_change_of_parameters_shows_in_the_next_unroll_and_every_neuron_is_tri
     nnx.update(model, jax.tree.map(lambda leaf: leaf - 1, nnx.state(model)))
     assert not np.array_equal(unroll(model, carry, x)[1], before)
     assert set(NEURONS) == {options["kind"] for options in LAYERS.values()} | {"ltc"}
+
+
+class ExcitatoryFirst(NEURONS["lif"]):
+    """The first units of a sample excite and the others inhibit, told by their place in [B, N]."""
+
+    def fire(self, membrane):
+        carry, spikes = super().fire(membrane)
+        return carry, jnp.concatenate([spikes[:, :2], -spikes[:, 2:]], axis=1)
+
+
+def test_fire_gets_single_steps_whatever_the_kernel_and_the_chunks(x64):
+    """So that a neuron may count the axes of [B, N] from the front."""
+    rngs = nnx.Rngs(0)
+    dense = [nnx.Linear(5, N, param_dtype=float, rngs=rngs), nnx.Linear(N, N, param_dtype=float, rngs=rngs)]
+    options = {"threshold": 0.3, "param_dtype": jnp.float64}
+    model = connect([dense[0], ExcitatoryFirst(**options), dense[1], NEURONS["lif"](**options)])
+    graphdef, params = nnx.split(model)
+
+    def gradient(**options):
+        def loss(params):
+            model = nnx.merge(graphdef, params)
+            return jnp.mean(WEIGHTS * unroll(model, model.initialize_carry((B, 5)), jnp.asarray(X), **options)[1])
+
+        return jax.tree.leaves(jax.value_and_grad(loss)(params))
+
+    plain = gradient(kernel="plain")
+    assert abs(plain[0]) > 1e-3
+    for options in ({"kernel": "scan"}, {"chunk": 3}, {"chunk": 3, "remat": True}):
+        for ours, theirs in zip(gradient(**options), plain, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)

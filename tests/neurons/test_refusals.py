@@ -61,6 +61,10 @@ class Opaque(sn.Neuron):
         return {"v": 0.5 * carry["v"] + inputs}, 0 * inputs
 
 
+def subclass(base, name="__call__"):
+    return type("Own", (base,), {name: lambda self, *inputs: inputs})
+
+
 class NoFire(sn.Neuron):
     def integrate(self, carry, inputs):
         return carry + inputs
@@ -145,6 +149,11 @@ CASES = [
     (lambda: pair({1: [0]}), TE, "from 0 to 1, into LIF, expected a receiver without a carry"),
     (lambda: pair({5: [1]}), V, "from 1 to 5 with module 5 as its receiver, expected one .*, 0 to 1"),
     (lambda: pair({0: []}), TE, r"\[\] as the senders of module 0, expected a list"),
+    (lambda: pair({"0": [1]}, rngs=RNGS), TE, "an edge with '0' as its receiver, expected the index of a module"),
+    (lambda: subclass(sn.Connect), TE, "class Own that replaces __call__ of Connect, .* write a cell that holds the stack"),
+    (lambda: subclass(sn.Connect, "unroll"), TE, "class Own that replaces unroll of Connect"),
+    (lambda: subclass(sn.Synapse), TE, r"class Own that replaces __call__ of Synapse, expected effective\(\) alone"),
+    (lambda: connect([nnx.Sequential(linear(), LIF())]), TE, "nnx.Sequential with a cell in it as module 0, .* keep the cell"),
     (lambda: pair([(0, 1)]), TE, r"got \(0, 1\) as an edge, expected \{receiver: \[senders\]\}"),
     (lambda: pair([Edge(1, 0, delay=0)]), V, "with delay=0, expected at least 1"),
     (lambda: pair([Edge(1, 0, delay=2.5)]), TE, "with delay=2.5, expected a whole number of steps"),
@@ -155,6 +164,21 @@ CASES = [
     (lambda: connect([jnp.tanh, LIF()], {0: [1]}, rngs=RNGS), TE, "only a Linear or Conv can be copied for it, not a Function"),
     (lambda: connect([Masked(linear(), np.ones((N, N))), LIF()], {0: [1]}, rngs=RNGS), TE, "whose weights fit its own"),
     (lambda: run(pair([Edge(2, 0, synapse=identity)], linear(N, 2))), V, r"of shapes \[3, 4\], \[3, 2\] for mod"),
+    *((lambda module=module, shape=shape: connect([module, LIF()]).initialize_carry(shape), V,
+       rf"inputs of shape .* per step for module 0 .*, {type(module).__name__}, expected {axes} axes: samples, .* of space")
+      for module, shape, axes in ((nnx.Conv(N, 2, (3,), rngs=RNGS), (B, N), 3), (conv(), (B, 5, 2), 4),
+                                  (nnx.ConvTranspose(N, 2, (3,), rngs=RNGS), (B, N), 3),
+                                  (Masked(conv(), np.ones((3, 3, 2, 3))), (B, 5, 2), 4))),
+    (lambda: connect([nnx.MultiHeadAttention(2, N, decode=False, rngs=RNGS), LIF()]).initialize_carry((B, N)), V,
+     "Got MultiHeadAttention as module 0 of the stack that makes a row of other rows"),
+    (lambda: connect([nnx.Sequential(linear(), lambda z: z - z.mean(0)[None]), LIF()]).initialize_carry((B, N)), V,
+     "Got Sequential as module 0 of the stack that makes a row of other rows"),
+    (lambda: connect([linear(), LIF(decay=np.full((B, N), 0.5))]).initialize_carry((B, N)), V,
+     r"LIF decay has shape \(3, 4\) for inputs of \(3, 4\) per step, expected one .*\(4,\). A parameter is the same for all s"),
+    (lambda: run(pair({0: [1]}, rngs=RNGS), X, carry=pair({0: [1]}, rngs=RNGS).initialize_carry((2, N))), V,
+     "edges of 3, 2 samples for module 0, .* the carry is of another batch"),
+    (lambda: LIF()(jnp.zeros((B, N)), X[0]) and LIF().check_carry(jnp.zeros((B, N)), X[0].astype(int)), V,
+     r"a current of int.*, expected floating-point numbers. Cast the inputs: inputs.astype\('float32'\)"),
     (lambda: pair(None).initialize_carry((B, 6)), V, r"\[3, 6\] per step for module 0 .*, Linear, expected 4 features"),
     (lambda: pair(None).initialize_carry(B), TE, r"Connect got 3 as a shape, expected \(B, features...\)"),
     (lambda: run(pair(None), carry=((),)), V, "Got a carry of 1 for 2 modules"),
@@ -193,6 +217,8 @@ CASES = [
     (lambda: sn.BlockDiagonal(12, 7, 4, rngs=RNGS), V, "expected multiples of groups=4"),
     (lambda: Masked(LIF(), 1), TE, r"Masked got LIF, expected a Linear, a Conv without a mask, or a module"),
     (lambda: Masked(linear(7), np.ones((4, 7))), V, r"a mask of shape \[4, 7\] for a kernel of shape \[7, 4\]"),
+    (lambda: Masked(linear(), np.full((N, N), 0.3)), V, "mask of float.* with other entries than 0 and 1, .*mask > threshold"),
+    (lambda: Masked.random(linear(), 0.01, rngs=RNGS), V, r"density=0.01 for a kernel of 16 weights, which leaves none"),
     (lambda: Masked.random(linear(), 0.0, rngs=RNGS), V, r"density=0\.0, expected a number in \(0, 1\]"),
     (lambda: sn.Standardized(linear(1)), V, "got one weight into each output, .* expected at least two"),
     (lambda: sn.Standardized(linear(), eps=0.0), V, r"Standardized got eps=0\.0, expected a number > 0"),
@@ -215,6 +241,7 @@ CASES = [
     (lambda: health(connect([LIF()]), X, mask=np.zeros((T, B), bool)), V, "a mask without a true entry"),
     (lambda: health(connect([Opaque()]), X), TE, "Opaque.replace got spike_fn, which Opaque does not have"),
     (lambda: sn.summary(connect([LIF()]), (N,)), V, r"an input_shape of \[4\], expected \[B, features...\], one"),
+    (lambda: sn.summary(connect([LIF()]), X), TE, r"summary got an array of shape \[5, 3, 4\] as a shape, expected that of a step, \(B, feat"),
     (lambda: init(LIF(), rate=1.0), V, r"rate=1.0, expected a probability per step in \(0, 1\)"),
     (lambda: init(LIF(), xi=np.nan), V, "xi=nan, expected a number > 0"),
     (lambda: init(LIF(), share=1.1), V, r"share=1.1, expected a number in \(0, 1\]"),

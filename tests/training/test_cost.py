@@ -41,6 +41,14 @@ def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps():
     assert by_default.window == T
 
 
+def test_recomputation_keeps_the_carries_between_chunks_and_the_steps_of_one():
+    """Chunks of 3 in 9 steps; the inputs of all steps are kept beside the states of both layers."""
+    found = cost(model(), BPTT(remat=True), (9, B, I))
+    carries, chunk = 9 * I + 3 * (N + C), 3 * (I + N) + N + C
+    assert found.window_bytes == pytest.approx(4 * (carries + chunk), abs=4 * (N + C))
+    assert found.bptt_bytes == cost(model(), BPTT(), (9, B, I)).predicted_bytes
+
+
 def test_each_kind_of_rule_has_a_cost_and_the_inputs_need_no_memory():
     net = model()
     for name in ("rtrl", "otpe", "decolle", "e_prop_adaptive", "uoro"):

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import gc
 import inspect
+import os
 import sys
 import types
 import weakref
@@ -303,7 +304,8 @@ class Scaled:
 
 
 def test_what_may_change_behind_a_function_has_a_program_of_its_own(monkeypatch):
-    """The attributes of a class, an object that is not frozen, those of a function, a large array."""
+    """The attributes of a class, an object that is not frozen, those of a function, what is read by a name that is not in the
+    code, a large array."""
     monkeypatch.setattr(sys.modules[structure.__module__], "LARGE", 100)
     scaled, rows = Scaled(), np.ones(50)
 
@@ -313,7 +315,12 @@ def test_what_may_change_behind_a_function_has_a_program_of_its_own(monkeypatch)
     noted.scale = 2.0
 
     def functions():
-        return [lambda y: y * Settings.scale, lambda y: y * scaled.scale, lambda y: noted(y), lambda y: y * rows]
+        return [
+            *(lambda y: y * Settings.scale, lambda y: y * scaled.scale, lambda y: noted(y)),
+            *(lambda y: y * getattr(Settings, "scale"), lambda y: y * globals()["SCALE"]),  # noqa: B009
+            *(lambda y: y * float(os.environ["SCALE"]), lambda y: y * vars(Settings)["scale"]),
+            lambda y: y * rows,
+        ]
 
     key = programs.key_of
     for one, two in zip(functions(), functions(), strict=True):

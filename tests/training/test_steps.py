@@ -21,6 +21,12 @@ SGD = optax.sgd(0.1)
 STEPS = pytest.mark.parametrize("step", [sr.train_offline, sr.train_online])
 
 
+def counting(dtype=jnp.float32):
+    """It sums counts, whose total is more than the type of a frame of events holds."""
+    first = lambda frames: (frames + frames) / 100  # noqa: E731
+    return connect([first, *net(dtype).modules])
+
+
 def net(dtype=jnp.float32):
     options = {"param_dtype": dtype}
     return connect([linear(7, 6, 0, dtype), LIF(threshold=0.7, **options), linear(6, 4, 1, dtype), LI(**options)])
@@ -242,3 +248,34 @@ def test_gradients_of_many_windows_are_added_up_in_float32():
         assert loss.dtype == jnp.float32
         assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(dtype)}
         assert [float(leaf.squeeze()) for leaf in jax.tree.leaves(gradient)] == pytest.approx([1, 1], rel=1e-2)
+
+
+@pytest.mark.parametrize("step", [sr.train_offline, sr.train_online, None])
+def test_frames_of_events_become_numbers_before_the_first_module(step):
+    frames = jnp.asarray(np.random.default_rng(0).integers(0, 250, (T, B, 7)), jnp.uint8)
+    found = []
+    for x in (frames, frames.astype(jnp.float32)):
+        model = counting()
+        if step is None:
+            trial, outputs, _ = sr.extend_trial(
+                model, sr.start_trial(model, x.shape[1:], rule=sr.OSTL()), sr.cross_entropy, x, lambda y: y.argmax(-1),
+                rule=sr.OSTL(),
+            )  # fmt: skip
+            found.append((outputs, trial.trace))
+        else:
+            loss, gradient = sr.gradients(model, sr.cross_entropy, x, LABELS, rule=sr.OSTL())
+            trained = step(model, nnx.Optimizer(model, SGD, wrt=nnx.Param), sr.cross_entropy, x, LABELS)
+            found.append((loss, gradient, trained, parameters(model)))
+    assert same(*map(jax.tree.leaves, found))
+    assert np.ptp(np.asarray(jax.tree.leaves(found[0])[-1])) > 0
+
+
+def test_a_loss_that_is_not_a_number_has_no_gradient_that_is_one():
+    """Of a label that is not there; where the mask leaves it out, it may be any number."""
+    labels = LABELS.at[1].set(9)
+    for rule in (sr.BPTT(), sr.OTTT(), sr.RTRL()):
+        loss, gradient = sr.gradients(net(), sr.cross_entropy, X, labels, rule=rule)
+        assert np.isnan(loss) and all(np.isnan(leaf).all() for leaf in jax.tree.leaves(gradient))
+        mask = jnp.ones((T, B), bool).at[:, 1].set(False)
+        loss, gradient = sr.gradients(net(), sr.cross_entropy, X, labels, mask, rule=rule)
+        assert np.isfinite(loss) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

@@ -5,11 +5,12 @@ public, and what each does is said where it is defined.
 
 * Running a sequence in pieces: `scan_chunks`, `scan_with_sums`, `unroll_chunk`, `apply_rows`, `scan_steps` for a loop over
   time, and `scan_units` and `scan_each` for recursions that are element-wise in the units.
-* The length of a piece: `StepSize`, `step_size`, `steps_in_cache`, `even_length`.
+* The length of a piece: `StepSize`, `step_size`, `steps_in_cache`, `even_length`, `shortest_memory`.
 * Carries: `first_carry`, `carry_without_buffer`, `delayed` and `DelayBuffer` for modules that an edge reads later.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
   `changes_when_called`, `accumulates` and `replaced_over_time` for what a call does beside its output.
-* Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`.
+* Neurons: `fire_steps`, what `fire` makes of all steps.
+* Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
 * Names: `Table`, to which installed packages add entries.
 
 Example:
@@ -37,6 +38,7 @@ from slax_neurons.engine import even_length as even_length
 from slax_neurons.engine import replaced_over_time as replaced_over_time
 from slax_neurons.engine import scan_chunks as scan_chunks
 from slax_neurons.engine import scan_with_sums as scan_with_sums
+from slax_neurons.engine import shortest_memory as shortest_memory
 from slax_neurons.engine import step_size as step_size
 from slax_neurons.engine import steps_in_cache as steps_in_cache
 from slax_neurons.engine import unroll_chunk as unroll_chunk
@@ -45,11 +47,14 @@ from slax_neurons.kernels import scan_steps as scan_steps
 from slax_neurons.kernels import scan_units as scan_units
 from slax_neurons.modules import KEY_IN_CARRY as KEY_IN_CARRY
 from slax_neurons.modules import as_shape as as_shape
+from slax_neurons.modules import cast_dtype as cast_dtype
+from slax_neurons.modules import cast_inputs as cast_inputs
 from slax_neurons.modules import changes_when_called as changes_when_called
 from slax_neurons.modules import check_features as check_features
 from slax_neurons.modules import first_carry as first_carry
 from slax_neurons.modules import input_dtype as input_dtype
 from slax_neurons.modules import mutates_state as mutates_state
+from slax_neurons.neurons.states import fire_steps as fire_steps
 from slax_neurons.synapses.running_sums import accumulates as accumulates
 from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS as SYNAPSE_OPTIONS
 from slax_neurons.synapses.synapse import effective_synapse as effective_synapse

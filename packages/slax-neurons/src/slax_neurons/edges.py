@@ -73,6 +73,10 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
                 f"connect got {edge!r} as an edge, expected {{receiver: [senders]}} or a list of Edge(sender, receiver)."
             )
         for role, index in (("sender", edge.sender), ("receiver", edge.receiver)):
+            if not isinstance(index, int | np.integer):
+                raise TypeError(
+                    f"connect got an edge with {index!r} as its {role}, expected the index of a module, an int."
+                )
             if not 0 <= index < modules:
                 raise ValueError(
                     f"connect got an edge from {edge.sender} to {edge.receiver} with module {index} as its {role}, "

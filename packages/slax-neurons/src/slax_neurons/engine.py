@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.kernels import KERNELS, requested, steps_in_iteration
-from slax_neurons.modules import mutates_state, mutations_explained
+from slax_neurons.modules import cast_inputs, mutates_state, mutations_explained
 from slax_neurons.neurons.neuron import Neuron, scan_cell
 from slax_neurons.neurons.states import rematerialize
 from slax_neurons.synapses.running_sums import RunningSum, accumulates
@@ -32,7 +32,7 @@ SHORTEST_CHUNK = 32
 def unroll(
     cell: nnx.RNNCellBase,
     carry: Any,
-    inputs: Float[Array, "T B ..."],
+    inputs: Shaped[Array, "T B ..."],
     *,
     chunk: int | None = None,
     remat: bool = False,
@@ -42,6 +42,8 @@ def unroll(
     """Run a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
 
     The results agree with `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
+    Outside of a compiled function its loops are compiled in each call: call it within `nnx.jit`, or use `slax_rules.predict`.
+    Inputs that are integers or booleans are cast to the dtype of the model, except before an `nnx.Embed`.
 
     Args:
         cell: a neuron, a stack made by `connect`, or any Flax cell. A cell with a method `unroll(carry, inputs)` is
@@ -54,7 +56,7 @@ def unroll(
             nnx.Rngs, nnx.BatchStat, nnx.Cache or nnx.Intermediate, or whose class sets `mutates_state = True`, as it must for
             any other kind of variable except a `RunningSum`.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
-            for about a third more time.
+            for about a third more time. A chunk then has about the square root of the steps by default, which needs the least.
         kernel: how the states of a `Neuron` follow from its currents and are differentiated. "scan": step by step; the
             reverse pass keeps one array [T, B, N] per state and recomputes the rest. "plain": step by step; the reverse pass is
             the one that JAX makes, which keeps the outputs and their slopes as well. "fused": in one kernel for an NVIDIA GPU
@@ -96,10 +98,9 @@ def unroll(
         raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
     if steps_per_iteration is not None and steps_per_iteration < 1:
         raise ValueError(f"unroll got steps_per_iteration={steps_per_iteration}, expected at least 1.")
+    inputs = cast_inputs(cell, inputs)
     if chunk is None:
-        chunk = default_chunk(cell, carry, inputs)
-        if remat and chunk == inputs.shape[0]:
-            chunk = even_length(chunk, math.isqrt(chunk))
+        chunk = shortest_memory(inputs.shape[0]) if remat else default_chunk(cell, carry, inputs)
     kernel = kernel_of(kernel, cell, carry, inputs, chunk=chunk, remat=remat)
     model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
@@ -233,6 +234,11 @@ def scan_with_sums(
     (carry, sums), outputs = scan(step, (carry, sums), inputs)
     nnx.update(model, sums)
     return carry, outputs
+
+
+def shortest_memory(steps: int) -> int:
+    """The length of a chunk that needs the least memory with `remat`: T/K carries and K steps, so about the root of T."""
+    return even_length(steps, math.isqrt(steps))
 
 
 def default_chunk(model: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:

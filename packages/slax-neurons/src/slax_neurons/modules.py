@@ -27,6 +27,9 @@ EXPECTED = "expected a cell, or a callable that maps an array to an array, such 
 # Modules that keep the number of features.
 FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
+# Modules that map each row by itself.
+BY_ROW = (nnx.Linear, nnx.Conv, nnx.ConvTranspose, nnx.Embed, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+
 # Types of variables that a module changes when it is called; a variable of any other type is taken as constant.
 MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
 
@@ -58,6 +61,11 @@ def as_module(module: Any, name: str) -> nnx.Module:
     if isinstance(module, type):
         raise TypeError(
             f"connect got the class {module.__name__} as {name}, {EXPECTED}. Make one: {module.__name__}(...)."
+        )
+    if isinstance(module, nnx.Sequential) and any(isinstance(part, nnx.RNNCellBase) for part in module.layers):
+        raise TypeError(
+            f"connect got an nnx.Sequential with a cell in it as {name}, {EXPECTED}: it would not keep the cell's state. Put "
+            "a stack there, connect([...]), or its layers one by one."
         )
     if isinstance(module, nnx.RNN):
         raise TypeError(f"connect got an nnx.RNN as {name}, {EXPECTED}. Put its cell there: unroll runs it over time.")
@@ -204,6 +212,26 @@ def input_dtype(model: nnx.Module) -> Any:
     return input_struct(modules if isinstance(modules, nnx.List) else [model], ()).dtype
 
 
+def cast_inputs(model: nnx.Module, inputs: Array) -> Array:
+    """Cast inputs to the dtype of the model: frames of events, which are integers or booleans, become floating-point numbers.
+
+    Integers stay unchanged if the model begins with an `nnx.Embed`, and so do floating-point numbers of any kind.
+    """
+    return inputs.astype(cast_dtype(model, inputs.dtype))
+
+
+def cast_dtype(model: nnx.Module, dtype: Any) -> Any:
+    """The dtype to which `cast_inputs` casts inputs of `dtype`."""
+    is_kept = jnp.issubdtype(dtype, jnp.inexact) or _begins_with_embedding(model)
+    return dtype if is_kept else input_dtype(model)
+
+
+def _begins_with_embedding(model: Any) -> bool:
+    while isinstance(getattr(model, "modules", None), nnx.List):
+        model = model.modules[0]
+    return any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(model))
+
+
 def output_features(modules: Sequence[Any]) -> int | None:
     """The number of features in the last module's output, or None if the modules do not determine it."""
     for module in reversed(modules):
@@ -230,30 +258,73 @@ def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...])
         )
 
 
+def check_space(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a convolution whose inputs [B, space..., features] have fewer axes of space than its kernel."""
+    geometry = module
+    while getattr(geometry, "geometry", None) is not None:
+        geometry = geometry.geometry
+    axes = len(geometry.kernel_size) if isinstance(geometry, nnx.Conv | nnx.ConvTranspose) else 0
+    if axes and len(input_shape) < axes + 2:
+        raise ValueError(
+            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
+            f"expected {axes + 2} axes: samples, {axes} of space for its kernel, and features. With fewer axes it would slide "
+            "over samples and steps."
+        )
+
+
 def check_rows(module: nnx.Module, where: str, inputs: Any) -> None:
-    """Raise ValueError if a function makes a row of its output of other rows of its input [rows, features...].
+    """Raise ValueError if a function or a module makes a row of its output of other rows of its input [rows, features...].
 
     It is run rather than read: a jaxpr tells rows from features only until the first reshape or gather. What is known of a
-    function is kept for as long as the function lives.
+    function is kept for as long as the function lives. Modules of this library, and those of Flax in `BY_ROW`, are not tried,
+    nor are modules that change their own variables, such as BatchNorm in training, which may mix rows.
     """
-    if not isinstance(module, Function) or any(map(jax.export.is_symbolic_dim, inputs.shape)):
+    if any(map(jax.export.is_symbolic_dim, inputs.shape)):
         return
     key = inputs.shape[1:], inputs.dtype
     try:
-        known = _MIXES_ROWS.setdefault(module.function, {})
+        if isinstance(module, Function):
+            known = _MIXES_ROWS.setdefault(module.function, {})
+            if key not in known:
+                known[key] = _mixes_rows(module.function, *key)
+            mixes = known[key]
+        elif _may_mix_rows(module):
+            graphdef, state = nnx.split(module)
+            leaves, structure = jax.tree.flatten(state)
+            mixes = _module_mixes_rows(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), *key)
+        else:
+            return
     except TypeError:  # without a hash or weak references: it is not tried each time
         return
-    if key not in known:
-        known[key] = _mixes_rows(module.function, *key)
-    if known[key]:
+    if mixes:
+        what = "a function" if isinstance(module, Function) else type(module).__name__
         raise ValueError(
-            f"Got a function as {where} that makes a row of other rows, expected one that maps each row by itself: the rows "
+            f"Got {what} as {where} that makes a row of other rows, expected one that maps each row by itself: the rows "
             "are all steps and samples together, so a mean over them reads the future. Leave axis 0 alone, as in "
             "z.mean(axis=-1); for statistics over rows, use nnx.BatchNorm or slax_neurons.RunningNorm."
         )
 
 
 _MIXES_ROWS: weakref.WeakKeyDictionary[Any, dict[Any, bool]] = weakref.WeakKeyDictionary()
+
+
+def _may_mix_rows(module: nnx.Module) -> bool:
+    """Whether a module has to be tried: it is not a cell, is not known to map each row by itself, and changes no variables."""
+    is_known = type(module) in BY_ROW or type(module).__module__.startswith("slax_neurons.")
+    return not (is_known or isinstance(module, nnx.RNNCellBase) or changes_when_called(module))
+
+
+@functools.lru_cache(maxsize=64)
+def _module_mixes_rows(
+    graphdef: nnx.GraphDef, structure: Any, shapes: tuple[tuple[Any, Any], ...], features: tuple[int, ...], dtype: Any
+) -> bool:
+    """Whether a module mixes rows, for some values of its variables."""
+    random = np.random.default_rng(1)
+    state = [
+        jnp.asarray(random.normal(size=shape) if jnp.issubdtype(kind, jnp.inexact) else np.zeros(shape), kind)
+        for shape, kind in shapes
+    ]
+    return _mixes_rows(lambda x: nnx.merge(graphdef, jax.tree.unflatten(structure, state))(x), features, dtype)
 
 
 def _mixes_rows(function: Any, features: tuple[int, ...], dtype: Any) -> bool:
@@ -296,7 +367,8 @@ def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[in
         ValueError: fewer than `axes` sizes, or one that is no size.
     """
     if np.ndim(shape) != 1:
-        raise TypeError(f"{name} got {shape!r} as a shape, expected {expected}.")
+        given = f"an array of shape {list(np.shape(shape))}" if np.ndim(shape) else repr(shape)
+        raise TypeError(f"{name} got {given} as a shape, expected {expected}.")
     sizes = tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
     are_sizes = (
         jax.export.is_symbolic_dim(size) or (isinstance(size, int | np.integer) and size >= 0) for size in sizes

@@ -246,6 +246,16 @@ class Parameter(nnx.Module):
             return value
         if value.ndim and value.shape != state.shape[state.ndim - value.ndim :]:
             raise ValueError(
-                f"{self.name} has shape {value.shape}, expected one number, or one per neuron: {state.shape[-value.ndim :]}."
+                f"{self.name} has shape {value.shape}, expected one number, or one per neuron: "
+                f"{state.shape[-max(1, min(value.ndim, state.ndim - 1)) :]}."
             )
         return value.astype(state.dtype).reshape((1,) * (state.ndim - value.ndim) + value.shape)
+
+    def check_axes(self, input_shape: tuple[int, ...]) -> None:
+        """Raise ValueError if the value has an axis for samples, where a step has inputs of `input_shape`, [B, features...]."""
+        shape = np.shape(self.value)
+        if len(shape) >= max(2, len(input_shape)):
+            raise ValueError(
+                f"{self.name} has shape {shape} for inputs of {tuple(input_shape)} per step, expected one number, or one per "
+                f"neuron: {tuple(input_shape[1:])}. A parameter is the same for all samples."
+            )

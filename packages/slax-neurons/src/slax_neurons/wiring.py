@@ -15,11 +15,11 @@ from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, replaced_over_time, scan_with_sums, unroll_chunk
 from slax_neurons.kernels import scan_steps
 from slax_neurons.modules import (
-    Function,
     as_module,
     as_shape,
     check_features,
     check_rows,
+    check_space,
     first_carry,
     input_struct,
     mutates_state,
@@ -90,6 +90,16 @@ class Connect(nnx.RNNCellBase):
 
     forwards_kernel_option = True  # its `unroll` takes the option of the same name
 
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        replaced = [name for name in ("__call__", "initialize_carry", "outputs", "unroll") if name in vars(cls)]
+        if replaced:
+            raise TypeError(
+                f"Got the class {cls.__name__} that replaces {' and '.join(replaced)} of Connect, expected none of them "
+                "replaced: rules run the modules of a stack one by one. Put what it adds into a module of the stack, or write "
+                "a cell that holds the stack, class Own(nnx.RNNCellBase)."
+            )
+
     def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):
         if isinstance(modules, nnx.Module) or callable(modules):
             raise TypeError(f"connect got one {type(modules).__name__}, expected a list of modules: connect([...]).")
@@ -107,10 +117,11 @@ class Connect(nnx.RNNCellBase):
         struct = input_struct(self.modules, shape)
         for index, module in enumerate(self.modules):
             _check_array(index - 1, struct)
+            check_space(module, index, struct.shape)
             check_features(module, index, struct.shape)
             carry = first_carry(module, struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
             given, struct = struct, output_struct(module, carry, struct)
-            if isinstance(module, Function) and len(given.shape) > self.num_feature_axes:
+            if len(given.shape) > self.num_feature_axes:
                 check_rows(module, f"module {index} of the stack", given)
             outputs.append(struct)
             if any(index in (edge.sender, edge.receiver) for edge in self.edges):
@@ -203,6 +214,8 @@ class Connect(nnx.RNNCellBase):
                 if outputs:
                     _check_array(index - 1, x)
                 check_features(self.modules[index], index, x.shape)
+                if isinstance(self.modules[index], Neuron):
+                    self.modules[index].check_carry(state, x)
                 state, y = step_module(self.modules[index], state, x)
                 terms.insert(0, y)
             for edge, synapse in self.edges_into(index):
@@ -214,10 +227,10 @@ class Connect(nnx.RNNCellBase):
             outputs.append(y)
         return tuple(carries), tuple(outputs)
 
-    def edges_into(self, index: int) -> Iterator[tuple[Edge, Any]]:
+    def edges_into(self, index: int) -> tuple[tuple[Edge, Any], ...]:
         """The edges that end at a module, each with its synapse."""
         pairs = zip(self.edges, self.synapses, strict=True)
-        return ((edge, synapse) for edge, synapse in pairs if edge.receiver == index)
+        return tuple((edge, synapse) for edge, synapse in pairs if edge.receiver == index)
 
     def _is_cycle(self, piece: range) -> bool:
         inside = [edge for edge in self.edges if edge.receiver in piece and edge.sender in piece]
@@ -301,6 +314,12 @@ def _sum(index: int, terms: Sequence[Any]) -> Any:
     for term in terms:
         _check_array(index, term)
     if len({term.shape for term in terms}) > 1:
+        if len({term.shape[1:] for term in terms}) == 1:
+            sizes = ", ".join(str(len(term)) for term in terms)
+            raise ValueError(
+                f"Got outputs and inputs over edges of {sizes} samples for module {index}, expected the same number: the carry "
+                "is of another batch than the inputs. Make it with initialize_carry(inputs.shape[1:])."
+            )
         raise ValueError(
             f"Got outputs and inputs over edges of shapes {', '.join(str(list(term.shape)) for term in terms)} for module "
             f"{index}, expected the same shape. Give the edge a synapse that fits: Edge(..., synapse=...)."

@@ -106,8 +106,9 @@ def bin_events(
             "Give both in the same unit.",
             stacklevel=2,
         )
-    # Compare with edges instead of rounding a quotient, so that an event at an edge falls in the step that begins there.
-    edges = np.arange(1, n_steps) * duration / n_steps
+    # An event at an edge falls in the step that begins there, although neither 0.003 nor 3 * 0.1 / 100 is a binary number.
+    rounding = np.finfo(np.float32).eps if times.dtype == np.float32 else 1e-12
+    edges = np.arange(1, n_steps) * duration / n_steps * (1 - rounding)
     steps, units = np.searchsorted(edges, exact[inside], side="right"), units[inside].astype(np.int64)
     if not counts:
         spikes = np.zeros((n_steps, n_units), bool)

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons.engine import scan_chunks
-from slax_neurons.modules import mutates_state, mutations_explained
+from slax_neurons.modules import cast_inputs, mutates_state, mutations_explained
 from slax_neurons.wiring import Connect, carry_without_buffer, delayed
 
 # measure(module, carry, inputs, outputs, mask) -> arrays [K, ...] of a chunk of K steps, or None. It is a function of a file,
@@ -23,7 +23,8 @@ def measured(measure: Measure, model: Connect, inputs: Array, mask: Any = None, 
 
     A model with modules that change their own variables gets the entire sequence in one chunk.
     """
-    carry = model.initialize_carry(inputs.shape[1:])
+    carry = nnx.clone(model).initialize_carry(inputs.shape[1:])  # it may draw a key
+    inputs = cast_inputs(model, inputs)
     if mutates_state(model):
         chunk = max(chunk, inputs.shape[0])
     with mutations_explained(model):

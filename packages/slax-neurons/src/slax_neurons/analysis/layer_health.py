@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int, Shaped
 
 from slax_neurons.analysis.activity import measured
 from slax_neurons.analysis.model_summary import aligned
@@ -115,7 +115,7 @@ def _row(layer: LayerHealth) -> tuple[str, ...]:
 
 def health(
     model: Any,
-    inputs: Float[Array, "T B ..."],
+    inputs: Shaped[Array, "T B ..."],
     *,
     mask: Bool[Array, "T B"] | Bool[np.ndarray, "T B"] | None = None,
     chunk: int = 32,

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 
 from slax_neurons.delay import DelayBuffer
-from slax_neurons.modules import Function, input_struct, output_struct
+from slax_neurons.modules import Function, as_shape, input_struct, output_struct
 from slax_neurons.synapses.synapse import kind
 from slax_neurons.wiring import Connect, carry_without_buffer, check_stack
 
@@ -95,7 +95,7 @@ def summary(model: Any, input_shape: tuple[int, ...]) -> Summary:
         total                                                        416
     """
     check_stack(model, "summary")
-    shape = tuple(input_shape)
+    shape = as_shape("summary", input_shape, "that of a step, (B, features...): inputs.shape[1:]")
     if len(shape) < 2:
         raise ValueError(
             f"summary got an input_shape of {list(shape)}, expected [B, features...], one step of a batch: inputs.shape[1:]."

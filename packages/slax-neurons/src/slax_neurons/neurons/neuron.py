@@ -12,7 +12,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.kernels import is_fused, scan_steps, steps_in_iteration
 from slax_neurons.neurons.fused import fused_integrate_and_fire, has_kernel
-from slax_neurons.neurons.states import fire, integrate_and_fire, rematerialize
+from slax_neurons.neurons.states import fire, fire_steps, integrate_and_fire, rematerialize
 from slax_neurons.parameter import Parameter
 from slax_neurons.surrogates import spike_function
 
@@ -170,7 +170,14 @@ class Neuron(NeuronCell):
         self.param_dtype = jnp.dtype(param_dtype)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
-        """The state at rest: zeros of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's arguments and unused."""
+        """The state at rest: zeros of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's arguments and unused.
+
+        Raises:
+            ValueError: a parameter that has a value for each sample.
+        """
+        for attribute in vars(self).values():
+            if isinstance(attribute, Parameter):
+                attribute.check_axes(input_shape)
         rest = jnp.zeros(input_shape, self.param_dtype)
         if self.carry_type is None:
             return rest
@@ -217,7 +224,7 @@ class Neuron(NeuronCell):
 
     def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
         """Compute s_t from m_t for all steps."""
-        return self.fire(membranes)[1] if self.has_split_step else membranes
+        return fire_steps(self, membranes)[1] if self.has_split_step else membranes
 
     @property
     def has_split_step(self) -> bool:
@@ -233,6 +240,11 @@ class Neuron(NeuronCell):
             if not (self.has_split_step or jnp.issubdtype(state.dtype, jnp.inexact)):
                 continue
             if state.shape != inputs.shape or state.dtype != inputs.dtype:
+                if not jnp.issubdtype(inputs.dtype, jnp.inexact):
+                    raise ValueError(
+                        f"{type(self).__name__} got a current of {inputs.dtype}, expected floating-point numbers. Cast the "
+                        f"inputs: inputs.astype({state.dtype.name!r})."
+                    )
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
                     f"{list(inputs.shape)} per step, expected the same of both. Make it with "

@@ -27,6 +27,14 @@ def fire(neuron: Any, carry: Any, membrane: Any) -> tuple[Any, Any]:
     return fired[0], fired[1]
 
 
+def fire_steps(neuron: Any, membranes: Any) -> tuple[Any, Any]:
+    """The carries and the outputs that `fire` makes of the membranes of all steps [T, *B, N], each step by itself.
+
+    `fire` gets [*B, N], as in a single step, since a neuron may tell its units by their place: s[:, :3].
+    """
+    return jax.vmap(lambda membrane: neuron.fire(membrane))(membranes)
+
+
 def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:
     return jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
@@ -66,7 +74,7 @@ def _integrate_and_fire_jvp(
         def fire(membrane: Any) -> Any:
             return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).fire(at[1])[0], state, membrane)[1]
 
-        after = nnx.merge(graphdef, state).fire(membranes)[0]
+        after = fire_steps(nnx.merge(graphdef, state), membranes)[0]
         before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
         # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan.
         steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
@@ -82,7 +83,7 @@ class Masked(Reparameterized):
 
     Raises:
         TypeError: anything other than a synapse, such as a Conv that has a mask itself.
-        ValueError: a mask of another shape.
+        ValueError: a mask of another shape, or with other entries than 0 and 1.
 
     Example:
         >>> import jax.numpy as jnp
@@ -98,6 +99,11 @@ class Masked(Reparameterized):
         super().__init__(synapse)
         shape = effective_weights(synapse)[0].shape
         mask = jnp.asarray(mask)
+        if not isinstance(mask, jax.core.Tracer) and not np.isin(np.asarray(mask), (0, 1)).all():
+            raise ValueError(
+                f"Masked got a mask of {mask.dtype} with other entries than 0 and 1, expected true or 1 for a connection. "
+                "Compare it: mask > threshold."
+            )
         if mask.shape != shape:
             raise ValueError(
                 f"Masked got a mask of shape {list(mask.shape)} for a kernel of shape {list(shape)}, expected the same."
@@ -114,13 +120,19 @@ class Masked(Reparameterized):
             rngs: the mask is drawn from the stream `params`.
 
         Raises:
-            ValueError: a density out of range.
+            ValueError: a density out of range, or one that leaves no connection.
         """
         if not 0 < density <= 1:
             raise ValueError(f"Masked.random got density={density}, expected a number in (0, 1].")
         kernel = effective_weights(synapse)[0]
         ranks = jax.random.permutation(rngs.params(), kernel.size).reshape(kernel.shape)
-        return cls(synapse, ranks < round(density * kernel.size))
+        count = round(density * kernel.size)
+        if not count:
+            raise ValueError(
+                f"Masked.random got density={density} for a kernel of {kernel.size} weights, which leaves none, expected at "
+                f"least {1 / kernel.size:.3g}."
+            )
+        return cls(synapse, ranks < count)
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         kernel, bias = effective_weights(self.synapse)

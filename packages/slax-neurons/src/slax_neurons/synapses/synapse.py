@@ -59,6 +59,14 @@ class Synapse(nnx.Module):
         (20, 2, 4)
     """
 
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "__call__" in vars(cls) and not cls.__module__.startswith("slax_neurons."):
+            raise TypeError(
+                f"Got the class {cls.__name__} that replaces __call__ of Synapse, expected effective() alone, whose kernel and "
+                "bias are all that unroll and rules use. Let effective() return what the call does, or derive from nnx.Module."
+            )
+
     geometry: Any = None
     options: ClassVar[tuple[str, ...]] = ()  # the constructor's options, which a fresh copy takes over
 

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_neurons.building_blocks import StepSize, apply_rows, scan_steps, steps_in_cache
+from slax_neurons.building_blocks import StepSize, apply_rows, fire_steps, scan_steps, steps_in_cache
 from slax_rules.layerwise.jacobians import StepPoint
 from slax_rules.rule import Value
 
@@ -181,7 +181,7 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
         end, (states, outputs) = scan_steps(step, carry, currents)
         return end, outputs, StepPoint(states, currents, None)
     end, membranes, outputs = neuron.states_and_outputs(carry, currents)
-    after, fired = neuron.fire(membranes)
+    after, fired = fire_steps(neuron, membranes)
     outputs = fired if outputs is None else outputs
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
     return end, outputs, StepPoint(before, currents, membranes)

@@ -83,6 +83,11 @@ class PPProp(LayerRule):
         if not layer.neuron.has_split_step:
             raise TypeError(f"PPProp got {name}, expected a neuron that defines `integrate` and `fire`. {USE_OSTL}")
         layer.check_fixed("PPProp")
+        dtype = layer.neuron.param_dtype
+        if isinstance(self.decay, numbers.Real) and float(np.asarray(self.decay, dtype)) >= 1:
+            raise ValueError(
+                f"PPProp got decay={self.decay}, which {dtype} rounds to 1, expected one that stays below."
+            )
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:
         return PPPropTraces(

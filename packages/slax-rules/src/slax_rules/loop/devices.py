@@ -38,6 +38,8 @@ def as_mesh(devices: Devices) -> Mesh:
     row = devices.devices.flatten() if isinstance(devices, Mesh) else np.asarray(devices)
     if row.ndim != 1 or not row.size or not all(isinstance(device, jax.Device) for device in row):
         raise TypeError(f"Got devices={devices!r}, expected a list of JAX devices, as in jax.devices()[:2], or a mesh.")
+    if len(set(row.tolist())) < row.size:
+        raise ValueError(f"Got devices={devices!r}, expected each device once.")
     return Mesh(row, (AXIS,), axis_types=(AxisType.Auto,))
 
 

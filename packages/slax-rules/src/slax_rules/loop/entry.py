@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from slax_neurons import end_sequence
-from slax_neurons.building_blocks import changes_when_called, check_sequence, first_carry
+from slax_neurons.building_blocks import cast_inputs, changes_when_called, check_sequence, first_carry
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.layer import LayerRule
 from slax_rules.layerwise.passes import as_rule
@@ -71,7 +71,7 @@ AnyRule = LearningRule | LayerRule | list[LayerRule] | tuple[LayerRule, ...]
 def gradients(
     model: nnx.RNNCellBase,
     loss_fn: LossFn | SequenceLoss,
-    inputs: Float[Array, "T B ..."],
+    inputs: Shaped[Array, "T B ..."],
     targets: Any,
     mask: Array | None = None,
     *,
@@ -142,7 +142,7 @@ def train_offline(
     model: nnx.RNNCellBase,
     optimizer: nnx.Optimizer,
     loss_fn: LossFn | SequenceLoss,
-    inputs: Float[Array, "T B ..."],
+    inputs: Shaped[Array, "T B ..."],
     targets: Any,
     mask: Array | None = None,
     *,
@@ -189,7 +189,7 @@ def train_online(
     model: nnx.RNNCellBase,
     optimizer: nnx.Optimizer,
     loss_fn: LossFn,
-    inputs: Float[Array, "T B ..."],
+    inputs: Shaped[Array, "T B ..."],
     targets: Any,
     mask: Array | None = None,
     *,
@@ -305,6 +305,7 @@ class Program(What):
         model, given, _ = objects
         rule = as_rule(given)
         check_sequence(inputs)
+        inputs = cast_inputs(model, inputs)
         batch = Batch(inputs, read_targets(targets, *inputs.shape[:2]), mask)
         plan = rule.plan(model, inputs.shape[2:])
         carry = first_carry(model, inputs.shape[1:]) if carry is None else carry
@@ -358,7 +359,8 @@ class Program(What):
         before = nnx.clone((model, given))
         loss, gradient = gradient_of(model, given)
         if optimizer is None:
-            return loss, gradient.model
+            is_known = ~jnp.isnan(loss)  # a label out of range makes no gradient of its own
+            return loss, jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), gradient.model)
 
         def gradient_at(params: Any) -> Gradients:
             return gradient_of(*moved(before, params))[1]

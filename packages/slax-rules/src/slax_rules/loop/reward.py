@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from slax_neurons import Dropout
-from slax_neurons.building_blocks import as_shape, check_sequence, first_carry, input_dtype
+from slax_neurons.building_blocks import as_shape, cast_inputs, check_sequence, first_carry, input_dtype
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.objective import WindowObjective, counted, read_targets
 from slax_rules.losses import LossFn, PerStep, SequenceLoss
@@ -99,7 +99,7 @@ def extend_trial(
     model: nnx.RNNCellBase,
     trial: Trial,
     loss_fn: LossFn,
-    inputs: Float[Array, "K B ..."],
+    inputs: Shaped[Array, "K B ..."],
     act: Callable[[Any], Any],
     *,
     rule: Any,
@@ -135,8 +135,8 @@ def extend_trial(
         The trial after the steps, the outputs, and the actions.
 
     Raises:
-        ValueError: inputs, mask or actions of a wrong shape, another number of samples than the trial's, or a discount outside
-            [0, 1].
+        ValueError: inputs, mask or actions of a wrong shape, another number of samples than the trial's, the trial of another
+            rule or model, or a discount outside [0, 1].
         TypeError: a model that the rule cannot handle, or a `SequenceLoss`.
 
     References:
@@ -177,7 +177,15 @@ def extend_trial(
         )
     if mask is not None:
         check_steps_and_samples(mask, (steps, batch))
+    inputs = cast_inputs(model, inputs)
     plan = whole.plan(model, inputs.shape[2:])
+    one = jax.ShapeDtypeStruct((1, *inputs.shape[2:]), inputs.dtype)
+    first = jax.eval_shape(lambda: whole.initialize(plan, model, first_carry(model, one.shape), one))
+    if jax.tree.structure(first) != jax.tree.structure(trial.state):
+        raise ValueError(
+            f"extend_trial got {whole.title} and a trial that another rule or model was started with, expected the same ones. "
+            "Start another trial: start_trial(model, inputs.shape[1:], rule=rule)."
+        )
     graphdef, variables = nnx.split(model)
 
     def forward(state: Any, inputs: Array) -> Any:

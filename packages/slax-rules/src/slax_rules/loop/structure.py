@@ -52,6 +52,23 @@ DATA = {
     "init_value of exponential_decay",
 }
 
+# What reads a value whose name is not in the code.
+DYNAMIC = frozenset(
+    (
+        "getattr",
+        "globals",
+        "vars",
+        "locals",
+        "eval",
+        "exec",
+        "environ",
+        "getenv",
+        "__import__",
+        "import_module",
+        "__dict__",
+    )
+)
+
 Place = tuple[Any, ...]  # the way from a value to a number that it holds: of items, keys and cells of closures
 
 
@@ -300,7 +317,8 @@ class _Walk:
                 # Optax makes the integers of a schedule floats when it is traced.
                 content, within = float(content) if isinstance(content, int) else content, None
             cells.append((name, self.visit(content, where, within)))
-        if set(vars(function)) - {"__wrapped__"} and not self.is_installed:
+        reads_by_name = not DYNAMIC.isdisjoint(names_read(code))
+        if (reads_by_name or set(vars(function)) - {"__wrapped__"}) and not self.is_installed:
             self._unknown(function)
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)
         reads = () if self.is_installed else tuple(self._globals(function))

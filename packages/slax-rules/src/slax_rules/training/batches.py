@@ -9,11 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Key
-
-from slax_neurons import Connect
-from slax_neurons.building_blocks import input_dtype
 
 # Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
 Batch = tuple[Any, ...]
@@ -172,20 +168,6 @@ def as_array(value: Any, name: str) -> Array | np.ndarray:
     return array
 
 
-def cast_inputs(model: nnx.RNNCellBase, inputs: Array) -> Array:
-    """Cast inputs to the dtype of the model: frames of events, which are integers or booleans, become floating-point numbers.
-
-    Integers stay unchanged if the model begins with an `nnx.Embed`, and so do floating-point numbers of any kind.
-    """
-    return inputs.astype(cast_dtype(model, inputs.dtype))
-
-
-def cast_dtype(model: nnx.RNNCellBase, dtype: Any) -> Any:
-    """The dtype to which `cast_inputs` casts inputs of `dtype`."""
-    is_kept = jnp.issubdtype(dtype, jnp.inexact) or _begins_with_embedding(model)
-    return dtype if is_kept else input_dtype(model)
-
-
 def check_time_first(inputs: Array, targets: Any) -> None:
     """Raise ValueError if the shapes show that the first axis is the batch: targets fit only if the first two are swapped."""
     leaves = [leaf for leaf in jax.tree.leaves(targets) if jnp.ndim(leaf)]
@@ -198,12 +180,6 @@ def check_time_first(inputs: Array, targets: Any) -> None:
             f"Got inputs of shape {list(inputs.shape)} with targets of shape {list(leaves[0].shape)}, which is batch first, "
             "[B, T, features...]. Expected time first, [T, B, features...]: inputs.swapaxes(0, 1)."
         )
-
-
-def _begins_with_embedding(model: Any) -> bool:
-    while isinstance(model, Connect):
-        model = model.modules[0]
-    return any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(model))
 
 
 def _check_many(batches: Any) -> None:

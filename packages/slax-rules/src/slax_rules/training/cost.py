@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.building_blocks import as_shape, first_carry, input_dtype
+from slax_neurons.building_blocks import as_shape, first_carry, input_dtype, shortest_memory
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule
@@ -85,10 +85,13 @@ def cost(model: nnx.RNNCellBase, rule: AnyRule, input_shape: tuple[int, ...], *,
     model = nnx.clone(model)
     struct = jax.ShapeDtypeStruct(input_shape, input_dtype(model))
     steps = min(as_rule(rule).offline_window(window, model, struct), input_shape[0])
+    kept = _kept_bytes(model, struct, steps)
+    if isinstance(rule, BPTT) and rule.remat:
+        kept = _kept_bytes(model, struct, steps, remat=True) + _kept_bytes(model, struct, shortest_memory(steps))
     return Cost(
         window=steps,
         carried_bytes=_carried_bytes(model, rule, struct),
-        window_bytes=_kept_bytes(model, struct, steps),
+        window_bytes=kept,
         bptt_bytes=_carried_bytes(model, BPTT(), struct) + _kept_bytes(model, struct, input_shape[0]),
     )
 
@@ -108,14 +111,17 @@ def _carried_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // inputs.shape[1]
 
 
-def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int) -> int:
-    """Bytes per sample that autodiff keeps at least of a number of steps, without what all samples share."""
+def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int, remat: bool = False) -> int:
+    """Bytes per sample that autodiff keeps at least of a number of steps, without what all samples share.
+
+    With `remat`, these are the carries between chunks, and not the steps of the chunk that is recomputed.
+    """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def pullback(params: nnx.State, rest: nnx.State, inputs: Array) -> Any:
         def outputs(params: nnx.State) -> Any:
             copy = nnx.merge(graphdef, params, rest, copy=True)
-            return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs, kernel="scan")[1]
+            return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs, kernel="scan", remat=remat)[1]
 
         return jax.vjp(outputs, params)[1]
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.building_blocks import check_sequence, first_carry
+from slax_neurons.building_blocks import cast_inputs, check_sequence, first_carry
 from slax_rules.loop.devices import (
     BATCH_SHARDED,
     REPLICATED,
@@ -26,7 +26,7 @@ from slax_rules.loop.objective import losses_that_count, read_targets
 from slax_rules.loop.programs import Fixed, Programs
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
-from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
+from slax_rules.training.batches import Batch, Batches, as_array, as_batch, set_batches
 from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
 from slax_rules.training.epoch import prepared
 
