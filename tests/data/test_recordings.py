@@ -48,7 +48,7 @@ def test_events_at_an_edge_are_in_the_step_that_begins_there(dtype):
             assert bin_events(times, np.zeros(100, int), n_units=1, n_steps=100, duration=duration).all()
     assert bin_events(np.arange(100) * 1e-3, np.zeros(100, int), n_units=1, n_steps=100, duration=0.1).all()
     late = bin_events(
-        np.array([999_999_999]), np.array([0]), n_units=1, n_steps=2, duration=2_000_000_000
+        np.array([10**9 - 1]), np.array([0]), n_units=1, n_steps=2, duration=2e9
     )  # whole numbers are exact
     assert late[:, 0].tolist() == [True, False]
     for duration in (0.1, 1.4, 7.0):

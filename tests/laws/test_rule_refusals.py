@@ -224,7 +224,8 @@ STACKS = [
     (sr.OTTT(), lambda: layers(OtherMembrane(), LIF()),
      "OTTT got OtherMembrane with membranes of the structure .*expected the structure of its state.*or OSTL"),
     *((rule, lambda neuron=neuron: layers(neuron), f"got {type(neuron).__name__}, whose units see each other, .*rule=BPTT")
-      for rule, neuron in ((sr.OTTT(), Mix()), (sr.OSTL(), MixBySpikes(spike_fn="boxcar")), (sr.EProp(), MixSamples()), (sr.OTPE(), ByPlace()))),
+      for rule, neuron in ((sr.OTTT(), Mix()), (sr.OSTL(), MixBySpikes(spike_fn="boxcar")), (sr.EProp(), MixSamples()),
+                           (sr.OTPE(), ByPlace()))),
     (sr.PPProp(), lambda: layers(Whole(), LIF()), "PPProp got Whole, expected a neuron that defines .*or OSTL"),
     (sr.PPProp(), lambda: layers(LIF(decay=Trainable(0.9))), r"PPProp got LIF with trained parameters, .*\. Leave Trainable"),
     (sr.STLLR(), lambda: layers(LIF(decay=Trainable(0.9))), r"STLLR got LIF with trained parameters, .*\. Leave Trainable"),
