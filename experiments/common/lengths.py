@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.common.samples import Samples, SeedSamples
 from slax_rules import Run, accuracy, predict
 
 
@@ -23,9 +22,15 @@ def is_right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.vmap(accuracy, in_axes=(1, 0))(outputs[:, :, None], labels[:, None])
 
 
-def along(run: Run, samples: SeedSamples, is_right: Callable[..., jax.Array] = is_right) -> dict[str, Any]:
+def along(run: Run, samples: Any, is_right: Callable[..., jax.Array] = is_right) -> dict[str, Any]:
     """The accuracies of a run after each number of batches except for 0, whether all seeds share its test set, and which of its
-    samples were right; test samples that a seed has for itself may have a mask."""
+    samples were right; test samples that a seed has for itself may have a mask.
+
+    Args:
+        run: the run.
+        samples: the `experiments.common.samples.SeedSamples` of its seed.
+        is_right: maps outputs [T, B, C] and labels [B] to whether they are right.
+    """
     evaluated = [
         {"batches": step, "accuracy": run.test[step], "validation_accuracy": run.validation[step]}
         for step in run.steps
@@ -37,7 +42,9 @@ def along(run: Run, samples: SeedSamples, is_right: Callable[..., jax.Array] = i
     return {"test_size": len(samples.test[1]), "common_test": samples.has_common_test, "lengths": evaluated}
 
 
-def right(model: nnx.RNNCellBase, samples: Samples, is_right: Callable[..., jax.Array] = is_right) -> np.ndarray:
+def right(
+    model: nnx.RNNCellBase, samples: tuple[Any, ...], is_right: Callable[..., jax.Array] = is_right
+) -> np.ndarray:
     """Whether the model is right about each sample."""
     inputs, labels = samples
     return np.asarray(is_right(predict(model, jnp.asarray(inputs)), jnp.asarray(labels))).astype(bool)

@@ -12,11 +12,10 @@ from flax import nnx
 
 import oracle
 from slax_neurons import Connect
-from slax_rules import RULES, LayerRule, Symmetric, gradients
+from slax_rules import RULES, LayerRule, Symmetric, gradients, testing
 from slax_rules.layerwise.routes import Direct, FixedBases, Local, Target
 from slax_rules.layerwise.stack import plan_stack
 from slax_rules.penalties import Penalty, firing_rate, sparsity
-from slax_rules.testing import Trial
 from stacks import Conv, Pair, gradients_of, pair
 
 # Four windows of three steps, which are one program: of up to three the last one is a program by itself, see `over_windows`.
@@ -295,10 +294,10 @@ class Case(NamedTuple):
         )
         return Found(float(loss), gradients_of(self.model, found))
 
-    def trial(self, penalties: Any = ()) -> Trial:
+    def trial(self, penalties: Any = ()) -> testing.Case:
         """The same for the laws that users check their rules by, which share the program."""
         batch = {"loss_fn": weighted_squares, "inputs": self.inputs, "targets": TARGETS}
-        return Trial(lambda: (self.model, nnx.clone(self.rule)), **batch, penalties=penalties)
+        return testing.Case(lambda: (self.model, nnx.clone(self.rule)), **batch, penalties=penalties)
 
     def expected(self, x: Any = None, targets: Any = TARGETS, mask: Any = ALL, rule: Any = None, **options: Any) -> Any:
         """By the oracle: under this rule, or another one of the oracle's."""

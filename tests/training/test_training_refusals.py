@@ -165,6 +165,8 @@ CALLS = {
     "no mask entry": (lambda: train([(X, LABELS, NO_ENTRY)]), "a mask without a single true entry, expected at least one"),
     "number of batches": (lambda: train(7), "Got int 7 as batches, expected a list of batches"),
     "class of a sampler": (lambda: train(sr.Sampler), r"Got the class Sampler as batches, .* Make one: Sampler\(...\)"),
+    "no loss": (lambda: sr.gradients(made()[0], None, X, LABELS), "NoneType as loss_fn, expected a function"),
+    "devices twice": (lambda: train(devices=jax.devices() * 2), "expected each device once"),
     "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "Got list_iterator as batches of 2 epochs, but it"),
     "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "masks without a single true entry"),
     "several batches": (lambda: sr.predict(made()[0], BATCHES), r"predict got list as inputs.* \[predict\(model, inputs\) for"),
@@ -269,6 +271,12 @@ def adaptive():
     return connect([linear(N, 6), ALIF(), linear(6, C), LI()])
 
 
+def other_threshold():
+    model, optimizer = made()
+    model.modules[1] = model.modules[1].replace(threshold=0.25)
+    return model, optimizer
+
+
 FILES = {
     "wider": (lambda f: resumed(f, nodes=lambda: made(hidden=7)), r"modules/0/bias: float32\[6\] saved, float32\[7\] here"),
     "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"rule: BPTT\(remat=False\) saved, OSTL\(.*=True\) here"),
@@ -278,6 +286,10 @@ FILES = {
     "rate": (
         lambda f: resumed(f, nodes=lambda: made(optax.sgd(0.2, momentum=0.9))),
         r"optimizer: step_size of scale: -0.1 saved, -0.2 here\. .*, continue on purpose with .* changed=\['optimizer'\]",
+    ),
+    "options": (
+        lambda f: resumed(f, nodes=other_threshold),
+        r"options: modules/1/threshold/number: .* saved, 0.25 here\. .*, continue on purpose with .* changed=\['options'\]",
     ),
     "sampler": (lambda f: resumed(f, batches=sr.Sampler(lambda key: sample(key), SAMPLER.key, 4)), "data: the function of the"),
     "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),

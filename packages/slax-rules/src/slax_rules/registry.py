@@ -16,10 +16,13 @@ from slax_rules.forward_propagation import fptt
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.snap import SnAp
 from slax_rules.influence.uoro import UORO
+from slax_rules.layerwise.approximate_otpe import ApproximateOTPE
+from slax_rules.layerwise.decolle import DECOLLE
+from slax_rules.layerwise.e_prop import EProp
 from slax_rules.layerwise.layer import LayerRule, Route, Symmetric
 from slax_rules.layerwise.ostl import OSTL
-from slax_rules.layerwise.otpe import OTPE, EProp
-from slax_rules.layerwise.ottt import DECOLLE, OTTT, ApproximateOTPE
+from slax_rules.layerwise.otpe import OTPE
+from slax_rules.layerwise.ottt import OTTT
 from slax_rules.layerwise.pp_prop import PPProp
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Random, Target
 from slax_rules.layerwise.s_tllr import STLLR

@@ -36,7 +36,7 @@ def chain() -> nnx.RNNCellBase:
     return connect(modules)
 
 
-class Trial(NamedTuple):
+class Case(NamedTuple):
     """The case for which a law is checked.
 
     Args:
@@ -76,52 +76,52 @@ def assert_same(what: str, found: Any, expected: Any) -> None:
         assert error <= bound, f"{what}: {where} differs by {error:.3g}, expected at most {bound:.3g}."
 
 
-def a_gradient_is_complete_and_finite_and_found_again(trial: Trial) -> None:
-    params, (loss, gradient), again = nnx.state(trial.make()[0], nnx.Param), trial.run(), trial.run()
+def a_gradient_is_complete_and_finite_and_found_again(case: Case) -> None:
+    params, (loss, gradient), again = nnx.state(case.make()[0], nnx.Param), case.run(), case.run()
     found, expected = (jax.tree.map(lambda a: f"{a.dtype}{a.shape}", tree) for tree in (gradient, params))
     assert found == expected, f"Got {found}, expected {expected}."
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, gradient))), "Got NaN or infinity."
     pairs = zip(jax.tree.leaves((loss, gradient)), jax.tree.leaves(again), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs), "The same call twice gave two gradients."
-    assert_same("the loss beside that under BPTT", loss, trial.run(exact=True)[0])
+    assert_same("the loss beside that under BPTT", loss, case.run(exact=True)[0])
 
 
-def what_the_mask_leaves_out_changes_nothing(trial: Trial) -> None:
+def what_the_mask_leaves_out_changes_nothing(case: Case) -> None:
     mask = np.random.default_rng(4).uniform(size=(T, B)) < 0.7
     mask[3:6], mask[-2:, 1] = False, False  # a window in which nothing counts, and padding
-    padded, missing = trial.inputs.copy(), np.where(mask[..., None], trial.targets, np.nan)
+    padded, missing = case.inputs.copy(), np.where(mask[..., None], case.targets, np.nan)
     padded[-2:, 1] = 3
-    found, other = trial.run(mask=mask), trial.run(padded, missing, mask)
+    found, other = case.run(mask=mask), case.run(padded, missing, mask)
     assert float(other[0]) == float(found[0]), "The loss reads padding."
     assert_same("with other padding", other[1], found[1])
 
 
-def samples_are_independent(trial: Trial) -> None:
-    one = [trial.run(mask=ALL & (np.arange(B) == sample))[1] for sample in range(B)]
-    others = trial.inputs.copy()
+def samples_are_independent(case: Case) -> None:
+    one = [case.run(mask=ALL & (np.arange(B) == sample))[1] for sample in range(B)]
+    others = case.inputs.copy()
     others[:, 1:] = others[::-1, 1:]
-    assert_same("the first sample, among others", trial.run(others, mask=ALL & (np.arange(B) == 0))[1], one[0])
-    assert_same("the mean over samples", jax.tree.map(lambda *parts: sum(parts) / B, *one), trial.run()[1])
+    assert_same("the first sample, among others", case.run(others, mask=ALL & (np.arange(B) == 0))[1], one[0])
+    assert_same("the mean over samples", jax.tree.map(lambda *parts: sum(parts) / B, *one), case.run()[1])
 
 
-def windows_change_nothing(trial: Trial) -> None:
+def windows_change_nothing(case: Case) -> None:
     for window in (5, None):  # a shorter one at the end, and the default
-        assert_same(f"window={window}", trial.run(mask=None, window=window), trial.run())
+        assert_same(f"window={window}", case.run(mask=None, window=window), case.run())
 
 
-def jit_changes_nothing(trial: Trial) -> None:
-    assert_same("under jit", jax.jit(trial.run)(jnp.asarray(trial.inputs)), trial.run())
+def jit_changes_nothing(case: Case) -> None:
+    assert_same("under jit", jax.jit(case.run)(jnp.asarray(case.inputs)), case.run())
 
 
-def pieces_of_a_stream_are_one_sequence(trial: Trial) -> None:
+def pieces_of_a_stream_are_one_sequence(case: Case) -> None:
     def started(train: Any, *batch: Any) -> Any:
-        model, rule = trial.make()
+        model, rule = case.make()
         learns = jax.tree.leaves(nnx.state(rule, nnx.Param))
         optimizer = nnx.Optimizer((model, rule) if learns else model, optax.sgd(0.1), wrt=nnx.Param)
-        return model, train(model, optimizer, trial.loss_fn, *batch, rule=rule, window=WINDOW)
+        return model, train(model, optimizer, case.loss_fn, *batch, rule=rule, window=WINDOW)
 
-    if "online" in trial.updates:
-        x, targets = jnp.asarray(trial.inputs), jnp.asarray(trial.targets)
+    if "online" in case.updates:
+        x, targets = jnp.asarray(case.inputs), jnp.asarray(case.targets)
         whole, _ = started(train_online, x, targets)
         _, stream = started(start_stream, x.shape[1:])
         for piece in (slice(0, T // 2), slice(T // 2, T)):
@@ -129,18 +129,18 @@ def pieces_of_a_stream_are_one_sequence(trial: Trial) -> None:
         assert_same("a stream in pieces", *(nnx.state(model, nnx.Param) for model in (stream.model, whole)))
 
 
-def a_gradient_is_that_of_bptt_where_this_is_claimed(trial: Trial) -> None:
-    exact, found, true = trial.exact, trial.run()[1], trial.run(exact=True)[1]
+def a_gradient_is_that_of_bptt_where_this_is_claimed(case: Case) -> None:
+    exact, found, true = case.exact, case.run()[1], case.run(exact=True)[1]
     layers = sorted(true["modules"])  # a synapse each, where neurons have no parameters
     for layer in layers if exact.always else layers[len(layers) - exact.last_layers :]:
         assert_same(f"module {layer}, beside BPTT", found["modules"][layer], true["modules"][layer])
     if exact.steps:
         first = (np.arange(T) < exact.steps)[:, None] & ALL
-        pair = (trial.run(mask=first, exact=way)[1] for way in (False, True))
+        pair = (case.run(mask=first, exact=way)[1] for way in (False, True))
         assert_same(f"a sequence of {exact.steps} steps, beside BPTT", *pair)
 
 
-LAWS: tuple[Callable[[Trial], None], ...] = (
+LAWS: tuple[Callable[[Case], None], ...] = (
     a_gradient_is_complete_and_finite_and_found_again,
     what_the_mask_leaves_out_changes_nothing,
     samples_are_independent,
@@ -181,6 +181,6 @@ def check_rule(rule: str | RuleEntry | LearningRule | LayerRule, make_model: Cal
     with jax.enable_x64(True):
         for law in LAWS:
             try:
-                law(Trial(make, *claims))
+                law(Case(make, *claims))
             except AssertionError as error:
                 raise AssertionError(f"It does not hold that {law.__name__.replace('_', ' ')}. {error}") from error

@@ -1,31 +1,24 @@
-"""Rules with traces of inputs: OTTT, DECOLLE, which is OTTT with local losses, and approximate OTPE, which sums the traces."""
+"""OTTT, a rule with traces of inputs."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_rules.layerwise.eligibility import Weighed, neuron_parameter_gradients
 from slax_rules.layerwise.input_traces import (
-    Filter,
     InputTraces,
-    LinearResponse,
     check_linear,
     current_cotangent,
     input_trace_gradients,
     linear_response,
     output_slopes,
-    parameter_slopes,
     response_jacobians,
     zero_input_traces,
 )
-from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, dot, scale, tree_sum
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Route, layer_gradient
-from slax_rules.layerwise.otpe import LeakyMean, check_output_decay, init_leaky_mean, leaky_means, output_decay
-from slax_rules.layerwise.routes import Local
+from slax_rules.layerwise.jacobians import LocalJacobians, States, scale
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
 
 
 class OTTTTraces(NamedTuple):
@@ -101,198 +94,3 @@ class OTTT(LayerRule):
         neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)
         cotangent = current_cotangent(response.current, weights)
         return layer_gradient(layer, synapses, neuron, cotangent), OTTTTraces(inputs, neuron_traces)
-
-
-@dataclasses.dataclass(frozen=True, init=False)
-class DECOLLE(OTTT):
-    """Deep continuous local learning (DECOLLE): `OTTT` with a separate loss for each layer, `Local`.
-
-        y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T        gradient  sum_t delta_t psi_t a_t
-
-    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No hidden layer takes a learning signal from
-    above, so the gradient of a hidden layer does not depend on the layers above. The last layer has the loss of the model's
-    output, which is the loss that `gradients` returns. Other traces can be used with these losses, as in
-    `OSTL(route=Local(rngs=rngs))`.
-
-    Args:
-        bias_trace: whether a bias has a trace; see `OTTT`.
-        rngs: random streams for the read-outs, Q ~ N(0, 1 / N).
-        route: the read-outs themselves, `Local(rngs=rngs)` by default.
-
-    Raises:
-        TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit; neither rngs nor route.
-
-    References:
-        Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
-        doi 10.3389/fnins.2020.00424.
-
-    Note:
-        In the paper, the last layer also has a fixed read-out: for that, end the stack with one, a function after the last
-        neuron. The paper's neuron has a synapse and a refractory trace through which no gradient passes: `CuBaLIF` with
-        stop_reset_gradient is close to it. Its regularizers are not part of the rule.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from slax_neurons import LI, LIF, connect
-        >>> from slax_rules import DECOLLE, cross_entropy, gradients
-        >>> rngs = nnx.Rngs(0)
-        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
-        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
-        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=DECOLLE(rngs=rngs))
-    """
-
-    def __init__(self, *, bias_trace: bool = True, rngs: nnx.Rngs | None = None, route: Route | None = None):
-        if route is None:
-            if rngs is None:
-                raise TypeError(
-                    "DECOLLE got no rngs, expected random streams, from which it draws a read-out for each hidden layer. Give "
-                    "them: DECOLLE(rngs=nnx.Rngs(0))."
-                )
-            route = Local(rngs=rngs)
-        super().__init__(bias_trace, route=route)
-
-
-class ApproximateOTPETraces(NamedTuple):
-    """The traces of a layer below the last.
-
-    Args:
-        inputs: a and z, together 2 S states.
-        slopes: the leaky means of ds/dm.
-        neuron: for each parameter of the neuron, per unit: its traces in the states after firing, the sums of its traces in
-            the membranes, and the sum of its direct effect on the output, 2 S + 1 arrays in all.
-    """
-
-    inputs: InputTraces
-    slopes: LeakyMean
-    neuron: tuple[States, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class ApproximateOTPE(LayerRule):
-    """Approximate OTPE: `OTPE` at the cost of `OTTT`.
-
-        a_t = decay a_{t-1} + x_t        z_t = k z_{t-1} + a_t        gradient  sum_t delta_t g_t z_t
-        signal below  delta_t g_t W^T
-
-    with the mean g of psi and the decay k of the next layer's membrane, as in `OTPE`, and the traces a of `OTTT`, for LIF
-    neurons; with several states, there is one a, z and g = mean of ds/dm for each. The last layer uses OTTT. The direct
-    effect of a neuron's parameter, such as a threshold, on the output at given membranes is summed without the mean.
-
-    Args:
-        output_decay: k, in [0, 1], for all layers. By default the decay of the next layer, which has to be one number.
-        bias_trace: whether a bias has traces. Without them, its gradient is sum_t delta_t g_t, as in the authors' code.
-        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
-
-    Raises:
-        ValueError: an output_decay outside [0, 1].
-        TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit; a next layer whose
-            decay is not one number, if none is given.
-
-    References:
-        Summe, Schaefer, Joshi: Estimating post-synaptic effects for online training of feed-forward SNNs, 2023,
-        arXiv 2311.16151.
-
-    Note:
-        The authors use the layer's own decay for k.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from slax_neurons import LI, LIF, connect
-        >>> from slax_rules import ApproximateOTPE, cross_entropy, gradients
-        >>> rngs = nnx.Rngs(0)
-        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
-        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
-        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=ApproximateOTPE())
-    """
-
-    output_decay: float | None = None
-    bias_trace: bool = True
-
-    reads_penalty: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        self.check_unit_interval("output_decay")
-
-    def check(self, layer: Layer) -> None:
-        check_linear("ApproximateOTPE", layer.neuron)
-        check_output_decay("ApproximateOTPE", layer, self.output_decay)
-
-    def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
-        # No membrane above the last layer sums its outputs. Without the sum, the rule is OTTT.
-        return (*(self for _ in layers[:-1]), OTTT(self.bias_trace, route=self.route))
-
-    def initialize_traces(
-        self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]
-    ) -> ApproximateOTPETraces:
-        rest = tuple(jnp.zeros_like(state) for state in states)
-        membrane = jax.tree.unflatten(jax.tree.structure(layer.neuron.initialize_carry((1, 1))), states)
-        filter = _with_sums(linear_response(layer.neuron).filter, jnp.zeros((), rest[0].dtype))
-        return ApproximateOTPETraces(
-            zero_input_traces(layer, inputs, filter),
-            init_leaky_mean(output_slopes(layer.neuron, membrane)),
-            tuple((*rest, *rest, rest[0]) for _ in layer.parameters),
-        )
-
-    def window(
-        self, layer: Layer, window: LayerWindow, traces: ApproximateOTPETraces, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, ApproximateOTPETraces]:
-        k = output_decay(layer, self.output_decay, signal.dtype)
-        response = linear_response(layer.neuron)
-        slopes = output_slopes(layer.neuron, window.points.membrane)
-        mean, g = leaky_means(traces.slopes, slopes, k)
-        weights = scale(signal, g)
-        # The states a and z, z_t = k z_{t-1} + a_t; the gradient sum_t delta_t g_t z_t reads z alone, and that of penalties a.
-        penalty: States = (None,) * len(g) if window.penalty is None else scale(window.penalty, slopes)
-        synapses, inputs = input_trace_gradients(
-            layer,
-            window,
-            traces.inputs,
-            _with_sums(response.filter, k),
-            (*penalty, *weights),
-            bias_trace=self.bias_trace,
-        )
-
-        def at(step: Any) -> tuple[LocalJacobians, tuple[Weighed, ...]]:
-            point, g, slopes, delta, penalty = step
-            jacobians = _summed_jacobians(layer, response, point, g, k)
-            weighed = Weighed(delta, jacobians.o, jacobians.pO)
-            if penalty is None:
-                return jacobians, (weighed,)
-            plain = response_jacobians(layer.neuron, response, point, slopes)
-            return jacobians, (weighed, Weighed(penalty, (*plain.o, *[None] * (len(g) + 1)), plain.pO))
-
-        steps = (window.points, g, slopes, signal, window.penalty)
-        neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)
-        cotangent = current_cotangent(response.current, add(weights, penalty))
-        found = layer_gradient(layer, synapses, neuron, cotangent)
-        return found, ApproximateOTPETraces(inputs, mean, neuron_traces)
-
-
-def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:
-    """The filter of a and of its leaky sum z: z_t = decay z_{t-1} + a_t."""
-    nothing: States = (None,) * len(filter.current)
-    sums = ((*row, *nothing[:i], decay, *nothing[i + 1 :]) for i, row in enumerate(filter.transition))
-    return Filter((*((*row, *nothing) for row in filter.transition), *sums), (*filter.current, *filter.current))
-
-
-def _summed_jacobians(
-    layer: Layer, response: LinearResponse, point: StepPoint, g: States, decay: Float[Array, ""]
-) -> LocalJacobians:
-    """The Jacobians for the neuron's parameters of the states h, z, q with the output g . z + q, where
-
-        h_t = F m_t        z_t = decay z_{t-1} + m_t        q_t = decay q_{t-1} + s_t at given membranes
-
-    and m_t is the linear response to h_{t-1}.
-    """
-    plain = response_jacobians(layer.neuron, response, point, g)
-    direct = parameter_slopes(layer.neuron, point)
-    nothing: States = (None,) * len(g)
-    sums = ((*row, *nothing[:i], decay, *nothing[i + 1 :], None) for i, row in enumerate(response.integrate))
-    return plain._replace(
-        D=(*((*row, *nothing, None) for row in plain.D), *sums, (*nothing, *nothing, decay)),
-        o=(*plain.o, *scale(decay, g), decay),
-        pS=tuple((*h, *by.membrane, by.output) for h, by in zip(plain.pS, direct, strict=True)),
-        pO=tuple(tree_sum([dot(g, by.membrane), by.output]) for by in direct),
-    )

@@ -245,6 +245,8 @@ def _call(
 ) -> tuple[Array, nnx.State | None]:
     """Run the program of these arguments, and write the changes into model, rule and optimizer."""
     window = checked_window(window)
+    if not callable(loss_fn) and not isinstance(loss_fn, SequenceLoss):
+        raise TypeError(f"Got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
     as_rule(rule)  # raises for what is not a rule
     if mask is not None:
         check_mask(mask, inputs.shape[:2])

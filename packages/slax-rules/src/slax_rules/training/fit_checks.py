@@ -16,7 +16,7 @@ def check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any) -> None:
     as_rule(rule)
     if not callable(loss_fn):
         raise TypeError(f"fit got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
-    if not isinstance(epochs, int) or epochs < 1:
+    if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
     if update not in ("offline", "online"):
         raise ValueError(f'fit got update={update!r}, expected "offline" or "online".')

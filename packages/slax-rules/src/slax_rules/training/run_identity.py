@@ -15,17 +15,18 @@ import jax
 import numpy as np
 from flax import nnx
 
+from slax_neurons import NeuronCell
 from slax_rules.loop.structure import Named, structure
 from slax_rules.losses import SequenceLoss
 from slax_rules.training.batches import Epochs, Sampler, as_batch, epoch_batches
 from slax_rules.training.weights import described, model_types
 
 # The first word of the name of a setting, which is what `Checkpoints(changed=...)` takes.
-CHANGEABLE = ("data", "held_out", "loss_fn", "optimizer", "penalties", "rule", "update", "window")
+CHANGEABLE = ("data", "held_out", "loss_fn", "optimizer", "options", "penalties", "rule", "update", "window")
 
 
 def describe_run(program: Any, model: nnx.Module, rule: Any, transformation: Any) -> dict[str, Any]:
-    """The settings of a run, by name, which its arrays do not show: options, functions, and the type of each module."""
+    """The settings of a run, by name, which its arrays do not show: options, functions, and the type and options of modules."""
     loss_fn = program.loss_fn.function if isinstance(program.loss_fn, SequenceLoss) else program.loss_fn
     return {
         "window": program.window,
@@ -36,7 +37,23 @@ def describe_run(program: Any, model: nnx.Module, rule: Any, transformation: Any
         **_content("penalties", tuple(one.function for one in program.penalties)),
         **_content("optimizer", transformation),
         **{"/".join(filter(None, ("model", path))): name for path, name in model_types(model).items()},
+        **_options(model),
     }
+
+
+def _options(model: nnx.Module) -> dict[str, Any]:
+    """The numbers, text and spike functions that neurons hold, such as the reset and a fixed threshold."""
+    settings: dict[str, Any] = {}
+    neurons = [(path, cell) for path, cell in nnx.iter_modules(model) if isinstance(cell, NeuronCell)]
+    for start, cell in neurons:
+        for path, part in nnx.iter_modules(cell):
+            for name, value in vars(part).items():
+                where = f"options: {'/'.join(map(str, (*start, *path, name)))}"
+                if name == "spike_fn":
+                    settings |= _content(where, value)
+                elif isinstance(value, bool | int | float | str) and not name.startswith("_"):
+                    settings[where] = _as_json(value)
+    return settings
 
 
 def describe_data(batches: Any, held_out: Any) -> dict[str, Any]:
