@@ -47,10 +47,9 @@ def test_events_at_an_edge_are_in_the_step_that_begins_there(dtype):
         for times in (np.arange(100) * duration / 100, (np.arange(100) * duration / 100).astype(np.float32)):
             assert bin_events(times, np.zeros(100, int), n_units=1, n_steps=100, duration=duration).all()
     assert bin_events(np.arange(100) * 1e-3, np.zeros(100, int), n_units=1, n_steps=100, duration=0.1).all()
-    late = bin_events(
-        np.array([10**9 - 1]), np.array([0]), n_units=1, n_steps=2, duration=2e9
-    )  # whole numbers are exact
-    assert late[:, 0].tolist() == [True, False]
+    for ticks, last in ((np.int64, 10**9), (np.float32, 2**23), (np.float32, 2**24)):  # whole numbers are exact
+        late = bin_events(np.array([last - 1], ticks), np.array([0]), n_units=1, n_steps=2, duration=2.0 * last)
+        assert late[:, 0].tolist() == [True, False]
     for duration in (0.1, 1.4, 7.0):
         last = bin_events([np.nextafter(duration, 0)], [0], n_units=1, n_steps=59, duration=duration)
         assert np.flatnonzero(last).tolist() == [58]

@@ -43,7 +43,7 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import OSTL, OTPE, OTTT, RULES, SLTT, STLLR, TBPTT, ApproximateOTPE, EProp, Symmetric
+from slax_rules import BPTT, OSTL, OTPE, OTTT, RULES, SLTT, STLLR, TBPTT, ApproximateOTPE, EProp, PPProp, Symmetric
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
@@ -476,3 +476,35 @@ def test_gradient_in_single_precision_is_that_of_the_oracle():
     found = gradients(model, weighted_squares, x, targets, rule=here.rule, window=3)[1]
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
     assert worst(gradients_of(model, found), here.expected().gradients) < 1e-4
+
+
+class ByPlace(LIF):
+    """The first units of a sample excite and the others inhibit, told by their place in [B, N]."""
+
+    def fire(self, membrane):
+        carry, spikes = super().fire(membrane)
+        batch, units = spikes.shape
+        return carry, jnp.concatenate([spikes[:, :2], -spikes[:, 2:]], axis=1).reshape(batch, units)
+
+
+class FromTheEnd(LIF):
+    """The same, told by the last axis."""
+
+    def fire(self, membrane):
+        carry, spikes = super().fire(membrane)
+        return carry, jnp.concatenate([spikes[..., :2], -spikes[..., 2:]], axis=-1)
+
+
+@pytest.mark.parametrize(
+    "rule", [BPTT(), OSTL(), OTPE(), OTTT(), ApproximateOTPE(), EProp(), PPProp(), STLLR(), SLTT()]
+)
+def test_a_neuron_may_tell_its_units_by_their_place_in_a_step(rule, x64):
+    found = []
+    for neuron in (ByPlace, FromTheEnd):
+        options = {"threshold": 0.3, **F64}
+        model = connect([linear(7, 6, 0), neuron(**options), linear(6, 4, 1), neuron(**options)])
+        found.append(run(model, rule))
+    ours, theirs = map(jax.tree.leaves, found)
+    assert any(np.abs(leaf).max() > 1e-3 for leaf in ours)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)

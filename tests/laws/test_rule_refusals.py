@@ -128,14 +128,6 @@ class MixSamples(LIF):
         return super().integrate(carry, inputs) - 0.5 * carry.mean(0)[None]
 
 
-class ByPlace(LIF):
-    """The first units of a sample excite and the others inhibit, told by an axis from the front."""
-
-    def fire(self, membrane):
-        carry, spikes = super().fire(membrane)
-        return carry, jnp.concatenate([spikes[:, :2], -spikes[:, 2:]], axis=1)
-
-
 class Detached(LIF):
     """Its units inhibit each other by a number that has no derivative, which no rule follows."""
 
@@ -224,8 +216,7 @@ STACKS = [
     (sr.OTTT(), lambda: layers(OtherMembrane(), LIF()),
      "OTTT got OtherMembrane with membranes of the structure .*expected the structure of its state.*or OSTL"),
     *((rule, lambda neuron=neuron: layers(neuron), f"got {type(neuron).__name__}, whose units see each other, .*rule=BPTT")
-      for rule, neuron in ((sr.OTTT(), Mix()), (sr.OSTL(), MixBySpikes(spike_fn="boxcar")), (sr.EProp(), MixSamples()),
-                           (sr.OTPE(), ByPlace()))),
+      for rule, neuron in ((sr.OTTT(), Mix()), (sr.OSTL(), MixBySpikes(spike_fn="boxcar")), (sr.EProp(), MixSamples()))),
     (sr.PPProp(), lambda: layers(Whole(), LIF()), "PPProp got Whole, expected a neuron that defines .*or OSTL"),
     (sr.PPProp(), lambda: layers(LIF(decay=Trainable(0.9))), r"PPProp got LIF with trained parameters, .*\. Leave Trainable"),
     (sr.STLLR(), lambda: layers(LIF(decay=Trainable(0.9))), r"STLLR got LIF with trained parameters, .*\. Leave Trainable"),

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import LI, LIF, connect
+from slax_neurons import LI, LIF, connect, unroll
 from stacks import linear
 from training.small import close as within
 from training.small import numbers, optimizer_of, same
@@ -279,3 +279,22 @@ def test_a_loss_that_is_not_a_number_has_no_gradient_that_is_one():
         mask = jnp.ones((T, B), bool).at[:, 1].set(False)
         loss, gradient = sr.gradients(net(), sr.cross_entropy, X, labels, mask, rule=rule)
         assert np.isfinite(loss) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("call", ["unroll", "step", "gradients"])
+def test_numbers_that_a_model_may_index_with_stay_as_they_are(call, no_shape_checks):
+    """Tokens for a function or a module of one's own, also in a dtype that rounds them; not those for a layer of weights."""
+    dtype, tokens = jnp.bfloat16, jnp.full((2, B, 1), 515)
+    table = nnx.Linear(1000, 4, param_dtype=dtype, dtype=dtype, use_bias=False, rngs=nnx.Rngs(0))
+    one_hot = lambda z: jax.nn.one_hot(z[..., 0], 1000, dtype=dtype)  # noqa: E731
+    model = connect([one_hot, table, LI(decay=0.0001, param_dtype=dtype)])
+    carry = ((), (), jnp.zeros((B, 4), dtype))
+    if call == "gradients":
+        found = sr.gradients(model, sr.cross_entropy, tokens, LABELS % 4, carry=carry)[1]["modules"][1]["kernel"][...]
+        assert np.flatnonzero(np.abs(np.asarray(found, np.float32)).sum(1)).tolist() == [515]
+        return
+    outputs = unroll(model, carry, tokens)[1][0] if call == "unroll" else model(carry, tokens[0])[1]
+    np.testing.assert_allclose(outputs[0], table.kernel[515], rtol=0.02)
+    frames, whole = jnp.ones((T, B, 7), bool), connect([LIF(), *net().modules])
+    start = whole.initialize_carry((B, 7))
+    np.testing.assert_array_equal(whole(start, frames[0])[1], unroll(whole, start, frames)[1][0])

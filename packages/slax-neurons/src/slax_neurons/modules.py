@@ -28,7 +28,11 @@ EXPECTED = "expected a cell, or a callable that maps an array to an array, such 
 FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
 # Modules that map each row by itself.
-BY_ROW = (nnx.Linear, nnx.Conv, nnx.ConvTranspose, nnx.Embed, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+BY_ROW = (
+    *(nnx.Linear, nnx.Conv, nnx.ConvTranspose, nnx.Embed, nnx.Einsum, nnx.LoRALinear, nnx.PReLU),
+    *(nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm),
+)
+ACTIVATIONS = "jax._src.nn.functions"  # the module of relu and others
 
 # Types of variables that a module changes when it is called; a variable of any other type is taken as constant.
 MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
@@ -62,7 +66,9 @@ def as_module(module: Any, name: str) -> nnx.Module:
         raise TypeError(
             f"connect got the class {module.__name__} as {name}, {EXPECTED}. Make one: {module.__name__}(...)."
         )
-    if isinstance(module, nnx.Sequential) and any(isinstance(part, nnx.RNNCellBase) for part in module.layers):
+    if isinstance(module, nnx.Sequential) and any(
+        isinstance(part, nnx.RNNCellBase) for _, part in nnx.iter_modules(module)
+    ):
         raise TypeError(
             f"connect got an nnx.Sequential with a cell in it as {name}, {EXPECTED}: it would not keep the cell's state. Put "
             "a stack there, connect([...]), or its layers one by one."
@@ -213,23 +219,36 @@ def input_dtype(model: nnx.Module) -> Any:
 
 
 def cast_inputs(model: nnx.Module, inputs: Array) -> Array:
-    """Cast inputs to the dtype of the model: frames of events, which are integers or booleans, become floating-point numbers.
+    """Cast inputs to the dtype of the model: frames of events, which are booleans or integers, become floating-point numbers.
 
-    Integers stay unchanged if the model begins with an `nnx.Embed`, and so do floating-point numbers of any kind.
+    Integers of more than 8 bits may be numbers of something, such as tokens. They stay as they are if the model begins with an
+    `nnx.Embed`, a function, or a module of one's own, which may index with them. Floating-point numbers stay, too.
     """
     return inputs.astype(cast_dtype(model, inputs.dtype))
 
 
 def cast_dtype(model: nnx.Module, dtype: Any) -> Any:
     """The dtype to which `cast_inputs` casts inputs of `dtype`."""
-    is_kept = jnp.issubdtype(dtype, jnp.inexact) or _begins_with_embedding(model)
+    is_frame = dtype == jnp.bool_ or (jnp.issubdtype(dtype, jnp.integer) and jnp.dtype(dtype).itemsize == 1)
+    is_kept = jnp.issubdtype(dtype, jnp.inexact) or _embeds(model) or (_may_index(model) and not is_frame)
     return dtype if is_kept else input_dtype(model)
 
 
-def _begins_with_embedding(model: Any) -> bool:
+def _first(model: Any) -> Any:
     while isinstance(getattr(model, "modules", None), nnx.List):
         model = model.modules[0]
-    return any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(model))
+    return model
+
+
+def _embeds(model: Any) -> bool:
+    return any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(_first(model)))
+
+
+def _may_index(model: Any) -> bool:
+    """Whether the first module is none that is known to compute with its inputs."""
+    first = _first(model)
+    is_known = type(first) in BY_ROW or type(first).__module__.startswith("slax_neurons.")
+    return isinstance(first, Function) or not (is_known or isinstance(first, Neuron))
 
 
 def output_features(modules: Sequence[Any]) -> int | None:
@@ -308,8 +327,12 @@ def check_rows(module: nnx.Module, where: str, inputs: Any) -> None:
 _MIXES_ROWS: weakref.WeakKeyDictionary[Any, dict[Any, bool]] = weakref.WeakKeyDictionary()
 
 
-def _may_mix_rows(module: nnx.Module) -> bool:
+def _may_mix_rows(module: Any) -> bool:
     """Whether a module has to be tried: it is not a cell, is not known to map each row by itself, and changes no variables."""
+    if type(module) is nnx.Sequential:
+        return any(map(_may_mix_rows, module.layers))
+    if not isinstance(module, nnx.Module):
+        return getattr(module, "__module__", "") != ACTIVATIONS
     is_known = type(module) in BY_ROW or type(module).__module__.startswith("slax_neurons.")
     return not (is_known or isinstance(module, nnx.RNNCellBase) or changes_when_called(module))
 
@@ -320,28 +343,32 @@ def _module_mixes_rows(
 ) -> bool:
     """Whether a module mixes rows, for some values of its variables."""
     random = np.random.default_rng(1)
-    state = [
-        jnp.asarray(random.normal(size=shape) if jnp.issubdtype(kind, jnp.inexact) else np.zeros(shape), kind)
+    leaves = [
+        jnp.asarray(
+            random.standard_normal(shape, np.float32) if jnp.issubdtype(kind, jnp.inexact) else np.zeros(shape), kind
+        )
         for shape, kind in shapes
     ]
-    return _mixes_rows(lambda x: nnx.merge(graphdef, jax.tree.unflatten(structure, state))(x), features, dtype)
+    return _mixes_rows(
+        lambda leaves, x: nnx.merge(graphdef, jax.tree.unflatten(structure, leaves))(x), features, dtype, leaves
+    )
 
 
-def _mixes_rows(function: Any, features: tuple[int, ...], dtype: Any) -> bool:
+def _mixes_rows(function: Any, features: tuple[int, ...], dtype: Any, *given: Any) -> bool:
     """Whether rows of four change when others become large, of either sign: the others of each pair are tried both ways.
 
-    Noise is the same in all runs of one program, and does not count. What cannot be run on these numbers is not known, and
-    passes, as do rows that are not finite.
+    `given` are arguments before the rows. Noise is the same in all runs of one program, and does not count. What cannot be run
+    on these numbers is not known, and passes, as do rows that are not finite.
     """
     rows = np.random.default_rng(0).normal(size=(4, *features))
     try:
         with jax.numpy_dtype_promotion("standard"), jax.debug_nans(False), jax.debug_infs(False):
-            program = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(rows.shape, dtype))
+            program = jax.make_jaxpr(function)(*given, jax.ShapeDtypeStruct(rows.shape, dtype))
             has_rows = all(made.shape[:1] == (4,) for made in program.out_avals)
             if program.effects or not has_rows or any(isinstance(const, jax.core.Tracer) for const in program.consts):
                 return False
             with jax.ensure_compile_time_eval():
-                run = jax.jit(jaxpr_as_fun(program))
+                run = functools.partial(jax.jit(jaxpr_as_fun(program)), *jax.tree.leaves(given))
                 made = [np.asarray(y).astype(complex) for y in run(jnp.asarray(rows, dtype))]
                 for others, sign in itertools.product(([0, 1], [2, 3], [0, 2], [1, 3]), (10, -10)):
                     changed = rows.copy()

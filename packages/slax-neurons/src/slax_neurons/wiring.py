@@ -17,6 +17,7 @@ from slax_neurons.kernels import scan_steps
 from slax_neurons.modules import (
     as_module,
     as_shape,
+    cast_inputs,
     check_features,
     check_rows,
     check_space,
@@ -92,7 +93,8 @@ class Connect(nnx.RNNCellBase):
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
-        replaced = [name for name in ("__call__", "initialize_carry", "outputs", "unroll") if name in vars(cls)]
+        names = ("__call__", "initialize_carry", "outputs", "unroll")
+        replaced = [name for name in names if getattr(cls, name) is not getattr(Connect, name)]
         if replaced:
             raise TypeError(
                 f"Got the class {cls.__name__} that replaces {' and '.join(replaced)} of Connect, expected none of them "
@@ -134,6 +136,7 @@ class Connect(nnx.RNNCellBase):
 
     def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[tuple, PyTree[Float[Array, "B ..."]]]:
         self._check_carry(carry)
+        inputs = cast_inputs(self, inputs)
         if takes_statistics(self):
             raise ValueError(
                 "Got a call, which is one step, with BatchNorm in training, expected all steps, since it takes statistics "

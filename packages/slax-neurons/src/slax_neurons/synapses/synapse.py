@@ -61,7 +61,8 @@ class Synapse(nnx.Module):
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
-        if "__call__" in vars(cls) and not cls.__module__.startswith("slax_neurons."):
+        owner = next(base for base in cls.__mro__ if "__call__" in vars(base))
+        if not owner.__module__.startswith("slax_neurons."):
             raise TypeError(
                 f"Got the class {cls.__name__} that replaces __call__ of Synapse, expected effective() alone, whose kernel and "
                 "bias are all that unroll and rules use. Let effective() return what the call does, or derive from nnx.Module."

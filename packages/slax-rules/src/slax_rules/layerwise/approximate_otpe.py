@@ -19,6 +19,7 @@ from slax_rules.layerwise.input_traces import (
     output_slopes,
     parameter_slopes,
     response_jacobians,
+    step_slopes,
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, dot, scale, tree_sum
@@ -114,7 +115,7 @@ class ApproximateOTPE(LayerRule):
     ) -> tuple[LayerGradient, ApproximateOTPETraces]:
         k = output_decay(layer, self.output_decay, signal.dtype)
         response = linear_response(layer.neuron)
-        slopes = output_slopes(layer.neuron, window.points.membrane)
+        slopes = step_slopes(layer.neuron, window.points.membrane)
         mean, g = leaky_means(traces.slopes, slopes, k)
         weights = scale(signal, g)
         # The states a and z, z_t = k z_{t-1} + a_t; the gradient sum_t delta_t g_t z_t reads z alone, and that of penalties a.

@@ -258,8 +258,13 @@ def _is_linear(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple
         return known and all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-8) for a, b in pairs)
 
 
+def step_slopes(neuron: Neuron, membranes: Any) -> States:
+    """The derivatives ds_t / dm_t at the membranes of all steps [K, B, *N], each step by itself, as in `fire_steps`."""
+    return jax.vmap(partial(output_slopes, neuron))(membranes)
+
+
 def output_slopes(neuron: Neuron, membrane: Any) -> States:
-    """The derivatives ds_t / dm_t at membranes of one step or several."""
+    """The derivatives ds / dm at the membranes of a step."""
     leaves, treedef = jax.tree.flatten(membrane)
 
     def output(index: int, value: Array) -> Array:

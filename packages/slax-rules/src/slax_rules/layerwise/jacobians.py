@@ -203,8 +203,7 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
 
 
 def has_separate_units(neuron: Neuron, carry: Any) -> bool:
-    """Whether each unit of each sample depends on its own state and current only, and `integrate` and `fire` do the same with
-    further axes in front, such as the steps; the carry may be shapes.
+    """Whether each unit of each sample depends on its own state and current only; the carry may be shapes.
 
     The neurons of slax_neurons do, and are not tried.
     """
@@ -247,24 +246,6 @@ def _has_separate_units(graphdef: nnx.GraphDef, structure: Any, shapes: tuple[tu
         found = jax.tree.leaves(jax.jvp(step, point, tangents)[1])
         return jnp.any(jnp.stack([jnp.any(jnp.isfinite(x) & (x != 0) & ~marked) for x in found]))
 
-    def differs_with_an_axis_in_front(leaves: list[Array]) -> bool:
-        """Whether `integrate` and `fire` of two steps at once are other than one by one, as with s[:, :3]."""
-        state, carry = jax.tree.unflatten(structure, leaves)
-        neuron = nnx.merge(graphdef, state)
-
-        def step(carry: Any, current: Array) -> Any:
-            return neuron.fire(neuron.integrate(carry, current))
-
-        pair = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), carry)
-        one_by_one = jax.vmap(step)(pair, states_of(pair)[0])
-        try:
-            together = step(pair, states_of(pair)[0])
-        except Exception:  # which a single step does not raise
-            return True
-        shapes, others = ([jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (together, one_by_one))
-        pairs = zip(jax.tree.leaves(together), jax.tree.leaves(one_by_one), strict=True)
-        return shapes != others or not all(np.allclose(a, b, atol=1e-6, equal_nan=True) for a, b in pairs)
-
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
         try:
             run, leaves = jax.jit(reached), [some(*shape) for shape in shapes]
@@ -273,9 +254,6 @@ def _has_separate_units(graphdef: nnx.GraphDef, structure: Any, shapes: tuple[tu
             halves = [
                 numbers >> digit & 1 == side for digit in range(int(numbers[-1].max()).bit_length()) for side in (0, 1)
             ]
-            is_split = nnx.merge(graphdef, jax.tree.unflatten(structure, leaves)[0]).has_split_step
-            if is_split and differs_with_an_axis_in_front(leaves):
-                return False
             return not any(run(leaves, scale, half) for half in halves for scale in (0.5, 5.0, -5.0))
         except Exception:  # of a neuron that takes other numbers than these
             return True

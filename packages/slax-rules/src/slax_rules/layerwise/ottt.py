@@ -13,8 +13,8 @@ from slax_rules.layerwise.input_traces import (
     current_cotangent,
     input_trace_gradients,
     linear_response,
-    output_slopes,
     response_jacobians,
+    step_slopes,
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, States, scale
@@ -78,7 +78,7 @@ class OTTT(LayerRule):
         self, layer: Layer, window: LayerWindow, traces: OTTTTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, OTTTTraces]:
         response = linear_response(layer.neuron)
-        psi = output_slopes(layer.neuron, window.points.membrane)  # ds_t / dm_t of each state
+        psi = step_slopes(layer.neuron, window.points.membrane)  # ds_t / dm_t of each state
         weights = scale(signal, psi)
         # a_t = A a_{t-1} + b x_t with the linear response A, b of the layer, and the gradient sum_t delta_t psi_t a_t.
         synapses, inputs = input_trace_gradients(

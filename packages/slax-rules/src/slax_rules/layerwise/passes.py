@@ -112,9 +112,8 @@ class Layerwise(LearningRule):
             carry = carry_without_buffer(carries[index])
             if not has_separate_units(layer.neuron, carry):
                 raise TypeError(
-                    f"{self.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, or whose "
-                    "integrate or fire counts axes from the front, expected a neuron that treats each by itself, with any axes "
-                    f"in front: s[..., :3] in place of s[:, :3]. {USE_BPTT}"
+                    f"{self.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a "
+                    f"neuron that treats each by itself. {USE_BPTT}"
                 )
             states = states_of(carry)
             traces.append(rule.initialize_traces(layer, *jax.tree.map(jnp.zeros_like, (layer_inputs, states))))

@@ -181,7 +181,8 @@ def extend_trial(
     plan = whole.plan(model, inputs.shape[2:])
     one = jax.ShapeDtypeStruct((1, *inputs.shape[2:]), inputs.dtype)
     first = jax.eval_shape(lambda: whole.initialize(plan, model, first_carry(model, one.shape), one))
-    if jax.tree.structure(first) != jax.tree.structure(trial.state):
+    shapes = jax.tree.map(lambda leaf: leaf.shape[1:], trial.state)
+    if jax.tree.structure(first) != jax.tree.structure(trial.state) or shapes != jax.tree.map(jnp.shape, first):
         raise ValueError(
             f"extend_trial got {whole.title} and a trial that another rule or model was started with, expected the same ones. "
             "Start another trial: start_trial(model, inputs.shape[1:], rule=rule)."

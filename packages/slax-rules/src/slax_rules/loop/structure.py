@@ -52,22 +52,9 @@ DATA = {
     "init_value of exponential_decay",
 }
 
-# What reads a value whose name is not in the code.
-DYNAMIC = frozenset(
-    (
-        "getattr",
-        "globals",
-        "vars",
-        "locals",
-        "eval",
-        "exec",
-        "environ",
-        "getenv",
-        "__import__",
-        "import_module",
-        "__dict__",
-    )
-)
+# Functions and attributes by which code reads a value whose name is not in it.
+READERS = frozenset(("getattr", "globals", "vars", "locals", "eval", "exec", "__import__"))
+TABLES = frozenset(("environ", "getenv", "import_module", "modules", "__dict__"))
 
 Place = tuple[Any, ...]  # the way from a value to a number that it holds: of items, keys and cells of closures
 
@@ -317,7 +304,7 @@ class _Walk:
                 # Optax makes the integers of a schedule floats when it is traced.
                 content, within = float(content) if isinstance(content, int) else content, None
             cells.append((name, self.visit(content, where, within)))
-        reads_by_name = not DYNAMIC.isdisjoint(names_read(code))
+        reads_by_name = not (READERS.isdisjoint(globals_read(code)) and TABLES.isdisjoint(names_read(code)))
         if (reads_by_name or set(vars(function)) - {"__wrapped__"}) and not self.is_installed:
             self._unknown(function)
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)

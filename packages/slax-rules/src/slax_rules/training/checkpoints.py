@@ -46,7 +46,7 @@ class Checkpoints:
         directory: a folder for this run alone; `~` is your home.
         every: steps between checkpoints, >= 1. There is also one at the end.
         keep: number of newest checkpoints to keep, >= 1.
-        changed: what may differ from the run that is resumed: "data", "held_out", "loss_fn", "optimizer", "options" of modules,
+        changed: what may differ from the run that is resumed: "data", "held_out", "loss_fn", "optimizer", "options" of neurons,
             such as a fixed threshold, "penalties", "rule", "update" and "window". `changed=["optimizer"]` continues with
             another learning rate.
 

@@ -26,7 +26,7 @@ CHANGEABLE = ("data", "held_out", "loss_fn", "optimizer", "options", "penalties"
 
 
 def describe_run(program: Any, model: nnx.Module, rule: Any, transformation: Any) -> dict[str, Any]:
-    """The settings of a run, by name, which its arrays do not show: options, functions, and the type and options of modules."""
+    """The settings of a run, by name, which its arrays do not show: functions, types of modules, options of neurons."""
     loss_fn = program.loss_fn.function if isinstance(program.loss_fn, SequenceLoss) else program.loss_fn
     return {
         "window": program.window,
@@ -51,7 +51,7 @@ def _options(model: nnx.Module) -> dict[str, Any]:
                 where = f"options: {'/'.join(map(str, (*start, *path, name)))}"
                 if name == "spike_fn":
                     settings |= _content(where, value)
-                elif isinstance(value, bool | int | float | str) and not name.startswith("_"):
+                elif isinstance(value, bool | int | float | str) and not (name.startswith("_") or name == "name"):
                     settings[where] = _as_json(value)
     return settings
 
