@@ -107,7 +107,7 @@ def bin_events(
             stacklevel=2,
         )
     # An event at an edge falls in the step that begins there, although neither 0.003 nor 3 * 0.1 / 100 is a binary number.
-    half = np.finfo(np.float32).eps / 2
+    half = float(np.finfo(np.float32).eps) / 2
     rounding = half / (1 + half) if times.dtype == np.float32 else 1e-12  # the largest of a number, relative to it
     edges = np.arange(1, n_steps) * duration / n_steps * (1 - rounding)
     steps, units = np.searchsorted(edges, exact[inside], side="right"), units[inside].astype(np.int64)
