@@ -279,7 +279,7 @@ def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...])
 
 def check_space(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
     """Raise ValueError for a convolution whose inputs [B, space..., features] have fewer axes of space than its kernel."""
-    geometry = module
+    geometry: Any = module
     while getattr(geometry, "geometry", None) is not None:
         geometry = geometry.geometry
     axes = len(geometry.kernel_size) if isinstance(geometry, nnx.Conv | nnx.ConvTranspose) else 0

@@ -217,9 +217,10 @@ class Connect(nnx.RNNCellBase):
                 if outputs:
                     _check_array(index - 1, x)
                 check_features(self.modules[index], index, x.shape)
-                if isinstance(self.modules[index], Neuron):
-                    self.modules[index].check_carry(state, x)
-                state, y = step_module(self.modules[index], state, x)
+                module: Any = self.modules[index]
+                if isinstance(module, Neuron):
+                    module.check_carry(state, x)
+                state, y = step_module(module, state, x)
                 terms.insert(0, y)
             for edge, synapse in self.edges_into(index):
                 if edge.sender >= first:

@@ -182,7 +182,8 @@ def extend_trial(
     one = jax.ShapeDtypeStruct((1, *inputs.shape[2:]), inputs.dtype)
     first = jax.eval_shape(lambda: whole.initialize(plan, model, first_carry(model, one.shape), one))
     shapes = jax.tree.map(lambda leaf: leaf.shape[1:], trial.state)
-    if jax.tree.structure(first) != jax.tree.structure(trial.state) or shapes != jax.tree.map(jnp.shape, first):
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (first, trial.state)]
+    if structures[0] != structures[1] or shapes != jax.tree.map(jnp.shape, first):
         raise ValueError(
             f"extend_trial got {whole.title} and a trial that another rule or model was started with, expected the same ones. "
             "Start another trial: start_trial(model, inputs.shape[1:], rule=rule)."
