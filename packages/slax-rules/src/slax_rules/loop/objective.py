@@ -91,7 +91,8 @@ def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | 
             f"[{batch}, ...], one target per sequence, or [{steps}, {batch}, ...], one per step. Make it: jnp.asarray(labels)."
         )
     if not (is_per_step or is_per_sequence):
-        forms: dict[Any, str] = {PerSequence: f"[{batch}, ...], one per sequence", PerStep: f"[{steps}, {batch}, ...], one per step"}
+        forms: dict[Any, str] = {PerSequence: f"[{batch}, ...], one per sequence"}
+        forms[PerStep] = f"[{steps}, {batch}, ...], one per step"
         expected = " or ".join(forms.values()) if marked is None else forms[marked]
         raise ValueError(
             f"Got targets of shape {list(shape)} for inputs of {steps} steps and {batch} samples, expected {expected}. Inputs "
