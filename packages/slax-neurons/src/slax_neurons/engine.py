@@ -43,7 +43,8 @@ def unroll(
 
     The results agree with `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
     Outside of a compiled function its loops are compiled in each call: call it within `nnx.jit`, or use `slax_rules.predict`.
-    Inputs that are integers or booleans are cast to the dtype of the model, except before an `nnx.Embed`.
+    Frames of events, which are integers or booleans, are cast to the dtype of the model; integers of more than 8 bits stay if
+    it begins with an `nnx.Embed`, a function or a module of one's own, which may index with them.
 
     Args:
         cell: a neuron, a stack made by `connect`, or any Flax cell. A cell with a method `unroll(carry, inputs)` is

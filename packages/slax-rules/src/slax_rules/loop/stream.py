@@ -15,7 +15,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.building_blocks import accumulates, as_shape, check_sequence, first_carry, input_dtype, scan_chunks
+from slax_neurons.building_blocks import (
+    accumulates,
+    as_shape,
+    cast_inputs,
+    check_sequence,
+    first_carry,
+    input_dtype,
+    scan_chunks,
+)
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.checks import check_online_loss, check_optimizer, checked_window
 from slax_rules.loop.compilations import third_compilation
@@ -305,9 +313,9 @@ def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) 
 def _look_ahead(
     program: StreamProgram, objects: nnx.State, state: Any, inputs: Array, reset: Array | None
 ) -> tuple[Any, Any]:
-    inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     model, rule, _ = nnx.merge(program.graph.graphdef, objects, copy=True)
     model.eval()
+    inputs = cast_inputs(model, inputs)
     state = state if reset is None else _reset(program, objects, state, reset)[0]
     heads, state = program.learner(model, rule).forward(state, inputs)
     return state, heads.outputs
@@ -334,9 +342,9 @@ def _extend(
     reset: Array | None,
 ) -> tuple[Online, Any, Array]:
     steps, batch = inputs.shape[:2]
-    inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     leaves = read_targets(targets if isinstance(targets, PerStep) else PerStep(targets), steps, batch)
     model, given, optimizer = program.graph.with_numbers(numbers).merged(online.objects)
+    inputs = cast_inputs(model, inputs)
     graphdef, learner = nnx.graphdef((model, given, optimizer)), program.learner(model, given)
     if reset is not None:
         state, objects = _reset(program, online.objects, online.state, reset)
