@@ -19,7 +19,6 @@ from slax_neurons.modules import (
     as_shape,
     cast_inputs,
     check_features,
-    check_rows,
     check_space,
     first_carry,
     input_struct,
@@ -29,6 +28,7 @@ from slax_neurons.modules import (
     takes_statistics,
 )
 from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.rows import check_rows
 from slax_neurons.synapses.synapse import geometry_of, is_synapse
 
 
