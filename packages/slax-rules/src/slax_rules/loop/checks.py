@@ -9,6 +9,12 @@ from flax import nnx
 from slax_rules.losses import SequenceLoss
 
 
+def check_loss(name: str, loss_fn: Any) -> None:
+    """Raise TypeError unless a loss can be called."""
+    if not callable(loss_fn) and not isinstance(loss_fn, SequenceLoss):
+        raise TypeError(f"{name} got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
+
+
 def check_online_loss(name: str, loss_fn: Any) -> None:
     """Raise TypeError for a loss that is unknown until the sequence ends; `name` is the function that got it."""
     if isinstance(loss_fn, SequenceLoss):

@@ -27,7 +27,7 @@ from slax_neurons.building_blocks import cast_inputs, changes_when_called, check
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.layer import LayerRule
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_online_loss, check_optimizer, checked_window
+from slax_rules.loop.checks import check_loss, check_online_loss, check_optimizer, checked_window
 from slax_rules.loop.devices import (
     AXIS,
     BATCH_SHARDED,
@@ -245,8 +245,7 @@ def _call(
 ) -> tuple[Array, nnx.State | None]:
     """Run the program of these arguments, and write the changes into model, rule and optimizer."""
     window = checked_window(window)
-    if not callable(loss_fn) and not isinstance(loss_fn, SequenceLoss):
-        raise TypeError(f"Got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
+    check_loss({"none": "gradients"}.get(update, f"train_{update}"), loss_fn)
     as_rule(rule)  # raises for what is not a rule
     if mask is not None:
         check_mask(mask, inputs.shape[:2])

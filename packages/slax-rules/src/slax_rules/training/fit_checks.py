@@ -6,7 +6,7 @@ from typing import Any
 
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_online_loss
+from slax_rules.loop.checks import check_loss, check_online_loss
 from slax_rules.training.callbacks import EarlyStopping
 from slax_rules.training.checkpoints import Checkpoints
 
@@ -14,8 +14,7 @@ from slax_rules.training.checkpoints import Checkpoints
 def check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any) -> None:
     """Raise TypeError or ValueError for a loss, a rule or options of the update that `fit` cannot take."""
     as_rule(rule)
-    if not callable(loss_fn):
-        raise TypeError(f"fit got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
+    check_loss("fit", loss_fn)
     if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
     if update not in ("offline", "online"):
