@@ -1,6 +1,6 @@
 """Compare the kernels of all neurons with the scan, on this device: `python -m benchmarks.kernels`.
 
-For each neuron, the outputs of `unroll(kernel="fused")` and of `unroll(kernel="scan")`, and the gradients of a weighted sum of
+For each neuron, the outputs of `unroll(loop="fused")` and of `unroll(loop="scan")`, and the gradients of a weighted sum of
 them, with ragged sizes. The table has the largest difference divided by the largest number, and the time of each of the two.
 """
 
@@ -51,20 +51,20 @@ def rows(steps: int, batch: int, units: int) -> Iterator[list[str]]:
     for name, neuron in NEURONS.items():
         if name == "ltc":  # its gates are Linears, so that it is no element-wise neuron
             continue
-        functions = {kernel: passes(neuron(), kernel, weights) for kernel in ("scan", "fused")}
-        found = {kernel: [one(currents) for one in both] for kernel, both in functions.items()}
+        functions = {loop: passes(neuron(), loop, weights) for loop in ("scan", "fused")}
+        found = {loop: [one(currents) for one in both] for loop, both in functions.items()}
         apart = [difference(one, two) for one, two in zip(found["scan"], found["fused"], strict=True)]
-        times = [milliseconds(functions[kernel][part], currents) for part in (0, 1) for kernel in ("scan", "fused")]
+        times = [milliseconds(functions[loop][part], currents) for part in (0, 1) for loop in ("scan", "fused")]
         yield [name, *(f"{one:.1e}" for one in apart), *(f"{one:.3f}" for one in times)]
 
 
-def passes(neuron: NeuronCell, kernel: str, weights: jax.Array) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def passes(neuron: NeuronCell, loop: str, weights: jax.Array) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The outputs of a neuron, and the gradient of a weighted sum of them w.r.t. its currents."""
     graphdef, state = nnx.split(neuron)
 
     def outputs(currents: jax.Array) -> jax.Array:
         cell = nnx.merge(graphdef, state)
-        return unroll(cell, cell.initialize_carry(currents.shape[1:]), currents, kernel=kernel)[1]
+        return unroll(cell, cell.initialize_carry(currents.shape[1:]), currents, loop=loop)[1]
 
     return jax.jit(outputs), jax.jit(jax.grad(lambda currents: jnp.sum(outputs(currents) * weights)))
 

@@ -33,7 +33,7 @@ class Pass(NamedTuple):
 
 
 @cache
-def gradient(kernel: str, layers: int = LAYERS, steps_per_iteration: int = 1) -> Any:
+def gradient(loop: str, layers: int = LAYERS, steps_per_iteration: int = 1) -> Any:
     """The program of the gradient of a sum of spikes with respect to the weights of some layers of (Linear N to N, LIF)."""
     steps, batch, n = SIZES
     rngs = nnx.Rngs(0)
@@ -42,7 +42,7 @@ def gradient(kernel: str, layers: int = LAYERS, steps_per_iteration: int = 1) ->
 
     def loss(state: nnx.State, inputs: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, state)
-        options = {"kernel": kernel, "chunk": steps, "steps_per_iteration": steps_per_iteration}
+        options = {"loop": loop, "chunk": steps, "steps_per_iteration": steps_per_iteration}
         return unroll(model, model.initialize_carry((batch, n)), inputs, **options)[1].sum()
 
     return flat(jax.grad(loss), state, jax.ShapeDtypeStruct((steps, batch, n), "float32"))

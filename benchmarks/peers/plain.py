@@ -11,7 +11,7 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing" }
 # ///
-"""The computation of `slax_neurons.unroll(kernel="scan")` by hand on lists of arrays: the cost of Flax and of general cells.
+"""The computation of `slax_neurons.unroll(loop="scan")` by hand on lists of arrays: the cost of Flax and of general cells.
 
 It works layer by layer on chunks of nearly the same length, and has its own reverse pass, which keeps only each membrane before
 its reset. By default, `unroll` leaves the reverse pass of a short sequence to JAX.

@@ -31,18 +31,17 @@ SECOND_TRIALS = ROOT / "workflow/second_trials.schema.yaml"
 
 def rule_names(*, gradients_alone: bool = False) -> list[str]:
     """The keys of `slax_rules.RULES`."""
-    calls = [node for node in ast.walk(ast.parse(RULES.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    (registry,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Rules"]
-    entries = {str(entry.arg): ast.unparse(entry.value) for entry in registry.keywords}
+    entries = table_entries(RULES, "RULES")
     return [name for name, entry in entries.items() if not (gradients_alone and "optimizer=" in entry)]
 
 
-def table_names(file: Path, table: str) -> list[str]:
-    """The keys of a table of a file that is written as `table: Table[...] = Table(..., {"key": ...})`."""
+def table_entries(file: Path, table: str) -> dict[str, str]:
+    """The entries, as text, of a table of a file that is written as `table: Table[...] = Table(..., {"key": ...})`."""
     statements = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.AnnAssign)]
     (made,) = [node for node in statements if isinstance(node.target, ast.Name) and node.target.id == table]
     entries = next(node for node in ast.walk(made) if isinstance(node, ast.Dict))
-    return [key.value for key in entries.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    pairs = zip(entries.keys, entries.values, strict=True)
+    return {str(key.value): ast.unparse(value) for key, value in pairs if isinstance(key, ast.Constant)}
 
 
 def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
@@ -53,11 +52,11 @@ def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
 @functools.cache
 def names() -> Registry:
     """The names of each kind as a schema."""
-    codes, rules = [*table_names(ENCODERS, "ENCODERS"), *installed("slax.encoders")], installed("slax.rules")
+    codes, rules = [*table_entries(ENCODERS, "ENCODERS"), *installed("slax.encoders")], installed("slax.rules")
     known = {
         "urn:slax:rule": [*rule_names(), *rules],
         "urn:slax:gradient": [*rule_names(gradients_alone=True), *rules],
-        "urn:slax:dataset": [*table_names(DATASETS, "DATASETS"), *installed("slax.datasets")],
+        "urn:slax:dataset": [*table_entries(DATASETS, "DATASETS"), *installed("slax.datasets")],
         "urn:slax:code": codes,
         "urn:slax:any_code": sorted({*codes, "time", "rate"}),
     }

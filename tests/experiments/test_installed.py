@@ -48,7 +48,7 @@ def test_the_rule_of_the_template_is_a_rule_like_others(installed, tmp_path, mon
     monkeypatch.chdir(template)
     buildapi.prepare_metadata_for_build_wheel(str(tmp_path))
     monkeypatch.syspath_prepend(template)
-    rules = type(RULES)(**RULES.library)
+    rules = Table("slax.rules", RuleEntry, RULES.library)
     monkeypatch.setattr("slax_rules.registry.RULES", rules)
     assert list(rules) == [*RULES.library, "discounted"]
     assert schemas.validator({"$ref": "urn:slax:gradient"}).is_valid("discounted")

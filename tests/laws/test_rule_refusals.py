@@ -232,7 +232,7 @@ STACKS = [
      r"Adaptive got kernels of .*\(4, 4\).* in layer 1, expected .* Adaptive\(model, rngs"),
     (sr.RTRL(), synapse, "RTRL got Linear, expected a cell"),
     (sr.RTRL(), lambda: connect([synapse()]), "a carry without numbers"),
-    (sr.RTRL(), lambda: connect([LIF(), Dropout(0.5, mask="step", rngs=rngs())]), r'Dropout\(mask="step"\)'),
+    (sr.RTRL(), lambda: connect([LIF(), Dropout(0.5, per="step", rngs=rngs())]), r'Dropout\(per="step"\)'),
     (sr.SnAp(), lambda: connect([LIF(), nnx.Dropout(0.5, rngs=rngs())]), "changes .*rngs.* when called"),
     (sr.OTPE, lambda: layers(LIF()), r"Got the class OTPE as the rule.*Make one: rule=OTPE\(\)"),
     ([sr.OTPE(), sr.BPTT()], lambda: layers(LIF(), LIF()), "a list of rules for layers with one for each layer"),

@@ -11,7 +11,7 @@ from flax import nnx
 
 from slax_neurons import ALIF, IF, LI, LIF, LTC, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import scan_each, scan_units
-from slax_neurons.engine import kernel_of
+from slax_neurons.engine import loop_of
 from slax_neurons.kernels import BLOCK, STEPS_ON_GPU, auto_is, elementwise_scan, mixes_units, steps_in_iteration
 from slax_neurons.neurons.fused import _states, _tangent, _transposed, fused_integrate_and_fire, in_rows, run, run_p
 from slax_neurons.neurons.states import integrate_and_fire
@@ -173,11 +173,11 @@ def a_stack():
     return connect([connect(layers), nnx.Linear(30, 7, rngs=nnx.Rngs(1)), LI()])
 
 
-def program(model, kernel, **options):
+def program(model, loop, **options):
     """The gradient as text, and the programs of steps alike for other addresses in memory."""
 
     def gradient(inputs):
-        return unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel, **options)[1].sum()
+        return unroll(model, model.initialize_carry((B, 20)), inputs, loop=loop, **options)[1].sum()
 
     text = str(jax.make_jaxpr(jax.grad(jax.jit(gradient)))(jax.ShapeDtypeStruct((T, B, 20), "float32")))
     return re.sub("0x[0-9a-f]+", "", text)
@@ -196,10 +196,10 @@ def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
         (2**20 // 90, {}, "scan"),  # of 4.2 MB
     ):
         assert (
-            kernel_of("auto", model, carry, jnp.zeros((steps, B, 20)), **{"chunk": steps, "remat": False} | options)
+            loop_of("auto", model, carry, jnp.zeros((steps, B, 20)), **{"chunk": steps, "remat": False} | options)
             == expected
         )
-    made = {kernel: program(model, kernel) for kernel in ("plain", "scan", "fused")}
+    made = {loop: program(model, loop) for loop in ("plain", "scan", "fused")}
     assert program(model, "auto") == made["plain"] != made["scan"]
     assert made["fused"].count("slax_neuron[") >= 2 and "slax_neuron[" not in made["scan"]
     with auto_is("fused"):
@@ -226,17 +226,17 @@ def test_iterations_of_loops_over_time_have_several_steps_forward_and_backward()
 
 
 def test_what_auto_is_is_part_of_a_jitted_program():
-    """A program that was compiled for one kernel is not used for another."""
+    """A program that was compiled for one loop is not used for another."""
     run, ran = jax.jit(lambda x: ran.append(auto_is.value) or x), []
-    for kernel in ("auto", "fused", "auto"):
-        with auto_is(kernel):
+    for loop in ("auto", "fused", "auto"):
+        with auto_is(loop):
             run(1.0)
     assert ran == ["auto", "fused"]
 
 
 def test_a_stack_hands_the_kernel_to_its_neurons():
     model, x = a_stack(), jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 20)), jnp.float32)
-    run = lambda kernel: unroll(model, model.initialize_carry((B, 20)), x, kernel=kernel, chunk=4)  # noqa: E731
+    run = lambda loop: unroll(model, model.initialize_carry((B, 20)), x, loop=loop, chunk=4)  # noqa: E731
     close(run("fused"), run("scan"), 1e-5)
 
 
@@ -248,8 +248,8 @@ def test_recursions_of_rules_are_the_scan(x64):
     table = jnp.asarray(rng.normal(size=(B, 2 * BLOCK + 1)))
     step, decay = lambda decay, carry, x: (decay * carry + 1, carry + jnp.sin(x)), jnp.asarray(0.7)
 
-    def everything(kernel):
-        with auto_is(kernel):
+    def everything(loop):
+        with auto_is(loop):
             backward = scan_units(step, decay, carry, x, local=lambda x: decay * x, reverse=True)
             forward = scan_units(step, decay, carry, x, local=lambda x: table * x)
             masked = scan_units(step, decay, carry, (x, x > 0), local=lambda at: jnp.where(at[1], at[0], 0.1))
@@ -292,8 +292,8 @@ class WithTable(Neuron):
 
 def test_a_kernel_that_does_not_compile_fails_unless_a_scan_is_asked_for():
     neuron, inputs, table = WithTable(), jnp.ones((T, B, N)), jnp.ones((1, 3))
-    run = lambda kernel: unroll(neuron, neuron.initialize_carry((B, N)), inputs, kernel=kernel)  # noqa: E731
-    with pytest.raises(ValueError, match=r"kernel of WithTable does not compile: .* constants[\s\S]*kernel='scan'"):
+    run = lambda loop: unroll(neuron, neuron.initialize_carry((B, N)), inputs, loop=loop)  # noqa: E731
+    with pytest.raises(ValueError, match=r"kernel of WithTable does not compile: .* constants[\s\S]*loop='scan'"):
         run("fused")
     with pytest.warns(RuntimeWarning, match=r"kernel of WithTable does not compile: [\s\S]*It runs as a scan"):
         found = run("fused_or_scan")
@@ -325,6 +325,6 @@ class Counter(Neuron):
 
 @pytest.mark.parametrize(("make", "expected"), [(Doubled, [2.0] * T), (Counter, np.arange(1, T + 1))])
 def test_neurons_that_do_more_than_a_step_are_the_same_for_short_sequences(make, expected):
-    for kernel in ("auto", "plain", "scan"):
-        outputs = unroll(make(), make().initialize_carry((B, N)), jnp.ones((T, B, N)), kernel=kernel)[1]
+    for loop in ("auto", "plain", "scan"):
+        outputs = unroll(make(), make().initialize_carry((B, N)), jnp.ones((T, B, N)), loop=loop)[1]
         np.testing.assert_array_equal(outputs[:, 0, 0], expected)

@@ -92,7 +92,7 @@ def measured(name):
         point = (params, start, jnp.asarray(X))
         along = jax.tree.map(lambda leaf: jnp.asarray(normal(*leaf.shape, seed=5)), point)
         ways = {
-            "scan": functools.partial(unroll, kernel="scan"),
+            "scan": functools.partial(unroll, loop="scan"),
             "steps": lambda model, carry, x: jax.lax.scan(lambda carry, x: model(carry, x), carry, x),
             "chunks": functools.partial(unroll, chunk=4, remat=True),
         }
@@ -226,7 +226,7 @@ def test_the_reverse_pass_keeps_one_array_per_state(name):
     neuron = layer_of(name, jnp.float32)[0].modules[1]
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
     carry, x = neuron.initialize_carry((B, N)), jnp.asarray(normal(T, B, N), jnp.float32)
-    outputs = lambda params, x: unroll(nnx.merge(graphdef, params, rest), carry, x, kernel="scan")[1]  # noqa: E731
+    outputs = lambda params, x: unroll(nnx.merge(graphdef, params, rest), carry, x, loop="scan")[1]  # noqa: E731
     kept = [leaf for leaf in jax.tree.leaves(jax.vjp(outputs, params, x)[1]) if leaf.size >= T * B * N]
     assert len(kept) <= len(jax.tree.leaves(carry)) + (name in ("adlif", "symplectic"))
 
@@ -316,8 +316,8 @@ def test_fire_gets_single_steps_whatever_the_kernel_and_the_chunks(x64):
 
         return jax.tree.leaves(jax.value_and_grad(loss)(params))
 
-    plain = gradient(kernel="plain")
+    plain = gradient(loop="plain")
     assert abs(plain[0]) > 1e-3
-    for options in ({"kernel": "scan"}, {"chunk": 3}, {"chunk": 3, "remat": True}):
+    for options in ({"loop": "scan"}, {"chunk": 3}, {"chunk": 3, "remat": True}):
         for ours, theirs in zip(gradient(**options), plain, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)

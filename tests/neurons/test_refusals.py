@@ -112,8 +112,8 @@ CASES = [
     (lambda: sn.AdEx(spike_fn=sn.Surrogate), TE, "AdEx got spike_fn=.class .* Call it: spike_fn=Surrogate"),
     (lambda: sn.Surrogate("arctan"), TE, r"derivative='arctan', expected a function of x\..* LIF\(spike_fn='arctan'\)"),
     (lambda: NoFire(), TE, r"neuron NoFire without fire, expected .* fire\(self, membrane\), which .* Define both"),
-    *((functools.partial(run, SpikesAlone(), kernel=kernel), TE, r"SpikesAlone.fire returned .*shapes \(3, 4\), expected")
-      for kernel in ("plain", "scan")),
+    *((functools.partial(run, SpikesAlone(), loop=loop), TE, r"SpikesAlone.fire returned .*shapes \(3, 4\), expected")
+      for loop in ("plain", "scan")),
     (lambda: run(Wider()), TE, r"Wider.fire returned .*\(1, 3, 4\).*expected .*carry of shapes .*\(3, 4\)"),
     (lambda: run(OneArray()), TE, "neuron OneArray whose step reads 'v' of an array, expected a carry_type"),
     (lambda: LIF(tau=1.0), TE, r"LIF got tau, expected decay, threshold, .* is decay=time_constant\(tau, dt=dt\) here"),
@@ -131,6 +131,7 @@ CASES = [
     (lambda: LIF().membrane((jnp.ones(2),)), TE, r"carry is a tuple, .* Define LIF.membrane\(carry\)"),
     (lambda: sn.time_constant([1.0, 1e-5], dt=1.0), V, r"with a decay in \(0, 1\)"),
     (lambda: sn.time_constant(20e-3, dt=1.0), UserWarning, "forgets within a step. Give both in the same unit"),
+    (lambda: sn.time_constant(20.0, dt=1e-3), UserWarning, "forgets nothing in 10,000 steps. Give both in the same unit"),
     (lambda: sn.Surrogate(lambda x, w: w * x, (jnp.ones(3),)), TE, "got options .*, expected numbers|'options'"),
     (lambda: jax.grad(sn.Surrogate(lambda x: x.astype(jnp.bfloat16)))(1.0), TE, "expected the same shape and dtype"),
     *((functools.partial(make, **{name: 0.0}), V, f"{make.__name__} got {name}=0.0, expected a number > 0")
@@ -188,7 +189,7 @@ CASES = [
     (lambda: run(LIF(), X[:, :0]), V, "a batch of 0 samples"),
     (lambda: run(LIF(), chunk=0), V, "length of 0 steps"),
     (lambda: run(LIF(), steps_per_iteration=0), V, "steps_per_iteration=0, expected at least 1"),
-    (lambda: run(LIF(), kernel="fast"), V, "unroll got kernel='fast', expected one of 'auto', 'plain', 'scan', 'fused'"),
+    (lambda: run(LIF(), loop="fast"), V, "unroll got loop='fast', expected one of 'auto', 'plain', 'scan', 'fused'"),
     (lambda: elementwise_scan(None, (), X[0, 0], X[0], lagged=X[0]), V, "first step to the last, expected reverse=True"),
     (lambda: apply_rows(lambda x: x.sum(0, keepdims=True), X), V, r"Got \[1, 4\] from .* for 15 rows, .* may not mix samples"),
     *((lambda mix=mix: connect([LI(), mix]).initialize_carry((B, N)), V, "function as module 1 .* makes a row of other rows")
@@ -213,7 +214,7 @@ CASES = [
     (lambda: Delay(3, 5).unroll(jnp.ones((5, B, 3)), X), V, r"inputs of shape \[3, 4\] per step, expected 3 features"),
     (lambda: Delay(N, 5).unroll(X[:4], X), V, r"a carry of float32\[4, 3, 4\], expected float32\[5, 3, 4\]"),
     (lambda: sn.Dropout(1.0, rngs=RNGS), V, r"rate=1.0, expected a number in \[0, 1\)"),
-    (lambda: sn.Dropout(0.5, mask="unit", rngs=RNGS), V, "mask='unit', expected one of 'step', 'sequence'"),
+    (lambda: sn.Dropout(0.5, per="unit", rngs=RNGS), V, "per='unit', expected one of 'step', 'sequence'"),
     (lambda: sn.BlockDiagonal(12, 7, 4, rngs=RNGS), V, "expected multiples of groups=4"),
     (lambda: Masked(LIF(), 1), TE, r"Masked got LIF, expected a Linear, a Conv without a mask, or a module"),
     (lambda: Masked(linear(7), np.ones((4, 7))), V, r"a mask of shape \[4, 7\] for a kernel of shape \[7, 4\]"),
@@ -239,6 +240,7 @@ CASES = [
     (lambda: health(connect([LI()]), X), V, "without a spiking layer, expected a neuron that spikes"),
     (lambda: health(connect([LIF()]), X, mask=np.ones((T, 2), bool)), V, r"a mask of bool\[5, 2\], expected bool\[5, 3\]"),
     (lambda: health(connect([LIF()]), X, mask=np.zeros((T, B), bool)), V, "a mask without a true entry"),
+    (lambda: health(connect([LIF(), LIF()]), X.at[1, 0, 2].set(jnp.nan)), V, "currents into 0 LIF of which 1 are NaN"),
     (lambda: health(connect([Opaque()]), X), TE, "Opaque.replace got spike_fn, which Opaque does not have"),
     (lambda: sn.summary(connect([LIF()]), (N,)), V, r"an input_shape of \[4\], expected \[B, features...\], one"),
     (lambda: sn.summary(connect([LIF()]), X), TE, r"summary got an array of shape \[5, 3, 4\] as a shape, expected that of"),

@@ -248,7 +248,7 @@ def test_delays_start_where_they_are_told_and_are_rounded():
 @pytest.mark.parametrize("mask", ["step", "sequence"])
 def test_dropout_masks(mask):
     """Half of the units, doubled; one mask per step or per sequence, the same in any pieces; off in evaluation."""
-    dropout, x = Dropout(0.5, mask=mask, rngs=nnx.Rngs(0)), jnp.asarray(normal(T, B, 400), jnp.float32)
+    dropout, x = Dropout(0.5, per=mask, rngs=nnx.Rngs(0)), jnp.asarray(normal(T, B, 400), jnp.float32)
     carry = dropout.initialize_carry((B, 400))
     outputs = np.asarray(unroll(dropout, carry, x)[1])
     ratio = outputs / np.asarray(x)

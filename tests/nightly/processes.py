@@ -40,7 +40,7 @@ def batches(processes, index, count=3):
 def network(rule, seed=0, rate=0.1):
     rngs, dtype = nnx.Rngs(seed), {"param_dtype": np.float64}
     first, second, last = (nnx.Linear(*sizes, rngs=rngs, **dtype) for sizes in ((N, H), (H, H), (H, C)))
-    drop = Dropout(0.3, mask="sequence", rngs=rngs)
+    drop = Dropout(0.3, per="sequence", rngs=rngs)
     model = connect([first, LIF(**dtype), drop, second, LIF(**dtype), last, LI(**dtype)])
     for layer in (first, second):
         layer.kernel[...] *= 3

@@ -116,7 +116,7 @@ def of_fit(devices):
     """What `fit` makes of a BatchNorm and a Dropout, and numbers of a held-out set whose last batch cannot be split."""
     rngs = nnx.Rngs(1)
     norm = nnx.BatchNorm(H, rngs=rngs, param_dtype=jnp.float64, dtype=jnp.float64)
-    model = make(modules=[norm, Dropout(0.3, mask="sequence", rngs=rngs)])
+    model = make(modules=[norm, Dropout(0.3, per="sequence", rngs=rngs)])
     optimizer, where = optimizer_of(model), there(devices)
     batches = [(INPUTS, LABELS, MASK), (INPUTS[::-1], LABELS, MASK)]
     history = sr.fit(model, optimizer, sr.cross_entropy, batches, epochs=2, **where)
@@ -207,8 +207,8 @@ REFUSED = {
         make(), rule=MeanTrace()
     ),
     "a batch of 7 samples for 8 devices, expected a multiple of 8": lambda: fitted((INPUTS[:, :7], LABELS[:7])),
-    r'a random key in its state, .* Use Dropout\(..., mask="sequence"\)': lambda: shared(
-        drawing(Dropout(0.3, mask="step", rngs=nnx.Rngs(1)))
+    r'a random key in its state, .* Use Dropout\(..., per="sequence"\)': lambda: shared(
+        drawing(Dropout(0.3, per="step", rngs=nnx.Rngs(1)))
     ),
     "Use slax_neurons.Dropout in place of nnx.Dropout": lambda: shared(drawing(nnx.Dropout(0.1, rngs=nnx.Rngs(0)))),
     "a random key in its state, .* UORO": lambda: shared(make(), rule=sr.RULES["uoro"].make(rngs=nnx.Rngs(5))),

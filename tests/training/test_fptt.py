@@ -8,7 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from slax_rules import fptt
-from slax_rules.forward_propagation import VARIANTS
+from slax_rules.fptt import VARIANTS
 
 START = {"a": np.array([0.5, -1.0, 0.2]), "b": np.array([[1.0, 0.3], [-0.4, 2.0]])}
 
@@ -40,7 +40,7 @@ class Loop:
             return new
         # The gradient of l_t + alpha/2 |W - Wbar - lambda / (2 alpha)|^2.
         new = w - 0.1 * (gradient(w) + alpha * (w - average - multiplier / (2 * alpha)))
-        self.multiplier = gradient(new) if self.variant == "paper" else multiplier - alpha * (new - average)
+        self.multiplier = multiplier - alpha * (new - average)
         self.average = (average + new) / 2 - self.multiplier / (2 * alpha)
         return new
 
@@ -54,14 +54,12 @@ def ours(transformation, n_steps):
     """The parameters after each step, as one vector, and the last state."""
     _, unravel = ravel_pytree(START)
 
-    def at(t):
-        return lambda params: unravel(jnp.asarray(gradient_of_step(t)(np.asarray(ravel_pytree(params)[0]))))
-
     params = jax.tree.map(jnp.asarray, START)
     states = transformation.init(params)
     path = []
     for t in range(n_steps):
-        updates, states = transformation.update(at(t)(params), states, params, gradient_at=at(t))
+        gradient = unravel(jnp.asarray(gradient_of_step(t)(np.asarray(ravel_pytree(params)[0]))))
+        updates, states = transformation.update(gradient, states, params)
         params = optax.apply_updates(params, updates)
         path.append(np.asarray(ravel_pytree(params)[0]))
     return path, states

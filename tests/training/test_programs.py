@@ -71,7 +71,7 @@ def test_a_sweep_by_hand_compiles_once_and_gives_the_numbers_of_a_program_of_its
 
 def test_a_third_program_of_one_structure_is_told_with_the_cure(monkeypatch):
     """The rates differ as well, but they are data. Without a batch, nothing is compiled here."""
-    monkeypatch.setattr(compilations, "_programs", programs.Recent(4))  # whatever other tests have compiled
+    monkeypatch.setattr(compilations, "_programs", programs.LRU(4))  # whatever other tests have compiled
     monkeypatch.setattr(loop.stream, "_start", lambda program, state: Online(state, (), ()))
 
     def begins(b1=0.9, weight=1.0, held=None, streams=False):
@@ -143,11 +143,11 @@ def test_programs_used_last_are_kept_and_others_are_freed(monkeypatch):
     monkeypatch.setattr(compiled.compiled, "size", 2)
     held = weakref.ref(first := Held())
     for parts in ((1, first), (2,), (1, first), (3,), (1, first)):
-        assert compiled(programs.Fixed(parts), 1.0) == 1 + parts[0]
+        assert compiled(programs.StaticParts(parts), 1.0) == 1 + parts[0]
     assert traced == [1, 2, 3]
     del first, parts
     for number in (4, 5):
-        compiled(programs.Fixed((number,)), 1.0)
+        compiled(programs.StaticParts((number,)), 1.0)
     gc.collect()
     assert held() is None
 
@@ -346,31 +346,31 @@ def test_a_function_whose_content_has_changed_has_another_key_until_it_is_as_bef
     before = programs.key_of(value)
     monkeypatch.setitem(globals(), "SCALE", 3.0)
     box[0] = 3.0
-    assert programs.key_of(value, looks_again=False) == before != programs.key_of(value)
+    assert programs.key_of(value, rechecks=False) == before != programs.key_of(value)
     monkeypatch.setitem(globals(), "SCALE", 2.0)
     box[0] = 2.0
     assert programs.key_of(value) == before
 
 
-@pytest.mark.parametrize("looks_again", [True, False])
-def test_a_program_is_traced_with_the_functions_of_its_caller(looks_again):
+@pytest.mark.parametrize("rechecks", [True, False])
+def test_a_program_is_traced_with_the_functions_of_its_caller(rechecks):
     """Two functions of equal content, of which one changes before other shapes come: neither gets the values of the other."""
 
-    @functools.partial(programs.Programs, looks_again=looks_again)
+    @functools.partial(programs.Programs, rechecks=rechecks)
     def compiled(what, x):
         return what.parts[0](x)
 
     boxes = [2.0], [2.0]
-    one, two = (programs.Fixed((scaled_by(box),)) for box in boxes)
+    one, two = (programs.StaticParts((scaled_by(box),)) for box in boxes)
     assert compiled(one, np.ones(1)) == compiled(two, np.ones(1)) == 2.0 and len(compiled.compiled.entries) == 1
     boxes[0][0] = 3.0
     programs.key_of(one)
     assert compiled(one, np.ones(1)) == 2.0  # as it was looked at, whoever else looks at its function
     assert [compiled(which, np.ones(2))[0] for which in (one, two, one, two)] == [3.0, 2.0, 3.0, 2.0]
     assert [compiled(which, np.ones(1)) for which in (one, two)] == [3.0, 2.0]
-    assert compiled(programs.Fixed((scaled_by([3.0]),)), np.ones(2))[0] == 3.0 and len(compiled.compiled.entries) == 2
+    assert compiled(programs.StaticParts((scaled_by([3.0]),)), np.ones(2))[0] == 3.0 and len(compiled.compiled.entries) == 2
     boxes[1][0] = 4.0
-    three = programs.Fixed((scaled_by([2.0]),))
+    three = programs.StaticParts((scaled_by([2.0]),))
     assert [compiled(which, np.ones(4))[0] for which in (two, three)] == [4.0, 2.0]  # nobody has looked in between
     boxes[1][0] = "no number"
     with pytest.raises(TypeError) as error:

@@ -84,7 +84,7 @@ def test_reward_of_one_is_supervised_learning_and_no_action_adds_nothing(x64):
 @pytest.mark.parametrize("mask", ["sequence", "step"])
 def test_dropout_that_is_off_and_a_discount_of_zero_are_taken(mask):
     """Dropout with a mask for each step has a key that it does not use, which hides no key of a rule."""
-    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI(), Dropout(0.5, mask=mask, rngs=nnx.Rngs(1))])
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI(), Dropout(0.5, per=mask, rngs=nnx.Rngs(1))])
     model.eval()
     trial, x = sr.start_trial(model, (B, 7), rule=sr.OSTL()), inputs(T, B, 7, dtype=jnp.float32)
     options = {"rule": sr.OSTL(), "discount": 0.0}

@@ -182,30 +182,6 @@ def test_parameters_of_rules_in_a_list_are_trained_with_the_model(x64):
     assert min(np.abs(new - old).max() for new, old in zip(moved[0][1], fresh, strict=True)) > 1e-6
 
 
-def by_gradient_at():
-    """Takes no notice of the gradient that it is given, but asks for it."""
-
-    def update(gradient, state, params, *, gradient_at, **extra):
-        return optax.tree.scale(-0.1, gradient_at(params)), state
-
-    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-
-
-@pytest.mark.parametrize(("kind", "step"), [("dropout", sr.train_online), ("adaptive", sr.train_offline)])
-def test_optimizer_that_asks_gets_the_gradient_of_the_same_window(step, kind, x64):
-    """With the same random draws, mask and penalty: what the model changed of itself in the meantime is not seen."""
-    moved = []
-    for transformation in (SGD, by_gradient_at()):
-        model, x = double()
-        rule = adaptive(model) if kind == "adaptive" else sr.BPTT()
-        model.modules += [nnx.Dropout(0.5, rngs=nnx.Rngs(0))] if kind == "dropout" else []
-        options = {"mask": sr.valid_steps(jnp.array([2, 7, 9]), T), "penalties": (sr.firing_rate(0.05, weight=1.0),)}
-        options["window"] = 1 if step is sr.train_online else None
-        step(model, optimizer_of(model, rule, transformation), sr.cross_entropy, x, LABELS, rule=rule, **options)
-        moved.append([parameters(model), parameters(rule)])
-    assert close(*moved, 1e-12)
-
-
 def test_an_optimizer_may_lower_the_rate_at_a_plateau_of_the_loss():
     """Without steps the loss is a plateau: the rate is halved at each update but the first, whose loss is the best so far."""
     model = net()

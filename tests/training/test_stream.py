@@ -197,7 +197,7 @@ def test_a_sample_that_starts_anew_is_at_rest_without_traces(name):
 def with_dropout(mask, batch):
     """A stream whose inputs are dropped; nothing is learned."""
     model = made()
-    model.modules.insert(0, Dropout(0.5, mask=mask, rngs=nnx.Rngs(0)))
+    model.modules.insert(0, Dropout(0.5, per=mask, rngs=nnx.Rngs(0)))
     return sr.start_stream(
         model, optimizer_of(model, None, STILL), sr.cross_entropy, (batch, N), rule=sr.OSTL(), window=5
     )

@@ -14,7 +14,7 @@ from scipy import stats
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
-from slax_rules.loop.programs import Recent
+from slax_rules.loop.programs import LRU
 from slax_rules.training.sweep import _step
 from training.small import optimizer_of
 
@@ -130,7 +130,7 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
     expected = stats.ttest_rel(one, other).confidence_interval(0.95)
     assert name == "ottt" and difference.mean == pytest.approx((one - other).mean())
     assert difference[1:] == (pytest.approx(expected.low), pytest.approx(expected.high), 2)
-    row = found.rows(confidence=0.9)[1]
+    row = found.rows(level=0.9)[1]
     low, high = stats.t.interval(0.9, 1, one.mean(), stats.sem(one))
     assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
     assert (row["rule"], row["rate"], row["seeds"], row["not_finite"]) == ("ottt", found.chosen["ottt"], 2, [])
@@ -172,7 +172,7 @@ def test_sweeps_over_fresh_functions_share_a_program_with_other_numbers_they_hav
         optimizer = functools.partial(lambda rate, momentum: optax.sgd(rate, momentum), momentum=momentum)
         return run_bptt(optimizer=optimizer, seeds=1, validation=None, test=None).best["bptt"][0].losses
 
-    monkeypatch.setattr(_step, "compiled", Recent(3))
+    monkeypatch.setattr(_step, "compiled", LRU(3))
     first, again, other = map(losses, (0.5, 0.5, 0.9))
     assert len(_step.compiled.entries) == 2
     np.testing.assert_array_equal(first, again)

@@ -65,7 +65,7 @@ def runs(*pieces, **options):
 
 
 def drops():
-    return connect([nnx.Linear(N, C, rngs=rngs()), LI(), Dropout(0.5, mask="step", rngs=rngs())])
+    return connect([nnx.Linear(N, C, rngs=rngs()), LI(), Dropout(0.5, per="step", rngs=rngs())])
 
 
 def trial(rule=None, model=None):
@@ -89,9 +89,9 @@ def normalized():
     return connect([nnx.Linear(N, C, rngs=rngs()), nnx.BatchNorm(C, rngs=rngs()), LI()])
 
 
-def paper(params, *arguments):
-    transformation = sr.fptt(optax.sgd(0.1), variant="paper")
-    return transformation.update(params, transformation.init(params), *arguments)
+def without_parameters(gradient):
+    transformation = sr.fptt(optax.sgd(0.1))
+    return transformation.update(gradient, transformation.init(gradient))
 
 
 def swept(make_model=lambda rngs: made()[0], optimizer=optax.sgd, **changes):
@@ -209,8 +209,7 @@ CALLS = {
     "trial: rewards": (lambda: sr.reward_gradient(trial(), jnp.ones((T, B))), r"rewards of shape \[6, 4\], expected \[4\]"),
     "trial: alpha of FPTT": (lambda: sr.fptt(optax.sgd(0.1), alpha=0.0), "fptt got alpha=0.0, .*expected alpha > 0"),
     "trial: variant of FPTT": (lambda: sr.fptt(optax.sgd(0.1), variant="own"), "variant='own', expected one of official"),
-    "trial: no parameters": (lambda: paper(jnp.ones(3)), "fptt got no parameters"),
-    "trial: no gradient": (lambda: paper(jnp.ones(3), jnp.ones(3)), 'fptt got no gradient_at for variant="paper"'),
+    "trial: no parameters": (lambda: without_parameters(jnp.ones(3)), "fptt got no parameters"),
     "sweep: model": (lambda: swept(made()[0]), "expected a function that maps nnx.Rngs"),
     "sweep: no cell": (lambda: swept(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), "expected a cell"),
     "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "expected a function that maps a learning rate"),

@@ -3,6 +3,7 @@
 slax-neurons and slax-data, neither of which needs the other, have the same file.
 """
 
+import difflib
 import functools
 from collections import UserDict
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +21,7 @@ class Table(UserDict[str, V]):
         library: the entries of the library, which stay as they are if users add or replace some.
 
     Raises:
+        KeyError: an unknown name, with the known names and the closest.
         ImportError: an entry point whose name is taken; or, when it is read, that fails to load or is not of the kind.
     """
 
@@ -46,6 +48,13 @@ class Table(UserDict[str, V]):
                 raise ImportError(f"Got {place(entry)}, which fails: {error!r}. Mend or uninstall it.") from error
             self.data[name] = entry = loaded
         return entry
+
+    def __missing__(self, name: str) -> V:
+        plain = {known.lower().replace("_", ""): known for known in self}
+        close = difflib.get_close_matches(str(name).lower().replace("_", "").replace("-", ""), plain, n=1)
+        hint = f" Did you mean {plain[close[0]]!r}?" if close else ""
+        table = self.group.rpartition(".")[2].upper()
+        raise KeyError(f"{table} got the name {name!r}, expected one of: {', '.join(self)}.{hint}")
 
     def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
         return {**self, **other}

@@ -9,7 +9,7 @@ public, and what each does is said where it is defined.
 * Carries: `first_carry`, `carry_without_buffer`, `delayed` and `DelayBuffer` for modules that an edge reads later.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
   `changes_when_called`, `accumulates` and `replaced_over_time` for what a call does beside its output.
-* Neurons: `fire_steps`, what `fire` makes of all steps.
+* Neurons: `fire_steps`, what `fire` makes of all steps; `carries_before`, what each step started from.
 * Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
 * Names: `Table`, to which installed packages add entries.
 
@@ -54,6 +54,7 @@ from slax_neurons.modules import check_features as check_features
 from slax_neurons.modules import first_carry as first_carry
 from slax_neurons.modules import input_dtype as input_dtype
 from slax_neurons.modules import mutates_state as mutates_state
+from slax_neurons.neurons.states import carries_before as carries_before
 from slax_neurons.neurons.states import fire_steps as fire_steps
 from slax_neurons.synapses.running_sums import accumulates as accumulates
 from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS as SYNAPSE_OPTIONS

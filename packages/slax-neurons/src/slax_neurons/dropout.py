@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from slax_neurons.parameter import one_of
 
-MASKS = ("step", "sequence")
+PER = ("step", "sequence")
 
 
 class DropoutState(NamedTuple):
@@ -22,20 +22,21 @@ class DropoutState(NamedTuple):
 class Dropout(nnx.RNNCellBase):
     """Dropout of random units in training, with one mask per step or one for the entire sequence.
 
-        y_t = m_t x_t / (1 - rate),  m_t = 0 with probability rate, else 1       mask="step"
-        y_t = m x_t / (1 - rate),    m drawn once per sample and unit            mask="sequence"
+        y_t = m_t x_t / (1 - rate),  m_t = 0 with probability rate, else 1       per="step"
+        y_t = m x_t / (1 - rate),    m drawn once per sample and unit            per="sequence"
 
     It is a cell, so that masks do not depend on chunks and work inside a cycle: `initialize_carry` draws the mask or the key.
     The carry is `DropoutState`, or the mask [B, ...]. `model.eval()` switches it off and `model.train()` on, as in Flax.
 
     Args:
         rate: probability of a zero, in [0, 1).
-        mask: "step" or "sequence". The second keeps a unit silent for the entire sequence, the usual choice for spikes.
+        per: what has one mask, "step" or "sequence". The second keeps a unit silent for the entire sequence, the usual choice
+            for spikes.
         deterministic: whether dropout is off.
         rngs: the source of keys, its stream `dropout`, when `initialize_carry` gets no `rngs`.
 
     Raises:
-        ValueError: a rate outside [0, 1), an unknown kind of mask.
+        ValueError: a rate outside [0, 1), an unknown `per`.
 
     References:
         Srivastava et al.: Dropout: a simple way to prevent neural networks from overfitting, 2014, JMLR 15(56). Gal,
@@ -59,12 +60,12 @@ class Dropout(nnx.RNNCellBase):
     mutates_state = False  # it draws when it makes a carry, not when it is called
 
     def __init__(
-        self, rate: float, *, mask: str = "sequence", deterministic: bool = False, rngs: nnx.Rngs | nnx.RngStream
+        self, rate: float, *, per: str = "sequence", deterministic: bool = False, rngs: nnx.Rngs | nnx.RngStream
     ):
         if not 0 <= rate < 1:
             raise ValueError(f"Dropout got rate={rate}, expected a number in [0, 1).")
         self.rate = rate
-        self.mask = one_of("Dropout", "mask", mask, MASKS)
+        self.per = one_of("Dropout", "per", per, PER)
         self.deterministic = deterministic
         self.rngs = (rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout).fork()
 
@@ -77,7 +78,7 @@ class Dropout(nnx.RNNCellBase):
         else:
             stream = self.rngs if rngs is None else rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout
             key = stream()
-        if self.mask == "sequence":
+        if self.per == "sequence":
             return self._keep(key, input_shape)
         return DropoutState(key, jnp.zeros((), jnp.int32))
 
@@ -87,7 +88,7 @@ class Dropout(nnx.RNNCellBase):
 
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
         """Apply the masks to all steps together."""
-        if self.mask == "sequence":
+        if self.per == "sequence":
             keep = carry[None]
         else:
             steps = carry.step + jnp.arange(inputs.shape[0], dtype=jnp.int32)

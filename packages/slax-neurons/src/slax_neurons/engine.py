@@ -15,8 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from slax_neurons.delay import Delay, DelayBuffer
-from slax_neurons.kernels import KERNELS, requested, steps_in_iteration
-from slax_neurons.modules import cast_inputs, mutates_state, mutations_explained
+from slax_neurons.kernels import LOOPS, requested, steps_in_iteration
+from slax_neurons.modules import cast_inputs, is_stack, mutates_state, mutations_explained
 from slax_neurons.neurons.neuron import Neuron, scan_cell
 from slax_neurons.neurons.states import rematerialize
 from slax_neurons.synapses.running_sums import RunningSum, accumulates
@@ -36,7 +36,7 @@ def unroll(
     *,
     chunk: int | None = None,
     remat: bool = False,
-    kernel: str = "auto",
+    loop: str = "auto",
     steps_per_iteration: int | None = None,
 ) -> tuple[Any, PyTree[Float[Array, "T B ..."]]]:
     """Run a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
@@ -58,7 +58,7 @@ def unroll(
             any other kind of variable except a `RunningSum`.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
             for about a third more time. A chunk then has about the square root of the steps by default, which needs the least.
-        kernel: how the states of a `Neuron` follow from its currents and are differentiated. "scan": step by step; the
+        loop: how the states of a `Neuron` follow from its currents and are differentiated. "scan": step by step; the
             reverse pass keeps one array [T, B, N] per state and recomputes the rest. "plain": step by step; the reverse pass is
             the one that JAX makes, which keeps the outputs and their slopes as well. "fused": in one kernel for an NVIDIA GPU
             that keeps the states of a block of units in registers; the reverse pass keeps one array per state, and also the
@@ -95,18 +95,18 @@ def unroll(
         True
     """
     check_sequence(inputs)
-    if kernel not in KERNELS:
-        raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
+    if loop not in LOOPS:
+        raise ValueError(f"unroll got loop={loop!r}, expected one of {', '.join(map(repr, LOOPS))}.")
     if steps_per_iteration is not None and steps_per_iteration < 1:
         raise ValueError(f"unroll got steps_per_iteration={steps_per_iteration}, expected at least 1.")
     inputs = cast_inputs(cell, inputs)
     if chunk is None:
         chunk = shortest_memory(inputs.shape[0]) if remat else default_chunk(cell, carry, inputs)
-    kernel = kernel_of(kernel, cell, carry, inputs, chunk=chunk, remat=remat)
+    loop = loop_of(loop, cell, carry, inputs, chunk=chunk, remat=remat)
     model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
     def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
-        return unroll_chunk(model, carry, inputs, kernel=kernel)[:2]
+        return unroll_chunk(model, carry, inputs, loop=loop)[:2]
 
     def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
         return scan_chunks(rematerialize(step) if remat else step, carry, inputs, chunk)
@@ -130,36 +130,36 @@ class Source(NamedTuple):
 
 
 def unroll_chunk(
-    module: Any, carry: Any, inputs: Array, source: Source | None = None, kernel: str = "auto"
+    module: Any, carry: Any, inputs: Array, source: Source | None = None, loop: str = "auto"
 ) -> tuple[Any, Any, Source | None]:
     """Run one chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ().
 
     Args:
         source: the origin of the inputs, if a neuron made them: a product with weights then stores the neuron's membranes,
             which are stored anyway, instead of the inputs.
-        kernel: see `unroll`; a stack hands it to its neurons.
+        loop: see `unroll`; a stack hands it to its neurons.
 
     Returns:
         The carry, the outputs, and their source if a neuron made them.
     """
     if isinstance(module, Neuron) and type(module).unroll is Neuron.unroll:
-        if kernel == "plain" and is_all_in_a_step(module):
+        if loop == "plain" and is_all_in_a_step(module):
             module.check_carry(carry, inputs[0])
             return *scan_cell(module, carry, inputs), None
         if is_all_in_a_step(module):
-            carry, membranes, outputs = module.states_and_outputs(carry, inputs, kernel)
+            carry, membranes, outputs = module.states_and_outputs(carry, inputs, loop)
             if outputs is not None:
                 return carry, outputs, None
         else:
-            carry, membranes = module.pre_reset_states(carry, inputs, kernel)
+            carry, membranes = module.pre_reset_states(carry, inputs, loop)
         outputs = rematerialize(lambda membranes: module.outputs(membranes))(membranes)
         return carry, outputs, Source(module, membranes) if module.has_split_step else None
     if isinstance(module, nnx.RNNCellBase):
         unroll = getattr(module, "unroll", functools.partial(scan_cell, module))
-        if getattr(module, "forwards_kernel_option", False):
-            unroll = functools.partial(unroll, kernel=kernel)
+        if getattr(module, "forwards_loop_option", False):
+            unroll = functools.partial(unroll, loop=loop)
         return *unroll(carry, inputs), None
-    if kernel == "plain" or type(module) not in (nnx.Linear, nnx.Conv):
+    if loop == "plain" or type(module) not in (nnx.Linear, nnx.Conv):
         return carry, apply_rows(module, inputs), None
     kept, inputs_of = (inputs, lambda inputs: inputs) if source is None else (source.membranes, source.neuron.outputs)
     return carry, rematerialize(lambda kept: apply_rows(module, inputs_of(kept)))(kept), None
@@ -250,15 +250,15 @@ def default_chunk(model: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
     return even_length(steps, steps_in_cache(step_size(model, carry, inputs)))
 
 
-def kernel_of(kernel: str, model: nnx.RNNCellBase, carry: Any, inputs: Array, *, chunk: int, remat: bool) -> str:
-    """The kernel of a model's neurons: what "auto" is depends on where the arrays of a chunk are.
+def loop_of(loop: str, model: nnx.RNNCellBase, carry: Any, inputs: Array, *, chunk: int, remat: bool) -> str:
+    """The loop of a model's neurons: what "auto" is depends on where the arrays of a chunk are.
 
     Outputs and slopes that JAX stores are worth their place if no loop over chunks has to collect them, and if they are in the
     cache of a CPU, or nearly so: below the 1.5 `CHUNK_BYTES` from which a sequence is cut by default.
     """
-    kernel = requested(kernel)
-    if kernel != "auto":
-        return kernel
+    loop = requested(loop)
+    if loop != "auto":
+        return loop
     steps = min(chunk, inputs.shape[0])
     on_cpu = jax.default_backend() == "cpu"
     in_cache = on_cpu and 2 * steps * step_size(model, carry, inputs).bytes < 3 * CHUNK_BYTES
@@ -311,7 +311,7 @@ def _one_step_of_delays(module: Any, carry: Any) -> Any:
         return _one_step_of_delays(module, carry.carry), jax.ShapeDtypeStruct(
             carry.outputs.shape[1:], carry.outputs.dtype
         )
-    if isinstance(getattr(module, "modules", None), nnx.List) and isinstance(carry, tuple):
+    if is_stack(module) and isinstance(carry, tuple):
         return tuple(map(_one_step_of_delays, module.modules, carry))
     return carry
 

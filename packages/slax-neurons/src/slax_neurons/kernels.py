@@ -19,7 +19,7 @@ from jaxtyping import Array, PyTree
 
 from slax_neurons.surrogates import in_kernel
 
-KERNELS = ("auto", "plain", "scan", "fused", "fused_or_scan")
+LOOPS = ("auto", "plain", "scan", "fused", "fused_or_scan")
 
 BLOCK = 128  # units of a program
 WARPS = 4
@@ -33,7 +33,7 @@ Step = Callable[[Any, Any, Any, Any, Any, Any], tuple[Any, Any]]
 
 
 auto_is = jax.make_user_context("auto")
-"""What "auto" is within `with auto_is("fused"):`, for tests and measurements; JAX keeps programs of each kernel apart."""
+"""What "auto" is within `with auto_is("fused"):`, for tests and measurements; JAX keeps programs of each loop apart."""
 
 
 steps_in_iteration = jax.make_user_context(None)
@@ -53,14 +53,14 @@ def scan_steps(
     return jax.lax.scan(step, carry, steps, reverse=reverse, unroll=unroll)
 
 
-def requested(kernel: str) -> str:
-    """The kernel, or in a block of `auto_is` the one that "auto" is there; "auto" is left to who runs it."""
-    return auto_is.value if kernel == "auto" else kernel
+def requested(loop: str) -> str:
+    """The loop, or in a block of `auto_is` the one that "auto" is there; "auto" is left to who runs it."""
+    return auto_is.value if loop == "auto" else loop
 
 
-def is_fused(kernel: str) -> bool:
+def is_fused(loop: str) -> bool:
     """Whether one kernel runs all steps; "auto" does not, until a measurement on a GPU says otherwise."""
-    return requested(kernel) in ("fused", "fused_or_scan")
+    return requested(loop) in ("fused", "fused_or_scan")
 
 
 def is_interpreted() -> bool:
@@ -151,7 +151,7 @@ def in_blocks(local: Callable[[Any], Any], steps: Any) -> tuple[Callable[[Any, A
 
 
 def mixes_units(program: Any) -> bool:
-    """Whether a program for arrays [BLOCK] and numbers makes one unit of others, or counts units: a block has not all of them.
+    """Whether a program for arrays [BLOCK] and numbers makes one unit of others, or counts units: a block has only some units.
 
     What keeps the shape is element-wise, but for the operations that are named here.
     """
@@ -186,11 +186,11 @@ def scan_each(
     return scan_steps(together, tuple(carries), tuple(steps))
 
 
-def compiles(run: Callable[..., Any], arguments: Any, name: str, kernel: str) -> bool:
+def compiles(run: Callable[..., Any], arguments: Any, name: str, loop: str) -> bool:
     """Whether a function with kernels compiles for these shapes. If not, an error says why, or a warning where a scan may run.
 
     Raises:
-        ValueError: it does not compile, and the kernel is "fused".
+        ValueError: it does not compile, and the loop is "fused".
     """
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arguments)
     try:
@@ -199,10 +199,8 @@ def compiles(run: Callable[..., Any], arguments: Any, name: str, kernel: str) ->
             traced.lower().compile()
     except Exception as error:
         why = f"The kernel of {name} does not compile: {type(error).__name__}: {error}"
-        if requested(kernel) == "fused":
-            raise ValueError(
-                f"{why}\nUse kernel='scan', or kernel='fused_or_scan' for a scan where it is so."
-            ) from error
+        if requested(loop) == "fused":
+            raise ValueError(f"{why}\nUse loop='scan', or loop='fused_or_scan' for a scan where it is so.") from error
         warnings.warn(f"{why}\nIt runs as a scan.", RuntimeWarning, stacklevel=2)
         return False
     return True

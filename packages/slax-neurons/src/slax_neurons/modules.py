@@ -193,12 +193,14 @@ def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
     return step_module(module, carry, inputs)[1]
 
 
+def is_stack(module: Any) -> bool:
+    """True for a `Connect`, which is defined in a file that imports this one."""
+    return isinstance(getattr(module, "modules", None), nnx.List)
+
+
 def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     """The shape and dtype of a stack's input: the dtype of its first parameters, neuron or delay, or int32 before nnx.Embed."""
-    first: Any = modules[0]
-    while isinstance(getattr(first, "modules", None), nnx.List):
-        first = first.modules[0]
-    if isinstance(first, nnx.Embed):
+    if isinstance(_first(modules[0]), nnx.Embed):
         return jax.ShapeDtypeStruct(shape, jnp.int32)
     for module in modules:
         if isinstance(module, Neuron | Delay):
@@ -210,8 +212,7 @@ def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.S
 
 def input_dtype(model: nnx.Module) -> Any:
     """The dtype of the input of a stack, as in `input_struct`, or of a single module."""
-    modules = getattr(model, "modules", None)
-    return input_struct(modules if isinstance(modules, nnx.List) else [model], ()).dtype
+    return input_struct(model.modules if is_stack(model) else [model], ()).dtype  # type: ignore[attr-defined]
 
 
 def cast_inputs(model: nnx.Module, inputs: Array) -> Array:
@@ -231,7 +232,7 @@ def cast_dtype(model: nnx.Module, dtype: Any) -> Any:
 
 
 def _first(model: Any) -> Any:
-    while isinstance(getattr(model, "modules", None), nnx.List):
+    while is_stack(model):
         model = model.modules[0]
     return model
 
@@ -250,7 +251,7 @@ def _may_index(model: Any) -> bool:
 def output_features(modules: Sequence[Any]) -> int | None:
     """The number of features in the last module's output, or None if the modules do not determine it."""
     for module in reversed(modules):
-        if isinstance(getattr(module, "modules", None), nnx.List):
+        if is_stack(module):
             features = output_features(module.modules)
             if features is not None:
                 return features

@@ -51,7 +51,8 @@ def time_constant(tau: Any, *, dt: float) -> Any:
         ValueError: a time constant or a step that is not positive, or whose ratio makes the decay round to 0 or 1.
 
     Warns:
-        UserWarning: a step longer than five time constants.
+        UserWarning: a step longer than five time constants, or shorter than a 10,000th of one: most often seconds and
+            milliseconds in one call.
 
     Example:
         >>> from slax_neurons import LIF, time_constant
@@ -67,11 +68,15 @@ def time_constant(tau: Any, *, dt: float) -> Any:
         raise ValueError(
             f"time_constant got tau={tau} and dt={dt}, expected positive numbers, in the same unit, with a decay in (0, 1)."
         )
-    if np.any(dt > 5 * times):
-        warnings.warn(
-            f"time_constant got tau={tau} and dt={dt}: the membrane forgets within a step. Give both in the same unit.",
-            stacklevel=2,
-        )
+    for is_odd, what in (
+        (dt > 5 * times, "forgets within a step"),
+        (times > 10_000 * dt, "forgets nothing in 10,000 steps"),
+    ):
+        if np.any(is_odd):
+            warnings.warn(
+                f"time_constant got tau={tau} and dt={dt}: the membrane {what}. Give both in the same unit.",
+                stacklevel=2,
+            )
     return decay if decay.ndim else float(decay)
 
 

@@ -89,7 +89,7 @@ class Connect(nnx.RNNCellBase):
         [(20, 2, 16), (20, 2, 16)]
     """
 
-    forwards_kernel_option = True  # its `unroll` takes the option of the same name
+    forwards_loop_option = True  # its `unroll` takes the option of the same name
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -147,15 +147,13 @@ class Connect(nnx.RNNCellBase):
         return carry, outputs[-1]
 
     def unroll(
-        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: str = "auto"
+        self, carry: Any, inputs: Float[Array, "T B ..."], loop: str = "auto"
     ) -> tuple[tuple, PyTree[Float[Array, "T B ..."]]]:
-        """Run all steps layer by layer; only the modules of a cycle are stepped. `kernel` is that of `slax_neurons.unroll`."""
-        carry, outputs = self.outputs(carry, inputs, kernel)
+        """Run all steps layer by layer; only the modules of a cycle are stepped. `loop` is that of `slax_neurons.unroll`."""
+        carry, outputs = self.outputs(carry, inputs, loop)
         return carry, outputs[-1]
 
-    def outputs(
-        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: str = "auto"
-    ) -> tuple[tuple, tuple[Any, ...]]:
+    def outputs(self, carry: Any, inputs: Float[Array, "T B ..."], loop: str = "auto") -> tuple[tuple, tuple[Any, ...]]:
         """Run like `unroll`, but return the outputs of every module of the chain, including the contributions of edges."""
         self._check_carry(carry)
         carries: list[Any] = []
@@ -167,7 +165,7 @@ class Connect(nnx.RNNCellBase):
             if outputs:
                 _check_array(first - 1, x)
             check_features(self.modules[first], first, x.shape[1:])
-            state, y, source = unroll_chunk(self.modules[first], carry_without_buffer(carry[first]), x, source, kernel)
+            state, y, source = unroll_chunk(self.modules[first], carry_without_buffer(carry[first]), x, source, loop)
             from_before = {
                 index: [
                     apply_rows(synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))

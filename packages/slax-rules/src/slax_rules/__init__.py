@@ -3,7 +3,7 @@
 from importlib.metadata import distributions as _distributions
 from types import ModuleType as _ModuleType
 
-from slax_rules.forward_propagation import fptt as fptt
+from slax_rules.fptt import fptt as fptt
 from slax_rules.layerwise.eligibility import eligibility_gradient as eligibility_gradient
 from slax_rules.layerwise.eligibility import zero_eligibility as zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians as LocalJacobians
@@ -11,11 +11,11 @@ from slax_rules.layerwise.jacobians import StepPoint as StepPoint
 from slax_rules.layerwise.jacobians import linearize as linearize
 from slax_rules.layerwise.layer import Layer as Layer
 from slax_rules.layerwise.layer import LayerGradient as LayerGradient
-from slax_rules.layerwise.layer import LayerRule as LayerRule
 from slax_rules.layerwise.layer import LayerWindow as LayerWindow
-from slax_rules.layerwise.layer import Route as Route
-from slax_rules.layerwise.layer import Symmetric as Symmetric
-from slax_rules.layerwise.layer import Teaching as Teaching
+from slax_rules.layerwise.layer_rule import LayerRule as LayerRule
+from slax_rules.layerwise.route import Route as Route
+from slax_rules.layerwise.route import Symmetric as Symmetric
+from slax_rules.layerwise.route import Teaching as Teaching
 from slax_rules.layerwise.routes import Adaptive as Adaptive
 from slax_rules.layerwise.routes import Direct as Direct
 from slax_rules.layerwise.routes import FixedBases as FixedBases

@@ -1,7 +1,6 @@
 """The registry of learning rules: their requirements, conditions for exactness, omissions, costs and sources."""
 
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 import re
@@ -12,18 +11,19 @@ from flax import nnx
 
 from slax_neurons.building_blocks import Table
 from slax_rules.bptt import BPTT, TBPTT
-from slax_rules.forward_propagation import fptt
+from slax_rules.fptt import fptt
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.snap import SnAp
 from slax_rules.influence.uoro import UORO
 from slax_rules.layerwise.approximate_otpe import ApproximateOTPE
 from slax_rules.layerwise.decolle import DECOLLE
 from slax_rules.layerwise.e_prop import EProp
-from slax_rules.layerwise.layer import LayerRule, Route, Symmetric
+from slax_rules.layerwise.layer_rule import LayerRule
 from slax_rules.layerwise.ostl import OSTL
 from slax_rules.layerwise.otpe import OTPE
 from slax_rules.layerwise.ottt import OTTT
 from slax_rules.layerwise.pp_prop import PPProp
+from slax_rules.layerwise.route import Route, Symmetric
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Random, Target
 from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
@@ -182,19 +182,6 @@ class RuleEntry:
         return self.rule(**{**self.options, **options})
 
 
-class Rules(Table[RuleEntry]):
-    """The registry, whose error for an unknown name lists the known names."""
-
-    def __init__(self, **library: RuleEntry):
-        super().__init__("slax.rules", RuleEntry, library)
-
-    def __missing__(self, name: str) -> RuleEntry:
-        plain = {known.replace("_", ""): known for known in self}
-        close = difflib.get_close_matches(str(name).lower().replace("_", "").replace("-", ""), plain, n=1)
-        hint = f" Did you mean {plain[close[0]]!r}?" if close else ""
-        raise KeyError(f"RULES got the name {name!r}, expected one of: {', '.join(self)}.{hint}")
-
-
 ALWAYS, NOWHERE, ONE_STEP = Exactness(always=True), Exactness(steps=0), Exactness()
 LAST_LAYER, LAST_LAYER_ALONE = Exactness(last_layers=1), Exactness(last_layers=1, steps=0)
 
@@ -208,21 +195,21 @@ MEMORY_ABOVE = "paths through the memory of the layers above"
 NO_MEMORY_ABOVE = Exactness(last_layers=1, condition="a single layer; a layer with no memory above it")
 
 # fmt: off
-RULES = Rules(
-    bptt=RuleEntry(
+RULES: Table[RuleEntry] = Table("slax.rules", RuleEntry, {
+    "bptt": RuleEntry(
         "BPTT", BPTT, requires="any cell", exact=ALWAYS, omits="nothing", memory="T (I + N S)", time="P",
         cites=("werbos1990bptt",), updates=("offline",),
     ),
-    tbptt=RuleEntry(
+    "tbptt": RuleEntry(
         "TBPTT(10)", TBPTT, requires="any cell", exact=Exactness(steps=10),
         omits="paths from one piece of the sequence to the next", memory="K (I + N S), K = 10", time="P",
         cites=("williams1990tbptt",), options={"steps": 10},
     ),
-    rtrl=RuleEntry(
+    "rtrl": RuleEntry(
         "RTRL", RTRL, requires="any cell", exact=ALWAYS, omits="nothing",
         memory="all states times all parameters of the model", time="all states times P", cites=("williams1989rtrl",),
     ),
-    snap=RuleEntry(
+    "snap": RuleEntry(
         "SnAp-1", SnAp, requires="any cell",
         exact=Exactness(condition="without edges, for parameters that reach all states of their neuron in one step (not "
             "weights before BRF); with n steps' reach, where n steps reach all"),
@@ -230,125 +217,125 @@ RULES = Rules(
         memory="all states times all parameters of the model, masked", time="all states squared times P",
         cites=("menick2021snap",), options={"n": 1},
     ),
-    uoro=RuleEntry(
+    "uoro": RuleEntry(
         "UORO", UORO, requires="any cell", exact=Exactness(in_the_mean=True), omits="nothing; it adds noise",
         memory="N S + P", time="P", cites=("tallec2018uoro",), needs_rngs=True,
     ),
-    ostl=RuleEntry(
+    "ostl": RuleEntry(
         "OSTL", OSTL, requires=ANY_NEURON, exact=NO_MEMORY_ABOVE, omits=MEMORY_ABOVE + ", and over late edges", memory="S P",
         time="S^2 P", cites=("bohnstingl2022ostl",),
     ),
-    ostl_with_recurrence=RuleEntry(
+    "ostl_with_recurrence": RuleEntry(
         "OSTL with recurrence", OSTL, requires=ANY_NEURON + ", with edges from a layer to itself alone",
         exact=NO_MEMORY_ABOVE, omits=MEMORY_ABOVE, memory="N S times P and the layer's own recurrent weights",
         time="N times as much", cites=("bohnstingl2022ostl",), options={"recurrence": True},
     ),
-    otpe=RuleEntry(
+    "otpe": RuleEntry(
         "OTPE", OTPE, requires=ANY_NEURON + ONE_DECAY,
         exact=Exactness(last_layers=2, condition="if the last one integrates or has a soft reset that passes no gradient "
             "(otherwise the last layer)"),
         omits="paths through time in the layers above, except for one leaky sum", memory="(S + 1) P + N", time="S^2 P",
         cites=("summe2023otpe",),
     ),
-    approximate_otpe=RuleEntry(
+    "approximate_otpe": RuleEntry(
         "approximate OTPE", ApproximateOTPE, requires=LINEAR_NEURON + ONE_DECAY,
         exact=Exactness(condition="where OTPE is, if in addition psi does not change over time"),
         omits="what OTPE omits, paths through spikes, and how psi changes over time", memory="2 S I + S N", time="P",
         cites=("summe2023otpe",),
     ),
-    ottt=RuleEntry(
+    "ottt": RuleEntry(
         "OTTT", OTTT, requires=LINEAR_NEURON,
         exact=Exactness(last_layers=1, condition="if states depend on spikes by no gradient (a detached reset; not ALIF, "
             "AdLIF)"),
         omits=MEMORY_ABOVE + ", and over late edges; paths through spikes", memory="S I", time="P", cites=("xiao2022ottt",),
     ),
-    sltt=RuleEntry(
+    "sltt": RuleEntry(
         "SLTT", SLTT, requires=ANY_NEURON, exact=Exactness(condition="no memory in any neuron"),
         omits="all paths through time", memory="0", time="P", cites=("meng2023sltt",),
     ),
-    e_prop=RuleEntry(
+    "e_prop": RuleEntry(
         "e-prop", EProp, requires=ANY_NEURON + ONE_DECAY,
         exact=Exactness(last_layers=2, condition="if the last one integrates and the other is not recurrent (otherwise the "
             "last layer)"),
         omits="paths through time in the layers above, except for one leaky sum, and over late edges", memory="(S + 1) P",
         time="S^2 P", cites=("bellec2020eprop",),
     ),
-    e_prop_random=RuleEntry(
+    "e_prop_random": RuleEntry(
         "e-prop, random", EProp, requires=ANY_NEURON + ", with a kernel in each edge" + ONE_DECAY, exact=LAST_LAYER_ALONE,
         omits="what e-prop omits; signals pass below through random matrices", memory="(S + 1) P", time="S^2 P",
         cites=("bellec2020eprop",), route=Random, needs_rngs=True,
     ),
-    e_prop_adaptive=RuleEntry(
+    "e_prop_adaptive": RuleEntry(
         "e-prop, adaptive", EProp, requires=ANY_NEURON + ", with a kernel in each edge" + ONE_DECAY, exact=LAST_LAYER_ALONE,
         omits="what e-prop omits; signals pass below through learned matrices", memory="(S + 1) P, and P for the matrices",
         time="S^2 P", cites=("bellec2020eprop",), route=Adaptive, needs_rngs=True,
     ),
-    e_prop_direct=RuleEntry(
+    "e_prop_direct": RuleEntry(
         "e-prop, direct", EProp, requires=ANY_NEURON + ONE_DECAY, exact=LAST_LAYER_ALONE,
         omits="what e-prop omits; hidden layers get the error of the read-out through random matrices", memory="(S + 1) P",
         time="S^2 P + N C for C outputs", cites=("bellec2020eprop",), route=Direct, needs_rngs=True,
     ),
-    pp_prop=RuleEntry(
+    "pp_prop": RuleEntry(
         "pp-prop", PPProp, requires=ANY_NEURON + " that defines integrate and fire and has no parameters of its own",
         exact=ONE_STEP,
         omits=MEMORY_ABOVE + ", and over late edges; everything that a product of two traces cannot represent",
         memory="I + S N", time="P", cites=("wang2026braintrace",),
     ),
-    decolle=RuleEntry(
+    "decolle": RuleEntry(
         "DECOLLE", DECOLLE, requires=LINEAR_NEURON,
         exact=Exactness(last_layers=1, steps=0, condition="each layer's own loss, where OTTT is exact for it"),
         omits="all signals from above; paths through spikes", memory="S I", time="P + N C for C outputs",
         cites=("kaiser2020decolle",), needs_rngs=True,
     ),
-    hypr=RuleEntry(
+    "hypr": RuleEntry(
         "HYPR", OSTL, requires=ANY_NEURON, exact=NO_MEMORY_ABOVE,
         omits=MEMORY_ABOVE + ", and over late edges; with a reset that reads the stored spike, the authors' code also omits "
             "the path through it",
         memory="S P", time="S^2 P", cites=("baronig2026hypr",),
     ),
-    s_tllr=RuleEntry(
+    "s_tllr": RuleEntry(
         "S-TLLR", STLLR, requires=ANY_NEURON + " that has no parameters of its own",
         exact=Exactness(condition="the kernels of a last layer without spikes"),
         omits=MEMORY_ABOVE + ", and over late edges; the memory of the neuron, in whose place are the rule's own traces",
         memory="I + N", time="2 P", cites=("apolinario2025stllr",),
     ),
-    tess=RuleEntry(
+    "tess": RuleEntry(
         "TESS", STLLR, requires=ANY_NEURON + " that has no parameters of its own",
         exact=Exactness(steps=0, condition="the kernels of a last layer without spikes"),
         omits="all signals from above; the memory of the neuron, in whose place are the rule's own traces", memory="I + N",
         time="2 P + N C for C outputs", cites=("apolinario2025tess",), route=FixedBases,
     ),
-    osttp=RuleEntry(
+    "osttp": RuleEntry(
         "OSTTP", OSTL, requires=ANY_NEURON + TARGETS, exact=LAST_LAYER_ALONE,
         omits="all signals from above, in whose place is the projected target", memory="S P",
         time="S^2 P + N C for C outputs", cites=("ortner2023osttp",), route=Target, needs_rngs=True,
     ),
-    etlp=RuleEntry(
+    "etlp": RuleEntry(
         "ETLP", OTTT, requires=LINEAR_NEURON + TARGETS + "; a mask of the events, `random_steps`",
         exact=Exactness(steps=0, condition="the kernels of the last layer, where OTTT is exact for it"),
         omits="all signals from above, in whose place is the projected target; paths through spikes", memory="S I",
         time="P + N C for C outputs", cites=("quintana2024etlp",), options={"bias_trace": False}, route=Target,
         needs_rngs=True,
     ),
-    dfa=RuleEntry(
+    "dfa": RuleEntry(
         "DFA", SLTT, requires=ANY_NEURON,
         exact=Exactness(steps=0, condition="the last layer, where its neurons have no memory"),
         omits="all paths through time; hidden layers get the error of the read-out through random matrices", memory="0",
         time="P + N C for C outputs", cites=("nokland2016dfa",), route=Direct, needs_rngs=True,
     ),
-    drtp=RuleEntry(
+    "drtp": RuleEntry(
         "DRTP", SLTT, requires=ANY_NEURON + TARGETS,
         exact=Exactness(steps=0, condition="the last layer, where its neurons have no memory"),
         omits="all paths through time; all signals from above, in whose place is the projected target", memory="0",
         time="P + N C for C outputs", cites=("frenkel2021drtp",), route=Target, needs_rngs=True,
     ),
-    fptt=RuleEntry(
+    "fptt": RuleEntry(
         "FPTT", BPTT, requires="any cell", exact=ONE_STEP,
         omits="all paths from one window to the next; a regularizer pulls the parameters of all steps together",
         memory="2 P, once for all samples", time="P", cites=("kag2021fptt", "yin2023fptt"), optimizer=fptt,
         updates=("online",),
     ),
-)
+})
 # fmt: on
 """All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs; with the
 entry points `slax.rules`."""

@@ -17,25 +17,30 @@ from slax_neurons.building_blocks import even_length, first_carry, step_size
 from slax_rules.penalties import Probed
 
 
+def batch_axis(one: Any, two: Any) -> int | None:
+    """The first axis in which the shapes of an array for two sizes of the batch differ; None if samples share it."""
+    return next((axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m), None)
+
+
 class Heads(NamedTuple):
     """The quantities of a window that losses read, or the gradient of the losses w.r.t. them.
 
     Args:
         outputs: the outputs of the model, [K, B, ...] or a tree of such arrays.
-        hidden: the outputs of each of the objective's probes, [K, B, ...].
-        local: the read-outs of hidden layers with a loss of their own, each in the structure of `outputs`.
+        probes: the outputs of each of the objective's probes, [K, B, ...].
+        read_outs: the read-outs of hidden layers with a loss of their own, each in the structure of `outputs`.
     """
 
     outputs: Any
-    hidden: tuple[Array, ...] = ()
-    local: tuple[Any, ...] = ()
+    probes: tuple[Array, ...] = ()
+    read_outs: tuple[Any, ...] = ()
 
 
 @runtime_checkable
 class Objective(Protocol):
     """The losses of a window as a function of the heads that a rule reads from the model.
 
-    `probes` has the numbers of the hidden layers whose outputs penalties read, in the order of `Heads.hidden`.
+    `probes` has the numbers of the hidden layers whose outputs penalties read, in the order of `Heads.probes`.
     """
 
     @property

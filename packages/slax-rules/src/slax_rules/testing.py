@@ -11,7 +11,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, connect
 from slax_rules.bptt import BPTT
-from slax_rules.layerwise.layer import LayerRule
+from slax_rules.layerwise.layer_rule import LayerRule
 from slax_rules.loop.entry import gradients, train_online
 from slax_rules.loop.stream import extend_stream, start_stream
 from slax_rules.losses import squared_error

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
@@ -22,6 +23,7 @@ def padded(
         The batch, and a mask that is true for t < T_i, as expected by `gradients`, `fit` and `accuracy` of slax_rules.
 
     Raises:
+        TypeError: a sequence that is no array, as a list of numbers.
         ValueError: no sequences, no steps at all, sequences with different units or types, values that are not finite,
             or a sequence longer than `n_steps`.
 
@@ -57,6 +59,8 @@ def _check_sequences(sequences: Sequence[Shaped[Array, "..."] | Shaped[np.ndarra
         raise ValueError("Got no sequences, expected arrays [T_i, N], at least one of them.")
     first = sequences[0]
     for i, sequence in enumerate(sequences):
+        if not isinstance(sequence, np.ndarray | jax.Array):
+            raise TypeError(f"Got a {type(sequence).__name__} as sequence {i}, expected an array [T_i, N].")
         if sequence.ndim != 2 or sequence.shape[1] != first.shape[-1] or sequence.dtype != first.dtype:
             raise ValueError(
                 f"Got sequences {sequence.dtype}{list(sequence.shape)} at {i} and {first.dtype}{list(first.shape)} at 0, "

@@ -17,6 +17,7 @@ from slax_neurons.dropout import Dropout
 from slax_neurons.engine import check_sequence
 from slax_neurons.neurons.ltc import LTC
 from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.neurons.states import carries_before
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
 from slax_neurons.synapses.synapse import with_effective_weights
 from slax_neurons.wiring import Connect, check_stack, parts_of
@@ -212,7 +213,7 @@ def _count_neurons(cell: Any, carry: Any, currents: Array, outputs: Array) -> li
         return after, after
 
     after = jax.lax.scan(step, carry, currents)[1]
-    before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+    before = carries_before(carry, after)
     changed = cell.membrane(before) != cell.membrane(after)
     counts = {"updates": _sum(changed), "membranes": jnp.full((1, 1), math.prod(changed.shape[2:]), jnp.int32)}
     if cell.spikes:

@@ -140,8 +140,8 @@ def health(
 
     Raises:
         TypeError: a model that is not a `Connect`, or neurons that spike and have no `spike_fn`.
-        ValueError: inputs without time, batch and features, a stack without a spiking layer, a mask of another shape or type or
-            without a true entry, an option out of range.
+        ValueError: inputs without time, batch and features, currents that are NaN or infinite, a stack without a spiking layer,
+            a mask of another shape or type or without a true entry, an option out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -162,8 +162,14 @@ def health(
     model = with_effective_weights(model)
     found = measured(_steps_of_units, model, inputs, mask, chunk=chunk)
     steps = math.prod(inputs.shape[:2]) if mask is None else int(mask.sum())
-    layers = zip(names, (counts for counts in found if counts is not None), strict=True)
-    return Health(tuple(_layer(name, *(np.sum(count, 0) / steps for count in counts)) for name, counts in layers))
+    layers = list(zip(names, (counts for counts in found if counts is not None), strict=True))
+    for name, (*_, not_finite) in layers:
+        if count := int(np.sum(not_finite)):
+            raise ValueError(
+                f"health got currents into {name} of which {count} are NaN or infinite, expected finite ones. Look at the "
+                "inputs first, then at the weights before this layer."
+            )
+    return Health(tuple(_layer(name, *(np.sum(count, 0) / steps for count in counts[:2])) for name, counts in layers))
 
 
 def _check_mask(mask: Any, shape: tuple[int, ...]) -> None:
@@ -194,10 +200,11 @@ def _is_spiking(module: nnx.Module) -> bool:
 def _steps_of_units(
     module: Any, carry: Any, inputs: Array, outputs: Any, mask: Any
 ) -> list[Int[Array, "T ..."]] | None:
-    """The number of samples in which each unit of a spiking layer fires, and in which it has support, step by step."""
+    """The number of samples, step by step, in which each unit of a spiking layer fires, has support, and gets a current that is
+    not finite."""
     if not _is_spiking(module):
         return None
-    happens = [outputs != 0, _supported(module, carry, inputs)]
+    happens = [outputs != 0, _supported(module, carry, inputs), ~jnp.isfinite(inputs)]
     if mask is not None:
         happens = [events & mask.reshape(*mask.shape, *[1] * (events.ndim - 2)) for events in happens]
     return [jnp.sum(events, 1, dtype=jnp.int32) for events in happens]

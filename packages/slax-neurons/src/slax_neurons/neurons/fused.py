@@ -31,22 +31,22 @@ def fused_integrate_and_fire(
     return shaped(end, inputs.shape[1:]), shaped(membranes, inputs.shape), shaped(outputs, inputs.shape)
 
 
-def has_kernel(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array, kernel: str) -> bool:
+def has_kernel(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array, loop: str) -> bool:
     """Whether the kernels of a neuron compile for these shapes, see `compiles`; found once."""
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, carry, inputs))
     leaves, structure = jax.tree.flatten(shapes)
-    return _has_kernel(name, graphdef, structure, tuple(leaves), requested(kernel))
+    return _has_kernel(name, graphdef, structure, tuple(leaves), requested(loop))
 
 
 @cache
 def _has_kernel(
-    name: str, graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], kernel: str
+    name: str, graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], loop: str
 ) -> bool:
     def through_all(*primals: Any) -> Any:
         made, pull = jax.vjp(partial(fused_integrate_and_fire, graphdef), *primals)
         return made, pull(made)
 
-    return compiles(through_all, jax.tree.unflatten(structure, leaves), name, kernel)
+    return compiles(through_all, jax.tree.unflatten(structure, leaves), name, loop)
 
 
 run_p = Primitive("slax_neuron")

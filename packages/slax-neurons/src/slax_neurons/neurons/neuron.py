@@ -123,7 +123,7 @@ class Neuron(NeuronCell):
     The layer's connections, including its recurrent ones, are not part of the neuron (see `connect`).
 
     Over time, only m_t is stored for the reverse pass, one array per state; the rest is recomputed from m_t. Short sequences on
-    a CPU are an exception: see `kernel` in `unroll`. `unroll`, `pre_reset_states` and `outputs` follow from the step. A class
+    a CPU are an exception: see `loop` in `unroll`. `unroll`, `pre_reset_states` and `outputs` follow from the step. A class
     that replaces one of them is refused inside cycles and by rules for layers, which know the step alone.
 
     A subclass declares its properties: `spikes = True` if its outputs are spikes made by its `spike_fn`, as in `SpikingNeuron`,
@@ -200,25 +200,25 @@ class Neuron(NeuronCell):
         carry, membranes = self.pre_reset_states(carry, inputs)
         return carry, rematerialize(lambda membranes: self.outputs(membranes))(membranes)
 
-    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"], kernel: str = "auto") -> tuple[Any, Any]:
+    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"], loop: str = "auto") -> tuple[Any, Any]:
         """The last carry, and m_t of all steps, from which `outputs` computes the outputs of the neuron.
 
-        `kernel` is that of `unroll`.
+        `loop` is that of `unroll`.
 
         If a subclass defines `__call__` alone, the second value is the outputs themselves.
         """
         if not self.has_split_step:
             return scan_cell(self, carry, inputs)
-        return self.states_and_outputs(carry, inputs, kernel)[:2]
+        return self.states_and_outputs(carry, inputs, loop)[:2]
 
     def states_and_outputs(
-        self, carry: Any, inputs: Float[Array, "T *B N"], kernel: str = "auto"
+        self, carry: Any, inputs: Float[Array, "T *B N"], loop: str = "auto"
     ) -> tuple[Any, Any, Any]:
         """The last carry and m_t, and the outputs if a kernel makes them with the states, or else None."""
         self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
         with self._missing_states_explained():
-            if is_fused(kernel) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, kernel):
+            if is_fused(loop) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, loop):
                 return fused_integrate_and_fire(graphdef, state, carry, inputs)
             return *integrate_and_fire(graphdef, state, carry, inputs, steps_in_iteration.value), None
 

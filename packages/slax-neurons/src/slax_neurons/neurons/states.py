@@ -35,6 +35,11 @@ def fire_steps(neuron: Any, membranes: Any) -> tuple[Any, Any]:
     return jax.vmap(lambda membrane: neuron.fire(membrane))(membranes)
 
 
+def carries_before(first: Any, after: Any) -> Any:
+    """The carries before each step, from the first one and the carries after each step."""
+    return jax.tree.map(lambda first, after: jnp.concatenate([first[None], after[:-1]]), first, after)
+
+
 def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:
     return jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
@@ -75,7 +80,7 @@ def _integrate_and_fire_jvp(
             return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).fire(at[1])[0], state, membrane)[1]
 
         after = fire_steps(nnx.merge(graphdef, state), membranes)[0]
-        before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+        before = carries_before(carry, after)
         # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan.
         steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
 

@@ -28,7 +28,7 @@ from slax_neurons.building_blocks import (
     unroll_chunk,
 )
 from slax_rules.influence.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
-from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, is_state, run_probed
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, batch_axis, check_cell, is_state, run_probed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -184,10 +184,10 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
             sample.
     """
     for _, part in nnx.iter_modules(cell):
-        if isinstance(part, Dropout) and part.mask == "step" and not part.deterministic:
+        if isinstance(part, Dropout) and part.per == "step" and not part.deterministic:
             raise ValueError(
-                'Got a Dropout(mask="step"), whose masks are drawn for all samples together, but influence is carried sample '
-                'by sample. Use mask="sequence", or call model.eval().'
+                'Got a Dropout(per="step"), whose masks are drawn for all samples together, but influence is carried sample '
+                'by sample. Use per="sequence", or call model.eval().'
             )
     graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
     # Only shapes are computed: nothing is drawn with this key.
@@ -199,10 +199,7 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
         )
         for batch in (1, 2)
     )
-    axes = tuple(
-        next((axis for axis, (n, m) in enumerate(zip(a.shape, b.shape, strict=True)) if n != m), None)
-        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
-    )
+    axes = tuple(map(batch_axis, jax.tree.leaves(one), jax.tree.leaves(two)))
     numbers = [axis for leaf, axis in zip(jax.tree.leaves(one), axes, strict=True) if is_state(leaf)]
     if not numbers or None in numbers:
         problem = (

@@ -1,13 +1,13 @@
 """Approximate OTPE, which sums traces of inputs."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.eligibility import Weighed, neuron_parameter_gradients
+from slax_rules.layerwise.eligibility import WeightedOutput, neuron_parameter_gradients
 from slax_rules.layerwise.input_traces import (
     Filter,
     InputTraces,
@@ -23,8 +23,9 @@ from slax_rules.layerwise.input_traces import (
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, dot, scale, tree_sum
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
-from slax_rules.layerwise.otpe import LeakyMean, check_output_decay, init_leaky_mean, leaky_means, output_decay
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer_rule import LayerRule
+from slax_rules.layerwise.otpe import LeakyMean, SummedRule, init_leaky_mean, leaky_means
 from slax_rules.layerwise.ottt import OTTT
 
 
@@ -44,7 +45,7 @@ class ApproximateOTPETraces(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ApproximateOTPE(LayerRule):
+class ApproximateOTPE(SummedRule):
     """Approximate OTPE: `OTPE` at the cost of `OTTT`.
 
         a_t = decay a_{t-1} + x_t        z_t = k z_{t-1} + a_t        gradient  sum_t delta_t g_t z_t
@@ -82,21 +83,14 @@ class ApproximateOTPE(LayerRule):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=ApproximateOTPE())
     """
 
-    output_decay: float | None = None
     bias_trace: bool = True
-
-    reads_penalty: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        self.check_unit_interval("output_decay")
 
     def check(self, layer: Layer) -> None:
         check_linear("ApproximateOTPE", layer.neuron)
-        check_output_decay("ApproximateOTPE", layer, self.output_decay)
+        super().check(layer)
 
-    def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
-        # No membrane above the last layer sums its outputs. Without the sum, the rule is OTTT.
-        return (*(self for _ in layers[:-1]), OTTT(self.bias_trace, route=self.route))
+    def without_sum(self) -> LayerRule:
+        return OTTT(self.bias_trace, route=self.route)
 
     def initialize_traces(
         self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]
@@ -113,7 +107,7 @@ class ApproximateOTPE(LayerRule):
     def window(
         self, layer: Layer, window: LayerWindow, traces: ApproximateOTPETraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, ApproximateOTPETraces]:
-        k = output_decay(layer, self.output_decay, signal.dtype)
+        k = self.decay(layer, signal.dtype)
         response = linear_response(layer.neuron)
         slopes = step_slopes(layer.neuron, window.points.membrane)
         mean, g = leaky_means(traces.slopes, slopes, k)
@@ -129,14 +123,14 @@ class ApproximateOTPE(LayerRule):
             bias_trace=self.bias_trace,
         )
 
-        def at(step: Any) -> tuple[LocalJacobians, tuple[Weighed, ...]]:
+        def at(step: Any) -> tuple[LocalJacobians, tuple[WeightedOutput, ...]]:
             point, g, slopes, delta, penalty = step
             jacobians = _summed_jacobians(layer, response, point, g, k)
-            weighed = Weighed(delta, jacobians.o, jacobians.pO)
+            weighed = WeightedOutput(delta, jacobians.o, jacobians.pO)
             if penalty is None:
                 return jacobians, (weighed,)
             plain = response_jacobians(layer.neuron, response, point, slopes)
-            return jacobians, (weighed, Weighed(penalty, (*plain.o, *[None] * (len(g) + 1)), plain.pO))
+            return jacobians, (weighed, WeightedOutput(penalty, (*plain.o, *[None] * (len(g) + 1)), plain.pO))
 
         steps = (window.points, g, slopes, signal, window.penalty)
         neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)

@@ -4,8 +4,8 @@ import dataclasses
 
 from flax import nnx
 
-from slax_rules.layerwise.layer import Route
 from slax_rules.layerwise.ottt import OTTT
+from slax_rules.layerwise.route import Route
 from slax_rules.layerwise.routes import Local
 
 

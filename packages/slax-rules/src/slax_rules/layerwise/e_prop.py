@@ -6,11 +6,11 @@ from jaxtyping import Array, Float
 
 from slax_rules.layerwise.eligibility import EligibilityTraces
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
-from slax_rules.layerwise.otpe import SummedRule, output_decay, summed_gradient
+from slax_rules.layerwise.otpe import SummedEligibilities, summed_gradient
 
 
 @dataclasses.dataclass(frozen=True)
-class EProp(SummedRule):
+class EProp(SummedEligibilities):
     """e-prop: eligibilities, filtered as the next layer's membrane filters spikes.
 
         F_t = kappa F_{t-1} + eps_t        gradient  sum_t delta_t F_t        signal below  delta_t psi_t W^T, or B^T for W^T
@@ -51,5 +51,5 @@ class EProp(SummedRule):
     def window(
         self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, EligibilityTraces]:
-        kappa = output_decay(layer, self.output_decay, signal.dtype)
+        kappa = self.decay(layer, signal.dtype)
         return summed_gradient(layer, window, traces, signal, kappa)  # R is F

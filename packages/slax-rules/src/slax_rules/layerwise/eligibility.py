@@ -154,7 +154,7 @@ def eligibility_gradient(
             for row, origin in zip(reverse.transition, reverse.origin, strict=True)
         )
 
-    def at(step: Any) -> tuple[LocalJacobians, tuple[Weighed, ...]]:
+    def at(step: Any) -> tuple[LocalJacobians, tuple[WeightedOutput, ...]]:
         point, delta, penalty = step
         jacobians = jacobians_at(point)
         return jacobians, _weighed(jacobians, point, delta, penalty)
@@ -165,7 +165,7 @@ def eligibility_gradient(
     return found, EligibilityTraces(tuple(kernels), bias, neuron_traces)
 
 
-class Weighed(NamedTuple):
+class WeightedOutput(NamedTuple):
     """A signal of a step, and what it weighs: the derivatives o and pO of an output, as in `LocalJacobians`."""
 
     signal: Float[Array, "B *N"]
@@ -173,13 +173,15 @@ class Weighed(NamedTuple):
     pO: tuple[Array, ...]
 
 
-def _weighed(jacobians: LocalJacobians, point: StepPoint, signal: Array, penalty: Array | None) -> tuple[Weighed, ...]:
+def _weighed(
+    jacobians: LocalJacobians, point: StepPoint, signal: Array, penalty: Array | None
+) -> tuple[WeightedOutput, ...]:
     """The signal of a step, and that of its penalties, which weigh the neuron's own output: it reads no additional state."""
     _, _, o, _, _, pO = jacobians
     if penalty is None:
-        return (Weighed(signal, o, pO),)
+        return (WeightedOutput(signal, o, pO),)
     own = len(states_of(point.state))
-    return Weighed(signal, o, pO), Weighed(penalty, (*o[:own], *[None] * (len(o) - own)), pO)
+    return WeightedOutput(signal, o, pO), WeightedOutput(penalty, (*o[:own], *[None] * (len(o) - own)), pO)
 
 
 class _Reverse(NamedTuple):
@@ -306,7 +308,7 @@ Traces = tuple[tuple[Array, ...], ...]  # for each parameter, one array [B, N] p
 
 
 def neuron_parameter_gradients(
-    layer: Layer, steps: Any, traces: Traces, at: Callable[[Any], tuple[LocalJacobians, tuple[Weighed, ...]]]
+    layer: Layer, steps: Any, traces: Traces, at: Callable[[Any], tuple[LocalJacobians, tuple[WeightedOutput, ...]]]
 ) -> tuple[tuple[Array, ...], Traces]:
     """The gradient w.r.t. each of the neuron's parameters, and their traces after the window: one recursion per unit.
 

@@ -9,6 +9,7 @@ instead of one per weight. K steps take one pass over the inputs, and one matrix
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -27,7 +28,7 @@ from slax_rules.layerwise.jacobians import (
     States,
     StepPoint,
     add,
-    basis_tangents,
+    by_leaf,
     dot,
     scale,
     slopes,
@@ -176,23 +177,19 @@ class LinearResponse(NamedTuple):
 def linear_response(neuron: Neuron, at: float = 0.0) -> LinearResponse:
     """The linear response of a neuron that passes `check_linear`; it is the same for all states and currents."""
     held = with_detached_spikes(neuron)
-    leaves, treedef = jax.tree.flatten(neuron.initialize_carry((1, 1)))
-    point = [jnp.full_like(leaf, at) for leaf in leaves]
-    current, rest = point[0], jax.tree.unflatten(treedef, point)
-
-    def with_state(index: int, value: Array) -> Any:
-        return jax.tree.unflatten(treedef, [value if i == index else leaf for i, leaf in enumerate(point)])
+    state = jax.tree.map(lambda leaf: jnp.full_like(leaf, at), neuron.initialize_carry((1, 1)))
+    current = jax.tree.leaves(state)[0]
 
     def numbers(function: Callable[[Array], Any]) -> States:
         return tuple(slope if slope is None else slope[0, 0] for slope in slopes(function, current))
 
     def matrix(function: Callable[[Any], Any]) -> Matrix:
-        columns = [numbers(lambda value, i=i: function(with_state(i, value))) for i in range(len(point))]
+        columns = [numbers(lambda value, whole=whole: function(whole(value))) for _, whole in by_leaf(state)]
         return tuple(zip(*columns, strict=True))
 
     return LinearResponse(
         matrix(lambda state: held.integrate(state, current)),
-        numbers(lambda current: held.integrate(rest, current)),
+        numbers(lambda current: held.integrate(state, current)),
         matrix(lambda membrane: held.fire(membrane)[0]),
     )
 
@@ -265,12 +262,8 @@ def step_slopes(neuron: Neuron, membranes: Any) -> States:
 
 def output_slopes(neuron: Neuron, membrane: Any) -> States:
     """The derivatives ds / dm at the membranes of a step."""
-    leaves, treedef = jax.tree.flatten(membrane)
-
-    def output(index: int, value: Array) -> Array:
-        return neuron.fire(jax.tree.unflatten(treedef, [value if i == index else m for i, m in enumerate(leaves)]))[1]
-
-    return tuple(slope for i, m in enumerate(leaves) for slope in slopes(partial(output, i), m))
+    found = (slopes(lambda m, whole=whole: neuron.fire(whole(m))[1], m) for m, whole in by_leaf(membrane))
+    return tuple(itertools.chain.from_iterable(found))
 
 
 def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoint, c: States) -> LocalJacobians:
@@ -321,7 +314,7 @@ def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
             output=slope(lambda params: merged(params).fire(point.membrane)[1]),
         )
 
-    return [along(*of_leaf) for of_leaf in basis_tangents(params)]
+    return [along(*of_leaf) for of_leaf in by_leaf(params)]
 
 
 def _leaves(tree: Any) -> tuple[Array, ...]:

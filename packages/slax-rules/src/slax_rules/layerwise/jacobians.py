@@ -82,7 +82,7 @@ def slopes(function: Callable[[Array], Any], at: Array) -> States:
     return tuple(slope if some else None for slope, some in zip(jax.tree.leaves(push(one)), known, strict=True))
 
 
-def basis_tangents(tree: Any) -> list[tuple[Array, Callable[[Array], Any]]]:
+def by_leaf(tree: Any) -> list[tuple[Array, Callable[[Array], Any]]]:
     """Each leaf of a tree, and the tree as a function of this leaf alone.
 
     A derivative of such a function has no terms for the other leaves. With tangents of zero for them, it would compute zeros.
@@ -190,7 +190,7 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
             _, (d_carry, d_output) = jax.jvp(lambda leaf: call(*point_with(leaf)), (leaf,), (one,))
         return states_of(d_carry), d_output
 
-    *derivatives, (d, psi) = (along(*of_leaf) for of_leaf in basis_tangents(point))
+    *derivatives, (d, psi) = (along(*of_leaf) for of_leaf in by_leaf(point))
     by_parameter, by_state = derivatives[: -len(states)], derivatives[-len(states) :]
     return LocalJacobians(
         D=tuple(zip(*(dh for dh, _ in by_state), strict=True)),

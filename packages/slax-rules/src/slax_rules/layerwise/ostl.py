@@ -19,7 +19,8 @@ from slax_rules.layerwise.eligibility import (
     zero_eligibility,
 )
 from slax_rules.layerwise.jacobians import linearize
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
+from slax_rules.layerwise.layer_rule import LayerRule
 from slax_rules.layerwise.synapse import has_weights, unmapped
 from slax_rules.rule import Heads
 

@@ -15,31 +15,9 @@ from slax_rules.layerwise.eligibility import (
     zero_eligibility,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
+from slax_rules.layerwise.layer_rule import LayerRule
 from slax_rules.layerwise.ostl import OSTL
-
-
-def output_decay(layer: Layer, given: float | None, dtype: Any) -> Float[Array, ""]:
-    """The decay of a leaky sum of a layer's outputs: the decay given to the rule, or the next layer's membrane decay."""
-    decay = given if given is not None or layer.above is None else layer.above.membrane_decay
-    return jnp.asarray(decay, dtype)
-
-
-def check_output_decay(name: str, layer: Layer, given: float | None) -> None:
-    """Raise TypeError for a layer if the decay of the next layer is not one number and none was given."""
-    if given is not None:
-        return
-    if layer.above is None:
-        raise TypeError(
-            f"{name} got the last layer of a stack, {type(layer.neuron).__name__}, expected a layer below another, since it "
-            "sums the outputs of a layer with the decay of the next layer's membrane. Give it another rule, such as OSTL(), or "
-            "a decay: output_decay=0.9."
-        )
-    if layer.above.membrane_decay is None:
-        raise TypeError(
-            f"{name} got {type(layer.above).__name__} as the next layer, expected a neuron with one decay of the membrane, "
-            "with which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
-        )
 
 
 def summed_gradient(
@@ -62,7 +40,7 @@ def summed_gradient(
 
 @dataclasses.dataclass(frozen=True)
 class SummedRule(LayerRule):
-    """The base of OTPE and e-prop, whose hidden layers learn by `summed_gradient`."""
+    """The base of OTPE, approximate OTPE and e-prop, whose hidden layers sum with the decay of the layer above."""
 
     output_decay: float | None = None
 
@@ -71,15 +49,43 @@ class SummedRule(LayerRule):
     def __post_init__(self) -> None:
         self.check_unit_interval("output_decay")
 
-    def default_window(self, size: StepSize) -> int:
-        return eligibility_window(size)
-
     def check(self, layer: Layer) -> None:
-        check_output_decay(type(self).__name__, layer, self.output_decay)
+        """Raise TypeError if the decay of the next layer is not one number and none was given."""
+        if self.output_decay is not None:
+            return
+        name, above = type(self).__name__, layer.above
+        if above is None:
+            raise TypeError(
+                f"{name} got the last layer of a stack, {type(layer.neuron).__name__}, expected a layer below another, since "
+                "it sums the outputs of a layer with the decay of the next layer's membrane. Give it another rule, such as "
+                "OSTL(), or a decay: output_decay=0.9."
+            )
+        if above.membrane_decay is None:
+            raise TypeError(
+                f"{name} got {type(above).__name__} as the next layer, expected a neuron with one decay of the membrane, with "
+                "which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
+            )
+
+    def decay(self, layer: Layer, dtype: Any) -> Float[Array, ""]:
+        """The decay of the leaky sum: the decay given to the rule, or the next layer's membrane decay."""
+        is_given = self.output_decay is not None
+        return jnp.asarray(self.output_decay if is_given or layer.above is None else layer.above.membrane_decay, dtype)
 
     def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
-        # No membrane above the last layer sums its outputs. Without the sum, R_t = eps_t, the rule is OSTL.
-        return (*(self for _ in layers[:-1]), OSTL(route=self.route))
+        # No membrane above the last layer sums its outputs.
+        return (*(self for _ in layers[:-1]), self.without_sum())
+
+    def without_sum(self) -> LayerRule:
+        """The rule without the leaky sum, which the last layer uses: R_t = eps_t is OSTL."""
+        return OSTL(route=self.route)
+
+
+@dataclasses.dataclass(frozen=True)
+class SummedEligibilities(SummedRule):
+    """The base of OTPE and e-prop, which have the traces of `summed_gradient`."""
+
+    def default_window(self, size: StepSize) -> int:
+        return eligibility_window(size)
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
         return zero_eligibility(layer, inputs, (*states, states[0]))
@@ -93,7 +99,7 @@ class OTPETraces(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class OTPE(SummedRule):
+class OTPE(SummedEligibilities):
     """Online training with postsynaptic estimates (OTPE): eligibilities, summed as the next layer's membrane sums spikes.
 
         R_t = k R_{t-1} + eps_t        gradient  sum_t delta_t R_t
@@ -137,7 +143,7 @@ class OTPE(SummedRule):
     def window(
         self, layer: Layer, window: LayerWindow, traces: OTPETraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, OTPETraces]:
-        k = output_decay(layer, self.output_decay, signal.dtype)
+        k = self.decay(layer, signal.dtype)
         gradient, sums = summed_gradient(layer, window, traces.sums, signal, k)  # sum_t delta_t R_t
         psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
         mean, g = leaky_means(traces.psi, psi, k)

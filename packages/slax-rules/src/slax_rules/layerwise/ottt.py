@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.eligibility import Weighed, neuron_parameter_gradients
+from slax_rules.layerwise.eligibility import WeightedOutput, neuron_parameter_gradients
 from slax_rules.layerwise.input_traces import (
     InputTraces,
     check_linear,
@@ -18,7 +18,8 @@ from slax_rules.layerwise.input_traces import (
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, States, scale
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer_rule import LayerRule
 
 
 class OTTTTraces(NamedTuple):
@@ -85,10 +86,10 @@ class OTTT(LayerRule):
             layer, window, traces.inputs, response.filter, weights, bias_trace=self.bias_trace
         )
 
-        def at(step: Any) -> tuple[LocalJacobians, tuple[Weighed, ...]]:
+        def at(step: Any) -> tuple[LocalJacobians, tuple[WeightedOutput, ...]]:
             point, psi, delta = step
             jacobians = response_jacobians(layer.neuron, response, point, psi)
-            return jacobians, (Weighed(delta, jacobians.o, jacobians.pO),)
+            return jacobians, (WeightedOutput(delta, jacobians.o, jacobians.pO),)
 
         steps = (window.points, psi, signal)
         neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)

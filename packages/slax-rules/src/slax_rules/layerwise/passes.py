@@ -23,16 +23,9 @@ from jaxtyping import Array, Float
 from slax_neurons import Connect, Delay, Dropout, Edge
 from slax_neurons.building_blocks import StepSize, apply_rows, carry_without_buffer, check_features, delayed
 from slax_rules.layerwise.jacobians import has_separate_units, states_of
-from slax_rules.layerwise.layer import (
-    Layer,
-    LayerGradient,
-    LayerRule,
-    LayerWindow,
-    Route,
-    Teaching,
-    input_current,
-    run_neuron,
-)
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, input_current, run_neuron
+from slax_rules.layerwise.layer_rule import LayerRule
+from slax_rules.layerwise.route import Route, Teaching
 from slax_rules.layerwise.stack import USE_BPTT, StackPlan, plan_stack
 from slax_rules.layerwise.synapse import check_maps, input_gradient, sum_by_input
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
@@ -144,9 +137,10 @@ class Layerwise(LearningRule):
         rules = self.layer_rules(layers)
         heads, pullbacks = read_heads(plan, layers, rules, forward_pass, objective.probes)
         loss, signals = objective(heads)  # a WindowObjective
-        own = {layer: pull(signal)[0] for (layer, pull), signal in zip(pullbacks.items(), signals.local, strict=True)}
-        penalties = dict(zip(objective.probes, signals.hidden, strict=True))
-        of_losses = LossSignals(signals.outputs, own, penalties, lambda: objective.targets(heads.outputs))
+        pulled = zip(pullbacks.items(), signals.read_outs, strict=True)
+        read_outs = {layer: pull(signal)[0] for (layer, pull), signal in pulled}
+        penalties = dict(zip(objective.probes, signals.probes, strict=True))
+        of_losses = LossSignals(signals.outputs, read_outs, penalties, lambda: objective.targets(heads.outputs))
         gradient, traces = backward(plan, plain, rules, forward_pass, state.traces, of_losses)
         return WindowGradient(
             loss,
@@ -319,13 +313,13 @@ class LossSignals(NamedTuple):
 
     Args:
         outputs: the gradient w.r.t. the outputs of the model.
-        own: the gradients of the layers' own losses w.r.t. their outputs, by the number of the layer.
+        read_outs: the gradients of the losses of the layers' read-outs w.r.t. their outputs, by the number of the layer.
         penalties: the gradients of the penalties w.r.t. the outputs of layers, by the number of the layer.
         targets: a function that returns the targets of each step; see `Teaching`.
     """
 
     outputs: Any
-    own: dict[int, Array]
+    read_outs: dict[int, Array]
     penalties: dict[int, Array]
     targets: Callable[[], Array]
 
@@ -364,7 +358,7 @@ def backward(
         layer, rule, window = layers[number], rules[number], forward_pass.windows[number]
         outputs, received = forward_pass.outputs[index], signals[index]
         if rule.route.skips_layers and layer.above is not None:
-            teaching = Teaching(error, of_losses.targets, of_losses.own.get(number))
+            teaching = Teaching(error, of_losses.targets, of_losses.read_outs.get(number))
             received = rule.route.signal(layer, outputs, teaching)
         penalty = of_losses.penalties.get(number)
         if penalty is not None and rule.reads_penalty:

@@ -20,7 +20,8 @@ from slax_rules.layerwise.input_traces import (
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import States, StepPoint, dot
-from slax_rules.layerwise.layer import USE_OSTL, Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer import USE_OSTL, Layer, LayerGradient, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer_rule import LayerRule
 
 
 class PPPropTraces(NamedTuple):

@@ -11,7 +11,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.layer import Layer, Route, Teaching
+from slax_rules.layerwise.layer import Layer
+from slax_rules.layerwise.route import Route, Teaching
 from slax_rules.layerwise.stack import plan_stack
 from slax_rules.layerwise.synapse import has_weights
 
@@ -263,8 +264,8 @@ class _LocalLosses(Route):
         )
 
     def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
-        assert teaching.own is not None
-        return teaching.own
+        assert teaching.read_out is not None
+        return teaching.read_out
 
 
 class Local(_LocalLosses, nnx.Module):

@@ -11,7 +11,8 @@ from slax_neurons import SpikingNeuron, Surrogate
 from slax_neurons.building_blocks import scan_units
 from slax_rules.layerwise.input_traces import InputTraces, input_trace_gradients, leaky_filter, zero_input_traces
 from slax_rules.layerwise.jacobians import linearize
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer_rule import LayerRule
 from slax_rules.layerwise.ottt import OTTT
 from slax_rules.layerwise.synapse import synapse_gradients
 

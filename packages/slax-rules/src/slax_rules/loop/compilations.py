@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from slax_rules.loop.programs import Recent, is_function
+from slax_rules.loop.programs import LRU, is_function
 from slax_rules.loop.split import Graph
 from slax_rules.loop.structure import structure
 
@@ -13,7 +13,7 @@ CURES = {
     "scale one schedule: optax.chain(optax.adam(schedule), optax.scale(rate)).",
     "loss_fn": "Pass such a number or array with the targets.",
 }
-_programs: Recent[list[tuple[Hashable, ...]]] = Recent(256)  # what the functions of each hold, by structure
+_programs: LRU[list[tuple[Hashable, ...]]] = LRU(256)  # what the functions of each hold, by structure
 
 
 def third_compilation(name: str, graph: Graph, parts: Mapping[str, Any], options: Hashable) -> str | None:

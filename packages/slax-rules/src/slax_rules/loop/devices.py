@@ -23,7 +23,7 @@ from jaxtyping import Array
 from slax_neurons import RunningSum
 from slax_neurons.building_blocks import mutates_state
 from slax_rules.loop.objective import Targets, read_targets
-from slax_rules.rule import LearningRule
+from slax_rules.rule import LearningRule, batch_axis
 
 Devices = Mesh | Sequence[jax.Device]
 
@@ -179,20 +179,20 @@ def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inpu
         return jax.eval_shape(initialize, state)
 
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
-        axes = [axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m]
-        if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key) and not axes:
+        axis = batch_axis(one, two)
+        if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key) and axis is None:
             raise TypeError(
                 "Got several devices for a model or rule with a random key in its state, which draws numbers for all samples "
-                'of a batch together and would draw the same on each device: Dropout(mask="step") or UORO. Use '
-                'Dropout(..., mask="sequence"), whose masks are drawn before the batch is split, another rule, or one device.'
+                'of a batch together and would draw the same on each device: Dropout(per="step") or UORO. Use '
+                'Dropout(..., per="sequence"), whose masks are drawn before the batch is split, another rule, or one device.'
             )
-        if jax.dtypes.issubdtype(one.dtype, jnp.inexact) and not axes:
+        if jax.dtypes.issubdtype(one.dtype, jnp.inexact) and axis is None:
             raise TypeError(
                 f"Got several devices for {rule.title}, whose state has an array {one.dtype}{list(one.shape)} without an axis "
                 "of samples, expected an entry for each sample: each device would keep the part of its own samples. Give the "
                 "array an axis B, or use one device."
             )
-        return PartitionSpec(*[None] * axes[0], AXIS) if axes else REPLICATED
+        return REPLICATED if axis is None else PartitionSpec(*[None] * axis, AXIS)
 
     return jax.tree.map(spec, start(inputs.shape[1]), start(2 * inputs.shape[1]))
 

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Shaped
 from slax_neurons import end_sequence
 from slax_neurons.building_blocks import cast_inputs, changes_when_called, check_sequence, first_carry
 from slax_rules.bptt import BPTT
-from slax_rules.layerwise.layer import LayerRule
+from slax_rules.layerwise.layer_rule import LayerRule
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.checks import check_loss, check_online_loss, check_optimizer, checked_window
 from slax_rules.loop.devices import (
@@ -42,16 +42,14 @@ from slax_rules.loop.devices import (
     target_specs,
 )
 from slax_rules.loop.objective import counted, read_targets
-from slax_rules.loop.programs import Programs, What
+from slax_rules.loop.programs import Programs, StaticPart
 from slax_rules.loop.split import Graph, split
 from slax_rules.loop.windows import (
     Batch,
-    Gradients,
     Learner,
     Losses,
     Online,
     loss_dtype,
-    moved,
     online_window,
     optimizer_step,
     over_windows,
@@ -160,8 +158,7 @@ def train_offline(
         model: a cell.
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
             parameters of its own. A transformation that takes extra arguments gets `value`, the loss, as
-            `optax.contrib.reduce_on_plateau` needs, and `gradient_at`, a function that maps parameters to the gradient of
-            the same window there, as `fptt(variant="paper")` needs.
+            `optax.contrib.reduce_on_plateau` needs.
         loss_fn, inputs, targets, mask, rule, window, carry, penalties: see `gradients`. If no entry of the mask is true, which
             is possible only under `jit`, no step is taken.
 
@@ -252,7 +249,7 @@ def _call(
     penalties_by_layer(penalties, model)  # raises for a layer that is not there
     objects = (model, rule, optimizer)
     mesh = mesh_of(inputs)
-    graph, state = split(objects, looks_again=False)
+    graph, state = split(objects, rechecks=False)
     program = Program(graph, loss_fn, update, window, mesh, tuple(penalties))
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, REPLICATED))
@@ -270,7 +267,7 @@ def _write(objects: tuple[Any, ...], state: nnx.State, new: dict[int, Array]) ->
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Program(What):
+class Program(StaticPart):
     """The computation on a batch, without its arrays.
 
     Args:
@@ -354,20 +351,13 @@ class Program(What):
         if self.update == "online":
             return self._run_online(objects, learner, start, batch), None
 
-        def gradient_of(model: nnx.RNNCellBase, given: Any) -> tuple[Array, Gradients]:
-            return sequence_gradient(learner.of(model, as_rule(given)), start, batch, self.window)
-
-        before = nnx.clone((model, given))
-        loss, gradient = gradient_of(model, given)
+        before = nnx.clone(model)
+        loss, gradient = sequence_gradient(learner, start, batch, self.window)
         if optimizer is None:
             is_known = ~jnp.isnan(loss)  # a label out of range makes no gradient of its own
             return loss, jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), gradient.model)
 
-        def gradient_at(params: Any) -> Gradients:
-            return gradient_of(*moved(before, params))[1]
-
-        counts = some_count(batch, axis)
-        return optimizer_step(model, given, optimizer, loss, gradient, counts, gradient_at, before[0]), None
+        return optimizer_step(model, given, optimizer, loss, gradient, some_count(batch, axis), before), None
 
     def _run_online(self, objects: tuple[Any, Any, Any], learner: Learner, start: Any, batch: Batch) -> Array:
         """Take an optimizer step for each window, and return the mean loss over the sequence."""
@@ -390,7 +380,7 @@ class Program(What):
         return loss
 
 
-@partial(Programs, looks_again=False)
+@partial(Programs, rechecks=False)
 def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | None, dict[int, Array]]:
     """Run a program; return the mean loss, the gradient or None, and the new leaves of the state, by their number.
 

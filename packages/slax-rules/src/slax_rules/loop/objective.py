@@ -238,15 +238,15 @@ class WindowObjective:
 
     def __call__(self, heads: Heads) -> tuple[WindowLoss, Heads]:
         """Return the loss, and the gradient of all losses w.r.t. the heads."""
-        dtype = sum_dtype(_first_leaf((heads.outputs, heads.local)).dtype)
+        dtype = sum_dtype(_first_leaf((heads.outputs, heads.read_outs)).dtype)
         if self.known is not None:
             return WindowLoss(jnp.zeros((), dtype), heads.outputs), self.known
-        means, after = self._means(heads.hidden)
+        means, after = self._means(heads.probes)
 
         def total(heads: Heads) -> tuple[Array, tuple[Array, list[Array]]]:
-            losses = [self._mean_loss(outputs, dtype) for outputs in (heads.outputs, *heads.local)]
+            losses = [self._mean_loss(outputs, dtype) for outputs in (heads.outputs, *heads.read_outs)]
             shares = [
-                self._penalty_share(one, heads.hidden[one.probe], mean).astype(dtype)
+                self._penalty_share(one, heads.probes[one.probe], mean).astype(dtype)
                 for one, mean in zip(self.penalties, means, strict=True)
             ]
             return sum((*losses[1:], *shares), start=losses[0]), (losses[0], shares)
@@ -256,8 +256,8 @@ class WindowObjective:
         for one, share, mean in zip(self.penalties, shares, means, strict=True):
             value = all_reduce(share, self.axis) if mean is None else one.penalty.weight * one.penalty.function(mean)
             loss = loss + value.astype(dtype)
-        outputs, local = _where_counted(self._counts, (signals.outputs, signals.local))
-        return WindowLoss(loss, heads.outputs, after), Heads(outputs, _where_counted(self.mask, signals.hidden), local)
+        outputs, local = _where_counted(self._counts, (signals.outputs, signals.read_outs))
+        return WindowLoss(loss, heads.outputs, after), Heads(outputs, _where_counted(self.mask, signals.probes), local)
 
     def targets(self, outputs: Any) -> Float[Array, "K B C"]:
         """Return the targets of each step in the shape of the outputs, divided by the number of losses in the mean."""

@@ -24,7 +24,7 @@ _lock = threading.RLock()
 _T = TypeVar("_T")
 
 
-class Recent(Generic[_T]):
+class LRU(Generic[_T]):
     """A table of the entries that were used last; the others are dropped."""
 
     def __init__(self, size: int, dropped: Callable[[_T], None] = lambda entry: None):
@@ -49,7 +49,7 @@ class Recent(Generic[_T]):
         return entry
 
 
-class What:
+class StaticPart:
     """What a program is made of, apart from arrays: a frozen dataclass of graphs, functions and options.
 
     An object is looked at when its program is first needed, and a `dataclasses.replace(what)` is looked at again. Two are equal
@@ -59,18 +59,18 @@ class What:
     def __eq__(self, other: object) -> bool:
         if self is other or type(self) is not type(other):
             return self is other
-        return key_of(self, looks_again=False) == key_of(other, looks_again=False)
+        return key_of(self, rechecks=False) == key_of(other, rechecks=False)
 
     def __hash__(self) -> int:
-        return hash(key_of(self, looks_again=False))
+        return hash(key_of(self, rechecks=False))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_known"}
 
-    def key(self, looks_again: bool) -> Hashable:
+    def key(self, rechecks: bool) -> Hashable:
         """The content; see `key_of`."""
         fields = (getattr(self, one.name) for one in dataclasses.fields(self) if one.compare)  # type: ignore[arg-type]
-        return type(self), *(key_of(field, looks_again) for field in fields)
+        return type(self), *(key_of(field, rechecks) for field in fields)
 
     @property
     def known(self) -> dict["Programs", Hashable]:
@@ -80,7 +80,7 @@ class What:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fixed(What):
+class StaticParts(StaticPart):
     """Several parts of a program."""
 
     parts: tuple[Any, ...]
@@ -96,7 +96,7 @@ class Programs:
         function: a function under `jit`. `what` is static. If it has `numbers`, they are data: the function gets
             `what.with_numbers(tracers)`.
         compiler_options: see `jax.jit`.
-        looks_again: whether a function that was seen before, in another `what`, is looked at again, in case what it reads has
+        rechecks: whether a function that was seen before, in another `what`, is looked at again, in case what it reads has
             changed; see `key_of`.
     """
 
@@ -104,16 +104,16 @@ class Programs:
         self,
         function: Callable[..., Any],
         compiler_options: dict[str, Any] | None = None,
-        looks_again: bool = True,
+        rechecks: bool = True,
     ):
-        self.function, self.compiler_options, self.looks_again = function, compiler_options, looks_again
-        self.compiled: Recent[tuple[Hashable, Any]] = Recent(KEPT, lambda found: found[1].clear_cache())
+        self.function, self.compiler_options, self.rechecks = function, compiler_options, rechecks
+        self.compiled: LRU[tuple[Hashable, Any]] = LRU(KEPT, lambda found: found[1].clear_cache())
         self.traced = threading.local()
 
-    def __call__(self, what: What, *arguments: Any) -> Any:
+    def __call__(self, what: StaticPart, *arguments: Any) -> Any:
         """Call the program of `what`, which is traced with the functions of `what` if it is traced."""
         numbers, key = getattr(what, "numbers", ()), what.known.get(self)
-        key, program = self._found(what, what.key(self.looks_again) if key is None else key)
+        key, program = self._found(what, what.key(self.rechecks) if key is None else key)
         self.traced.what, self.traced.key = what, key
         try:
             return program(numbers, *arguments)
@@ -121,14 +121,14 @@ class Programs:
             pass
         finally:
             self.traced.what = None
-        _, program = self._found(what, what.key(looks_again=True))
+        _, program = self._found(what, what.key(rechecks=True))
         self.traced.what, self.traced.key = what, None
         try:
             return program(numbers, *arguments)
         finally:
             self.traced.what = None
 
-    def _found(self, what: What, key: Hashable) -> tuple[Hashable, Any]:
+    def _found(self, what: StaticPart, key: Hashable) -> tuple[Hashable, Any]:
         """The key in the table, which is quickly compared with itself, and the program under `jit`."""
         try:
             found = self.compiled.get(key)
@@ -144,7 +144,7 @@ class Programs:
     def _jitted(self) -> Any:
         def program(numbers: Any, *arguments: Any) -> Any:
             what, key = self.traced.what, self.traced.key
-            if key is not None and what.key(looks_again=True) != key:
+            if key is not None and what.key(rechecks=True) != key:
                 raise _ChangedError
             return self.function(what.with_numbers(numbers) if numbers else what, *arguments)
 
@@ -162,8 +162,8 @@ def check_hashable(value: Any) -> None:
                 f"Got {', '.join(wrong)}, expected hashable values, since programs are found by them: a tuple in place of a "
                 "list, a frozen dataclass."
             )
-    parts = (getattr(value, one.name) for one in dataclasses.fields(value)) if isinstance(value, What) else value  # type: ignore[arg-type]
-    for part in parts if isinstance(value, What | tuple) else ():
+    parts = (getattr(value, one.name) for one in dataclasses.fields(value)) if isinstance(value, StaticPart) else value  # type: ignore[arg-type]
+    for part in parts if isinstance(value, StaticPart | tuple) else ():
         check_hashable(part)
 
 
@@ -179,21 +179,21 @@ class _ChangedError(Exception):
     """A function that a program would be traced with is not what the program was found by."""
 
 
-def key_of(value: Any, looks_again: bool = True) -> Hashable:
+def key_of(value: Any, rechecks: bool = True) -> Hashable:
     """The content of functions and of what holds them, by which programs are found.
 
-    With `looks_again=False`, a function that was seen before has the content that it had when it was last looked at, as under
+    With `rechecks=False`, a function that was seen before has the content that it had when it was last looked at, as under
     `jax.jit`. To look at one takes about 20 microseconds, and at a transformation 0.1 to 0.3 ms.
     """
     if value is None or isinstance(value, str | int | float | Mesh):
         return value
-    if isinstance(value, What):
-        return value.key(looks_again)
+    if isinstance(value, StaticPart):
+        return value.key(rechecks)
     if isinstance(value, nnx.GraphDef):
-        return graph_key(value, looks_again)
+        return graph_key(value, rechecks)
     if isinstance(value, optax.GradientTransformation) or callable(value) or dataclasses.is_dataclass(value):
-        return _content(value, looks_again)
-    return tuple(key_of(item, looks_again) for item in value) if isinstance(value, tuple) else value
+        return _content(value, rechecks)
+    return tuple(key_of(item, rechecks) for item in value) if isinstance(value, tuple) else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,13 +207,13 @@ class _GraphKey:
         return len(self.attributes)  # to hash them would take a large part of a call's time
 
 
-def graph_key(graphdef: nnx.GraphDef, looks_again: bool, own: Any = None, data: Sequence[Place] = ()) -> Hashable:
+def graph_key(graphdef: nnx.GraphDef, rechecks: bool, own: Any = None, data: Sequence[Place] = ()) -> Hashable:
     """The content of a graph, without the numbers of its own transformation that are data, at these places."""
     attributes: list[Any] = list(graphdef.attributes)
     for index, (name, held) in enumerate(attributes):
         value = getattr(held, "value", None)
         if is_function(value):
-            attributes[index] = name, _content(value, looks_again, data if value is own else None)
+            attributes[index] = name, _content(value, rechecks, data if value is own else None)
     return _GraphKey(graphdef.nodes, attributes)
 
 
@@ -237,7 +237,7 @@ class _Content:
         return self.hash
 
 
-class Seen:
+class Inspected:
     """A function, as it was when it was last looked at."""
 
     def __init__(self, found: Structure):
@@ -251,20 +251,20 @@ class Seen:
         return self.contents[places]
 
 
-_seen: ByIdentity[list[Seen]] = ByIdentity(lambda value: [])
+_seen: ByIdentity[list[Inspected]] = ByIdentity(lambda value: [])
 
 
-def look_at(value: Any, looks_again: bool) -> Seen:
-    """What is known of a function; see `key_of` for `looks_again`."""
+def inspected(value: Any, rechecks: bool) -> Inspected:
+    """What is known of a function; see `key_of` for `rechecks`."""
     known = _seen.of(value)
-    if not known or (looks_again and not known[0].found.is_fixed):
+    if not known or (rechecks and not known[0].found.is_fixed):
         found = structure(value)
         if not known or found.key() != known[0].found.key():
-            known[:] = [Seen(found)]
+            known[:] = [Inspected(found)]
     return known[0]
 
 
-def _content(value: Any, looks_again: bool, data: Sequence[Place] | None = None) -> Hashable:
+def _content(value: Any, rechecks: bool, data: Sequence[Place] | None = None) -> Hashable:
     """The content of a function or a transformation.
 
     Args:
@@ -272,7 +272,7 @@ def _content(value: Any, looks_again: bool, data: Sequence[Place] | None = None)
     """
     if isinstance(value, optax.GradientTransformation):
         parts = value if data is None else (value.update,)
-        return type(value), *(_content(part, looks_again, data) for part in parts)
+        return type(value), *(_content(part, rechecks, data) for part in parts)
     if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
-    return look_at(value, looks_again).content(data or ())
+    return inspected(value, rechecks).content(data or ())

@@ -79,7 +79,7 @@ def start_trial(model: nnx.RNNCellBase, input_shape: tuple[int, ...], *, rule: A
     step = jax.ShapeDtypeStruct(one, input_dtype(model))
     state = whole.initialize(whole.plan(model, input_shape[1:]), model, first_carry(model, one), step)
     drops = [module for _, module in nnx.iter_modules(model) if isinstance(module, Dropout)]
-    idle = sum(drop.deterministic and drop.mask == "step" for drop in drops)  # each has a key that it does not use
+    idle = sum(drop.deterministic and drop.per == "step" for drop in drops)  # each has a key that it does not use
     keys = sum(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
     if keys > idle or not all(drop.deterministic for drop in drops):
         raise TypeError(

@@ -11,19 +11,19 @@ import optax
 from flax import nnx
 
 from slax_rules.loop.copies import with_numbers
-from slax_rules.loop.programs import What, graph_key, look_at
+from slax_rules.loop.programs import StaticPart, graph_key, inspected
 from slax_rules.loop.structure import Place
 
 WIDE = 4  # bytes: among narrower numbers, one that is data would be rounded twice
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Graph(What):
+class Graph(StaticPart):
     """The graph of (model, rule, optimizer or None).
 
     Args:
         graphdef: the graph, as `nnx.split` makes it.
-        places: where the numbers of the update of the optimizer's transformation are that are data.
+        places: where the optimizer's update function holds the numbers that are data.
         numbers: these numbers; graphs are equal without them.
         transformation: the optimizer's transformation.
     """
@@ -33,9 +33,9 @@ class Graph(What):
     numbers: tuple[Any, ...] = dataclasses.field(default=(), compare=False)
     transformation: Any = dataclasses.field(default=None, compare=False)
 
-    def key(self, looks_again: bool) -> Hashable:
+    def key(self, rechecks: bool) -> Hashable:
         """The content; see `key_of`."""
-        return graph_key(self.graphdef, looks_again, self.transformation, self.places)
+        return graph_key(self.graphdef, rechecks, self.transformation, self.places)
 
     def with_numbers(self, numbers: tuple[Any, ...]) -> "Graph":
         """The graph with other numbers of the optimizer."""
@@ -50,8 +50,8 @@ class Graph(What):
         return model, rule, optimizer
 
 
-def split(objects: tuple[Any, Any, Any], looks_again: bool = True) -> tuple[Graph, nnx.State]:
-    """The graph of (model, rule, optimizer or None), and their state. See `key_of` for `looks_again`.
+def split(objects: tuple[Any, Any, Any], rechecks: bool = True) -> tuple[Graph, nnx.State]:
+    """The graph of (model, rule, optimizer or None), and their state. See `key_of` for `rechecks`.
 
     In half precision no number is data, since it would be rounded once more.
     """
@@ -59,7 +59,7 @@ def split(objects: tuple[Any, Any, Any], looks_again: bool = True) -> tuple[Grap
     tx = getattr(objects[2], "tx", None)
     if not isinstance(tx, optax.GradientTransformation):
         return Graph(graphdef), state
-    values = () if _is_half(state) else look_at(tx.update, looks_again).found.values
+    values = () if _is_half(state) else inspected(tx.update, rechecks).found.values
     found = [held for held in values if held.place is not None]
     # A scalar of JAX would be on one device.
     numbers = (held.value if type(held.value) is float else np.asarray(held.value) for held in found)

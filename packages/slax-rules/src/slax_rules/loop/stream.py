@@ -7,6 +7,7 @@ depend on how long a stream has been running.
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,16 +29,17 @@ from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.checks import check_online_loss, check_optimizer, checked_window
 from slax_rules.loop.compilations import third_compilation
 from slax_rules.loop.objective import Targets, read_targets, step_losses
-from slax_rules.loop.programs import Programs, What
+from slax_rules.loop.programs import Programs, StaticPart
 from slax_rules.loop.split import Graph, split
 from slax_rules.loop.windows import Batch, Learner, Losses, Online, online_window, zero_means
 from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
 from slax_rules.penalties import Penalty, penalties_by_layer
+from slax_rules.rule import batch_axis
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class StreamProgram(What):
+class StreamProgram(StaticPart):
     """The computation on a piece of a stream, without its arrays.
 
     Args:
@@ -144,7 +146,7 @@ def start_stream(
     *,
     rule: Any,
     window: int = 1,
-    penalties: tuple[Penalty, ...] = (),
+    penalties: Sequence[Penalty] = (),
 ) -> Stream:
     """Start to learn online from an unbounded stream, with the model at rest and without traces.
 
@@ -309,7 +311,7 @@ def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) 
         )
 
 
-@partial(Programs, looks_again=False)
+@partial(Programs, rechecks=False)
 def _look_ahead(
     program: StreamProgram, objects: nnx.State, state: Any, inputs: Array, reset: Array | None
 ) -> tuple[Any, Any]:
@@ -331,7 +333,7 @@ def _start(program: StreamProgram, objects: nnx.State) -> Online:
     return Online(nnx.merge_state(objects, drawn), state, zero_means(learner, state, nothing))
 
 
-@partial(Programs, looks_again=False)
+@partial(Programs, rechecks=False)
 def _extend(
     program: StreamProgram,
     online: Online,
@@ -379,15 +381,15 @@ def _reset(program: StreamProgram, objects: nnx.State, state: Any, reset: Array)
     one, two = (jax.eval_shape(lambda size=size: program.at_rest(objects, size)[0]) for size in (batch, 2 * batch))
 
     def at_rest(new: Array, old: Array, small: Any, large: Any) -> Array:
-        axes = [axis for axis, (n, m) in enumerate(zip(small.shape, large.shape, strict=True)) if n != m]
-        if not axes and not jnp.issubdtype(old.dtype, jnp.inexact):
+        axis = batch_axis(small, large)
+        if axis is None and not jnp.issubdtype(old.dtype, jnp.inexact):
             return old
-        if not axes:
+        if axis is None:
             raise TypeError(
                 f"Got reset for {as_rule(rule).title} and a model whose state or traces have a number shared across "
                 "the batch, expected no reset, or a stream of one sample."
             )
-        where = jnp.repeat(reset, old.shape[axes[0]] // batch).reshape(-1, *[1] * (old.ndim - axes[0] - 1))
+        where = jnp.repeat(reset, old.shape[axis] // batch).reshape(-1, *[1] * (old.ndim - axis - 1))
         return jnp.where(where, new, old)
 
     return jax.tree.map(at_rest, rest, state, one, two), objects

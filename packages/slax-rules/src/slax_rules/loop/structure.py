@@ -59,7 +59,7 @@ TABLES = frozenset(("environ", "getenv", "import_module", "modules", "__dict__")
 Place = tuple[Any, ...]  # the way from a value to a number that it holds: of items, keys and cells of closures
 
 
-class Held(NamedTuple):
+class HeldValue(NamedTuple):
     """A number or an array that a structure holds.
 
     Args:
@@ -91,7 +91,7 @@ class Structure(NamedTuple):
     """
 
     code: Hashable
-    values: tuple[Held, ...]
+    values: tuple[HeldValue, ...]
     is_fixed: bool
     itself: tuple[Hashable, ...]
 
@@ -147,14 +147,14 @@ class _Walk:
 
     def __init__(self, of_objects: bool) -> None:
         self.of_objects = of_objects
-        self.values: list[Held] = []
+        self.values: list[HeldValue] = []
         self.itself: list[Hashable] = []
         self.is_fixed = True
-        self.functions: list[types.FunctionType] = []  # that the walk is in
-        self.above: list[int] = []  # the objects that the walk is in
-        self.done: dict[int, int] = {}  # functions that it has been in, whose numbers cannot be replaced
-        self.classes: list[type] = []  # dataclasses that it has been in
-        self.is_installed = False  # whether the function that it is in is of an installed package
+        self.functions: list[types.FunctionType] = []  # in which the walk is
+        self.above: list[int] = []  # the objects in which the walk is
+        self.done: dict[int, int] = {}  # functions that it has visited, whose numbers cannot be replaced
+        self.classes: list[type] = []  # dataclasses that it has visited
+        self.is_installed = False  # whether the present function is of an installed package
 
     def visit(self, value: Any, name: str, place: Place | None) -> Hashable:
         if type(value) not in CONTAINERS and (found := self._leaf(value, name, place)) is not None:
@@ -176,7 +176,7 @@ class _Walk:
         if isinstance(value, enum.Enum):
             return "enum", self._named(type(value)), value.name
         if isinstance(value, int):  # or a boolean
-            self.values.append(Held(name, None, value))
+            self.values.append(HeldValue(name, None, value))
             return type(value).__name__
         if isinstance(value, (*PLAIN, pathlib.PurePath)):
             return type(value).__name__, str(value) if isinstance(value, slice | np.dtype) else value
@@ -196,11 +196,11 @@ class _Walk:
             return type(value).__name__, str(value.dtype), str(_array(value).tolist())
         kind = "float" if type(value) is float else f"{value.dtype}{list(value.shape)}"
         if kind.endswith("[]") or kind == "float":
-            self.values.append(Held(name, place if name in DATA else None, value))
+            self.values.append(HeldValue(name, place if name in DATA else None, value))
         elif value.nbytes > LARGE and not self.of_objects:
             return self._unknown(value)
         else:
-            self.values.append(Held(name, None, f"{kind}, digest {_digest(value)}"))
+            self.values.append(HeldValue(name, None, f"{kind}, digest {_digest(value)}"))
         return kind, type(value).__name__, bool(getattr(value, "weak_type", False))
 
     def _made(self, value: Any, name: str, place: Place | None) -> Hashable:

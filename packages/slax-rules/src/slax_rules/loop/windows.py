@@ -187,7 +187,7 @@ def _means(learner: Learner, state: Any, batch: Batch, size: int) -> list[Array 
     def visit(sums: list[Array | None], heads: Heads, piece: Batch) -> tuple[list[Array | None], None]:
         # The sum over devices is taken once, below.
         objective = dataclasses.replace(learner.objective(piece), axis=None)
-        return jax.tree.map(jnp.add, sums, objective.sums(heads.hidden)), None
+        return jax.tree.map(jnp.add, sums, objective.sums(heads.probes)), None
 
     zero = zero_means(learner, state, batch)
     assert zero is not None
@@ -205,7 +205,7 @@ def zero_means(learner: Learner, state: Any, batch: Batch) -> RunningMeans | Non
 
     def sums(variables: nnx.State, state: Any, inputs: Array) -> list[Array | None]:
         heads, _ = learner.of(nnx.merge(graphdef, variables, copy=True)).forward(state, inputs)
-        return objective.sums(heads.hidden)
+        return objective.sums(heads.probes)
 
     shapes = jax.eval_shape(sums, variables, state, batch.inputs[:1])
     means = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -268,20 +268,12 @@ def online_window(graphdef: nnx.GraphDef, learner: Learner, online: Online, wind
         outputs of the window, with the parameters before the step.
     """
     model, given, optimizer = nnx.merge(graphdef, online.objects, copy=True)
-
-    def gradient_of(model: nnx.RNNCellBase, given: Any) -> tuple[WindowGradient, Gradients]:
-        one = learner.of(model, as_rule(given))
-        found = one.window(online.state, window.inputs, one.objective(window, before=online.means))
-        return found, all_reduce(Gradients(found.model, found.rule), learner.axis)
-
-    before = nnx.clone((model, given))
-    found, gradient = gradient_of(model, given)
-
-    def gradient_at(params: Any) -> Gradients:
-        return gradient_of(*moved(before, params))[1]
-
+    before = nnx.clone(model)
+    learner = learner.of(model, as_rule(given))
+    found = learner.window(online.state, window.inputs, learner.objective(window, before=online.means))
+    gradient = all_reduce(Gradients(found.model, found.rule), learner.axis)
     counts = some_count(window, learner.axis)
-    loss = optimizer_step(model, given, optimizer, found.loss.value, gradient, counts, gradient_at, before[0])
+    loss = optimizer_step(model, given, optimizer, found.loss.value, gradient, counts, before)
     return Online(nnx.state((model, given, optimizer)), found.state, found.loss.means), loss, found.loss.outputs
 
 
@@ -297,7 +289,6 @@ def optimizer_step(
     loss: Float[Array, ""],
     gradient: Gradients,
     any_counts: Bool[Array, ""] | None,
-    gradient_at: Callable[[Any], Gradients],
     before: nnx.RNNCellBase,
 ) -> Float[Array, ""]:
     """Take a step in place, and return the loss, NaN if it or the gradient is not finite.
@@ -309,30 +300,23 @@ def optimizer_step(
     Args:
         rule: the rule given to the training step; a rule with parameters is trained together with the model.
         any_counts: whether any loss counts; None if all do.
-        gradient_at: maps parameters to the gradient of the same window there. It is passed to an optimizer that takes extra
-            arguments, as is the loss, `value`, and costs nothing if it is not called.
         before: a copy of the model made before the gradient was computed.
     """
     trained = trained_together(model, rule)
     _check_state_fits(optimizer, trained, rule)
-    finite = jnp.isfinite(loss) & _is_finite(gradient)
+    finite = jnp.isfinite(loss) & all_finite(gradient)
     use = finite if any_counts is None else finite & any_counts
     old = jax.tree.leaves(nnx.state((trained, optimizer)))
-    extra: dict[str, Any] = {}
-    if isinstance(optimizer.tx, optax.GradientTransformationExtraArgs):
-        extra["value"] = loss
-        extra["gradient_at"] = lambda params: nnx.as_pure(
-            nnx.state(_as_given(gradient_at(params), model, rule), optimizer.wrt)
-        )
+    extra = {"value": loss} if isinstance(optimizer.tx, optax.GradientTransformationExtraArgs) else {}
     try:
         optimizer.update(trained, _as_given(gradient, model, rule), **extra)
     except TypeError as error:
         if "required keyword-only argument" not in str(error):
             raise
         raise TypeError(
-            f"Got an optimizer that asks for more than training has ({error}), expected one that takes the gradient, the loss "
-            "as `value`, and `gradient_at`. A line search, as in optax.lbfgs, differentiates the loss itself, which leaves out "
-            "the learning rule. Use optax.adam, or another optimizer without a line search."
+            f"Got an optimizer that asks for more than training has ({error}), expected one that takes the gradient, and "
+            "the loss as `value`. A line search, as in optax.lbfgs, differentiates the loss itself, which leaves out the "
+            "learning rule. Use optax.adam, or another optimizer without a line search."
         ) from error
     _keep((trained, optimizer), ..., use, old)
     own = nnx.Not(nnx.Any(nnx.Param, nnx.RngState))
@@ -352,13 +336,6 @@ def trained_together(model: nnx.RNNCellBase, rule: Any) -> Any:
     return (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
 
 
-def moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
-    """Copies of a model and a rule with other parameters, given in the structure that the optimizer trains."""
-    copies = nnx.clone(objects)
-    nnx.update(trained_together(*copies), params)
-    return copies
-
-
 def _as_given(gradient: Gradients, model: nnx.RNNCellBase, rule: Any) -> nnx.State:
     """Arrange a gradient in the structure of the object that the optimizer trains."""
     if not jax.tree.leaves(gradient.rule):
@@ -367,7 +344,7 @@ def _as_given(gradient: Gradients, model: nnx.RNNCellBase, rule: Any) -> nnx.Sta
     return nnx.State({0: gradient.model, 1: own})
 
 
-def _is_finite(arrays: Any) -> Bool[Array, ""]:
+def all_finite(arrays: Any) -> Bool[Array, ""]:
     """True if all numbers of a tree are finite."""
     finite = jnp.ones((), bool)
     for leaf in jax.tree.leaves(arrays):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule, gradients
-from slax_rules.loop.programs import Fixed, Programs
+from slax_rules.loop.programs import Programs, StaticParts
 from slax_rules.losses import sum_dtype
 from slax_rules.training.batches import Batch
 from slax_rules.training.callbacks import Metrics, StepInfo
@@ -130,7 +130,7 @@ class GradientAgreement:
     def __call__(self, info: StepInfo) -> Metrics:
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
-        what = Fixed((graphdef, info.loss_fn, info.penalties, info.window, self.group))
+        what = StaticParts((graphdef, info.loss_fn, info.penalties, info.window, self.group))
         return {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
             for name, measured in jax.device_get(_compare(what, state, info.batch)).items()
@@ -142,7 +142,7 @@ _NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": 
 
 
 @Programs
-def _compare(what: Fixed, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
+def _compare(what: StaticParts, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
     graphdef, loss_fn, penalties, window, group = what.parts
 
     def gradient(which: int, window: int | None) -> nnx.State:

@@ -121,7 +121,7 @@ def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int, remat: boo
     def pullback(params: nnx.State, rest: nnx.State, inputs: Array) -> Any:
         def outputs(params: nnx.State) -> Any:
             copy = nnx.merge(graphdef, params, rest, copy=True)
-            return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs, kernel="scan", remat=remat)[1]
+            return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs, loop="scan", remat=remat)[1]
 
         return jax.vjp(outputs, params)[1]
 

@@ -15,7 +15,8 @@ from slax_neurons.building_blocks import carry_without_buffer, first_carry
 from slax_rules.loop.devices import local_shard
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import losses_that_count, read_targets
-from slax_rules.loop.programs import Fixed, Programs
+from slax_rules.loop.programs import Programs, StaticParts
+from slax_rules.loop.windows import all_finite
 from slax_rules.losses import SequenceLoss
 from slax_rules.training.batches import Batch
 from slax_rules.training.checkpoints import PARTS
@@ -72,7 +73,7 @@ def silent_layers(graphdef: Any, state: nnx.State, batch: Batch) -> list[str]:
     model = nnx.merge(graphdef, state, copy=True)[0]
     if not isinstance(model, Connect):
         return []
-    spikes = jax.device_get(_spikes(Fixed((graphdef,)), state, batch))
+    spikes = jax.device_get(_spikes(StaticParts((graphdef,)), state, batch))
     return [name for name, found in zip(layer_names(model), spikes, strict=True) if found is not None and not found]
 
 
@@ -87,7 +88,7 @@ def silence_message(names: list[str]) -> str:
 
 
 @Programs
-def _spikes(what: Fixed, state: nnx.State, batch: Batch) -> list[Array | None]:
+def _spikes(what: StaticParts, state: nnx.State, batch: Batch) -> list[Array | None]:
     """True for each layer that spikes at all, False for a silent one, and None for a layer without spiking neurons."""
     model = nnx.merge(*what.parts, state, copy=True)[0]
     inputs, _, _ = prepared(model, batch)
@@ -100,7 +101,7 @@ def check_parameters(name: str, model: nnx.RNNCellBase, rule: Any = None) -> Non
     for node in (model, rule):
         params = nnx.state(node, nnx.Param)
         check_has_numbers(name, params)
-        if not all_finite(jax.tree.leaves(params)):
+        if not jax.jit(all_finite)(jax.tree.leaves(params)):
             bad = next(_in_state(params, module_names(node)))
             raise FloatingPointError(f"{name} got a parameter that is not finite: {bad}. Expected finite numbers.")
 
@@ -113,13 +114,6 @@ def check_has_numbers(name: str, tree: Any) -> None:
             "it reads losses while it runs. Use sweep(...) for many seeds and learning rates, or transform train_offline, "
             "train_online or predict."
         )
-
-
-@jax.jit
-def all_finite(arrays: list[Array]) -> Array:
-    """True if all numbers are finite."""
-    finite = [jnp.isfinite(array).all() for array in arrays]
-    return jnp.stack(finite).all() if finite else jnp.ones((), bool)
 
 
 def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:

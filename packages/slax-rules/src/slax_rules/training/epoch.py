@@ -16,7 +16,7 @@ from slax_neurons.building_blocks import cast_dtype, cast_inputs
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.entry import Program
-from slax_rules.loop.programs import Programs, What
+from slax_rules.loop.programs import Programs, StaticPart
 from slax_rules.losses import sum_dtype
 from slax_rules.masks import check_mask, check_some_entry
 from slax_rules.training.batches import Batch, Epochs, Sampler, as_batch, check_time_first
@@ -27,7 +27,7 @@ STEPS_PER_CALL = 50
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Train(What):
+class Train(StaticPart):
     """A training step as a function of the state of (model, rule, optimizer) and a batch.
 
     A step whose inputs, loss, gradient or result is not finite changes nothing, and neither does any step after it.

@@ -23,11 +23,12 @@ from slax_rules.loop.devices import (
     split_batch,
 )
 from slax_rules.loop.objective import losses_that_count, read_targets
-from slax_rules.loop.programs import Fixed, Programs
+from slax_rules.loop.programs import Programs, StaticParts
+from slax_rules.loop.windows import all_finite
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, set_batches
-from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
+from slax_rules.training.diagnosis import check_has_numbers, check_parameters
 from slax_rules.training.epoch import prepared
 
 # Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples: a number, or an array.
@@ -80,7 +81,7 @@ def evaluate(
     table = check_metrics("evaluate", metrics)
     check_parameters("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
-    whats = {share: Fixed((graphdef, loss_fn, tuple(table.items()), share)) for share in {None, mesh}}
+    whats = {share: StaticParts((graphdef, loss_fn, tuple(table.items()), share)) for share in {None, mesh}}
     totals: list[dict[str, Any]] = []
     for batch in map(as_batch, set_batches(batches)):
         check_has_numbers("evaluate", batch)
@@ -130,7 +131,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
     inputs = as_array(inputs, "inputs")
     share = _divided_by(mesh, inputs)
     there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
-    outputs, finite = _predict(Fixed((graphdef, share)), state, there, carry)
+    outputs, finite = _predict(StaticParts((graphdef, share)), state, there, carry)
     if not isinstance(finite, jax.core.Tracer) and not finite:
         check_parameters("predict", model)
         raise FloatingPointError(_not_finite("predict", "inputs that are not finite"))
@@ -195,7 +196,7 @@ def _not_finite(name: str, what: str) -> str:
 
 
 @Programs
-def _predict(what: Fixed, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
+def _predict(what: StaticParts, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
     """Return the outputs, and whether inputs and parameters are finite."""
     graphdef, mesh = what.parts
     model = nnx.merge(graphdef, state, copy=True)
@@ -206,7 +207,7 @@ def _predict(what: Fixed, state: nnx.State, inputs: Array, carry: Any) -> tuple[
 
 
 @Programs
-def _measure(what: Fixed, state: nnx.State, batch: Batch) -> dict[str, Any]:
+def _measure(what: StaticParts, state: nnx.State, batch: Batch) -> dict[str, Any]:
     """Each number of a batch, and its weight."""
     graphdef, loss_fn, metrics, mesh = what.parts
     model = nnx.merge(graphdef, state, copy=True)

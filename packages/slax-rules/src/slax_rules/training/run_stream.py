@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.loop.programs import Fixed, Programs
+from slax_rules.loop.programs import Programs, StaticParts
 from slax_rules.loop.stream import Stream, extend_stream
 from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
@@ -190,7 +190,7 @@ class _Run:
     def __post_init__(self) -> None:
         # A copy of the program is looked at again.
         self.stream = dataclasses.replace(self.stream, program=dataclasses.replace(self.stream.program))
-        self.what = Fixed((self.stream.program, self.metrics, self.gamma))
+        self.what = StaticParts((self.stream.program, self.metrics, self.gamma))
 
     def visit(self, piece: Piece) -> StreamInfo:
         """Predict and learn; nothing changes if something is not finite."""
@@ -263,7 +263,7 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
 
 @Programs
 def _advance(
-    what: Fixed, online: Online, numbers: tuple[Any, ...], sums: Sums, piece: Piece
+    what: StaticParts, online: Online, numbers: tuple[Any, ...], sums: Sums, piece: Piece
 ) -> tuple[Online, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
     program, metrics, gamma = what.parts

@@ -17,12 +17,11 @@ from jaxtyping import Array
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.checks import check_online_loss, checked_window
 from slax_rules.loop.entry import train_offline, train_online
-from slax_rules.loop.programs import Programs, What
-from slax_rules.loop.windows import trained_together
+from slax_rules.loop.programs import Programs, StaticPart
+from slax_rules.loop.windows import all_finite, trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
 from slax_rules.training.batches import Batch, as_batch, epoch_batches
-from slax_rules.training.diagnosis import all_finite
 from slax_rules.training.epoch import prepared
 from slax_rules.training.evaluation import Metric, evaluate
 from slax_rules.training.fit_checks import warn_without_credit
@@ -163,7 +162,7 @@ def sweep(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Setting(What):
+class _Setting(StaticPart):
     """What stays fixed in a training; equal settings share their compiled program."""
 
     graphdef: Any  # of the model and the rule
@@ -225,7 +224,7 @@ def _train(
     states[count] = network
     bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
     params = {step: jax.tree.leaves(nnx.filter_state(kept, nnx.Param)) for step, kept in states.items()}
-    bad += [max(step, 1) for step, leaves in params.items() if not all_finite(leaves)]
+    bad += [max(step, 1) for step, leaves in params.items() if not jax.jit(all_finite)(leaves)]
     first_bad = min(bad, default=None)
     return Run(name, rate, seed, losses, first_bad, validation={}, test={}, _graphdef=setting.graphdef, _states=states)
 

@@ -29,21 +29,19 @@ class Interval(NamedTuple):
     n: int
 
     @classmethod
-    def of(cls, numbers: Sequence[float] | np.ndarray, confidence: float = 0.95) -> "Interval":
+    def of(cls, numbers: Sequence[float] | np.ndarray, level: float = 0.95) -> "Interval":
         """The interval of some numbers.
 
         Raises:
-            ValueError: no numbers, or a confidence outside (0, 1).
+            ValueError: no numbers, or a level outside (0, 1).
         """
         count = len(numbers)
-        if not count or not 0 < confidence < 1:
-            raise ValueError(
-                f"Got {count} numbers and a confidence of {confidence}, expected at least one number, and 0 < confidence < 1."
-            )
+        if not count or not 0 < level < 1:
+            raise ValueError(f"Got {count} numbers and level={level}, expected at least one number, and 0 < level < 1.")
         mean = float(np.mean(numbers))
         half = np.nan
         if count > 1:
-            half = float(stdtrit(count - 1, (1 + confidence) / 2) * np.std(numbers, ddof=1) / np.sqrt(count))
+            half = float(stdtrit(count - 1, (1 + level) / 2) * np.std(numbers, ddof=1) / np.sqrt(count))
         return cls(mean, mean - half, mean + half, count)
 
 
@@ -143,7 +141,7 @@ class Sweep:
         """
         return np.array([run._score("test", step) for run in self.best[rule]])
 
-    def differences(self, reference: str, step: int | None = None, confidence: float = 0.95) -> dict[str, Interval]:
+    def differences(self, reference: str, step: int | None = None, level: float = 0.95) -> dict[str, Interval]:
         """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
 
         All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
@@ -155,9 +153,9 @@ class Sweep:
             raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
         base = self.test(reference, step)
         others = (rule for rule in self.best if rule != reference)
-        return {rule: Interval.of(self.test(rule, step) - base, confidence) for rule in others}
+        return {rule: Interval.of(self.test(rule, step) - base, level) for rule in others}
 
-    def rows(self, confidence: float = 0.95) -> list[dict[str, Any]]:
+    def rows(self, level: float = 0.95) -> list[dict[str, Any]]:
         """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
         its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
         found = []
@@ -166,7 +164,7 @@ class Sweep:
             runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
             chosen_by = [run._score("validation") for run in trials] if trials[0].validation else None
             is_tested = all(run.test or run.not_finite for run in best)
-            score = Interval.of(self.test(rule), confidence) if is_tested else None
+            score = Interval.of(self.test(rule), level) if is_tested else None
             low, high = np.clip(score[1:3], *self.limits).tolist() if score else (None, None)
             found.append(
                 {

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from slax_rules.losses import sum_dtype
 
-VARIANTS = ("official", "slax001", "paper")
+VARIANTS = ("official", "slax001")
 
 
 class FPTTState(NamedTuple):
@@ -33,17 +33,17 @@ def fptt(
     *,
     alpha: float = 0.5,
     beta: float = 0.5,
-    variant: Literal["official", "slax001", "paper"] = "official",
+    variant: Literal["official", "slax001"] = "official",
     reset_every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Forward propagation through time (FPTT): a regularizer around an optimizer, for updates within a sequence.
 
         g_t          = dl_t + alpha (W_t - Wbar_t) - c lambda_t
         W_{t+1}      = optimizer(W_t, g_t)
-        lambda_{t+1} = lambda_t - alpha (W_{t+1} - Wbar_t)                            or, in "paper", dl_t at W_{t+1}
+        lambda_{t+1} = lambda_t - alpha (W_{t+1} - Wbar_t)
         Wbar_{t+1}   = (1 - beta) Wbar_t + beta W_{t+1} - beta / alpha lambda_{t+1}
 
-    where dl_t is the gradient of the loss of window t alone, at W_t, c is 1 in "official" and 1/2 in the other two,
+    where dl_t is the gradient of the loss of window t alone, at W_t, c is 1 in "official" and 1/2 in "slax001",
     lambda_1 = 0 and Wbar_1 = W_1. So the first step is a step of `optimizer` alone. All parameters take part, including the
     neurons' own.
 
@@ -53,9 +53,7 @@ def fptt(
         optimizer: the optimizer that receives g_t.
         alpha: weight of the regularizer, > 0.
         beta: weight of the new parameters in their average, in (0, 1].
-        variant: "official" follows the code of Yin et al.; "slax001" slax 0.0.1, which halves lambda in the gradient only;
-            "paper" the text of Kag and Saligrama, which needs a second gradient, at W_{t+1}. `train_online` and
-            `train_offline` pass it as `gradient_at`.
+        variant: "official" follows the code of Yin et al.; "slax001" slax 0.0.1, which halves lambda in the gradient only.
         reset_every: reset lambda and Wbar after this many updates: T / K resets them at each sequence, as slax does, unless
             a window is fully masked and makes no update. By default they persist, as in the code of Yin et al.
 
@@ -64,8 +62,7 @@ def fptt(
         set W := Wbar at the end of each epoch, before testing, as the example does.
 
     Raises:
-        ValueError: alpha, beta, variant or reset_every out of range; at an update, no parameters, or no `gradient_at` for
-            "paper".
+        ValueError: alpha, beta, variant or reset_every out of range; at an update, no parameters.
 
     References:
         Kag, Saligrama: Training recurrent neural networks via forward propagation through time, ICML 2021.
@@ -74,9 +71,10 @@ def fptt(
 
     Note:
         "official" follows from its regularizer: if `optimizer` minimizes exactly, lambda_{t+1} is the gradient of l_t at
-        W_{t+1}, which "paper" computes and "slax001" misses. The later slax updates lambda and Wbar with the parameters
-        before the step, which for beta = 1/2 gives the parameters of "official", so it is not a variant here. The authors also
-        weight the loss by the step and add a term for the distance to an oracle, which belongs in the loss function.
+        W_{t+1}, which the text of Kag and Saligrama takes, by a second gradient, and "slax001" misses. The later slax updates
+        lambda and Wbar with the parameters before the step, which for beta = 1/2 gives the parameters of "official", so it is
+        not a variant here. The authors also weight the loss by the step and add a term for the distance to an oracle, which
+        belongs in the loss function.
 
     Example:
         >>> import jax.numpy as jnp
@@ -105,9 +103,7 @@ def fptt(
         wide = jax.tree.map(lambda w: jnp.array(w, sum_dtype(w.dtype)), params)
         return FPTTState(optimizer.init(params), jax.tree.map(jnp.zeros_like, wide), wide, jnp.zeros((), jnp.int32))
 
-    def update(
-        gradient: Any, state: FPTTState, params: Any = None, *, gradient_at: Any = None, **extra: Any
-    ) -> tuple[Any, FPTTState]:
+    def update(gradient: Any, state: FPTTState, params: Any = None, **extra: Any) -> tuple[Any, FPTTState]:
         if params is None:
             raise ValueError("fptt got no parameters, expected params as well: call update(gradient, state, params).")
         multiplier, average = state.multiplier, state.average
@@ -120,17 +116,9 @@ def fptt(
             return (g.astype(a.dtype) + alpha * (w.astype(a.dtype) - a) - pull * m).astype(g.dtype)
 
         regularized = jax.tree.map(regularize, gradient, params, average, multiplier)
-        steps, inner = optimizer.update(regularized, state.inner, params, gradient_at=gradient_at, **extra)
+        steps, inner = optimizer.update(regularized, state.inner, params, **extra)
         after = optax.apply_updates(params, steps)
-        if variant != "paper":
-            multiplier = jax.tree.map(lambda m, w, a: m - alpha * (w.astype(a.dtype) - a), multiplier, after, average)
-        elif gradient_at is None:
-            raise ValueError(
-                'fptt got no gradient_at for variant="paper", expected a function that maps parameters to the gradient of the '
-                "same window there. Use train_online or train_offline, or pass update(..., gradient_at=...)."
-            )
-        else:
-            multiplier = jax.tree.map(lambda m, g: g.astype(m.dtype), multiplier, gradient_at(after))
+        multiplier = jax.tree.map(lambda m, w, a: m - alpha * (w.astype(a.dtype) - a), multiplier, after, average)
         average = jax.tree.map(
             lambda a, w, m: (1 - beta) * a + beta * w.astype(a.dtype) - beta / alpha * m, average, after, multiplier
         )
