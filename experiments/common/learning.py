@@ -89,7 +89,8 @@ def train(
         sampler: maps a seed to its samples.
         where: the experiment, the task and the rule, for progress and errors.
         seeds: their number.
-        rates, metric, options: see `slax_rules.sweep`.
+        metric: larger is better.
+        rates, options: see `slax_rules.sweep`.
         network: `network(config, rngs)`.
         rule_of: `rule_of(config)(rngs=..., model=...)`.
         optimizer_of: `optimizer_of(config, rate)`.
@@ -118,6 +119,7 @@ def train(
             validation=(lambda seed: [sampler(seed).validation]) if validates else None,
             test=(lambda seed: [sampler(seed).test]) if tests else None,
             metric=metric,
+            mode="max",
             update=update,
             window=window,
             evaluate_at=(*evaluate_at, *(step for step in config.get("evaluate_at", ()) if step < config["steps"])),

@@ -36,6 +36,16 @@ def test_rates_are_independent_with_the_probability_of_the_intensity(max_rate):
     assert np.corrcoef(away[:, :200].T)[np.triu_indices(200, k=1)].std() == pytest.approx(n_steps**-0.5, rel=0.1)
 
 
+def test_codes_of_half_precision_are_those_of_its_numbers():
+    """Float16 has no draws between multiples of 2^-10, and no odd steps above 2048."""
+    rare = np.asarray(rate_encode(KEY, jnp.full((1, 400), 1e-3, jnp.float16), n_steps=5000), np.float64)
+    assert abs(rare.mean() - 1e-3) < 5 * np.sqrt(1e-3 / rare.size)
+    levels = jnp.asarray(LEVELS, jnp.float16)
+    late = latency_encode(levels, n_steps=3000)
+    assert late.dtype == jnp.float16
+    np.testing.assert_array_equal(late, latency_encode(levels.astype(jnp.float32), n_steps=3000))
+
+
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_every_code_is_zeros_and_ones_follows_its_key_and_is_the_same_in_a_program(name, x64):
     code = ENCODERS[name]

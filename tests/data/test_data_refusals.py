@@ -95,10 +95,16 @@ REFUSED = [
     (lambda: sd.stored_task({"train": (FIRED, Y[:3], [2, 4, 6])}, n_classes=2, padding="zeros"),
      "padding got 'zeros', expected one of: 'mask', 'silence'"),
     (lambda: sd.stored_task(WHOLE, n_classes=2, padding="mask"), "all have the full 6 steps"),
+    (lambda: sd.stored_task((FIRED, Y[:3]), n_classes=2), "stored_task got a tuple, expected a dict of splits"),
+    (lambda: sd.image_task(KEY, [], n_classes=2, n_steps=2), "image_task got a list, expected a dict of splits"),
+    (lambda: sd.indexed_task([]), "indexed_task got a list, expected a dict of splits"),
+    (lambda: sd.make_task("digits", 0), r"got key=0, expected a random key. Make one: jax.random.key\(0\)"),
+    (lambda: sd.encode_audio(np.zeros(40, np.float32), rate=8000, n_steps=2), r"shape \[40\], expected .*: sound\[None\]"),
     # Batches.
     (lambda: sd.take_batch(KEY, X, Y, batch_size=5), "batch_size got 5, expected at most the 4 samples"),
     (lambda: sd.take_batch(KEY, X, Y[:3], batch_size=2), r"Got inputs of shape \[4, 5, 2\] and labels of \[3\]"),
     (lambda: sd.time_first(jnp.zeros(3)), r"time_first got the shape \[3\], expected samples and time"),
+    (lambda: sd.padded([[[1.0, 2.0]]]), "Got a list as sequence 0, expected an array"),
     (lambda: sd.padded([]), "Got no sequences, expected"),
     (lambda: sd.padded([ONES, np.ones((3, 4), np.float32)]), r"float32\[3, 4\] at 1 and float32\[3, 2\] at 0"),
     (lambda: sd.padded([ONES], n_steps=2), "n_steps got 2, expected at least the 3 steps of the longest sequence"),
@@ -150,5 +156,5 @@ REFUSED = [
 
 @pytest.mark.parametrize(("call", "told"), REFUSED)
 def test_it_is_refused(call, told, no_shape_checks):
-    with pytest.raises((ValueError, UserWarning), match=told):
+    with pytest.raises((TypeError, ValueError, UserWarning), match=told):
         call()

@@ -107,7 +107,7 @@ def test_vowels_are_those_of_the_file(tmp_path):
 )
 def test_a_set_without_its_library_names_the_extra(module, extra, task, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"{module.partition('.')[0]} is not .*pip install 'slax-data\[{extra}\]'"):
+    with pytest.raises(ImportError, match=rf"{module.partition('.')[0]} is not .*slax-data with its extra '{extra}'"):
         task(KEY)
 
 

@@ -2,7 +2,7 @@
 
 from experiments.common.schemas import DATASETS as DATASETS_FILE
 from experiments.common.schemas import ENCODERS as ENCODERS_FILE
-from experiments.common.schemas import rule_names, table_names, validator
+from experiments.common.schemas import rule_names, table_entries, validator
 from slax_data import DATASETS, ENCODERS
 from slax_rules import RULES
 
@@ -12,8 +12,8 @@ def test_names_are_those_of_the_tables():
     for entry in RULES.values():  # which the page of rules shows
         assert all((entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites)), entry.title
     assert rule_names(gradients_alone=True) == [name for name, rule in RULES.items() if rule.optimizer is None]
-    assert table_names(DATASETS_FILE, "DATASETS") == list(DATASETS)
-    assert table_names(ENCODERS_FILE, "ENCODERS") == list(ENCODERS)
+    assert list(table_entries(DATASETS_FILE, "DATASETS")) == list(DATASETS)
+    assert list(table_entries(ENCODERS_FILE, "ENCODERS")) == list(ENCODERS)
 
 
 def test_a_schema_may_refer_to_them():

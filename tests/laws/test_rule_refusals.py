@@ -1,6 +1,8 @@
 """What rules and the loop do not treat is an error that says what came, what is taken, and what to do: one example each."""
 
+import dataclasses
 import inspect
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +93,20 @@ class OneKey(Whole):
     def __call__(self, carry, inputs):
         state, output = super().__call__(carry[0], inputs)
         return (state, carry[1]), output
+
+
+class Faster(LIF):
+    """Decays by another factor than its `membrane_decay`."""
+
+    def integrate(self, carry, inputs):
+        return 0.3 * carry + inputs
+
+
+class NoSlope(LIF):
+    """Makes spikes without a surrogate gradient."""
+
+    def fire(self, membrane):
+        return membrane, (membrane > 1).astype(membrane.dtype)
 
 
 class OwnSpikes(Neuron):
@@ -223,6 +239,9 @@ STACKS = [
     (sr.STLLR(secondary=LIF().spike_fn), lambda: layers(LI(), LIF()),
      r"STLLR got secondary=... for LI, .*\. Leave secondary out"),
     (sr.OTPE(), lambda: layers(LIF(), per_unit()), "OTPE got LIF as the next layer, .* Give a decay: output_decay=0.9"),
+    *((rule, lambda: layers(LIF(), Faster(decay=0.9)), "got Faster as the next layer, whose membrane does not decay by")
+      for rule in (sr.OTPE(), sr.EProp(), sr.ApproximateOTPE())),
+    (sr.OTTT(), lambda: layers(NoSlope(), LIF()), r"NoSlope, whose output has no derivative .* self.spike\(membrane\)"),
     ([sr.OSTL(), sr.ApproximateOTPE()], lambda: layers(LIF(), LIF()),
      "ApproximateOTPE got the last layer of a stack, LIF, .* such as OSTL.*output_decay=0.9"),
     ([sr.OSTL()], lambda: layers(LIF(), LI()), "Got 1 rules for a stack of 2 layers, expected one rule for each"),
@@ -257,6 +276,84 @@ def test_neighbors_of_what_is_refused_are_treated():
     ):
         as_rule(rule).plan(model, (7,))
     assert has_separate_units(Detached(), jnp.zeros((B, 4)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Returns(sr.SLTT):
+    """Changes what a rule returns for a layer."""
+
+    change: Any = None
+
+    def window(self, layer, window, traces, signal):
+        return self.change(*super().window(layer, window, traces, signal))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sends(sr.Route):
+    """Changes what a route returns."""
+
+    matrices: Any = None
+    sent: Any = None
+    skips_layers = True
+
+    def kernels(self, layer):
+        return super().kernels(layer) if self.matrices is None else self.matrices
+
+    def signal(self, layer, outputs, teaching):
+        return outputs if self.sent is None else self.sent(outputs)
+
+
+def without(name):
+    return lambda g, traces: (
+        g._replace(synapses=tuple({n: v for n, v in d.items() if n != name} for d in g.synapses)),
+        traces,
+    )
+
+
+def by_name(change):
+    return lambda g, traces: (
+        g._replace(synapses=tuple({n: change(v) for n, v in d.items()} for d in g.synapses)),
+        traces,
+    )
+
+
+RETURNED = [
+    (lambda g, traces: None, r"Returns.window for layer 1 returned NoneType, expected a LayerGradient and the traces"),
+    (lambda g, traces: g, r"returned (\w+, )+\w+, expected a LayerGradient and the traces"),
+    (lambda g, traces: (g._replace(synapses=g.synapses[0]), traces), "returned dict as gradients of synapses"),
+    (without("bias"), r"layer 1 returned synapses of shapes \[\{'kernel': \(4, 4\)\}\], expected .*'bias': \(4,\)"),
+    (by_name(lambda v: v[None]), r"synapses of shapes .*\(1, 4\).*, expected"),
+    (
+        lambda g, traces: (g._replace(neuron=(jnp.ones(()),)), traces),
+        r"neuron of shapes \[\(\)\], expected the shapes \[\]",
+    ),
+    (
+        lambda g, traces: (g._replace(current_cotangent=g.current_cotangent[:, :1]), traces),
+        r"shapes \(2, 1, 4\), expected",
+    ),
+    (lambda g, traces: (g, jnp.ones(3)), r"returned the traces float\d\d\[3\], expected arrays like the traces before"),
+]
+
+
+@pytest.mark.parametrize(("change", "match"), RETURNED)
+def test_a_rule_that_returns_something_else_is_named_with_the_layer(change, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        under(Returns(change), layers(LIF(), LI()))
+
+
+@pytest.mark.parametrize(
+    ("route", "match"),
+    [
+        (
+            Sends(sent=lambda outputs: outputs[..., :2]),
+            r"Sends.signal for layer 0 .*\[2, 3, 2\], expected",
+        ),
+        (Sends(matrices=()), "Sends.kernels for layer 1 returned tuple, expected a list with None or an array"),
+    ],
+)
+def test_a_route_that_returns_something_else_is_named_with_the_layer(route, match):
+    with pytest.raises(ValueError, match=match):
+        under(sr.SLTT(route=route), layers(LIF(), LI()))
 
 
 def behind_norm():
@@ -310,6 +407,7 @@ CALLS = [
      r"shape \[2, 2, 4\] for 2 steps and 2 samples.*PerStep\(.*PerSequence\("),
     (lambda: under(sr.BPTT(), model(), labels=sr.PerStep(LABELS)), r"targets of shape \[3\] for inputs of 2 steps"),
     (lambda: under(sr.OSTL(), model(), loss=lambda y, t: y), r"expected one loss per sample, \[3\]"),
+    (lambda: under(sr.OSTL(), model(), loss=lambda y, t: y.sum(-1) > 0), "losses of bool, which have no gradient"),
     (lambda: under(sr.OSTL(), model(), loss=sr.SequenceLoss(lambda y, t: y.mean())),
      r"SequenceLoss made .* expected one loss per"),
     (lambda: under(sr.OSTL(), model(), loss=sr.SequenceLoss(lambda y, t: sr.cross_entropy(y[-1], t)), mask=NO_PADDING),
@@ -317,7 +415,7 @@ CALLS = [
     (lambda: under(sr.BPTT(), connect([synapse(), LIF(), lambda x: x.astype(int)]), loss=lambda y, t: y.sum(-1)),
      "expected floating-point numbers: a loss has a gradient"),
     (lambda: under(sr.BPTT(), model(), mask=np.zeros((T, B), bool)), "a mask without a single true"),
-    (lambda: under(sr.BPTT(), model(), mask=np.ones((B, T), bool)), r"mask of bool\[3, 2\], expected bool"),
+    (lambda: under(sr.BPTT(), model(), mask=np.ones((B, T), bool)), r"mask of bool\[3, 2\], expected bool.* Give mask.T"),
     (lambda: inspect.unwrap(sr.gradients)(model(), sr.cross_entropy, X, LABELS, sr.OSTL()),
      r"Got OSTL as the mask, expected .* is given by name, such as rule=OTPE\(\)"),
     (lambda: under(sr.OSTL(route=sr.Target(rngs=rngs())), model(), labels=TRACKS[..., :2], loss=half),

@@ -81,6 +81,11 @@ def test_spikes_and_slopes_of_all_surrogates_are_the_formulas(dtype, x64):
             np.testing.assert_allclose(second[smooth], quotient[smooth], rtol=1e-5, atol=1e-6)
 
 
+def test_second_derivatives_at_the_threshold_are_zero_by_symmetry(x64):
+    for make in SURROGATES.values():
+        assert jax.grad(jax.grad(make()))(0.0) == 0
+
+
 def test_surrogates_are_equal_where_they_are_made_alike():
     for name, options in OTHERS.items():
         make = SURROGATES[name]
@@ -106,6 +111,14 @@ def test_second_and_third_derivatives_in_a_loop_are_those_outside_of_it(x64):
 
 
 # ----------------------------------------------------------------------------------------------------------- parameters
+
+
+def test_attributes_of_a_neuron_are_set_as_its_constructor_sets_them():
+    neuron = LIF()
+    neuron.decay, neuron.threshold, neuron.spike_fn, neuron.reset = 0.5, Trainable(0.7), "arctan", "zero"
+    assert neuron.membrane_decay == 0.5 and neuron.spike_fn == SURROGATES["arctan"]() and neuron.reset == "zero"
+    assert len(jax.tree.leaves(nnx.state(neuron, nnx.Param))) == 1
+
 
 DOMAINS = [(UNIT_INTERVAL, 0.9), (POSITIVE, 2.5), (REAL, -3.0), (Domain(0.0, 100.0), 40.0)]
 

@@ -1,5 +1,7 @@
 """Batches from wherever they come: lists, loaders, functions; arrays of NumPy and JAX, tensors, frames of events."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +83,22 @@ def test_held_out_sets_are_read_at_each_evaluation(held_out):
     history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:3], held_out=held_out, evaluate_every=1)
     assert [record["step"] for record in history.records] == [1, 2, 3]
     assert sr.evaluate(model, sr.cross_entropy, held_out)["loss"] == history.records[-1]["loss"]
+
+
+def test_draws_that_do_not_use_their_key_are_a_warning():
+    """They are traced once, so that each step has the batch of the first."""
+    one = jax.tree.map(jnp.asarray, batch(0))
+    for sample, steps, told in (
+        (lambda key: one, 2, True),
+        (lambda key: one, 1, False),
+        (lambda key: drawn(key), 2, False),
+    ):
+        with pytest.warns(UserWarning, match="all its batches are the same one") if told else contextlib.nullcontext():
+            sr.fit(*made(), sr.cross_entropy, sr.Sampler(sample, jax.random.key(0), steps))
+
+
+def drawn(key):
+    return jax.random.bernoulli(key, 0.4, (T, B, N)).astype(float), jnp.zeros(B, int)
 
 
 def test_frames_of_events_in_a_sampler_and_before_a_callback():

@@ -205,6 +205,21 @@ def test_a_run_says_from_where_it_resumes_and_refuses_another_split(tmp_path, mo
     assert steps == [None, 1]
 
 
+class Own(LIF):
+    def integrate(self, carry, inputs):
+        return super().integrate(carry, 2 * inputs)
+
+
+def test_a_run_is_another_one_once_a_method_of_its_neuron_was_edited(tmp_path, monkeypatch):
+    def run():
+        return sr.fit(*made(modules=[Own()]), sr.cross_entropy, BATCHES, checkpoints=sr.Checkpoints(tmp_path, every=2))
+
+    assert run().resumed_from is None and run().resumed_from == 4
+    monkeypatch.setattr(Own, "integrate", lambda self, carry, inputs: carry + inputs)
+    with pytest.raises(ValueError, match=r"options: Own: .* saved, .* changed=\['options'\]"):
+        run()
+
+
 def no_room(*arguments, **arrays):
     raise OSError(28, "No space left on device")
 

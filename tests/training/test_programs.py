@@ -18,6 +18,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
+from slax_neurons import LIF
 from slax_rules import loop
 from slax_rules.loop import compilations, programs, split
 from slax_rules.loop.copies import with_numbers
@@ -368,7 +369,10 @@ def test_a_program_is_traced_with_the_functions_of_its_caller(rechecks):
     assert compiled(one, np.ones(1)) == 2.0  # as it was looked at, whoever else looks at its function
     assert [compiled(which, np.ones(2))[0] for which in (one, two, one, two)] == [3.0, 2.0, 3.0, 2.0]
     assert [compiled(which, np.ones(1)) for which in (one, two)] == [3.0, 2.0]
-    assert compiled(programs.StaticParts((scaled_by([3.0]),)), np.ones(2))[0] == 3.0 and len(compiled.compiled.entries) == 2
+    assert (
+        compiled(programs.StaticParts((scaled_by([3.0]),)), np.ones(2))[0] == 3.0
+        and len(compiled.compiled.entries) == 2
+    )
     boxes[1][0] = 4.0
     three = programs.StaticParts((scaled_by([2.0]),))
     assert [compiled(which, np.ones(4))[0] for which in (two, three)] == [4.0, 2.0]  # nobody has looked in between
@@ -414,6 +418,46 @@ def test_containers_of_other_kinds_are_not_compared():
     update = optax.identity().update
     kinds = optax.GradientTransformation, optax.GradientTransformationExtraArgs
     assert len({programs.key_of(kind(optax.identity().init, update)) for kind in kinds}) == 2
+
+
+GAIN = 1.0
+
+
+class Gained(LIF):
+    """A neuron of one's own, whose method reads a global value and a value of the class."""
+
+    factor = 1.0
+
+    def integrate(self, carry, inputs):
+        return super().integrate(carry, GAIN * self.factor * inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Louder(sr.SLTT):
+    def window(self, layer, window, traces, signal):
+        return super().window(layer, window, traces, GAIN * signal)
+
+
+@pytest.mark.parametrize("changed", ["global", "class", "method"])
+def test_methods_of_ones_own_classes_are_looked_at_again(changed, monkeypatch):
+    def losses(rule=None):
+        model, optimizer = made(modules=[] if rule else [Gained()])
+        history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES, rule=rule or sr.BPTT())
+        return [*history.losses, sr.evaluate(model, sr.cross_entropy, BATCHES)["loss"]]
+
+    before, of_rule = losses(), losses(Louder())
+    match changed:
+        case "global":
+            monkeypatch.setitem(globals(), "GAIN", 2.0)
+            assert losses(Louder()) != of_rule
+        case "class":
+            monkeypatch.setattr(Gained, "factor", 2.0)
+        case "method":
+            monkeypatch.setattr(Gained, "integrate", lambda self, carry, inputs: 0.5 * carry + 2 * inputs)
+    after = losses()
+    assert after != before
+    monkeypatch.undo()
+    assert losses() == before
 
 
 class Own(nnx.Module):

@@ -105,6 +105,10 @@ def test_random_directions_are_as_long_as_their_weights():
         norms = (np.linalg.norm(one["kernel"], axis=0) for one in (direction, params))
         np.testing.assert_allclose(*norms, rtol=1e-5)
         assert not np.any(direction["bias"])
+    learned = random_plane(
+        {"kernel": params["kernel"], "delays": {"unconstrained": np.ones((2, 3))}}, jax.random.key(0)
+    )
+    assert not np.any(learned.directions[0]["delays"]["unconstrained"])
     one, two = (random_plane(params, jax.random.key(seed)).directions[0] for seed in (0, 1))
     assert np.max(np.abs(vector(one) - vector(two))) > 0.1
 

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from slax_data.checks import check_choice
@@ -38,6 +39,7 @@ def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:
         options: options of `DATASETS[name]`, such as `n_steps=20, code="time"`.
 
     Raises:
+        TypeError: an integer in place of a key.
         ValueError: an unknown name or option, or a value that the data set rejects.
 
     Example:
@@ -52,6 +54,8 @@ def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:
         ((20, 355, 64), (355,))
     """
     check_choice("data set", name, DATASETS)
+    if isinstance(key, int | np.integer):
+        raise TypeError(f"make_task got key={key}, expected a random key. Make one: jax.random.key({key}).")
     known = [option for option in inspect.signature(DATASETS[name]).parameters if option != "key"]
     for option in options:
         check_choice(f"option of data set {name!r}", option, known)

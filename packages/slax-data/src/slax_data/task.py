@@ -68,6 +68,14 @@ def held_out(task: Task, key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
     return task.full_split("test") if task.full_split else task.sample(key, batch_size=size, split="test")
 
 
+def check_by_split(name: str, splits: Any) -> None:
+    """Raise TypeError unless `splits` maps names of splits to their data."""
+    if not isinstance(splits, Mapping):
+        raise TypeError(
+            f"{name} got a {type(splits).__name__}, expected a dict of splits, such as {{'train': ..., 'test': ...}}."
+        )
+
+
 def check_splits(name: str, sizes: dict[str, Any]) -> None:
     """Raise an error unless the splits include "train" and all of them have the same sizes.
 
@@ -140,6 +148,7 @@ def stored_task(
         >>> inputs.shape, targets.shape
         ((10, 4, 8, 8, 2), (10, 4))
     """
+    check_by_split("stored_task", splits)
     if padding is not None:
         check_choice("padding", padding, PADDINGS)
     trains = {name: _packed(name, one) for name, one in splits.items()}

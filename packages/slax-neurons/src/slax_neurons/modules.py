@@ -288,6 +288,10 @@ def check_space(module: nnx.Module, index: int, input_shape: tuple[int, ...]) ->
         )
 
 
+def _short(value: Any) -> str:
+    return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
+
+
 def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[int, ...]:
     """A shape as a tuple; errors name the caller and say what is `expected`.
 
@@ -296,7 +300,7 @@ def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[in
         ValueError: fewer than `axes` sizes, or one that is no size.
     """
     if np.ndim(shape) != 1:
-        given = f"an array of shape {list(np.shape(shape))}" if np.ndim(shape) else repr(shape)
+        given = f"an array of shape {list(np.shape(shape))}" if np.ndim(shape) else _short(shape)
         raise TypeError(f"{name} got {given} as a shape, expected {expected}.")
     sizes = tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
     are_sizes = (

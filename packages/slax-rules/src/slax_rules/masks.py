@@ -143,9 +143,10 @@ def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
             "targets and mask is given by name, such as rule=OTPE()."
         )
     if mask.dtype != jnp.bool_ or mask.shape != shape:
+        cure = "Give mask.T." if mask.shape == shape[::-1] else "Make it with valid_steps(lengths, n_steps)."
         raise ValueError(
             f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "
-            "sample counts. Make it with valid_steps(lengths, n_steps)."
+            f"sample counts. {cure}"
         )
 
 

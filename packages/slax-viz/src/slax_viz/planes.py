@@ -151,8 +151,8 @@ def random_plane(params: PyTree, key: PRNGKeyArray) -> Plane:
     indexes its output units, as in Flax's kernels.
 
     Args:
-        params: tree of floating-point arrays, the origin. Leaves with fewer than two axes (biases, decays, thresholds) stay
-            fixed, with a direction of zero.
+        params: tree of floating-point arrays, the origin. Leaves with fewer than two axes, such as biases, stay fixed,
+            with a direction of zero, and so does what a neuron or a delay learns, which `slax_neurons` names `unconstrained`.
         key: random key; the same key gives the same directions.
 
     Returns:
@@ -177,11 +177,11 @@ def random_plane(params: PyTree, key: PRNGKeyArray) -> Plane:
         ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
     """
     leaves = finite_leaves(params, "params")
-    moving = {path: leaf for path, leaf in leaves.items() if leaf.ndim > 1}
+    moving = {path: leaf for path, leaf in leaves.items() if leaf.ndim > 1 and not path.endswith("unconstrained")}
     if sum(leaf.size for leaf in moving.values()) < 2 or not any(map(jnp.any, moving.values())):
         raise ValueError(
             f"Got leaves of shapes {[leaf.shape for leaf in leaves.values()]}, expected weights to move that are not all zero. "
-            "Leaves with fewer than two axes stay fixed."
+            "Leaves with fewer than two axes, and what neurons and delays learn, stay fixed."
         )
     directions = []
     for key_of_one in jax.random.split(key):

@@ -123,6 +123,11 @@ def encode_audio(
         raise ValueError(
             f"encode_audio got sounds of {sounds.dtype}, expected floats: divide integers by their largest number."
         )
+    if sounds.ndim != 2:
+        raise ValueError(
+            f"encode_audio got sounds of shape {list(sounds.shape)}, expected recordings of one channel, [B, L]: sound[None] "
+            "for one of them, sounds.mean(axis=-1) for stereo."
+        )
     check_finite("sounds", sounds)
     length = sounds.shape[1]
     if length % n_steps:

@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from slax_data.checks import check_intensities, check_size
@@ -46,6 +47,7 @@ def latency_encode(
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _latency_encode(intensities: Float[Array, "B ..."], n_steps: int, threshold: float) -> Float[Array, "T B ..."]:
-    steps = jnp.round((1 - intensities) * (n_steps - 1))
+    wide = np.promote_types(intensities.dtype, jnp.float32)  # in float16, steps above 2048 would be rounded
+    steps = jnp.round((1 - intensities.astype(wide)) * (n_steps - 1))
     time = jnp.expand_dims(jnp.arange(n_steps, dtype=steps.dtype), range(1, 1 + steps.ndim))
     return ((time == steps[None]) & (intensities > threshold)[None]).astype(intensities.dtype)

@@ -6,6 +6,8 @@ A spike at each step with probability a max_rate, so that a is about the mean ov
 from functools import partial
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import random
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -51,5 +53,6 @@ def rate_encode(
 def _rate_encode(
     key: PRNGKeyArray, intensities: Float[Array, "B ..."], n_steps: int, max_rate: float
 ) -> Float[Array, "T B ..."]:
-    draws = random.uniform(key, (n_steps, *intensities.shape), intensities.dtype)
-    return (draws < (intensities * max_rate)[None]).astype(intensities.dtype)
+    wide = np.promote_types(intensities.dtype, jnp.float32)  # draws in float16 would be multiples of 2^-10
+    draws = random.uniform(key, (n_steps, *intensities.shape), wide)
+    return (draws < (intensities.astype(wide) * max_rate)[None]).astype(intensities.dtype)

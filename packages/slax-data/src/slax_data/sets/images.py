@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
 from slax_data.checks import check_choice, check_classes, check_intensities
 from slax_data.encoding.encoders import ENCODERS
 from slax_data.loading.batching import take_batch
-from slax_data.task import SPLITS, Batch, Task, check_splits
+from slax_data.task import SPLITS, Batch, Task, check_by_split, check_splits
 
 Images = tuple[Float32[Array, "_ *_"], Int32[Array, " _"]]  # intensities [D, ...] and labels [D]
 
@@ -49,6 +49,7 @@ def image_task(
         Array([[1., 0., 0., 0., 1., 0., 0., 0., 1.],
                [0., 0., 1., 0., 1., 0., 1., 0., 0.]], dtype=float32)
     """
+    check_by_split("image_task", images)
     check_image_code(code, n_steps)
     _check_images(images, n_classes)
     names = [*SPLITS, *sorted(set(images) - set(SPLITS))]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32, Shaped
 
 from slax_data.checks import check_size
-from slax_data.task import Task, stored_task
+from slax_data.task import Task, check_by_split, stored_task
 
 
 def indexed_task(
@@ -64,6 +64,7 @@ def indexed_task(
         >>> indexed_task({"train": (rows, labels), "test": (rows, labels)}, n_classes=2).full_split("test")[0].shape
         (8, 6, 8)
     """
+    check_by_split("indexed_task", splits)
     read = {name: arrays_of(splits[name], name=name, per_step=per_step, transform=transform) for name in splits}
     n_steps = enough_steps(n_steps, max(values.shape[1] for values, _, _ in read.values()))
     arrays = {}

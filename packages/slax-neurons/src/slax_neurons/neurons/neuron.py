@@ -95,20 +95,24 @@ class NeuronCell(nnx.RNNCellBase):
                 raise TypeError(
                     f"{name}.replace got {attribute}, which {name} does not have, expected {', '.join(own)}."
                 )
-            if attribute in self.fixed:
-                raise ValueError(
-                    f"{name}.replace got {attribute}, {self.fixed[attribute]}, expected another attribute. Make a "
-                    f"new one: {name}({attribute}=...)."
-                )
         copy = nnx.clone(self)
         for attribute, value in attributes.items():
-            old = vars(self)[attribute]
-            if isinstance(old, Parameter) and not isinstance(value, Parameter):
-                value = Parameter(old.name, value, old.domain, self.param_dtype)
-            if attribute == "spike_fn":
-                value = spike_function(name, value)
             setattr(copy, attribute, value)
         return copy
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        """Set an attribute, or in a neuron that has it, replace it in place; see `replace` for what may be given."""
+        old, name = vars(self).get(attribute), type(self).__name__
+        if attribute in self.fixed and attribute in vars(self):
+            raise ValueError(
+                f"{name} got another {attribute}, {self.fixed[attribute]}, expected another attribute. Make a new one: "
+                f"{name}({attribute}=...)."
+            )
+        if isinstance(old, Parameter) and not isinstance(value, Parameter):
+            value = Parameter(old.name, value, old.domain, self.param_dtype)
+        if attribute == "spike_fn":
+            value = spike_function(name, value)
+        super().__setattr__(attribute, value)
 
 
 class Neuron(NeuronCell):

@@ -9,7 +9,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.parameter import REAL, Parameter, ParameterValue, Trainable, one_of
-from slax_neurons.surrogates import SpikeFunction, fast_sigmoid, spike_function
+from slax_neurons.surrogates import SpikeFunction, fast_sigmoid
 
 RESETS = ("subtract", "zero", "none")
 
@@ -96,9 +96,9 @@ class SpikingNeuron(Neuron):
             raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
-        self.reset = one_of(name, "reset", reset, RESETS)
+        self.reset = reset
         self.stop_reset_gradient = stop_reset_gradient
-        self.spike_fn = spike_function(name, spike_fn)
+        self.spike_fn: SpikeFunction = spike_fn  # type: ignore[assignment]  # a name becomes a function
 
     def spike(
         self, v: Float[Array, "*B N"], threshold_offset: Float[Array, "*B N"] | float = 0.0
@@ -115,7 +115,7 @@ class SpikingNeuron(Neuron):
             case _:
                 return v, spikes
 
-    def replace(self, **attributes: Any) -> Any:
-        if "reset" in attributes:
-            one_of(type(self).__name__, "reset", attributes["reset"], RESETS)
-        return super().replace(**attributes)
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        if attribute == "reset":
+            one_of(type(self).__name__, "reset", value, RESETS)
+        super().__setattr__(attribute, value)

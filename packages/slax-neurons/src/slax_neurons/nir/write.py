@@ -52,6 +52,10 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
         TypeError: a model that is not a stack, or a module that has no node in NIR.
         ValueError: a setting that no node supports, or an edge that NIR cannot express.
 
+    Note:
+        Other frameworks read every reset as one to zero; give neurons `reset="zero"` before training for them. The reset is noted
+        in the graph's metadata, which `from_nir` reads.
+
     References:
         Pedersen et al.: Neuromorphic intermediate representation: a unified instruction set for interoperable
         brain-inspired computing, 2024, doi 10.1038/s41467-024-52259-9, table 1.

@@ -110,7 +110,7 @@ def contract(
 def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"], steps: int | None) -> ColumnColoring:
     size, *shape = direct.shape
     # Parameters with the same direct reach have the same reach, so only one of each kind is followed.
-    columns, kinds = np.unique(direct.reshape(size, -1), axis=1, return_inverse=True)
+    columns, kinds = _distinct(direct.reshape(size, -1))
     reached, taken = columns, 1
     while steps is None or taken < steps:
         further = columns | (by_state @ reached > 0)
@@ -120,7 +120,15 @@ def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"],
     seeds = _colors(reached)
     # A parameter reaches at most one state of a color, so the sum has at most one term.
     states = (seeds * np.arange(1, size + 1)) @ reached - 1
-    return _by_color(seeds, states[:, kinds.ravel()].reshape(len(seeds), *shape))
+    return _by_color(seeds, states[:, kinds].reshape(len(seeds), *shape))
+
+
+def _distinct(columns: Bool[np.ndarray, "H P"]) -> tuple[Bool[np.ndarray, "H U"], Int[np.ndarray, " P"]]:
+    """The columns of a matrix that differ, and for each column the number of its equal; `np.unique` sorts, for minutes."""
+    numbers: dict[bytes, int] = {}
+    packed = np.packbits(columns, axis=0).T.copy()
+    kinds = np.array([numbers.setdefault(column.tobytes(), len(numbers)) for column in packed], np.intp)
+    return columns[:, np.unique(kinds, return_index=True)[1]], kinds
 
 
 def _colors(reached: Bool[np.ndarray, "H U"]) -> Bool[np.ndarray, "C H"]:

@@ -231,6 +231,11 @@ def check_linear(name: str, neuron: Neuron) -> None:
             f"{name} got {type(neuron).__name__} with membranes of the structure {jax.tree.structure(membrane)}, expected "
             f"the structure of its state, {jax.tree.structure(rest)}. {USE_OSTL}"
         )
+    if all(slope is None for slope in output_slopes(neuron, rest)):
+        raise TypeError(
+            f"{name} got {type(neuron).__name__}, whose output has no derivative w.r.t. its membrane, so nothing below it "
+            "would learn. Make its spikes with the surrogate gradient of its spike_fn: self.spike(membrane)."
+        )
     graphdef, state = nnx.split(neuron)
     leaves, structure = jax.tree.flatten(state)
     if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):

@@ -1,12 +1,15 @@
 """OTPE, and what rules have in common that sum eligibilities as the membranes of the layer above sum spikes."""
 
 import dataclasses
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_neurons import Neuron
 from slax_neurons.building_blocks import StepSize, scan_units
 from slax_rules.layerwise.eligibility import (
     EligibilityTraces,
@@ -65,6 +68,12 @@ class SummedRule(LayerRule):
                 f"{name} got {type(above).__name__} as the next layer, expected a neuron with one decay of the membrane, with "
                 "which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
             )
+        if not decays_by_one_number(above):
+            raise TypeError(
+                f"{name} got {type(above).__name__} as the next layer, whose membrane does not decay by its membrane_decay, "
+                "expected the factor of the membrane in its integrate. Define the property membrane_decay, or give a decay: "
+                "output_decay=0.9."
+            )
 
     def decay(self, layer: Layer, dtype: Any) -> Float[Array, ""]:
         """The decay of the leaky sum: the decay given to the rule, or the next layer's membrane decay."""
@@ -78,6 +87,32 @@ class SummedRule(LayerRule):
     def without_sum(self) -> LayerRule:
         """The rule without the leaky sum, which the last layer uses: R_t = eps_t is OSTL."""
         return OSTL(route=self.route)
+
+
+def decays_by_one_number(neuron: Neuron) -> bool:
+    """Whether the membrane of an element-wise neuron decays by its `membrane_decay` where it does not fire."""
+    graphdef, state = nnx.split(neuron)
+    leaves, structure = jax.tree.flatten(state)
+    return _decays_by_one_number(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@lru_cache(maxsize=64)
+def _decays_by_one_number(
+    graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]
+) -> bool:
+    """True if the derivative of the membrane w.r.t. itself is the decay at three points, for some parameters."""
+    with jax.ensure_compile_time_eval():
+        some = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in leaves]
+        neuron = nnx.merge(graphdef, jax.tree.unflatten(structure, some))
+        rest = neuron.initialize_carry((1, 1))
+        one = jax.grad(lambda carry: neuron.membrane(carry).sum())(rest)
+
+        def slope(at: float) -> Array:
+            carry = jax.tree.map(lambda leaf: jnp.full_like(leaf, at), rest)
+            current = jnp.full_like(neuron.membrane(rest), at)
+            return jax.jvp(lambda carry: neuron.membrane(neuron.integrate(carry, current)), (carry,), (one,))[1]
+
+        return all(jnp.allclose(slope(at), neuron.membrane_decay, rtol=1e-2, atol=1e-6) for at in (0.0, 3.0, -2.0))
 
 
 @dataclasses.dataclass(frozen=True)

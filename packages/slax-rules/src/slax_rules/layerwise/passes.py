@@ -25,6 +25,7 @@ from slax_neurons.building_blocks import StepSize, apply_rows, carry_without_buf
 from slax_rules.layerwise.jacobians import has_separate_units, states_of
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, input_current, run_neuron
 from slax_rules.layerwise.layer_rule import LayerRule
+from slax_rules.layerwise.returned import checked_kernels, checked_signal, checked_window
 from slax_rules.layerwise.route import Route, Teaching
 from slax_rules.layerwise.stack import USE_BPTT, StackPlan, plan_stack
 from slax_rules.layerwise.synapse import check_maps, input_gradient, sum_by_input
@@ -359,13 +360,14 @@ def backward(
         outputs, received = forward_pass.outputs[index], signals[index]
         if rule.route.skips_layers and layer.above is not None:
             teaching = Teaching(error, of_losses.targets, of_losses.read_outs.get(number))
-            received = rule.route.signal(layer, outputs, teaching)
+            received = checked_signal(rule.route, layer, outputs, rule.route.signal(layer, outputs, teaching))
         penalty = of_losses.penalties.get(number)
         if penalty is not None and rule.reads_penalty:
             window = window._replace(penalty=penalty)
         elif penalty is not None:
             received = received + penalty
-        found, new_traces[number] = rule.window(layer, window, traces[number], received)  # such as OTPE.window
+        returned = rule.window(layer, window, traces[number], received)  # such as OTPE.window
+        found, new_traces[number] = checked_window(rule, layer, window, traces[number], returned)
         if layer.above is None and not plan.has_parameters_above:
             error = _concatenated(found.current_cotangent)
         _add_layer(gradient_layers[number], found)
@@ -377,7 +379,7 @@ def backward(
             send(index - 1, found.current_cotangent)
             continue
         senders = [start - 1, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
-        kernels = rule.route.kernels(layer)
+        kernels = checked_kernels(rule.route, layer, rule.route.kernels(layer))
         for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
             if sender >= 0:
                 send(sender, input_gradient(synapse, x, found.current_cotangent, kernel))

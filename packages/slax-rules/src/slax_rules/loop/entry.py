@@ -82,8 +82,9 @@ def gradients(
 
     The loss is the mean over time and batch, or over the entries of `mask` that are true. State and traces are constants at the
     boundaries of windows, so memory does not grow with the number of windows. A call compiles a program for the structure of
-    its arguments, and later calls with the same structure reuse it; functions are compared by content. The model and the rule
-    stay unchanged except for variables that they change themselves, in place: the statistics of a BatchNorm in training
+    its arguments, and later calls with the same structure reuse it; functions are compared by content. As under `jax.jit`, what
+    a function or a method reads besides its arguments, such as a global value, is read when it is compiled. The model and the
+    rule stay unchanged except for variables that they change themselves, in place: the statistics of a BatchNorm in training
     (of each window) and of a `RunningNorm` in training (once for the sequence), and random streams.
 
     Args:

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from slax_rules.loop.identity import ByIdentity
-from slax_rules.loop.structure import Place, Structure, is_installed_by_name, structure
+from slax_rules.loop.structure import Place, Structure, is_installed_by_name, own_class, structure
 
 KEPT = 64  # programs of a function; one takes about 10 MB
 
@@ -202,6 +202,7 @@ class _GraphKey:
 
     nodes: Any
     attributes: Any
+    methods: Any
 
     def __hash__(self) -> int:
         return len(self.attributes)  # to hash them would take a large part of a call's time
@@ -214,7 +215,15 @@ def graph_key(graphdef: nnx.GraphDef, rechecks: bool, own: Any = None, data: Seq
         value = getattr(held, "value", None)
         if is_function(value):
             attributes[index] = name, _content(value, rechecks, data if value is own else None)
-    return _GraphKey(graphdef.nodes, attributes)
+    kinds = filter(own_class, dict.fromkeys(map(_class_of, graphdef.nodes)))
+    return _GraphKey(graphdef.nodes, attributes, tuple(inspected(kind, rechecks).content(()) for kind in kinds))
+
+
+def _class_of(node: Any) -> Any:
+    """The class of a node: of a module, or of a value such as a rule, which is a tree for JAX."""
+    treedef = getattr(getattr(node, "metadata", None), "treedef", None)
+    data = None if treedef is None else treedef.node_data()
+    return data[0] if data else getattr(node, "type", None)
 
 
 def is_function(value: Any) -> bool:

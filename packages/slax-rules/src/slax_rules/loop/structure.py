@@ -125,7 +125,8 @@ def structure(value: Any, of_objects: bool = False) -> Structure:
     """Find what a value is made of.
 
     Args:
-        value: a function, a transformation, or something that holds such.
+        value: a function, a transformation, or something that holds such; or a class, whose methods and other attributes count,
+            with the classes above it, up to those of installed packages.
         of_objects: whether to look into large arrays and objects that may change, too, as for a record of what they are now.
 
     Example:
@@ -138,7 +139,8 @@ def structure(value: Any, of_objects: bool = False) -> Structure:
         [('step_size of scale', -0.2)]
     """
     walk = _Walk(of_objects)
-    code = walk.visit(value, type(value).__name__, ())
+    is_class = isinstance(value, type)
+    code = walk.methods(value, ()) if is_class else walk.visit(value, type(value).__name__, ())
     return Structure(code, tuple(walk.values), walk.is_fixed, tuple(walk.itself))
 
 
@@ -223,7 +225,7 @@ class _Walk:
                 self.visit(item, f"{field} of {name}" if hasattr(value, "_fields") else name, _at(place, index))
                 for index, (field, item) in enumerate(items)
             )
-            return self._named(type(value)), held, self._methods(type(value), getattr(value, "_fields", ()))
+            return self._named(type(value)), held, self.methods(type(value), getattr(value, "_fields", ()))
         if type(value) is dict:
             return "dict", tuple(
                 (self.visit(key, name, None), self.visit(item, str(key), _at(place, key)))
@@ -239,7 +241,7 @@ class _Walk:
             content = [
                 (one.name, self.visit(getattr(value, one.name, ...), f"{one.name} of {kind}", None)) for one in fields
             ]
-            return self._named(type(value)), tuple(content), self._methods(type(value), [one.name for one in fields])
+            return self._named(type(value)), tuple(content), self.methods(type(value), [one.name for one in fields])
         if callable(value) and (found := _found_by_name(value)):
             if _is_installed(value.__module__):
                 return Named(value, found)
@@ -267,7 +269,7 @@ class _Walk:
         held = ((key, self.visit(item, f"{key} of {name}", None)) for key, item in attributes.items())
         return self._unknown(value), tuple(held)
 
-    def _methods(self, kind: type, fields: Collection[str]) -> Hashable:
+    def methods(self, kind: type, fields: Collection[str]) -> Hashable:
         """The content of what a class and the classes above it define besides fields, without installed ones."""
         if kind in self.classes or _is_installed(kind.__module__):
             return ()
@@ -369,6 +371,11 @@ def _found_by_name(value: Any) -> str | None:
     for part in str(name).split("."):
         found = getattr(found, part, None)
     return f"{module}.{name}" if found is value else None
+
+
+def own_class(value: Any) -> bool:
+    """True for a class of nobody's package, whose methods may change and read what changes."""
+    return isinstance(value, type) and not _is_installed(value.__module__)
 
 
 def is_installed_by_name(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import numbers
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,9 @@ class Sampler:
 
     Raises:
         ValueError: steps below 1.
+
+    Warns:
+        UserWarning: where it is used for several batches, a function that does not use its key: all are the same batch.
 
     Example:
         >>> import jax
@@ -64,6 +68,15 @@ class Sampler:
         """Draw one batch."""
         return self.sample(jax.random.fold_in(self.epoch_key(epoch), index))
 
+    def reads_key(self) -> bool:
+        """Whether some array of a batch depends on the key; nothing is drawn."""
+        program = jax.make_jaxpr(self.sample)(self.key).jaxpr
+        reached = {id(variable) for variable in program.invars}
+        for equation in program.eqns:
+            if any(id(operand) in reached for operand in equation.invars):
+                reached.update(map(id, equation.outvars))
+        return any(id(output) in reached for output in program.outvars)
+
     def epoch_key(self, epoch: int) -> Key[Array, ""]:
         """The key of an epoch."""
         return jax.random.fold_in(self.key, epoch)
@@ -90,6 +103,14 @@ def epoch_batches(batches: Any, *, epochs: int = 1) -> Epochs:
             f"Got the class {batches.__name__} as batches, expected {KINDS}. Make one: {batches.__name__}(...)."
         )
     if isinstance(batches, Sampler):
+        if batches.steps > 1 and not batches.reads_key():
+            warnings.warn(
+                "Got a Sampler whose function does not use its key, so that all its batches are the same one, expected draws "
+                "by jax.random with the key. For batches of NumPy or from files, give a list, or a function of the epoch that "
+                "yields them.",
+                UserWarning,
+                stacklevel=3,
+            )
         return batches
     _check_many(batches)
     if isinstance(batches, Iterator) and epochs > 1:

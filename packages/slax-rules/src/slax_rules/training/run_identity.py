@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from slax_neurons import NeuronCell
-from slax_rules.loop.structure import Named, structure
+from slax_rules.loop.structure import Named, own_class, structure
 from slax_rules.losses import SequenceLoss
 from slax_rules.training.batches import Epochs, Sampler, as_batch, epoch_batches
 from slax_rules.training.weights import described, model_types
@@ -38,7 +38,15 @@ def describe_run(program: Any, model: nnx.Module, rule: Any, transformation: Any
         **_content("optimizer", transformation),
         **{"/".join(filter(None, ("model", path))): name for path, name in model_types(model).items()},
         **_options(model),
+        **_methods("options", (type(part) for _, part in nnx.iter_modules(model))),
+        **_methods("rule", map(type, rule if isinstance(rule, list | tuple) else [rule])),
     }
+
+
+def _methods(name: str, kinds: Iterable[type]) -> dict[str, Any]:
+    """The content of classes that are of no installed package: what their methods compute."""
+    own = {kind.__qualname__: kind for kind in kinds if own_class(kind)}
+    return {key: text for kind in own for key, text in _content(f"{name}: {kind}", own[kind]).items()}
 
 
 def _options(model: nnx.Module) -> dict[str, Any]:

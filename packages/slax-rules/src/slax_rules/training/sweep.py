@@ -48,6 +48,7 @@ def sweep(
     validation: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
     test: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
     metric: Metric = accuracy,
+    mode: Literal["min", "max"] | None = None,
     update: Literal["offline", "online"] = "offline",
     window: int | Mapping[str, int | None] | None = None,
     evaluate_at: Sequence[int] = (),
@@ -74,7 +75,8 @@ def sweep(
         trial_seeds: the number of seeds that try all rates; the others train at the chosen rate alone. All by default.
         validation: batches by which rates are chosen, or a function that maps a seed to them; optional for a single rate.
         test: batches for the final score, or a function that maps a seed to them; none by default.
-        metric: the score, larger is better: maps outputs, targets, and the mask if there is one to a number; see `evaluate`.
+        metric: the score: maps outputs, targets, and the mask if there is one to a number; see `evaluate`.
+        mode: "max" if a larger score is better, "min" if a smaller one is. It may be omitted for `accuracy`.
         update, window: see `fit`; the window may be a dict with one for each rule.
         evaluate_at: numbers of batches after which a run is evaluated, in addition to its end; 0 is before training. The
             arrays of model and rule at these points are kept.
@@ -121,7 +123,14 @@ def sweep(
             f"sweep got the seeds {numbers}, and {count} of them for trials, expected different seeds, and 1 or more."
         )
     rates = tuple(sorted(rates))
-    limits = (0.0, 1.0) if accuracy in (metric, getattr(metric, "func", None)) else (-np.inf, np.inf)
+    is_accuracy = accuracy in (metric, getattr(metric, "func", None))
+    limits = (0.0, 1.0) if is_accuracy else (-np.inf, np.inf)
+    mode = "max" if mode is None and is_accuracy else mode
+    if mode not in ("min", "max"):
+        raise ValueError(
+            f'sweep got mode={mode!r} for a metric other than accuracy, expected "max" if a larger score is better or "min" '
+            "if a smaller one is."
+        )
     found = Sweep(rates, {}, {}, {}, limits)
     total = len(rules) * (len(rates) * count + len(numbers) - count)
     settings: dict[str, _Setting] = {}
@@ -144,7 +153,7 @@ def sweep(
 
         for name in rules:
             found.trials[name] = [[trained(name, rate, seed) for seed in numbers[:count]] for rate in rates]
-            chosen = _choose(name, found, validation is not None)
+            chosen = _choose(name, found, validation is not None, mode)
             rate = found.chosen[name] = rates[chosen]
             found.best[name] = found.trials[name][chosen] + [trained(name, rate, seed) for seed in numbers[count:]]
             for run in () if test is None else found.best[name]:
@@ -257,7 +266,7 @@ def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -
         yield step, found["score"]
 
 
-def _choose(name: str, found: Sweep, is_validated: bool) -> int:
+def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
     """The index of the best rate."""
     runs = [run for of_rate in found.trials[name] for run in of_rate]
     broken = [run for run in runs if run.not_finite]
@@ -273,7 +282,7 @@ def _choose(name: str, found: Sweep, is_validated: bool) -> int:
             f"{first.rate:g}, seed {first.seed}, "
             + (cause if broken else "the metric is not a number, though the loss is finite. Check the metric.")
         )
-    return int(np.nanargmax(means))
+    return int(np.nanargmax(means) if mode == "max" else np.nanargmin(means))
 
 
 def _is_same(one: Run, other: Run) -> bool:
