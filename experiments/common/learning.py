@@ -23,7 +23,7 @@ from slax_rules import RULES, TBPTT, Run, Sweep, accuracy, cross_entropy, fit, s
 from slax_rules.loop.windows import trained_together
 
 Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
-Sampler = Callable[[int], SeedSamples]
+SamplesOf = Callable[[int], SeedSamples]
 
 RATE, WINDOW, ALPHA = "learning_rate", "online_window", "alpha"
 FPTT_WINDOW = 1  # steps between two updates of FPTT, which is part of the optimizer
@@ -65,7 +65,7 @@ def transformation(config: dict[str, Any], rate: Any) -> optax.GradientTransform
 def train(
     config: dict[str, Any],
     update: Update,
-    sampler: Sampler,
+    sampler: SamplesOf,
     where: str,
     *,
     rates: Sequence[float],
@@ -155,7 +155,7 @@ def fit_or_stop(
 
 
 def choose(
-    config: dict[str, Any], update: Update, sampler: Sampler, where: str, second: str = RATE, **how: Any
+    config: dict[str, Any], update: Update, sampler: SamplesOf, where: str, second: str = RATE, **how: Any
 ) -> tuple[dict[str, Any], list[Run]]:
     """The trials of the first `rate_seeds` seeds as JSON, and the runs of all `seeds` with the chosen settings.
 

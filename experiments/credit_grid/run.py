@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.common import lengths
-from experiments.common.learning import Sampler, choose
+from experiments.common.learning import SamplesOf, choose
 from experiments.common.measures import agreements, loss_at_the_end
 from experiments.common.networks import make_model, paths_of
 from experiments.common.samples import make_sampler
@@ -40,7 +40,7 @@ def compute(config: dict[str, Any], references: Path, spikes: Path | None = None
 
 
 def results_of_cell(
-    config: dict[str, Any], cell: str, sampler: Sampler, reached: dict[int, nnx.State]
+    config: dict[str, Any], cell: str, sampler: SamplesOf, reached: dict[int, nnx.State]
 ) -> dict[str, Any]:
     """The trials of the learning rates, and for each seed the test accuracy after training at the best one, and the agreement
     of the cell's gradient with BPTT's, at initialization and after training with BPTT.

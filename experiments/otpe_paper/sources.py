@@ -11,11 +11,10 @@ import numpy as np
 from jax import random
 
 from experiments.common.keys import key_of
-from experiments.common.samples import Samples, number_of_parts
+from experiments.common.samples import PART, Samples, number_of_parts
 from experiments.common.tasks import task_maker
 from experiments.otpe_paper import draws
 
-PART = 100  # batches that are drawn together, by one program
 TESTED = 1000  # samples that are tested together
 
 Sets = dict[str, list[Samples]]
@@ -97,10 +96,10 @@ class Recordings:
 
     @cached_property
     def sets(self) -> Sets:
-        return {split: in_parts(*self._task.full_split(split)) for split in ("validation", "test")}
+        return {split: tested_together(*self._task.full_split(split)) for split in ("validation", "test")}
 
 
-def in_parts(spikes: Any, labels: Any) -> list[Samples]:
+def tested_together(spikes: Any, labels: Any) -> list[Samples]:
     """Samples in parts that are tested together."""
     starts = range(0, len(labels), TESTED)
     return [(spikes[:, start : start + TESTED], labels[start : start + TESTED]) for start in starts]

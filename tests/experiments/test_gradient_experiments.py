@@ -38,7 +38,7 @@ def test_terms_are_the_paths_that_they_are_called_after(x64):
     model = make_model(DEEP, nnx.Rngs(0))
     nnx.update(model, jax.tree.map(lambda leaf: leaf.astype(jnp.float64), nnx.state(model)))
     for neuron in model.modules[1::2]:
-        neuron.param_dtype = jnp.dtype(jnp.float64)
+        vars(neuron)["param_dtype"] = jnp.dtype(jnp.float64)
     rng, key = np.random.default_rng(0), jax.random.key(0)
     inputs, labels = (rng.random((9, 5, 10)) < 0.2).astype(float), np.arange(5) % 4
     by_rule, terms = jax.jit(lambda *batch: run.gradients_of_batch([], model, key, key, *batch))(inputs, labels)

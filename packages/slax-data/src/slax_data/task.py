@@ -72,7 +72,7 @@ def check_by_split(name: str, splits: Any) -> None:
     """Raise TypeError unless `splits` maps names of splits to their data."""
     if not isinstance(splits, Mapping):
         raise TypeError(
-            f"{name} got a {type(splits).__name__}, expected a dict of splits, such as {{'train': ..., 'test': ...}}."
+            f"{name} got a {type(splits).__name__}, expected a dict of splits, {{'train': ..., 'test': ...}}."
         )
 
 

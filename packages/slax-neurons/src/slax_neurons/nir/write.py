@@ -53,8 +53,8 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
         ValueError: a setting that no node supports, or an edge that NIR cannot express.
 
     Note:
-        Other frameworks read every reset as one to zero; give neurons `reset="zero"` before training for them. The reset is noted
-        in the graph's metadata, which `from_nir` reads.
+        Other frameworks read every reset as one to zero: train with `reset="zero"` for them. The reset is noted in the graph's
+        metadata, which `from_nir` reads.
 
     References:
         Pedersen et al.: Neuromorphic intermediate representation: a unified instruction set for interoperable
