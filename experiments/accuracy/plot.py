@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, tables
+from experiments.common import figures, intervals, length_curves, names, tables
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_TESTS]
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -34,13 +34,13 @@ def rows(data: Data) -> Iterator[list[Any]]:
         for mode, update in updates_of(result).items():
             seeds = update["seeds"]
             head = [*start(task, rule, result), mode]
-            yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), tables.SHARE)]
+            yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), intervals.SHARE)]
             quantities = {
                 "validation_accuracy": [seed["validation_accuracy"] for seed in seeds],
                 **tables.spikes_of(seeds),
             }
             for quantity, numbers in quantities.items():
-                yield [*head, quantity, *tables.without_tests(numbers, tables.SHARE)]
+                yield [*head, quantity, *tables.without_tests(numbers, intervals.SHARE)]
     for (task, rule), accuracy in published.items():
         numbers = accuracy, *[None] * 5
         yield [*start(task, rule, tasks[task][rule]), "offline", "published_accuracy", *numbers]
@@ -48,7 +48,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
 
 def start(task: str, rule: str, result: dict[str, Any]) -> list[Any]:
     """The first cells of the rows of a result."""
-    return [task, tables.network(result["config"]), result["config"]["n_steps"], rule]
+    return [task, names.network(result["config"]), result["config"]["n_steps"], rule]
 
 
 def draw(data: Data) -> Figure:
@@ -60,15 +60,15 @@ def draw(data: Data) -> Figure:
         draw_task(ax, task, rules, results)
         for rule in (rule for name, rule in published if name == task):
             ax.plot(100 * published[task, rule], rules.index(rule) - 0.34, **PUBLISHED_MARK)
-    titles = (tables.title_of(tables.config_of(results)).replace(", new", ",\nnew") for results in tasks.values())
+    titles = (names.title_of(tables.config_of(results)).replace(", new", ",\nnew") for results in tasks.values())
     figures.name_panels(axes[0], titles)
     looks = [{"label": "published", **PUBLISHED_MARK}] if published else []
     figures.legend_of_modes(figure, 5 if len(tasks) > 1 else 2, *figures.LEVELS, *looks)
     configs = [result["config"] for _, _, result in tables.each(tasks)]
-    seeds = tables.numbers_of_seeds(range(config["seeds"]) for config in configs)
+    seeds = names.numbers_of_seeds(range(config["seeds"]) for config in configs)
     return figures.with_note(
         figure,
-        f"Each rule after {tables.updates_of(configs)} at its best learning rate. Mean of {seeds} seeds, each a small dot; "
+        f"Each rule after {names.updates_of(configs)} at its best learning rate. Mean of {seeds} seeds, each a small dot; "
         "lines: 95 % interval of the mean.",
     )
 

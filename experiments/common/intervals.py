@@ -1,4 +1,4 @@
-"""The error of a mean over seeds that share a test set, which is a sample too.
+"""Means over seeds with their intervals, and the error of a mean over seeds that share a test set, which is a sample too.
 
 Let x_si be 1 if the network of seed s is right about test sample i. Its mean m over S seeds and I samples varies with both:
 
@@ -21,10 +21,18 @@ References:
     Satterthwaite, An approximate distribution of estimates of variance components, Biometrics Bulletin 2(6), 1946.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
+
+from slax_viz import mean_interval
+
+Bounds = tuple[float, float]
+
+ANY, POSITIVE, SHARE, COSINE = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0), (-1.0, 1.0)  # bounds of numbers
 
 
 def freedom_and_error(parts: Iterable[tuple[float, Any]]) -> tuple[Any, Any]:
@@ -37,3 +45,73 @@ def freedom_and_error(parts: Iterable[tuple[float, Any]]) -> tuple[Any, Any]:
     total = sum(part for part, _ in means)
     rest = sum(part**2 / freedom for part, freedom in means)
     return np.square(total) / np.where(rest > 0, rest, 1), np.sqrt(total)
+
+
+def interval(
+    numbers: Sequence[float | None], bounds: Bounds, tests: Sequence[float] = ()
+) -> tuple[float | None, float | None, float | None]:
+    """The mean, and the low and high ends of its 95 % interval, without the numbers that are missing (None); None where there
+    are too few numbers.
+
+    `tests` are the means over the seeds for each sample of a test set that seeds have in common: with them, the interval
+    contains what other test samples would change (above).
+    """
+    known = [number for number in numbers if number is not None]
+    if len(known) < 2:
+        return (known[0] if known else None), None, None
+    if len(tests):
+        parts = [(float(np.var(of, ddof=1)), len(of)) for of in (known, tests)]
+        freedom, error = freedom_and_error(parts)
+        mean, half = float(np.mean(known)), float(stdtrit(freedom, 0.975) * error)
+        return mean, max(bounds[0], mean - half), min(bounds[1], mean + half)
+    mean, low, high = (float(number) for number in mean_interval(known, bounds=bounds))
+    return mean, low, high
+
+
+def further(numbers: Sequence[float | None], bounds: Bounds, runs: int = 1) -> tuple[float | None, float | None]:
+    """The ends of the interval in which the mean of further runs would be with 95 % probability, cut at the bounds; None where
+    there are too few numbers.
+
+    With n numbers of standard deviation s, it extends t(n - 1) s sqrt(1 / n + 1 / runs) to both sides of their mean.
+    """
+    mean, low, high = interval(numbers, ANY)
+    if mean is None or low is None or high is None:
+        return None, None
+    half = (high - low) / 2 * math.sqrt(1 + count(numbers) / runs)
+    return max(bounds[0], mean - half), min(bounds[1], mean + half)
+
+
+def mean_or_nan(numbers: Sequence[float | None]) -> float:
+    """The mean without the numbers that are missing; NaN if all of them are."""
+    mean, _, _ = interval(numbers, ANY)
+    return math.nan if mean is None else mean
+
+
+def ratios(times: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """The ratios of two times round by round, in which other load on the machine is common to both."""
+    return [time / other for time, other in zip(times, reference, strict=True)]
+
+
+def ratio_interval(numbers: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """The geometric mean of ratios of times, and the ends of its 95 % interval, which is that of their logarithms.
+
+    A mean of ratios a / b is above 1 even if a and b are times of the same program, since noise makes it so, and so is the mean
+    of b / a. The geometric mean of one is the inverse of the other.
+    """
+    mean, low, high = (None if end is None else math.exp(end) for end in interval([*map(math.log, numbers)], ANY))
+    return mean, low, high
+
+
+def seeds_and_tests(matrix: Any) -> tuple[list[float], np.ndarray]:
+    """The means of the seeds, and of the test samples, if seeds have these in common.
+
+    Args:
+        matrix: by seed and test sample [S, I], or one number for each seed, [S, 1] or [S].
+    """
+    numbers = np.asarray(matrix, float).reshape(len(matrix), -1)
+    return numbers.mean(axis=1).tolist(), numbers.mean(axis=0) if numbers.shape[1] > 1 else np.array([])
+
+
+def count(numbers: Iterable[float | None]) -> int:
+    """How many of the numbers are not missing."""
+    return sum(number is not None for number in numbers)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, lengths, names, tables
+from experiments.common import figures, intervals, lengths, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -71,12 +71,12 @@ def rows(curve: Curve) -> Iterator[list[Any]]:
         yield [
             *start,
             "accuracy",
-            *tables.of_tests(tables.tested(curve.cells[0], curve.seeds, batches), tables.SHARE),
+            *tables.of_tests(tables.tested(curve.cells[0], curve.seeds, batches), intervals.SHARE),
             None,
         ]
         if lengths.lengths_of(curve.seeds):
             validated = lengths.validated(curve.seeds, batches)
-            yield [*start, "validation_accuracy", *tables.without_tests(validated, tables.SHARE), None]
+            yield [*start, "validation_accuracy", *tables.without_tests(validated, intervals.SHARE), None]
     if len(curve.batches) > 1:
         start, gains = [*curve.cells, curve.batches[-1]], curve.gains()
         yield [*start, "gain", *tables.without_tests(gains, (-1.0, 1.0)), int(is_flat(gains))]
@@ -127,7 +127,7 @@ def draw(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> F
         figures.legend_of(figure, looks.values(), len(looks))
     else:
         figures.label_lines(axes.flat)
-    seeds = tables.numbers_of_seeds(curve.seeds for curve in curves)
+    seeds = names.numbers_of_seeds(curve.seeds for curve in curves)
     return figures.with_note(
         figure,
         f"Accuracy along one training of each seed, at the learning rate that is best at its end. Mean of {seeds} seeds; "
@@ -139,7 +139,9 @@ def draw(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> F
 def draw_curve(ax: Axes, curve: Curve) -> None:
     found = []
     for batches in curve.batches:
-        mean, low, high, *_ = tables.tested_summary(tables.tested(curve.cells[0], curve.seeds, batches), tables.SHARE)
+        mean, low, high, *_ = tables.tested_summary(
+            tables.tested(curve.cells[0], curve.seeds, batches), intervals.SHARE
+        )
         found.append((batches, *(np.nan if end is None else 100 * float(end) for end in (mean, low, high))))
     at, mean, low, high = np.array(found).T
     ax.plot(at, mean, **figures.line_of(curve.rule, markersize=3, label=curve.label))
@@ -149,5 +151,5 @@ def draw_curve(ax: Axes, curve: Curve) -> None:
 def is_flat(gains: Sequence[float]) -> bool:
     """True if a validation curve is flat: with 97.5 % confidence, the mean gain of the seeds from the second last length to the
     last is below a point. Two seeds are the fewest that can tell."""
-    _, _, high = tables.interval(gains, (-1.0, 1.0))
+    _, _, high = intervals.interval(gains, (-1.0, 1.0))
     return high is not None and high < FLAT

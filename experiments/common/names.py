@@ -1,5 +1,8 @@
 """The names that readers see in the figures, in place of those of configurations and code; those of rules are in RULES."""
 
+from collections.abc import Iterable, Sized
+from typing import Any
+
 TIME_CODE = (
     "grid",
     "time",
@@ -123,3 +126,36 @@ def task_name(task: str) -> str:
 def with_code(task: str, code: str) -> str:
     """The name of a task with its code, if it could have another."""
     return ", ".join(filter(None, [task_name(task), CODES.get(code, code)]))
+
+
+def network(config: dict[str, Any]) -> str:
+    """The sizes of the layers: "64-128-10"."""
+    return "-".join(map(str, config["layers"]))
+
+
+def title_of(config: dict[str, Any]) -> str:
+    """The task, and below it its network and the length of its sequences."""
+    return f"{task_name(config['task'])}\n{network(config)}, T = {config['n_steps']}"
+
+
+def randman(config: dict[str, Any]) -> str:
+    """The same of an experiment on Randman, in one line, with its code."""
+    return f"Randman, {config['code']} code, {network(config)}, T = {config['n_steps']}"
+
+
+def updates_of(configs: Iterable[dict[str, Any]]) -> str:
+    """The numbers of updates, or of sequences where a rule updates within them, of trainings: "400 or 500 batches of 32"."""
+    pairs = [(config["steps"], config["batch_size"]) for config in configs]
+    steps, sizes = zip(*pairs, strict=True)
+    return f"{listed(steps)} batches of {listed(sizes)}"
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Numbers without repetitions: "100, 400 or 500"."""
+    *first, last = (f"{number:,}" for number in sorted(set(numbers)))
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def numbers_of_seeds(of_seeds: Iterable[Sized]) -> str:
+    """The numbers of seeds that occur in lists of what seeds have: "3", or "3, 20"."""
+    return ", ".join(map(str, sorted({*map(len, of_seeds)})))

@@ -1,24 +1,18 @@
 """The order of results, and the cells of tables: means over seeds with their intervals, and the numbers themselves."""
 
 import csv
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from experiments.common import lengths
-from experiments.common.intervals import freedom_and_error
-from experiments.common.names import task_name
+from experiments.common.intervals import POSITIVE, Bounds, count, interval, ratio_interval, ratios, seeds_and_tests
 from slax_rules import RULES
-from slax_viz import mean_interval
 
 Results = dict[str, dict[str, dict[str, Any]]]
-Bounds = tuple[float, float]
 
-ANY, POSITIVE, SHARE, COSINE = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0), (-1.0, 1.0)  # bounds of numbers
 SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
 OF_SEEDS = (*SUMMARY, "seeds")  # the columns of `of_seeds`
 OF_TESTS = (*OF_SEEDS, "tests")  # the columns of `of_tests`
@@ -27,39 +21,6 @@ ALIKE = {
     "spoken_digits": 5,
     "spoken_digits_new_speakers": 50,
 }  # recordings of one speaker and digit in a test set, in a row
-
-
-def network(config: dict[str, Any]) -> str:
-    """The sizes of the layers: "64-128-10"."""
-    return "-".join(map(str, config["layers"]))
-
-
-def title_of(config: dict[str, Any]) -> str:
-    """The task, and below it its network and the length of its sequences."""
-    return f"{task_name(config['task'])}\n{network(config)}, T = {config['n_steps']}"
-
-
-def randman(config: dict[str, Any]) -> str:
-    """The same of an experiment on Randman, in one line, with its code."""
-    return f"Randman, {config['code']} code, {network(config)}, T = {config['n_steps']}"
-
-
-def numbers_of_seeds(of_seeds: Iterable[Sized]) -> str:
-    """The numbers of seeds that occur in lists of what seeds have: "3", or "3, 20"."""
-    return ", ".join(map(str, sorted({*map(len, of_seeds)})))
-
-
-def updates_of(configs: Iterable[dict[str, Any]]) -> str:
-    """The numbers of updates, or of sequences where a rule updates within them, of trainings: "400 or 500 batches of 32"."""
-    pairs = [(config["steps"], config["batch_size"]) for config in configs]
-    steps, sizes = zip(*pairs, strict=True)
-    return f"{listed(steps)} batches of {listed(sizes)}"
-
-
-def listed(numbers: Iterable[int]) -> str:
-    """Numbers without repetitions: "100, 400 or 500"."""
-    *first, last = (f"{number:,}" for number in sorted(set(numbers)))
-    return f"{', '.join(first)} or {last}" if first else last
 
 
 def rows_of_csv(path: Path) -> list[dict[str, str]]:
@@ -98,51 +59,6 @@ def config_of(rules: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
 def spikes_of(seeds: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     """The spikes per step and neuron of each layer, as `spikes_1`, with a number for each seed."""
     return {f"spikes_{layer}": [seed["spikes"][layer] for seed in seeds] for layer in seeds[0]["spikes"]}
-
-
-def interval(
-    numbers: Sequence[float | None], bounds: Bounds, tests: Sequence[float] = ()
-) -> tuple[float | None, float | None, float | None]:
-    """The mean, and the low and high ends of its 95 % interval, without the numbers that are missing (None); None where there
-    are too few numbers.
-
-    `tests` are the means over the seeds for each sample of a test set that seeds have in common: with them, the interval
-    contains what other test samples would change (`experiments.common.intervals`).
-    """
-    known = [number for number in numbers if number is not None]
-    if len(known) < 2:
-        return (known[0] if known else None), None, None
-    if len(tests):
-        parts = [(float(np.var(of, ddof=1)), len(of)) for of in (known, tests)]
-        freedom, error = freedom_and_error(parts)
-        mean, half = float(np.mean(known)), float(stdtrit(freedom, 0.975) * error)
-        return mean, max(bounds[0], mean - half), min(bounds[1], mean + half)
-    mean, low, high = (float(number) for number in mean_interval(known, bounds=bounds))
-    return mean, low, high
-
-
-def further(numbers: Sequence[float | None], bounds: Bounds, runs: int = 1) -> tuple[float | None, float | None]:
-    """The ends of the interval in which the mean of further runs would be with 95 % probability, cut at the bounds; None where
-    there are too few numbers.
-
-    With n numbers of standard deviation s, it extends t(n - 1) s sqrt(1 / n + 1 / runs) to both sides of their mean.
-    """
-    mean, low, high = interval(numbers, ANY)
-    if mean is None or low is None or high is None:
-        return None, None
-    half = (high - low) / 2 * math.sqrt(1 + count(numbers) / runs)
-    return max(bounds[0], mean - half), min(bounds[1], mean + half)
-
-
-def mean_or_nan(numbers: Sequence[float | None]) -> float:
-    """The mean without the numbers that are missing; NaN if all of them are."""
-    mean, _, _ = interval(numbers, ANY)
-    return math.nan if mean is None else mean
-
-
-def ratios(times: Sequence[float], reference: Sequence[float]) -> list[float]:
-    """The ratios of two times round by round, in which other load on the machine is common to both."""
-    return [time / other for time, other in zip(times, reference, strict=True)]
 
 
 def summary(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str | None]:
@@ -187,16 +103,6 @@ def tested_summary(matrix: np.ndarray, bounds: Bounds) -> list[float | str | Non
     return [*interval(numbers, bounds, tests), " ".join(map(repr_float, numbers)), " ".join(map(repr_float, sums))]
 
 
-def seeds_and_tests(matrix: Any) -> tuple[list[float], np.ndarray]:
-    """The means of the seeds, and of the test samples, if seeds have these in common.
-
-    Args:
-        matrix: by seed and test sample [S, I], or one number for each seed, [S, 1] or [S].
-    """
-    numbers = np.asarray(matrix, float).reshape(len(matrix), -1)
-    return numbers.mean(axis=1).tolist(), numbers.mean(axis=0) if numbers.shape[1] > 1 else np.array([])
-
-
 def of_tests(matrix: np.ndarray, bounds: Bounds) -> list[float | str | None]:
     """The cells of `OF_TESTS`: of `tested_summary`, with the number of seeds."""
     *cells, tests = tested_summary(matrix, bounds)
@@ -213,16 +119,6 @@ def of_cost(numbers: dict[str, Any], bptt: dict[str, Any]) -> list[Any]:
     times, size = numbers["milliseconds"], numbers["temporary_bytes"]
     relative = summary(ratios(times, bptt["milliseconds"]), POSITIVE)
     return [*summary(times, POSITIVE), *relative, len(times), size, size / bptt["temporary_bytes"]]
-
-
-def ratio_interval(numbers: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """The geometric mean of ratios of times, and the ends of its 95 % interval, which is that of their logarithms.
-
-    A mean of ratios a / b is above 1 even if a and b are times of the same program, since noise makes it so, and so is the mean
-    of b / a. The geometric mean of one is the inverse of the other.
-    """
-    mean, low, high = (None if end is None else math.exp(end) for end in interval([*map(math.log, numbers)], ANY))
-    return mean, low, high
 
 
 def ratio_summary(numbers: Sequence[float]) -> list[float | str | None]:
@@ -253,11 +149,6 @@ def tested_columns(*quantities: str) -> list[str]:
 
 
 OF_COST = [*summary_columns("milliseconds", "times_bptt"), "rounds", "temporary_bytes", "bytes_times_bptt"]
-
-
-def count(numbers: Iterable[float | None]) -> int:
-    """How many of the numbers are not missing."""
-    return sum(number is not None for number in numbers)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from experiments.common import figures, names, tables
+from experiments.common import figures, intervals, names, tables
 from experiments.common.styles import STYLES
 from experiments.credit_grid.grid import cells
 
@@ -50,7 +50,7 @@ def rows(data: "Data") -> Iterator[list[Any]]:
             for stage in STAGES:
                 if found := correlations(panel, feedback, stage):
                     cells_ = len(pairs(panel, feedback, stage))
-                    yield [*panel.start, feedback, stage, cells_, *tables.of_seeds(found, tables.COSINE)]
+                    yield [*panel.start, feedback, stage, cells_, *tables.of_seeds(found, intervals.COSINE)]
 
 
 def draw(data: "Data") -> Figure:
@@ -83,8 +83,8 @@ def draw(data: "Data") -> Figure:
     kept = [rule for rule in names.TEMPORAL if any(rule in panel.config["temporal"] for panel in data.panels)]
     looks = [figures.look_of(rule) | {"linestyle": "", "label": names.TEMPORAL[rule]} for rule in kept]
     figures.legend_of(figure, looks, 4)
-    seeds = tables.numbers_of_seeds(panel.results["bptt"]["seeds"] for panel in data.panels)
-    updates = tables.updates_of(panel.config for panel in data.panels)
+    seeds = names.numbers_of_seeds(panel.results["bptt"]["seeds"] for panel in data.panels)
+    updates = names.updates_of(panel.config for panel in data.panels)
     return figures.with_note(
         figure,
         f"A mark is a cell of the grid, a mean over {seeds} seeds: in color, what is kept of the past with symmetric feedback; "

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.common import figures, length_curves, names, tables
+from experiments.common import figures, intervals, length_curves, names, tables
 from experiments.common.styles import LINE_RULES, STYLES
 from experiments.credit_grid import alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
@@ -30,7 +30,7 @@ class Panel(NamedTuple):
 
     @property
     def title(self) -> str:
-        net = f"{tables.network(self.config)}, T = {self.config['n_steps']}"
+        net = f"{names.network(self.config)}, T = {self.config['n_steps']}"
         return f"{names.with_code(*self.start)}\n{net}"
 
     @property
@@ -94,12 +94,12 @@ def rows(data: Data) -> Iterator[list[Any]]:
         for cell in (*REFERENCES, *cells(panel.config)):
             result, accuracies = panel.results[cell], panel.accuracies(cell)
             tested = [
-                (accuracies, tables.SHARE),
+                (accuracies, intervals.SHARE),
                 *((accuracies - panel.accuracies(reference), (-1.0, 1.0)) for reference in REFERENCES),
             ]
             quantities = [
-                ([seed["loss"] for seed in result["seeds"]], tables.POSITIVE),
-                *((cosines_of_hidden(panel, cell, stage), tables.COSINE) for stage in STAGES),
+                ([seed["loss"] for seed in result["seeds"]], intervals.POSITIVE),
+                *((cosines_of_hidden(panel, cell, stage), intervals.COSINE) for stage in STAGES),
             ]
             counts = [result["trials"]["chosen"]["learning_rate"], len(accuracies), panel.carried[cell]]
             summaries = [*(tables.tested_summary(*of) for of in tested), *(tables.summary(*of) for of in quantities)]
@@ -119,8 +119,8 @@ def cosine_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for cell, stage, layer in itertools.product(cells(panel.config), STAGES, panel.layers):
             cosines, norms = (panel.agreements(cell, stage, layer, name) for name in ("cosine", "norm_ratio"))
-            numbers = [*tables.summary(cosines, tables.COSINE), *tables.summary(norms, tables.POSITIVE)]
-            yield [*panel.start, *cell_and_names(cell), stage, layer, tables.count(cosines), *numbers]
+            numbers = [*tables.summary(cosines, intervals.COSINE), *tables.summary(norms, intervals.POSITIVE)]
+            yield [*panel.start, *cell_and_names(cell), stage, layer, intervals.count(cosines), *numbers]
 
 
 DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", *tables.OF_TESTS]
@@ -151,7 +151,7 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
 def difference_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for (base, comparison), numbers in differences(panel).items():
-            yield [*panel.start, base, comparison, *tables.of_tests(numbers, tables.ANY)]
+            yield [*panel.start, base, comparison, *tables.of_tests(numbers, intervals.ANY)]
 
 
 COST_COLUMNS = ["task", *CELL, "carried", "carried_times_bptt", *tables.OF_COST]
@@ -182,16 +182,16 @@ def draw(data: Data) -> Figure:
     figures.check_given("credit_grid", "tasks", data.panels)
     values = [{cell: 100 * panel.accuracies(cell).mean() for cell in panel.results} for panel in data.panels]
     figure = draw_maps(data.panels, [values], (0, 100), "{:.0f}".format, names.TEST_ACCURACY, references=True)
-    seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
+    seeds = names.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
     ends = [
-        tables.tested_summary(panel.accuracies(cell), tables.SHARE)[:3]
+        tables.tested_summary(panel.accuracies(cell), intervals.SHARE)[:3]
         for panel in data.panels
         for cell in panel.results
     ]
     halves = [50 * (high - low) for _, low, high in ends if isinstance(low, float) and isinstance(high, float)]
     widest = f" The 95 % intervals of the means extend at most {max(halves):.1f} points to each side." if halves else ""
-    updates = tables.updates_of(panel.config for panel in data.panels)
-    chance = tables.listed({100 // panel.config["layers"][-1] for panel in data.panels})
+    updates = names.updates_of(panel.config for panel in data.panels)
+    chance = names.listed({100 // panel.config["layers"][-1] for panel in data.panels})
     return figures.with_note(
         figure,
         f"Rows: what is kept of the past; columns: how the error reaches a hidden layer. Mean of {seeds} seeds after {updates}."
@@ -204,7 +204,7 @@ def draw_cosine(data: Data) -> Figure:
     figures.check_given("credit_grid_cosine", "tasks", data.panels)
     values = [
         [
-            {cell: tables.mean_or_nan(cosines_of_hidden(panel, cell, stage)) for cell in cells(panel.config)}
+            {cell: intervals.mean_or_nan(cosines_of_hidden(panel, cell, stage)) for cell in cells(panel.config)}
             for panel in data.panels
         ]
         for stage in STAGES
@@ -213,7 +213,7 @@ def draw_cosine(data: Data) -> Figure:
     figure = draw_maps(
         data.panels, values, (0, 1), lambda value: f"{value:z.2f}".replace("0.", "."), names.COSINE, stages
     )
-    seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
+    seeds = names.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
     return figures.with_note(
         figure,
         f"Mean over the hidden layers and {seeds} seeds, with the feedback matrices as drawn at the start; each layer and the "
@@ -224,7 +224,7 @@ def draw_cosine(data: Data) -> Figure:
 def draw_maps(
     shown: Sequence[Panel],
     values: Sequence[Sequence[dict[str, float]]],
-    bounds: tables.Bounds,
+    bounds: intervals.Bounds,
     form: Callable[[float], str],
     label: str,
     stages: Sequence[str] = ("",),
@@ -282,7 +282,7 @@ def draw_differences(data: Data) -> Figure:
         figures.name_rows(ax, [labels[name] for name in shown])
         for (base, name), numbers in of.items():
             height = shown.index(name) + (0.17 if base == BASES[1] else -0.17)
-            of_seeds, tests = tables.seeds_and_tests(numbers)
+            of_seeds, tests = intervals.seeds_and_tests(numbers)
             figures.draw_interval(ax, height, of_seeds, scale=100, tests=tests, **figures.look_of(base))
         ax.axvline(0, color="0.4", linewidth=0.8)
         for row in (row for row, name in enumerate(shown) if name.endswith("_minus_temporal")):
@@ -291,8 +291,8 @@ def draw_differences(data: Data) -> Figure:
     figures.name_panels(axes[0], (panel.title for panel in data.panels))
     looks = [figures.look_of(base) | {"linestyle": "", "label": names.TEMPORAL[base]} for base in bases]
     figures.legend_of(figure, looks, 2, title="against symmetric feedback with")
-    seeds = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
-    updates = tables.updates_of(panel.config for panel in data.panels)
+    seeds = names.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
+    updates = names.updates_of(panel.config for panel in data.panels)
     return figures.with_note(
         figure,
         f"Mean difference of {seeds} pairs of networks of the same seed after {updates}, with its 95 % interval. Gray: what a "
@@ -312,7 +312,9 @@ def draw_cost(data: Data) -> Figure:
         for cell in cells(cost["config"]):
             row = 1 + temporal.index(cell.split("/")[0])
             look = {"color": STYLES[temporal[row - 1]].color, "marker": "o", "markersize": 3}
-            figures.draw_interval(times, row, tables.ratios(costs[cell]["milliseconds"], bptt), tables.POSITIVE, **look)
+            figures.draw_interval(
+                times, row, intervals.ratios(costs[cell]["milliseconds"], bptt), intervals.POSITIVE, **look
+            )
             memory.plot(carried[cell], row, **look)
         look = {"color": STYLES[REFERENCE].color, "marker": "o", "markersize": 4}
         times.plot(1, 0, **look)
@@ -326,7 +328,7 @@ def draw_cost(data: Data) -> Figure:
     config = cost["config"]
     figures.name_panels(axes.flat, [title for _ in axes for title in ("time", "memory")])
     windows = f"windows of {config['window']} of {config['n_steps']} steps"
-    about = f"{names.task_name(config['task'])}, {tables.network(config)}, {windows}"
+    about = f"{names.task_name(config['task'])}, {names.network(config)}, {windows}"
     spatial = len(config["spatial"])
     return figures.with_note(
         figure,

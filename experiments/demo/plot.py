@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, names, tables
+from experiments.common import figures, intervals, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_landscape
@@ -102,9 +102,9 @@ def of_seeds(notebooks: Notebooks) -> Iterator[tuple[tuple[str, str, int], list[
 
 def rows_of_seeds(notebooks: Notebooks) -> Iterator[list[Any]]:
     for (quantity, rule, after), numbers in of_seeds(notebooks):
-        bounds = tables.SHARE if quantity.startswith("explained") else tables.POSITIVE
+        bounds = intervals.SHARE if quantity.startswith("explained") else intervals.POSITIVE
         published = notebooks.published.get(("first", quantity, rule, "", after))
-        yield [quantity, rule, after, *tables.of_seeds(numbers, bounds), *tables.further(numbers, bounds), published]
+        yield [quantity, rule, after, *tables.of_seeds(numbers, bounds), *intervals.further(numbers, bounds), published]
 
 
 def draw(notebooks: Notebooks) -> Figure:
@@ -117,8 +117,8 @@ def draw(notebooks: Notebooks) -> Figure:
     batch = f"{batches(first)[-1]:,} batches of {first['batch_size']}"
     return figures.with_note(
         figure,
-        f"a: {tables.network(first)}, T = {first['n_steps']}, {batch}, one seed; slax: 5,000 batches. b: "
-        f"{tables.network(second)}, T = {second['n_steps']}, batches of {second['batch_size']}, one seed. Black bars: the "
+        f"a: {names.network(first)}, T = {first['n_steps']}, {batch}, one seed; slax: 5,000 batches. b: "
+        f"{names.network(second)}, T = {second['n_steps']}, batches of {second['batch_size']}, one seed. Black bars: the "
         "numbers that slax's notebooks print.",
     )
 
@@ -158,7 +158,7 @@ def draw_seeds(notebooks: Notebooks) -> Figure:
         values = next(of for (quantity, *_), of in numbers.items() if quantity == f"explained_{direction}")
         shares.plot([direction] * len(values), values, "o", color="0.45", markersize=3)
         shares.plot(direction, values[0], "o", color="black", markersize=4)
-        low, high = tables.further(values, tables.SHARE)
+        low, high = intervals.further(values, intervals.SHARE)
         if low is not None:
             shares.vlines(direction, low, high, color="0.8", linewidth=7, zorder=0)
         mark_published(shares, notebooks, f"explained_{direction}", "{:.1%}", at=direction)

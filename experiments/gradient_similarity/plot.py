@@ -11,18 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common import figures, names, tables
+from experiments.common import figures, intervals, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 NOISE = {
-    "bias_squared": tables.ANY,
-    "variance": tables.POSITIVE,
-    "projection": tables.ANY,
-    "cosine_of_means": tables.ANY,
-    "relative_variance": tables.POSITIVE,
+    "bias_squared": intervals.ANY,
+    "variance": intervals.POSITIVE,
+    "projection": intervals.ANY,
+    "cosine_of_means": intervals.ANY,
+    "relative_variance": intervals.POSITIVE,
 }
-BOUNDS = {"cosine": tables.COSINE, "norm_ratio": tables.POSITIVE, **NOISE}
+BOUNDS = {"cosine": intervals.COSINE, "norm_ratio": intervals.POSITIVE, **NOISE}
 # Defined where the rule's own gradient is, which may hold for other seeds.
 COUNTED = ("cosine_of_means", "relative_variance")
 NOISE_MARKS: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ def stages_of(results: Results) -> Iterator[tuple[Place, list[str], list[Any]]]:
     for result in results:
         config = result["config"]
         for stage, step in enumerate(config["measure_at"]):
-            yield (result, stage), layers_of(result), [config["task"], tables.network(config), config["n_steps"], step]
+            yield (result, stage), layers_of(result), [config["task"], names.network(config), config["n_steps"], step]
 
 
 AGREEMENT = [*START, "rule", "layer", "seeds", "batches"]
@@ -94,11 +94,11 @@ def agreement_rows(quantity: str, results: Results) -> Iterator[list[Any]]:
     for place, layers, start in stages_of(results):
         for rule, layer in itertools.product(rules_of(place[0]), layers):
             numbers, batches = (of_seeds(*place, "rules", rule, layer, name) for name in (quantity, "batches"))
-            cells = [tables.count(numbers), int(min(batches)), *tables.summary(numbers, BOUNDS[quantity])]
+            cells = [intervals.count(numbers), int(min(batches)), *tables.summary(numbers, BOUNDS[quantity])]
             if quantity == "cosine":
                 is_hidden = layer != layers[-1]
-                cells += tables.summary(of_seeds(*place, "spikes", layer), tables.SHARE) if is_hidden else [None] * 4
-                cells += tables.summary(of_seeds(*place, "test_accuracy"), tables.SHARE)
+                cells += tables.summary(of_seeds(*place, "spikes", layer), intervals.SHARE) if is_hidden else [None] * 4
+                cells += tables.summary(of_seeds(*place, "test_accuracy"), intervals.SHARE)
             yield [*start, rule, layer, *cells]
 
 
@@ -113,7 +113,7 @@ def noise_rows(results: Results) -> Iterator[list[Any]]:
     for place, layers, start in stages_of(results):
         for rule, layer in itertools.product(["bptt", *rules_of(place[0])], layers):
             where = *place, "rules", rule, layer
-            counts = [tables.count(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
+            counts = [intervals.count(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
             cells = [cell for name in NOISE for cell in tables.summary(of_all_seeds(*where, name), BOUNDS[name])]
             yield [*start, rule, layer, *counts, *cells]
 
@@ -125,9 +125,9 @@ def term_rows(results: Results) -> Iterator[list[Any]]:
     for place, layers, start in stages_of(results):
         for layer, term in itertools.product(layers, TERMS):
             where = *place, "terms", term, layer
-            count, norms = tables.count(of_seeds(*where, "share")), of_seeds(*where, "norm_ratio")
-            shares = tables.summary(of_all_seeds(*where, "share"), tables.ANY)
-            yield [*start, layer, term, count, *shares, *tables.summary(norms, tables.POSITIVE)]
+            count, norms = intervals.count(of_seeds(*where, "share")), of_seeds(*where, "norm_ratio")
+            shares = tables.summary(of_all_seeds(*where, "share"), intervals.ANY)
+            yield [*start, layer, term, count, *shares, *tables.summary(norms, intervals.POSITIVE)]
 
 
 def title_of(result: dict[str, Any]) -> str:
@@ -162,12 +162,12 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
     figures.name_panels(axes, map(title_of, results))
     figures.label_lines(axes)
     configs = [result["config"] for result in results]
-    seeds = tables.numbers_of_seeds(result["seeds"] for result in results)
+    seeds = names.numbers_of_seeds(result["seeds"] for result in results)
     return figures.with_note(
         figure,
         f"First hidden layer, the furthest from the error; dotted: BPTT. Mean of {seeds} seeds, each a mean over "
-        f"{tables.listed(config['eval_batches'] for config in configs)} batches of "
-        f"{tables.listed(config['batch_size'] for config in configs)}; band: 95 % interval of the mean over seeds."
+        f"{names.listed(config['eval_batches'] for config in configs)} batches of "
+        f"{names.listed(config['batch_size'] for config in configs)}; band: 95 % interval of the mean over seeds."
         f"{figures.others_of(rules_of(*results))}",
     )
 
@@ -183,8 +183,8 @@ def draw_noise(results: Results) -> Figure:
     figures.name_panels(axes, map(title_of, shown))
     look = {"color": figures.NO_RULE, "linestyle": ""}
     figures.legend_of(figure, [look | mark for mark in NOISE_MARKS.values()], 2)
-    updates = tables.listed(result["config"]["measure_at"][-1] for result in shown)
-    seeds = tables.numbers_of_seeds(result["seeds"] for result in shown)
+    updates = names.listed(result["config"]["measure_at"][-1] for result in shown)
+    seeds = names.numbers_of_seeds(result["seeds"] for result in shown)
     return figures.with_note(
         figure,
         f"First hidden layer after {updates} updates with BPTT, in units of the squared norm of BPTT's expected gradient; the "
@@ -217,10 +217,10 @@ def draw_terms(results: Results) -> Figure:
         draw_shares(ax, result)
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("share of the exact gradient")
-    figures.name_panels(axes, (tables.title_of(result["config"]) for result in results))
+    figures.name_panels(axes, (names.title_of(result["config"]) for result in results))
     figures.legend_of(figure, TERMS.values(), 2)
-    updates = tables.listed(result["config"]["measure_at"][-1] for result in results)
-    seeds = tables.numbers_of_seeds(result["seeds"] for result in results)
+    updates = names.listed(result["config"]["measure_at"][-1] for result in results)
+    seeds = names.numbers_of_seeds(result["seeds"] for result in results)
     return figures.with_note(
         figure,
         f"After {updates} updates with BPTT; the shares of a layer add up to 1 (dotted). Mean of {seeds} seeds with its 95 % "

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, tables
+from experiments.common import figures, intervals, names, tables
 
 COLUMNS = ["task", "quantity", *tables.OF_TESTS, "steps"]
 BOUNDS = {"smape": (0.0, 200.0)} | dict.fromkeys(
-    ("accuracy", "connection_sparsity", "activation_sparsity"), tables.SHARE
+    ("accuracy", "connection_sparsity", "activation_sparsity"), intervals.SHARE
 )
 SHOWN = (
     *("footprint", "connection_sparsity", "activation_sparsity"),
@@ -41,7 +41,7 @@ def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for result in results:
         task, seeds = result["config"]["task"], result["seeds"]
         for quantity in (result["metric"], "baseline", *SHOWN):
-            cells = tables.of_tests(of_seeds(result, quantity), BOUNDS.get(quantity, tables.POSITIVE))
+            cells = tables.of_tests(of_seeds(result, quantity), BOUNDS.get(quantity, intervals.POSITIVE))
             yield [task, quantity, *cells, seeds[0]["n_steps"]]
 
 
@@ -54,14 +54,14 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     for row, result in enumerate(results):
         metric, numbers = result["metric"], partial(of_seeds, result)
         ax, factor = scores[metrics.index(metric)], SCORES[metric][1]
-        scores_of, tests = tables.seeds_and_tests(numbers(metric))
+        scores_of, tests = intervals.seeds_and_tests(numbers(metric))
         figures.draw_interval(ax, row, scores_of, BOUNDS[metric], scale=factor, tests=tests, **look)
         ax.plot(factor * numbers("baseline").mean(), row, "|", color="0.4", markersize=9, markeredgewidth=1.5)
-        figures.draw_interval(silent, row, numbers("activation_sparsity")[:, 0], tables.SHARE, scale=100, **look)
+        figures.draw_interval(silent, row, numbers("activation_sparsity")[:, 0], intervals.SHARE, scale=100, **look)
         for name, mark in OPERATIONS.items():
             if numbers(name).any():
-                figures.draw_interval(operations, row, numbers(name)[:, 0], tables.POSITIVE, **mark)
-    titles = [tables.title_of(result["config"] | {"n_steps": result["seeds"][0]["n_steps"]}) for result in results]
+                figures.draw_interval(operations, row, numbers(name)[:, 0], intervals.POSITIVE, **mark)
+    titles = [names.title_of(result["config"] | {"n_steps": result["seeds"][0]["n_steps"]}) for result in results]
     for ax in axes[0]:
         figures.name_rows(ax, titles)
     for ax, metric in zip(scores, metrics, strict=True):
@@ -72,7 +72,7 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     operations.set_xscale("log")
     figures.name_panels(axes[0], [*("score" for _ in metrics), "sparsity", "operations"])
     figures.legend_of(figure, [{"linestyle": "", **mark} for mark in OPERATIONS.values()], len(OPERATIONS))
-    seeds = tables.numbers_of_seeds(result["seeds"] for result in results)
+    seeds = names.numbers_of_seeds(result["seeds"] for result in results)
     guesses = " or ".join(SCORES[metric][2] for metric in metrics)
     return figures.with_note(
         figure,

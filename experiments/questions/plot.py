@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, length_curves, names, tables
+from experiments.common import figures, intervals, length_curves, names, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -76,7 +76,7 @@ def time_rows(data: Data) -> Iterator[list[Any]]:
         for way in (way for way in LEGS if way in ways):
             rate = ways[way]["trials"]["chosen"]["learning_rate"]
             cells = [1 / ways[way]["config"]["layers"][-1], rate]
-            yield [task, way, *cells, *tables.of_tests(tables.tested(task, ways[way]["seeds"]), tables.SHARE)]
+            yield [task, way, *cells, *tables.of_tests(tables.tested(task, ways[way]["seeds"]), intervals.SHARE)]
 
 
 def draw_time(data: Data) -> Figure:
@@ -103,13 +103,13 @@ def draw_rows(ax: Axes, rows: list[tuple[str, str, Any]], ways: Way) -> None:
 def title_of_task(ways: Way) -> str:
     """The task, and below it its network and the length of its sequences."""
     config = tables.config_of(ways)
-    return f"{names.task_name(config['task'])}\n{tables.network(config)}, T = {config['n_steps']}"
+    return f"{names.task_name(config['task'])}\n{names.network(config)}, T = {config['n_steps']}"
 
 
 def note_of(configs: list[dict[str, Any]]) -> str:
-    seeds = tables.listed(config["seeds"] for config in configs)
+    seeds = names.listed(config["seeds"] for config in configs)
     return (
-        f"Mean of {seeds} seeds after {tables.updates_of(configs)}; line: 95 % interval of the mean over seeds; dots: seeds; "
+        f"Mean of {seeds} seeds after {names.updates_of(configs)}; line: 95 % interval of the mean over seeds; dots: seeds; "
         "dashed: chance. The learning rate is chosen by validation samples."
     )
 
@@ -174,7 +174,11 @@ def memory_rows(data: Data) -> Iterator[list[Any]]:
 
 def cells_of(result: dict[str, Any]) -> list[Any]:
     of_memory = [result["bytes"][name] for name in ("counted", "measured")]
-    return [result["trials"]["chosen"]["learning_rate"], *of_memory, *tables.of_seeds(accuracies(result), tables.SHARE)]
+    return [
+        result["trials"]["chosen"]["learning_rate"],
+        *of_memory,
+        *tables.of_seeds(accuracies(result), intervals.SHARE),
+    ]
 
 
 def draw_memory(data: Data) -> Figure:
@@ -250,7 +254,7 @@ def draw_growth(data: Data) -> Figure:
         ax.set(xlabel="steps of the sequence", ylabel="memory, KiB per sample")
         for axis in ("x", "y"):
             figures.log_axis(ax, axis)
-    titles = [f"{names.task_name(task)}, {tables.network(result['config'])}" for task, result in shown.items()]
+    titles = [f"{names.task_name(task)}, {names.network(result['config'])}" for task, result in shown.items()]
     figures.name_panels(axes, titles)
     figures.label_lines(axes)
     return figures.with_note(
@@ -274,7 +278,7 @@ def optimizer_rows(data: Data) -> Iterator[list[Any]]:
             for way in in_order(ways):
                 start = [task, optimizer, way]
                 rate, reached = ways[way]["trials"]["chosen"]["learning_rate"], accuracies(ways[way])
-                yield [*start, "accuracy", rate, *tables.of_seeds(reached, tables.SHARE)]
+                yield [*start, "accuracy", rate, *tables.of_seeds(reached, intervals.SHARE)]
                 gap = [one - other for one, other in zip(reached, accuracies(ways["bptt"]), strict=True)]
                 yield [*start, "minus_bptt", rate, *tables.of_seeds(gap, (-1.0, 1.0))]
 
@@ -294,12 +298,12 @@ def draw_optimizers(data: Data) -> Figure:
             rows = [(way, title_of_way(way) if ax is line[0] else "", shares[way]) for way in every]
             draw_rows(ax, rows, ways)
             figures.draw_levels(ax, ceiling=sum(percent(ways["bptt"])) / len(ways["bptt"]["seeds"]), upright=True)
-            titles.append(f"{names.OPTIMIZERS[name]}\n{tables.network(tables.config_of(ways))}")
+            titles.append(f"{names.OPTIMIZERS[name]}\n{names.network(tables.config_of(ways))}")
     figures.name_panels(axes.flat, titles)
     configs = [tables.config_of(ways) for of in shown.values() for ways in of.values()]
     return figures.with_note(
         figure,
-        f"{tables.randman(configs[0]).partition(', ')[0]}, {names.CODES[configs[0]['code']]}. {note_of(configs)} Dotted: BPTT. "
+        f"{names.randman(configs[0]).partition(', ')[0]}, {names.CODES[configs[0]['code']]}. {note_of(configs)} Dotted: BPTT. "
         "Shortened: the gradient of hidden layers is a hundredth as long. Lengths of 1: that of each array of parameters. "
         "A rule with the lengths of another one is trained by momentum alone.",
     )

@@ -306,7 +306,7 @@ def draw_rules(data: Data) -> Figure:
 def samples_are(results: Results) -> str:
     """What the intervals of a figure are over, and how busy others kept the machine."""
     starts, busy = {starts_of(result["config"]) for result in results}, list(filter(None, map(others_of, results)))
-    over = f"{tables.listed(starts)} starts of the processes" if min(starts) > 1 else "rounds of a single start"
+    over = f"{names.listed(starts)} starts of the processes" if min(starts) > 1 else "rounds of a single start"
     return f"{over} with its 95 % interval" + (f"; other programs used up to {max(busy):.1f} cores" if busy else "")
 
 

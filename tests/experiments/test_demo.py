@@ -14,7 +14,7 @@ from flax import nnx
 from jax import random
 from scipy import stats
 
-from experiments.common import tables
+from experiments.common import intervals
 from experiments.common.job import scales_of
 from experiments.common.learning import transformation
 from experiments.demo import cosines, initial, plot, train
@@ -126,6 +126,6 @@ def test_published_number_is_beside_the_numbers_of_all_seeds_and_the_interval_of
     shares = np.array([seed["explained"][0] for seed in seeds])
     half = stats.t.isf(0.025, 2) * shares.std(ddof=1) * np.sqrt(1 + 1 / 3)  # of a mean of one run less a mean of three
     assert (rows[0]["next_from"], rows[0]["next_to"]) == pytest.approx((shares.mean() - half, shares.mean() + half))
-    assert tables.further([0.6], tables.SHARE) == (None, None)
+    assert intervals.further([0.6], intervals.SHARE) == (None, None)
     half = stats.t.isf(0.025, 1) * np.std([0.97, 0.99], ddof=1)  # times the root of 1 / 2 + 1 / 2
-    assert tables.further([0.97, None, 0.99], tables.SHARE, runs=2) == (pytest.approx(0.98 - half), 1)
+    assert intervals.further([0.97, None, 0.99], intervals.SHARE, runs=2) == (pytest.approx(0.98 - half), 1)

@@ -7,10 +7,11 @@ import pytest
 from matplotlib import pyplot as plt
 
 from experiments.common.figures import SMALLEST, draw_interval, draw_lines, label_lines, plot_seed_intervals
+from experiments.common.intervals import SHARE, interval, ratio_interval
 from experiments.common.job import experiment_names, jobs_of, scales_of
 from experiments.common.names import TASKS
 from experiments.common.styles import STYLES
-from experiments.common.tables import SHARE, SUMMARY, interval, ratio_interval, summary_columns
+from experiments.common.tables import SUMMARY, summary_columns
 from slax_rules import RULES
 from slax_viz import style
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.common import length_curves, lengths, tables
+from experiments.common import intervals, length_curves, lengths, tables
 from experiments.common.intervals import freedom_and_error
 from experiments.common.learning import finite_runs, train
 from experiments.common.samples import make_sampler
@@ -30,7 +30,7 @@ def test_error_over_seeds_and_samples_is_the_closed_form_of_a_bootstrap():
     assert np.var(draws) == pytest.approx(closed, rel=0.03)
     freedom, error = freedom_and_error([(np.var(seeds, ddof=1), 6), (np.var(samples, ddof=1), 40)])
     assert error**2 == pytest.approx(closed + parts[0] / 6 + parts[1] / 40 - np.mean(rest**2) / 240, rel=1e-12)
-    mean, low, high, *_ = tables.tested_summary(right, tables.SHARE)
+    mean, low, high, *_ = tables.tested_summary(right, intervals.SHARE)
     expected = right.mean(), *stats.t.interval(0.95, freedom, right.mean(), error)
     assert (mean, low, high) == pytest.approx(expected)
 

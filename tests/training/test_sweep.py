@@ -251,6 +251,11 @@ STOPPED = {
 }
 
 
+def test_a_score_that_is_better_where_it_is_smaller_chooses_the_same_rate(found):
+    other = run(metric=lambda outputs, labels: -score(outputs, labels), mode="min")
+    assert other.chosen == found.chosen
+
+
 @pytest.mark.parametrize("name", STOPPED)
 def test_a_sweep_that_cannot_choose_says_why(name):
     changes, told = STOPPED[name]
