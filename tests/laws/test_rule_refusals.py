@@ -102,6 +102,28 @@ class Faster(LIF):
         return 0.3 * carry + inputs
 
 
+class Floor(LIF):
+    """Its membrane decays as LIF's, above a floor."""
+
+    def integrate(self, carry, inputs):
+        return jnp.maximum(super().integrate(carry, inputs), -1.0)
+
+
+class InOnePiece(LIF):
+    """Defines its step alone."""
+
+    def __call__(self, carry, inputs):
+        return self.spike(0.9 * carry + inputs)
+
+
+class Counting(LIF):
+    """Counts in its carry, where its units have a number each."""
+
+    def integrate(self, carry, inputs):
+        assert inputs.shape[-1] == 4
+        return super().integrate(carry, inputs)
+
+
 class NoSlope(LIF):
     """Makes spikes without a surrogate gradient."""
 
@@ -268,6 +290,11 @@ def test_neighbors_of_what_is_refused_are_treated():
     for rule, model in (
         (sr.OTPE(output_decay=0.9), layers(LIF(), BRF())),
         ([sr.OSTL(), sr.OTPE(output_decay=0.9)], layers(LIF(), LIF())),
+        *(
+            (rule, layers(LIF(), neuron))
+            for rule in (sr.OTPE(), sr.EProp())
+            for neuron in (Floor(), InOnePiece(), Counting())
+        ),
         ([sr.OSTL(), sr.OTTT()], layers(per_unit(), LIF())),
         (sr.OSTL(), layers(Whole(), LIF())),
         (sr.OSTL(route=sr.Local(rngs=rngs())), layers(per_unit(), LIF())),
@@ -348,7 +375,7 @@ def test_a_rule_that_returns_something_else_is_named_with_the_layer(change, matc
             Sends(sent=lambda outputs: outputs[..., :2]),
             r"Sends.signal for layer 0 .*\[2, 3, 2\], expected",
         ),
-        (Sends(matrices=()), "Sends.kernels for layer 1 returned tuple, expected a list with None or an array"),
+        (Sends(matrices=()), "Sends.kernels for layer 1 returned list, expected a list with None or an array"),
     ],
 )
 def test_a_route_that_returns_something_else_is_named_with_the_layer(route, match):

@@ -36,6 +36,12 @@ def conv(**options):
 HIDDEN = linear()
 
 
+def with_reset(reset):
+    neuron = LIF()
+    neuron.reset = reset
+    return neuron
+
+
 def run(model, x=X, carry=None, **options):
     return sn.unroll(model, model.initialize_carry(x.shape[1:]) if carry is None else carry, x, **options)
 
@@ -131,10 +137,10 @@ CASES = [
     (lambda: LIF().membrane((jnp.ones(2),)), TE, r"carry is a tuple, .* Define LIF.membrane\(carry\)"),
     (lambda: sn.time_constant([1.0, 1e-5], dt=1.0), V, r"with a decay in \(0, 1\)"),
     (lambda: sn.time_constant(20e-3, dt=1.0), UserWarning, "forgets within a step. Give both in the same unit"),
-    (lambda: setattr(LIF(), "reset", "sub"), V, "LIF got reset='sub', expected one of"),
+    (lambda: run(with_reset("sub")), V, "LIF has reset='sub', expected one of 'subtract'"),
     (lambda: setattr(LIF(), "decay", 1.5), V, "LIF decay"),
     (lambda: setattr(LIF(), "param_dtype", jnp.float16), V, "LIF got another param_dtype"),
-    (lambda: sn.time_constant(20.0, dt=1e-3), UserWarning, "forgets nothing in 10,000 steps. Give both in the same unit"),
+    (lambda: sn.time_constant(20.0, dt=1e-3), UserWarning, "a 10,000th of the time constant. Give both in the same unit"),
     (lambda: sn.Surrogate(lambda x, w: w * x, (jnp.ones(3),)), TE, "got options .*, expected numbers|'options'"),
     (lambda: jax.grad(sn.Surrogate(lambda x: x.astype(jnp.bfloat16)))(1.0), TE, "expected the same shape and dtype"),
     *((functools.partial(make, **{name: 0.0}), V, f"{make.__name__} got {name}=0.0, expected a number > 0")

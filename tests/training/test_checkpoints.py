@@ -216,7 +216,7 @@ def test_a_run_is_another_one_once_a_method_of_its_neuron_was_edited(tmp_path, m
 
     assert run().resumed_from is None and run().resumed_from == 4
     monkeypatch.setattr(Own, "integrate", lambda self, carry, inputs: carry + inputs)
-    with pytest.raises(ValueError, match=r"options: Own: .* saved, .* changed=\['options'\]"):
+    with pytest.raises(ValueError, match=r"options: \S+\.Own: .* saved, .* changed=\['options'\]"):
         run()
 
 

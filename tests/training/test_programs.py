@@ -438,6 +438,27 @@ class Louder(sr.SLTT):
         return super().window(layer, window, traces, GAIN * signal)
 
 
+class Decorated(LIF):
+    _gain = 1.0
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def integrate(self, carry, inputs):
+        return super().integrate(carry, GAIN * self._gain * inputs)
+
+
+def test_decorated_methods_and_private_numbers_are_content_and_others_are_none(monkeypatch):
+    before = structure(Decorated).key()
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "GAIN", 2.0)
+        assert structure(Decorated).key() != before
+    with monkeypatch.context() as patch:
+        patch.setattr(Decorated, "_gain", 2.0)
+        assert structure(Decorated).key() != before
+    monkeypatch.setattr(Decorated, "made", [1], raising=False)
+    monkeypatch.setattr(Decorated, "__repr__", lambda self: "another")
+    assert structure(Decorated).key() == before
+
+
 @pytest.mark.parametrize("changed", ["global", "class", "method"])
 def test_methods_of_ones_own_classes_are_looked_at_again(changed, monkeypatch):
     def losses(rule=None):

@@ -225,7 +225,7 @@ CALLS = {
     "sweep: iterator": (lambda: swept(test=iter(BATCHES)), "as test, which can be read only once"),
     "sweep: windows": (lambda: swept(window={"bptt": None}), "got window by rule and none for ottt"),
     "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "got 4 batches for seed 0, expected at least 9"),
-    "sweep: mode": (lambda: swept(metric=sr.cross_entropy), 'mode=None for a metric other than accuracy, expected "max"'),
+    "sweep: mode": (lambda: swept(metric=sr.cross_entropy), 'mode=None, expected "max" if a larger score'),
     "sweep: no numbers": (lambda: sr.Interval.of([]), "Got 0 numbers"),
 }  # fmt: skip
 

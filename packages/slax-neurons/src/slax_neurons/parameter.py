@@ -68,15 +68,13 @@ def time_constant(tau: Any, *, dt: float) -> Any:
         raise ValueError(
             f"time_constant got tau={tau} and dt={dt}, expected positive numbers, in the same unit, with a decay in (0, 1)."
         )
-    for is_odd, what in (
-        (dt > 5 * times, "forgets within a step"),
-        (times > 10_000 * dt, "forgets nothing in 10,000 steps"),
-    ):
-        if np.any(is_odd):
-            warnings.warn(
-                f"time_constant got tau={tau} and dt={dt}: the membrane {what}. Give both in the same unit.",
-                stacklevel=2,
-            )
+    if np.any(dt > 5 * times):
+        odd = "the membrane forgets within a step"
+    elif np.any(times > 10_000 * dt):
+        odd = "a step is less than a 10,000th of the time constant"
+    else:
+        return decay if decay.ndim else float(decay)
+    warnings.warn(f"time_constant got tau={tau} and dt={dt}: {odd}. Give both in the same unit.", stacklevel=2)
     return decay if decay.ndim else float(decay)
 
 

@@ -3,7 +3,7 @@
 from importlib.metadata import distributions as _distributions
 from types import ModuleType as _ModuleType
 
-from slax_rules.fptt import fptt as fptt
+from slax_rules.forward_propagation import fptt as fptt
 from slax_rules.layerwise.eligibility import eligibility_gradient as eligibility_gradient
 from slax_rules.layerwise.eligibility import zero_eligibility as zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians as LocalJacobians

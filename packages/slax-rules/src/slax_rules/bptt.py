@@ -144,7 +144,7 @@ class TBPTT(Autodiff):
             )
 
         def piece(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
-            # The kernel that `unroll` takes for several chunks: the loop over pieces is not known to it.
+            # The loop that `unroll` takes for several chunks: the loop over pieces is not known to it.
             return unroll(model, jax.lax.stop_gradient(carry), inputs, loop="scan")
 
         def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:

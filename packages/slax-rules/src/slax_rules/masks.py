@@ -143,7 +143,7 @@ def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
             "targets and mask is given by name, such as rule=OTPE()."
         )
     if mask.dtype != jnp.bool_ or mask.shape != shape:
-        cure = "Give mask.T." if mask.shape == shape[::-1] else "Make it with valid_steps(lengths, n_steps)."
+        cure = "Give mask.T." if mask.shape == shape[::-1] != shape else "Make it with valid_steps(lengths, n_steps)."
         raise ValueError(
             f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "
             f"sample counts. {cure}"

@@ -11,7 +11,7 @@ from flax import nnx
 
 from slax_neurons.building_blocks import Table
 from slax_rules.bptt import BPTT, TBPTT
-from slax_rules.fptt import fptt
+from slax_rules.forward_propagation import fptt
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.snap import SnAp
 from slax_rules.influence.uoro import UORO

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
@@ -59,7 +58,7 @@ def _check_sequences(sequences: Sequence[Shaped[Array, "..."] | Shaped[np.ndarra
         raise ValueError("Got no sequences, expected arrays [T_i, N], at least one of them.")
     first = sequences[0]
     for i, sequence in enumerate(sequences):
-        if not isinstance(sequence, np.ndarray | jax.Array):
+        if not hasattr(sequence, "ndim"):
             raise TypeError(f"Got a {type(sequence).__name__} as sequence {i}, expected an array [T_i, N].")
         if sequence.ndim != 2 or sequence.shape[1] != first.shape[-1] or sequence.dtype != first.dtype:
             raise ValueError(

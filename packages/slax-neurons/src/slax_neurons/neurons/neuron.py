@@ -108,9 +108,12 @@ class NeuronCell(nnx.RNNCellBase):
                 f"{name} got another {attribute}, {self.fixed[attribute]}, expected another attribute. Make a new one: "
                 f"{name}({attribute}=...)."
             )
-        if isinstance(old, Parameter) and not isinstance(value, Parameter):
+        is_made = (
+            value is None or callable(value) or isinstance(value, nnx.Variable | nnx.Module)
+        )  # by a class of one's own
+        if isinstance(old, Parameter) and not is_made:
             value = Parameter(old.name, value, old.domain, self.param_dtype)
-        if attribute == "spike_fn":
+        if attribute == "spike_fn" and value is not None:
             value = spike_function(name, value)
         super().__setattr__(attribute, value)
 

@@ -96,7 +96,7 @@ class SpikingNeuron(Neuron):
             raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
-        self.reset = reset
+        self.reset = one_of(name, "reset", reset, RESETS)
         self.stop_reset_gradient = stop_reset_gradient
         self.spike_fn: SpikeFunction = spike_fn  # type: ignore[assignment]  # a name becomes a function
 
@@ -112,10 +112,13 @@ class SpikingNeuron(Neuron):
                 return v - threshold * reset_spikes, spikes
             case "zero":
                 return v * (1 - reset_spikes), spikes
-            case _:
+            case "none":
                 return v, spikes
+        raise ValueError(
+            f"{type(self).__name__} has reset={self.reset!r}, expected one of {', '.join(map(repr, RESETS))}."
+        )
 
-    def __setattr__(self, attribute: str, value: Any) -> None:
-        if attribute == "reset":
-            one_of(type(self).__name__, "reset", value, RESETS)
-        super().__setattr__(attribute, value)
+    def replace(self, **attributes: Any) -> Any:
+        if "reset" in attributes:
+            one_of(type(self).__name__, "reset", attributes["reset"], RESETS)
+        return super().replace(**attributes)

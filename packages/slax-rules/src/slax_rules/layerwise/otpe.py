@@ -17,10 +17,11 @@ from slax_rules.layerwise.eligibility import (
     eligibility_window,
     zero_eligibility,
 )
-from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
+from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, linearize, states_of, with_leaky_sum
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.layer_rule import LayerRule
 from slax_rules.layerwise.ostl import OSTL
+from slax_rules.rule import is_state
 
 
 def summed_gradient(
@@ -68,7 +69,7 @@ class SummedRule(LayerRule):
                 f"{name} got {type(above).__name__} as the next layer, expected a neuron with one decay of the membrane, with "
                 "which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
             )
-        if not decays_by_one_number(above):
+        if decays_otherwise(above):
             raise TypeError(
                 f"{name} got {type(above).__name__} as the next layer, whose membrane does not decay by its membrane_decay, "
                 "expected the factor of the membrane in its integrate. Define the property membrane_decay, or give a decay: "
@@ -89,30 +90,45 @@ class SummedRule(LayerRule):
         return OSTL(route=self.route)
 
 
-def decays_by_one_number(neuron: Neuron) -> bool:
-    """Whether the membrane of an element-wise neuron decays by its `membrane_decay` where it does not fire."""
+def decays_otherwise(neuron: Neuron) -> bool:
+    """Whether a neuron's membrane is known to decay by another number than its `membrane_decay`.
+
+    The neurons of slax_neurons do not, and are not tried.
+    """
+    if type(neuron).__module__.startswith("slax_neurons.") or not neuron.has_split_step:
+        return False
     graphdef, state = nnx.split(neuron)
     leaves, structure = jax.tree.flatten(state)
-    return _decays_by_one_number(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    return _decays_otherwise(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
 
 
 @lru_cache(maxsize=64)
-def _decays_by_one_number(
-    graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]
-) -> bool:
-    """True if the derivative of the membrane w.r.t. itself is the decay at three points, for some parameters."""
+def _decays_otherwise(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> bool:
+    """Whether the membrane of one unit has another derivative w.r.t. itself at all of three points, for some parameters.
+
+    The other states are at rest. A neuron that cannot be run so is not known, and passes.
+    """
     with jax.ensure_compile_time_eval():
-        some = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in leaves]
-        neuron = nnx.merge(graphdef, jax.tree.unflatten(structure, some))
-        rest = neuron.initialize_carry((1, 1))
-        one = jax.grad(lambda carry: neuron.membrane(carry).sum())(rest)
+        try:
+            some = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in leaves]
+            neuron = nnx.merge(graphdef, jax.tree.unflatten(structure, some))
+            rest = neuron.initialize_carry((1, 1), nnx.Rngs(0))
+            states = states_of(rest)
 
-        def slope(at: float) -> Array:
-            carry = jax.tree.map(lambda leaf: jnp.full_like(leaf, at), rest)
-            current = jnp.full_like(neuron.membrane(rest), at)
-            return jax.jvp(lambda carry: neuron.membrane(neuron.integrate(carry, current)), (carry,), (one,))[1]
+            def carry(states: States) -> Any:
+                given = iter(states)
+                return jax.tree.map(lambda leaf: next(given) if is_state(leaf) else leaf, rest)
 
-        return all(jnp.allclose(slope(at), neuron.membrane_decay, rtol=1e-2, atol=1e-6) for at in (0.0, 3.0, -2.0))
+            def slope(at: float) -> Array:
+                point = tuple(state + at * part for state, part in zip(states, own, strict=True))
+                current = jnp.zeros_like(states[0])
+                return jax.jvp(lambda s: neuron.membrane(neuron.integrate(carry(s), current)), (point,), (own,))[1]
+
+            own = jax.grad(lambda states: neuron.membrane(carry(states)).sum())(states)
+            decay = jnp.asarray(neuron.membrane_decay)
+            return not any(jnp.allclose(slope(at), decay, rtol=1e-2, atol=1e-6) for at in (0.0, 0.3, -0.7))
+        except Exception:
+            return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 They read shapes alone, when a program is traced.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,17 +26,17 @@ def checked_window(
             another shape.
     """
     where = f"{type(rule).__name__}.window for layer {layer.number}"
-    is_pair = isinstance(returned, tuple) and len(returned) == 2
+    is_pair = isinstance(returned, tuple | list) and len(returned) == 2
     if not is_pair or not isinstance(returned[0], LayerGradient):
-        got = (
-            ", ".join(type(one).__name__ for one in returned)
-            if isinstance(returned, tuple)
-            else type(returned).__name__
+        kinds = (
+            [type(one).__name__ for one in returned] if isinstance(returned, tuple | list) else [_described(returned)]
         )
-        raise TypeError(f"{where} returned {got}, expected a LayerGradient and the traces after the window.")
+        raise TypeError(
+            f"{where} returned {', '.join(kinds)}, expected a LayerGradient and the traces after the window."
+        )
     found, after = returned
     is_by_name = isinstance(found.synapses, Sequence) and all(isinstance(one, Mapping) for one in found.synapses)
-    if not is_by_name or not isinstance(found.neuron, Sequence):
+    if not is_by_name or not isinstance(found.neuron, Sequence | None):
         raise TypeError(
             f"{where} returned {_described(found.synapses)} as gradients of synapses and {_described(found.neuron)} as "
             "gradients of the neuron, expected a tuple with a dict of arrays for each synapse, and a tuple of arrays."
@@ -48,7 +48,7 @@ def checked_window(
             wanted[index] = {}  # its gradient is where it comes first
     pairs = {
         "synapses": (given, wanted),
-        "neuron": ([jnp.shape(one) for one in found.neuron], [one.shape for one in layer.parameters]),
+        "neuron": ([jnp.shape(one) for one in found.neuron or ()], [one.shape for one in layer.parameters]),
         "current_cotangent": (jnp.shape(found.current_cotangent), window.points.current.shape),
     }
     for field, (mine, expected) in pairs.items():
@@ -75,7 +75,8 @@ def checked_signal(route: Any, layer: Layer, outputs: Float[Array, "K B *N"], si
 def checked_kernels(route: Any, layer: Layer, kernels: Any) -> Sequence[Array | None]:
     """What `route.kernels` returned for a layer; ValueError unless it is None or a matrix for each synapse."""
     expected = [_shapes(_weights(synapse)).get("kernel") for synapse in layer.synapses]
-    is_list = isinstance(kernels, list | tuple) and len(kernels) == len(expected)
+    kernels = list(kernels) if isinstance(kernels, Iterable) and not hasattr(kernels, "shape") else kernels
+    is_list = isinstance(kernels, list) and len(kernels) == len(expected)
     pairs = zip(kernels, expected, strict=True) if is_list else []
     if not is_list or not all(one is None or jnp.shape(one) == shape for one, shape in pairs):
         raise ValueError(

@@ -111,7 +111,6 @@ def step_losses(loss_fn: LossFn, outputs: Any, targets: Targets) -> Float[Array,
 
     Raises:
         ValueError: a loss function that does not return one loss per sample of a step.
-        TypeError: losses that are integers or booleans.
     """
     losses = jax.vmap(loss_fn, in_axes=(0, targets.step_axes))(outputs, targets.tree)
     steps, batch = jax.tree.leaves(outputs)[0].shape[:2]
@@ -123,11 +122,6 @@ def step_losses(loss_fn: LossFn, outputs: Any, targets: Targets) -> Float[Array,
         raise ValueError(
             f"loss_fn made {got} of the outputs {shapes} of one step, expected one loss per sample, [{batch}]. It is the loss "
             "of one step, as Optax's losses are; a loss of the whole sequence is SequenceLoss(function)."
-        )
-    if not jnp.issubdtype(losses.dtype, jnp.inexact):
-        raise TypeError(
-            f"loss_fn returned losses of {losses.dtype}, which have no gradient, expected floating-point numbers. Make a loss "
-            "of the outputs themselves, such as cross_entropy, and give a count of errors as a metric."
         )
     return losses
 
@@ -307,6 +301,11 @@ class WindowObjective:
     def _mean_loss(self, outputs: Any, dtype: Any) -> Array:
         """The share of this device in the mean loss."""
         losses, counts = losses_that_count(self.loss_fn, outputs, self.window_targets, self.mask)
+        if not jnp.issubdtype(losses.dtype, jnp.inexact):
+            raise TypeError(
+                f"loss_fn returned losses of {losses.dtype}, which have no gradient, expected floating-point numbers. Make a "
+                "loss of the outputs themselves, such as cross_entropy, and give a count of errors as a metric."
+            )
         valid = losses if counts is None else jnp.where(counts, losses, 0)
         return jnp.sum(valid, dtype=dtype) / counted(counts, losses.shape, self.axis).astype(dtype)
 

@@ -56,6 +56,11 @@ DATA = {
 READERS = frozenset(("getattr", "globals", "vars", "locals", "eval", "exec", "__import__"))
 TABLES = frozenset(("environ", "getenv", "import_module", "modules", "__dict__"))
 
+# Attributes of classes: where decorators keep the function, values that count, and methods that compute nothing.
+INNER = ("__wrapped__", "__func__", "fget", "func")
+CLASS_VALUES = (bool, int, float, str, np.ndarray, np.generic, jax.Array)
+NOT_COMPUTING = frozenset(("__init__", "__repr__", "__str__", "__new__", "__init_subclass__"))
+
 Place = tuple[Any, ...]  # the way from a value to a number that it holds: of items, keys and cells of closures
 
 
@@ -277,13 +282,16 @@ class _Walk:
         own = (one for one in kind.__mro__ if not _is_installed(one.__module__))
         content = []
         for name, held in (item for one in own for item in vars(one).items() if item[0] not in fields):
-            held = getattr(held, "__func__", getattr(held, "fget", held))  # of a method without self, or a property
-            if isinstance(held, types.FunctionType):
-                is_own = _home(held) == kind.__module__ and not held.__code__.co_filename.startswith("<")
+            function = _function_of(held)
+            if function is None:
+                is_own = not name.startswith("__") and isinstance(held, CLASS_VALUES)
             else:
-                is_own = not name.startswith("_") and not hasattr(held, "__get__")
+                is_generated = name.startswith("__") and function.__code__.co_filename == "<string>"  # of a dataclass
+                is_own = not (is_generated or name in NOT_COMPUTING or _is_installed(_home(function)))
             if is_own:
-                content.append((name, self.visit(held, f"{name} of {kind.__name__}", None)))
+                content.append(
+                    (name, self.visit(held if function is None else function, f"{name} of {kind.__name__}", None))
+                )
         return tuple(content)
 
     def _function(self, function: types.FunctionType, place: Place | None) -> Hashable:
@@ -341,6 +349,16 @@ class _Walk:
     def _unknown(self, value: Any) -> Hashable:
         self.itself.append(token(self.functions[0] if self.functions else value))
         return "unknown", self._named(type(value))
+
+
+def _function_of(held: Any) -> types.FunctionType | None:
+    """The function that an attribute of a class is made of, as a method, a property or a decorated one; or None."""
+    for _ in range(9):
+        inner = next((getattr(held, name, None) for name in INNER if getattr(held, name, None) is not None), None)
+        if inner is None or isinstance(held, type):
+            break
+        held = inner
+    return held if isinstance(held, types.FunctionType) else None
 
 
 def _at(place: Place | None, index: Any) -> Place | None:

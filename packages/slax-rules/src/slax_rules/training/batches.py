@@ -71,6 +71,8 @@ class Sampler:
     def reads_key(self) -> bool:
         """Whether some array of a batch depends on the key; nothing is drawn."""
         program = jax.make_jaxpr(self.sample)(self.key).jaxpr
+        if program.effects:  # it asks Python at each draw
+            return True
         reached = {id(variable) for variable in program.invars}
         for equation in program.eqns:
             if any(id(operand) in reached for operand in equation.invars):
@@ -107,7 +109,7 @@ def epoch_batches(batches: Any, *, epochs: int = 1) -> Epochs:
             warnings.warn(
                 "Got a Sampler whose function does not use its key, so that all its batches are the same one, expected draws "
                 "by jax.random with the key. For batches of NumPy or from files, give a list, or a function of the epoch that "
-                "yields them.",
+                "yields them; for the whole set as one batch, a list with this batch, and more epochs.",
                 UserWarning,
                 stacklevel=3,
             )

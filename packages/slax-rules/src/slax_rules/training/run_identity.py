@@ -39,14 +39,29 @@ def describe_run(program: Any, model: nnx.Module, rule: Any, transformation: Any
         **{"/".join(filter(None, ("model", path))): name for path, name in model_types(model).items()},
         **_options(model),
         **_methods("options", (type(part) for _, part in nnx.iter_modules(model))),
-        **_methods("rule", map(type, rule if isinstance(rule, list | tuple) else [rule])),
+        **_methods("rule", map(type, _values_of(rule))),
     }
 
 
 def _methods(name: str, kinds: Iterable[type]) -> dict[str, Any]:
     """The content of classes that are of no installed package: what their methods compute."""
-    own = {kind.__qualname__: kind for kind in kinds if own_class(kind)}
+    own = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in kinds if own_class(kind)}
     return {key: text for kind in own for key, text in _content(f"{name}: {kind}", own[kind]).items()}
+
+
+def _values_of(rule: Any) -> Iterator[Any]:
+    """A rule and the values and modules that it holds, such as its route."""
+    yield rule
+    if isinstance(rule, list | tuple):
+        parts: Iterable[Any] = rule
+    elif isinstance(rule, nnx.Module):
+        parts = (part for _, part in nnx.iter_modules(rule) if part is not rule)
+    else:
+        parts = (
+            (getattr(rule, field.name) for field in dataclasses.fields(rule)) if dataclasses.is_dataclass(rule) else ()
+        )
+    for part in parts:
+        yield from _values_of(part)
 
 
 def _options(model: nnx.Module) -> dict[str, Any]:

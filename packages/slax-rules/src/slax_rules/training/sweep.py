@@ -125,11 +125,12 @@ def sweep(
     rates = tuple(sorted(rates))
     is_accuracy = accuracy in (metric, getattr(metric, "func", None))
     limits = (0.0, 1.0) if is_accuracy else (-np.inf, np.inf)
-    mode = "max" if mode is None and is_accuracy else mode
+    chooses = validation is not None and len(rates) > 1
+    mode = "max" if mode is None and (is_accuracy or not chooses) else mode
     if mode not in ("min", "max"):
         raise ValueError(
-            f'sweep got mode={mode!r} for a metric other than accuracy, expected "max" if a larger score is better or "min" '
-            "if a smaller one is."
+            f'sweep got mode={mode!r}, expected "max" if a larger score is better or "min" if a smaller one is. Only accuracy '
+            "needs no mode."
         )
     found = Sweep(rates, {}, {}, {}, limits)
     total = len(rules) * (len(rates) * count + len(numbers) - count)
