@@ -1,15 +1,15 @@
-"""What a learning rule needs of models beyond running them: their steps, chunks, carries, weights and edges.
+"""What a learning rule needs from a model in addition to running it: steps, chunks, carries, weights and edges.
 
-`slax_rules` is written with these functions and the names in `slax_neurons`; a rule of your own may be too. They are
-public, and what each does is said where it is defined.
+`slax_rules` is written with these functions and the names in `slax_neurons`; a rule of your own may use them too. They are
+public, and each is documented where it is defined.
 
 * Running a sequence in pieces: `scan_chunks`, `scan_with_sums`, `unroll_chunk`, `apply_rows`, `scan_steps` for a loop over
   time, and `scan_units` and `scan_each` for recursions that are element-wise in the units.
 * The length of a piece: `StepSize`, `step_size`, `steps_in_cache`, `even_length`, `shortest_memory`.
 * Carries: `first_carry`, `carry_without_buffer`, `delayed` and `DelayBuffer` for modules that an edge reads later.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
-  `changes_when_called`, `accumulates` and `replaced_over_time` for what a call does beside its output.
-* Neurons: `fire_steps`, what `fire` makes of all steps; `carries_before`, what each step started from.
+  `changes_when_called`, `accumulates` and `replaced_over_time` for what a call does besides computing its output.
+* Neurons: `fire_steps`, the results of `fire` for all steps; `carries_before`, the carry before each step.
 * Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
 * Names: `Table`, to which installed packages add entries.
 

@@ -62,7 +62,7 @@ class Delay(nnx.RNNCellBase):
         groups: number of delayed copies G of the inputs.
         width: None for linear interpolation, or the standard deviation of the Gaussian in steps, > 0. It is not trained.
         param_dtype: dtype of the delays, of the carry and of the inputs.
-        rngs: the source, its stream `params`, of delays that are uniform in [0, D].
+        rngs: random streams; delays that are uniform in [0, D] are drawn from the stream `params`.
 
     Raises:
         ValueError: a size below 1, a delay outside [0, D], delays of another shape, a width that is not positive, or both

@@ -30,10 +30,10 @@ class Dropout(nnx.RNNCellBase):
 
     Args:
         rate: probability of a zero, in [0, 1).
-        per: what has one mask, "step" or "sequence". The second keeps a unit silent for the entire sequence, the usual choice
-            for spikes.
+        per: how long a mask is kept, "step" or "sequence". With "sequence", a unit stays silent for the entire sequence, the
+            usual choice for spikes.
         deterministic: whether dropout is off.
-        rngs: the source of keys, its stream `dropout`, when `initialize_carry` gets no `rngs`.
+        rngs: random streams; keys are drawn from the stream `dropout` when `initialize_carry` gets no `rngs`.
 
     Raises:
         ValueError: a rate outside [0, 1), an unknown `per`.

@@ -43,8 +43,8 @@ def unroll(
 
     The results agree with `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
     Outside of a compiled function its loops are compiled in each call: call it within `nnx.jit`, or use `slax_rules.predict`.
-    Frames of events, which are integers or booleans, are cast to the dtype of the model; integers of more than 8 bits stay if
-    it begins with an `nnx.Embed`, a function or a module of one's own, which may index with them.
+    Integer or boolean inputs, such as frames of events, are cast to the dtype of the model. Integers of more than 8 bits stay
+    integers if the model begins with an `nnx.Embed`, a function or a module of your own, which may use them as indices.
 
     Args:
         cell: a neuron, a stack made by `connect`, or any Flax cell. A cell with a method `unroll(carry, inputs)` is
@@ -66,10 +66,10 @@ def unroll(
             "fused_or_scan": the same, and the scan with a warning for a neuron whose kernel does not compile. Results are
             equal. "auto" is "plain" on a CPU for a sequence of one chunk that nearly fits the cache, and within chunks if remat
             is true, since it is faster there for most neurons; otherwise it is "scan". Nothing has been measured on a GPU yet.
-        steps_per_iteration: how many steps an iteration of a loop over time runs, >= 1, forward and in the reverse pass. More
-            of them save launches on a GPU and take longer to compile; results are equal. The default is 1 on a CPU, and
-            elsewhere 8, by a model of the time on a GPU. For the loops of learning rules, put a call such as `gradients` into
-            `with slax_neurons.kernels.steps_in_iteration(16):`.
+        steps_per_iteration: the number of steps in one iteration of a loop over time, >= 1, forward and in the reverse pass.
+            More steps save kernel launches on a GPU but take longer to compile; results are equal. The default is 1 on a CPU,
+            and elsewhere 8, by a model of the time on a GPU. For the loops of learning rules, put a call such as `gradients`
+            into `with slax_neurons.kernels.steps_in_iteration(16):`.
 
     Returns:
         The last carry, and the outputs [T, B, features...]; a tree of such arrays if the last module of a stack makes one.

@@ -218,8 +218,8 @@ def input_dtype(model: nnx.Module) -> Any:
 def cast_inputs(model: nnx.Module, inputs: Array) -> Array:
     """Cast inputs to the dtype of the model: frames of events, which are booleans or integers, become floating-point numbers.
 
-    Integers of more than 8 bits may be numbers of something, such as tokens. They stay as they are if the model begins with an
-    `nnx.Embed`, a function, or a module of one's own, which may index with them. Floating-point numbers stay, too.
+    Integers of more than 8 bits may be indices, such as tokens. They stay as they are if the model begins with an `nnx.Embed`,
+    a function, or a module of your own, which may use them as indices. Floating-point numbers also stay as they are.
     """
     return inputs.astype(cast_dtype(model, inputs.dtype))
 

@@ -32,8 +32,8 @@ class Surrogate:
     """A spike function, s = H(x), whose derivative is `derivative(x, *options)`.
 
     Two spike functions with the same derivative and options are equal, so that a model built twice is traced only once. The
-    second derivative of a spike is the derivative of `derivative`, and so on, also inside loops. (JAX drops the rule of a spike
-    function made by `jax.custom_jvp` there from the derivative of a gradient.)
+    second derivative of a spike is the derivative of `derivative`, and so on, also inside loops. (Inside loops, JAX drops the
+    rule of a spike function made by `jax.custom_jvp` from the derivative of a gradient.)
 
     Args:
         derivative: maps x, an array, to the surrogate of ds/dx, an array of the same shape and dtype, element by element.

@@ -53,7 +53,8 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
 
     Raises:
         TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived;
-            in `unroll`, a neuron inside a cycle whose class replaces a function over time of `Neuron`, such as `outputs`.
+            in `unroll`, a neuron inside a cycle whose class overrides a method of `Neuron` that runs over time, such as
+            `outputs`.
         ValueError: no modules at all, or an impossible edge; in `initialize_carry`, a function that mixes rows, or a
             parameter of a neuron that has a value for each sample.
 
@@ -271,7 +272,7 @@ def check_stack(model: Any, function: str) -> None:
 
 
 def parts_of(model: Connect, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The modules and the edges' synapses with their places, those of stacks inside included: "3.1" is module 1 of module 3."""
+    """The modules and the edges' synapses with their places, including nested stacks: "3.1" is module 1 of module 3."""
     for index, module in enumerate(model.modules):
         if isinstance(module, Connect):
             yield from parts_of(module, f"{prefix}{index}.")

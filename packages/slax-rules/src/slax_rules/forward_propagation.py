@@ -71,10 +71,10 @@ def fptt(
 
     Note:
         "official" follows from its regularizer: if `optimizer` minimizes exactly, lambda_{t+1} is the gradient of l_t at
-        W_{t+1}, which the text of Kag and Saligrama takes, by a second gradient, and "slax001" misses. The later slax updates
-        lambda and Wbar with the parameters before the step, which for beta = 1/2 gives the parameters of "official", so it is
-        not a variant here. The authors also weight the loss by the step and add a term for the distance to an oracle, which
-        belongs in the loss function.
+        W_{t+1}. The text of Kag and Saligrama computes this gradient by a second differentiation; for "slax001", lambda is not
+        this gradient. The later slax updates lambda and Wbar with the parameters before the step, which for beta = 1/2 gives
+        the parameters of "official", so it is not a variant here. The authors also weight the loss by the step and add a term
+        for the distance to an oracle, which belongs in the loss function.
 
     Example:
         >>> import jax.numpy as jnp

@@ -175,7 +175,7 @@ def accuracy(
         labels: integers 0..C-1, [B]. A label out of range is an error, or makes the result NaN under `jit`.
         mask: bool [T, B], true where a step counts. Samples without a true step are left out; if no sample is left, which
             is possible only under `jit`, the result is 0.
-        ties: what counts as right if several outputs are the largest: "wrong", nothing, or "first", the first of them.
+        ties: how ties are treated: "wrong" counts a tie as wrong, and "first" predicts the first of the largest outputs.
 
     Raises:
         ValueError: outputs of another rank, as if the labels came first, labels out of range or one per step, a mask of a wrong

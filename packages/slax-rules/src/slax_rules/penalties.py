@@ -23,7 +23,7 @@ class Penalty:
     where z are the outputs of a layer, and the mean is over all steps and samples whose loss counts: with a mask,
     it excludes padding; without one, padding counts, and its silence lowers a mean rate. Under BPTT and every other rule
     for any cell, the gradient is exact for this sum. Under a rule for layers, dp/dz joins the learning signal of its layer
-    within the step, and passes to the layers below as the rule's route lets signals pass.
+    within the step, and passes to the layers below along the rule's route.
 
     Args:
         function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. A class
@@ -111,7 +111,8 @@ def firing_rate(target: float, weight: float = 1.0, layers: Sequence[int] | None
 def sparsity(weight: float, layers: Sequence[int] | None = None) -> Penalty:
     """A cost of each spike: weight times the mean number of spikes per step and sample, the l1 norm of the outputs.
 
-    The derivative by an output is the weight, also where there is no spike, so that a unit is kept from its threshold.
+    The derivative with respect to an output is the weight, even where there is no spike, so that a silent unit is pushed away
+    from its threshold.
 
     Args:
         weight: cost of a spike, any number; below 0 it is a reward.
@@ -183,7 +184,7 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
 
 
 class Probed(nnx.RNNCellBase):
-    """A stack whose outputs are its own outputs and those of the neurons of some layers.
+    """A stack that returns its own outputs and also the outputs of the neurons of some layers.
 
     Layers are numbered from 0; nested stacks count as if they were listed in the outer. A nested stack with a probe is run once
     more from its inputs, so that derivatives hold for any wiring.
@@ -202,7 +203,7 @@ class Probed(nnx.RNNCellBase):
     def unroll(
         self, carry: Any, inputs: Float[Array, "T B ..."], loop: str = "auto"
     ) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
-        """Run all steps, and return the outputs of the stack and a tuple with those of each probe."""
+        """Run all steps, and return the outputs of the stack and a tuple with the outputs of each probe."""
         layers: list[Array | None] = []
         carry, outputs = self._run(self.model, carry, inputs, layers, loop)
         return carry, (outputs, tuple(layers[probe] for probe in self.probes))

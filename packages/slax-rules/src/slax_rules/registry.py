@@ -109,15 +109,15 @@ class RuleEntry:
         requires: the models that it can handle.
         exact: the conditions under which its gradient equals BPTT's.
         omits: the paths that its gradient leaves out.
-        memory: count of numbers it carries per sample for a layer of I inputs and N neurons with S states each; P = I N.
+        memory: numbers that it carries per sample for a layer of I inputs and N neurons with S states each; P = I N.
         time: time of a step of such a layer, in the same symbols, up to a constant.
         cites: keys in rules.bib of the publications that define it.
         options: options of the class for this entry.
         route: the class of its route, if it is not `Symmetric`.
         needs_rngs: whether it is constructed with `rngs`.
         updates: the ways to update with its gradient: "offline", "online".
-        optimizer: a wrapper of the optimizer, if the rule is implemented there. `make()` is then only half of it: for FPTT it
-            returns `BPTT()`, which trains as FPTT only with `optimizer(optax.adam(1e-3))` and `update="online"`.
+        optimizer: a wrapper of the optimizer, if the rule is implemented there. `make()` then returns only a part of the rule:
+            for FPTT it returns `BPTT()`, which trains as FPTT only with `optimizer(optax.adam(1e-3))` and `update="online"`.
 
     Example:
         >>> from slax_rules import RULES

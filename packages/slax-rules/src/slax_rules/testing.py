@@ -155,7 +155,7 @@ def check_rule(rule: str | RuleEntry | LearningRule | LayerRule, make_model: Cal
     """Check that a learning rule obeys the laws of all rules, `LAWS`, in float64.
 
     Args:
-        rule: an entry, whose `exact` has to hold; the name of one in `RULES`; or a rule, of which no exactness is claimed.
+        rule: an entry, whose `exact` has to hold; the name of one in `RULES`; or a rule, for which no exactness is claimed.
         make_model: makes a stack of 7 inputs and 4 outputs whose neurons have no trainable parameters, the same each time; by
             default two layers of LIF neurons and a read-out.
 

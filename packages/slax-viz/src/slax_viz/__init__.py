@@ -1,4 +1,4 @@
-"""Numbers and pictures about gradients and activity: arrays in, numbers or axes out.
+"""Statistics and figures of gradients and activity: functions take arrays, and return numbers or axes.
 
 matplotlib is imported only when something is drawn, not for numbers alone.
 """

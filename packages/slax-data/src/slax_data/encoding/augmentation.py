@@ -1,4 +1,4 @@
-"""Random changes of spike trains that leave their class as it is: more samples for training."""
+"""Random changes of spike trains that leave their class as it is, which give more samples for training."""
 
 import dataclasses
 
@@ -11,7 +11,8 @@ from jaxtyping import Array, PRNGKeyArray, Shaped
 class Augmentation:
     """Moves, stretches, delays and thins out spike trains, each sample by its own random amounts.
 
-    For sounds behind a cochlea, moving channels is another pitch of the voice, stretching another speed.
+    For sounds encoded by a cochlea, moving the channels corresponds to another pitch of the voice, and stretching to another
+    speed.
 
     Args:
         channels: the largest shift in channels, up or down; channels that nothing is shifted into are silent.

@@ -143,7 +143,7 @@ def shd_task(
 ) -> Task:
     """The Spiking Heidelberg Digits as a `Task`.
 
-    The files are read once: the spikes are kept in a file whose name changes with what they depend on.
+    The files are read once: the spikes are kept in a file whose name changes with everything that they depend on.
 
     Args:
         key: not used; nothing is drawn.

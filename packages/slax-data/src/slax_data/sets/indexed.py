@@ -21,8 +21,8 @@ def indexed_task(
 ) -> Task:
     """Any indexable data set as a `Task`, such as the sets of tonic, TensorFlow Datasets, aeon, PyTorch and NeuroBench.
 
-    It reads the samples [T, ...] one by one and gives them to `stored_task`. Nothing is encoded; `transform` is the place for
-    that.
+    It reads the samples [T, ...] one by one and gives them to `stored_task`. Nothing is encoded; use `transform` to encode
+    samples.
 
     Args:
         splits: for "train", and for any further splits such as "test", an object with a length that gives (sample, target) for

@@ -28,11 +28,11 @@ class AdLIF(SpikingNeuron):
               k = a v_t + b s_t                               form="additive"
               k = (1 - adaptation_decay) q (a u_t + b s_t)    form="symplectic"
 
-    The carry is `AdLIFState(u, w)`, each [B, N]. The forms differ in the membrane that the recovery current follows, before
-    or after the reset, and in the strength of it, which in the symplectic form depends on how fast w forgets. Without spikes
-    they are the same two linear equations, with c = a or c = (1 - adaptation_decay) q a as the strength: at rest they return
-    to zero if c lies between -(1 - adaptation_decay) and (1 + decay) (1 + adaptation_decay) / (1 - decay), and where they ring,
-    they lose a factor of sqrt(decay adaptation_decay) per step, whatever c is.
+    The carry is `AdLIFState(u, w)`, each [B, N]. The forms differ in the membrane that the recovery current follows, before or
+    after the reset, and in their strength, which in the symplectic form depends on how fast w decays. Without spikes they are
+    the same two linear equations, with c = a or c = (1 - adaptation_decay) q a as the strength: at rest they return to zero if
+    c lies between -(1 - adaptation_decay) and (1 + decay) (1 + adaptation_decay) / (1 - decay), and where they ring, they lose
+    a factor of sqrt(decay adaptation_decay) per step, whatever c is.
 
     Args:
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
@@ -54,9 +54,10 @@ class AdLIF(SpikingNeuron):
         processing through adaptation in spiking neural networks, 2025, doi 10.1038/s41467-025-60878-z, equation 6.
 
     Note:
-        The current is weighted by 1 - decay, and the recovery current opposes it: a constant current of 10 makes the defaults
-        fire, not one of 1. Behind a Linear with Flax's weights they are silent; `fluctuation_driven(AdLIF(), rate=...)` makes
-        weights with which they fire. The authors normalize the currents by their variance over a batch.
+        The current is weighted by 1 - decay, and the recovery current opposes it: with the default parameters, neurons fire
+        under a constant current of 10, but not under a current of 1. Behind a Linear with Flax's weights they are silent;
+        `fluctuation_driven(AdLIF(), rate=...)` makes weights with which they fire. The authors normalize the currents by their
+        variance over a batch.
 
         Bittar and Garner reset at the start of the next step and update w there, from the membrane before the reset, which
         gives the same states one step later. They draw decay from (0.819, 0.961), adaptation_decay from (0.967, 0.992), a from

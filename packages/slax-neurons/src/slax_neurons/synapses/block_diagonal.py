@@ -28,7 +28,7 @@ class BlockDiagonal(nnx.Module):
         bias_init: initializer of the bias, by default zeros.
         dtype: dtype of the computation; by default inferred from the inputs and the parameters, as in Linear.
         param_dtype: dtype of the parameters.
-        rngs: the source, its stream `params`, of the initial weights.
+        rngs: random streams; the initial weights are drawn from the stream `params`.
 
     Raises:
         ValueError: sizes that G does not divide.

@@ -47,7 +47,7 @@ class SnAp(ColoredInfluence):
         The reach of a step is found from the program of its reverse pass, once for each model and shape of input, and not
         from numbers: a surrogate that is zero nearly everywhere counts as a path, and so does a weight that happens to be zero
         (the paper's sparse weights are not considered). A cell with a loop or a max pooling inside its step counts as fully
-        connected, of which a warning tells. The outputs are not part of the state, so their own derivative is complete.
+        connected, and a warning says so. The outputs are not part of the state, so their own derivative is complete.
 
     Example:
         >>> import jax.numpy as jnp

@@ -37,7 +37,7 @@ class UORO(nnx.Module, InfluenceRule):
     for P parameters. It takes any cell, one step at a time.
 
     Args:
-        rngs: its stream `noise` is forked. Each call of `gradients` draws the key of a sequence.
+        rngs: random streams, whose stream `noise` is forked. Each call of `gradients` draws the key of a sequence.
 
     References:
         Tallec, Ollivier: Unbiased online recurrent optimization, 2017, arXiv 1702.05043.

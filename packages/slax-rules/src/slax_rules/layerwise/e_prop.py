@@ -15,8 +15,8 @@ class EProp(SummedEligibilities):
 
         F_t = kappa F_{t-1} + eps_t        gradient  sum_t delta_t F_t        signal below  delta_t psi_t W^T, or B^T for W^T
 
-    with the eligibilities eps of `OSTL`, in which the spikes that arrive over late edges, including the layer's own, are
-    given inputs. The last layer, the read-out, uses OSTL.
+    with the eligibilities eps of `OSTL`, in which the spikes that arrive over late edges, including the layer's own edges, are
+    treated as given inputs. The last layer, the read-out, uses OSTL.
 
     Args:
         output_decay: kappa, the decay of the filter, in [0, 1], for all layers. By default the decay of the next layer's

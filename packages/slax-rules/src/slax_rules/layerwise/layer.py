@@ -67,13 +67,13 @@ class Layer:
 
 
 class LayerWindow(NamedTuple):
-    """What the forward pass over K steps leaves for the rule of a layer.
+    """The result of the forward pass over K steps, which the rule of a layer receives.
 
     Args:
         inputs: inputs of each synapse; none if the chain feeds the neuron directly.
         points: points of the neuron, leaves [K, B, N].
         carry: carry of the neuron before the first step, with its delay buffer if it has delayed outgoing edges.
-        tangents: the derivative of each delayed input by its delay, if delays are learned; else None.
+        tangents: the derivative of each delayed input w.r.t. its delay, if delays are learned; else None.
         penalty: the gradient of the layer's penalties w.r.t. its outputs within each step, for a rule with `reads_penalty`;
             None if there are none.
 
@@ -143,7 +143,7 @@ USE_OSTL = "Use OTPE() or OSTL(), which take any element-wise neuron."  # what r
 def layer_gradient(
     layer: Layer, traced: tuple[dict[str, Array], ...], neuron: tuple[Array, ...], current_cotangent: Array
 ) -> LayerGradient:
-    """The gradient of a layer, from those of its `traced_synapses`."""
+    """The gradient of a layer, from the gradients of its `traced_synapses`."""
     count = len(layer.synapses)
     by_tangents = traced[count]["kernel"] if layer.tangent_synapse is not None else None
     return LayerGradient(traced[:count], neuron, current_cotangent, by_tangents)

@@ -18,9 +18,9 @@ class LayerRule(Value, abc.ABC):
     """A learning rule for layers: how a layer's past enters its gradient (temporal credit assignment).
 
     Implementations are frozen dataclasses of their options. Pass one rule, or a list with one for each layer, as the argument
-    `rule` of `gradients`. `default_window` says how long a window is if none is given: see `LearningRule`.
-    The gradient of a layer's penalties is part of its signal. A rule whose signal weighs something other than the outputs, such
-    as a leaky sum of them, sets `reads_penalty` and finds the gradient in `LayerWindow.penalty` instead.
+    `rule` of `gradients`. `default_window` returns the length of a window if none is given; see `LearningRule`. The gradient of
+    a layer's penalties is part of its signal. A rule whose signal weighs something other than the outputs, such as a leaky sum
+    of them, sets `reads_penalty` and finds the gradient in `LayerWindow.penalty` instead.
 
     Args:
         route: the signal that reaches a layer, and the signal that it passes below (spatial credit assignment).

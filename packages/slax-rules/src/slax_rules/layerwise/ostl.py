@@ -34,9 +34,9 @@ class OSTL(LayerRule):
     with the Jacobians D, d, o, psi of `linearize` and x the input of the weight (1 for a bias; pS and pO in place of d x
     and psi x for a parameter of the neuron). The signal below is delta_t psi_t W^T, within the step.
 
-    The values that arrive over an edge are an additional input of the receiving layer; delayed ones are constants, so the
-    recurrence of a layer is not part of its trace unless `recurrence` is set. Without it, the rule is known as e-prop without a
-    filter, or D-RTRL.
+    Values that arrive over an edge are an additional input of the receiving layer. Delayed values are treated as constants, so
+    the recurrence of a layer is not part of its trace unless `recurrence` is set. Without it, the rule is known as e-prop
+    without a filter, or D-RTRL.
 
     Args:
         recurrence: also follow the paths over the edges from a layer to itself: E_t [N S, P] = dh_t/dtheta is then RTRL

@@ -1,4 +1,4 @@
-"""OTPE, and what rules have in common that sum eligibilities as the membranes of the layer above sum spikes."""
+"""OTPE, and the common parts of rules that sum eligibilities as the membranes of the layer above sum spikes."""
 
 import dataclasses
 from functools import lru_cache
@@ -166,7 +166,7 @@ class OTPE(SummedEligibilities):
 
     Raises:
         ValueError: an output_decay outside [0, 1].
-        TypeError: no output_decay for the last layer, or for a layer below one that does not have one number as its decay. In a
+        TypeError: no output_decay for the last layer, or for a layer below a layer whose decay is not a single number. In a
             list of rules, which gives each layer its own, `OSTL()` is the rule of the last layer.
 
     References:

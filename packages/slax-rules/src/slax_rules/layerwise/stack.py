@@ -97,7 +97,7 @@ class StackPlan:
         return [] if start is None else [edge for edge in self.edges if start <= edge.receiver < end]
 
     def input_modules(self, model: Any, number: int) -> tuple[Any, ...]:
-        """The modules of a model that make the current of a layer: the synapse of the chain and those of the edges."""
+        """The modules of a model that make the current of a layer: the synapse of the chain and the synapses of the edges."""
         start, chain = self.starts[number], self.chain(model)
         if start is None:
             return ()

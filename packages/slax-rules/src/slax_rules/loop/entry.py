@@ -1,7 +1,7 @@
 """The public functions for the gradient of a batch and for training steps.
 
-Gradients are processed by Optax: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds their
-norm, and `fptt(optax.adamax(1e-3))` regularizes the steps within a sequence.
+Optax processes the gradients: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds their norm, and
+`fptt(optax.adamax(1e-3))` regularizes the steps within a sequence.
 
 Half precision: either all parameters, states and inputs in bfloat16 or float16, or the parameters in float32, which keeps small
 steps and gives float32 gradients: `nnx.Linear(64, 50, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=rngs)` with
@@ -82,10 +82,10 @@ def gradients(
 
     The loss is the mean over time and batch, or over the entries of `mask` that are true. State and traces are constants at the
     boundaries of windows, so memory does not grow with the number of windows. A call compiles a program for the structure of
-    its arguments, and later calls with the same structure reuse it; functions are compared by content. As under `jax.jit`, what
-    a function or a method reads besides its arguments, such as a global value, is read when it is compiled. The model and the
-    rule stay unchanged except for variables that they change themselves, in place: the statistics of a BatchNorm in training
-    (of each window) and of a `RunningNorm` in training (once for the sequence), and random streams.
+    its arguments, and later calls with the same structure reuse it; functions are compared by content. As under `jax.jit`,
+    values that a function or a method reads besides its arguments, such as global variables, are read when the program is
+    compiled. The model and the rule stay unchanged except for variables that they change themselves, in place: the statistics
+    of a BatchNorm in training (of each window) and of a `RunningNorm` in training (once for the sequence), and random streams.
 
     Args:
         model: a cell.

@@ -1,4 +1,4 @@
-"""Learning from reward: the sum of trace-weighted signals of each sample is kept, and multiplied with a reward when it arrives.
+"""Learning from reward: the sum of trace-weighted signals of each sample is kept, and multiplied by a reward when it arrives.
 
     z_t = discount z_{t-1} + g_t        g_t  the gradient of -log pi(a_t | y_t) under a rule, for each sample
     gradient  mean_b reward_b z_b        an optimizer that descends it increases the reward
@@ -114,9 +114,9 @@ def extend_trial(
     `gradients`, a call is not compiled: it traces the rule and runs its operations one by one. In a loop, call it within a
     function under `nnx.jit`, which is compiled once for each shape; the model, the trial and the rule may be its arguments.
 
-    Actions have to be known before their losses, so the rule is asked for two forward passes over the K steps: one for the
-    actions, and one for the gradient. In a compiled program on a CPU, XLA merges them under rules for layers such as `OSTL`,
-    but not under `BPTT` and `RTRL`, which differentiate the second one.
+    Actions have to be known before their losses, so the rule makes two forward passes over the K steps: one for the actions,
+    and one for the gradient. In a compiled program on a CPU, XLA merges them under rules for layers such as `OSTL`, but not
+    under `BPTT` and `RTRL`, which differentiate the second one.
 
     Args:
         model: the model, whose own variables stay unchanged: call `model.eval()` if it has a norm.
@@ -212,7 +212,7 @@ def extend_trial(
 
 
 def reward_gradient(trial: Trial, rewards: Array) -> nnx.State:
-    """Multiply the trace of each sample with its reward, and return the mean: a step down this gradient increases the reward.
+    """Multiply the trace of each sample by its reward, and return the mean: a step down this gradient increases the reward.
 
     Args:
         trial: the trial so far.

@@ -1,8 +1,8 @@
 """Online learning from unbounded streams: a stream starts, and is extended piece by piece for as long as data arrive.
 
-A stream is an ordinary value that holds all that the next step needs: parameters, optimizer, the model's state and the traces
-of the rule. Extending it by pieces gives what `train_online` gives for the pieces in one, so memory and time per step do not
-depend on how long a stream has been running.
+A stream is an ordinary value that holds everything that the next step needs: parameters, optimizer, the model's state and the
+traces of the rule. Extending it piece by piece gives the same result as `train_online` on all pieces together, and memory and
+time per step do not depend on how long a stream has been running.
 """
 
 import dataclasses
@@ -77,7 +77,7 @@ class StreamProgram(StaticPart):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """A model that learns online, between two pieces of its data: a value, as `start_stream` and `extend_stream` return it.
+    """A model that learns online, with its state between two pieces of data, as returned by `start_stream` and `extend_stream`.
 
     Args:
         program: the computation on a piece.
@@ -214,7 +214,7 @@ def extend_stream(
     *,
     reset: Any = None,
 ) -> StreamStep:
-    """Run L more steps of a stream, with an update after each window of them; the last one may be shorter.
+    """Run L more steps of a stream, with an update after each window; the last window may be shorter.
 
     It is compiled once for each L. One step at a time predicts and learns with the least delay; several steps per call
     save the overhead of calls.
@@ -225,8 +225,8 @@ def extend_stream(
         targets: one per step, [L, B, ...], or a tree of such arrays.
         mask: bool [L, B], true where a loss counts, as for `train_online`. It may be false everywhere: state and traces then
             continue, and nothing is learned.
-        reset: bool [B], true for samples to reset before the first of these steps: the model at rest, no traces, and
-            new masks of a Dropout whose mask is for a sequence.
+        reset: bool [B], true for samples to reset before the first of these steps: they start with the model at rest, without
+            traces, and with new masks of a Dropout that keeps one mask for a sequence.
 
     Raises:
         ValueError: inputs, targets, mask or reset of a wrong shape.
@@ -261,13 +261,14 @@ def extend_stream(
 def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) -> tuple[Any, Any]:
     """Predict L steps in evaluation mode without learning, for labels that come late.
 
-    Dropout is off, and a BatchNorm normalizes by its running statistics, as after `model.eval()`. So outputs differ from those
-    of `extend_stream`, which learns from the outputs that it returns, if the model has such modules in training.
+    Dropout is off, and a BatchNorm normalizes by its running statistics, as after `model.eval()`. If the model has such modules
+    in training mode, the outputs therefore differ from what `extend_stream` returns, since that function learns from its
+    outputs.
 
     Args:
         stream: the stream so far.
-        state: the state before the steps: `stream.state`, or what the call before returned, which is then ahead of what the
-            stream has learned.
+        state: the state before the steps: `stream.state`, or the state that the previous call returned, which is then ahead of
+            what the stream has learned.
         inputs, reset: see `extend_stream`.
 
     Returns:

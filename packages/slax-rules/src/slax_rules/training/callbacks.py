@@ -36,7 +36,7 @@ class StepInfo:
         batch: batch of this step: inputs, targets, and the mask if there is one.
         loss: loss of this step, before its update.
         seconds: wall time of a step: the mean since the epoch began, or since the last callbacks, evaluation or checkpoint in
-            it, without the time of these. The first one includes compilation.
+            it, excluding the time that these took. The first value includes compilation.
 
     Example:
         >>> import jax.numpy as jnp

@@ -42,7 +42,7 @@ class Cost:
 
     @property
     def predicted_bytes(self) -> int:
-        """The bytes per sample that are carried or kept at a time, a lower bound: intermediate results come on top."""
+        """The bytes per sample that are carried or kept at a time, a lower bound without intermediate results."""
         return self.carried_bytes + self.window_bytes
 
     def __str__(self) -> str:

@@ -51,9 +51,9 @@ def fit(
 ) -> History:
     """Train a model in place under a learning rule, for a number of epochs.
 
-    Each batch is a step of `train_offline` or `train_online`. It is followed, in this order, by the callbacks,
-    evaluation and checkpoint that are due. With the same arguments and the same batches from `batches`, a run and its history
-    are the same bit for bit, whether or not the run was killed and restarted.
+    For each batch, `fit` takes the steps of `train_offline` or `train_online`, and then runs, in this order, the callbacks, the
+    evaluation and the checkpoint that are due. With the same arguments and the same batches from `batches`, a run and its
+    history are the same bit for bit, whether or not the run was killed and restarted.
 
     A step whose loss, gradient or result is not finite stops the run before it changes anything: model, rule and optimizer
     then have their values from the step before, and so does the last checkpoint.
@@ -82,12 +82,12 @@ def fit(
             several processes, each process calls `fit` with the same numbers in model, rule and optimizer, and with
             its own share of each batch, except for a `Sampler`, which draws the full batch.
         penalties: losses on hidden layers, which are part of the loss in training; see `Penalty`.
-        progress: whether to draw a progress bar. By default, there is one at a terminal, and elsewhere, as in the log of a job
-            or in a notebook, a line for each epoch on the standard error. False is silent.
+        progress: whether to draw a progress bar. By default, `fit` draws one in a terminal; elsewhere, as in the log of a job
+            or in a notebook, it prints a line for each epoch on the standard error. False prints nothing.
 
     Returns:
-        The loss of each step, and the records of evaluations and callbacks. If an exception ends the run, an interrupt from
-        the keyboard included, the history so far is its attribute `history`.
+        The loss of each step, and the records of evaluations and callbacks. If an exception ends the run, including an
+        interrupt from the keyboard, the exception has the history so far as its attribute `history`.
 
     Raises:
         TypeError, ValueError: arguments that do not fit together, an epoch without batches, a checkpoint of another run, NaN
@@ -99,8 +99,8 @@ def fit(
     Warns:
         UserWarning: once, for spiking layers without a single spike on the first batch, both before training and after the
             first epoch; once, after an epoch with a loss above 1e7 times the first one, or above 1e7 if the first one is below
-            1; for BPTT or TBPTT with `update="online"` and no `window`, whose gradient flows through no step; for the third
-            compilation of one structure, with the numbers or objects that differ.
+            1; for BPTT or TBPTT with `update="online"` and no `window`, since their gradient then does not flow through time;
+            for the third compilation of one structure, with the numbers or objects that differ.
 
     Example:
         >>> from flax import nnx

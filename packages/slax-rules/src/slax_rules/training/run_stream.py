@@ -99,17 +99,17 @@ def run_stream(
 ) -> Iterator[StreamInfo]:
     """Predict and learn from a source until it is exhausted, in constant memory and time per step.
 
-    Nothing is read from the source before the loop over this function asks for the next piece, so that a source which can wait,
-    such as a generator or a socket, is as fast as the model. Predictions are the outputs that the model learns from, so in
-    training a `Dropout` is on in them, and in the metrics; `look_ahead` predicts without it.
+    Nothing is read from the source before the loop over this function asks for the next piece, so a source that can wait, such
+    as a generator or a socket, runs at the speed of the model. Predictions are the outputs that the model learns from, so in
+    training mode a `Dropout` is active in the predictions and in the metrics; `look_ahead` predicts without it.
 
         mean_t = sum_i gamma^(t - i) w_i m_i / sum_i gamma^(t - i) w_i        gamma = 2^(-1 / half_life)
 
     Args:
         stream: a stream as `start_stream` makes it.
         source: an iterable of pieces: `Piece`, or tuples (inputs, targets) or (inputs, targets, mask). Or a function that maps
-            the number of the first step to such an iterable, which a resumed run needs to get the pieces that it would have
-            had.
+            the number of the first step to such an iterable, which a run needs in order to resume with the pieces that would
+            have come next.
         metrics: functions of one step, which map outputs [B, ...] and targets [B, ...] to numbers [B], by name, such as
             `{"accuracy": correct}`.
         half_life: age in steps at which a step counts half in the means, > 0.
@@ -121,8 +121,8 @@ def run_stream(
 
     Raises:
         TypeError, ValueError: a source that yields something else, arrays of the wrong shape, a checkpoint of another stream.
-        FloatingPointError: inputs, a loss or a gradient that are not finite. Everything is as after the piece before, in the
-            checkpoint, too.
+        FloatingPointError: inputs, a loss or a gradient that are not finite. The stream and the checkpoint then keep their
+            values from after the previous piece.
 
     Example:
         Predictions of a network that learns what comes next, one step at a time:

@@ -56,10 +56,10 @@ def sweep(
 ) -> Sweep:
     """Train a model under each of several rules, with several learning rates and seeds, and compare them fairly.
 
-    Every rule has as many trials: one training for each rate and seed. With one seed, all rules start from the same weights
-    and see the same batches in the same order. The rate of a rule is the one with the best mean score on validation samples.
-    Test samples are read once this is decided, and only by the networks that were trained at that rate. One compiled program
-    per rule serves all its rates and seeds.
+    Every rule gets the same number of trials: one training for each rate and seed. For a given seed, all rules start from the
+    same weights and see the same batches in the same order. The rate of a rule is the one with the best mean score on
+    validation samples. Test samples are read only after this choice, and only by the networks that were trained at that rate.
+    One compiled program per rule serves all its rates and seeds.
 
     Args:
         make_model: maps `nnx.Rngs` to a new model.
@@ -87,8 +87,8 @@ def sweep(
 
     Raises:
         TypeError, ValueError: arguments that do not fit together; see `fit` for model, rules, inputs and targets.
-        FloatingPointError: a rule none of whose rates kept all its trials and their scores finite. A trial that is not finite
-            is listed in the table, and its rate is not chosen. Held-out inputs that are not finite.
+        FloatingPointError: a rule for which no rate kept all trials and their scores finite, or held-out inputs that are not
+            finite. A trial that is not finite is listed in the table, and its rate is not chosen.
 
     Warns:
         UserWarning: seeds with the same network at the end; BPTT or TBPTT with `update="online"` and no `window`, see `fit`.

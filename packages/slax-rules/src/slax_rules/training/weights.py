@@ -64,7 +64,7 @@ class LoadedWeights(NamedTuple):
 
     Args:
         loaded: arrays of the file that were loaded into the model.
-        missing: arrays of the model that are not in the file. They stay as they were, as do those of `different`.
+        missing: arrays of the model that are not in the file. They stay as they were, and so do the arrays in `different`.
         unexpected: arrays of the file that are not in the model.
         different: arrays of both in another shape, or in a dtype that is not cast, with what is saved and what is here.
 
@@ -85,9 +85,10 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
 
     Args:
         path: a file of `save_weights`, a checkpoint, or a folder of checkpoints, whose newest one is used.
-        model: a model with the same modules, of the same sizes and dtypes, as when the weights were saved. Saved decays and
-            thresholds replace its own: those that are trained, or an array with one number for each unit. One that is a fixed
-            number is not in the file, and stays as it is, as do other options and random streams.
+        model: a model with the same modules, of the same sizes and dtypes, as when the weights were saved. Decays and
+            thresholds that are trained, or that are arrays with one number for each unit, are replaced by the saved ones. A
+            decay or threshold that is a fixed number is not in the file and stays as it is, as do other options and random
+            streams.
         strict: whether file and model have to agree in every array. Otherwise the arrays of the same path and shape are
             loaded, whatever the types of modules, and floating-point numbers are cast to the model's dtype; the rest stays.
 
