@@ -53,9 +53,9 @@ class Izhikevich(Neuron):
         u and w here. The defaults are its regular spiking neuron.
 
     Note:
-        The step is one of forward Euler. It does not ring or diverge near u while 0.08 u + 5 > -2 / dt: above -112 mV for
-        dt = 0.5, above -87 mV for dt = 1. Further down, a step overshoots, at most into a spike, whose reset bounds it. The
-        reference makes two steps of 0.5 ms for the membrane for each of 1 ms for the recovery.
+        The step is one of forward Euler. It does not diverge near u while 0.08 u + 5 > -2 / dt: above -112 mV for dt = 0.5,
+        above -87 mV for dt = 1. Further down, a step overshoots, at most into a spike, whose reset bounds it. The reference
+        makes two steps of 0.5 ms for the membrane for each of 1 ms for the recovery.
 
         Other (a, b, c, d) of the reference: intrinsically bursting (0.02, 0.2, -55, 4), chattering (0.02, 0.2, -50, 2), fast
         spiking (0.1, 0.2, -65, 2), low-threshold spiking (0.02, 0.25, -65, 2).
