@@ -124,7 +124,10 @@ def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"],
 
 
 def _distinct(columns: Bool[np.ndarray, "H P"]) -> tuple[Bool[np.ndarray, "H U"], Int[np.ndarray, " P"]]:
-    """The columns of a matrix that differ, and for each column the number of its equal; `np.unique` sorts, for minutes."""
+    """The different columns of a matrix, and for each column the index of its equal among them.
+
+    `np.unique` sorts the columns, which takes far longer.
+    """
     numbers: dict[bytes, int] = {}
     packed = np.packbits(columns, axis=0).T.copy()
     kinds = np.array([numbers.setdefault(column.tobytes(), len(numbers)) for column in packed], np.intp)

@@ -392,7 +392,7 @@ def _found_by_name(value: Any) -> str | None:
 
 
 def own_class(value: Any) -> bool:
-    """True for a class of nobody's package, whose methods may change and read what changes."""
+    """True for a class outside of installed packages, whose methods may change, or read what changes."""
     return isinstance(value, type) and not _is_installed(value.__module__)
 
 
