@@ -251,6 +251,11 @@ STOPPED = {
 }
 
 
+def test_one_rate_needs_no_mode_since_nothing_is_chosen():
+    found = run_bptt(metric=lambda outputs, labels: -score(outputs, labels), mode=None, seeds=1)
+    assert found.chosen == {"bptt": 0.1}
+
+
 def test_a_score_that_is_better_where_it_is_smaller_chooses_the_same_rate(found):
     other = run(metric=lambda outputs, labels: -score(outputs, labels), mode="min")
     assert other.chosen == found.chosen
