@@ -106,10 +106,10 @@ def title_of_task(ways: Way) -> str:
     return f"{names.task_name(config['task'])}\n{names.network(config)}, T = {config['n_steps']}"
 
 
-def note_of(configs: list[dict[str, Any]]) -> str:
+def note_of(configs: list[dict[str, Any]], seen: str = "dots: seeds; ") -> str:
     seeds = names.listed(config["seeds"] for config in configs)
     return (
-        f"Mean of {seeds} seeds after {names.updates_of(configs)}; line: 95 % interval of the mean over seeds; dots: seeds; "
+        f"Mean of {seeds} seeds after {names.updates_of(configs)}; line: 95 % interval of the mean over seeds; {seen}"
         "dashed: chance. The learning rate is chosen by validation samples."
     )
 
@@ -202,7 +202,7 @@ def draw_memory(data: Data) -> Figure:
             at, reached = kibibytes(ways[way]), percent(ways[way])
             figures.draw_interval(ax, at, reached, (0, 100), upright=True, **LESS_MEMORY[way] | {"linestyle": ""})
         figures.draw_levels(ax, chance=100 / tables.config_of(ways)["layers"][-1])
-        ax.set(ylim=(0, 102), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
+        ax.set(ylim=(0, 104), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
         figures.log_axis(ax)
     figures.name_panels(axes, map(title_of_task, shown.values()))
     rules = dict.fromkeys([SHORTEST, *(rule for ways in shown.values() for rule in traced(ways))])
@@ -212,7 +212,7 @@ def draw_memory(data: Data) -> Figure:
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(
         figure,
-        f"{note_of(configs)} Memory: of a gradient, measured. Numbers: steps of a piece. A mark above the line: the rule makes "
+        f"{note_of(configs, seen='')} Memory: of a gradient, measured. Numbers: steps of a piece. A mark above the line: the rule makes "
         "better use of the memory.",
     )
 

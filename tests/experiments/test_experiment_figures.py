@@ -79,14 +79,17 @@ def test_every_rule_has_a_look_of_its_own():
 
 def test_lines_of_the_seven_rules_are_named_at_their_ends_without_overlap(ax):
     ends = {"bptt": 0.9, "otpe": 0.905, "e_prop": 0.91, "ottt": 0.2, "sltt": 0.2, "dfa": 0.5}
-    draw_lines(ax, {rule: {0.0: [0.1, 0.3], 7.0: [end, end]} for rule, end in ends.items()}, SHARE, scale=100)
+    starts = {"ottt": 0.6}  # it ends where SLTT does, and is above it before
+    draw_lines(
+        ax, {rule: {0.0: 2 * [starts.get(rule, 0.2)], 7.0: [end, end]} for rule, end in ends.items()}, SHARE, scale=100
+    )
     ax.set(xlim=(0, 7), ylim=(0, 100))
     label_lines([ax])
     assert {str(line.get_label()) for line in ax.lines} == {RULES[rule].title for rule in ends if rule != "dfa"}
     texts = sorted(ax.texts, key=lambda text: text.get_position()[1])
     heights = ax.figure.get_figheight() * 72 * ax.get_position().height * np.diff([t.get_position()[1] for t in texts])
     assert (heights >= SMALLEST).all() and max(text.get_position()[1] for text in texts) < 1.1
-    assert [text.get_text() for text in texts][2:] == ["BPTT", "OTPE", "e-prop"]
+    assert [text.get_text() for text in texts] == ["SLTT", "OTTT", "BPTT", "OTPE", "e-prop"]
 
 
 def test_readers_see_a_name_and_no_key_for_each_task():

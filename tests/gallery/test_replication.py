@@ -161,7 +161,7 @@ def test_page_has_every_row_open_or_closed(tmp_path, changes):
     rows = ["| A | 0.5 | 0.55 | ✓ same |", "| B | 0.1, 0.3 | "]
     assert [text.count(row) for row in rows] == [1, 1]
     assert [row in "\n".join(closed) for row in rows] == [bool(changes), True]
-    assert "Of 3 published numbers that we found, 1 stand beside a number of ours" in " ".join(text.split())
+    assert "Of 3 published numbers that are listed here, 1 stand beside a number of ours" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_report_in_docs_has_every_item():
     """docs/REPLICATION.md is made: it follows replication.yaml by `make claims`. No cell is empty."""
     page = (ROOT / "docs/REPLICATION.md").read_text()
     text = html.unescape(re.sub(r"\\(.)", r"\1", " ".join(page.split())))
-    counts = r"Of (\d+) published numbers that we found, (\d+) stand beside .* and (\d+) of these have a verdict"
+    counts = r"Of (\d+) published numbers that are listed here, (\d+) stand beside .* and (\d+) of these have a verdict"
     published, beside, judged = map(int, re.search(counts, text).groups())
     assert published >= beside >= 30 and beside >= judged > 0 and not re.search(r"\| +\|", page)
     said = [" ".join(item.get(key, "").split()) for item in CONTENT["items"] for key in ("title", "item", "differs")]
