@@ -151,7 +151,8 @@ def label_lines(axes: Iterable[Axes]) -> None:
         lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
         ends = np.array([(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines], float).reshape(-1, 2)
         heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
-        levels = [np.mean(line.get_ydata()) for line in lines]  # lines with ends that are alike are in the order of their means
+        # Lines with ends that are alike are in the order of their means.
+        levels = [np.mean(line.get_ydata()) for line in lines]
         order = np.lexsort((levels, np.round(heights, 2)))
         gap = 1.12 * SMALLEST / (72 * ax.get_position().height * ax.figure.get_figheight())
         # The nearest heights that are a gap apart: without the gaps, the nearest ones that do not fall.

@@ -212,8 +212,8 @@ def draw_memory(data: Data) -> Figure:
     configs = [tables.config_of(ways) for ways in shown.values()]
     return figures.with_note(
         figure,
-        f"{note_of(configs, seen='')} Memory: of a gradient, measured. Numbers: steps of a piece. A mark above the line: the rule makes "
-        "better use of the memory.",
+        f"{note_of(configs, seen='')} Memory: of a gradient, measured. Numbers: steps of a piece. A mark above the line: the "
+        "rule makes better use of the memory.",
     )
 
 
