@@ -10,6 +10,8 @@ A page marks a table by what its cells are, in YAML, here the accuracy of each r
 
 and a single number by <!-- number deep: {where: {task: digits, rule: ottt}, value: mean} --><!-- end -->, on one line.
 
+A decimal number or a percentage that a section `Results` or `What comes out` has elsewhere is refused: it was copied by hand.
+
 The keys are the fields of `Cells`. In place of the name of a column of the file, `columns` may be a mapping from the titles of
 the columns to keys that differ from the others', such as `{loss: {where: {quantity: loss}}}`.
 """
@@ -32,6 +34,9 @@ from gallery.tables import Number, Row, matching, number, read_table
 from slax_rules import RULES
 
 NUMBER = re.compile(r"(?<=<!-- number )(\w+): (\{.*?\})( -->).*?(?=<!-- end -->)")
+RESULTS = re.compile(r"^## (?:Results|What comes out)$(.*?)(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
+NO_RESULT = re.compile(r"<!-- number.*?<!-- end -->|`[^`]*`|\]\([^)]*\)|95 % interval", flags=re.DOTALL)
+BY_HAND = re.compile(r"\d*\.\d+|\d+ %")
 MARK = re.compile(r"(?<=<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 NAMES = {
     "rule": {name: rule.title for name, rule in RULES.items()},
@@ -195,6 +200,12 @@ def page(text: str, figures: Path) -> str:
         raise SystemExit(
             'A page has a mark without its end, or one that is not written as "<!-- numbers NAME: {...} -->".'
         )
+    for section in RESULTS.findall(text):
+        if by_hand := BY_HAND.findall(NO_RESULT.sub("", section)):
+            raise SystemExit(
+                f"The section with the results has numbers without a mark: {', '.join(by_hand)}. Write them as "
+                '"<!-- number NAME: {...} --><!-- end -->", or say it in words.'
+            )
     return NUMBER.sub(fill_one, MARK.sub(fill, text))
 
 
@@ -208,7 +219,10 @@ def main() -> None:
     pages = subprocess.run(["git", "ls-files", "*.md"], capture_output=True, text=True, check=True).stdout.split()
     for path in map(Path, pages):
         text = path.read_text(encoding="utf-8")
-        new = page(text, options.figures)
+        try:
+            new = page(text, options.figures)
+        except SystemExit as error:
+            raise SystemExit(f"{path}: {error}") from error
         if new == text:
             continue
         if options.check:

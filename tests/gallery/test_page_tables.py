@@ -60,3 +60,23 @@ def test_a_sentence_has_a_number(filled, tmp_path):
     assert page(mark % "old", tmp_path) == mark % "70.0"
     with pytest.raises(SystemExit, match=r"two\.csv has no number for"):
         page((mark % "").replace("otpe", "ottt"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "refused"),
+    [
+        ("OTPE reaches 95 %.", "without a mark: 95 %"),
+        ("OTPE is .4 points behind.", "without a mark: .4"),
+        ("Half the width of a 95 % interval, of `decay=.9`, [here](a.1.md).", None),
+        ("It takes <!-- number two: {where: {rule: otpe, mode: online}} -->0.7<!-- end --> and has two layers.", None),
+        ("Nothing.\n\n## The full scale\n\nIt tries 0.1.", None),
+    ],
+)
+def test_a_section_with_results_has_no_number_that_was_copied_by_hand(tmp_path, sentence, refused):
+    (tmp_path / "two.csv").write_text(TABLE)
+    text = f"## What is measured\n\nThe rate is 0.1.\n\n## What comes out\n\n{sentence}\n"
+    if refused is None:
+        assert page(text, tmp_path) == text
+    else:
+        with pytest.raises(SystemExit, match=refused):
+            page(text, tmp_path)
