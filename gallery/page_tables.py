@@ -35,7 +35,7 @@ from slax_rules import RULES
 
 NUMBER = re.compile(r"(?<=<!-- number )(\w+): (\{.*?\})( -->).*?(?=<!-- end -->)")
 RESULTS = re.compile(r"^## (?:Results|What comes out)$(.*?)(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
-NO_RESULT = re.compile(r"<!-- number.*?<!-- end -->|`[^`]*`|\]\([^)]*\)|95 % interval", flags=re.DOTALL)
+NO_RESULT = re.compile(r"<!-- number.*?<!-- end -->|`[^`]*`|\]\([^)]*\)|95 % interval|\d+\.\d+\.\d+", flags=re.DOTALL)
 BY_HAND = re.compile(r"\d*\.\d+|\d+ %")
 MARK = re.compile(r"(?<=<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 NAMES = {
