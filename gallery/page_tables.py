@@ -34,8 +34,8 @@ from gallery.tables import Number, Row, matching, number, read_table
 from slax_rules import RULES
 
 NUMBER = re.compile(r"(?<=<!-- number )(\w+): (\{.*?\})( -->).*?(?=<!-- end -->)")
-RESULTS = re.compile(r"^## (?:Results|What comes out)$(.*?)(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
-NO_RESULT = re.compile(r"<!-- number.*?<!-- end -->|`[^`]*`|\]\([^)]*\)|95 % interval|\d+\.\d+\.\d+", flags=re.DOTALL)
+SECTION = re.compile(r"^## (?:Results|What comes out)$(.*?)(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
+NO_RESULT = re.compile(r"<!-- number.*?<!-- end -->|`[^`]*`|\]\([^)]*\)|95 %\s+interval|\d+\.\d+\.\d+", flags=re.DOTALL)
 BY_HAND = re.compile(r"\d*\.\d+|\d+ %")
 MARK = re.compile(r"(?<=<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 NAMES = {
@@ -200,7 +200,7 @@ def page(text: str, figures: Path) -> str:
         raise SystemExit(
             'A page has a mark without its end, or one that is not written as "<!-- numbers NAME: {...} -->".'
         )
-    for section in RESULTS.findall(text):
+    for section in SECTION.findall(text):
         if by_hand := BY_HAND.findall(NO_RESULT.sub("", section)):
             raise SystemExit(
                 f"The section with the results has numbers without a mark: {', '.join(by_hand)}. Write them as "

@@ -67,7 +67,7 @@ def test_a_sentence_has_a_number(filled, tmp_path):
     [
         ("OTPE reaches 95 %.", "without a mark: 95 %"),
         ("OTPE is .4 points behind.", "without a mark: .4"),
-        ("Half the width of a 95 % interval, of `decay=.9`, [here](a.1.md), in slax 0.0.1.", None),
+        ("Half the width of a 95 %\ninterval, of `decay=.9`, [here](a.1.md), in slax 0.0.1.", None),
         ("It takes <!-- number two: {where: {rule: otpe, mode: online}} -->0.7<!-- end --> and has two layers.", None),
         ("Nothing.\n\n## The full scale\n\nIt tries 0.1.", None),
     ],
