@@ -3,7 +3,8 @@
     python -m experiments.shipped pack        # from results/full; `make pack` also adds the archives to DVC's store
     python -m experiments.shipped unpack      # what is missing or damaged in results/full; the pipeline does it by itself
 
-An archive has the same bytes whenever it is packed from the same files. Each result comes with its record.
+An archive has the same bytes whenever it is packed from the same files. Each result comes with its record. What the results
+were made from and a clone lacks is in shipped/inputs.json by its checksum.
 """
 
 import hashlib
@@ -17,12 +18,22 @@ from typing import Any
 
 from experiments.common.command_line import parser_of
 from experiments.common.job import experiment_names, jobs_of, scales_of
-from experiments.common.products import RESULTS, in_order, result_product, stored
-from experiments.common.records import Forecast, Product, digest_of, seal_and_write, settle, state_of
-from experiments.common.result_files import atomic_write
+from experiments.common.products import (
+    RESULTS,
+    SHIPPED_INPUTS,
+    SPIKES,
+    in_order,
+    result_product,
+    shipped_inputs,
+    stored,
+)
+from experiments.common.records import Forecast, Product, checksum, digest_of, seal_and_write, settle, state_of
+from experiments.common.result_files import atomic_write, write_json
+from experiments.common.sources import ROOT, sha256_of
 
 SCALE = "full"
 FOLDER = Path("shipped")
+LACKED = (f"{SPIKES.as_posix()}/", "benchmarks/.envs/")  # folders whose files a clone lacks
 
 
 def main() -> None:
@@ -33,6 +44,7 @@ def main() -> None:
     if options.what == "pack":
         for name in options.names or experiment_names():
             pack(products_of(name), path_of(name))
+            note_inputs(products_of(name))
     elif any(map(archive, experiment_names())):
         print(f"Unpacked from {FOLDER}/: {unpack_what_is_lacking()} jobs.")
     else:
@@ -83,6 +95,17 @@ def pack(products: Iterable[Product], output: Path) -> None:
             with path.open("rb") as file:
                 tar.addfile(member, file)
     print(f"{output}: {len(whole)} of {len(states)} jobs, {output.stat().st_size / 1e6:.1f} MB.")
+
+
+def note_inputs(products: Iterable[Product]) -> None:
+    """Add the checksums of what the current results were made from, and a clone lacks, to shipped/inputs.json."""
+    digests: dict[str, str | None] = {}
+    for product in products:
+        if state_of(product).kind == "current":
+            digests |= {name: sha256_of(ROOT / name) for name in product.others}
+            digests |= {name: checksum(path) for name, path in product.inputs.items()}
+    found = {name: digest for name, digest in digests.items() if digest and name.startswith(LACKED)}
+    write_json(SHIPPED_INPUTS, shipped_inputs() | found)
 
 
 def unpack_what_is_lacking() -> int:

@@ -1,5 +1,7 @@
 """The products of the pipeline: which files each consists of, and what they are made from."""
 
+import dataclasses
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
@@ -7,19 +9,43 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.job import ARRAYS, EXPERIMENTS, Job, experiment_names, figures_of, jobs_of, scales_of
-from experiments.common.policy import is_kept, with_peers
-from experiments.common.records import Product, State, record_of, require_used, state_of
-from experiments.common.sources import ROOT, own_entries, sha256_of
+from experiments.common.policy import KEPT, is_kept, with_peers
+from experiments.common.records import Product, State, checksum, digest_of, record_of, require_used, state_of
+from experiments.common.sources import ROOT, digest_of_sources, own_entries, sha256_of
 from experiments.common.yaml_files import read_yaml
 
 LOCK = "requirements.lock"
 FORMS = (".csv", ".png", ".svg")
 RESULTS, FIGURES, SPIKES, RAW = Path("results"), Path("figures"), Path("data/processed"), Path("data/raw")
 STORE = Path("data/store/files/md5")
+SHIPPED_INPUTS = Path("shipped/inputs.json")
 MANIFEST, PAGE = Path("figures/all"), tuple(FIGURES / name for name in ("index.html", "RESULTS.md", "REPLICATION.md"))
 SHOWN = 10  # reasons
 
 Paths = Iterable[Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shipped(Product):
+    """A result that comes with the repository, though not all that it was made from does.
+
+    A clone lacks the spikes of data that may not be passed on, and the records of other libraries' environments. While such a
+    file is absent, its checksum in shipped/inputs.json counts.
+    """
+
+    def digest(self) -> str:
+        """The digest of all that it would be made from now, as in `Product`."""
+        known = shipped_inputs()
+        others = {name: sha256_of(ROOT / name) or known.get(name) for name in self.others}
+        inputs = {name: checksum(path) or known.get(name) for name, path in self.inputs.items()}
+        own = [self.own] if self.own else []
+        return digest_of([self.settings, digest_of_sources(*self.scripts), others, inputs, *own])
+
+
+def shipped_inputs() -> dict[str, str]:
+    """The checksums of files that shipped results were made from and that a clone lacks, by name."""
+    known: dict[str, str] = json.loads(SHIPPED_INPUTS.read_text(encoding="utf-8")) if SHIPPED_INPUTS.is_file() else {}
+    return known
 
 
 def spikes_product(name: str, settings: Mapping[str, Any], *, data: Path = SPIKES) -> Product:
@@ -38,7 +64,7 @@ def result_product(experiment: str, scale: str, job: Job, *, results: Path = RES
     scripts = tuple(file for file in job.files if file.endswith(".py"))
     made = {f"{name}{ARRAYS}": folder / f"{name}{ARRAYS}" for name in job.reads}
     made |= {f"data/processed/{name}{ARRAYS}": data / f"{name}{ARRAYS}" for name in [job.spikes] if name}
-    return Product(
+    return (Shipped if scale in KEPT else Product)(
         f"{experiment} {job.name}",
         tuple(folder / output for output in job.outputs),
         job.settings,

@@ -1,13 +1,15 @@
 """The archive of shipped results: what goes in, what comes out, and what is refused."""
 
+import hashlib
 import tarfile
 
 import pytest
 
 from experiments import shipped
 from experiments.common.job import ARRAYS, NUMBERS, Job
-from experiments.common.products import STORE, result_product
-from experiments.common.records import read_record, seal_and_write, write_record
+from experiments.common.products import SHIPPED_INPUTS, STORE, result_product, spikes_product
+from experiments.common.records import read_record, seal_and_write, state_of, write_record
+from experiments.common.result_files import write_json
 
 
 @pytest.fixture
@@ -65,6 +67,37 @@ def test_result_older_than_the_sources_is_packed_with_its_own_record(products, t
     products[0].record.unlink()
     assert shipped.unpack(products, tmp_path / "full.tar.xz") == [products[0]]
     assert read_record(products[0].record)["commit"] == "0000"
+
+
+def test_absent_inputs_count_as_those_of_the_shipped_results(tmp_path, monkeypatch):
+    """As in a clone, which lacks the spikes of data that may not be passed on, and other libraries' environments."""
+    monkeypatch.chdir(tmp_path)
+    job = Job("digits", {"scale": "full"}, spikes="speech", files=("benchmarks/.envs/none.json",))
+    product, spikes = result_product("accuracy", "full", job), spikes_product("speech", {"raw": {}})
+    for file in (*product.files, *spikes.files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("made")
+    write_record(spikes, spikes.digest())
+    write_json(SHIPPED_INPUTS, {"benchmarks/.envs/none.json": "a", "data/processed/speech.npz": "of others"})
+    write_record(product, product.digest())  # from the spikes that are there
+    shipped.note_inputs([product])
+    noted = shipped.shipped_inputs()
+    assert noted == {
+        "benchmarks/.envs/none.json": "a",
+        "data/processed/speech.npz": hashlib.sha256(b"made").hexdigest(),
+    }
+    for file in (spikes.files[0], spikes.record):
+        file.unlink()
+    assert state_of(product).kind == "current"
+    for name in noted:
+        write_json(SHIPPED_INPUTS, noted | {name: "changed"})
+        assert state_of(product).kind == "older"
+    write_json(SHIPPED_INPUTS, noted)
+    spikes.files[0].write_text("made otherwise")
+    write_record(spikes, spikes.digest())
+    assert state_of(product).kind == "older"
+    shipped.note_inputs([product])
+    assert shipped.shipped_inputs() == noted  # what an older result would be made from now is not what it was made from
 
 
 def test_names_that_no_job_has_and_links_are_not_written(products, tmp_path):
