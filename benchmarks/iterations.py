@@ -9,15 +9,17 @@ take turns; a time is the least of all repeats.
 
 import argparse
 import functools
+import os
 from typing import Any
 
-from benchmarks.windows import least_times  # isort: skip  # before JAX, since it sets XLA's flags
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # before JAX starts
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks.turns import least_times
 from slax_neurons import LIF, connect, unroll
 
 STEPS, BATCH, LAYERS = 256, 32, 3

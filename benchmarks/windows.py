@@ -11,7 +11,6 @@ import argparse
 import functools
 import itertools
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from benchmarks.turns import least_times
 from slax_neurons import LI, LIF, connect
 from slax_rules import BPTT, OSTL, OTPE, OTTT, EProp, cross_entropy, gradients, train_online
 
@@ -66,18 +66,6 @@ def calls(sizes: list[int], batch: int) -> dict[tuple[str, int, str], Callable[[
         for window in WINDOWS
         for rule in RULES
     }
-
-
-def least_times(calls: dict[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
-    """The least time of each call in milliseconds, in rounds in which all take turns."""
-    times = {key: np.inf for key in calls}
-    for repeat in range(repeats + 1):
-        for key, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            if repeat:  # the first call compiles
-                times[key] = min(times[key], 1e3 * (time.perf_counter() - start))
-    return times
 
 
 def main() -> None:

@@ -68,10 +68,10 @@ def start(subject, folder):
 
 
 def made(folder):
-    """The numbers of the training, or the files of the pipeline, but for records and a page that have dates."""
+    """The numbers of the training, or the files of the pipeline, but for records and pages that have dates or run times."""
     parts = ("numbers", "tree/results/**/*", "tree/data/processed/**/*", "tree/figures/**/*")
     files = [file for part in parts for file in folder.glob(part) if file.is_file()]
-    dated = (".record.json", "index.html")
+    dated = (".record.json", "index.html", "RESULTS.md")
     return {str(file.relative_to(folder)): file.read_bytes() for file in files if not file.name.endswith(dated)}
 
 
