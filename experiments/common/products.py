@@ -164,6 +164,8 @@ class Pipeline:
             used = {key for key, product in products.items() if is_used(product, self.keep)}
             self.jobs[name] = {key: job for key, job in jobs.items() if key in used or job.spikes not in self.missing}
             self.results |= {(name, key): products[key] for key in self.jobs[name]}
+            for key in products.keys() - self.jobs[name]:
+                del self.pending[products[key].label]  # it is left out, and not to be made
         self.figures = {
             name: [figure_product(name, stem, scale, jobs.values()) for stem in figures_of(name)]
             for name, jobs in self.jobs.items()

@@ -285,8 +285,12 @@ def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
     raw.unlink()
     (tree.path / "data/raw/japanese_vowels.npz.dvc").unlink()
     (tree.path / "results/tiny/toy/total.json").unlink()
-    assert tree.run("results") == 0, tree.said()
+    tree.edit("experiments/toy/jobs.py", new='    yield Job("vowels", {}, spikes="japanese_vowels")\n')
+    assert tree.run(ALL) == 0, tree.said()
     assert "Left out, with all that reads it: japanese_vowels" in tree.said()
+    assert tree.run(ALL) == 0 and NOTHING in tree.said()
+    code, said = tree.python("experiments.verify")
+    assert code == 0, said
 
 
 def test_dvc_calls_snakemake_which_decides_and_records_what_came_out(tree):
