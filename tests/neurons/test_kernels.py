@@ -1,6 +1,7 @@
 """The kernels of element-wise neurons: equal to the scan in every derivative, lowered for a GPU, and loud where they fail."""
 
 import re
+import warnings
 from functools import partial
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from slax_neurons import ALIF, IF, LI, LIF, LTC, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import scan_each, scan_units
@@ -141,8 +143,12 @@ def test_parameters_of_the_primitive_have_names_and_no_order():
 
 
 def lowered(function, *arguments):
-    """The program for CUDA, which no GPU is needed for."""
-    return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    """The program for CUDA, which no GPU is needed for: JAX 0.12 asks which one it is for."""
+    device = AbstractDevice("NVIDIA H100", num_cores=None, platform="gpu")
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=device)), warnings.catch_warnings():
+        # JAX 0.12 says that a later version will not have this backend.
+        warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
+        return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
 
 
 def check_lowering(make, monkeypatch):

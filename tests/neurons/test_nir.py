@@ -294,7 +294,8 @@ NAMES = sorted(path.stem for path in DATA.glob("*.nir"))
 @pytest.mark.parametrize("name", NAMES)
 def test_graphs_of_other_frameworks_run_here_as_there(name):
     """Against their recorded outputs, see data/README.md; another step, integration or reset is seen."""
-    recorded = np.load(DATA / f"{name}.npz")
+    with np.load(DATA / f"{name}.npz") as file:
+        recorded = dict(file)
     reset = "subtract" if name == "snntorch_subtract" else "zero"
     options = {"dt": float(recorded["dt"]), "integration": "euler", "reset": reset}
     graph, x = nir.read(DATA / f"{name}.nir"), np.asarray(recorded["inputs"], np.float32)
