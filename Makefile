@@ -54,7 +54,7 @@ docs/speed.png: benchmarks/speed.csv | $(V)/.ok
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(V)/.ok ## run the tests, in about ten minutes on two cores
+test: $(V)/.ok ## run the tests, in about eight minutes on two cores
 	$(PYTEST)
 
 nightly: lowest newest $(RELEASE)/.ok ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week

@@ -1,15 +1,12 @@
 """What does a gradient under BPTT spend its time on? Times of its parts, each a program of its own, beside the whole.
 
-python -m benchmarks.parts                                # B = 1, 8, 32 at N = 128, and N = 256 to 1,024
-python -m benchmarks.parts --workloads 1x128 --repeats 500
+python -m benchmarks.parts                                # B = 1, 8, 32 at N = 128, N = 256 to 1,024, and a single unit
+python -m benchmarks.parts --workloads 1x128 --repeats 50
 
 The network is three layers of (Linear N to N, LIF), T = 256; the loss is the number of spikes. All programs of a workload take
-turns; a time is the least of all repeats.
-
-* products: the matrix products of the layers, forward and reverse, as in benchmarks/peers/matmul.py.
-* recursions: the three layers of neurons, forward and reverse, from given currents and given gradients of the spikes.
-* iterations: the same recursions of a single unit, which leaves the cost of the 6 T iterations of the loops.
-* nanoseconds: the recursions less the iterations, for each unit, sample, step and layer.
+turns; a time is the least of all repeats, in milliseconds. The products are the matrix products of the layers, forward and
+reverse, as in benchmarks/peers/matmul.py. The recursions are the three layers of neurons, forward and reverse, from given
+currents and given gradients of the spikes; with a single unit, they are little more than the iterations of their loops.
 """
 
 import argparse
@@ -59,9 +56,8 @@ def parts(batch: int, n: int) -> dict[str, Callable[[], Any]]:
     inputs = spikes(batch, n)
     return {
         "the whole gradient": whole(batch, n),
-        "products": functools.partial(jax.jit(products), weights, inputs.reshape(-1, n)),
-        "recursions": recursions(batch, n),
-        "iterations": recursions(1, 1),
+        "products alone": functools.partial(jax.jit(products), weights, inputs.reshape(-1, n)),
+        "recursions alone": recursions(batch, n),
     }
 
 
@@ -71,14 +67,12 @@ def spikes(batch: int, n: int) -> jax.Array:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    workloads = ["1x128", "8x128", "32x128", "32x256", "32x512", "32x1024"]
+    workloads = ["1x128", "8x128", "32x128", "32x256", "32x512", "32x1024", "1x1"]
     parser.add_argument("--workloads", nargs="+", default=workloads, help="batch and units, as in 32x128")
-    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=300)
     args = parser.parse_args()
     sizes = [tuple(map(int, workload.split("x"))) for workload in args.workloads]
     times = [least_times(parts(*size), args.repeats) for size in sizes]
-    for (batch, n), of in zip(sizes, times, strict=True):
-        of["nanoseconds"] = 1e6 * (of["recursions"] - of["iterations"]) / (LAYERS * STEPS * batch * n)
     print("," + ",".join(f'"B = {batch}, N = {n}"' for batch, n in sizes))
     for name in times[0]:
         print(f"{name}," + ",".join(f"{of[name]:.3g}" for of in times))

@@ -3,8 +3,8 @@
     python -m experiments.shipped pack        # from results/full; `make pack` also adds the archives to DVC's store
     python -m experiments.shipped unpack      # what is missing or damaged in results/full; the pipeline does it by itself
 
-An archive has the same bytes whenever it is packed from the same files. Each result comes with its record. What the results
-were made from and a clone lacks is in shipped/inputs.json by its checksum.
+An archive has the same bytes whenever it is packed from the same files. Each result comes with its record;
+shipped/inputs.json has the checksums of what the results were made from and a clone lacks.
 """
 
 import hashlib
@@ -27,13 +27,23 @@ from experiments.common.products import (
     shipped_inputs,
     stored,
 )
-from experiments.common.records import Forecast, Product, checksum, digest_of, seal_and_write, settle, state_of
+from experiments.common.records import (
+    Forecast,
+    Product,
+    checksum,
+    digest_of,
+    read_record,
+    record_of,
+    seal_and_write,
+    settle,
+    state_of,
+)
 from experiments.common.result_files import atomic_write, write_json
 from experiments.common.sources import ROOT, sha256_of
 
 SCALE = "full"
 FOLDER = Path("shipped")
-LACKED = (f"{SPIKES.as_posix()}/", "benchmarks/.envs/")  # folders whose files a clone lacks
+ABSENT_IN_A_CLONE = (f"{SPIKES.as_posix()}/", "benchmarks/.envs/")
 
 
 def main() -> None:
@@ -44,7 +54,7 @@ def main() -> None:
     if options.what == "pack":
         for name in options.names or experiment_names():
             pack(products_of(name), path_of(name))
-            note_inputs(products_of(name))
+        note_inputs(product for name in experiment_names() for product in products_of(name))
     elif any(map(archive, experiment_names())):
         print(f"Unpacked from {FOLDER}/: {unpack_what_is_lacking()} jobs.")
     else:
@@ -98,14 +108,21 @@ def pack(products: Iterable[Product], output: Path) -> None:
 
 
 def note_inputs(products: Iterable[Product]) -> None:
-    """Add the checksums of what the current results were made from, and a clone lacks, to shipped/inputs.json."""
-    digests: dict[str, str | None] = {}
+    """Write shipped/inputs.json: the checksums of what the current results were made from, and a clone lacks.
+
+    What was noted before stays if it is absent now, and if a result is made from it.
+    """
+    found: dict[str, dict[str, str | None]] = {}
+    names: set[str] = set()
     for product in products:
+        names |= {*product.others, *product.inputs}
         if state_of(product).kind == "current":
-            digests |= {name: sha256_of(ROOT / name) for name in product.others}
-            digests |= {name: checksum(path) for name, path in product.inputs.items()}
-    found = {name: digest for name, digest in digests.items() if digest and name.startswith(LACKED)}
-    write_json(SHIPPED_INPUTS, shipped_inputs() | found)
+            found |= {name: {"sha256": sha256_of(ROOT / name), "made_from": None} for name in product.others}
+            for name, path in product.inputs.items():
+                record = read_record(record_of(path)) or {}
+                found[name] = {"sha256": checksum(path), "made_from": record.get("made_from")}
+    noted = {name: of for name, of in found.items() if of["sha256"] and name.startswith(ABSENT_IN_A_CLONE)}
+    write_json(SHIPPED_INPUTS, {name: of for name, of in (shipped_inputs() | noted).items() if name in names})
 
 
 def unpack_what_is_lacking() -> int:

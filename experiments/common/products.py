@@ -29,22 +29,42 @@ Paths = Iterable[Path]
 class Shipped(Product):
     """A result that comes with the repository, though not all that it was made from does.
 
-    A clone lacks the spikes of data that may not be passed on, and the records of other libraries' environments. While such a
-    file is absent, its checksum in shipped/inputs.json counts.
+    A clone lacks spikes, of which some are of data that may not be passed on, and the records of other libraries' environments.
+    While such a file is absent, its checksum in shipped/inputs.json counts.
     """
 
     def digest(self) -> str:
         """The digest of all that it would be made from now, as in `Product`."""
-        known = shipped_inputs()
-        others = {name: sha256_of(ROOT / name) or known.get(name) for name in self.others}
-        inputs = {name: checksum(path) or known.get(name) for name, path in self.inputs.items()}
+        others = {name: sha256_of(ROOT / name) or known_checksum(name) for name in self.others}
+        inputs = {name: checksum(path) or known_checksum(name) for name, path in self.inputs.items()}
         own = [self.own] if self.own else []
         return digest_of([self.settings, digest_of_sources(*self.scripts), others, inputs, *own])
 
 
-def shipped_inputs() -> dict[str, str]:
-    """The checksums of files that shipped results were made from and that a clone lacks, by name."""
-    known: dict[str, str] = json.loads(SHIPPED_INPUTS.read_text(encoding="utf-8")) if SHIPPED_INPUTS.is_file() else {}
+def known_checksum(name: str) -> str | None:
+    """The checksum of a file of shipped/inputs.json; None if it is not in it, or of spikes that would be made otherwise now."""
+    entry = shipped_inputs().get(name, {"sha256": None, "made_from": None})
+    if entry["made_from"] is not None:
+        spikes, sets = Path(name).stem, read_yaml("data/config.yaml")["sets"]
+        if spikes not in sets or spikes_product(spikes, sets[spikes]).digest() != entry["made_from"]:
+            return None
+    return entry["sha256"]
+
+
+def shipped_inputs() -> dict[str, dict[str, str | None]]:
+    """Files that shipped results were made from and that a clone lacks, by name: checksums, and what spikes were made from.
+
+    Raises:
+        SystemExit: the file is damaged.
+    """
+    if not SHIPPED_INPUTS.is_file():
+        return {}
+    try:
+        known: dict[str, dict[str, str | None]] = json.loads(SHIPPED_INPUTS.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SystemExit(
+            f"{SHIPPED_INPUTS} is damaged: {error}. Restore it: `git checkout {SHIPPED_INPUTS}`."
+        ) from None
     return known
 
 
@@ -124,6 +144,7 @@ class Pipeline:
         page: the page of all figures.
         pending: the states of all products that are not used as they are, by label.
         older: the results that are used although they are older than the sources.
+        left_out: the states of results that are not used and cannot be made, since their spikes cannot, by label.
         claims, shown: what the page is made from, besides figures.
     """
 
@@ -146,6 +167,7 @@ class Pipeline:
         self.scale, self.keep = scale, is_kept(scale, outdated)
         self.pending: dict[str, State] = {}
         self.older: list[Product] = []
+        self.left_out: dict[str, State] = {}
         sets = read_yaml("data/config.yaml")["sets"]
         absent = {
             name: [raw for raw in of["raw"] if not (stored(RAW / f"{raw}.dvc") or (RAW / raw).exists())]
@@ -164,8 +186,8 @@ class Pipeline:
             used = {key for key, product in products.items() if is_used(product, self.keep)}
             self.jobs[name] = {key: job for key, job in jobs.items() if key in used or job.spikes not in self.missing}
             self.results |= {(name, key): products[key] for key in self.jobs[name]}
-            for key in products.keys() - self.jobs[name]:
-                del self.pending[products[key].label]  # it is left out, and not to be made
+            unused = [products[key].label for key in products if key not in self.jobs[name]]
+            self.left_out |= {label: self.pending.pop(label) for label in unused}
         self.figures = {
             name: [figure_product(name, stem, scale, jobs.values()) for stem in figures_of(name)]
             for name, jobs in self.jobs.items()
@@ -206,6 +228,11 @@ class Pipeline:
         if again:
             more = len(again) - SHOWN
             yield from ["To be made again:", *again[:SHOWN], *([f"  and {more} more"] if more > 0 else [])]
+        yield from (
+            f"Left out, since its data are lacking: {label}: {state.why}"
+            for label, state in self.left_out.items()
+            if state.kind != "missing"
+        )
         if self.older:
             jobs = Counter(product.label.partition(" ")[0] for product in self.older)
             yield "Older than the sources, and used as they are:"

@@ -7,8 +7,8 @@ import pytest
 
 from experiments import shipped
 from experiments.common.job import ARRAYS, NUMBERS, Job
-from experiments.common.products import SHIPPED_INPUTS, STORE, result_product, spikes_product
-from experiments.common.records import read_record, seal_and_write, state_of, write_record
+from experiments.common.products import SHIPPED_INPUTS, STORE, result_product, shipped_inputs, spikes_product
+from experiments.common.records import Product, read_record, seal_and_write, state_of, write_record
 from experiments.common.result_files import write_json
 
 
@@ -70,34 +70,54 @@ def test_result_older_than_the_sources_is_packed_with_its_own_record(products, t
 
 
 def test_absent_inputs_count_as_those_of_the_shipped_results(tmp_path, monkeypatch):
-    """As in a clone, which lacks the spikes of data that may not be passed on, and other libraries' environments."""
+    """As in a clone, which lacks spikes and the records of other libraries' environments."""
     monkeypatch.chdir(tmp_path)
-    job = Job("digits", {"scale": "full"}, spikes="speech", files=("benchmarks/.envs/none.json",))
-    product, spikes = result_product("accuracy", "full", job), spikes_product("speech", {"raw": {}})
-    for file in (*product.files, *spikes.files):
+    for module in ("common.products", "common.records", "shipped"):
+        monkeypatch.setattr(f"experiments.{module}.ROOT", tmp_path)
+    environment, sets = "benchmarks/.envs/norse.json", {"speech": {"raw": {}, "n_steps": 20}}
+    write_json(tmp_path / "data/config.yaml", {"sets": sets})
+    job = Job("digits", {}, spikes="speech", files=(environment,))
+    product, spikes = result_product("accuracy", "full", job), spikes_product("speech", sets["speech"])
+    for file in (*product.files, *spikes.files, tmp_path / environment):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("made")
     write_record(spikes, spikes.digest())
-    write_json(SHIPPED_INPUTS, {"benchmarks/.envs/none.json": "a", "data/processed/speech.npz": "of others"})
-    write_record(product, product.digest())  # from the spikes that are there
+    write_record(product, product.digest())
     shipped.note_inputs([product])
-    noted = shipped.shipped_inputs()
+    noted, digest = shipped_inputs(), hashlib.sha256(b"made").hexdigest()
     assert noted == {
-        "benchmarks/.envs/none.json": "a",
-        "data/processed/speech.npz": hashlib.sha256(b"made").hexdigest(),
+        environment: {"sha256": digest, "made_from": None},
+        "data/processed/speech.npz": {"sha256": digest, "made_from": spikes.digest()},
     }
-    for file in (spikes.files[0], spikes.record):
-        file.unlink()
+    assert product.digest() == Product.digest(product)
+
+    # What is there counts, whatever was noted.
+    write_json(SHIPPED_INPUTS, {name: of | {"sha256": "other"} for name, of in noted.items()})
     assert state_of(product).kind == "current"
-    for name in noted:
-        write_json(SHIPPED_INPUTS, noted | {name: "changed"})
-        assert state_of(product).kind == "older"
-    write_json(SHIPPED_INPUTS, noted)
     spikes.files[0].write_text("made otherwise")
     write_record(spikes, spikes.digest())
     assert state_of(product).kind == "older"
+    write_json(SHIPPED_INPUTS, noted)
     shipped.note_inputs([product])
-    assert shipped.shipped_inputs() == noted  # what an older result would be made from now is not what it was made from
+    assert shipped_inputs() == noted  # what an older result would be made from now is not what it was made from
+
+    for file in (tmp_path / environment, spikes.files[0], spikes.record):
+        file.unlink()
+    assert state_of(product).kind == "current"
+    tiny = result_product("accuracy", "tiny", job)
+    assert tiny.digest() == Product.digest(product)  # whose results are not shipped
+    for name in noted:
+        write_json(SHIPPED_INPUTS, noted | {name: noted[name] | {"sha256": "other"}})
+        assert state_of(product).kind == "older"
+    write_json(SHIPPED_INPUTS, noted | {"data/processed/gone.npz": noted[environment]})
+    shipped.note_inputs([product])
+    assert shipped_inputs() == noted
+    for others in ({"speech": {"raw": {}, "n_steps": 30}}, {}):  # the spikes would be made otherwise, or not at all
+        write_json(tmp_path / "data/config.yaml", {"sets": others})
+        assert state_of(product).kind == "older"
+    SHIPPED_INPUTS.write_text("<<<<<<< HEAD")
+    with pytest.raises(SystemExit, match=r"inputs\.json is damaged: .* Restore it: `git checkout"):
+        shipped_inputs()
 
 
 def test_names_that_no_job_has_and_links_are_not_written(products, tmp_path):

@@ -291,6 +291,10 @@ def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
     assert tree.run(ALL) == 0 and NOTHING in tree.said()
     code, said = tree.python("experiments.verify")
     assert code == 0, said
+    for ending in (".json", ".npz", ".record.json"):
+        shutil.copy(tree.path / f"results/tiny/toy/a{ending}", tree.path / f"results/tiny/toy/vowels{ending}")
+    assert tree.run(ALL, options=DRY) == 0
+    assert "Left out, since its data are lacking: toy vowels: " in tree.said()
 
 
 def test_dvc_calls_snakemake_which_decides_and_records_what_came_out(tree):
