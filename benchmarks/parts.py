@@ -26,15 +26,15 @@ from slax_neurons import LIF, connect, unroll
 STEPS, LAYERS = 256, 3
 
 
-def whole(batch: int, n: int) -> Callable[[], Any]:
-    """The gradient of the number of spikes."""
+def whole(batch: int, n: int, **options: Any) -> Callable[[], Any]:
+    """The gradient of the number of spikes, with options of `unroll`."""
     rngs = nnx.Rngs(0)
     modules = [(nnx.Linear(n, n, use_bias=False, rngs=rngs), LIF()) for _ in range(LAYERS)]
     graphdef, state = nnx.split(connect([module for layer in modules for module in layer]))
 
     def loss(state: nnx.State, inputs: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, state)
-        return unroll(model, model.initialize_carry((batch, n)), inputs)[1].sum()
+        return unroll(model, model.initialize_carry((batch, n)), inputs, **options)[1].sum()
 
     return functools.partial(jax.jit(jax.grad(loss)), state, spikes(batch, n))
 
@@ -52,6 +52,7 @@ def recursions(batch: int, n: int) -> Callable[[], Any]:
 
 
 def parts(batch: int, n: int) -> dict[str, Callable[[], Any]]:
+    """A call of each program by its name in the table."""
     weights = [jnp.asarray(np.random.default_rng(layer).normal(size=(n, n)), jnp.float32) for layer in range(LAYERS)]
     inputs = spikes(batch, n)
     return {
@@ -62,6 +63,7 @@ def parts(batch: int, n: int) -> dict[str, Callable[[], Any]]:
 
 
 def spikes(batch: int, n: int) -> jax.Array:
+    """Spikes [T, B, N], a tenth of all."""
     return jnp.asarray(np.random.default_rng(0).random((STEPS, batch, n)) < 0.1, jnp.float32)
 
 
