@@ -190,8 +190,6 @@ class Probed(nnx.RNNCellBase):
     more from its inputs, so that derivatives hold for any wiring.
     """
 
-    forwards_loop_option = True
-
     def __init__(self, model: Connect, probes: tuple[int, ...]):
         self.model = model
         self.probes = probes
@@ -200,17 +198,15 @@ class Probed(nnx.RNNCellBase):
         carry, outputs = self.unroll(carry, inputs[None])
         return carry, jax.tree.map(lambda leaf: leaf[0], outputs)
 
-    def unroll(
-        self, carry: Any, inputs: Float[Array, "T B ..."], loop: str = "auto"
-    ) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
+    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
         """Run all steps, and return the outputs of the stack and a tuple with the outputs of each probe."""
         layers: list[Array | None] = []
-        carry, outputs = self._run(self.model, carry, inputs, layers, loop)
+        carry, outputs = self._run(self.model, carry, inputs, layers)
         return carry, (outputs, tuple(layers[probe] for probe in self.probes))
 
-    def _run(self, stack: Connect, carry: Any, inputs: Array, layers: list[Array | None], loop: str) -> tuple[Any, Any]:
+    def _run(self, stack: Connect, carry: Any, inputs: Array, layers: list[Array | None]) -> tuple[Any, Any]:
         """Run a stack, add the outputs of its layers to `layers`, and return its carry and its outputs."""
-        end, outputs = stack.outputs(carry, inputs, loop)
+        end, outputs = stack.outputs(carry, inputs)
         for module, start, current, output in zip(stack.modules, carry, (inputs, *outputs[:-1]), outputs, strict=True):
             if isinstance(module, Connect):
                 inside = len(neurons_of(module))
@@ -224,7 +220,7 @@ class Probed(nnx.RNNCellBase):
                         "model.eval()."
                     )
                 # A copy: sums over the sequence, such as a RunningNorm's, were taken in the first run.
-                self._run(nnx.clone(module), carry_without_buffer(start), current, layers, loop)
+                self._run(nnx.clone(module), carry_without_buffer(start), current, layers)
             elif isinstance(module, Neuron):
                 layers.append(output)
         return end, outputs[-1]

@@ -21,8 +21,7 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from slax_neurons.neurons.cuba_lif import CuBaLIF
-from slax_neurons.neurons.li import LI
-from slax_neurons.neurons.lif import IF, LIF
+from slax_neurons.neurons.lif import IF, LI, LIF
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.nir.conventions import RESET, Integration, Values, channels_first, channels_last, library, shape_first
 from slax_neurons.parameter import Parameter, Trainable

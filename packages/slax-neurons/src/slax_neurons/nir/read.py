@@ -8,8 +8,7 @@ from flax import nnx
 from jaxtyping import DTypeLike
 
 from slax_neurons.delay import Delay
-from slax_neurons.edges import Edge
-from slax_neurons.neurons.spiking import RESETS
+from slax_neurons.neurons.neuron import RESETS
 from slax_neurons.nir.conventions import INTEGRATION, Integration, Values, library, shape_last
 from slax_neurons.nir.graph import Link, Plan, is_neuron, label, plan
 from slax_neurons.nir.layers import Zeros
@@ -17,7 +16,7 @@ from slax_neurons.nir.neuron_nodes import Options, read_neuron
 from slax_neurons.nir.synapse_nodes import READERS, scaled
 from slax_neurons.parameter import one_of
 from slax_neurons.surrogates import SpikeFunction, fast_sigmoid
-from slax_neurons.wiring import Connect, connect
+from slax_neurons.wiring import Connect, Edge, connect
 
 
 def from_nir(

@@ -9,15 +9,14 @@ from flax import nnx
 
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
-from slax_neurons.edges import Edge
-from slax_neurons.modules import Function, as_module, as_shape, check_features, output_struct
 from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shape_first
 from slax_neurons.nir.graph import plan
 from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.neuron_nodes import NODES, write_neuron
 from slax_neurons.nir.synapse_nodes import WRITERS, write_delay
 from slax_neurons.synapses.synapse import with_effective_weights
-from slax_neurons.wiring import Connect, check_stack
+from slax_neurons.unrolling import Function
+from slax_neurons.wiring import Connect, Edge, as_module, as_shape, check_features, check_stack, output_struct
 
 Shape = tuple[int, ...]
 

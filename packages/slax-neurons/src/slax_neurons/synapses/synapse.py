@@ -15,8 +15,6 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.synapses.running_sums import accumulates
-
 
 def _options(plain: type) -> tuple[str, ...]:
     """The options of a Linear or Conv that its instances keep, apart from its sizes."""
@@ -131,6 +129,11 @@ def is_synapse(module: Any) -> bool:
 def is_made(module: Any) -> bool:
     """True for a synapse that makes its weights from parameters."""
     return is_synapse(module) and not is_plain(module)
+
+
+def accumulates(module: nnx.Module) -> bool:
+    """True if calls of a module, or of a module inside it, add to running sums."""
+    return any(getattr(part, "accumulates", False) for _, part in nnx.iter_modules(module))
 
 
 def effective_weights(synapse: Any) -> tuple[Array, Array | None]:

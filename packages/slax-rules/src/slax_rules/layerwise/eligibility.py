@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_neurons.building_blocks import StepSize, scan_units
+from slax_neurons.building_blocks import StepSize, scan_steps
 from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, dot, scale, states_of, tree_sum
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient, sum_to_parameter
 from slax_rules.layerwise.synapse import (
@@ -199,13 +199,11 @@ def _reverse(window: LayerWindow, signal: Array, jacobians_at: JacobiansAt) -> _
         """Return D^T a."""
         return tuple(dot(column, a) for column in zip(*D, strict=True))
 
-    def local(at: tuple[StepPoint, Array, Array | None]) -> tuple[Any, ...]:
-        jacobians = jacobians_at(at[0])
-        return *jacobians[:4], _weighed(jacobians, *at)
-
-    def step(_: tuple[()], carry: tuple[States, tuple[States, ...]], at: tuple[Any, ...]) -> tuple[Any, Any]:
+    def step(carry: tuple[States, tuple[States, ...]], at: tuple[StepPoint, Array, Array | None]) -> tuple[Any, Any]:
         a, origins = carry
-        D, d, _, psi, weighed = at
+        jacobians = jacobians_at(at[0])
+        D, d, _, psi, *_ = jacobians
+        weighed = _weighed(jacobians, *at)
         below = tree_sum(psi * one.signal for one in weighed)
         ys = tree_sum([below, dot(d, a)]), below, tuple(dot(d, origin) for origin in origins)
         a = add(functools.reduce(add, (scale(one.signal, one.o) for one in weighed)), transposed(D, a))
@@ -218,8 +216,8 @@ def _reverse(window: LayerWindow, signal: Array, jacobians_at: JacobiansAt) -> _
         tuple(ones if s == r else zeros if (s, r) in reached else None for r in range(len(D))) for s in range(len(D))
     )
     a = tuple(zeros for _ in D)
-    (start, transition), (current, below, origin) = scan_units(
-        step, (), (a, identity), (window.points, signal, window.penalty), local=local, reverse=True
+    (start, transition), (current, below, origin) = scan_steps(
+        step, (a, identity), (window.points, signal, window.penalty), reverse=True
     )
     return _Reverse(current, below, origin, start, transition)
 
@@ -322,9 +320,9 @@ def neuron_parameter_gradients(
     if not traces:
         return (), ()
 
-    def step(_: tuple[()], carry: tuple[Any, Any], at_step: Any) -> tuple[Any, None]:
+    def step(carry: tuple[Any, Any], data: Any) -> tuple[Any, None]:
         sums, traces = carry
-        (D, _, _, _, pS, _), weighed = at_step
+        (D, _, _, _, pS, _), weighed = at(data)
         for signal, o, pO in weighed:
             eligibilities = (tree_sum([dot(o, E), direct]) for E, direct in zip(traces, pO, strict=True))
             sums = tuple(total + signal * eps for total, eps in zip(sums, eligibilities, strict=True))
@@ -335,5 +333,5 @@ def neuron_parameter_gradients(
         return (sums, traces), None
 
     zero = tuple(jnp.zeros_like(states[0]) for states in traces)
-    (sums, traces), _ = scan_units(step, (), (zero, traces), steps, local=at)
+    (sums, traces), _ = scan_steps(step, (zero, traces), steps)
     return tuple(map(sum_to_parameter, sums, layer.parameters)), traces

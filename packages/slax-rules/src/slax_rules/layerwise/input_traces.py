@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron, SpikingNeuron
-from slax_neurons.building_blocks import scan_each
+from slax_neurons.building_blocks import scan_steps
 from slax_rules.layerwise.jacobians import (
     LocalJacobians,
     Matrix,
@@ -111,9 +111,9 @@ def input_trace_gradients(
 
     is_read = [weight is not None for weight in weights]
 
-    def advance(numbers: tuple[Matrix, States], before: States, x: Array) -> tuple[States, States]:
-        after = Filter(*numbers)(before, x)
-        return after, tuple(a if read else None for a, read in zip(after, is_read, strict=True))
+    def advance(before: tuple[States, ...], xs: tuple[Array, ...]) -> tuple[tuple[States, ...], tuple[States, ...]]:
+        after = tuple(filter(one, x) for one, x in zip(before, xs, strict=True))
+        return after, tuple(tuple(a if read else None for a, read in zip(one, is_read, strict=True)) for one in after)
 
     def summed(product: Callable[[Array, Array], Array], along: States) -> Array:
         """Return sum_t weights_t . a_t."""
@@ -126,7 +126,7 @@ def input_trace_gradients(
         return summed(lambda a, w: bias_gradient(synapse, x, jnp.expand_dims(a, range(2, w.ndim)) * w), along[-1])
 
     start, xs = (*traces.inputs, traces.bias), (*_weighted(layer, window.traced_inputs), ones)
-    (*input_traces, bias), along = scan_each(advance, tuple(filter), start, [x.astype(ones.dtype) for x in xs])
+    (*input_traces, bias), along = scan_steps(advance, start, tuple(x.astype(ones.dtype) for x in xs))
     filtered = iter(along[:-1])
     gradients = tuple(
         ({"kernel": summed(partial(kernel_gradient, synapse), next(filtered))} if has_weights(synapse) else {})

@@ -173,9 +173,8 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
 
         end, (states, outputs) = scan_steps(step, carry, currents)
         return end, outputs, StepPoint(states, currents, None)
-    end, membranes, outputs = neuron.states_and_outputs(carry, currents)
-    after, fired = fire_steps(neuron, membranes)
-    outputs = fired if outputs is None else outputs
+    end, membranes = neuron.pre_reset_states(carry, currents)
+    after, outputs = fire_steps(neuron, membranes)
     before = carries_before(carry, after)
     return end, outputs, StepPoint(before, currents, membranes)
 

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_neurons.building_blocks import StepSize, scan_units
+from slax_neurons.building_blocks import StepSize, scan_steps
 from slax_rules.layerwise.eligibility import (
     EligibilityTraces,
     eligibility_gradient,
@@ -223,13 +223,11 @@ def leaky_means(before: LeakyMean, values: Any, decay: Float[Array, ""]) -> tupl
     w_t = decay w_{t-1} + 1        g_t = (decay w_{t-1} g_{t-1} + value_t) / w_t
     """
 
-    def step(decay: Array, before: LeakyMean, value: Any) -> tuple[LeakyMean, Any]:
+    def step(before: LeakyMean, value: Any) -> tuple[LeakyMean, Any]:
         weight = decay * before.weight
         mean = jax.tree.map(lambda g, new: (weight * g + new) / (weight + 1), before.mean, value)
         return LeakyMean(mean, weight + 1), mean
 
     axes = range(1, jax.tree.leaves(values)[0].ndim - 1)
-    (mean, weight), means = scan_units(
-        step, decay, before._replace(weight=jnp.expand_dims(before.weight, axes)), values
-    )
+    (mean, weight), means = scan_steps(step, before._replace(weight=jnp.expand_dims(before.weight, axes)), values)
     return LeakyMean(mean, weight.reshape(-1)), means

@@ -2,16 +2,15 @@
 
 import dataclasses
 import numbers
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_neurons.building_blocks import scan_units
+from slax_neurons.building_blocks import scan_steps
 from slax_rules.layerwise.input_traces import (
     InputTraces,
     input_trace_gradients,
@@ -100,26 +99,21 @@ class PPProp(LayerRule):
     def window(
         self, layer: Layer, window: LayerWindow, traces: PPPropTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, PPPropTraces]:
-        graphdef, parameters = nnx.split(layer.neuron)
-
-        def local(at: tuple[StepPoint, Array]) -> tuple[Any, ...]:
-            return *at, output_slopes(layer.neuron, at[0].membrane)
+        neuron = layer.neuron
 
         def step(
-            parameters: Any, carry: tuple[States, Array], at: Any
+            carry: tuple[States, Array], at: tuple[StepPoint, Array]
         ) -> tuple[tuple[States, Array], tuple[Array, Array]]:
             state, left = carry
-            point, delta, slopes = at
-            neuron = nnx.merge(graphdef, parameters)
+            point, delta = at
+            slopes = output_slopes(neuron, point.membrane)
             by_state, by_current = _integrated(neuron, point, state)
             ef = tuple(self.decay * a + (1 - self.decay) * b for a, b in zip(by_state, by_current, strict=True))
             left = self.decay * left
             weight = dot(slopes, ef) / (1 - left) * delta
             return (_fired(neuron, point, ef), left), (weight, dot(slopes, by_current) * delta)
 
-        (state, left), (weight, cotangent) = scan_units(
-            step, parameters, (traces.state, traces.left), (window.points, signal), local=local
-        )
+        (state, left), (weight, cotangent) = scan_steps(step, (traces.state, traces.left), (window.points, signal))
         synapses, inputs = input_trace_gradients(
             layer, window, traces.inputs, leaky_filter(self.decay, state[0].dtype), (weight,), bias_trace=False
         )

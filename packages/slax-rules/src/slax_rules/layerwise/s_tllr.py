@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons import SpikingNeuron, Surrogate
-from slax_neurons.building_blocks import scan_units
+from slax_neurons.building_blocks import scan_steps
 from slax_rules.layerwise.input_traces import InputTraces, input_trace_gradients, leaky_filter, zero_input_traces
 from slax_rules.layerwise.jacobians import linearize
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient
@@ -107,10 +107,10 @@ class STLLR(LayerRule):
         psi = slopes(layer.neuron)
         secondary = psi if self.secondary is None else slopes(layer.neuron.replace(spike_fn=self.secondary))
 
-        def step(decay: Array, before: Array, now: Array) -> tuple[Array, Array]:
-            return decay * before + now, before
+        def step(before: Array, now: Array) -> tuple[Array, Array]:
+            return self.lambda_post * before + now, before
 
-        end, before = scan_units(step, jnp.asarray(self.lambda_post, psi.dtype), traces.psi, secondary)
+        end, before = scan_steps(step, traces.psi, secondary)
         filter = leaky_filter(self.lambda_pre, psi.dtype)
         causal, inputs = input_trace_gradients(
             layer, window, traces.inputs, filter, (signal * secondary,), bias_trace=False

@@ -22,7 +22,6 @@ from slax_neurons.building_blocks import (
     is_plain,
     is_synapse,
     mutates_state,
-    replaced_over_time,
 )
 from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.synapse import MOVE_IT, Mapped, unmapped, without_bias
@@ -286,12 +285,6 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
             raise TypeError(
                 f"{name} got {type(module).__name__} as module {index}, a cell of another kind, expected an element-wise "
                 f"neuron. {USE_BPTT}"
-            )
-        if isinstance(module, Neuron) and (replaced := replaced_over_time(module)):
-            raise TypeError(
-                f"{name} got {type(module).__name__} as module {index}, whose class replaces {' and '.join(replaced)} of "
-                "Neuron, expected a neuron that is its step alone, since a rule calls no other method. Let integrate and fire, "
-                f"or __call__, do the same. {USE_BPTT}"
             )
         if isinstance(module, nnx.Dropout) and not module.deterministic:
             raise TypeError(
