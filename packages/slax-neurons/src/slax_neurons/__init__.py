@@ -15,6 +15,7 @@ from slax_neurons.delay import Delay as Delay
 from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import Dropout as Dropout
 from slax_neurons.initialization import fluctuation_driven as fluctuation_driven
+from slax_neurons.named import Named as _Named
 from slax_neurons.neurons.adex import AdEx as AdEx
 from slax_neurons.neurons.adlif import AdLIF as AdLIF
 from slax_neurons.neurons.alif import ALIF as ALIF
@@ -55,13 +56,12 @@ from slax_neurons.synapses.running_norm import RunningSum as RunningSum
 from slax_neurons.synapses.running_norm import end_sequence as end_sequence
 from slax_neurons.synapses.synapse import Synapse as Synapse
 from slax_neurons.synapses.synapse import with_effective_weights as with_effective_weights
-from slax_neurons.table import Table as _Table
 from slax_neurons.unrolling import unroll as unroll
 from slax_neurons.wiring import Connect as Connect
 from slax_neurons.wiring import Edge as Edge
 from slax_neurons.wiring import connect as connect
 
-NEURONS: _Table[type[NeuronCell]] = _Table("slax.neurons", type, {
+NEURONS: _Named[type[NeuronCell]] = _Named({
     "adex": AdEx,
     "adlif": AdLIF,
     "alif": ALIF,
@@ -73,7 +73,7 @@ NEURONS: _Table[type[NeuronCell]] = _Table("slax.neurons", type, {
     "lif": LIF,
     "ltc": LTC,
 })  # fmt: skip
-"""The neurons by name, as in `NEURONS["lif"]()`, with those of the entry points `slax.neurons`."""
+"""The neurons by name, as in `NEURONS["lif"]()`."""
 
 __version__ = next((found.version for found in _distributions(name="slax-neurons")), "not installed")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]

@@ -9,9 +9,10 @@ public, and each is documented where it is defined.
 * Carries: `first_carry`, `carry_without_buffer`, `delayed`, `DelayBuffer` for modules that an edge reads later, `DropoutState`.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
   `changes_when_called`, `accumulates` and `KEY_IN_CARRY` for what a call does besides computing its output.
-* Neurons: `fire_steps`, the results of `fire` for all steps; `carries_before`, the carry before each step.
+* Neurons: `fire_steps`, the results of `fire` for all steps; `carries_before`, the carry before each step;
+  `units_are_separate`, the first law of `check_neuron`.
 * Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`, `cast_dtype`, `cast_inputs`.
-* Names: `Table`, to which installed packages add entries.
+* Names: `Named`, a dictionary with a KeyError that names the closest entry.
 
 Example:
     The gradient of a sequence with respect to the inputs, in chunks of 10 steps:
@@ -31,6 +32,7 @@ Example:
 
 from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import DropoutState as DropoutState
+from slax_neurons.named import Named as Named
 from slax_neurons.neurons.neuron import carries_before as carries_before
 from slax_neurons.neurons.neuron import fire_steps as fire_steps
 from slax_neurons.neurons.neuron import scan_steps as scan_steps
@@ -39,7 +41,7 @@ from slax_neurons.synapses.synapse import accumulates as accumulates
 from slax_neurons.synapses.synapse import effective_synapse as effective_synapse
 from slax_neurons.synapses.synapse import is_plain as is_plain
 from slax_neurons.synapses.synapse import is_synapse as is_synapse
-from slax_neurons.table import Table as Table
+from slax_neurons.testing import units_are_separate as units_are_separate
 from slax_neurons.unrolling import KEY_IN_CARRY as KEY_IN_CARRY
 from slax_neurons.unrolling import StepSize as StepSize
 from slax_neurons.unrolling import apply_rows as apply_rows

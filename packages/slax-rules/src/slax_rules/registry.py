@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from slax_neurons.building_blocks import Table
+from slax_neurons.building_blocks import Named
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.forward_propagation import fptt
 from slax_rules.influence.rtrl import RTRL
@@ -100,8 +100,7 @@ def _in_short(entry: str) -> str:
 class RuleEntry:
     """An entry of `RULES`, which makes a learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
 
-    `RULES["mine"] = RuleEntry(title="mine", rule=Mine)` adds a rule of your own, also to the experiments of this repository,
-    and so does an entry point `mine` of an installed package, in the group `slax.rules`.
+    `RULES["mine"] = RuleEntry(title="mine", rule=Mine)` adds a rule of your own, also to the experiments of this repository.
 
     Args:
         title: its name in figures and tables.
@@ -195,7 +194,7 @@ MEMORY_ABOVE = "paths through the memory of the layers above"
 NO_MEMORY_ABOVE = Exactness(last_layers=1, condition="a single layer; a layer with no memory above it")
 
 # fmt: off
-RULES: Table[RuleEntry] = Table("slax.rules", RuleEntry, {
+RULES: Named[RuleEntry] = Named({
     "bptt": RuleEntry(
         "BPTT", BPTT, requires="any cell", exact=ALWAYS, omits="nothing", memory="T (I + N S)", time="P",
         cites=("werbos1990bptt",), updates=("offline",),
@@ -337,8 +336,7 @@ RULES: Table[RuleEntry] = Table("slax.rules", RuleEntry, {
     ),
 })
 # fmt: on
-"""All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs; with the
-entry points `slax.rules`."""
+"""All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""
 
 
 def cite(rule: str | LearningRule | LayerRule) -> str:
