@@ -52,9 +52,9 @@ from slax_neurons.synapses.reparameterized import Masked as Masked
 from slax_neurons.synapses.reparameterized import Quantized as Quantized
 from slax_neurons.synapses.reparameterized import Standardized as Standardized
 from slax_neurons.synapses.running_norm import RunningNorm as RunningNorm
-from slax_neurons.synapses.running_norm import RunningSum as RunningSum
-from slax_neurons.synapses.running_norm import end_sequence as end_sequence
+from slax_neurons.synapses.synapse import RunningSum as RunningSum
 from slax_neurons.synapses.synapse import Synapse as Synapse
+from slax_neurons.synapses.synapse import end_sequence as end_sequence
 from slax_neurons.synapses.synapse import with_effective_weights as with_effective_weights
 from slax_neurons.unrolling import unroll as unroll
 from slax_neurons.wiring import Connect as Connect

@@ -21,8 +21,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.neurons.neuron import Neuron, fire_steps, rematerialize, scan_cell
-from slax_neurons.synapses.running_norm import RunningSum
-from slax_neurons.synapses.synapse import accumulates, with_effective_weights
+from slax_neurons.synapses.synapse import RunningSum, accumulates, with_effective_weights
 
 # A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that
 # leave the cache cost more: pieces are short. On two cores with 2 MB of cache each, the best chunk of a gradient nearly always
