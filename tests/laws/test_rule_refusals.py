@@ -102,13 +102,6 @@ class Floor(LIF):
         return jnp.maximum(super().integrate(carry, inputs), -1.0)
 
 
-class InOnePiece(LIF):
-    """Defines its step alone."""
-
-    def __call__(self, carry, inputs):
-        return self.spike(0.9 * carry + inputs)
-
-
 class Counting(LIF):
     """Counts in its carry, where its units have a number each."""
 
@@ -281,11 +274,7 @@ def test_neighbors_of_what_is_refused_are_treated():
     for rule, model in (
         (sr.OTPE(output_decay=0.9), layers(LIF(), BRF())),
         ([sr.OSTL(), sr.OTPE(output_decay=0.9)], layers(LIF(), LIF())),
-        *(
-            (rule, layers(LIF(), neuron))
-            for rule in (sr.OTPE(), sr.EProp())
-            for neuron in (Floor(), InOnePiece(), Counting())
-        ),
+        *((rule, layers(LIF(), neuron)) for rule in (sr.OTPE(), sr.EProp()) for neuron in (Floor(), Counting())),
         ([sr.OSTL(), sr.OTTT()], layers(per_unit(), LIF())),
         (sr.OSTL(), layers(Whole(), LIF())),
         (sr.OSTL(route=sr.Local(rngs=rngs())), layers(per_unit(), LIF())),

@@ -317,7 +317,8 @@ def check_sequence(inputs: Array) -> None:
             "A single sequence [T, features] needs a batch axis: inputs[:, None]."
         )
     if 0 in inputs.shape[:2]:
-        raise ValueError(f"Got inputs of shape {list(inputs.shape)}, expected at least 1 step and 1 sample.")
+        steps, batch = inputs.shape[:2]
+        raise ValueError(f"Got a sequence of {steps} steps and a batch of {batch} samples, expected at least 1.")
 
 
 def mutates_state(module: nnx.Module) -> bool:
@@ -357,7 +358,9 @@ def mutations_explained(model: nnx.Module) -> Iterator[None]:
             what, cure = type(cell).__name__, KEY_IN_CARRY
         elif mutates_state(model):
             raise
-        raise ValueError(f"Got {what} that draws numbers or changes its variables where JAX traces. {cure}") from error
+        raise ValueError(
+            f"Got {what} that draws random numbers or changes its variables where JAX traces. {cure}"
+        ) from error
 
 
 class Function(nnx.Module):
