@@ -64,3 +64,7 @@ from slax_neurons.synapses.synapse import is_synapse as is_synapse
 from slax_neurons.table import Table as Table
 from slax_neurons.wiring import carry_without_buffer as carry_without_buffer
 from slax_neurons.wiring import delayed as delayed
+
+
+def units_are_separate(neuron):  # replaced when the package is merged
+    return True
