@@ -17,9 +17,10 @@ from jaxtyping import Array, Bool, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import changes_when_called, first_carry, scan_chunks
-from slax_rules.losses import Batch, KnownSignals, Outputs, SequenceLoss, WindowLoss, all_reduce, count_losses, sum_dtype
+from slax_rules.losses import SequenceLoss, sum_dtype
 from slax_rules.penalties import run_with_layers
 from slax_rules.rules.base import Rule, RuleState
+from slax_rules.window_loss import KnownSignals, Outputs, WindowLoss, all_reduce, count_losses
 
 # Up to this number of windows, computing traces that nothing reads costs enough to justify a second program, if the traces are
 # as large as the gradient.
@@ -199,8 +200,8 @@ def optimizer_step(
         optimizer.update(trained, as_given, **extra)
     except TypeError as error:
         error.add_note(
-            "Training gives an optimizer the gradient, and the loss as `value`. A line search, as in optax.lbfgs, differentiates "
-            "the loss itself, which leaves out the learning rule. Use optax.adam, or another optimizer without a line search."
+            "Training gives an optimizer the gradient, and the loss as `value`. A line search, as in optax.lbfgs, "
+            "differentiates the loss itself, which leaves out the learning rule. Use optax.adam, or another optimizer without a line search."
         )
         raise
     _keep((trained, optimizer), ..., use, old)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Neuron
 from slax_neurons.building_blocks import carry_without_buffer, mutates_state
-from slax_rules.losses import Outputs
+from slax_rules.window_loss import Outputs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from slax_neurons.building_blocks import StepSize, scan_steps
 from slax_rules.engine.jacobians import LocalJacobians, States, add, dot, scale, tree_sum
 from slax_rules.engine.layerwise import LayerGradient, LayerWindow
-from slax_rules.engine.plan import Layer
+from slax_rules.engine.stack import Layer
 from slax_rules.engine.synapse import (
     bias_gradient,
     current_rows,

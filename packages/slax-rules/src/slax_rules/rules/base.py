@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -26,8 +25,8 @@ from slax_rules.engine import layerwise
 from slax_rules.engine.layerwise import FeedbackSignals as FeedbackSignals
 from slax_rules.engine.layerwise import LayerGradient as LayerGradient
 from slax_rules.engine.layerwise import LayerWindow as LayerWindow
-from slax_rules.engine.plan import Layer as Layer
-from slax_rules.losses import Outputs
+from slax_rules.engine.stack import Layer as Layer
+from slax_rules.window_loss import Outputs
 
 # ------------------------------------------------------------------------------------------------------------ values as trees
 
@@ -275,7 +274,9 @@ class Route(PytreeDataclass):
         places holds the total gradient.
         """
 
-    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], feedback: FeedbackSignals) -> Float[Array, "K B *N"]:
+    def signal(
+        self, layer: Layer, outputs: Float[Array, "K B *N"], feedback: FeedbackSignals
+    ) -> Float[Array, "K B *N"]:
         """The signal of a hidden layer with these outputs, for a route that skips layers."""
         raise NotImplementedError
 
@@ -410,6 +411,7 @@ class LayerRule(Layerwise):
             signal: the learning signal: the gradient of the loss w.r.t. the layer's outputs, within each time step.
         """
 
+
 @dataclasses.dataclass(frozen=True)
 class PerLayer(Layerwise):
     """A rule for each layer of a stack, from the first to the last.
@@ -437,7 +439,9 @@ class PerLayer(Layerwise):
     def __post_init__(self) -> None:
         rules = self.rules
         if not isinstance(rules, list | tuple) or not rules or not all(isinstance(one, LayerRule) for one in rules):
-            raise TypeError(f"PerLayer got {rules!r}, expected a rule for layers for each layer: PerLayer([OTPE(), SLTT()]).")
+            raise TypeError(
+                f"PerLayer got {rules!r}, expected a rule for layers for each layer: PerLayer([OTPE(), SLTT()])."
+            )
         object.__setattr__(self, "rules", tuple(rules))
 
     @property
