@@ -59,13 +59,6 @@ def per_unit():
     return LIF(decay=np.linspace(0.5, 0.9, 4))
 
 
-class Doubled(LIF):
-    """Its outputs over time are not those of its step."""
-
-    def outputs(self, membranes):
-        return 2 * super().outputs(membranes)
-
-
 class Whole(Neuron):
     """A neuron in one piece."""
 
@@ -210,8 +203,6 @@ STACKS = [
     (sr.OSTL(), lambda: LIF(), "OSTL got LIF, expected a stack made by connect"),
     (sr.OTTT(), lambda: connect([synapse()]), r"OTTT got a stack without neurons, expected at least one .* Use rule=BPTT\(\)"),
     (sr.SLTT(), lambda: connect([nnx.LSTMCell(7, 4, rngs=rngs()), LI()]), r"SLTT .*got LSTMCell as module 0"),
-    (sr.EProp(), lambda: connect([synapse(), connect([Doubled()])]),
-     "got Doubled as module 1, whose class replaces outputs of Neuron.*Let integrate and fire, or __call__, do the same"),
     (sr.PPProp(), lambda: connect([synapse(), LIF(), nnx.Dropout(0.5, rngs=rngs()), synapse(4), LIF()]),
      r"got an nnx.Dropout as module 2.*Use slax_neurons\.Dropout"),
     (sr.OSTL(), lambda: connect([nnx.BatchNorm(7, use_bias=False, use_scale=False, rngs=rngs()), synapse(), LIF()]),

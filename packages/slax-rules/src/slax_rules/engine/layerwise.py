@@ -183,11 +183,6 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
                 f"{one.title} got route={one.route!r}, expected a route such as Symmetric() or Random(rngs=nnx.Rngs(0))."
             )
         one.route.check(layer)
-        if not units_are_separate(layer.neuron):
-            raise TypeError(
-                f"{one.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a neuron "
-                f"that treats each by itself. {USE_BPTT}"
-            )
 
 
 def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
@@ -208,7 +203,14 @@ def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tup
     ):
         for synapse, x in zip(layer.synapses, of_synapses, strict=False):
             check_maps(one.title, layer.number, synapse, x)
-        states = states_of(carry_without_buffer(carries[index]))
+        own_carry = carry_without_buffer(carries[index])
+        is_ours = type(layer.neuron).__module__.startswith("slax_neurons.")
+        if not is_ours and not units_are_separate(layer.neuron, own_carry):  # a gradient would be wrong without a sign
+            raise TypeError(
+                f"{one.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a neuron "
+                f"that treats each by itself. {USE_BPTT}"
+            )
+        states = states_of(own_carry)
         traces.append(one.init_layer(layer, *jax.tree.map(jnp.zeros_like, (of_synapses, states))))
     return tuple(traces)
 
