@@ -8,6 +8,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
+from slax_rules.loop.entry import gradients, train_offline, train_online
 
 import oracle
 from laws.table import (
@@ -44,8 +46,6 @@ from slax_neurons import (
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
 from slax_rules import BPTT, OSTL, OTPE, OTTT, RULES, SLTT, STLLR, TBPTT, ApproximateOTPE, EProp, PPProp, Symmetric
-from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
-from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
 from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 

@@ -10,6 +10,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from slax_rules.layerwise.jacobians import has_separate_units
+from slax_rules.layerwise.passes import as_rule
 
 import slax_rules as sr
 from slax_neurons import (
@@ -25,8 +27,6 @@ from slax_neurons import (
     arctan,
     connect,
 )
-from slax_rules.layerwise.jacobians import has_separate_units
-from slax_rules.layerwise.passes import as_rule
 from stacks import linear
 
 # As users run it, so that the packages' own errors are seen.

@@ -234,7 +234,7 @@ def _call(
         check_mask(mask, inputs.shape[:2])
     objects = (model, rule, optimizer)
     graph, state = nnx.split(objects)
-    mesh = devices.mesh_of(inputs)
+    mesh = None if jax.device_count() == 1 else devices.mesh_of(inputs)
     step = Step(graph, loss_fn, update, checked_window(window), tuple(penalties), mesh)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, devices.REPLICATED))
