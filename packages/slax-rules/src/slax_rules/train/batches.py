@@ -1,9 +1,8 @@
-"""Batches from lists, loaders and functions, as tuples of arrays that JAX accepts."""
+"""Batches from lists, loaders, functions and samplers, as tuples of arrays that JAX accepts."""
 
 import dataclasses
 import inspect
 import numbers
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,15 +11,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from slax_rules.api import Program, compiled
+from slax_rules.masks import check_steps_and_samples
+
 # Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
 Batch = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compiled(Program):
+    """A function of the trainer whose first arguments, such as a graph or a `Step`, are fixed when it is compiled."""
+
+    function: Callable[..., Any]
+    what: Any
+    options: tuple[Any, ...] = ()
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(self.what, *self.options, *arguments)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sampler:
     """Batches drawn by key: batch i of epoch e is `sample(fold_in(fold_in(key, e), i))`.
 
-    `fit` draws them inside its jitted steps, many steps in one call.
+    `fit` draws them inside its jitted steps, many steps in one call. What the function reads besides its key, such as NumPy's
+    random numbers or a file, is read once, when it is compiled. Each call of `fit` begins with epoch 0: another call with the
+    same sampler draws the same batches again.
 
     Args:
         sample: maps a key to (inputs, targets) or (inputs, targets, mask), under `jit`, as in
@@ -29,10 +45,8 @@ class Sampler:
         steps: number of batches per epoch, >= 1.
 
     Raises:
+        TypeError: anything but a function and a random key.
         ValueError: steps below 1.
-
-    Warns:
-        UserWarning: where it is used for several batches, a function that does not use its key: all are the same batch.
 
     Example:
         >>> import jax
@@ -66,22 +80,12 @@ class Sampler:
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Draw one batch."""
-        return self.sample(jax.random.fold_in(self.epoch_key(epoch), index))
+        return compiled(Compiled(draw, self.sample))(self.key, np.int32(epoch), np.int32(index))
 
-    def reads_key(self) -> bool:
-        """Whether some array of a batch depends on the key; nothing is drawn."""
-        program = jax.make_jaxpr(self.sample)(self.key).jaxpr
-        if program.effects:  # it asks Python at each draw
-            return True
-        reached = {id(variable) for variable in program.invars}
-        for equation in program.eqns:
-            if any(id(operand) in reached for operand in equation.invars):
-                reached.update(map(id, equation.outvars))
-        return any(id(output) in reached for output in program.outvars)
 
-    def epoch_key(self, epoch: int) -> Key[Array, ""]:
-        """The key of an epoch."""
-        return jax.random.fold_in(self.key, epoch)
+def draw(sample: Callable[[Array], tuple[Any, ...]], key: Array, epoch: Any, index: Any) -> Batch:
+    """Draw one batch of a sampler with this function and key."""
+    return tuple(sample(jax.random.fold_in(jax.random.fold_in(key, epoch), index)))
 
 
 Epochs = Callable[[int], Iterable[Any]]  # maps an epoch to its batches
@@ -93,67 +97,40 @@ KINDS = (
 )
 
 
-def epoch_batches(batches: Any, *, epochs: int = 1) -> Epochs:
-    """Make a function that maps an epoch to its batches.
+def epoch_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Epochs:
+    """Make a function that maps an epoch to its batches; `name` is the argument, which is read so many times.
 
     Raises:
         TypeError: a value that cannot give batches.
-        ValueError: an iterator, which can be read once, for several epochs; one batch in place of a list of batches.
+        ValueError: an iterator, which can be read once, for several times; one batch in place of a list of batches.
     """
     if isinstance(batches, type):
         raise TypeError(
-            f"Got the class {batches.__name__} as batches, expected {KINDS}. Make one: {batches.__name__}(...)."
+            f"Got the class {batches.__name__} as {name}, expected {KINDS}. Make one: {batches.__name__}(...)."
         )
-    if isinstance(batches, Sampler):
-        if batches.steps > 1 and not batches.reads_key():
-            warnings.warn(
-                "Got a Sampler whose function does not use its key, so that all its batches are the same one, expected draws "
-                "by jax.random with the key. For batches of NumPy or from files, give a list, or a function of the epoch that "
-                "yields them; for the whole set as one batch, a list with this batch, and more epochs.",
-                UserWarning,
-                stacklevel=3,
-            )
-        return batches
-    _check_many(batches)
-    if isinstance(batches, Iterator) and epochs > 1:
+    if is_array(batches) or (isinstance(batches, tuple | list) and batches and is_array(batches[0])):
+        raise ValueError(f"Got one batch as {name}, expected many batches. Put it into a list: [(inputs, targets)].")
+    if isinstance(batches, Iterator) and times > 1:
         raise ValueError(
-            f"Got {type(batches).__name__} as batches of {epochs} epochs, but it can be read only once. Expected {KINDS}: "
-            "batches=list(...), or batches=lambda epoch: ... that makes a new one for each epoch."
+            f"Got {type(batches).__name__} as {name}, which can be read only once, expected {KINDS}, since it is read more than "
+            "once: list(...), or lambda epoch: ... that makes a new one."
         )
     if callable(batches):
         return lambda epoch: _not_none(batches(epoch))
     if isinstance(batches, Iterable):
         return lambda epoch: batches
-    raise TypeError(
-        f"Got {_described(batches)} as batches, expected {KINDS}. A data set of single samples needs a loader that makes "
-        "batches of it."
-    )
+    raise TypeError(f"Got {_described(batches)} as {name}, expected {KINDS}. A data set of samples needs a loader.")
 
 
-def set_batches(batches: Any) -> Iterable[Any]:
-    """Return the batches of a set: of epoch 0, or those that a function without arguments makes.
+def set_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Callable[[], Iterable[Any]]:
+    """Make a function that returns the batches of a set: of epoch 0, or those that a function without arguments makes.
 
     Raises:
         TypeError, ValueError: see `epoch_batches`.
     """
-    if callable(batches) and not isinstance(batches, Sampler | type) and not _takes_epoch(batches):
-        batches = _not_none(batches())
-    return epoch_batches(batches)(0)
-
-
-def check_held_out(held_out: Any) -> None:
-    """Check that the batches of a set can be read at each evaluation.
-
-    Raises:
-        TypeError: a value that cannot give batches.
-        ValueError: an iterator, which can be read once.
-    """
-    if isinstance(held_out, Iterator):
-        raise ValueError(
-            f"Got {type(held_out).__name__} as held_out, but it can be read only once, and is read at each evaluation. "
-            "Expected a list of batches, a loader, or a function that makes an iterator: held_out=list(...)."
-        )
-    epoch_batches(held_out)
+    takes_nothing = inspect.isroutine(batches) and not inspect.signature(batches).parameters
+    of_epoch = epoch_batches((lambda epoch: batches()) if takes_nothing else batches, name, times=times)
+    return lambda: _not_none(of_epoch(0))
 
 
 def as_batch(batch: Any) -> Batch:
@@ -169,7 +146,7 @@ def as_batch(batch: Any) -> Batch:
     inputs, targets, *mask = batch
     return (
         as_array(inputs, "inputs"),
-        jax.tree.map(lambda leaf: as_array(leaf, "targets"), targets, is_leaf=_is_array),
+        jax.tree.map(lambda leaf: as_array(leaf, "targets"), targets, is_leaf=is_array),
         *(as_array(valid, "a mask") for valid in mask if valid is not None),
     )
 
@@ -183,39 +160,35 @@ def as_array(value: Any, name: str) -> Array | np.ndarray:
     if isinstance(value, jax.Array | np.ndarray):
         array = value
     else:
-        if hasattr(value, "detach"):
-            value = value.detach().cpu().numpy()
-        array = np.asarray(value)
+        array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
     if isinstance(array, np.ndarray) and array.dtype.kind in "OSU":
         raise TypeError(f"Got {_described(value)} as {name}, expected an array of numbers.")
     return array
 
 
-def check_time_first(inputs: Array, targets: Any) -> None:
-    """Raise ValueError if the shapes show that the first axis is the batch: targets fit only if the first two are swapped."""
+def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
+    """Return the inputs, the targets, and the mask or None, once their shapes are checked, as in a compiled step.
+
+    Raises:
+        ValueError: a mask of a wrong shape; inputs whose first axis is the batch, so that targets fit only if the first two
+            axes are swapped.
+    """
+    inputs, targets, *masks = batch
+    for mask in masks:
+        check_steps_and_samples(mask, inputs.shape[:2])
     leaves = [leaf for leaf in jax.tree.leaves(targets) if jnp.ndim(leaf)]
-    if inputs.ndim < 3 or not leaves:
-        return
     first, second = inputs.shape[:2]
-    fits = [leaf.shape[0] == second or leaf.shape[:2] == (first, second) for leaf in leaves]
-    if not any(fits) and all(leaf.shape[0] == first for leaf in leaves):
+    fits = any(leaf.shape[0] == second or leaf.shape[:2] == (first, second) for leaf in leaves)
+    if inputs.ndim > 2 and leaves and not fits and all(leaf.shape[0] == first for leaf in leaves):
         raise ValueError(
             f"Got inputs of shape {list(inputs.shape)} with targets of shape {list(leaves[0].shape)}, which is batch first, "
             "[B, T, features...]. Expected time first, [T, B, features...]: inputs.swapaxes(0, 1)."
         )
+    return jnp.asarray(inputs), targets, masks[0] if masks else None
 
 
-def _check_many(batches: Any) -> None:
-    """Raise ValueError for one batch, or one array, in place of many batches."""
-    is_one = isinstance(batches, tuple | list) and len(batches) > 0 and _is_array(batches[0])
-    if is_one or _is_array(batches):
-        what = "one batch" if is_one else "one array"
-        raise ValueError(
-            f"Got {what} as batches, expected many batches. Put it into a list: batches=[(inputs, targets)]."
-        )
-
-
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
+    """True for an array or a tensor."""
     return hasattr(value, "__array__") or hasattr(value, "detach")
 
 
@@ -228,20 +201,5 @@ def _not_none(batches: Any) -> Any:
     return batches
 
 
-def _takes_epoch(function: Callable[..., Any]) -> bool:
-    """True if a function cannot be called without an argument."""
-    try:
-        inspect.signature(function).bind()
-    except ValueError:  # some functions written in C
-        return False
-    except TypeError:
-        return True
-    return False
-
-
 def _described(value: Any) -> str:
-    return (
-        f"{type(value).__name__} {value!r}"
-        if isinstance(value, int | float | str | bool | None)
-        else type(value).__name__
-    )
+    return f"{type(value).__name__} {value!r}" if isinstance(value, int | float | str) else type(value).__name__

@@ -5,34 +5,231 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array
+from scipy.special import stdtrit
 
-from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.checks import check_online_loss, checked_window
-from slax_rules.loop.entry import train_offline, train_online
-from slax_rules.loop.programs import Programs, StaticPart
-from slax_rules.loop.windows import all_finite, trained_together
+from slax_rules.api import Step, check_loss, checked_window, compiled
+from slax_rules.loop import trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
-from slax_rules.training.batches import Batch, as_batch, epoch_batches
-from slax_rules.training.epoch import prepared
-from slax_rules.training.evaluation import Metric, evaluate
-from slax_rules.training.fit_checks import warn_without_credit
-from slax_rules.training.history import make_bar
-from slax_rules.training.sweep_results import Run, Sweep
-
-# A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
+from slax_rules.rules.base import check_is_rule
+from slax_rules.train.batches import Batch, Compiled, as_batch, checked, epoch_batches
+from slax_rules.train.evaluate import Metric, evaluate, not_finite
+from slax_rules.train.fit import make_bar, without_credit
 
 # Folded into the key of a seed for weights and rules, so that they are independent of samples drawn by the key itself.
 START = 1
+
+
+class Interval(NamedTuple):
+    """The mean of some numbers x_1, ..., x_n, and Student's confidence interval for it.
+
+        mean ± t s / sqrt(n),    s^2 = sum_i (x_i - mean)^2 / (n - 1)
+
+    where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
+
+    Example:
+        >>> from slax_rules import Interval
+        >>> found = Interval.of([0.8, 0.9, 1.0])
+        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n
+        (0.9, 0.652, 1.148, 3)
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, numbers: Sequence[float] | np.ndarray, level: float = 0.95) -> "Interval":
+        """The interval of some numbers.
+
+        Raises:
+            ValueError: no numbers, or a level outside (0, 1).
+        """
+        count = len(numbers)
+        if not count or not 0 < level < 1:
+            raise ValueError(f"Got {count} numbers and level={level}, expected at least one number, and 0 < level < 1.")
+        mean = float(np.mean(numbers))
+        half = np.nan
+        if count > 1:
+            half = float(stdtrit(count - 1, (1 + level) / 2) * np.std(numbers, ddof=1) / np.sqrt(count))
+        return cls(mean, mean - half, mean + half, count)
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+    """One training of a `sweep`.
+
+    Args:
+        rule, rate, seed: the name of its rule, its learning rate and its seed.
+        losses: the loss of each batch.
+        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters or a loss of held-out samples
+            after it, were not finite; or None. The run is not evaluated from there on.
+        validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
+
+    Example:
+        `sweep(...).best["otpe"][0]` is the run of the rule "otpe" with the first seed, at the learning rate that was chosen.
+    """
+
+    rule: str
+    rate: float
+    seed: int
+    losses: np.ndarray
+    not_finite: int | None
+    validation: dict[int, float]
+    test: dict[int, float]
+    _graphdef: Any = dataclasses.field(repr=False)
+    _states: dict[int, Any] = dataclasses.field(repr=False)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The numbers of batches at which it was evaluated; the last is the end."""
+        return tuple(self._states)
+
+    def network(self, step: int | None = None) -> tuple[Any, Any]:
+        """The model and the rule after this number of batches, one of `steps`; at the end by default.
+
+        Raises:
+            ValueError: a number of batches at which the run was not evaluated.
+        """
+        model, rule = nnx.merge(self._graphdef, self._states[self._kept(step)], copy=True)
+        return model, rule
+
+    def _score(self, samples: Literal["validation", "test"], step: int | None = None) -> float:
+        """A score, or NaN for a run that was not finite before."""
+        scores: dict[int, float] = getattr(self, samples)
+        if not scores and self.not_finite is None:
+            raise ValueError(
+                f"Got no {samples} samples, expected some to have a score of. Give them: sweep(..., {samples}=[...])."
+            )
+        return scores.get(self._kept(step), np.nan)
+
+    def _kept(self, step: int | None) -> int:
+        step = self.steps[-1] if step is None else step
+        if step not in self._states:
+            known = ", ".join(map(str, self.steps))
+            raise ValueError(
+                f"Got {step} batches, expected one of: {known}. Ask for it: sweep(..., evaluate_at=({step},))."
+            )
+        return step
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The result of `sweep`; `print` shows its table.
+
+    Args:
+        rates: the learning rates, increasing.
+        trials: by rule, the runs `[rates][seeds]` that the learning rate was chosen by.
+        chosen: by rule, the learning rate with the best mean score on the validation samples, the smaller of two equals.
+        best: by rule, the runs of all seeds at that rate.
+        limits: the least and largest possible score, to which the intervals of the table are clipped: 0 and 1 for `accuracy`.
+
+    Example:
+        See `sweep`.
+    """
+
+    rates: tuple[float, ...]
+    trials: dict[str, list[list[Run]]]
+    chosen: dict[str, float]
+    best: dict[str, list[Run]]
+    limits: tuple[float, float] = (-np.inf, np.inf)
+
+    def validation(self, rule: str) -> np.ndarray:
+        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite.
+
+        Raises:
+            ValueError: a sweep without validation samples.
+        """
+        return np.array([[run._score("validation") for run in runs] for runs in self.trials[rule]])
+
+    def test(self, rule: str, step: int | None = None) -> np.ndarray:
+        """The scores on the test samples by seed [S], after a number of batches of `evaluate_at`, or at the end; NaN for a run
+        that was not finite before.
+
+        Raises:
+            ValueError: a sweep without test samples, or a number of batches at which the runs were not evaluated.
+        """
+        return np.array([run._score("test", step) for run in self.best[rule]])
+
+    def differences(self, reference: str, step: int | None = None, level: float = 0.95) -> dict[str, Interval]:
+        """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
+
+        All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
+
+        Raises:
+            ValueError: a reference that is no rule of this sweep.
+        """
+        if reference not in self.best:
+            raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
+        base = self.test(reference, step)
+        others = (rule for rule in self.best if rule != reference)
+        return {rule: Interval.of(self.test(rule, step) - base, level) for rule in others}
+
+    def rows(self, level: float = 0.95) -> list[dict[str, Any]]:
+        """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
+        its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
+        found = []
+        for rule, best in self.best.items():
+            trials = self.trials[rule][self.rates.index(self.chosen[rule])]
+            runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
+            chosen_by = [run._score("validation") for run in trials] if trials[0].validation else None
+            is_tested = all(run.test or run.not_finite for run in best)
+            score = Interval.of(self.test(rule), level) if is_tested else None
+            low, high = np.clip(score[1:3], *self.limits).tolist() if score else (None, None)
+            found.append(
+                {
+                    "rule": rule,
+                    "rate": self.chosen[rule],
+                    "validation": chosen_by and float(np.mean(chosen_by)),
+                    "test": score and score.mean,
+                    "low": low,
+                    "high": high,
+                    "seeds": len(best),
+                    "not_finite": [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite],
+                }
+            )
+        return found
+
+    def __str__(self) -> str:
+        """The table as text."""
+        width = max([4, *map(len, self.best)])
+        lines = [
+            f"{'rule':{width}}  {'rate':>8}  validation    test  95 % interval     seeds  runs that were not finite"
+        ]
+        for row in self.rows():
+            scores = [
+                f"{row[name]:.4f}" if row[name] is not None else "-" for name in ("validation", "test", "low", "high")
+            ]
+            interval = f"{scores[2]:>6} to {scores[3]:>6}" if row["seeds"] > 1 else "-"
+            told = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
+            text = f"{row['rule']:{width}}  {row['rate']:8g}  {scores[0]:>10}  {scores[1]:>6}  {interval:16}"
+            lines.append(f"{text}  {row['seeds']:5}  {told or 'none'}")
+        return "\n".join(lines)
+
+    def draw(self, ax: Any, styles: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Draw the mean score on the validation samples against the learning rate, with a ring at the chosen rate.
+
+        Args:
+            ax: axes of Matplotlib.
+            styles: by rule, options of `ax.plot`, such as {"otpe": {"color": "C1"}}.
+        """
+        for rule in self.best:
+            style = {"marker": "o", "markersize": 4, "label": rule, **(styles or {}).get(rule, {})}
+            means = self.validation(rule).mean(axis=1)
+            (line,) = ax.plot(self.rates, means, **style)
+            best = self.rates.index(self.chosen[rule])
+            ring = {"marker": "o", "markersize": 11, "fillstyle": "none", "color": line.get_color()}
+            ax.plot(self.rates[best], means[best], **ring)
+        ax.set(xscale="log", xlabel="learning rate", ylabel="score on validation samples")
+        ax.legend()
 
 
 def sweep(
@@ -68,7 +265,7 @@ def sweep(
         loss_fn: see `fit`.
         batches: batches (inputs, targets) or (inputs, targets, mask), as for `fit`, which each training goes through once: a
             list, a function that maps a seed to an iterable, or a `Sampler`, whose epochs are the seeds.
-        rules: by name, a rule or a list of rules for layers, as for `fit`; or a function `make(rngs=..., model=...)` for a rule
+        rules: by name, a rule, as for `fit`; or a function `make(rngs=..., model=...)` for a rule
             that draws random numbers, such as `RULES["decolle"].make`.
         rates: the learning rates.
         seeds: the seeds, or their number, counted from 0.
@@ -83,7 +280,8 @@ def sweep(
         progress: whether to draw a progress bar; by default only at a terminal.
 
     Returns:
-        The scores, the chosen rates, and the trained networks.
+        The scores, the chosen rates, and the trained networks. If an exception ends the sweep, including an interrupt from the
+        keyboard, the exception has the runs so far as its attribute `sweep`.
 
     Raises:
         TypeError, ValueError: arguments that do not fit together; see `fit` for model, rules, inputs and targets.
@@ -113,18 +311,14 @@ def sweep(
         >>> found.test("ottt").shape, found.differences("bptt")["ottt"].n
         ((3,), 3)
     """
-    sets = {"batches": batches, "validation": validation, "test": test}
-    _check(make_model, optimizer, loss_fn, sets, rules, rates, update, window)
-    given = seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds))
-    numbers = tuple(map(operator.index, given))
+    numbers = tuple(
+        map(operator.index, seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds)))
+    )
     count = len(numbers) if trial_seeds is None else trial_seeds
-    if not 1 <= count <= len(numbers) or len(set(numbers)) < len(numbers):
-        raise ValueError(
-            f"sweep got the seeds {numbers}, and {count} of them for trials, expected different seeds, and 1 or more."
-        )
+    sets = {"batches": batches, "validation": validation, "test": test}
+    _check(make_model, optimizer, loss_fn, sets, rules, rates, numbers, count, update, window)
     rates = tuple(sorted(rates))
     is_accuracy = accuracy in (metric, getattr(metric, "func", None))
-    limits = (0.0, 1.0) if is_accuracy else (-np.inf, np.inf)
     chooses = validation is not None and len(rates) > 1
     mode = "max" if mode is None and (is_accuracy or not chooses) else mode
     if mode not in ("min", "max"):
@@ -132,33 +326,41 @@ def sweep(
             f'sweep got mode={mode!r}, expected "max" if a larger score is better or "min" if a smaller one is. Only accuracy '
             "needs no mode."
         )
-    found = Sweep(rates, {}, {}, {}, limits)
+    found = Sweep(rates, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
+    if update == "online":
+        for name, rule in rules.items():
+            if checked_window(_of(window, name)) is None and (text := without_credit("sweep", rule)):
+                warnings.warn(text, UserWarning, stacklevel=2)
     total = len(rules) * (len(rates) * count + len(numbers) - count)
-    settings: dict[str, _Setting] = {}
-    for name, rule in rules.items():
-        network = _network(make_model, rule, 0)
-        steps = checked_window(_of(window, name))
-        if update == "online":
-            warn_without_credit("sweep", network[1], steps)
-        settings[name] = _Setting(nnx.graphdef(network), _of(optimizer, name), loss_fn, update, steps)
     with closing(make_bar(total, 0, progress)) as bar:
 
         def trained(name: str, rate: float, seed: int) -> Run:
-            start = nnx.state(_network(make_model, rules[name], seed))
-            run = _train(settings[name], start, _for_seed(batches, seed), evaluate_at, name, rate, seed)
+            options = _of(optimizer, name), loss_fn, update, checked_window(_of(window, name))
+            network = _network(make_model, rules[name], seed)
+            run = _train(network, options, epoch_batches(batches)(seed), evaluate_at, name, rate, seed)
             if validation is not None:
-                run.validation.update(_scores(run, loss_fn, _for_seed(validation, seed), metric))
+                run.validation.update(_scores(run, loss_fn, epoch_batches(validation)(seed), metric))
             bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
             bar.update(1)
             return run
 
-        for name in rules:
-            found.trials[name] = [[trained(name, rate, seed) for seed in numbers[:count]] for rate in rates]
-            chosen = _choose(name, found, validation is not None, mode)
-            rate = found.chosen[name] = rates[chosen]
-            found.best[name] = found.trials[name][chosen] + [trained(name, rate, seed) for seed in numbers[count:]]
-            for run in () if test is None else found.best[name]:
-                run.test.update(_scores(run, loss_fn, _for_seed(test, run.seed), metric))
+        try:
+            for name in rules:
+                trials: list[list[Run]] = [[] for _ in rates]
+                found.trials[name] = trials
+                for runs, rate in zip(trials, rates, strict=True):
+                    for seed in numbers[:count]:
+                        runs.append(trained(name, rate, seed))
+                chosen = _choose(name, found, validation is not None, mode)
+                found.chosen[name] = rates[chosen]
+                found.best[name] = list(trials[chosen])
+                for seed in numbers[count:]:
+                    found.best[name].append(trained(name, rates[chosen], seed))
+                for run in () if test is None else found.best[name]:
+                    run.test.update(_scores(run, loss_fn, epoch_batches(test)(run.seed), metric))
+        except BaseException as error:
+            error.sweep = found  # type: ignore[attr-defined]
+            raise
     first, *others = next(iter(found.best.values()))
     if same := [run.seed for run in others if _is_same(first, run)]:
         warnings.warn(
@@ -171,26 +373,6 @@ def sweep(
     return found
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Setting(StaticPart):
-    """What stays fixed in a training; equal settings share their compiled program."""
-
-    graphdef: Any  # of the model and the rule
-    optimizer: Callable[[Any], optax.GradientTransformation]
-    loss_fn: LossFn
-    update: str
-    window: int | None
-
-    def objects(self, network: nnx.State, of_optimizer: Any, rate: Any) -> tuple[Any, Any, nnx.Optimizer]:
-        """The model, the rule and the optimizer, from the state of the first two and that of the optimizer or None."""
-        model, rule = nnx.merge(self.graphdef, network, copy=True)
-        trained = trained_together(model, rule)
-        optimizer = nnx.Optimizer(trained, self.optimizer(rate), wrt=nnx.Param)
-        if of_optimizer is not None:
-            nnx.update(optimizer, of_optimizer)
-        return model, rule, optimizer
-
-
 def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tuple[Any, Any]:
     """The model and the rule of a seed. The weights do not depend on the rule."""
     model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), START))
@@ -199,31 +381,29 @@ def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tup
         raise TypeError(
             f"make_model returned {type(model).__name__}, expected a cell, such as the stack that connect makes."
         )
-    made = rule(rngs=nnx.Rngs(rule_key), model=model) if callable(rule) and not isinstance(rule, type) else rule
-    as_rule(made)
-    return model, made
+    if callable(rule) and not isinstance(rule, type):
+        rule = rule(rngs=nnx.Rngs(rule_key), model=model)
+    check_is_rule(rule)
+    return model, rule
 
 
 def _train(
-    setting: _Setting,
-    network: nnx.State,
-    batches: Iterable[Any],
-    evaluate_at: Sequence[int],
-    name: str,
-    rate: float,
-    seed: int,
-) -> Run:
+    network: tuple[Any, Any], options: tuple[Any, ...], batches: Iterable[Any], evaluate_at: Sequence[int],
+    name: str, rate: float, seed: int,
+) -> Run:  # fmt: skip
     """Train once, under the rule of this name, with a rate and a seed."""
-    of_optimizer = nnx.state(setting.objects(network, None, rate)[2])
-    states = {0: network} if 0 in evaluate_at else {}
+    graphdef, state = nnx.split(network)
+    of_optimizer = nnx.state(_objects(graphdef, options[0], state, None, rate)[2])
+    step = compiled(Compiled(_step, graphdef, options))
+    states = {0: state} if 0 in evaluate_at else {}
     pending: list[Array] = []
     for batch in map(as_batch, batches):
         for mask in batch[2:]:
             check_some_entry(mask)
-        network, of_optimizer, loss = _step(setting, network, of_optimizer, rate, batch)
+        state, of_optimizer, loss = step(state, of_optimizer, rate, batch)
         pending.append(loss)
         if len(pending) in evaluate_at:
-            states[len(pending)] = network
+            states[len(pending)] = state
     count, least = len(pending), max([1, *evaluate_at])
     if count < least:
         raise ValueError(
@@ -231,23 +411,32 @@ def _train(
             "a list, or a function that maps a seed to an iterable."
         )
     losses = np.array(jax.device_get(pending))
-    states[count] = network
+    states[count] = state
     bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
-    params = {step: jax.tree.leaves(nnx.filter_state(kept, nnx.Param)) for step, kept in states.items()}
-    bad += [max(step, 1) for step, leaves in params.items() if not jax.jit(all_finite)(leaves)]
-    first_bad = min(bad, default=None)
-    return Run(name, rate, seed, losses, first_bad, validation={}, test={}, _graphdef=setting.graphdef, _states=states)
+    bad += [max(at, 1) for at, kept in states.items() if not_finite(nnx.filter_state(kept, nnx.Param), None)]
+    return Run(name, rate, seed, losses, min(bad, default=None), {}, {}, graphdef, states)
 
 
-@partial(Programs, compiler_options=COMPILER_OPTIONS)
 def _step(
-    setting: _Setting, network: nnx.State, of_optimizer: nnx.State, rate: Any, batch: Batch
-) -> tuple[nnx.State, nnx.State, Array]:
-    model, rule, optimizer = setting.objects(network, of_optimizer, rate)
-    inputs, targets, mask = prepared(model, batch)
-    step = train_online if setting.update == "online" else train_offline
-    loss = step(model, optimizer, setting.loss_fn, inputs, targets, mask, rule=rule, window=setting.window)
-    return nnx.state((model, rule)), nnx.state(optimizer), loss
+    graphdef: Any, transformation: Callable[[Any], Any], loss_fn: LossFn, update: str, window: int | None,
+    state: nnx.State, of_optimizer: nnx.State, rate: Any, batch: Batch,
+) -> tuple[nnx.State, nnx.State, Array]:  # fmt: skip
+    """Take a training step at a learning rate; return the state of the model and the rule, that of the optimizer, the loss."""
+    graph, whole = nnx.split(_objects(graphdef, transformation, state, of_optimizer, rate))
+    found = Step(graph, loss_fn, update, window).run(whole, *checked(batch))
+    *network, optimizer = nnx.merge(graph, found.state, copy=True)
+    return nnx.state(tuple(network)), nnx.state(optimizer), found.loss
+
+
+def _objects(
+    graphdef: Any, transformation: Callable[[Any], Any], state: nnx.State, of_optimizer: nnx.State | None, rate: Any
+) -> tuple[Any, Any, nnx.Optimizer]:
+    """The model, the rule and the optimizer, from the state of the first two and that of the optimizer, None at the start."""
+    model, rule = nnx.merge(graphdef, state, copy=True)
+    optimizer = nnx.Optimizer(trained_together(model, rule), transformation(rate), wrt=nnx.Param)
+    if of_optimizer is not None:
+        nnx.update(optimizer, of_optimizer)
+    return model, rule, optimizer
 
 
 def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -> Iterator[tuple[int, float]]:
@@ -297,14 +486,11 @@ def _of(given: Any, rule: str) -> Any:
     return given[rule] if isinstance(given, Mapping) else given
 
 
-def _for_seed(given: Any, seed: int) -> Iterable[Any]:
-    """The batches of a seed, of one list for all or a function of it."""
-    return epoch_batches(given)(seed)
-
-
 def _check(
-    make_model: Any, optimizer: Any, loss_fn: Any, sets: Any, rules: Any, rates: Any, update: str, window: Any
-) -> None:
+    make_model: Any, optimizer: Any, loss_fn: Any, sets: Mapping[str, Any], rules: Any, rates: Any, seeds: Any, trials: int,
+    update: str, window: Any,
+) -> None:  # fmt: skip
+    """Raise TypeError or ValueError for arguments that do not fit together."""
     if not callable(make_model) or isinstance(make_model, nnx.Module):
         raise TypeError(
             f"sweep got {type(make_model).__name__} as make_model, expected a function that maps nnx.Rngs to a new model: each "
@@ -328,15 +514,15 @@ def _check(
         raise ValueError(
             f"sweep got rates={rates}, expected a list of different positive numbers, at least one: [1e-3, 1e-2]."
         )
+    if not 1 <= trials <= len(seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"sweep got the seeds {seeds}, and {trials} of them for trials, expected different seeds, and 1 or more."
+        )
     if update not in ("offline", "online"):
         raise ValueError(f'sweep got update={update!r}, expected "offline" or "online".')
-    if update == "online":
-        check_online_loss("sweep", loss_fn)
+    check_loss("sweep", loss_fn, online=update == "online")
     if sets["validation"] is None and len(rates) > 1:
         raise ValueError("sweep got several rates and no validation samples to choose by. Give some: validation=[...].")
     for name, given in sets.items():
-        if isinstance(given, Iterator):
-            raise ValueError(
-                f"sweep got {type(given).__name__} as {name}, which can be read only once, expected a list, or a function "
-                "that maps a seed to an iterable."
-            )
+        if given is not None:
+            epoch_batches(given, name, times=2)
