@@ -6,7 +6,7 @@ returns numbers by name for the history, or None. It may raise `StopTraining`; a
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -140,7 +140,7 @@ class Every:
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """Raise TypeError unless all are callbacks, ValueError for one at less than every step."""
+    """Raise TypeError unless all are callbacks."""
     if not isinstance(callbacks, list | tuple):
         raise TypeError(
             f"fit got {type(callbacks).__name__} as callbacks, expected a list: callbacks=[Every(100, function)]."
@@ -152,8 +152,6 @@ def check_callbacks(callbacks: Any) -> None:
                 f"fit got {name} among the callbacks, expected an object with a number `every` that can be called. Make one: "
                 f"Every(100, {name})."
             )
-        if callback.every < 1:
-            raise ValueError(f"fit got a callback every {callback.every} steps, expected at least 1.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +195,7 @@ class EarlyStopping:
                 "and min_delta of at least 0."
             )
 
-    def update(self, before: tuple[float, int, int] | None, value: float, step: int) -> tuple[float, int, int]:
+    def update(self, before: Sequence[Any] | None, value: float, step: int) -> tuple[float, int, int]:
         """Return (best value, its step, evaluations since then) after an evaluation at `step`; `before` is the same before it."""
         if np.ndim(value) or math.isnan(value):
             got = f"an array of shape {list(np.shape(value))}" if np.ndim(value) else "NaN"

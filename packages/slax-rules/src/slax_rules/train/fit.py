@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 from typing import Any, Literal
@@ -64,6 +64,9 @@ ZERO_STEPS = 10
 # A loss above this multiple of the first one, or of 1 if that is less, is warned of. The relative precision of float32 is 1e-7.
 GROWTH = 1e7
 
+# What a checkpoint keeps of a run beside arrays and records.
+SAVED = ("done", "epoch", "position", "last", "stopping")
+
 SLOWER = (
     "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
     "bfloat16 or float32, or give Adam eps=1e-4, since its default is 0 in float16."
@@ -101,20 +104,17 @@ class History:
     resumed_from: int | None = None
 
     def __repr__(self) -> str:
-        parts = [f"{len(self.losses)} steps"]
-        if len(self.losses):
-            parts.append(f"last loss {self.losses[-1]:.4g}")
-        if self.records:
-            names = self._names()
-            shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            parts.append(f"{len(self.records)} records of {shown}")
-        if self.best_step is not None:
-            parts.append(f"best step {self.best_step}")
-        if self.stopped_early:
-            parts.append("stopped early")
-        if self.resumed_from is not None:
-            parts.append(f"resumed from step {self.resumed_from}")
-        return f"History({'; '.join(parts)})"
+        names = self._names()
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        parts = [
+            f"{len(self.losses)} steps",
+            len(self.losses) and f"last loss {self.losses[-1]:.4g}",
+            self.records and f"{len(self.records)} records of {shown}",
+            self.best_step is not None and f"best step {self.best_step}",
+            self.stopped_early and "stopped early",
+            self.resumed_from is not None and f"resumed from step {self.resumed_from}",
+        ]
+        return f"History({'; '.join(filter(None, parts))})"
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the steps and values of one number, where it is defined; [records, ...] for arrays.
@@ -225,11 +225,13 @@ def fit(
     check_is_rule(rule)
     check_loss("fit", loss_fn, online=update == "online")
     check_callbacks(callbacks)
+    penalties_by_layer(penalties, model)
     window, table = checked_window(window), check_metrics("fit", metrics)
-    _check_options(epochs, update, loss_fn, held_out, table, evaluate_every, early_stopping, checkpoints)
+    due = [callback.every for callback in callbacks]
+    due += [every for every in (evaluate_every, getattr(checkpoints, "every", None)) if every is not None]
+    _check_options(epochs, update, due, held_out, table, evaluate_every, early_stopping)
     if update == "online" and window is None and (text := without_credit("fit", rule)):
         warnings.warn(text, UserWarning, stacklevel=2)
-    penalties_by_layer(penalties, model)
     objects = (model, rule, optimizer)
     check_concrete("fit", *objects)
     check_parameters("fit", model)
@@ -239,45 +241,39 @@ def fit(
     if mesh is not None:
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
-    run = _Run(
-        objects=objects,
-        step=Step(graph, loss_fn, update, window, tuple(penalties), mesh),
-        batches=batches if isinstance(batches, Sampler) else epoch_batches(batches, times=epochs),
-        size=batches.steps if isinstance(batches, Sampler) else len(batches) if hasattr(batches, "__len__") else None,
-        state=state,
-        early_stopping=early_stopping,
-    )
+    step = Step(graph, loss_fn, update, window, tuple(penalties), mesh)
+    of_epoch = batches if isinstance(batches, Sampler) else epoch_batches(batches, times=epochs)
+    size = batches.steps if isinstance(batches, Sampler) else len(batches) if hasattr(batches, "__len__") else None
+    run = _Run(objects, step, of_epoch, size, state, early_stopping)
     if held_out is not None:
         fresh = set_batches(held_out, "held_out", times=2)
         run.evaluation = lambda: evaluate(model, loss_fn, fresh(), metrics=table, devices=devices)
-    due: list[tuple[int, Callable[[], None]]] = [
-        (callback.every, partial(run.look, callback)) for callback in callbacks
-    ]
-    due += [] if evaluate_every is None else [(evaluate_every, run.evaluate)]
-    due += [] if checkpoints is None else [(checkpoints.every, run.save)]
     with ExitStack() as stack:
         if checkpoints is not None:
             run.resume(stack, checkpoints, batches, progress)
-        run.bar = make_bar(None if run.size is None else epochs * run.size, run.done, progress)
-        stack.callback(run.bar.close)
-        has_lines = progress is None and run.bar.disable and jax.process_index() == 0
+        run.bar = stack.enter_context(closing(make_bar(size and epochs * size, run.done, progress)))
         try:
             while run.epoch < epochs and not run.is_over():
-                began = time.perf_counter()
-                for _ in run.calls([every for every, _ in due]):
-                    if now := [action for every, action in due if run.sent % every == 0]:
+                for _ in run.calls(due):
+                    if any(run.sent % every == 0 for every in due):
                         run.synchronize()
-                        for action in now:
-                            action()
+                        for callback in callbacks:
+                            if run.sent % callback.every == 0:
+                                run.look(callback)
+                        if evaluate_every is not None and run.sent % evaluate_every == 0:
+                            run.evaluate()
+                        if checkpoints is not None and run.sent % checkpoints.every == 0:
+                            run.save()
                         run.timed = run.sent, time.perf_counter()
                     if text := run.zero_gradients(ZERO_STEPS):
                         warnings.warn(text, UserWarning, stacklevel=2)
                     if run.is_over() and run.position != run.size:
                         break
                 else:  # a whole epoch
-                    run.end_epoch(evaluates=held_out is not None and evaluate_every is None)
-                    if has_lines:
-                        run.print_line(epochs, began)
+                    run.synchronize()
+                    if held_out is not None and evaluate_every is None:
+                        run.evaluate()
+                    run.end_epoch(f"fit: epoch {run.epoch + 1} of {epochs}" if progress is None else "")
             run.synchronize()
             for text in filter(None, (run.zero_gradients(1), run.growth())):
                 warnings.warn(text, UserWarning, stacklevel=2)
@@ -293,37 +289,24 @@ def fit(
 
 
 def _check_options(
-    epochs: Any,
-    update: Any,
-    loss_fn: Any,
-    held_out: Any,
-    metrics: Any,
-    evaluate_every: Any,
-    stopping: Any,
-    checkpoints: Any,
+    epochs: Any, update: Any, due: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any
 ) -> None:
-    """Raise TypeError or ValueError for options that do not fit together."""
+    """Raise ValueError for options that do not fit together."""
     if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
     if update not in ("offline", "online"):
         raise ValueError(f'fit got update={update!r}, expected "offline" or "online".')
-    for name, given, kind, example in (
-        ("early_stopping", stopping, EarlyStopping, "EarlyStopping('accuracy', patience=5)"),
-        ("checkpoints", checkpoints, Checkpoints, f"Checkpoints({str(checkpoints)!r})"),
-    ):
-        if given is not None and not isinstance(given, kind):
-            raise TypeError(f"fit got {given!r} as {name}, expected one such as {example}.")
-    if evaluate_every is not None and evaluate_every < 1:
-        raise ValueError(f"fit got evaluate_every={evaluate_every}, expected at least 1 step.")
+    if min(due, default=1) < 1:
+        raise ValueError(f"fit got callbacks or evaluations every {min(due)} steps, expected at least 1.")
     if held_out is None and (metrics or evaluate_every is not None or stopping is not None):
         raise ValueError(
             "fit got metrics, evaluate_every or early_stopping, expected held_out with them: the batches to evaluate on, as in "
             "held_out=[(inputs, targets)]."
         )
-    if stopping is not None and stopping.metric not in (names := ("loss", *metrics)):
+    if stopping is not None and stopping.metric not in ("loss", *metrics):
         raise ValueError(
-            f"Early stopping is by the metric {stopping.metric!r}, expected one of: {', '.join(names)}. Others are given by "
-            "name: metrics={'accuracy': accuracy}."
+            f"Early stopping is by the metric {stopping.metric!r}, expected one of: {', '.join(('loss', *metrics))}. Others are "
+            "given by name: metrics={'accuracy': accuracy}."
         )
 
 
@@ -369,12 +352,12 @@ class _Run:
     done: int = 0
     epoch: int = 0
     position: int = 0
-    last: tuple[int, int] = (0, 0)
+    last: Sequence[int] = (0, 0)
     batch: Callable[[], Batch] | None = None
     healthy: Any = np.True_
     is_zero: Any = None
     unread: tuple[int, Array, Callable[[int], Batch]] | None = None
-    stopping: tuple[float, int, int] | None = None
+    stopping: Sequence[Any] | None = None
     best: nnx.State | None = None
     losses: list[np.ndarray] = dataclasses.field(default_factory=list)
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -384,6 +367,7 @@ class _Run:
     resumed_from: int | None = None
     stream: Iterator[Any] | None = None  # the rest of the epoch in which a run resumes
     is_stopped: bool = False
+    began: float = 0.0  # when the epoch began
     timed: tuple[int, float] = (0, 0.0)  # the step and the time from which steps are timed
     seconds: float = 0.0
     has_looked: bool = False
@@ -392,18 +376,16 @@ class _Run:
 
     def calls(self, intervals: Sequence[int]) -> Iterator[None]:
         """Send the rest of an epoch to the device, call by call, with no call beyond a multiple of one of the intervals."""
-        self.timed = self.sent, time.perf_counter()
+        self.began = time.perf_counter()
+        self.timed = self.sent, self.began
         if isinstance(self.batches, Sampler):
             sampler, epoch, first = self.batches, self.epoch, self.position
             train = compiled(Compiled(_sampled_steps, self.step, (sampler.sample,)))
             while first < sampler.steps:
-                count = min(
-                    [STEPS_PER_CALL, sampler.steps - first, *(every - self.sent % every for every in intervals)]
-                )
-                numbers = map(np.int32, (epoch, first, first + count))
-                self.send(
-                    count, lambda index, first=first: sampler.batch(epoch, first + index), train, sampler.key, *numbers
-                )
+                due = (every - self.sent % every for every in intervals)
+                count = min([STEPS_PER_CALL, sampler.steps - first, *due])
+                batch = lambda index, first=first: sampler.batch(epoch, first + index)  # noqa: E731
+                self.send(count, batch, train, sampler.key, *map(np.int32, (epoch, first, first + count)))
                 yield
                 first += count
             return
@@ -469,12 +451,10 @@ class _Run:
 
     def look(self, callback: Any) -> None:
         """Call a callback after the last step, and record what it returns."""
-        model, rule, optimizer = self.objects
         step = self.step
-        info = StepInfo(
-            self.done, self.epoch, model, rule, optimizer, step.loss_fn, step.update, step.window, step.penalties,
-            batch=local_shard(self.batch()), loss=self.shown["loss"], seconds=self.seconds,
-        )  # fmt: skip
+        options = step.loss_fn, step.update, step.window, step.penalties
+        numbers = local_shard(self.batch()), self.shown["loss"], self.seconds
+        info = StepInfo(self.done, self.epoch, *self.objects, *options, *numbers)
         try:
             self.record(callback(info))
         except StopTraining:
@@ -511,19 +491,13 @@ class _Run:
         self.shown.update(numbers)
         self.bar.set_postfix(self.shown, refresh=False)
 
-    def end_epoch(self, *, evaluates: bool) -> None:
-        """Finish an epoch: its losses, its evaluation, and the next one's number."""
-        self.synchronize()
-        if evaluates:
-            self.evaluate()
+    def end_epoch(self, text: str) -> None:
+        """Count the epoch, and print a line that begins with this text if there is no bar."""
         self.epoch, self.position = self.epoch + 1, 0
-
-    def print_line(self, epochs: int, began: float) -> None:
-        """Print a line about the epoch that ended."""
-        numbers = "".join(f", {name} {number:.4g}" for name, number in self.shown.items())
-        seconds = time.perf_counter() - began
-        line = f"fit: epoch {self.epoch} of {epochs}, step {self.done}{numbers}, {seconds:.1f} s"
-        print(line, file=sys.stderr, flush=True)
+        if text and self.bar.disable and jax.process_index() == 0:
+            numbers = "".join(f", {name} {number:.4g}" for name, number in self.shown.items())
+            seconds = time.perf_counter() - self.began
+            print(f"{text}, step {self.done}{numbers}, {seconds:.1f} s", file=sys.stderr, flush=True)
 
     def is_over(self) -> bool:
         """True if a callback or early stopping ends the run."""
@@ -538,23 +512,20 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------------------- what is warned of
 
-    def zero_gradients(self, least: int) -> str | None:
+    def zero_gradients(self, least: int) -> str:
         """Once, after at least so many steps: a warning that names parameters whose gradient was always zero."""
         steps = self.sent - (self.resumed_from or 0)
         if self.has_looked or steps < least:
-            return None
+            return ""
         self.has_looked = True
         model, rule, optimizer = self.objects
         objects = trained_together(model, rule)
         trained, prefix = by_path(nnx.state(objects, optimizer.wrt)), "" if objects is model else "0/"
-        paths = zip(by_path(nnx.state(model, nnx.Param)), jax.device_get(self.is_zero), strict=True)
-        names = [
-            readable_path(path, module_names(model)) for path, is_zero in paths if is_zero and prefix + path in trained
-        ]
-        if not names:
-            return None
-        return (
-            f"fit got a gradient of exactly zero in each of the first {steps} steps for {', '.join(names)}, which therefore does "
+        flags = zip(by_path(nnx.state(model, nnx.Param)), jax.device_get(self.is_zero), strict=True)
+        zero = [path for path, is_zero in flags if is_zero and prefix + path in trained]
+        names = ", ".join(readable_path(path, module_names(model)) for path in zero)
+        return names and (
+            f"fit got a gradient of exactly zero in each of the first {steps} steps for {names}, which therefore does "
             "not learn. Possible causes: no spike reaches it, or the layers after it are silent (slax_neurons.health says "
             "where); a Delay or a late edge above it, under a rule that passes signals within the step; a neuron without a "
             "surrogate; a module that is not used. To leave parameters as they are, give the optimizer the others: "
@@ -582,12 +553,9 @@ class _Run:
             return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
         if step.mesh is not None and step.mesh.is_multi_process:
             return "the samples of another process, or the update, made a number that is not finite. " + SLOWER
-        options = {
-            "rule": offline_rule(rule, step.update, step.window),
-            "window": step.window,
-            "penalties": step.penalties,
-        }
-        loss, gradient = gradients(model, step.loss_fn, inputs, targets, mask, **options)
+        options = {"window": step.window, "penalties": step.penalties}
+        rule = offline_rule(rule, step.update, step.window)
+        loss, gradient = gradients(model, step.loss_fn, inputs, targets, mask, rule=rule, **options)
         if not np.isfinite(loss):
             return fault_of_targets(targets, mask, predict(model, inputs)) or (
                 f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. See how loss_fn and penalties "
@@ -609,13 +577,13 @@ class _Run:
         self.read()
         if self.store is None or not self.done or self.store.has(self.done):
             return
-        names = ("done", "epoch", "position", "last", "stopping")
-        facts = {name: getattr(self, name) for name in names} | {
-            "batch": None if self.batch is None else describe_batch(self.batch()),
+        losses = self.history().losses
+        facts = {name: getattr(self, name) for name in SAVED} | {"losses": losses.dtype.name}
+        facts |= {
+            "records": list(self.records),
             "has_best": self.best is not None,
-            "records": list(self.records),  # more are added while the file is written
-            "losses": (losses := self.history().losses).dtype.name,
-        }
+        }  # more are added while the file is written
+        facts["batch"] = None if self.batch is None else describe_batch(self.batch())
         self.store.save(self.done, parts(self.state) | {"losses": losses, "best": self.best}, facts)
 
     def resume(self, stack: ExitStack, checkpoints: Checkpoints, batches: Any, progress: bool | None) -> None:
@@ -628,22 +596,21 @@ class _Run:
             best = weights(self.state[0]) if facts["has_best"] else None
             return parts(self.state) | {"losses": np.zeros(facts["done"], facts["losses"]), "best": best}
 
-        found = self.store.restore(expected)
-        if found is None:
+        if (found := self.store.restore(expected)) is None:
             return
         trees, facts = found
-        self.state, self.losses, self.records = whole(self.state, trees), [trees["losses"]], facts["records"]
+        vars(self).update({name: facts[name] for name in (*SAVED, "records")})
+        self.state, self.losses = whole(self.state, trees), [trees["losses"]]
         self.best = trees["best"] if facts["has_best"] else None
-        self.stopping = facts["stopping"] and tuple(facts["stopping"])
-        self.epoch, self.position, self.last = facts["epoch"], facts["position"], tuple(facts["last"])
-        self.sent = self.done = self.resumed_from = facts["done"]
-        batch = self.last_batch(is_loader=not (callable(batches) or isinstance(batches, list | tuple | Iterator)))
-        if facts["batch"] is not None and batch is not None and describe_batch(batch) is not None:
-            self.store.check_same({"last batch": facts["batch"]}, {"last batch": describe_batch(batch)})
-        self.batch = None if batch is None else lambda: batch
+        self.sent = self.resumed_from = self.done
+        is_loader = not (callable(batches) or isinstance(batches, list | tuple | Iterator))
+        if (batch := self.last_batch(is_loader)) is not None:
+            saved, mine = facts["batch"], describe_batch(batch)
+            self.store.check_same({"last batch": saved or mine}, {"last batch": mine or saved})
+            self.batch = lambda: batch
         self.store.tell("fit", self.done, progress)
 
-    def last_batch(self, *, is_loader: bool) -> Any:
+    def last_batch(self, is_loader: bool) -> Any:
         """The batch of the last step, read again; None for a loader, which may have another order each time.
 
         The rest of its epoch is kept, if the run continues in it.
