@@ -240,7 +240,7 @@ def describe_batch(batch: Any) -> str | None:
     digest = hashlib.blake2b(digest_size=6)
     for leaf in leaves:
         digest.update(np.ascontiguousarray(leaf).tobytes())
-    return f"{', '.join(described(dict(enumerate(leaves))).values())}, digest {digest.hexdigest()}"
+    return f"{', '.join(map(describe, leaves))}, digest {digest.hexdigest()}"
 
 
 def parts(state: nnx.State) -> dict[str, Any]:
@@ -516,11 +516,14 @@ def model_types(model: nnx.Module) -> dict[str, str]:
 
 
 def described(arrays: Mapping[str, Any]) -> dict[str, str]:
-    """The dtype and shape of each array by name, such as "float32[5, 6]"; of random keys, those of their numbers."""
-    found = {
-        name: jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf for name, leaf in arrays.items()
-    }
-    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in found.items()}
+    """The dtype and shape of each array by name."""
+    return {name: describe(leaf) for name, leaf in arrays.items()}
+
+
+def describe(array: Any) -> str:
+    """The dtype and shape of an array, such as "float32[5, 6]"; of random keys, those of their numbers."""
+    array = jax.eval_shape(jax.random.key_data, array) if _is_key(array) else array
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> str:

@@ -84,7 +84,9 @@ def cost(model: nnx.RNNCellBase, rule: Rule, input_shape: tuple[int, ...], *, wi
     input_shape = as_shape("cost", input_shape, "that of inputs, (T, B, features...)", axes=3)
     model = nnx.clone(model)
     struct = jax.ShapeDtypeStruct(input_shape, input_dtype(model))
-    steps = min(as_rule(rule).offline_window(window, model, struct), input_shape[0])
+    check_is_rule(rule)
+    rule.check(model, jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype))
+    steps = min(rule.offline_window(window, model, struct), input_shape[0])
     kept = _kept_bytes(model, struct, steps)
     if isinstance(rule, BPTT) and rule.remat:
         kept = _kept_bytes(model, struct, steps, remat=True) + _kept_bytes(model, struct, shortest_memory(steps))
