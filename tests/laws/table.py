@@ -14,7 +14,7 @@ import oracle
 from slax_neurons import Connect
 from slax_rules import RULES, LayerRule, Symmetric, gradients, testing
 from slax_rules.rules.routes import Direct, FixedBases, Local, Target
-from slax_rules.engine.plan import plan_stack
+from slax_rules.engine.stack import Stack, with_plain_synapses
 from slax_rules.penalties import Penalty, firing_rate, sparsity
 from stacks import Conv, Pair, gradients_of, pair
 
@@ -245,7 +245,7 @@ def made(name: str, model: Connect) -> Any:
 
 def layers_of(model: Connect) -> Any:
     """The layers of a stack as rules see them."""
-    return plan_stack(model).layers(model)
+    return Stack.read(with_plain_synapses(model)).layers
 
 
 def route_of(rule: Any, model: Connect, layers: Any, targets: np.ndarray) -> oracle.routes.Route:

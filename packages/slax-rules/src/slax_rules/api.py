@@ -1,4 +1,4 @@
-"""The gradient of a batch and training steps: arguments are checked once, the program is compiled once, changes are written back.
+"""The gradient of a batch and training steps.
 
     gradients, train_offline, train_online    what users call
     Step                                      the computation on a batch without its arrays, which is what a program is made of
@@ -41,11 +41,13 @@ from slax_rules.loop import (
     window_update,
     zero_arrays,
 )
-from slax_rules.losses import Batch, LossFn, SequenceLoss, WindowLoss, all_reduce, count_losses
+from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.masks import check_mask
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rules.base import Rule, RuleState, check_is_rule, kind
 from slax_rules.rules.bptt import BPTT
+from slax_rules.windows import Batch, WindowLoss, all_reduce, count_losses
+
 
 def gradients(
     model: nnx.RNNCellBase,
@@ -332,7 +334,7 @@ class Step(Program):
         """Compute and update on one device, with its share of the batch; `axis` is the name of the mesh axis."""
         model, rule, optimizer = objects
         sums = jax.tree.leaves(nnx.state(model, RunningSum))
-        layers, penalties = penalties_by_layer(self.penalties, model)
+        layers, penalties = penalties_by_layer(self.penalties, model) if self.penalties else ((), ())
         loss = WindowLoss(self.loss_fn, batch, None, layers, penalties, axis)
         if self.update == "online":
             value, is_zero = _update_windows(objects, start, loss, self.window or 1)
@@ -428,7 +430,9 @@ def checked_window(window: Any) -> int | None:
 
 # ------------------------------------------------------------------------------------------- what was made anew, in a warning
 
-_seen: dict[int, tuple[int, list[Any]]] = {}  # by the hash of a program without its functions: how many, and the last functions
+_seen: dict[
+    int, tuple[int, list[Any]]
+] = {}  # by the hash of a program without its functions: how many, and the last functions
 
 
 def _warn_if_made_anew(program: Program) -> None:
@@ -439,7 +443,10 @@ def _warn_if_made_anew(program: Program) -> None:
         if isinstance(value, Program):
             return (type(value), *(by_code(getattr(value, field.name)) for field in dataclasses.fields(value)))  # type: ignore[arg-type]
         if isinstance(value, nnx.GraphDef):
-            return (*value.nodes, *((name, by_code(getattr(held, "value", type(held)))) for name, held in value.attributes))
+            return (
+                *value.nodes,
+                *((name, by_code(getattr(held, "value", type(held)))) for name, held in value.attributes),
+            )
         if isinstance(value, tuple):
             return (type(value), *map(by_code, value))
         if hasattr(value, "__code__"):

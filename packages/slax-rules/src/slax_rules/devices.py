@@ -23,8 +23,8 @@ from jaxtyping import Array
 from slax_neurons import RunningSum
 from slax_neurons.building_blocks import mutates_state
 from slax_rules.loop import Objects, initial_state
-from slax_rules.losses import Batch
 from slax_rules.rules.base import RuleState, batch_axis
+from slax_rules.windows import Batch
 
 Devices = Mesh | Sequence[jax.Device]
 
@@ -152,16 +152,14 @@ def check_divisible(batch: int, devices: int) -> None:
         )
 
 
-def run_on_shares(
-    learn: Callable[..., Any], mesh: Mesh, objects: Objects, start: RuleState, batch: Batch
-) -> Any:
+def run_on_shares(learn: Callable[..., Any], mesh: Mesh, objects: Objects, start: RuleState, batch: Batch) -> Any:
     """Run `learn(objects, start, batch, axis)` with the share of the batch of each device; the result is the same on all.
 
     Args:
         learn: returns a tuple with a field `state`, of model, rule and optimizer.
         start: the state of the rule before the batch.
     """
-    model, rule, _ = objects
+    model = objects.model
     check_divisible(batch.inputs.shape[1], mesh.size)
     check_splittable(model)
     graph, state = nnx.split(tuple(objects))
@@ -173,7 +171,7 @@ def run_on_shares(
                 part.axis_name = AXIS
         return learn(objects, start, batch, AXIS)
 
-    leaves, structure = jax.tree.flatten(batch.targets)
+    structure = jax.tree.structure(batch.targets)
     of_targets = [BATCH_SHARDED if cut else PER_SEQUENCE for cut in batch.per_step]
     masked = None if batch.mask is None else BATCH_SHARDED
     of_batch = Batch(BATCH_SHARDED, jax.tree.unflatten(structure, of_targets), masked, batch.per_step)
@@ -213,9 +211,9 @@ def rule_state_specs(objects: Objects, inputs: Array) -> Any:
             )
         if jax.dtypes.issubdtype(one.dtype, jnp.inexact) and axis is None:
             raise TypeError(
-                f"Got several devices for {objects.rule.title}, whose state has an array {one.dtype}{list(one.shape)} without an "
-                "axis of samples, expected an entry for each sample: each device would keep the part of its own samples. Give "
-                "the array an axis B, or use one device."
+                f"Got several devices for {objects.rule.title}, whose state has an array {one.dtype}{list(one.shape)} without "
+                "an axis of samples, expected an entry for each sample: each device would keep the part of its own samples. "
+                "Give the array an axis B, or use one device."
             )
         return REPLICATED if axis is None else PartitionSpec(*[None] * axis, AXIS)
 

@@ -19,9 +19,10 @@ from slax_neurons import Dropout, unroll
 from slax_neurons.building_blocks import as_shape, cast_inputs, check_sequence, input_dtype
 from slax_rules.api import check_loss
 from slax_rules.loop import initial_state
-from slax_rules.losses import Batch, LossFn, PerStep, WindowLoss
+from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
 from slax_rules.rules.base import Rule, RuleState, check_is_rule
+from slax_rules.windows import Batch, WindowLoss
 
 
 class Trial(NamedTuple):

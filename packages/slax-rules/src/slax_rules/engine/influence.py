@@ -9,7 +9,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +29,9 @@ from slax_neurons.building_blocks import (
 )
 from slax_rules.engine.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
 from slax_rules.engine.jacobians import is_state
-from slax_rules.losses import Outputs
 from slax_rules.penalties import run_with_layers
 from slax_rules.rules.base import Rule, RuleState, WindowGradient, batch_axis, check_cell
+from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

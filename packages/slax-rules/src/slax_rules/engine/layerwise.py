@@ -31,9 +31,18 @@ from slax_neurons.building_blocks import (
     units_are_separate,
 )
 from slax_rules.engine.jacobians import states_of
-from slax_rules.engine.plan import USE_BPTT, Layer, StackPlan, check_stack, flat_carry, plan_stack, stacked_carry
+from slax_rules.engine.stack import (
+    USE_BPTT,
+    Layer,
+    Stack,
+    check_stack,
+    flat_carry,
+    pull_back,
+    stacked_carry,
+    with_plain_synapses,
+)
 from slax_rules.engine.synapse import check_maps, input_gradient, sum_by_input
-from slax_rules.losses import Outputs
+from slax_rules.windows import Outputs, RuleState, WindowGradient
 
 
 class LayerWindow(NamedTuple):
@@ -164,9 +173,9 @@ class FeedbackSignals(NamedTuple):
 
 
 def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
-    """Raise TypeError or ValueError for a stack that the rules of its layers cannot handle."""
+    """Raise TypeError or ValueError for a stack that the rules of its layers cannot handle; see `Rule.check`."""
     check_stack(rule.title, model)
-    layers = plan_stack(model).layers(model)
+    layers = Stack.read(with_plain_synapses(model)).layers
     for layer, one in zip(layers, rule.for_layers(layers), strict=True):
         one.check_layer(layer)
         if not hasattr(one.route, "skips_layers"):
@@ -182,20 +191,21 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
 
 
 def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
-    """The traces of each layer before the first step."""
-    plan = plan_stack(model)
+    """The traces of each layer before the first step; see `Rule.init`."""
     graphdef, state = nnx.split(model)
 
     def synapse_inputs(state: nnx.State, carry: Any, inputs: Array) -> list[tuple[Array, ...]]:
         model = nnx.merge(graphdef, state)
-        windows = forward(plan, model, tuple(flat_carry(model, carry)), inputs).windows
+        windows = forward(model, flat_carry(model, carry), inputs).windows
         return [tuple(x[0] for x in window.traced_inputs) for window in windows]
 
     one_step = jax.ShapeDtypeStruct((1, *inputs.shape), inputs.dtype)
     shapes = jax.eval_shape(synapse_inputs, state, carry, one_step)
-    layers, carries = plan.layers(model), flat_carry(model, carry)
+    stack, carries = Stack.read(with_plain_synapses(model)), flat_carry(model, carry)
     traces = []
-    for one, layer, index, of_synapses in zip(rule.for_layers(layers), layers, plan.neurons, shapes, strict=True):
+    for one, layer, index, of_synapses in zip(
+        rule.for_layers(stack.layers), stack.layers, stack.neurons, shapes, strict=True
+    ):
         for synapse, x in zip(layer.synapses, of_synapses, strict=False):
             check_maps(one.title, layer.number, synapse, x)
         states = states_of(carry_without_buffer(carries[index]))
@@ -203,24 +213,23 @@ def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tup
     return tuple(traces)
 
 
-def window(
-    rule: Any, model: Any, carry: Any, traces: tuple, inputs: Float[Array, "K B ..."], loss: Callable[[Outputs], Array]
-) -> tuple[Array, Any, nnx.State, nnx.State, Any, tuple]:
-    """The loss, the outputs, the gradients of the model and of the rule's routes, the carry and the traces after a window."""
-    plan = plan_stack(model)
-    run = forward(plan, model, tuple(flat_carry(model, carry)), inputs)
-    plain = plan.with_plain_synapses(model)
-    layers = plan.layers(plain)
-    rules = rule.for_layers(layers)
-    outputs = Outputs(run.outputs[-1], tuple(run.outputs[plan.neurons[layer]] for layer in loss.layers))
+def window(rule: Any, model: Any, state: RuleState, inputs: Float[Array, "K B ..."], loss: Any) -> WindowGradient:
+    """The gradient of a window; see `Rule.window`."""
+    run = forward(model, flat_carry(model, state.carry), inputs)
+    plain = with_plain_synapses(model)
+    stack = Stack.read(plain)
+    rules = rule.for_layers(stack.layers)
+    outputs = Outputs(run.outputs[-1], tuple(run.outputs[stack.neurons[layer]] for layer in loss.layers))
     value, signals = jax.value_and_grad(loss)(outputs)
-    gradient, traces = backward(plan, plain, rules, run, traces, loss, signals)
-    own = zero_copy(rule)  # holds gradients in place of the parameters of routes
-    for one, layer, found in zip(own.for_layers(layers), layers, plan.layers(gradient), strict=True):
+    gradient = zero_copy(plain)  # holds gradients in place of parameters
+    into = Stack.read(gradient)
+    traces = backward(stack, into, rules, run, state.traces, loss, signals)
+    own = zero_copy(rule)
+    for one, layer, found in zip(own.for_layers(stack.layers), stack.layers, into.layers, strict=True):
         one.route.add_gradients(layer, found.synapses)
-    of_model = plan.pull_back(model, nnx.state(gradient, nnx.Param))
-    carry, _ = stacked_carry(model, iter(run.carries), carry)
-    return value, outputs.final, of_model, nnx.state(own, nnx.Param), carry, traces
+    carry, _ = stacked_carry(model, iter(run.carries), state.carry)
+    of_model = pull_back(model, nnx.state(gradient, nnx.Param))
+    return WindowGradient(value, of_model, nnx.state(own, nnx.Param), RuleState(carry, traces), outputs.final)
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
@@ -243,50 +252,50 @@ class ForwardPass(NamedTuple):
     pullbacks: dict[int, Callable[[Any], tuple[nnx.State, list[Array]]]]
 
 
-def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K B ..."]) -> ForwardPass:
-    """Run K steps forward, layer by layer.
+def forward(model: Any, carries: list[Any], inputs: Float[Array, "K B ..."]) -> ForwardPass:
+    """Run K steps forward, layer by layer, from the carries of the modules of the chain.
 
     In a stack with delayed edges, all steps are first run to obtain the delayed outputs; each layer is then recomputed from
     known inputs.
     """
-    chain = plan.chain(model)
-    stepped = _step_stack(plan, model, carries, inputs) if plan.has_delayed_edges else None
+    stack = Stack.read(model)
+    before_neurons = stack.before_neurons
+    stepped = _step_stack(model, carries, inputs) if stack.has_delayed_edges else None
     outputs: list[Any] = []
     new_carries: list[Any] = []
     windows: list[LayerWindow] = []
     pullbacks: dict[int, Any] = {}
     by_delay: dict[int | None, Array] = {}  # the derivatives of delayed inputs by their delays
 
-    def sent(edge: Any) -> Array:
+    def sent(edge: Edge) -> Array:
         """Return the outputs that an edge carries, before its synapse."""
         if stepped is None or not edge.steps:
             return outputs[edge.sender]
         return delayed(carries[edge.sender], stepped[1][edge.sender], edge.steps)
 
-    for index, module in enumerate(chain):
+    for index, module in enumerate(stack.chain):
         x = outputs[-1] if outputs else inputs
-        if index not in plan.neurons:
-            check_features(module, index, x.shape[1:])
         carry = carry_without_buffer(carries[index])
-        if index in plan.before_neurons:
+        if index not in stack.neurons:
+            check_features(module, index, x.shape[1:])
+        if index in before_neurons:
             y = x  # its layer reads this input
-        elif index in plan.neurons:
-            number = plan.neurons.index(index)
-            synapses = plan.input_modules(model, number)
-            read = (x, *map(sent, plan.input_edges(number)))
+        elif index in stack.neurons:
+            number = stack.neurons.index(index)
+            synapses, start = stack.layers[number].synapses, stack.starts[number]
+            read = (x, *map(sent, stack.edges_into(start, index)))
             carry, y, *steps = run_neuron(module, carry, input_current(synapses, read))
-            tangents = by_delay.get(plan.delays[number])
+            tangents = by_delay.get(stack.delays[number])
             windows.append(LayerWindow(read if synapses else (), *steps, carries[index], tangents))
             y = y if stepped is None else stepped[1][index]
         elif isinstance(module, Delay):
-            if index in plan.delays:
+            if index in stack.delays:
                 by_delay[index] = module.tangent(carry, x)
             carry, y, pullbacks[index] = _run_delay(module, carry, x)
         else:
-            edges = plan.edges_into(index)
-            read = (x, *map(sent, edges))
-            synapses = tuple(plan.synapse(model, edge) for edge in edges)
-            y, carry, pullbacks[index] = _run_module(module, carry, synapses, read)
+            edges = stack.edges_into(index, index + 1)
+            synapses = tuple(edge.synapse for edge in edges)
+            y, carry, pullbacks[index] = _run_module(module, carry, synapses, (x, *map(sent, edges)))
         outputs.append(y)
         new_carries.append(carry)
     return ForwardPass(tuple(new_carries) if stepped is None else stepped[0], outputs, windows, pullbacks)
@@ -322,11 +331,10 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
     return end, outputs, carries_before(carry, after), currents, membranes
 
 
-def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
+def _step_stack(model: Any, carries: list[Any], inputs: Array) -> tuple[tuple, tuple]:
     """The carries and outputs of the chain, computed step by step where a cycle requires it. The model keeps its variables."""
-    model = plan.with_plain_synapses(nnx.clone(model))
-    edges = [Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges]
-    return Connect(plan.chain(model), edges).outputs(carries, inputs)
+    stack = Stack.read(with_plain_synapses(nnx.clone(model)))
+    return Connect(stack.chain, stack.edges).outputs(tuple(carries), inputs)
 
 
 def _run_module(
@@ -366,15 +374,14 @@ def _run_delay(module: Delay, carry: Any, inputs: Array) -> tuple[Any, Array, Ca
 
 
 def backward(
-    plan: StackPlan, model: Any, rules: Sequence[Any], run: ForwardPass, traces: tuple, loss: Any, signals: Outputs
-) -> tuple[Any, tuple]:
-    """Return a copy of the model that holds the gradient in place of its parameters, and the traces after the window."""
-    gradient = zero_copy(model)
-    layers, gradient_layers, gradient_chain = plan.layers(model), plan.layers(gradient), plan.chain(gradient)
+    stack: Stack, into: Stack, rules: Sequence[Any], run: ForwardPass, traces: tuple, loss: Any, signals: Outputs
+) -> tuple[Any, ...]:
+    """Add the gradients to the parameters of `into`, a copy of the stack, and return the traces after the window."""
     penalties = dict(zip(loss.layers, signals.hidden, strict=True))
-    new_traces: list[Any] = [None] * len(layers)
+    new_traces: list[Any] = [None] * len(rules)
     received = {len(run.outputs) - 1: signals.final}
     error = _concatenated(signals.final)
+    before_neurons = stack.before_neurons
 
     def send(index: int, signal: Any) -> None:
         """Add a signal to that at the outputs of a module; -1 stands for the inputs, which need none."""
@@ -382,17 +389,18 @@ def backward(
             received[index] = jax.tree.map(jnp.add, received[index], signal) if index in received else signal
 
     for index in reversed(range(len(run.outputs))):
-        if index in plan.before_neurons:
+        if index in before_neurons:
             continue  # part of the layer of the next neuron
-        if index not in plan.neurons:
+        if index not in stack.neurons:
             by_params, by_inputs = run.pullbacks[index](received[index])
-            _add_to(gradient_chain[index], by_params)
-            senders = [index - 1, *(edge.sender for edge in plan.edges_into(index))]  # -1 for the inputs of the stack
+            _add_to(into.chain[index], by_params)
+            edges = stack.edges_into(index, index + 1)
+            senders = [index - 1, *(edge.sender for edge in edges)]  # -1 for the inputs of the stack
             for sender, by_input in zip(senders, by_inputs, strict=True):
                 send(sender, by_input)
             continue
-        number = plan.neurons.index(index)
-        layer, rule, window, outputs = layers[number], rules[number], run.windows[number], run.outputs[index]
+        number = stack.neurons.index(index)
+        layer, rule, window, outputs = stack.layers[number], rules[number], run.windows[number], run.outputs[index]
         signal = received[index]
         if rule.route.skips_layers and layer.above is not None:
             feedback = FeedbackSignals(error, lambda: loss.targets(run.outputs[-1]), loss.task, run.outputs[-1])
@@ -401,22 +409,22 @@ def backward(
             window = window._replace(penalty=penalties[number])
             signal = signal + penalties[number]
         found, new_traces[number] = rule.layer_gradient(layer, window, traces[number], signal)  # such as OTPE's
-        if layer.above is None and not plan.has_parameters_above:
+        if layer.above is None and not stack.has_parameters_above:
             error = _concatenated(found.current_cotangent)
-        _add_layer(gradient_layers[number], found)
-        delay = plan.delays[number]
+        _add_layer(into.layers[number], found)
+        delay, start = stack.delays[number], stack.starts[number]
         if delay is not None:
-            _add_to(gradient_chain[delay], _delay_gradient(rule, plan.chain(model)[delay], layer, found))
-        start = plan.starts[number]
+            _add_to(into.chain[delay], _delay_gradient(rule, stack.chain[delay], layer, found))
         if start is None:
             send(index - 1, found.current_cotangent)
             continue
-        senders = [start - 1, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
+        edges = stack.edges_into(start, index)
+        senders = [start - 1, *(edge.sender if not edge.steps else -1 for edge in edges)]
         kernels = rule.route.kernels(layer)
         for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
             if sender >= 0:
                 send(sender, input_gradient(synapse, x, found.current_cotangent, kernel))
-    return gradient, tuple(new_traces)
+    return tuple(new_traces)
 
 
 def zero_copy(node: Any) -> Any:

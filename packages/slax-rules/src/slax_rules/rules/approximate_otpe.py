@@ -92,9 +92,7 @@ class ApproximateOTPE(LeakySumRule):
     def for_layer(self, layer: Layer) -> LayerRule:
         return OTTT(self.bias_trace, route=self.route) if layer.above is None else self
 
-    def init_layer(
-        self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]
-    ) -> ApproximateOTPETraces:
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> ApproximateOTPETraces:
         rest = tuple(jnp.zeros_like(state) for state in states)
         membrane = jax.tree.unflatten(jax.tree.structure(layer.neuron.initialize_carry((1, 1))), states)
         filter = _with_sums(linear_response(layer.neuron).filter, jnp.zeros((), rest[0].dtype))

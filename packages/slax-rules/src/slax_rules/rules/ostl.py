@@ -14,9 +14,9 @@ from slax_rules.engine.eligibility import EligibilityTraces, eligibility_gradien
 from slax_rules.engine.influence import StateSpace, state_space
 from slax_rules.engine.jacobians import linearize
 from slax_rules.engine.synapse import has_weights, unmapped
-from slax_rules.losses import Outputs
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.rules.rtrl import RTRL
+from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +74,7 @@ class OSTL(LayerRule):
     def for_layer(self, layer: Layer) -> LayerRule:
         return RecurrentOSTL(route=self.route) if self.recurrence and layer.self_delays else self
 
-    def init_layer(
-        self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]
-    ) -> EligibilityTraces:
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> EligibilityTraces:
         return zero_eligibility(layer, inputs, states)
 
     def layer_gradient(

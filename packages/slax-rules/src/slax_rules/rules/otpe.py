@@ -1,6 +1,7 @@
 """OTPE, and the common parts of rules that sum eligibilities as the membranes of the layer above sum spikes."""
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,16 +10,15 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize, scan_steps
 from slax_rules.engine.eligibility import EligibilityTraces, eligibility_gradient, eligibility_window, zero_eligibility
-from slax_rules.engine.jacobians import LocalJacobians, linearize, with_leaky_sum
+from slax_rules.engine.jacobians import linearize
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
-from slax_rules.rules.ostl import OSTL
 
 
 @dataclasses.dataclass(frozen=True)
 class LeakySumRule(LayerRule):
     """The base of OTPE, approximate OTPE and e-prop, which sum a hidden layer's outputs with the decay of the layer above.
 
-    No membrane above the last layer sums its outputs: `for_layer` gives it a rule without the sum.
+    No membrane above the last layer sums its outputs, so there is no sum in it.
     """
 
     output_decay: float | None = None
@@ -47,30 +47,26 @@ class SummedEligibilities(LeakySumRule):
         eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t
         R_t = k R_{t-1} + eps_t                gradient  sum_t delta_t R_t
 
-    R is the trace of one more state of the neuron, the last, r_t = k r_{t-1} + s_t, of which delta is the signal. So the K steps
-    take the same few matrix products as OSTL, for S + 1 states: see `eligibility_gradient`. The gradient of a layer's own
-    penalties is a signal on the outputs themselves.
+    R is the trace of one more state of the neuron, the last, r_t = k r_{t-1} + s_t, of which delta is the signal. So the K
+    steps take the same few matrix products as OSTL, for S + 1 states: see `eligibility_gradient`. The gradient of a layer's own
+    penalties is a signal on the outputs themselves. The last layer has no sum: R_t = eps_t.
     """
 
     def default_window(self, size: StepSize) -> int:
         return eligibility_window(size)
 
-    def for_layer(self, layer: Layer) -> LayerRule:
-        return OSTL(route=self.route) if layer.above is None else self
-
     def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
-        return zero_eligibility(layer, inputs, (*states, states[0]))
+        return zero_eligibility(layer, inputs, states if layer.above is None else (*states, states[0]))
 
     def layer_gradient(
         self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, Any]:
-        k = self.decay(layer, signal.dtype)
-
-        def with_sum(*step: Any) -> LocalJacobians:
-            return with_leaky_sum(linearize(layer.neuron, *step), k)
-
+        jacobians_at = partial(linearize, layer.neuron)
+        if layer.above is None:
+            return eligibility_gradient(layer, window, traces, signal, jacobians_at)
         from_above = signal if window.penalty is None else signal - window.penalty
-        return eligibility_gradient(layer, window, traces, window.penalty, with_sum, on_sum=from_above)
+        k = self.decay(layer, signal.dtype)
+        return eligibility_gradient(layer, window, traces, window.penalty, jacobians_at, on_sum=from_above, decay=k)
 
 
 class OTPETraces(NamedTuple):
@@ -118,12 +114,15 @@ class OTPE(SummedEligibilities):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE(), window=5)
     """
 
-    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> OTPETraces:
-        return OTPETraces(super().init_layer(layer, inputs, states), init_leaky_mean(states[0]))
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
+        sums = super().init_layer(layer, inputs, states)
+        return sums if layer.above is None else OTPETraces(sums, init_leaky_mean(states[0]))
 
     def layer_gradient(
-        self, layer: Layer, window: LayerWindow, traces: OTPETraces, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, OTPETraces]:
+        self, layer: Layer, window: LayerWindow, traces: Any, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Any]:
+        if layer.above is None:
+            return super().layer_gradient(layer, window, traces, signal)
         gradient, sums = super().layer_gradient(layer, window, traces.sums, signal)  # sum_t delta_t R_t
         psi = jax.vmap(lambda *step: linearize(layer.neuron, *step).psi)(*window.steps)
         mean, g = leaky_means(traces.psi, psi, self.decay(layer, signal.dtype))

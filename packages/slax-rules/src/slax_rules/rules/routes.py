@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_rules.engine.plan import check_stack, plan_stack
+from slax_rules.engine.stack import Stack, check_stack, with_plain_synapses
 from slax_rules.engine.synapse import has_weights
 from slax_rules.rules.base import FeedbackSignals, Layer, Route
 
@@ -99,7 +99,7 @@ class Adaptive(Route, nnx.Module):
 
     def __init__(self, model: Any, *, rngs: nnx.Rngs):
         check_stack(type(self).__name__, model)
-        layers = plan_stack(model).layers(model)
+        layers = Stack.read(with_plain_synapses(model)).layers
         for layer in layers:
             _check_kernels(self, layer)
         key = rngs.params()
@@ -204,7 +204,9 @@ class Direct(_Broadcast):
         True
     """
 
-    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], feedback: FeedbackSignals) -> Float[Array, "K B *N"]:
+    def signal(
+        self, layer: Layer, outputs: Float[Array, "K B *N"], feedback: FeedbackSignals
+    ) -> Float[Array, "K B *N"]:
         return self._send(layer, outputs, feedback.error)
 
 
@@ -238,7 +240,9 @@ class Target(_Broadcast):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(route=Target(rngs=rngs)))
     """
 
-    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], feedback: FeedbackSignals) -> Float[Array, "K B *N"]:
+    def signal(
+        self, layer: Layer, outputs: Float[Array, "K B *N"], feedback: FeedbackSignals
+    ) -> Float[Array, "K B *N"]:
         return self._send(layer, outputs, feedback.targets())
 
 
@@ -252,7 +256,9 @@ class _LocalLosses(Route):
         """The read-out Q [N, C] of a layer of N units."""
         raise NotImplementedError
 
-    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], feedback: FeedbackSignals) -> Float[Array, "K B *N"]:
+    def signal(
+        self, layer: Layer, outputs: Float[Array, "K B *N"], feedback: FeedbackSignals
+    ) -> Float[Array, "K B *N"]:
         leaves, structure = jax.tree.flatten(feedback.outputs)
         sizes = [math.prod(leaf.shape[2:]) for leaf in leaves]
         units = math.prod(outputs.shape[2:])

@@ -32,8 +32,8 @@ class STLLR(LayerRule):
 
     with the slope psi of the neuron's output at its current. The first term relates an output to inputs before it, the second
     an input to outputs before it; alpha_post < 0 favors causal pairs, as STDP does, and alpha_post > 0 synchronous ones. A bias
-    has the gradient sum_t delta_t Psi_t. A last layer without spikes, the read-out, uses OTTT without a trace of the bias. S-TLLR
-    carries I + N numbers per sample and layer.
+    has the gradient sum_t delta_t Psi_t. A last layer without spikes, the read-out, uses OTTT without a trace of the bias.
+    S-TLLR carries I + N numbers per sample and layer.
 
     Args:
         lambda_pre: decay of the trace of an input, in [0, 1].

@@ -1,6 +1,4 @@
-"""The plan of a stack under a rule for layers: nested stacks as one chain, with its layers and all other modules.
-
-A plan holds no arrays, and locates the modules in any copy of the model.
+"""A stack as a rule for layers sees it: nested stacks as one chain, with its layers and all other modules.
 
 Rules know only Linear and Conv. Other synapses make their weights of parameters, W = effective(theta), in the module itself:
 
@@ -16,7 +14,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array
 
-from slax_neurons import Connect, Delay, Dropout, Neuron
+from slax_neurons import Connect, Delay, Dropout, Edge, Neuron
 from slax_neurons.building_blocks import (
     KEY_IN_CARRY,
     DelayBuffer,
@@ -28,8 +26,6 @@ from slax_neurons.building_blocks import (
     replaced_over_time,
 )
 from slax_rules.engine.synapse import Mapped, unmapped, without_bias
-
-Path = tuple[int, ...]  # the path of a module: its index in each of the nested stacks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,151 +80,136 @@ class Layer:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class PlannedEdge:
-    """An edge whose ends are indices of the chain.
-
-    Args:
-        sender, receiver: indices of modules.
-        steps: delay of the edge.
-        stack: path of the stack that contains the edge.
-        synapse: index of the edge's synapse among the synapses of that stack.
-    """
-
-    sender: int
-    receiver: int
-    steps: int
-    stack: Path
-    synapse: int
-
-
-@dataclasses.dataclass(frozen=True)
-class StackPlan:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stack:
     """A stack as one chain of modules.
 
     Args:
-        modules: the path of each module that is not a stack itself.
-        edges: all edges.
+        chain: the modules that are not stacks themselves, in order.
+        edges: all edges, between indices of the chain, with their synapses.
         neurons: the index of the neuron of each layer.
         starts: for each layer, the index of the synapse of the chain that it begins with, which maps of the current may follow;
             None if the chain feeds the neuron directly.
-        has_parameters_above: whether modules with parameters follow the last neuron.
         delays: for each layer, the index of the `Delay` with learned delays before its synapse, or None.
+        layers: the layers.
     """
 
-    modules: tuple[Path, ...]
-    edges: tuple[PlannedEdge, ...]
+    chain: tuple[Any, ...]
+    edges: tuple[Edge, ...]
     neurons: tuple[int, ...]
     starts: tuple[int | None, ...]
-    has_parameters_above: bool
     delays: tuple[int | None, ...]
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def read(cls, model: Connect) -> "Stack":
+        """Read a model; `check_stack` says whether a rule for layers can handle it."""
+        chain: list[Any] = []
+        edges: list[Edge] = []
+
+        def add(stack: Connect) -> None:
+            last: list[int] = []  # for each module of the stack, the last module of the chain that is part of it
+            for module in stack.modules:
+                if isinstance(module, Connect):
+                    add(module)
+                else:
+                    chain.append(module)
+                last.append(len(chain) - 1)
+            for edge, synapse in zip(stack.edges, stack.synapses, strict=True):
+                edges.append(Edge(last[edge.sender], last[edge.receiver], edge.steps, synapse))
+
+        add(model)
+        neurons = tuple(index for index, module in enumerate(chain) if isinstance(module, Neuron))
+        starts, delays, layers = [], [], []
+        for number, index in enumerate(neurons):
+            start = _start(chain, index)
+            synapses: list[Any] = []
+            into = _edges_into(edges, start, index)
+            if start is not None:
+                places = [(chain[start], start), *((edge.synapse, edge.receiver) for edge in into)]
+                maps = [chain[place + 1 : index] for _, place in places]
+                synapses = [Mapped(one, after) if after else one for (one, _), after in zip(places, maps, strict=True)]
+            learned = start - 1 if start and _learns_delays(chain[start - 1]) else None
+            starts.append(start)
+            delays.append(learned)
+            layers.append(
+                Layer(
+                    number,
+                    tuple(synapses),
+                    chain[index],
+                    chain[neurons[number + 1]] if number + 1 < len(neurons) else None,
+                    tuple(edge.steps for edge in into if edge.sender == index),
+                    None if learned is None else without_bias(synapses[0]),
+                )
+            )
+        return cls(tuple(chain), tuple(edges), neurons, tuple(starts), tuple(delays), tuple(layers))
 
     @property
     def has_delayed_edges(self) -> bool:
         return any(edge.steps for edge in self.edges)
 
     @property
-    def before_neurons(self) -> frozenset[int]:
+    def has_parameters_above(self) -> bool:
+        """Whether modules with parameters follow the last neuron."""
+        return any(map(_has_parameters, self.chain[self.neurons[-1] + 1 :]))
+
+    @property
+    def before_neurons(self) -> set[int]:
         """The indices of the modules that make the currents of layers: synapses, and maps."""
         layers = zip(self.starts, self.neurons, strict=True)
-        return frozenset(index for start, end in layers if start is not None for index in range(start, end))
+        return {index for start, end in layers if start is not None for index in range(start, end)}
 
-    def edges_into(self, index: int) -> list[PlannedEdge]:
-        """The edges that end at a module."""
-        return [edge for edge in self.edges if edge.receiver == index]
+    def edges_into(self, start: int | None, end: int) -> list[Edge]:
+        """The edges that end at a module from `start` to before `end`: into a layer, or into a module by itself."""
+        return _edges_into(self.edges, start, end)
 
-    def chain(self, model: Connect) -> list[Any]:
-        """The modules of a model that has this plan."""
-        return [_module(model, path) for path in self.modules]
 
-    def synapse(self, model: Any, edge: PlannedEdge) -> Any:
-        """The synapse of an edge."""
-        return _module(model, edge.stack).synapses[edge.synapse]
+def _edges_into(edges: Any, start: int | None, end: int) -> list[Edge]:
+    return [] if start is None else [edge for edge in edges if start <= edge.receiver < end]
 
-    def input_edges(self, number: int) -> list[PlannedEdge]:
-        """The edges into a layer."""
-        start, end = self.starts[number], self.neurons[number]
-        return [] if start is None else [edge for edge in self.edges if start <= edge.receiver < end]
 
-    def input_modules(self, model: Any, number: int) -> tuple[Any, ...]:
-        """The modules of a model that make the current of a layer: the synapse of the chain and the synapses of the edges."""
-        start, chain = self.starts[number], self.chain(model)
-        if start is None:
-            return ()
+def _made_synapses(stack: Stack) -> list[Any]:
+    """The synapses of the layers that are no Linear or Conv, but make the weights of one."""
+    found = [unmapped(synapse) for layer in stack.layers for synapse in layer.synapses]
+    return [synapse for synapse in found if is_synapse(synapse) and not is_plain(synapse)]
 
-        def mapped(synapse: Any, place: int) -> Any:
-            maps = chain[place + 1 : self.neurons[number]]
-            return Mapped(synapse, maps) if maps else synapse
 
-        edges = self.input_edges(number)
-        return (mapped(chain[start], start), *(mapped(self.synapse(model, edge), edge.receiver) for edge in edges))
+def with_plain_synapses(model: Connect) -> Connect:
+    """A copy whose layers have Linears and Convs of the effective weights; the model itself if it has no other synapses.
 
-    def layers(self, model: Any) -> tuple[Layer, ...]:
-        """The layers of a model that has this plan, with effective weights."""
-        model = self.with_plain_synapses(model)
-        chain = self.chain(model)
+    All other variables are shared with the model. A synapse that occurs in several layers stays one.
+    """
+    if not _made_synapses(Stack.read(model)):
+        return model
+    copy = nnx.clone(model, variables=False)
+    old = _made_synapses(Stack.read(copy))
+    new = {id(synapse): effective_synapse(synapse) for synapse in old}
+    for _, stack in list(nnx.iter_modules(copy)):
+        if isinstance(stack, Connect):
+            for modules in (stack.modules, stack.synapses):
+                for index, module in enumerate(modules):
+                    modules[index] = new.get(id(module), module)
+    return copy
 
-        def layer(number: int, index: int) -> Layer:
-            synapses = self.input_modules(model, number)
-            return Layer(
-                number,
-                synapses,
-                chain[index],
-                chain[self.neurons[number + 1]] if number + 1 < len(self.neurons) else None,
-                tuple(edge.steps for edge in self.input_edges(number) if edge.sender == index),
-                None if self.delays[number] is None else without_bias(synapses[0]),
-            )
 
-        return tuple(layer(number, index) for number, index in enumerate(self.neurons))
+def pull_back(model: Connect, gradient: nnx.State) -> nnx.State:
+    """The gradient w.r.t. the parameters of a model, from that w.r.t. the parameters of its copy with plain synapses."""
+    if not _made_synapses(Stack.read(model)):
+        return gradient
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def has_plain_synapses(self, model: Any) -> bool:
-        """True if all synapses of the layers are Linears or Convs, which have weights of their own."""
-        parts = (unmapped(part) for number in range(len(self.neurons)) for part in self.input_modules(model, number))
-        return all(is_plain(module) or not is_synapse(module) for module in parts)
+    def weights(params: nnx.State) -> nnx.State:
+        return nnx.state(with_plain_synapses(nnx.merge(graphdef, params, rest)), nnx.Param)
 
-    def with_plain_synapses(self, model: Any) -> Any:
-        """A copy whose layers have Linears and Convs of the effective weights; the model itself if it has no other synapses.
-
-        All other variables are shared with the model.
-        """
-        if self.has_plain_synapses(model):
-            return model
-        copy = nnx.clone(model, variables=False)
-        replacements: dict[int, Any] = {}  # by the synapse: one that occurs in several layers stays one
-
-        def replace(modules: Any, index: int) -> None:
-            module = modules[index]
-            if is_synapse(module) and not is_plain(module):
-                if id(module) not in replacements:
-                    replacements[id(module)] = module, effective_synapse(module)
-                modules[index] = replacements[id(module)][1]
-
-        for number, start in enumerate(self.starts):
-            if start is not None:
-                *stack, last = self.modules[start]
-                replace(_module(copy, tuple(stack)).modules, last)
-            for edge in self.input_edges(number):
-                replace(_module(copy, edge.stack).synapses, edge.synapse)
-        return copy
-
-    def pull_back(self, model: Any, gradient: nnx.State) -> nnx.State:
-        """The gradient w.r.t. the parameters of a model, from that w.r.t. the parameters of its copy with plain synapses."""
-        if self.has_plain_synapses(model):
-            return gradient
-        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-
-        def weights(params: nnx.State) -> nnx.State:
-            return nnx.state(self.with_plain_synapses(nnx.merge(graphdef, params, rest)), nnx.Param)
-
-        return jax.vjp(weights, params)[1](gradient)[0]
+    return jax.vjp(weights, params)[1](gradient)[0]
 
 
 def flat_carry(stack: Connect, carry: Any) -> list[Any]:
     """The carries of the modules of the chain, from the carry of a stack."""
     if not isinstance(carry, tuple) or len(carry) != len(stack.modules):
         raise ValueError(
-            f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for {len(stack.modules)} modules, "
-            "expected an entry for each. Make it with model.initialize_carry(inputs.shape[1:])."
+            f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for {len(stack.modules)} "
+            "modules, expected an entry for each. Make it with model.initialize_carry(inputs.shape[1:])."
         )
     entries: list[Any] = []
     for module, entry in zip(stack.modules, carry, strict=True):
@@ -253,40 +234,6 @@ def stacked_carry(stack: Connect, entries: Iterator[Any], like: Any) -> tuple[tu
         is_buffered = isinstance(form, DelayBuffer)
         carry.append(DelayBuffer(own, last.outputs[-len(form.outputs) :]) if is_buffered else own)
     return tuple(carry), last
-
-
-def plan_stack(model: Connect) -> StackPlan:
-    """Make the plan of a stack; `check_stack` says whether a rule for layers can handle it."""
-    modules: list[Path] = []
-    edges: list[PlannedEdge] = []
-
-    def add(stack: Connect, path: Path) -> None:
-        last: list[int] = []  # for each module of the stack, the last module of the chain that is part of it
-        for index, module in enumerate(stack.modules):
-            if isinstance(module, Connect):
-                add(module, (*path, index))
-            else:
-                modules.append((*path, index))
-            last.append(len(modules) - 1)
-        edges.extend(
-            PlannedEdge(last[edge.sender], last[edge.receiver], edge.steps, path, number)
-            for number, edge in enumerate(stack.edges)
-        )
-
-    add(model, ())
-    chain = [_module(model, path) for path in modules]
-    neurons = tuple(index for index, module in enumerate(chain) if isinstance(module, Neuron))
-    starts = tuple(_start(chain, index) for index in neurons)
-    above = chain[neurons[-1] + 1 :] if neurons else []
-    delays = tuple(start - 1 if start and _learns_delays(chain[start - 1]) else None for start in starts)
-    has_parameters_above = any(map(_has_parameters, above))
-    return StackPlan(tuple(modules), tuple(edges), neurons, starts, has_parameters_above, delays)
-
-
-def _module(model: Any, path: Path) -> Any:
-    for index in path:
-        model = model.modules[index]
-    return model
 
 
 def _start(chain: list[Any], neuron: int) -> int | None:
@@ -324,11 +271,11 @@ def check_stack(name: str, model: Any) -> None:
             f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()]). RTRL() takes any "
             "cell, and so does BPTT()."
         )
-    plan = plan_stack(model)
-    chain = plan.chain(model)
-    if not plan.neurons:
+    stack = Stack.read(model)
+    before = stack.before_neurons
+    if not stack.neurons:
         raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer. {USE_BPTT}")
-    for index, module in enumerate(chain):
+    for index, module in enumerate(stack.chain):
         got = f"{name} got {type(module).__name__} as module {index}"
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
             raise TypeError(f"{got}, a cell of another kind, expected an element-wise neuron. {USE_BPTT}")
@@ -342,43 +289,43 @@ def check_stack(name: str, model: Any) -> None:
                 f"{got}, which draws different masks in each window, so the gradient would depend on the window. Use "
                 "slax_neurons.Dropout, whose masks are in the carry."
             )
-        is_of_layer = index in plan.before_neurons or index in plan.neurons
+        is_of_layer = index in before or index in stack.neurons
         if is_of_layer and mutates_state(module):
             raise TypeError(
                 f"{got}, which draws random numbers or changes its own variables when called, inside a layer. "
-                f"{KEY_IN_CARRY if index in plan.neurons else 'Use rule=BPTT().'}"
+                f"{KEY_IN_CARRY if index in stack.neurons else 'Use rule=BPTT().'}"
             )
         if _learns_delays(module):
-            if index not in plan.delays or any(edge.sender == index for edge in plan.edges):
+            if index not in stack.delays or any(edge.sender == index for edge in stack.edges):
                 raise TypeError(
                     f"{got}, with learned delays, expected it right before the synapse of a layer, as in [Delay(...), "
                     "Linear(...), LIF()], and no edge that begins there. Move it, or fix its delays: Delay(..., "
                     f"delays=[2.0, 3.0]). {USE_BPTT}"
                 )
-        elif not is_of_layer and index < plan.neurons[-1]:
+        elif not is_of_layer and index < stack.neurons[-1]:
             if _has_parameters(module):
                 raise TypeError(
-                    f"{got}, followed by {type(chain[index + 1]).__name__}, expected parameters only in a {SYNAPSE} right "
-                    f"before a neuron. {_way_out(module, chain[index + 1])}"
+                    f"{got}, followed by {type(stack.chain[index + 1]).__name__}, expected parameters only in a {SYNAPSE} "
+                    f"right before a neuron. {_way_out(module, stack.chain[index + 1])}"
                 )
             if not isinstance(module, Dropout) and mutates_state(module):
                 raise TypeError(
                     f"{got}, which changes its own variables when called, below a neuron. Call model.eval(), put it behind the "
                     "last neuron, or use BPTT()."
                 )
-    for edge in plan.edges:
-        where, synapse = f"the edge from {edge.sender} to {edge.receiver}", plan.synapse(model, edge)
+    for edge in stack.edges:
+        where, synapse = f"the edge from {edge.sender} to {edge.receiver}", edge.synapse
         if _has_parameters(synapse) and not is_synapse(synapse):
             raise TypeError(
                 f"{name} got {type(synapse).__name__} as the synapse of {where}, expected a {SYNAPSE}. "
                 f"{_way_out(synapse, None)}"
             )
-        if edge.sender in plan.before_neurons and not edge.steps:
+        if edge.sender in before and not edge.steps:
             raise TypeError(
                 f"{name} got {where}, which reads the current of a neuron within the step, but a layer is a unit for a rule. "
                 f"Let it begin at the neuron. {USE_BPTT}"
             )
-        if edge.receiver not in plan.before_neurons and (edge.steps or _has_parameters(synapse)):
+        if edge.receiver not in before and (edge.steps or _has_parameters(synapse)):
             raise TypeError(
                 f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. "
                 f"{USE_BPTT}"
