@@ -23,11 +23,12 @@ from slax_rules.devices import (
     replicated,
     split_batch,
 )
-from slax_rules.losses import Batch as Sequences
-from slax_rules.losses import LossFn, SequenceLoss, losses_that_count, sum_dtype
+from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
 from slax_rules.train.agreement import by_path, module_names, readable_path
 from slax_rules.train.batches import Batch, Batches, Compiled, as_array, as_batch, checked, is_array, set_batches
+from slax_rules.windows import Batch as Sequences
+from slax_rules.windows import losses_that_count
 
 # Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples: a number, or an array.
 Metric = Callable[..., Array]
