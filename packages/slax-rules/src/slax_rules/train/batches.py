@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from slax_neurons.building_blocks import check_sequence
 from slax_rules.api import Program, compiled
 from slax_rules.masks import check_steps_and_samples
 
@@ -174,6 +175,7 @@ def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
             axes are swapped.
     """
     inputs, targets, *masks = batch
+    check_sequence(inputs)
     for mask in masks:
         check_steps_and_samples(mask, inputs.shape[:2])
     leaves = [leaf for leaf in jax.tree.leaves(targets) if jnp.ndim(leaf)]
