@@ -35,6 +35,7 @@ from slax_rules import devices
 from slax_rules.loop import (
     Objects,
     initial_state,
+    loss_dtype,
     optimizer_step,
     sequence_gradient,
     some_count,
@@ -381,13 +382,14 @@ def _update_windows(objects: Objects, start: RuleState, loss: WindowLoss, size: 
         count = all_reduce(jnp.asarray(piece.inputs.shape[0] * piece.inputs.shape[1], jnp.int32), loss.axis)
         if piece.mask is not None:
             count = all_reduce(jnp.sum(piece.mask, dtype=jnp.int32), loss.axis)
-        share = jnp.where(count > 0, new.loss * (count / total).astype(new.loss.dtype), 0)
+        weight = count.astype(mean.dtype) / total.astype(mean.dtype)
+        share = jnp.where(count > 0, new.loss.astype(mean.dtype) * weight, 0)
         is_zero = tuple(map(jnp.logical_and, is_zero, new.is_zero))
-        return (mean + share.astype(mean.dtype), is_zero, new.objects, new.state), None
+        return (mean + share, is_zero, new.objects, new.state), None
 
     params = jax.tree.leaves(nnx.state(objects.model, nnx.Param))
-    dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in (batch.inputs, *params)))
-    first = (jnp.zeros((), dtype), tuple(jnp.ones((), bool) for _ in params), state, start)
+    mean = jnp.zeros((), loss_dtype(objects.model, batch.inputs))
+    first = (mean, tuple(jnp.ones((), bool) for _ in params), state, start)
     (mean, is_zero, state, _), _ = scan_chunks(visit, first, batch.steps, size)
     nnx.update(tuple(objects), state)
     return mean, is_zero

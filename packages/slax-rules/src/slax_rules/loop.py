@@ -72,7 +72,7 @@ def sequence_gradient(
         return (value + found.loss.astype(value.dtype), gradient, found.state, changed), None
 
     zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), Gradients(params, own))
-    start = (jnp.zeros((), _loss_dtype(model, batch.inputs)), zero, state, rest if changes else None)
+    start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if changes else None)
     # Nothing reads the traces after the last window. If they are large and windows are few, the last one is a program by
     # itself, of which XLA omits the computation of these traces.
     is_apart = size < steps <= FEW_WINDOWS * size and _numbers(state) >= _numbers(params)
@@ -101,7 +101,7 @@ def _first_pass(model: nnx.RNNCellBase, carry: Any, loss: WindowLoss, size: int)
     return jax.value_and_grad(loss)(outputs)
 
 
-def _loss_dtype(model: nnx.RNNCellBase, inputs: Array) -> Any:
+def loss_dtype(model: nnx.RNNCellBase, inputs: Array) -> Any:
     """The dtype for adding up losses: the widest of inputs and parameters, float32 at least."""
     dtypes = [leaf.dtype for leaf in (inputs, *jax.tree.leaves(nnx.state(model, nnx.Param)))]
     floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]

@@ -387,7 +387,7 @@ class PerLayer(Layerwise):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=PerLayer([SLTT(), OSTL()]))
     """
 
-    rules: tuple[LayerRule, ...]
+    rules: Sequence[LayerRule]
 
     def __post_init__(self) -> None:
         rules = self.rules
