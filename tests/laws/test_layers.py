@@ -43,10 +43,33 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import BPTT, OSTL, OTPE, OTTT, RULES, SLTT, STLLR, TBPTT, ApproximateOTPE, EProp, PPProp, Symmetric
-from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
-from slax_rules.loop.entry import gradients, train_offline, train_online
-from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
+from slax_rules import (
+    BPTT,
+    OSTL,
+    OTPE,
+    OTTT,
+    RULES,
+    SLTT,
+    STLLR,
+    TBPTT,
+    Adaptive,
+    ApproximateOTPE,
+    Direct,
+    EProp,
+    FixedBases,
+    Local,
+    PerLayer,
+    PPProp,
+    Random,
+    SequenceLoss,
+    Symmetric,
+    Target,
+    cross_entropy,
+    gradients,
+    squared_error,
+    train_offline,
+    train_online,
+)
 from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
 EXACT = 1e-12
@@ -301,8 +324,8 @@ def test_layers_of_a_list_have_their_own_rules_and_routes(listed):
     where that skips layers, or that of the layer above."""
     model, layers = NETWORKS["edges"].pair()
     x, routes = inputs_of("edges"), {name: ROUTES[name](model) for _, *names in listed for name in names}
-    rules = [OF_A_LAYER[name][0](route=routes[own]) for name, own, _ in listed]
-    found = gradients_of(model, run(model, rules, loss=weighted_squares, labels=jnp.asarray(TARGETS), x=jnp.asarray(x)))
+    rule = PerLayer([OF_A_LAYER[name][0](route=routes[own]) for name, own, _ in listed])
+    found = gradients_of(model, run(model, rule, loss=weighted_squares, labels=jnp.asarray(TARGETS), x=jnp.asarray(x)))
     for index, (name, _, way) in enumerate(listed):
         ours, theirs = OF_A_LAYER[name]
         route = route_of(ours(route=routes[way]), model, layers, TARGETS)
@@ -312,7 +335,7 @@ def test_layers_of_a_list_have_their_own_rules_and_routes(listed):
 
 def test_a_layer_under_otpe_in_a_list_sends_the_mean_slope_down():
     model, layers = pair([7, 6, 5, 4], [lif(), lif(decay=0.6), LI])
-    mixed, whole = gradients_of(model, run(model, [OSTL(), OTPE(), OSTL()])), oracle.otpe(layers, X, SIGNAL).gradients
+    mixed, whole = gradients_of(model, run(model, PerLayer([OSTL(), OTPE(), OSTL()]))), oracle.otpe(layers, X, SIGNAL).gradients
     assert worst(mixed[1:], whole[1:]) < EXACT
     decay = oracle.otpe(layers, X, SIGNAL, next_decay=lambda layer, _: 0.0 if layer is layers[0] else 0.7).gradients
     assert worst(mixed[:1], decay[:1]) < EXACT
@@ -340,8 +363,8 @@ def test_signals_of_several_outputs_are_those_of_all_of_them_behind_each_other(k
 
 
 class SignOfError(Direct):
-    def signal(self, layer, outputs, teaching):
-        return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
+    def signal(self, layer, outputs, feedback):
+        return super().signal(layer, outputs, feedback._replace(error=jnp.sign(feedback.error)))
 
 
 def test_a_signal_that_is_not_proportional_to_the_error_counts_as_much_as_its_window_is_long():
