@@ -81,7 +81,7 @@ from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 from slax_neurons import LIF, connect, unroll
 from slax_neurons.kernels import auto_is
 from slax_rules import RULES, cross_entropy, gradients
-from slax_rules.loop.devices import check_divisible
+from slax_rules.devices import check_divisible
 
 FUSED = ExitStack()  # kernels for the rules of this process, which has one contender
 

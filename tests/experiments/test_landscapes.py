@@ -8,7 +8,7 @@ from scipy import stats
 
 from experiments.common.networks import demo_model, paths_of
 from experiments.landscapes.walks import explained_by_walks, lengths_of
-from slax_rules.training.paths import by_path
+from slax_rules.train.agreement import by_path
 
 
 def test_parameters_are_found_by_path_where_ten_layers_sort_before_two():

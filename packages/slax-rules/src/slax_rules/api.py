@@ -47,7 +47,7 @@ from slax_rules.masks import check_mask
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rules.base import Rule, RuleState, check_is_rule, kind
 from slax_rules.rules.bptt import BPTT
-from slax_rules.window_loss import Batch, WindowLoss, all_reduce, count_losses
+from slax_rules.windows import Batch, WindowLoss, all_reduce, count_losses
 
 
 def gradients(
@@ -335,7 +335,7 @@ class Step(Program):
         """Compute and update on one device, with its share of the batch; `axis` is the name of the mesh axis."""
         model, rule, optimizer = objects
         sums = jax.tree.leaves(nnx.state(model, RunningSum))
-        layers, penalties = penalties_by_layer(self.penalties, model)
+        layers, penalties = penalties_by_layer(self.penalties, model) if self.penalties else ((), ())
         loss = WindowLoss(self.loss_fn, batch, None, layers, penalties, axis)
         if self.update == "online":
             value, is_zero = _update_windows(objects, start, loss, self.window or 1)

@@ -24,7 +24,7 @@ from slax_neurons import RunningSum
 from slax_neurons.building_blocks import mutates_state
 from slax_rules.loop import Objects, initial_state
 from slax_rules.rules.base import RuleState, batch_axis
-from slax_rules.window_loss import Batch
+from slax_rules.windows import Batch
 
 Devices = Mesh | Sequence[jax.Device]
 

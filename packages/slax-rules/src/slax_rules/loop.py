@@ -6,7 +6,6 @@
 Under both, the rule computes the gradient of a window from the loss as a function of the outputs, and hands its traces on.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from slax_neurons.building_blocks import changes_when_called, first_carry, scan_
 from slax_rules.losses import SequenceLoss, sum_dtype
 from slax_rules.penalties import run_with_layers
 from slax_rules.rules.base import Rule, RuleState
-from slax_rules.window_loss import KnownSignals, Outputs, WindowLoss, all_reduce, count_losses
+from slax_rules.windows import KnownSignals, Outputs, WindowLoss, all_reduce, count_losses
 
 # Up to this number of windows, computing traces that nothing reads costs enough to justify a second program, if the traces are
 # as large as the gradient.
@@ -61,12 +60,12 @@ def sequence_gradient(
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     own, changes = nnx.state(rule, nnx.Param), changes_when_called(model)
 
-    def add_window(total: tuple[Array, Gradients, RuleState, Any], steps: Any) -> tuple[Any, None]:
+    def add_window(total: tuple[Array, Gradients, RuleState, Any], piece: Any) -> tuple[Any, None]:
         value, gradient, state, changed = total
-        steps, signals = steps
+        of_steps, signals = piece
         copy = nnx.merge(graphdef, params, changed if changes else rest, copy=True)
-        of_window = loss.on(batch.with_steps(steps), count)
-        found = rule.window(copy, state, steps[0], of_window if known is None else KnownSignals(signals, of_window))
+        of_window = loss.on(batch.with_steps(of_steps), count)
+        found = rule.window(copy, state, of_steps[0], of_window if known is None else KnownSignals(signals, of_window))
         new = Gradients(found.model, found.rule)
         gradient = jax.tree.map(lambda g, n: g + n.astype(g.dtype), gradient, new)
         changed = nnx.state(copy, nnx.Not(nnx.Param)) if changes else None
@@ -74,29 +73,18 @@ def sequence_gradient(
 
     zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), Gradients(params, own))
     start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if changes else None)
-    value, gradient, _, changed = _over_windows(
-        add_window, start, (batch.steps, None if known is None else known[1]), size, _numbers(state) >= _numbers(params)
-    )
+    # Nothing reads the traces after the last window. If they are large and windows are few, the last one is a program by
+    # itself, of which XLA omits the computation of these traces.
+    is_apart = size < steps <= FEW_WINDOWS * size and _numbers(state) >= _numbers(params)
+    last = (steps - 1) // size * size if is_apart else 0
+    pieces, total = (batch.steps, None if known is None else known[1]), start
+    if last:
+        total, _ = scan_chunks(add_window, total, jax.tree.map(lambda x: x[:last], pieces), size)
+    (value, gradient, _, changed), _ = scan_chunks(add_window, total, jax.tree.map(lambda x: x[last:], pieces), size)
     if changes:
         nnx.update(model, changed)
     value, gradient = all_reduce((value if known is None else known[0], gradient), loss.axis)
     return value, jax.tree.map(lambda g, p: g.astype(p.dtype), gradient, Gradients(params, own))
-
-
-def _over_windows(
-    step: Callable[[Any, Any], tuple[Any, None]], carry: Any, steps: Any, size: int, is_large: bool
-) -> Any:
-    """Run windows of `size` steps in turn; the last may be shorter.
-
-    Nothing reads the traces after the last window. If the state `is_large` and windows are few, the last one is a program by
-    itself, of which XLA omits the computation of these traces.
-    """
-    count = jax.tree.leaves(steps)[0].shape[0]
-    is_apart = is_large and 1 <= size < count <= FEW_WINDOWS * size
-    before = (count - 1) // size * size if is_apart else 0
-    for part in (slice(before), slice(before, None)) if before else (slice(None),):
-        carry, _ = scan_chunks(step, carry, jax.tree.map(lambda x, part=part: x[part], steps), size)
-    return carry
 
 
 def _first_pass(model: nnx.RNNCellBase, carry: Any, loss: WindowLoss, size: int) -> tuple[Array, Outputs]:
@@ -200,8 +188,8 @@ def optimizer_step(
         optimizer.update(trained, as_given, **extra)
     except TypeError as error:
         error.add_note(
-            "Training gives an optimizer the gradient, and the loss as `value`. A line search, as in optax.lbfgs, "
-            "differentiates the loss itself, which leaves out the learning rule. Use optax.adam, or another optimizer without a line search."
+            "Training gives an optimizer the gradient, and the loss as `value`. A line search, as in optax.lbfgs, differentiates "
+            "the loss itself, which leaves out the rule. Use optax.adam, or another optimizer without a line search."
         )
         raise
     _keep((trained, optimizer), ..., use, old)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Neuron
 from slax_neurons.building_blocks import carry_without_buffer, mutates_state
-from slax_rules.window_loss import Outputs
+from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +139,6 @@ def penalties_by_layer(
         TypeError: anything other than a sequence of penalties, or penalties for a model without layers of neurons.
         ValueError: a layer that the model does not have.
     """
-    if not penalties:
-        return (), ()
     if isinstance(penalties, Penalty) or not all(isinstance(one, Penalty) for one in penalties):
         raise TypeError(
             f"Got penalties={penalties!r}, expected a list of penalties, such as [firing_rate(0.05, weight=1.0)]."

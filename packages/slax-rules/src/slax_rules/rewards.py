@@ -22,7 +22,7 @@ from slax_rules.loop import initial_state
 from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
 from slax_rules.rules.base import Rule, RuleState, check_is_rule
-from slax_rules.window_loss import Batch, WindowLoss
+from slax_rules.windows import Batch, WindowLoss
 
 
 class Trial(NamedTuple):

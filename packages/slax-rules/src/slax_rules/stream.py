@@ -22,7 +22,7 @@ from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rules.base import Rule, RuleState, batch_axis, check_is_rule
-from slax_rules.window_loss import Batch, WindowLoss, step_losses
+from slax_rules.windows import Batch, WindowLoss, step_losses
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

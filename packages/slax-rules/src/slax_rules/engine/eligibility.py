@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize, scan_steps
-from slax_rules.engine.jacobians import LocalJacobians, States, add, dot, scale, tree_sum
+from slax_rules.engine.jacobians import LocalJacobians, States, add, dot, scale, tree_sum, with_leaky_sum
 from slax_rules.engine.layerwise import LayerGradient, LayerWindow
 from slax_rules.engine.stack import Layer
 from slax_rules.engine.synapse import (
@@ -102,16 +102,18 @@ def eligibility_gradient(
     traces: EligibilityTraces,
     signal: Float[Array, "K B *N"] | None,
     jacobians_at: JacobiansAt,
+    *,
     on_sum: Float[Array, "K B *N"] | None = None,
+    decay: Float[Array, ""] | None = None,
 ) -> tuple[LayerGradient, EligibilityTraces]:
     """Compute the gradient sum_t delta_t eps_t of a window with signal delta, and the traces after it.
 
     Args:
         traces: E before the first step.
         signal: the signal on the output of the neuron; None for none.
-        jacobians_at: returns the local Jacobians at the state, the current and the membrane of a step, for the neuron itself or
-            for one with additional states.
-        on_sum: a signal on the last state after each step, such as a leaky sum of the outputs; none by default.
+        jacobians_at: returns the local Jacobians at the state, the current and the membrane of a step.
+        on_sum: a signal on the leaky sum of the outputs, r_t = decay r_{t-1} + s_t, which is one more state, the last.
+        decay: the decay of this sum; None if there is no sum.
 
     Returns:
         The gradient, with psi_t times both signals as the cotangent of the current, and the traces.
@@ -139,7 +141,7 @@ def eligibility_gradient(
         True
     """
     synapses, inputs = layer.traced_synapses, window.traced_inputs
-    reverse = _reverse(window, signal, on_sum, jacobians_at)
+    reverse = _reverse(window, signal, on_sum, jacobians_at, decay)
     gradients = synapse_gradients(synapses, inputs, reverse.current)
     kernels: list[tuple[Array, ...]] = []
     for synapse, x, trace, gradient in zip(synapses, inputs, traces.kernels, gradients, strict=True):
@@ -160,12 +162,12 @@ def eligibility_gradient(
             for row, origin in zip(reverse.transition, reverse.origin, strict=True)
         )
 
-    def at(step: Any) -> tuple[LocalJacobians, Any, States]:
+    def of_step(step: Any) -> tuple[LocalJacobians, Any, States]:
         point, signal, on_sum = step
-        jacobians = jacobians_at(*point)
+        jacobians = with_leaky_sum(jacobians_at(*point), decay)
         return jacobians, signal, (*[None] * (len(jacobians.d) - 1), on_sum)
 
-    neuron, neuron_traces = neuron_parameter_gradients(layer, traces.neuron, (window.steps, signal, on_sum), at)
+    neuron, neuron_traces = neuron_parameter_gradients(layer, traces.neuron, (window.steps, signal, on_sum), of_step)
     found = LayerGradient.of(layer, gradients, neuron, reverse.within_step)
     return found, EligibilityTraces(tuple(kernels), bias, neuron_traces)
 
@@ -180,15 +182,17 @@ class _Reverse(NamedTuple):
     transition: tuple[States, ...]  # D_K ... D_1
 
 
-def _reverse(window: LayerWindow, signal: Array | None, on_sum: Array | None, jacobians_at: JacobiansAt) -> _Reverse:
+def _reverse(
+    window: LayerWindow, signal: Array | None, on_sum: Array | None, jacobians_at: JacobiansAt, decay: Array | None
+) -> _Reverse:
     def transposed(D: tuple[States, ...], a: States) -> States:
         """Return D^T a."""
         return tuple(dot(column, a) for column in zip(*D, strict=True))
 
-    def step(carry: tuple[States, tuple[States, ...]], at: tuple[Any, ...]) -> tuple[Any, Any]:
+    def step(carry: tuple[States, tuple[States, ...]], data: tuple[Any, ...]) -> tuple[Any, Any]:
         a, origins = carry
-        point, delta, of_sum = at
-        D, d, o, psi, *_ = jacobians_at(*point)
+        point, delta, of_sum = data
+        D, d, o, psi, *_ = with_leaky_sum(jacobians_at(*point), decay)
         a = (*a[:-1], tree_sum([a[-1], of_sum]))
         within = psi * tree_sum([delta, of_sum])
         c = tree_sum([dot(d, a), None if delta is None else psi * delta])
@@ -197,7 +201,8 @@ def _reverse(window: LayerWindow, signal: Array | None, on_sum: Array | None, ja
         return (before, tuple(transposed(D, origin) for origin in origins)), ys
 
     ones, zeros = jnp.ones_like(window.currents[0]), jnp.zeros_like(window.currents[0])
-    D = jax.eval_shape(jacobians_at, *jax.tree.map(lambda x: x[0], window.steps)).D
+    first = jax.tree.map(lambda x: x[0], window.steps)
+    D = jax.eval_shape(lambda: with_leaky_sum(jacobians_at(*first), decay)).D
     reached = _reached(D)
     identity = tuple(
         tuple(ones if s == r else zeros if (s, r) in reached else None for r in range(len(D))) for s in range(len(D))

@@ -31,7 +31,7 @@ from slax_rules.engine.coloring import ColumnColoring, color_reached, contract, 
 from slax_rules.engine.jacobians import is_state
 from slax_rules.penalties import run_with_layers
 from slax_rules.rules.base import Rule, RuleState, WindowGradient, batch_axis, check_cell
-from slax_rules.window_loss import Outputs
+from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

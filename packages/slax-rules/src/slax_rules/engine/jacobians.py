@@ -160,37 +160,33 @@ def linearize(neuron: Neuron, state: Any, current: Float[Array, "*N"], membrane:
         neuron, carry, current = step_from(*point)
         return neuron(carry, current)
 
-    def along(leaf: Array, point_with: Callable[[Array], Any]) -> tuple[States, Array]:
-        """The derivative w.r.t. one leaf of the point at each unit: each unit depends on its own entry alone."""
-        one = jnp.ones_like(leaf)
+    derivatives: list[tuple[States, Array]] = []  # of the states and the output, w.r.t. each leaf of the point
+    for leaf, point_with in by_leaf((params, states, current)):
+        one = jnp.ones_like(leaf)  # each unit depends on its own entry alone
         if not neuron.has_split_step:
-            d_carry, d_output = jax.jvp(lambda leaf: step(*point_with(leaf)), (leaf,), (one,))[1]
+            d_carry, d_output = jax.jvp(lambda leaf, point=point_with: step(*point(leaf)), (leaf,), (one,))[1]
         else:
-            _, d_membrane = jax.jvp(lambda leaf: integrate(*point_with(leaf)), (leaf,), (one,))
+            _, d_membrane = jax.jvp(lambda leaf, point=point_with: integrate(*point(leaf)), (leaf,), (one,))
             _, (d_carry, d_output) = jax.jvp(
-                lambda leaf, membrane: nnx.merge(graphdef, point_with(leaf)[0], rest).fire(membrane),
+                lambda leaf, membrane, point=point_with: nnx.merge(graphdef, point(leaf)[0], rest).fire(membrane),
                 (leaf, membrane),
                 (one, d_membrane),
             )
-        return states_of(d_carry), d_output
-
-    *derivatives, (d, psi) = (along(*of_leaf) for of_leaf in by_leaf((params, states, current)))
-    by_parameter, by_state = derivatives[: -len(states)], derivatives[-len(states) :]
-    return LocalJacobians(
-        D=tuple(zip(*(dh for dh, _ in by_state), strict=True)),
-        d=d,
-        o=tuple(ds for _, ds in by_state),
-        psi=psi,
-        pS=tuple(dh for dh, _ in by_parameter),
-        pO=tuple(ds for _, ds in by_parameter),
-    )
+        derivatives.append((states_of(d_carry), d_output))
+    *of_others, (d, psi) = derivatives
+    count = len(of_others) - len(states)
+    pS, pO = zip(*of_others[:count], strict=True) if count else ((), ())
+    of_states, o = zip(*of_others[count:], strict=True)
+    return LocalJacobians(D=tuple(zip(*of_states, strict=True)), d=d, o=o, psi=psi, pS=pS, pO=pO)
 
 
-def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJacobians:
+def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""] | None) -> LocalJacobians:
     """Extend the Jacobians of a neuron by one state, the leaky sum of its outputs: r_t = decay r_{t-1} + s_t.
 
-    The trace of this state is the leaky sum of the eligibilities, R_t = decay R_{t-1} + eps_t.
+    The trace of this state is the leaky sum of the eligibilities, R_t = decay R_{t-1} + eps_t. Without a decay there is no sum.
     """
+    if decay is None:
+        return jacobians
     D, d, o, psi, pS, pO = jacobians
     return LocalJacobians(
         D=(*((*row, None) for row in D), (*o, jnp.broadcast_to(decay, psi.shape))),

@@ -42,7 +42,7 @@ from slax_rules.engine.stack import (
     with_plain_synapses,
 )
 from slax_rules.engine.synapse import check_maps, input_gradient, sum_by_input
-from slax_rules.window_loss import Outputs
+from slax_rules.windows import Outputs, RuleState, WindowGradient
 
 
 class LayerWindow(NamedTuple):
@@ -173,7 +173,7 @@ class FeedbackSignals(NamedTuple):
 
 
 def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
-    """Raise TypeError or ValueError for a stack that the rules of its layers cannot handle."""
+    """Raise TypeError or ValueError for a stack that the rules of its layers cannot handle; see `Rule.check`."""
     check_stack(rule.title, model)
     layers = Stack.read(with_plain_synapses(model)).layers
     for layer, one in zip(layers, rule.for_layers(layers), strict=True):
@@ -191,7 +191,7 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
 
 
 def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
-    """The traces of each layer before the first step."""
+    """The traces of each layer before the first step; see `Rule.init`."""
     graphdef, state = nnx.split(model)
 
     def synapse_inputs(state: nnx.State, carry: Any, inputs: Array) -> list[tuple[Array, ...]]:
@@ -213,11 +213,9 @@ def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tup
     return tuple(traces)
 
 
-def window(
-    rule: Any, model: Any, carry: Any, traces: tuple, inputs: Float[Array, "K B ..."], loss: Callable[[Outputs], Array]
-) -> tuple[Array, Any, nnx.State, nnx.State, Any, tuple]:
-    """The loss, the outputs, the gradients of the model and of the rule's routes, the carry and the traces after a window."""
-    run = forward(model, flat_carry(model, carry), inputs)
+def window(rule: Any, model: Any, state: RuleState, inputs: Float[Array, "K B ..."], loss: Any) -> WindowGradient:
+    """The gradient of a window; see `Rule.window`."""
+    run = forward(model, flat_carry(model, state.carry), inputs)
     plain = with_plain_synapses(model)
     stack = Stack.read(plain)
     rules = rule.for_layers(stack.layers)
@@ -225,13 +223,13 @@ def window(
     value, signals = jax.value_and_grad(loss)(outputs)
     gradient = zero_copy(plain)  # holds gradients in place of parameters
     into = Stack.read(gradient)
-    traces = backward(stack, into, rules, run, traces, loss, signals)
+    traces = backward(stack, into, rules, run, state.traces, loss, signals)
     own = zero_copy(rule)
     for one, layer, found in zip(own.for_layers(stack.layers), stack.layers, into.layers, strict=True):
         one.route.add_gradients(layer, found.synapses)
+    carry, _ = stacked_carry(model, iter(run.carries), state.carry)
     of_model = pull_back(model, nnx.state(gradient, nnx.Param))
-    carry, _ = stacked_carry(model, iter(run.carries), carry)
-    return value, outputs.final, of_model, nnx.state(own, nnx.Param), carry, traces
+    return WindowGradient(value, of_model, nnx.state(own, nnx.Param), RuleState(carry, traces), outputs.final)
 
 
 # -------------------------------------------------------------------------------------------------------------- forward

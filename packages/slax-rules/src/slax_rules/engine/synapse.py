@@ -166,8 +166,8 @@ def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
         got = " and ".join(type(module).__name__ for module in synapse.maps)
         raise TypeError(
             f"{name} got {got} between the {type(synapse.synapse).__name__} and the neuron of layer {number}, expected a "
-            "linear map that is the same for each feature, such as average pooling. Move it after the neuron, as in [Conv(...), "
-            "LIF(), max_pool], or use rule=BPTT()."
+            "linear map that is the same for each feature, such as average pooling. Move it after the neuron, as in "
+            "[Conv(...), LIF(), max_pool], or use rule=BPTT()."
         ) from error
 
 

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -26,7 +26,8 @@ from slax_rules.engine.layerwise import FeedbackSignals as FeedbackSignals
 from slax_rules.engine.layerwise import LayerGradient as LayerGradient
 from slax_rules.engine.layerwise import LayerWindow as LayerWindow
 from slax_rules.engine.stack import Layer as Layer
-from slax_rules.window_loss import Outputs
+from slax_rules.windows import Outputs, RuleState
+from slax_rules.windows import WindowGradient as WindowGradient
 
 # ------------------------------------------------------------------------------------------------------------ values as trees
 
@@ -56,19 +57,26 @@ def kind(option: Any) -> Any:
 
 
 def _flatten(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
-    is_dataclass = dataclasses.is_dataclass(value)
-    if not is_dataclass and vars(value):
-        raise TypeError(f"{type(value).__name__} is not a dataclass, expected a frozen dataclass or an nnx.Module.")
-    fields = {field.name: getattr(value, field.name) for field in (dataclasses.fields(value) if is_dataclass else ())}
-    options = tuple((name, content, kind(content)) for name, content in fields.items() if _is_option(content))
-    names = tuple(name for name in fields if name not in {option[0] for option in options})
-    return [(jax.tree_util.GetAttrKey(name), fields[name]) for name in names], (names, options)
+    if not dataclasses.is_dataclass(value):
+        if vars(value):
+            raise TypeError(f"{type(value).__name__} is not a dataclass, expected a frozen dataclass or an nnx.Module.")
+        return [], ((), ())
+    children, options = [], []
+    for field in dataclasses.fields(value):
+        content = getattr(value, field.name)
+        if _is_option(content):
+            options.append((field.name, content, kind(content)))
+        else:
+            children.append((jax.tree_util.GetAttrKey(field.name), content))
+    return children, (tuple(key.name for key, _ in children), tuple(options))
 
 
 def _unflatten(cls: Any, static: tuple[tuple[str, ...], tuple[tuple[str, Any, Any], ...]], children: Any) -> Any:
     names, options = static
     value = cls.__new__(cls)
-    vars(value).update({name: content for name, content, _ in options}, **dict(zip(names, children, strict=True)))
+    vars(value).update(zip(names, children, strict=True))
+    for name, content, _ in options:
+        vars(value)[name] = content
     return value
 
 
@@ -85,49 +93,6 @@ def _is_option(content: Any) -> bool:
 def batch_axis(one: Any, two: Any) -> int | None:
     """The first axis in which the shapes of an array for two sizes of the batch differ; None if samples share it."""
     return next((axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m), None)
-
-
-class RuleState(NamedTuple):
-    """Everything that continues from one window to the next at fixed parameters: the model's carry, and the rule's traces."""
-
-    carry: Any
-    traces: Any
-
-
-class WindowGradient(NamedTuple):
-    """What a rule returns for a window.
-
-    Args:
-        loss: the value of the loss.
-        model: the gradient, in the structure of `nnx.state(model, nnx.Param)`.
-        rule: the gradient w.r.t. the rule's own parameters, in the structure of `nnx.state(rule, nnx.Param)`.
-        state: the state after the window.
-        outputs: the outputs of the model, [K, B, ...] or a tree of such arrays.
-
-    Example:
-        A rule that halves the gradient of BPTT:
-        >>> import jax
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from slax_neurons import LI, connect
-        >>> from slax_rules import BPTT, cross_entropy, gradients
-        >>> class HalfOfBPTT(BPTT):
-        ...     def window(self, model, state, inputs, loss):
-        ...         found = super().window(model, state, inputs, loss)
-        ...         return found._replace(model=jax.tree.map(lambda leaf: leaf / 2, found.model))
-        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
-        >>> batch = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
-        >>> _, full = gradients(model, cross_entropy, *batch)
-        >>> _, half = gradients(model, cross_entropy, *batch, rule=HalfOfBPTT())
-        >>> bool(jnp.allclose(2 * half["modules"][0]["bias"][...], full["modules"][0]["bias"][...]))
-        True
-    """
-
-    loss: Float[Array, ""]
-    model: nnx.State
-    rule: nnx.State
-    state: RuleState
-    outputs: Any
 
 
 class Rule(PytreeDataclass, abc.ABC):
@@ -302,21 +267,9 @@ class Layerwise(Rule):
     def for_layers(self, layers: Sequence[Layer]) -> tuple["LayerRule", ...]:
         """The rule of each layer."""
 
-    def check(self, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct) -> None:
-        layerwise.check(self, model, inputs)
-
-    def init(self, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
-        return layerwise.init(self, model, carry, inputs)
-
-    def window(
-        self,
-        model: nnx.RNNCellBase,
-        state: RuleState,
-        inputs: Float[Array, "K B ..."],
-        loss: Callable[[Outputs], Float[Array, ""]],
-    ) -> WindowGradient:
-        value, outputs, gradient, own, carry, traces = layerwise.window(self, model, *state, inputs, loss)
-        return WindowGradient(value, gradient, own, RuleState(carry, traces), outputs)
+    check = layerwise.check
+    init = layerwise.init
+    window = layerwise.window
 
 
 @dataclasses.dataclass(frozen=True)

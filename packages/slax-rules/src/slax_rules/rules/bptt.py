@@ -11,7 +11,7 @@ from slax_neurons import unroll
 from slax_neurons.building_blocks import mutates_state, scan_chunks, scan_with_sums
 from slax_rules.penalties import run_with_layers
 from slax_rules.rules.base import Rule, RuleState, WindowGradient, check_cell
-from slax_rules.window_loss import Outputs
+from slax_rules.windows import Outputs
 
 
 class Autodiff(Rule):

@@ -16,7 +16,7 @@ from slax_rules.engine.jacobians import linearize
 from slax_rules.engine.synapse import has_weights, unmapped
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.rules.rtrl import RTRL
-from slax_rules.window_loss import Outputs
+from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize, scan_steps
 from slax_rules.engine.eligibility import EligibilityTraces, eligibility_gradient, eligibility_window, zero_eligibility
-from slax_rules.engine.jacobians import LocalJacobians, linearize, with_leaky_sum
+from slax_rules.engine.jacobians import linearize
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 
 
@@ -61,15 +61,12 @@ class SummedEligibilities(LeakySumRule):
     def layer_gradient(
         self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, Any]:
+        jacobians_at = partial(linearize, layer.neuron)
         if layer.above is None:
-            return eligibility_gradient(layer, window, traces, signal, partial(linearize, layer.neuron))
-        k = self.decay(layer, signal.dtype)
-
-        def with_sum(*step: Any) -> LocalJacobians:
-            return with_leaky_sum(linearize(layer.neuron, *step), k)
-
+            return eligibility_gradient(layer, window, traces, signal, jacobians_at)
         from_above = signal if window.penalty is None else signal - window.penalty
-        return eligibility_gradient(layer, window, traces, window.penalty, with_sum, on_sum=from_above)
+        k = self.decay(layer, signal.dtype)
+        return eligibility_gradient(layer, window, traces, window.penalty, jacobians_at, on_sum=from_above, decay=k)
 
 
 class OTPETraces(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_rules.losses import LossFn, PerSequence, PerStep, SequenceLoss, sum_dtype
@@ -39,17 +40,15 @@ class Batch:
         Raises:
             ValueError: targets that have neither one entry per step nor one per sequence, or that could have either.
         """
-        per_step: list[bool] = []
-
-        def read(part: Any) -> Any:
-            mark = type(part) if isinstance(part, _MARKS) else None
-            leaves, structure = jax.tree.flatten(part.targets if isinstance(part, _MARKS) else part)
-            leaves = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in leaves]
-            per_step.extend(_is_per_step(leaf.shape, *inputs.shape[:2], mark) for leaf in leaves)
-            return jax.tree.unflatten(structure, leaves)
-
-        found = jax.tree.map(read, targets, is_leaf=lambda part: isinstance(part, _MARKS))
-        return cls(inputs, found, mask, tuple(per_step))
+        parts, structure = jax.tree.flatten(targets, is_leaf=_is_marked)
+        found, per_step = [], []
+        for part in parts:
+            leaves, of_part = jax.tree.flatten(part.targets if _is_marked(part) else part)
+            leaves = list(map(jnp.asarray, leaves))
+            for leaf in leaves:
+                per_step.append(_is_per_step(leaf.shape, *inputs.shape[:2], type(part) if _is_marked(part) else None))
+            found.append(jax.tree.unflatten(of_part, leaves))
+        return cls(inputs, jax.tree.unflatten(structure, found), mask, tuple(per_step))
 
     @property
     def steps(self) -> tuple[Array, list[Array], Array | None]:
@@ -65,7 +64,8 @@ class Batch:
         return dataclasses.replace(self, inputs=inputs, targets=jax.tree.unflatten(structure, targets), mask=mask)
 
 
-_MARKS = (PerStep, PerSequence)
+def _is_marked(part: Any) -> bool:
+    return isinstance(part, PerStep | PerSequence)
 
 
 def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | None) -> bool:
@@ -140,6 +140,49 @@ def losses_that_count(
             "function maps outputs [T, B, ...] and targets to losses [B]."
         )
     return losses[None], None if batch.mask is None else batch.mask.any(axis=0, keepdims=True)
+
+
+class RuleState(NamedTuple):
+    """Everything that continues from one window to the next at fixed parameters: the model's carry, and the rule's traces."""
+
+    carry: Any
+    traces: Any
+
+
+class WindowGradient(NamedTuple):
+    """What a rule returns for a window.
+
+    Args:
+        loss: the value of the loss.
+        model: the gradient, in the structure of `nnx.state(model, nnx.Param)`.
+        rule: the gradient w.r.t. the rule's own parameters, in the structure of `nnx.state(rule, nnx.Param)`.
+        state: the state after the window.
+        outputs: the outputs of the model, [K, B, ...] or a tree of such arrays.
+
+    Example:
+        A rule that halves the gradient of BPTT:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import BPTT, cross_entropy, gradients
+        >>> class HalfOfBPTT(BPTT):
+        ...     def window(self, model, state, inputs, loss):
+        ...         found = super().window(model, state, inputs, loss)
+        ...         return found._replace(model=jax.tree.map(lambda leaf: leaf / 2, found.model))
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> batch = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
+        >>> _, full = gradients(model, cross_entropy, *batch)
+        >>> _, half = gradients(model, cross_entropy, *batch, rule=HalfOfBPTT())
+        >>> bool(jnp.allclose(2 * half["modules"][0]["bias"][...], full["modules"][0]["bias"][...]))
+        True
+    """
+
+    loss: Float[Array, ""]
+    model: nnx.State
+    rule: nnx.State
+    state: RuleState
+    outputs: Any
 
 
 class Outputs(NamedTuple):
