@@ -163,8 +163,8 @@ def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
     try:
         jax.eval_shape(jax.linear_transpose(synapse.map, one_step), jax.eval_shape(synapse.map, one_step))
         with jax.ensure_compile_time_eval():  # JAX transposes x + 1 as x
-            offset = synapse.map(jnp.zeros(one_step.shape, one_step.dtype))
-        if not isinstance(offset, jax.core.Tracer) and offset.any():
+            is_moved = jnp.any(synapse.map(jnp.zeros(one_step.shape, one_step.dtype)))
+        if not isinstance(is_moved, jax.core.Tracer) and is_moved:
             raise ValueError("The map of zero is not zero.")
     except (NotImplementedError, AssertionError, TypeError, ValueError) as error:
         got = " and ".join(type(module).__name__ for module in synapse.maps)
