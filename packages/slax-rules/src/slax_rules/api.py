@@ -229,6 +229,7 @@ def _call(
     """Check the arguments, run the program, and write what it changed into model, rule and optimizer."""
     check_is_rule(rule)
     check_loss("gradients" if update == "none" else f"train_{update}", loss_fn)
+    penalties_by_layer(penalties, model)
     check_sequence(inputs)
     if mask is not None:
         check_mask(mask, inputs.shape[:2])

@@ -225,8 +225,14 @@ def step_slopes(neuron: Neuron, membranes: Any) -> States:
 
 def output_slopes(neuron: Neuron, membrane: Any) -> States:
     """The derivatives ds / dm at the membranes of a step."""
-    found = (slopes(lambda m, whole=whole: neuron.fire(whole(m))[1], m) for m, whole in by_leaf(membrane))
-    return tuple(itertools.chain.from_iterable(found))
+    by_membrane = (slopes(lambda m, whole=whole: neuron.fire(whole(m))[1], m) for m, whole in by_leaf(membrane))
+    found = tuple(itertools.chain.from_iterable(by_membrane))
+    if all(slope is None for slope in found):
+        raise TypeError(
+            f"Got {type(neuron).__name__}, whose output has no derivative, expected a surrogate gradient. Make its spikes with "
+            "self.spike(membrane)."
+        )
+    return found
 
 
 def response_jacobians(response: LinearResponse, direct: list["ParameterSlopes"], c: States) -> LocalJacobians:
