@@ -24,6 +24,7 @@ from slax_rules import SLTT as SLTT
 from slax_rules import Checkpoints as Checkpoints
 from slax_rules import Every as Every
 from slax_rules import Penalty as Penalty
+from slax_rules import PerLayer as PerLayer
 from slax_rules import Sampler as Sampler
 from slax_rules import SequenceLoss as SequenceLoss
 from slax_rules import cross_entropy as cross_entropy
@@ -40,7 +41,7 @@ from slax_rules import start_trial as start_trial
 
 def per_layer(rules: list[Any]) -> Any:
     """A rule for each layer."""
-    return rules
+    return PerLayer(rules)
 
 
 def numbers_of(model: Connect) -> dict[str, np.ndarray]:
