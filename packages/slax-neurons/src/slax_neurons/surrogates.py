@@ -9,7 +9,6 @@ gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from numbers import Number
@@ -21,6 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from slax_neurons.named import Named
 from slax_neurons.parameter import positive
 
 SpikeFunction = Callable[[Array], Array]
@@ -63,15 +63,9 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         if not callable(self.derivative):
-            raise TypeError(
-                f"Surrogate got derivative={self.derivative!r}, expected a function of x. For a surrogate by name, pass the "
-                "name to the neuron: LIF(spike_fn='arctan')."
-            )
+            raise TypeError(f"Surrogate got {self.derivative!r}, expected a function. By name: LIF(spike_fn='arctan').")
         if not all(isinstance(option, Number) for option in self.options):
-            raise TypeError(
-                f"Surrogate got options {self.options}, expected numbers. A derivative that depends on arrays, such as a "
-                "learned width, needs a spike function of its own, by jax.custom_jvp."
-            )
+            raise TypeError(f"Surrogate got options {self.options}, expected numbers. Use jax.custom_jvp for arrays.")
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return spike_p.bind(jnp.asarray(x), surrogate=self)
@@ -368,10 +362,8 @@ def _normal_density(x: Array, mean: float, deviation: float) -> Array:
     return jnp.exp(-0.5 * jnp.square((x - mean) / deviation)) / (deviation * math.sqrt(2 * math.pi))
 
 
-SURROGATES: dict[str, Callable[..., Surrogate]] = {
-    make.__name__: make
-    for make in (arctan, boxcar, fast_sigmoid, gaussian, multi_gaussian, sigmoid, super_spike, triangular)
-}
+_MAKERS = (arctan, boxcar, fast_sigmoid, gaussian, multi_gaussian, sigmoid, super_spike, triangular)
+SURROGATES: Named[Callable[..., Surrogate]] = Named({make.__name__: make for make in _MAKERS})
 """The surrogates by name, each a function of its options, as in `SURROGATES["arctan"]()`."""
 
 
@@ -383,18 +375,12 @@ def spike_function(owner: str, given: SpikeFunction | str) -> SpikeFunction:
         given: a name, or a function of v - threshold.
 
     Raises:
-        ValueError: an unknown name.
+        KeyError: an unknown name.
         TypeError: what is no function, or a class or function that makes spike functions.
     """
-    if isinstance(given, str) and given in SURROGATES:
+    if isinstance(given, str):
         return SURROGATES[given]()
-    makes_one = callable(given) and (isinstance(given, type) or given in SURROGATES.values())
-    if callable(given) and not makes_one:
-        return given
-    close = difflib.get_close_matches(str(given), SURROGATES, n=1)
-    cure = f" Did you mean {close[0]!r}?" if close else ""
-    if makes_one:
-        cure = f" Call it: spike_fn={getattr(given, '__name__', given)}(...)."
-    raise (ValueError if isinstance(given, str) else TypeError)(
-        f"{owner} got spike_fn={given!r}, expected a spike function such as arctan(), or a name: {', '.join(SURROGATES)}.{cure}"
-    )
+    if not callable(given) or isinstance(given, type) or given in SURROGATES.values():
+        name = getattr(given, "__name__", given)
+        raise TypeError(f"{owner} got spike_fn={given!r}, expected a spike function. Call it: spike_fn={name}(...).")
+    return given
