@@ -229,7 +229,8 @@ def _call(
     """Check the arguments, run the program, and write what it changed into model, rule and optimizer."""
     check_is_rule(rule)
     check_loss("gradients" if update == "none" else f"train_{update}", loss_fn)
-    penalties_by_layer(penalties, model)
+    if penalties:
+        penalties_by_layer(penalties, model)
     check_sequence(inputs)
     if mask is not None:
         check_mask(mask, inputs.shape[:2])
@@ -426,9 +427,8 @@ def checked_window(window: Any) -> int | None:
 
 # ------------------------------------------------------------------------------------------- what was made anew, in a warning
 
-_seen: dict[
-    int, tuple[int, list[Any]]
-] = {}  # by the hash of a program without its functions: how many, and the last functions
+# By the hash of a program without its functions: how many of them there were, and the functions of the last.
+_seen: dict[int, tuple[int, list[tuple[int, str]]]] = {}
 
 
 def _warn_if_made_anew(program: Program) -> None:
