@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from slax_rules.loop.entry import Program
+from slax_rules.loop.split import split
 
 import slax_rules as sr
 from slax_neurons import ALIF, LIF, Dropout, Trainable, connect
-from slax_rules.loop.entry import Program
-from slax_rules.loop.split import split
 from slax_rules.training.run_identity import compared_data, describe_batch, describe_run
 from training.small import BATCHES, SAMPLER, Killed, batch, killed_at, made, numbers, optimizer_of, same
 

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from slax_rules.loop.stream import _start
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, connect
-from slax_rules.loop.stream import _start
 from slax_rules.training.run_stream import _advance, _Run
 from training.small import optimizer_of
 

@@ -11,10 +11,10 @@ import pytest
 from flax import nnx
 from matplotlib.figure import Figure
 from scipy import stats
+from slax_rules.loop.programs import LRU
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
-from slax_rules.loop.programs import LRU
 from slax_rules.training.sweep import _step
 from training.small import optimizer_of
 

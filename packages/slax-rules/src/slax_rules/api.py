@@ -235,7 +235,7 @@ def _call(
         check_mask(mask, inputs.shape[:2])
     objects = (model, rule, optimizer)
     graph, state = nnx.split(objects)
-    mesh = devices.mesh_of(inputs)
+    mesh = None if jax.device_count() == 1 else devices.mesh_of(inputs)
     step = Step(graph, loss_fn, update, checked_window(window), tuple(penalties), mesh)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, devices.REPLICATED))
@@ -339,16 +339,16 @@ class Step(Program):
         layers, penalties = penalties_by_layer(self.penalties, model) if self.penalties else ((), ())
         loss = WindowLoss(self.loss_fn, batch, None, layers, penalties, axis)
         if self.update == "online":
-            value, is_zero = _update_windows(objects, start, loss, self.window or 1)
             gradient = None
+            value, is_zero = _update_windows(objects, start, loss, self.window or 1)
         else:
             before = nnx.clone(model)
             value, found = sequence_gradient(rule, model, start, loss, self.window)
-            gradient, is_zero = found.model, zero_arrays(found)
+            gradient, is_zero = None, ()
             if optimizer is None:  # a label out of range makes no gradient of its own
-                gradient = jax.tree.map(lambda leaf: jnp.where(jnp.isnan(value), jnp.nan, leaf), gradient)
+                gradient = jax.tree.map(lambda leaf: jnp.where(jnp.isnan(value), jnp.nan, leaf), found.model)
             else:
-                value, gradient = optimizer_step(objects, before, value, found, some_count(loss)), None
+                value, is_zero = optimizer_step(objects, before, value, found, some_count(loss)), zero_arrays(found)
         if axis is not None and sums:
             devices.add_running_sums(model, sums, axis)
         end_sequence(model)
@@ -362,7 +362,7 @@ class Outcome(NamedTuple):
         loss: the mean loss; NaN if a step of the optimizer was not taken since it or the gradient was not finite.
         gradient: the gradient, if it was not used.
         state: the state of (model, rule, optimizer).
-        is_zero: for each array of the model's parameters, whether its gradient was exactly zero.
+        is_zero: for each array of the model's parameters, whether its gradient was exactly zero; none without an optimizer.
     """
 
     loss: Float[Array, ""]

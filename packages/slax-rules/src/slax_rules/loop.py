@@ -188,8 +188,8 @@ def optimizer_step(
         optimizer.update(trained, as_given, **extra)
     except TypeError as error:
         error.add_note(
-            "Training gives an optimizer the gradient, and the loss as `value`. A line search, as in optax.lbfgs, differentiates "
-            "the loss itself, which leaves out the rule. Use optax.adam, or another optimizer without a line search."
+            "Training gives an optimizer the gradient, and the loss as `value`. A line search, as in optax.lbfgs, "
+            "differentiates the loss itself, which leaves out the rule: use another optimizer, such as optax.adam."
         )
         raise
     _keep((trained, optimizer), ..., use, old)

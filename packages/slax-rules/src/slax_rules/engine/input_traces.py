@@ -103,7 +103,7 @@ def input_trace_gradients(
     is_read = [weight is not None for weight in weights]
 
     def advance(before: tuple[States, ...], xs: tuple[Array, ...]) -> tuple[Any, Any]:
-        after = tuple(map(filter, before, xs))
+        after: tuple[States, ...] = tuple(filter(trace, x) for trace, x in zip(before, xs, strict=True))
         read = (tuple(a if read else None for a, read in zip(states, is_read, strict=True)) for states in after)
         return after, tuple(read)
 

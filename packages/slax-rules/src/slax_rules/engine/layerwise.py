@@ -183,11 +183,6 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
                 f"{one.title} got route={one.route!r}, expected a route such as Symmetric() or Random(rngs=nnx.Rngs(0))."
             )
         one.route.check(layer)
-        if not units_are_separate(layer.neuron):
-            raise TypeError(
-                f"{one.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a neuron "
-                f"that treats each by itself. {USE_BPTT}"
-            )
 
 
 def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
@@ -208,7 +203,14 @@ def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tup
     ):
         for synapse, x in zip(layer.synapses, of_synapses, strict=False):
             check_maps(one.title, layer.number, synapse, x)
-        states = states_of(carry_without_buffer(carries[index]))
+        own_carry = carry_without_buffer(carries[index])
+        is_ours = type(layer.neuron).__module__.startswith("slax_neurons.")
+        if not is_ours and not units_are_separate(layer.neuron, own_carry):  # a gradient would be wrong without a sign
+            raise TypeError(
+                f"{one.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a neuron "
+                f"that treats each by itself. {USE_BPTT}"
+            )
+        states = states_of(own_carry)
         traces.append(one.init_layer(layer, *jax.tree.map(jnp.zeros_like, (of_synapses, states))))
     return tuple(traces)
 
@@ -284,9 +286,11 @@ def forward(model: Any, carries: list[Any], inputs: Float[Array, "K B ..."]) -> 
             number = stack.neurons.index(index)
             synapses, start = stack.layers[number].synapses, stack.starts[number]
             read = (x, *map(sent, stack.edges_into(start, index)))
-            carry, y, *steps = run_neuron(module, carry, input_current(synapses, read))
+            currents = input_current(synapses, read)
+            carry, y, states, membranes = run_neuron(module, carry, currents)
             tangents = by_delay.get(stack.delays[number])
-            windows.append(LayerWindow(read if synapses else (), *steps, carries[index], tangents))
+            of_synapses = read if synapses else ()
+            windows.append(LayerWindow(of_synapses, states, currents, membranes, carries[index], tangents))
             y = y if stepped is None else stepped[1][index]
         elif isinstance(module, Delay):
             if index in stack.delays:
@@ -311,11 +315,11 @@ def input_current(synapses: Sequence[Any], inputs: tuple[Array, ...]) -> Float[A
     return total
 
 
-def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, Any, Array, Any]:
+def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, Any, Any]:
     """Run a neuron in one scan over element-wise work.
 
     Returns:
-        Its last carry, its outputs [K, B, N], and of all steps the states before them, the currents and the membranes.
+        Its last carry, its outputs [K, B, N], and of all steps the states before them and the membranes.
     """
     neuron.check_carry(carry, currents[0])
     if not neuron.has_split_step:
@@ -325,10 +329,10 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
             return new, (carry, output)
 
         end, (states, outputs) = scan_steps(step, carry, currents)
-        return end, outputs, states, currents, None
+        return end, outputs, states, None
     end, membranes = neuron.pre_reset_states(carry, currents)
     after, outputs = fire_steps(neuron, membranes)
-    return end, outputs, carries_before(carry, after), currents, membranes
+    return end, outputs, carries_before(carry, after), membranes
 
 
 def _step_stack(model: Any, carries: list[Any], inputs: Array) -> tuple[tuple, tuple]:

@@ -23,7 +23,6 @@ from slax_neurons.building_blocks import (
     is_plain,
     is_synapse,
     mutates_state,
-    replaced_over_time,
 )
 from slax_rules.engine.synapse import Mapped, unmapped, without_bias
 
@@ -263,8 +262,8 @@ SYNAPSE = "synapse (Linear, Conv, or a module with effective())"
 def check_stack(name: str, model: Any) -> None:
     """Raise TypeError for a model that no rule for layers can handle; `name` is the name of the rule.
 
-    A module other than a neuron, a synapse before one, one without parameters, or one after the last neuron; a neuron whose
-    class replaces a function over time of `Neuron`; an edge that does not end at a layer.
+    A module other than a neuron, a synapse before one, one without parameters, or one after the last neuron; an edge that does
+    not end at a layer.
     """
     if not isinstance(model, Connect):
         raise TypeError(
@@ -279,11 +278,6 @@ def check_stack(name: str, model: Any) -> None:
         got = f"{name} got {type(module).__name__} as module {index}"
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
             raise TypeError(f"{got}, a cell of another kind, expected an element-wise neuron. {USE_BPTT}")
-        if isinstance(module, Neuron) and (replaced := replaced_over_time(module)):
-            raise TypeError(
-                f"{got}, whose class replaces {' and '.join(replaced)} of Neuron, expected a neuron that is its step alone, "
-                f"since a rule calls no other method. Let integrate and fire, or __call__, do the same. {USE_BPTT}"
-            )
         if isinstance(module, nnx.Dropout) and not module.deterministic:
             raise TypeError(
                 f"{got}, which draws different masks in each window, so the gradient would depend on the window. Use "
