@@ -16,9 +16,8 @@ import optax
 import pytest
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from slax_rules.loop.devices import as_mesh
-from slax_rules.loop.entry import Program
-from slax_rules.loop.split import split
+from slax_rules.api import Step
+from slax_rules.devices import as_mesh
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
@@ -173,8 +172,8 @@ def test_what_is_trained_and_measured_is_that_of_one_device(measure, x64):
 def test_each_device_works_on_its_share_alone():
     """Products have the rows of a device's samples, of all steps, and only sums go from device to device."""
     inputs, labels, _ = batch(DEVICES, np.float32)
-    graph, state = split((make(dtype=jnp.float32), sr.RULES["ostl"].make(), None))
-    program = Program(graph, sr.cross_entropy, "none", None, as_mesh(jax.devices()))
+    graph, state = nnx.split((make(dtype=jnp.float32), sr.RULES["ostl"].make(), None))
+    program = Step(graph, sr.cross_entropy, "none", None, mesh=as_mesh(jax.devices()))
     text = jax.jit(program).lower(state, inputs, labels, None, None).compile().as_text()
     rows = {int(count) for count in re.findall(r"= f32\[(\d+),\d+\]\S* dot\(", text)}
     assert T * B // DEVICES in rows and not {T * B, B} & rows
@@ -198,8 +197,8 @@ def drawing(drop):
 class MeanTrace(sr.BPTT):
     """A rule with a trace that is a mean over samples."""
 
-    def initialize(self, plan, model, carry, inputs):
-        return super().initialize(plan, model, carry, inputs), jnp.zeros(inputs.shape[1:])
+    def init(self, model, carry, inputs):
+        return jnp.zeros(inputs.shape[1:])
 
 
 REFUSED = {

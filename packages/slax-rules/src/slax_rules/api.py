@@ -278,10 +278,10 @@ def _kinds(field: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(program: Program) -> Callable[..., Any]:
+def compiled(program: Program, *compiler_options: tuple[str, Any]) -> Callable[..., Any]:
     """The program under `jax.jit`. The 64 programs that were used last are kept, and the others freed."""
     _warn_if_made_anew(program)
-    return jax.jit(program.__call__)  # type: ignore[operator]
+    return jax.jit(program.__call__, compiler_options=dict(compiler_options) or None)  # type: ignore[operator]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,10 +1,14 @@
-"""What `fit` calls while it trains, and the criterion that stops it."""
+"""What `fit` calls while it trains, and the criterion that stops it.
+
+A callback is an object with a number `every` that is called with a `StepInfo` after each so many steps, such as `Every`. It
+returns numbers by name for the history, or None. It may raise `StopTraining`; any other exception passes through `fit`.
+"""
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +16,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from slax_rules.loop.entry import gradients
+from slax_rules.api import gradients
 from slax_rules.penalties import Penalty
-from slax_rules.training.batches import Batch
-from slax_rules.training.epoch import offline_rule, prepared
-from slax_rules.training.paths import by_path
+from slax_rules.rules.bptt import BPTT, TBPTT
+from slax_rules.train.batches import Batch, checked
 
 # By name, for the history: numbers, arrays of numbers, or None where a number is not defined.
 Metrics = Mapping[str, Any]
@@ -76,16 +79,27 @@ class StepInfo:
         """
         # A gradient draws noise, and changes statistics.
         model, rule = nnx.clone((self.model, offline_rule(self.rule, self.update, self.window)))
-        inputs, targets, mask = prepared(model, jax.tree.map(jnp.asarray, self.batch))
+        batch = checked(jax.tree.map(jnp.asarray, self.batch))
         options = {"rule": rule, "window": self.window, "penalties": self.penalties}
-        return float(optax.tree.norm(gradients(model, self.loss_fn, inputs, targets, mask, **options)[1]))
+        return float(optax.tree.norm(gradients(model, self.loss_fn, *batch, **options)[1]))
 
     @property
     def learning_rate(self) -> float | None:
         """The learning rate, if the optimizer keeps one in its state, as with `optax.inject_hyperparams`; else None."""
-        found = by_path(nnx.state(self.optimizer)).items()
-        rates = [leaf for path, leaf in found if path.endswith("hyperparams/learning_rate")]
+        found = nnx.to_flat_state(nnx.state(self.optimizer))
+        rates = [node[...] for path, node in found if path[-2:] == ("hyperparams", "learning_rate")]
         return float(rates[0]) if len(rates) == 1 else None
+
+
+def offline_rule(rule: Any, update: str, window: int | None) -> Any:
+    """The rule whose offline gradient equals the given rule's gradient in training, at fixed parameters.
+
+    BPTT with online updates is cut at the boundaries of windows.
+    """
+    if update == "online" and isinstance(rule, BPTT | TBPTT):
+        steps = window or 1
+        return TBPTT(min(steps, rule.steps) if isinstance(rule, TBPTT) else steps)
+    return rule
 
 
 class StopTraining(Exception):
@@ -101,31 +115,6 @@ class StopTraining(Exception):
         ...         raise StopTraining
         >>> callback = Every(10, stop_when_good)
     """
-
-
-@runtime_checkable
-class Callback(Protocol):
-    """A callable that runs at every `every`-th step. Its return value becomes a record of the history.
-
-    It returns numbers by name, or None. It may raise `StopTraining`, which ends the run. Any other exception passes through
-    `fit`.
-
-    Example:
-        `fit(..., callbacks=[LossEvery(10)])` then records the loss of every tenth step:
-        >>> from slax_rules import Callback
-        >>> class LossEvery:
-        ...     def __init__(self, every):
-        ...         self.every = every
-        ...     def __call__(self, info):
-        ...         return {"loss": info.loss}
-        >>> isinstance(LossEvery(10), Callback)
-        True
-    """
-
-    @property
-    def every(self) -> int: ...
-
-    def __call__(self, info: StepInfo) -> Metrics | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,27 +146,12 @@ def check_callbacks(callbacks: Any) -> None:
             f"fit got {type(callbacks).__name__} as callbacks, expected a list: callbacks=[Every(100, function)]."
         )
     for callback in callbacks:
-        if isinstance(callback, type) or not isinstance(callback, Callback):
+        if isinstance(callback, type) or not hasattr(callback, "every") or not callable(callback):
             name = getattr(callback, "__name__", type(callback).__name__)
-            hint = f"Make one: {name}(...)." if isinstance(callback, type) else f"Say how often: Every(100, {name})."
             raise TypeError(
-                f"fit got {name} among the callbacks, expected an Every, a GradientAgreement, or another object with a number "
-                f"`every` that can be called. {hint}"
+                f"fit got {name} among the callbacks, expected an object with a number `every` that can be called. Make one: "
+                f"Every(100, {name})."
             )
-
-
-class EarlyStoppingState(NamedTuple):
-    """The state of early stopping.
-
-    Args:
-        best: the best value so far.
-        step: the step of the best value.
-        waited: number of evaluations since then.
-    """
-
-    best: float
-    step: int
-    waited: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,25 +195,16 @@ class EarlyStopping:
                 "and min_delta of at least 0."
             )
 
-    def update(self, before: EarlyStoppingState | None, value: float, step: int) -> EarlyStoppingState:
-        """Return the state after an evaluation at `step`."""
-        if np.ndim(value):
+    def update(self, before: Sequence[Any] | None, value: float, step: int) -> tuple[float, int, int]:
+        """Return (best value, its step, evaluations since then) after an evaluation at `step`; `before` is the same before it."""
+        if np.ndim(value) or math.isnan(value):
+            got = f"an array of shape {list(np.shape(value))}" if np.ndim(value) else "NaN"
             raise ValueError(
-                f"EarlyStopping got an array of shape {list(np.shape(value))} for {self.metric!r}, expected a number. Choose "
+                f"EarlyStopping got {got} for {self.metric!r} at step {step}, expected a number. Look at the outputs, or choose "
                 "another metric."
             )
-        if math.isnan(value):
-            raise ValueError(
-                f"EarlyStopping got NaN for {self.metric!r} at step {step}, expected a comparable number. Look at the outputs, "
-                "or choose another metric."
-            )
         if before is None:
-            return EarlyStoppingState(value, step, 0)
-        gain = before.best - value if self.mode == "min" else value - before.best
-        return (
-            EarlyStoppingState(value, step, 0) if gain > self.min_delta else before._replace(waited=before.waited + 1)
-        )
-
-    def should_stop(self, state: EarlyStoppingState | None) -> bool:
-        """True if the patience is exhausted."""
-        return state is not None and state.waited >= self.patience
+            return value, step, 0
+        best, at, waited = before
+        gain = best - value if self.mode == "min" else value - best
+        return (value, step, 0) if gain > self.min_delta else (best, at, waited + 1)

@@ -1,24 +1,23 @@
-"""The agreement of a rule's gradient with another gradient, by default BPTT's, while `fit` trains."""
+"""The agreement of a rule's gradient with another gradient, by default BPTT's; and the names of arrays in a model."""
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.tree_util import GetAttrKey, keystr
 from jaxtyping import Array, Bool, Float, PyTree
 
-from slax_rules.bptt import BPTT
-from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.entry import AnyRule, gradients
-from slax_rules.loop.programs import Programs, StaticParts
+from slax_neurons import Connect
+from slax_rules.api import compiled, gradients
 from slax_rules.losses import sum_dtype
-from slax_rules.training.batches import Batch
-from slax_rules.training.callbacks import Metrics, StepInfo
-from slax_rules.training.epoch import offline_rule, prepared
-from slax_rules.training.paths import by_path, module_names, readable_path
+from slax_rules.rules.base import Rule, check_is_rule
+from slax_rules.rules.bptt import BPTT
+from slax_rules.train.batches import Batch, Compiled, checked
+from slax_rules.train.callbacks import Metrics, StepInfo, offline_rule
 
 Group = Callable[[str], str]
 
@@ -119,21 +118,21 @@ class GradientAgreement:
     """
 
     every: int = 100
-    rule: AnyRule | None = None
-    reference: AnyRule = BPTT()
+    rule: Rule | None = None
+    reference: Rule = BPTT()
     group: Group | None = None
 
     def __post_init__(self) -> None:
-        for rule in (self.reference, *(() if self.rule is None else (self.rule,))):
-            as_rule(rule)
+        for rule in (self.reference, self.rule or self.reference):
+            check_is_rule(rule)
 
     def __call__(self, info: StepInfo) -> Metrics:
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
-        what = StaticParts((graphdef, info.loss_fn, info.penalties, info.window, self.group))
+        compare = compiled(Compiled(_compare, graphdef, (info.loss_fn, info.penalties, info.window, self.group)))
         return {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
-            for name, measured in jax.device_get(_compare(what, state, info.batch)).items()
+            for name, measured in jax.device_get(compare(state, info.batch)).items()
             for field, needs in _NEEDS.items()
         }
 
@@ -141,18 +140,16 @@ class GradientAgreement:
 _NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": "has_reference"}
 
 
-@Programs
-def _compare(what: StaticParts, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
-    graphdef, loss_fn, penalties, window, group = what.parts
-
-    def gradient(which: int, window: int | None) -> nnx.State:
-        model, *rules = nnx.merge(graphdef, state, copy=True)  # each starts with the same random streams
-        inputs, targets, mask = prepared(model, batch)
-        options = {"rule": rules[which], "window": window, "mask": mask, "penalties": penalties}
-        return gradients(model, loss_fn, inputs, targets, **options)[1]
-
-    model = nnx.merge(graphdef, state, copy=True)[0]
-    return agreement(gradient(0, window), gradient(1, None), model=model, group=group)
+def _compare(
+    graphdef: Any, loss_fn: Any, penalties: Any, window: int | None, group: Group | None, state: nnx.State, batch: Batch
+) -> dict[str, Agreement]:
+    """The agreement of the gradients of two rules; both start with the same random streams."""
+    found = []
+    for which, its_window in ((1, window), (2, None)):
+        objects = nnx.merge(graphdef, state, copy=True)
+        options = {"rule": objects[which], "window": its_window, "penalties": penalties}
+        found.append(gradients(objects[0], loss_fn, *checked(batch), **options)[1])
+    return agreement(*found, model=nnx.merge(graphdef, state, copy=True)[0], group=group)
 
 
 def _agreement(pairs: list[tuple[Array, Array]]) -> Agreement:
@@ -182,3 +179,52 @@ def _scaled(vector: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array
     is_zero = largest < jnp.finfo(vector.dtype).tiny
     scale = jnp.where(is_zero, 1, largest)
     return jnp.where(is_zero, 0, vector / scale), scale
+
+
+def by_path(tree: PyTree) -> dict[str, Any]:
+    """The leaves by path, such as "modules/0/kernel", in order."""
+    # The array of an nnx variable is stored under the attribute `value`, which is not part of the variable's place.
+    return {
+        keystr(tuple(key for key in path if key != GetAttrKey("value")), simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def module_names(model: Any) -> dict[str, str]:
+    """The names of a stack's modules and edges by path, as used by `slax_neurons.health` and `summary`.
+
+    "modules/0" is "0 Linear", "modules/3/modules/1" is "3.1 LIF", in a stack that is module 3, and "synapses/0" is
+    "1 -> 0 Linear", an edge from module 1 to module 0. A model that is not a stack has no such names.
+    """
+    names: dict[str, str] = {}
+
+    def add(stack: Connect, path: str, index: str) -> None:
+        for number, module in enumerate(stack.modules):
+            here = f"{path}modules/{number}"
+            if isinstance(module, Connect):
+                add(module, f"{here}/", f"{index}{number}.")
+            else:
+                names[here] = f"{index}{number} {_kind(module)}"
+        for number, (edge, synapse) in enumerate(zip(stack.edges, stack.synapses, strict=True)):
+            name = f"{index}{edge.sender} -> {index}{edge.receiver} {_kind(synapse)}"
+            late = f" ({edge.steps} steps late)" if name in names.values() else ""
+            names[f"{path}synapses/{number}"] = name + late
+
+    if isinstance(model, Connect):
+        add(model, "", "")
+    return names
+
+
+def readable_path(path: str, names: Mapping[str, str]) -> str:
+    """A path with its module's name, as in "0 Linear/kernel" for "modules/0/kernel"; the path itself if there is no name."""
+    parts = path.split("/")
+    for count in range(len(parts), 0, -1):
+        module = "/".join(parts[:count])
+        if module in names:
+            return "/".join([names[module], *parts[count:]])
+    return path
+
+
+def _kind(module: Any) -> str:
+    """The name of a module's class, or of the function that it calls."""
+    return getattr(getattr(module, "function", None), "__name__", type(module).__name__)

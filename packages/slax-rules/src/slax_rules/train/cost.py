@@ -9,9 +9,9 @@ from jaxtyping import Array
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import as_shape, first_carry, input_dtype, reverse_pass_of_jax, shortest_memory
-from slax_rules.bptt import BPTT
-from slax_rules.layerwise.passes import as_rule
-from slax_rules.loop.entry import AnyRule
+from slax_rules.loop import initial_state
+from slax_rules.rules.base import Rule, check_is_rule
+from slax_rules.rules.bptt import BPTT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Cost:
         )
 
 
-def cost(model: nnx.RNNCellBase, rule: AnyRule, input_shape: tuple[int, ...], *, window: int | None = None) -> Cost:
+def cost(model: nnx.RNNCellBase, rule: Rule, input_shape: tuple[int, ...], *, window: int | None = None) -> Cost:
     """Count the memory that a rule takes for a model and a batch, compared with BPTT.
 
     Nothing is compiled: the bytes of the arrays that the rule carries and that a window keeps are added up. In a single
@@ -84,7 +84,9 @@ def cost(model: nnx.RNNCellBase, rule: AnyRule, input_shape: tuple[int, ...], *,
     input_shape = as_shape("cost", input_shape, "that of inputs, (T, B, features...)", axes=3)
     model = nnx.clone(model)
     struct = jax.ShapeDtypeStruct(input_shape, input_dtype(model))
-    steps = min(as_rule(rule).offline_window(window, model, struct), input_shape[0])
+    check_is_rule(rule)
+    rule.check(model, jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype))
+    steps = min(rule.offline_window(window, model, struct), input_shape[0])
     kept = _kept_bytes(model, struct, steps)
     if isinstance(rule, BPTT) and rule.remat:
         kept = _kept_bytes(model, struct, steps, remat=True) + _kept_bytes(model, struct, shortest_memory(steps))
@@ -101,14 +103,11 @@ def _carried_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct) -> int:
     one_step = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
     graphdef, state = nnx.split((model, rule))
 
-    def initialize(state: nnx.State) -> Any:
+    def start(state: nnx.State) -> Any:
         model, rule = nnx.merge(graphdef, state, copy=True)
-        carry = first_carry(model, one_step.shape)
-        whole = as_rule(rule)
-        return whole.initialize(whole.plan(model, one_step.shape[1:]), model, carry, one_step)
+        return initial_state(rule, model, one_step)
 
-    leaves = jax.tree.leaves(jax.eval_shape(initialize, state))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // inputs.shape[1]
+    return _size(jax.eval_shape(start, state)) // inputs.shape[1]
 
 
 def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int, remat: bool = False) -> int:
@@ -128,7 +127,11 @@ def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int, remat: boo
 
     def size(batch: int) -> int:
         struct = jax.ShapeDtypeStruct((steps, batch, *inputs.shape[2:]), inputs.dtype)
-        leaves = jax.tree.leaves(jax.eval_shape(pullback, params, rest, struct))
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        return _size(jax.eval_shape(pullback, params, rest, struct))
 
     return size(2) - size(1)
+
+
+def _size(tree: Any) -> int:
+    """Bytes of the arrays of a tree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

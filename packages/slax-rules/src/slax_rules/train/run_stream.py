@@ -1,7 +1,6 @@
 """The loop over a stream: pieces from a source, predictions, updates, metrics, and checkpoints in the middle of it."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -11,20 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.loop.programs import Programs, StaticParts
-from slax_rules.loop.stream import Stream, extend_stream
-from slax_rules.loop.windows import Online
+from slax_rules.api import compiled
 from slax_rules.losses import LossFn
-from slax_rules.training.batches import as_array
-from slax_rules.training.checkpoints import Checkpoints, Store, parts, whole
-from slax_rules.training.diagnosis import SLOWER, faults_of_target, places
-from slax_rules.training.evaluation import check_metrics
-from slax_rules.training.history import make_bar
-from slax_rules.training.run_identity import describe_run
+from slax_rules.stream import Stream, extend_stream
+from slax_rules.train.batches import Compiled, as_array
+from slax_rules.train.checkpoints import Checkpoints, describe_run, parts, steps_in, whole
+from slax_rules.train.evaluate import check_metrics, where_not_finite
+from slax_rules.train.fit import SLOWER, fault_of_targets, make_bar
 
 Source = Iterable[Any] | Callable[[int], Iterable[Any]]
-Metrics = tuple[tuple[str, LossFn], ...]  # by name
-Sums = dict[str, tuple[Array, Array]]  # by name, the weighted sums of numbers and of weights
+Sums = dict[str, tuple[Any, Any]]  # by name, the weighted sums of numbers and of weights
 
 
 class Piece(NamedTuple):
@@ -63,8 +58,7 @@ class StreamInfo:
     Example:
         >>> import numpy as np
         >>> import optax
-        >>> from flax import nnx
-        >>> from slax_neurons import LI, connect
+        >>>         >>> from slax_neurons import LI, connect
         >>> from slax_rules import OTPE, correct, cross_entropy, run_stream, start_stream
         >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
         >>> optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
@@ -128,8 +122,7 @@ def run_stream(
         Predictions of a network that learns what comes next, one step at a time:
         >>> import numpy as np
         >>> import optax
-        >>> from flax import nnx
-        >>> from slax_neurons import LI, LIF, connect
+        >>>         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OTPE, Piece, run_stream, squared_error, start_stream
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(2, 16, rngs=rngs), LIF(), nnx.Linear(16, 1, rngs=rngs), LI()])
@@ -147,9 +140,64 @@ def run_stream(
     if not half_life > 0:
         raise ValueError(f"run_stream got half_life={half_life}, expected a positive number of steps.")
     table = check_metrics("run_stream", metrics)
-    sums = {name: (jnp.zeros(()), jnp.zeros(())) for name in ("loss", *table)}
-    run = _Run(stream, tuple(table.items()), 0.5 ** (1 / half_life), sums)
-    return _run(run, source, checkpoints, progress)
+    return _run(stream, source, tuple(table.items()), 0.5 ** (1 / half_life), checkpoints, progress)
+
+
+def _run(
+    stream: Stream,
+    source: Source,
+    metrics: tuple[tuple[str, LossFn], ...],
+    gamma: float,
+    checkpoints: Checkpoints | None,
+    progress: bool | None,
+) -> Iterator[StreamInfo]:
+    """The iterator of `run_stream`."""
+    zero = np.zeros((), jax.dtypes.canonicalize_dtype(float))
+    sums: Sums = {name: (zero, zero) for name in ("loss", *dict(metrics))}
+    step, store = 0, None
+    advance = compiled(Compiled(_advance, metrics, (gamma,)))
+
+    def trees() -> dict[str, Any]:
+        return parts(stream.objects) | {"state": stream.state, "sums": sums}
+
+    def save() -> None:
+        if store is not None and step and not store.has(step):
+            store.save(step, trees(), {})
+
+    with ExitStack() as stack:
+        if checkpoints is not None:
+            model, rule, _ = stream.merged()
+            options = {"window": stream.program.window, "gamma": gamma, "metrics": ", ".join(dict(metrics))}
+            store = stack.enter_context(checkpoints.open(model, describe_run(model, rule, **options)))
+            if (found := store.restore(lambda facts: trees())) is not None:
+                arrays, step = found[0], steps_in(store.directory)[-1]
+                stream = dataclasses.replace(stream, objects=whole(stream.objects, arrays), state=arrays["state"])
+                sums = arrays["sums"]
+                store.tell("run_stream", step, progress)
+        bar = make_bar(None, step, progress)
+        stack.callback(bar.close)
+        stack.callback(save)
+        for item in source(step) if callable(source) else source:
+            piece, before = _piece(item), step
+            after, outputs, its_sums, is_finite = advance(stream, sums, piece)
+            if not is_finite:
+                raise FloatingPointError(_cause(piece, step, outputs))
+            stream, sums, step = after, its_sums, step + len(piece.inputs)
+            bar.update(step - before)
+            if checkpoints is not None and step // checkpoints.every > before // checkpoints.every:
+                save()
+            yield StreamInfo(step, outputs, stream, dict(sums))
+
+
+def _cause(piece: Piece, step: int, outputs: Any) -> str:
+    """What is not finite in a piece that begins after so many steps."""
+    what, advice = "a loss or a gradient is not finite", fault_of_targets(piece.targets, piece.mask, outputs) or SLOWER
+    if where := where_not_finite(piece.inputs, "time step", "sample", *["feature"] * (piece.inputs.ndim - 2)):
+        what, advice = f"the inputs are {where} of the piece", "Look at what the source gave."
+    return (
+        f"run_stream stopped at steps {step} to {step + len(piece.inputs) - 1}: {what}. The stream of the piece before is "
+        f"unchanged. {advice[0].upper()}{advice[1:]}"
+    )
 
 
 def _piece(item: Any) -> Piece:
@@ -177,98 +225,11 @@ def _piece(item: Any) -> Piece:
     return piece
 
 
-@dataclasses.dataclass
-class _Run:
-    """A run of `run_stream`: its options, which stay fixed, and its progress."""
-
-    stream: Stream
-    metrics: Metrics
-    gamma: float
-    sums: Sums
-    step: int = 0
-
-    def __post_init__(self) -> None:
-        # A copy of the program is looked at again.
-        self.stream = dataclasses.replace(self.stream, program=dataclasses.replace(self.stream.program))
-        self.what = StaticParts((self.stream.program, self.metrics, self.gamma))
-
-    def visit(self, piece: Piece) -> StreamInfo:
-        """Predict and learn; nothing changes if something is not finite."""
-        online, numbers = self.stream.online, self.stream.numbers
-        online, outputs, sums, finite = _advance(self.what, online, numbers, self.sums, piece)
-        end = self.step + len(piece.inputs)
-        if not finite:
-            where = next(places(piece.inputs), None)
-            what = "a loss or a gradient is not finite" if where is None else f"the inputs are {where} of the piece"
-            targets = np.asarray(piece.targets)
-            counted = np.ones(targets.shape[:2], bool) if piece.mask is None else piece.mask
-            faults = (faults_of_target(targets[at, i], i, outputs) for at, i in np.argwhere(counted).tolist())
-            cause = next(
-                itertools.chain.from_iterable(faults), SLOWER if where is None else "Look at what the source gave."
-            )
-            raise FloatingPointError(
-                f"run_stream stopped at steps {self.step} to {end - 1}: {what}. The stream of the piece before "
-                f"is unchanged. {cause[0].upper()}{cause[1:]}"
-            )
-        self.stream, self.sums, self.step = dataclasses.replace(self.stream, online=online), sums, end
-        return StreamInfo(end, outputs, self.stream, dict(sums))
-
-    def trees(self, facts: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Everything that a checkpoint keeps, except for facts."""
-        objects, state, means = self.stream.online
-        return parts(objects) | {"state": state, "means": means, "numbers": self.sums}
-
-    def restore(self, trees: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Resume from a checkpoint."""
-        online = Online(whole(self.stream.online.objects, trees), trees["state"], trees["means"])
-        self.stream = dataclasses.replace(self.stream, online=online)
-        self.sums, self.step = trees["numbers"], facts["step"]
-
-    def settings(self) -> dict[str, Any]:
-        """The settings that must be the same after a resume, in addition to the arrays."""
-        # Arrays have rounded the numbers, and the shortest decimals are those that the user gave.
-        numbers = tuple(float(str(number)) for number in jax.device_get(self.stream.numbers))
-        program = self.stream.program
-        model, rule, optimizer = dataclasses.replace(self.stream, numbers=numbers).objects()
-        described = describe_run(program, model, rule, optimizer.tx)
-        return {"kind": "stream", "metrics": [name for name, _ in self.metrics], "gamma": self.gamma, **described}
-
-
-def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: bool | None) -> Iterator[StreamInfo]:
-    """The iterator of `run_stream`."""
-    with ExitStack() as stack:
-        store: Store | None = None
-        if checkpoints is not None:
-            store = stack.enter_context(checkpoints.open(run.settings()))
-            found = store.restore(run.trees)
-            if found is not None:
-                run.restore(*found)
-                store.tell("run_stream", run.step, progress)
-
-        def save() -> None:
-            if store is not None and run.step:
-                store.save(run.step, run.trees(), {"step": run.step})
-
-        bar = make_bar(None, run.step, progress)
-        stack.callback(bar.close)
-        stack.callback(save)
-        for item in source(run.step) if callable(source) else source:
-            before = run.step
-            info = run.visit(_piece(item))
-            bar.update(run.step - before)
-            if checkpoints is not None and run.step // checkpoints.every > before // checkpoints.every:
-                save()
-            yield info
-
-
-@Programs
 def _advance(
-    what: StaticParts, online: Online, numbers: tuple[Any, ...], sums: Sums, piece: Piece
-) -> tuple[Online, Any, Sums, Array]:
+    metrics: tuple[tuple[str, LossFn], ...], gamma: float, stream: Stream, sums: Sums, piece: Piece
+) -> tuple[Stream, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
-    program, metrics, gamma = what.parts
     inputs, targets, mask, reset = piece
-    stream = Stream(program, online, numbers)
     stream, outputs, losses = extend_stream(stream, inputs, targets, mask=mask, reset=reset)
     steps = losses.shape[0]
     counted = jnp.ones(losses.shape, bool) if mask is None else mask
@@ -288,4 +249,4 @@ def _advance(
                 f"for each sample, [{losses.shape[1]}], as a loss has."
             )
     new = {name: added(sums[name], values.astype(losses.dtype)) for name, values in found.items()}
-    return stream.online, outputs, new, jnp.isfinite(losses).all()
+    return stream, outputs, new, jnp.isfinite(losses).all()

@@ -12,7 +12,8 @@ from jaxtyping import Array
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import cast_inputs, check_sequence, first_carry
-from slax_rules.loop.devices import (
+from slax_rules.api import compiled
+from slax_rules.devices import (
     BATCH_SHARDED,
     REPLICATED,
     Devices,
@@ -22,14 +23,12 @@ from slax_rules.loop.devices import (
     replicated,
     split_batch,
 )
-from slax_rules.loop.objective import losses_that_count, read_targets
-from slax_rules.loop.programs import Programs, StaticParts
-from slax_rules.loop.windows import all_finite
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
-from slax_rules.training.batches import Batch, Batches, as_array, as_batch, set_batches
-from slax_rules.training.diagnosis import check_has_numbers, check_parameters
-from slax_rules.training.epoch import prepared
+from slax_rules.train.agreement import by_path, module_names, readable_path
+from slax_rules.train.batches import Batch, Batches, Compiled, as_array, as_batch, checked, is_array, set_batches
+from slax_rules.windows import Batch as Sequences
+from slax_rules.windows import losses_that_count
 
 # Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples: a number, or an array.
 Metric = Callable[..., Array]
@@ -79,20 +78,31 @@ def evaluate(
         ['accuracy', 'loss']
     """
     table = check_metrics("evaluate", metrics)
-    check_parameters("evaluate", model)
+    check_concrete("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
-    whats = {share: StaticParts((graphdef, loss_fn, tuple(table.items()), share)) for share in {None, mesh}}
-    totals: list[dict[str, Any]] = []
-    for batch in map(as_batch, set_batches(batches)):
-        check_has_numbers("evaluate", batch)
+    options = loss_fn, tuple(table.items())
+    measures = {share: compiled(Compiled(_measure, graphdef, (*options, share))) for share in {None, mesh}}
+    pending = []
+    for batch in map(as_batch, set_batches(batches)()):
         share = _divided_by(mesh, batch[0])
-        there = batch if share is None else split_batch(batch, share)
-        totals.append(_measure(whats[share], state, there))
-    if not totals:
+        pending.append(measures[share](state, batch if share is None else split_batch(batch, share)))
+    if not pending:
         raise ValueError(
             "evaluate got no batches, expected at least one. An iterator can be read only once: give a list."
         )
-    return _means(jax.device_get(totals), ("loss", *table))
+    found = jax.device_get(pending)
+    for index, (numbers, inputs_are_finite, parameters_are_finite) in enumerate(found):
+        loss, _ = numbers["loss"]
+        if not (np.isfinite(loss) and inputs_are_finite and parameters_are_finite):
+            check_parameters("evaluate", model)
+            of_loss = f"a loss of {loss} (a target out of range can cause this)"
+            what = of_loss if inputs_are_finite else "inputs that are not finite"
+            raise FloatingPointError(_not_finite("evaluate", f"{what} in batch {index}"))
+    if not any(numbers["loss"][1] for numbers, *_ in found):
+        raise ValueError(
+            "evaluate got masks without a single true entry, expected at least one: there is no loss to take the mean of."
+        )
+    return {name: _mean([numbers[name] for numbers, *_ in found]) for name in ("loss", *table)}
 
 
 def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: Devices | None = None) -> Any:
@@ -122,7 +132,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
         >>> predict(model, jnp.ones((20, 2, 8))).shape
         (20, 2, 3)
     """
-    if not (isinstance(inputs, jax.core.Tracer) or hasattr(inputs, "__array__") or hasattr(inputs, "detach")):
+    if not is_array(inputs) and not isinstance(inputs, jax.core.Tracer):
         raise TypeError(
             f"predict got {type(inputs).__name__} as inputs, expected an array [T, B, features...]. For several batches: "
             "[predict(model, inputs) for inputs, _ in batches]."
@@ -131,7 +141,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
     inputs = as_array(inputs, "inputs")
     share = _divided_by(mesh, inputs)
     there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
-    outputs, finite = _predict(StaticParts((graphdef, share)), state, there, carry)
+    outputs, finite = compiled(Compiled(_predict, graphdef, (share,)))(state, there, carry)
     if not isinstance(finite, jax.core.Tracer) and not finite:
         check_parameters("predict", model)
         raise FloatingPointError(_not_finite("predict", "inputs that are not finite"))
@@ -157,6 +167,43 @@ def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
     return dict(metrics)
 
 
+def check_concrete(name: str, *trees: Any) -> None:
+    """Raise TypeError for arrays without numbers, as inside `jax.vmap`; `name` is the function called."""
+    leaves = jax.tree.leaves([nnx.state(tree) if isinstance(tree, nnx.Module) else tree for tree in trees])
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        raise TypeError(
+            f"{name} got a model or batches inside jax.vmap, jax.jit or another transformation, expected arrays with numbers: "
+            "it reads losses while it runs. Use sweep(...) for many seeds and learning rates, or transform train_offline, "
+            "train_online or predict."
+        )
+
+
+def check_parameters(name: str, model: nnx.Module) -> None:
+    """Raise FloatingPointError for a parameter that is not finite; `name` is the function called."""
+    if bad := not_finite(nnx.state(model, nnx.Param), model):
+        raise FloatingPointError(f"{name} got a parameter that is not finite: {bad[0]}. Expected finite numbers.")
+
+
+def not_finite(state: nnx.State, model: Any) -> list[str]:
+    """The arrays of a state of a model that are not finite, such as "0 Linear/kernel NaN at [0, 3]"."""
+    names, arrays = module_names(model), jax.device_get(by_path(state))
+    return [
+        f"{readable_path(path, names)} {place}" for path, leaf in arrays.items() if (place := where_not_finite(leaf))
+    ]
+
+
+def where_not_finite(array: Any, *axes: str) -> str:
+    """Where the first number of an array is that is not finite, by the names of its first axes; empty if there is none."""
+    array = np.asarray(array)
+    is_bad = ~np.isfinite(array) if jnp.issubdtype(array.dtype, jnp.inexact) else np.zeros(array.shape, bool)
+    if not is_bad.any():
+        return ""
+    first = np.argwhere(is_bad)[0].tolist()
+    named = ", ".join(f"{axis} {index}" for axis, index in zip(axes, first, strict=False))
+    more = f" (one of {is_bad.sum()})" if is_bad.sum() > 1 else ""
+    return f"{'NaN' if np.isnan(array[tuple(first)]) else 'infinite'}{more} at {named or first}"
+
+
 def _split(model: nnx.RNNCellBase, devices: Devices | None) -> tuple[Mesh | None, Any, nnx.State]:
     """The devices as a mesh or None, and the graph and the state of the model, which is on all of them."""
     mesh = None if devices is None else as_mesh(devices)
@@ -170,62 +217,60 @@ def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:
     return mesh if divides or (mesh is not None and mesh.is_multi_process) else None
 
 
-def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
-    for number, measured in enumerate(batches):
-        loss, _ = measured["loss"]
-        if not measured["finite"] or not np.isfinite(loss):
-            of_loss = f"a loss of {loss} (a target out of range can cause this)"
-            what = of_loss if measured["finite"] else "inputs that are not finite"
-            raise FloatingPointError(_not_finite("evaluate", f"{what} in batch {number}"))
-    if not sum(weight for _, weight in (measured["loss"] for measured in batches)):
-        raise ValueError(
-            "evaluate got masks without a single true entry, expected at least one: there is no loss to take the mean of."
-        )
-    means: dict[str, Any] = {}
-    for name in names:
-        pairs = [
-            (np.asarray(value, float), float(weight)) for value, weight in (measured[name] for measured in batches)
-        ]
-        mean = sum(value * weight for value, weight in pairs if weight) / sum(weight for _, weight in pairs)
-        means[name] = mean if np.ndim(mean) else float(mean)
-    return means
+def _mean(pairs: list[tuple[Any, Any]]) -> Any:
+    """The mean of some numbers or arrays, each with its weight."""
+    total = sum(float(weight) for _, weight in pairs)
+    mean = sum(np.asarray(value, float) * float(weight) for value, weight in pairs if weight) / total
+    return mean if np.ndim(mean) else float(mean)
 
 
 def _not_finite(name: str, what: str) -> str:
     return f"{name} got {what}, expected finite numbers. Spikes mask NaN and infinity: the output looks normal."
 
 
-@Programs
-def _predict(what: StaticParts, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
+def _predict(graphdef: Any, mesh: Mesh | None, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
     """Return the outputs, and whether inputs and parameters are finite."""
-    graphdef, mesh = what.parts
-    model = nnx.merge(graphdef, state, copy=True)
-    model.eval()
+    model = _in_evaluation(graphdef, state)
+    inputs = cast_inputs(model, jnp.asarray(inputs))
+    return _outputs(model, inputs, carry, mesh), jnp.isfinite(inputs).all() & _all_finite(model)
+
+
+def _measure(
+    graphdef: Any, loss_fn: Any, metrics: tuple[Any, ...], mesh: Mesh | None, state: nnx.State, batch: Batch
+) -> tuple[dict[str, tuple[Any, Array]], Array, Array]:
+    """Each number of a batch with its weight, whether the inputs are finite, and whether the parameters are."""
+    model = _in_evaluation(graphdef, state)
+    inputs, targets, mask = checked(batch)
     inputs = cast_inputs(model, inputs)
-    finite = all_finite([inputs, *jax.tree.leaves(nnx.state(model, nnx.Param))])
-    return _outputs(model, inputs, carry, mesh), finite
-
-
-@Programs
-def _measure(what: StaticParts, state: nnx.State, batch: Batch) -> dict[str, Any]:
-    """Each number of a batch, and its weight."""
-    graphdef, loss_fn, metrics, mesh = what.parts
-    model = nnx.merge(graphdef, state, copy=True)
-    model.eval()
-    inputs, targets, mask = prepared(model, batch)
-    found = read_targets(targets, *inputs.shape[:2])
+    sequences = Sequences.read(inputs, targets, mask)
     outputs = _outputs(model, inputs, None, mesh)
     samples = jnp.asarray(inputs.shape[1]) if mask is None else mask.any(axis=0).sum()
     masks = () if mask is None else (mask,)
-    for name, metric in metrics if masks else ():
-        check_takes_mask(f"The metric {name!r}", metric, outputs, found.tree, mask)
-    numbers: dict[str, Any] = {name: (metric(outputs, found.tree, *masks), samples) for name, metric in metrics}
-    losses, counts = losses_that_count(loss_fn, outputs, found, mask)
+    numbers: dict[str, Any] = {}
+    for name, metric in metrics:
+        if masks:
+            check_takes_mask(f"The metric {name!r}", metric, outputs, sequences.targets, mask)
+        numbers[name] = metric(outputs, sequences.targets, *masks), samples
+    losses, counts = losses_that_count(loss_fn, outputs, sequences)
     counts = jnp.ones(losses.shape, bool) if counts is None else counts
     number, dtype = counts.sum(), sum_dtype(losses.dtype)
     mean = jnp.sum(jnp.where(counts, losses, 0), dtype=dtype) / jnp.maximum(number, 1).astype(dtype)
-    numbers |= {"loss": (mean, number), "finite": jnp.isfinite(inputs).all()}
-    return numbers if mesh is None else jax.lax.with_sharding_constraint(numbers, NamedSharding(mesh, REPLICATED))
+    numbers["loss"] = mean, number
+    found = numbers, jnp.isfinite(inputs).all(), _all_finite(model)
+    return found if mesh is None else jax.lax.with_sharding_constraint(found, NamedSharding(mesh, REPLICATED))
+
+
+def _in_evaluation(graphdef: Any, state: nnx.State) -> nnx.RNNCellBase:
+    """A copy of the model in evaluation mode."""
+    model = nnx.merge(graphdef, state, copy=True)
+    model.eval()
+    return model
+
+
+def _all_finite(model: nnx.Module) -> Array:
+    """True if all parameters are finite."""
+    leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
+    return jnp.stack([jnp.ones((), bool), *(jnp.isfinite(leaf).all() for leaf in leaves)]).all()
 
 
 def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | None) -> Any:
