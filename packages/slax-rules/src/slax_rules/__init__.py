@@ -51,6 +51,25 @@ from slax_rules.stream import Stream as Stream
 from slax_rules.stream import extend_stream as extend_stream
 from slax_rules.stream import look_ahead as look_ahead
 from slax_rules.stream import start_stream as start_stream
+from slax_rules.train.agreement import GradientAgreement as GradientAgreement
+from slax_rules.train.agreement import agreement as agreement
+from slax_rules.train.batches import Sampler as Sampler
+from slax_rules.train.callbacks import EarlyStopping as EarlyStopping
+from slax_rules.train.callbacks import Every as Every
+from slax_rules.train.callbacks import StepInfo as StepInfo
+from slax_rules.train.callbacks import StopTraining as StopTraining
+from slax_rules.train.checkpoints import Checkpoints as Checkpoints
+from slax_rules.train.checkpoints import load_weights as load_weights
+from slax_rules.train.checkpoints import save_weights as save_weights
+from slax_rules.train.cost import cost as cost
+from slax_rules.train.evaluate import evaluate as evaluate
+from slax_rules.train.evaluate import predict as predict
+from slax_rules.train.fit import History as History
+from slax_rules.train.fit import fit as fit
+from slax_rules.train.run_stream import Piece as Piece
+from slax_rules.train.run_stream import run_stream as run_stream
+from slax_rules.train.sweep import Sweep as Sweep
+from slax_rules.train.sweep import sweep as sweep
 
 __version__ = next((found.version for found in _distributions(name="slax-rules")), "not installed")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
