@@ -223,14 +223,14 @@ def fit(
     """
     check_optimizer("fit", optimizer)
     check_is_rule(rule)
-    check_loss("fit", loss_fn, online=update == "online")
+    check_update("fit", loss_fn, update)
     check_callbacks(callbacks)
     penalties_by_layer(penalties, model)
     window, table = checked_window(window), check_metrics("fit", metrics)
     due = [callback.every for callback in callbacks]
     due += [every for every in (evaluate_every, getattr(checkpoints, "every", None)) if every is not None]
-    _check_options(epochs, update, due, held_out, table, evaluate_every, early_stopping)
-    if update == "online" and window is None and (text := without_credit("fit", rule)):
+    _check_options(epochs, due, held_out, table, evaluate_every, early_stopping)
+    if text := without_credit("fit", rule, update, window):
         warnings.warn(text, UserWarning, stacklevel=2)
     objects = (model, rule, optimizer)
     check_concrete("fit", *objects)
@@ -288,14 +288,10 @@ def fit(
     return run.history()
 
 
-def _check_options(
-    epochs: Any, update: Any, due: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any
-) -> None:
+def _check_options(epochs: Any, due: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any) -> None:
     """Raise ValueError for options that do not fit together."""
     if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
-    if update not in ("offline", "online"):
-        raise ValueError(f'fit got update={update!r}, expected "offline" or "online".')
     if min(due, default=1) < 1:
         raise ValueError(f"fit got callbacks or evaluations every {min(due)} steps, expected at least 1.")
     if held_out is None and (metrics or evaluate_every is not None or stopping is not None):
@@ -310,9 +306,16 @@ def _check_options(
         )
 
 
-def without_credit(name: str, rule: Any) -> str | None:
+def check_update(name: str, loss_fn: Any, update: Any) -> None:
+    """Raise ValueError for an unknown kind of update, TypeError for a loss that it cannot use; `name` is the function called."""
+    if update not in ("offline", "online"):
+        raise ValueError(f'{name} got update={update!r}, expected "offline" or "online".')
+    check_loss(name, loss_fn, online=update == "online")
+
+
+def without_credit(name: str, rule: Any, update: str, window: int | None) -> str | None:
     """A warning about online updates without a window whose gradient flows through no step; `name` is the function called."""
-    if not isinstance(rule, BPTT | TBPTT):
+    if update != "online" or window is not None or not isinstance(rule, BPTT | TBPTT):
         return None
     return (
         f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so it "
