@@ -1,7 +1,7 @@
 """Checkpoints and weights: arrays in files that are written whole or not at all.
 
-A file is a NumPy archive with an array for each path, such as "model/modules/0/kernel", and a text in JSON that describes them. A
-checkpoint is everything that a run needs to continue as if it had never stopped.
+A file is a NumPy archive with an array for each path, such as "model/modules/0/kernel", and a text in JSON that describes them.
+A checkpoint is everything that a run needs to continue as if it had never stopped.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import tempfile
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +41,10 @@ UNREADABLE += (RuntimeError, MemoryError)
 class Checkpoints:
     """The folder and frequency of `fit`'s checkpoints; `fit` resumes from the newest checkpoint there, if there is one.
 
-    It refuses the checkpoint of another run: of a model with other arrays, modules or options of neurons, of another rule, update
-    or window, or of other data, since it draws the last batch that was trained on again and compares it. A loader, which may have
-    another order each time, is not compared, and neither are functions: the loss, the optimizer's transformation and penalties.
+    It refuses the checkpoint of another run: of a model with other arrays, modules or options of neurons, of another rule,
+    update or window, or of other data, since it draws the last batch that was trained on again and compares it. A loader, which
+    may have another order each time, is not compared, and neither are functions: the loss, the optimizer's transformation and
+    penalties.
 
     A checkpoint is a file named after its step, in the format of `save_weights`. It is written under another name and renamed
     when it is complete, in the background while training continues, so a run that is killed loses at most the steps since the

@@ -474,8 +474,7 @@ def _check(
             raise ValueError(f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule.")
     if not all(callable(_of(optimizer, rule)) for rule in rules):
         raise TypeError(
-            "sweep expects as the optimizer a function that maps a learning rate to an Optax transformation: optax.adam, without "
-            "a rate."
+            "sweep expects as the optimizer a function that maps a learning rate to a transformation: optax.adam."
         )
     if not np.size(rates) or np.ndim(rates) != 1 or min(rates) <= 0 or len(set(rates)) < len(rates):
         raise ValueError(f"sweep got rates={rates}, expected a list of different positive numbers: [1e-3, 1e-2].")
