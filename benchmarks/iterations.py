@@ -9,13 +9,23 @@ take turns; a time is the least of all repeats.
 
 import argparse
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # before JAX starts
 
 from benchmarks.parts import whole
 from benchmarks.turns import least_times
+from slax_neurons import scan_unroll
 
 BATCH, PER_ITERATION = 32, (1, 2, 4, 8)
+
+
+def within(steps: int, call: Callable[[], Any]) -> Any:
+    """The result of a call whose loops have that many steps in an iteration."""
+    with scan_unroll(steps):
+        return call()
 
 
 def main() -> None:
@@ -25,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     print("steps in an iteration," + ",".join(f"N = {n}" for n in args.sizes))
     times = {
-        n: least_times({steps: whole(BATCH, n, steps_per_iteration=steps) for steps in PER_ITERATION}, args.repeats)
+        n: least_times({steps: partial(within, steps, whole(BATCH, n)) for steps in PER_ITERATION}, args.repeats)
         for n in args.sizes
     }
     for steps in PER_ITERATION:

@@ -2,13 +2,12 @@
 
     python -m experiments.gpu --minutes 9
 
-It needs JAX, Flax, Optax, matplotlib, numpy, and scikit-learn for the tasks on digits. First it compares the kernels of neurons
-with the scan, then it makes results of the paper scale in the order of their importance: throughput of this repository and
-of what else can be imported, gradient similarity, landscapes, accuracy. It stops when the time is over, and the same command
-continues where it stopped, with the job that was not finished. `gpu.tar.gz` has everything that was made, with the name of the
-device. Unpack it at the top of a checkout: `snakemake figures/all --config scale=paper outdated=keep` uses the results, except
-for the times of throughput, which are apart, since peers without an environment of their own are missing there. These are drawn
-by
+It needs JAX, Flax, Optax, matplotlib, numpy, and scikit-learn for the tasks on digits. It makes results of the paper scale in
+the order of their importance: throughput of this repository and of what else can be imported, gradient similarity, landscapes,
+accuracy. It stops when the time is over, and the same command continues where it stopped, with the job that was not finished.
+`gpu.tar.gz` has everything that was made, with the name of the device. Unpack it at the top of a checkout: `snakemake
+figures/all --config scale=paper outdated=keep` uses the results, except for the times of throughput, which are apart, since
+peers without an environment of their own are missing there. These are drawn by
 
     python -m experiments.plot throughput --scale paper --set own_environments=false --results results/gpu --output figures/gpu
 """
@@ -31,7 +30,6 @@ FIRST = ("n1024", "n2048", "n4096", "n512", "n6144", "rules_n128", "rules_n512")
 EXPERIMENTS = ("throughput", "gradient_similarity", "landscapes", "accuracy")
 ARCHIVE = Path("gpu.tar.gz")
 RESULTS, TIMES = Path("results"), Path("results/gpu")
-KERNELS = TIMES / "kernels.md"
 
 
 class Step(NamedTuple):
@@ -67,8 +65,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def steps() -> Iterator[Step]:
     """All steps in the order of their importance."""
-    check = [sys.executable, "-m", "benchmarks.kernels", "--output", str(KERNELS)]
-    yield Step("kernels against the scan", check, (KERNELS,), KERNELS.exists())
     for experiment in EXPERIMENTS:
         apart = experiment == "throughput"
         results = TIMES if apart else RESULTS

@@ -8,7 +8,6 @@
 #
 # [tool.benchmark.variants.bptt]
 # default = {}
-# fused = {}
 # scan = {}
 # plain = {}
 # remat = {}
@@ -25,22 +24,18 @@
 # bptt_chunk_64 = {}
 # sltt = {}
 # ottt = {}
-# ottt_fused = {}
 # ottt_window_1 = {}
 # ottt_window_32 = {}
 # ottt_window_128 = {}
 # ostl = {}
-# ostl_fused = {}
 # ostl_window_1 = {}
 # ostl_window_32 = {}
 # ostl_window_128 = {}
 # otpe = {}
-# otpe_fused = {}
 # otpe_window_32 = {}
 # approximate_otpe = {}
 # e_prop = {}
 # pp_prop = {}
-# pp_prop_fused = {}
 # rtrl = {}
 # rtrl_window_1 = {}
 #
@@ -55,20 +50,18 @@
 """This repository's `connect`, `unroll` and `gradients`, with the network split once and jitted over its state.
 
 In `bptt`, `devices` splits the CPU into two devices, each with half of the batch; `read_out` has the sum over the units as its
-last module, as a network with a small read-out would; `chunk_K` processes K steps together; `fused`, `scan` and `plain` are
-kernels of `unroll`; `heap` is the default with a malloc (glibc's) that keeps the memory of the previous step, whereas it
-otherwise returns arrays above 32 MiB and obtains them again page by page.
+last module, as a network with a small read-out would; `chunk_K` processes K steps together; `scan` and `plain` have our own
+reverse pass of neurons and that of JAX; `heap` is the default with a malloc (glibc's) that keeps the memory of the previous
+step, whereas it otherwise returns arrays above 32 MiB and obtains them again page by page.
 
-In `rules`, a variant is the rule that `RULES` makes. `RULE_fused` runs its recursions in kernels; `RULE_window_K` processes K
-steps together, which changes no gradient. `bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option that `gradients` does not
-have, since the default is meant to suffice.
+In `rules`, a variant is the rule that `RULES` makes. `RULE_window_K` processes K steps together, which changes no gradient.
+`bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option that `gradients` does not have, since the default is meant to suffice.
 
 Parity, the reference: v_t = decay u_{t-1} + I_t, s_t = H(v_t - 1), H(0) = 1, u_t = v_t - s_t; the gradient passes the
 reset; fast sigmoid of slope 25. The loss of `rules` is the mean over steps and samples of the cross entropy of the spikes.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 
 import jax
@@ -79,11 +72,9 @@ from jax.sharding import PartitionSpec as P
 from benchmarks.side_by_side.jax_step import JaxStep
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 from slax_neurons import LIF, connect, unroll
-from slax_neurons.kernels import auto_is
+from slax_neurons.building_blocks import reverse_pass_of_jax
 from slax_rules import RULES, cross_entropy, gradients
 from slax_rules.devices import check_divisible
-
-FUSED = ExitStack()  # kernels for the rules of this process, which has one contender
 
 
 def bptt(variant: str, workload: Workload) -> JaxStep:
@@ -92,13 +83,12 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
         modules.append(lambda spikes: spikes.sum(-1, keepdims=True))
     graph, state = nnx.split(connect(modules))
     options = {"remat": variant == "remat"}
-    if variant in ("fused", "scan", "plain"):
-        options["kernel"] = variant
     if variant.startswith("chunk_"):
         options["chunk"] = int(variant.removeprefix("chunk_"))
 
     def loss(state, inputs):
-        return output(nnx.merge(graph, state), inputs, **options).sum()
+        with reverse_pass_of_jax({"scan": False, "plain": True}.get(variant)):
+            return output(nnx.merge(graph, state), inputs, **options).sum()
 
     step = jax.value_and_grad(loss)
     if variant == "devices":
@@ -112,9 +102,7 @@ def rules(variant: str, workload: Workload) -> JaxStep:
     if steps:
         step = jax.value_and_grad(chunked_loss(graph, int(steps)))
     else:
-        if variant.endswith("_fused"):
-            FUSED.enter_context(auto_is("fused"))
-        name, _, steps = variant.removesuffix("_fused").partition("_window_")
+        name, _, steps = variant.partition("_window_")
         rule = RULES[name].make()
         window = int(steps) if steps else None
 

@@ -7,41 +7,27 @@ code: {$ref: "urn:slax:code"}         # the name of a code for intensities
 code: {$ref: "urn:slax:any_code"}     # or of one that belongs to a data set: time and rate of Randman
 second_trials: {$ref: "urn:slax:second_trials"} # two values of each setting that rules try second, or null for no such trials
 
-The names are read from the sources of the packages, since importing them would add seconds to each call of Snakemake; those
-of installed packages, from their entry points.
+The names are read from the sources of the packages, since importing them would add seconds to each call of Snakemake, and are
+those of `SLAX_IMPORTS` too.
 """
 
-import ast
 import functools
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from experiments.common.sources import ROOT, installed
+from experiments.common.sources import ROOT, added, library
 from experiments.common.yaml_files import read_yaml
 
-RULES = ROOT / "packages/slax-rules/src/slax_rules/registry.py"
-DATASETS = ROOT / "packages/slax-data/src/slax_data/datasets.py"
-ENCODERS = ROOT / "packages/slax-data/src/slax_data/encoding/encoders.py"
 SECOND_TRIALS = ROOT / "workflow/second_trials.schema.yaml"
 
 
 def rule_names(*, gradients_alone: bool = False) -> list[str]:
     """The keys of `slax_rules.RULES`."""
-    entries = table_entries(RULES, "RULES")
+    entries = library("rule")
     return [name for name, entry in entries.items() if not (gradients_alone and "optimizer=" in entry)]
-
-
-def table_entries(file: Path, table: str) -> dict[str, str]:
-    """The entries, as text, of a table of a file that is written as `table: Table[...] = Table(..., {"key": ...})`."""
-    statements = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.AnnAssign)]
-    (made,) = [node for node in statements if isinstance(node.target, ast.Name) and node.target.id == table]
-    entries = next(node for node in ast.walk(made) if isinstance(node, ast.Dict))
-    pairs = zip(entries.keys, entries.values, strict=True)
-    return {str(key.value): ast.unparse(value) for key, value in pairs if isinstance(key, ast.Constant)}
 
 
 def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
@@ -52,11 +38,11 @@ def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
 @functools.cache
 def names() -> Registry:
     """The names of each kind as a schema."""
-    codes, rules = [*table_entries(ENCODERS, "ENCODERS"), *installed("slax.encoders")], installed("slax.rules")
+    codes, rules = [*library("code"), *added("code")], added("rule")
     known = {
         "urn:slax:rule": [*rule_names(), *rules],
         "urn:slax:gradient": [*rule_names(gradients_alone=True), *rules],
-        "urn:slax:dataset": [*table_entries(DATASETS, "DATASETS"), *installed("slax.datasets")],
+        "urn:slax:dataset": [*library("data set"), *added("data set")],
         "urn:slax:code": codes,
         "urn:slax:any_code": sorted({*codes, "time", "rate"}),
     }

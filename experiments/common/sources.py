@@ -17,8 +17,6 @@ import tokenize
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -131,37 +129,50 @@ def package(name: str) -> frozenset[Path]:
     return frozenset(folder.glob("src/**/*.py")).union(*map(package, needed))
 
 
-# The tables to which a script or an installed package adds, by what is in them: the module, the table, and the entry points.
+# The tables to which a script or a package (`SLAX_IMPORTS`) adds, by what is in them: the module and the table.
 TABLES = {
-    "rule": ("slax_rules.registry", "RULES", "slax.rules"),
-    "neuron": ("slax_neurons", "NEURONS", "slax.neurons"),
-    "data set": ("slax_data.datasets", "DATASETS", "slax.datasets"),
-    "code": ("slax_data.encoding.encoders", "ENCODERS", "slax.encoders"),
+    "rule": ("slax_rules.registry", "RULES"),
+    "neuron": ("slax_neurons", "NEURONS"),
+    "data set": ("slax_data.datasets", "DATASETS"),
+    "code": ("slax_data.encoding.encoders", "ENCODERS"),
 }
 
 
 @cache
-def installed(group: str) -> tuple[str, ...]:
-    """The names of the entry points of a group, none of which is loaded."""
-    return tuple(sorted({point.name for point in entry_points(group=group)}))
+def library(kind: str) -> dict[str, str]:
+    """The entries, as text, that a table of the library has in its source, `TABLE: Named[...] = Named({"key": ...})`.
+
+    They are read from there, since importing it would add seconds to each call of Snakemake.
+    """
+    module, table = TABLES[kind]
+    path = ROOT.joinpath("packages", module.partition(".")[0].replace("_", "-"), "src", *module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    statements = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.AnnAssign)]
+    (made,) = [node for node in statements if isinstance(node.target, ast.Name) and node.target.id == table]
+    entries = next(node for node in ast.walk(made) if isinstance(node, ast.Dict))
+    pairs = zip(entries.keys, entries.values, strict=True)
+    return {str(key.value): ast.unparse(value) for key, value in pairs if isinstance(key, ast.Constant)}
+
+
+def added(kind: str) -> dict[str, Any]:
+    """The entries that were added to a table of the library."""
+    module, table = TABLES[kind]
+    entries = getattr(sys.modules[module], table) if module in sys.modules else {}
+    return {name: entry for name, entry in entries.items() if name not in library(kind)}
 
 
 def own_entries(settings: Any) -> dict[str, str]:
-    """The digests of the entries of tables that settings name and that the library does not have, by kind and name.
+    """The digests of the added entries that settings name, by kind and name.
 
-    A script or an installed package adds such an entry. A rule stands for its options and for the sources of its class, and the
-    others for the sources of their functions or classes.
+    A rule stands for its options and the sources of its class, and the others for the sources of their functions or classes.
     """
-    named, found = json.dumps(settings), {}
-    for kind, (module, table, group) in TABLES.items():
-        if module not in sys.modules and not any(json.dumps(name) in named for name in installed(group)):
-            continue  # nobody added anything
-        entries = getattr(import_module(module), table)
-        for name in entries:
-            known = entries.library.get(name)
-            if json.dumps(name) in named if known is None else entries[name] is not known:
-                found[f"{kind} {name}"] = digest_of_entry(kind, name, entries[name])
-    return found
+    named = json.dumps(settings)
+    return {
+        f"{kind} {name}": digest_of_entry(kind, name, entry)
+        for kind in TABLES
+        for name, entry in added(kind).items()
+        if json.dumps(name) in named
+    }
 
 
 def digest_of_entry(kind: str, name: str, entry: Any) -> str:

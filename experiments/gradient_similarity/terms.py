@@ -23,7 +23,7 @@ import jax
 from flax import nnx
 
 from slax_neurons import Connect
-from slax_neurons.neurons.spiking import SpikingNeuron
+from slax_neurons.neurons.neuron import SpikingNeuron
 
 
 def without_reset_gradient(model: Connect) -> Connect:

@@ -50,7 +50,7 @@ def published_library(framework: str, device: str) -> str:
 
 def rule_of(name: str) -> str:
     """The rule of ours that a contender of the rules benchmark matches or resembles most."""
-    return RULE_OF.get(name, name.partition(":")[2].removesuffix("_fused").partition("_window_")[0])
+    return RULE_OF.get(name, name.partition(":")[2].partition("_window_")[0])
 
 
 def row_label(name: str, others: list[str]) -> str:
@@ -75,4 +75,4 @@ def _form(name: str) -> str:
         return f", windows of {steps}"
     if "_chunk_" in name:
         return f", BPTT in chunks of {steps}"
-    return ", in kernels" if name.endswith("_fused") else ""
+    return ""

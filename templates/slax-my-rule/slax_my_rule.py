@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from slax_rules import Exactness, LayerRule, RuleEntry, eligibility_gradient, linearize, zero_eligibility
+from slax_rules import RULES, Exactness, LayerRule, RuleEntry, eligibility_gradient, linearize, zero_eligibility
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Discounted(LayerRule):
         return eligibility_gradient(layer, window, traces, signal, jacobians_at)
 
 
-DISCOUNTED = RuleEntry(
+RULES["discounted"] = RuleEntry(
     title="Discounted",
     rule=Discounted,
     options={"memory": 0.5},

@@ -1,9 +1,13 @@
 """The names of rules, data sets and codes in configurations are the keys of the packages' tables."""
 
-from experiments.common.schemas import DATASETS as DATASETS_FILE
-from experiments.common.schemas import ENCODERS as ENCODERS_FILE
-from experiments.common.schemas import rule_names, table_entries, validator
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.common.schemas import rule_names, validator
+from experiments.common.sources import library
 from slax_data import DATASETS, ENCODERS
+from slax_neurons import NEURONS
 from slax_rules import RULES
 
 
@@ -12,8 +16,21 @@ def test_names_are_those_of_the_tables():
     for entry in RULES.values():  # which the page of rules shows
         assert all((entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites)), entry.title
     assert rule_names(gradients_alone=True) == [name for name, rule in RULES.items() if rule.optimizer is None]
-    assert list(table_entries(DATASETS_FILE, "DATASETS")) == list(DATASETS)
-    assert list(table_entries(ENCODERS_FILE, "ENCODERS")) == list(ENCODERS)
+    assert [*library("data set")] == [*DATASETS] and [*library("code")] == [*ENCODERS]
+    assert [*library("neuron")] == [*NEURONS]
+
+
+def test_the_rule_of_the_template_is_known_to_experiments_that_import_it(monkeypatch):
+    """In a process of its own, since the package adds to the table."""
+    monkeypatch.setenv("SLAX_IMPORTS", "slax_my_rule")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "templates/slax-my-rule")
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+    program = """if True:
+        from experiments.common import schemas, sources
+        assert schemas.validator({"$ref": "urn:slax:gradient"}).is_valid("discounted")
+        assert list(sources.own_entries({"rules": ["otpe", "discounted"]})) == ["rule discounted"]
+    """
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_schema_may_refer_to_them():

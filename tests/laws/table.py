@@ -13,9 +13,9 @@ from flax import nnx
 import oracle
 from slax_neurons import Connect
 from slax_rules import RULES, LayerRule, Symmetric, gradients, testing
-from slax_rules.rules.routes import Direct, FixedBases, Local, Target
 from slax_rules.engine.stack import Stack, with_plain_synapses
 from slax_rules.penalties import Penalty, firing_rate, sparsity
+from slax_rules.rules.routes import Direct, FixedBases, Local, Target
 from stacks import Conv, Pair, gradients_of, pair
 
 # Four windows of three steps, which are one program: of up to three the last one is a program by itself, see `over_windows`.

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from laws.table import LI, case, lif, made
+from laws.table import LI, lif, made
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect, unroll
-from slax_neurons.kernels import auto_is
 from slax_rules import BPTT, RULES, SequenceLoss, cross_entropy, gradients
-from stacks import linear, pair, worst
+from stacks import linear, pair
 
 T, B = 32, 4
 SIZES = [20, 30, 25, 7]
@@ -167,12 +166,3 @@ def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(name):
     outputs = unroll(model, model.initialize_carry(x.shape[1:]), x, chunk=T)[1]
     assert outputs.any()
     np.testing.assert_array_equal(seen[0], outputs)
-
-
-@pytest.mark.parametrize(("name", "network"), [("ottt", "linear last"), ("otpe", "linear last")])
-def test_recursions_in_kernels_are_those_of_scans(name, network):
-    """Interpreted, since no GPU is needed to see what they compute. Other rules are tried every week."""
-    here = case(name, network)
-    with auto_is("fused"):
-        found = here.run()
-    assert worst(found.gradients, here.run().gradients) < 1e-12

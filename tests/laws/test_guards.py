@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
+from slax_rules.loop.programs import check_hashable
 
 from slax_neurons import LI, LIF, connect
 from slax_rules import SnAp, cross_entropy, gradients
-from slax_rules.influence import coloring
-from slax_rules.influence.influence import state_space
-from slax_rules.layerwise.jacobians import slopes
-from slax_rules.loop.programs import check_hashable
+from slax_rules.engine import coloring
+from slax_rules.engine.influence import state_space
+from slax_rules.engine.jacobians import slopes
 from stacks import linear
 
 

@@ -13,7 +13,7 @@ from laws.table import LI, SPIKES, lif
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, SURROGATES, Delay, Dropout, Trainable, connect
 from slax_rules import RTRL, UORO, SnAp, cross_entropy, gradients
-from slax_rules.influence.influence import state_space
+from slax_rules.engine.influence import state_space
 from stacks import deviation, furthest, gradients_of, linear, pair, worst
 
 T, B, K = 12, 3, 3

@@ -24,7 +24,7 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.building_blocks import mutates_state
-from slax_neurons.engine import default_chunk, even_length
+from slax_neurons.unrolling import default_chunk, even_length
 from stacks import close, linear, pair
 
 T, B = 11, 3
@@ -89,21 +89,6 @@ def test_functions_are_modules_and_synapses():
     model = connect([layer, LI(), jnp.tanh], [Edge(1, 2, synapse=lambda u: 2 * u), Edge(0, 2, synapse=jnp.sin)])
     current, u, y = model.outputs(model.initialize_carry((B, 7)), jnp.asarray(normal(T, B, 7), jnp.float32))[1]
     close(y, np.tanh(u) + 2 * u + np.sin(current), 1e-6)
-
-
-def test_functions_that_map_each_row_by_itself_pass_in_any_program():
-    key, weights = jax.random.key(0), jnp.asarray(normal(5, 8), jnp.float32)
-    image = lambda z: nnx.max_pool(z.reshape(-1, 4, 2, 1), (2, 2), (2, 2))  # noqa: E731
-    scanned = lambda z: jax.lax.scan(lambda c, x: (c + x,) * 2, jnp.zeros(len(z)), z.T)[1].T  # noqa: E731
-    per_sample = lambda z: z + jnp.arange(B, dtype=z.dtype)[:, None]  # noqa: E731  (within a cycle, where rows are samples)
-    functions = [
-        jnp.log, lambda z: jnp.nan_to_num(z) @ weights, image, lambda z: z.reshape(len(z), -1), jax.nn.softmax, scanned,
-        lambda z: z + jax.random.normal(key, z.shape), jax.vmap(jnp.sort), lambda z: z[..., :1], per_sample,
-    ]  # fmt: skip
-    jax.jit(lambda shift: connect([*functions, lambda z: z + shift]).initialize_carry((B, 5)))(1.0)
-    connect([LIF(decay=np.full(5, 0.9)), jax.nn.softmax, lambda z: z - z.mean()]).initialize_carry(
-        (5,)
-    )  # of one sample
 
 
 def test_stock_rnns_run_stacks_and_find_the_time_axis(x64):
@@ -353,20 +338,3 @@ def test_the_last_module_may_make_a_tree():
     assert jax.tree.structure(heads) == jax.tree.structure(expected)
     for found in (heads, unroll(model, rest, x, chunk=4)[1], nnx.RNN(model, time_major=True)(x)):
         close(found, expected, 1e-6)
-
-
-NORM = nnx.LayerNorm(4, rngs=nnx.Rngs(0))
-norm = NORM  # the name of an attribute of jnp.linalg
-
-
-def test_connect_takes_a_function_with_an_attribute_of_a_modules_name():
-    connect([lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True), LIF()])
-
-
-def test_a_function_may_close_over_a_name_that_is_assigned_later():
-    model = connect([lambda x: x * factor, LI()])
-    factor = 2.0
-    inputs = jnp.ones((3, 1, 2))
-    doubled = unroll(model, model.initialize_carry((1, 2)), inputs)[1]
-    plain = unroll(LI(), LI().initialize_carry((1, 2)), inputs)[1]
-    np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6)

@@ -15,28 +15,23 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOYS = """
 import jax.numpy as jnp
-from slax_data import Encoder, image_task
-from slax_neurons import LIF
+from slax_data import DATASETS, ENCODERS, Encoder, image_task
+from slax_neurons import LIF, NEURONS
 
 class Toy(LIF): ...
 
 def encode(intensities, *, n_steps):
     return jnp.zeros((n_steps, *intensities.shape)).at[0].set(intensities > 0.5)
 
-TOY = Encoder(encode, random=False)
+ENCODERS["toy"] = Encoder(encode, random=False)
+NEURONS["toy"] = Toy
 
 def toy_task(key, *, n_steps=8, code="latency"):
     labels = jnp.arange(20) % 2
     images = jnp.repeat(labels[:, None].astype(jnp.float32), 4, axis=1), labels
     return image_task(key, {"train": images, "test": images}, n_classes=2, n_steps=n_steps, code=code)
-"""
-POINTS = """
-[slax.neurons]
-toy = toys:Toy
-[slax.encoders]
-toy = toys:TOY
-[slax.datasets]
-toy_set = toys:toy_task
+
+DATASETS["toy_set"] = toy_task
 """
 TASK = "{dataset: toy_set, code: toy, input_rate: 0.3, layers: [4, 8, 2], n_steps: 8, rules: [bptt, discounted]}"
 NEURONS = "{lif: {current: 0.15, options: {}, states: {}}, toy: {current: 0.1, options: {}, states: {}}}"
@@ -50,12 +45,9 @@ def mine(tmp_path_factory):
     install = ["uv", "pip", "install", "-q", "--offline", "--no-build-isolation", "--no-deps", "--python"]
     subprocess.run([*install, sys.executable, "--target", site, copy], check=True)
     (site / "toys.py").write_text(TOYS)
-    (site / "toys-1.dist-info").mkdir()
-    (site / "toys-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1\n")
-    (site / "toys-1.dist-info/entry_points.txt").write_text(POINTS)
 
     def run(*command, cwd=ROOT):
-        environment = os.environ | {"PYTHONPATH": str(site)}
+        environment = os.environ | {"PYTHONPATH": str(site), "SLAX_IMPORTS": "slax_my_rule toys"}
         done = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -81,7 +73,7 @@ def test_the_rule_is_in_the_figure_beside_otpe_and_in_the_table_of_rules(mine):
     changes = ("seeds=1", "measure_at=[0]", "eval_batches=4", "tasks.randman_small.rules=[discounted, otpe]")
     rows = drawn(mine, "gradient_similarity", ["randman_small"], *changes)
     assert {row["rule"] for row in rows} == {"otpe", "discounted"}
-    table = mine[0]("-c", "from docs.rules_page import rules_table; print(rules_table())")
+    table = mine[0]("-c", "import slax_my_rule; from docs.rules_page import rules_table; print(rules_table())")
     assert "| `discounted` | Discounted |" in table
 
 

@@ -16,12 +16,12 @@ import optax
 import pytest
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-import slax_rules as sr
-from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
 from slax_rules.loop.devices import as_mesh
 from slax_rules.loop.entry import Program
 from slax_rules.loop.split import split
+
+import slax_rules as sr
+from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
 from stacks import Noisy
 from training.small import MOMENTUM as SGD
 from training.small import optimizer_of

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from slax_rules.loop.objective import read_targets, step_losses
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect, unroll
-from slax_rules.loop.objective import read_targets, step_losses
 from stacks import furthest, linear
 
 T, B, C = 7, 3, 4

@@ -16,14 +16,14 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from slax_rules.loop.copies import with_numbers
+from slax_rules.loop.structure import DATA, structure
+from slax_rules.loop.windows import Online
 
 import slax_rules as sr
 from slax_neurons import LIF
 from slax_rules import loop
 from slax_rules.loop import compilations, programs, split
-from slax_rules.loop.copies import with_numbers
-from slax_rules.loop.structure import DATA, structure
-from slax_rules.loop.windows import Online
 from slax_rules.training import epoch
 from training.small import BATCHES, B, N, made, numbers, same, sample
 

@@ -26,11 +26,11 @@ class Scaled(LayerRule):
 
     scale: object = 1.0
 
-    def initialize_traces(self, layer, inputs, states):
-        return OSTL().initialize_traces(layer, inputs, states)
+    def init_layer(self, layer, inputs, states):
+        return OSTL().init_layer(layer, inputs, states)
 
-    def window(self, layer, window, traces, signal):
-        return OSTL().window(layer, window, traces, signal * jnp.asarray(self.scale, signal.dtype))
+    def layer_gradient(self, layer, window, traces, signal):
+        return OSTL().layer_gradient(layer, window, traces, signal * jnp.asarray(self.scale, signal.dtype))
 
 
 VALUES = {

@@ -8,17 +8,17 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from slax_data.checks import check_choice
+from slax_data.named import Named
 from slax_data.sets.digits import digits_task
 from slax_data.sets.heidelberg import shd_task, ssc_task
 from slax_data.sets.japanese_vowels import japanese_vowels_task
 from slax_data.sets.mnist import mnist_5k_task
 from slax_data.sets.randman import randman_task
 from slax_data.sets.spoken_digits import spoken_digits_task
-from slax_data.table import Table
 from slax_data.task import Task
 
 # Each makes a Task that its key determines. All take `n_steps` and `code`; further options differ.
-DATASETS: Table[Callable[..., Task]] = Table("slax.datasets", Callable, {
+DATASETS: Named[Callable[..., Task]] = Named({
     "digits": digits_task,
     "japanese_vowels": japanese_vowels_task,
     "mnist_5k": mnist_5k_task,
@@ -27,7 +27,7 @@ DATASETS: Table[Callable[..., Task]] = Table("slax.datasets", Callable, {
     "spoken_digits": spoken_digits_task,
     "ssc": ssc_task,
 })  # fmt: skip
-"""The functions that make a `Task`, by the names that `make_task` takes, with those of the entry points `slax.datasets`."""
+"""The functions that make a `Task`, by the names that `make_task` takes."""
 
 
 def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:

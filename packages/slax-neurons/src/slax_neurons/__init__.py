@@ -14,22 +14,22 @@ from slax_neurons.analysis.model_summary import summary as summary
 from slax_neurons.delay import Delay as Delay
 from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import Dropout as Dropout
-from slax_neurons.edges import Edge as Edge
-from slax_neurons.engine import unroll as unroll
 from slax_neurons.initialization import fluctuation_driven as fluctuation_driven
+from slax_neurons.named import Named as _Named
 from slax_neurons.neurons.adex import AdEx as AdEx
 from slax_neurons.neurons.adlif import AdLIF as AdLIF
 from slax_neurons.neurons.alif import ALIF as ALIF
 from slax_neurons.neurons.brf import BRF as BRF
 from slax_neurons.neurons.cuba_lif import CuBaLIF as CuBaLIF
 from slax_neurons.neurons.izhikevich import Izhikevich as Izhikevich
-from slax_neurons.neurons.li import LI as LI
 from slax_neurons.neurons.lif import IF as IF
+from slax_neurons.neurons.lif import LI as LI
 from slax_neurons.neurons.lif import LIF as LIF
 from slax_neurons.neurons.ltc import LTC as LTC
 from slax_neurons.neurons.neuron import Neuron as Neuron
 from slax_neurons.neurons.neuron import NeuronCell as NeuronCell
-from slax_neurons.neurons.spiking import SpikingNeuron as SpikingNeuron
+from slax_neurons.neurons.neuron import SpikingNeuron as SpikingNeuron
+from slax_neurons.neurons.neuron import scan_unroll as scan_unroll
 from slax_neurons.parameter import POSITIVE as POSITIVE
 from slax_neurons.parameter import REAL as REAL
 from slax_neurons.parameter import UNIT_INTERVAL as UNIT_INTERVAL
@@ -52,15 +52,16 @@ from slax_neurons.synapses.reparameterized import Masked as Masked
 from slax_neurons.synapses.reparameterized import Quantized as Quantized
 from slax_neurons.synapses.reparameterized import Standardized as Standardized
 from slax_neurons.synapses.running_norm import RunningNorm as RunningNorm
-from slax_neurons.synapses.running_sums import RunningSum as RunningSum
-from slax_neurons.synapses.running_sums import end_sequence as end_sequence
+from slax_neurons.synapses.synapse import RunningSum as RunningSum
 from slax_neurons.synapses.synapse import Synapse as Synapse
+from slax_neurons.synapses.synapse import end_sequence as end_sequence
 from slax_neurons.synapses.synapse import with_effective_weights as with_effective_weights
-from slax_neurons.table import Table as _Table
+from slax_neurons.unrolling import unroll as unroll
 from slax_neurons.wiring import Connect as Connect
+from slax_neurons.wiring import Edge as Edge
 from slax_neurons.wiring import connect as connect
 
-NEURONS: _Table[type[NeuronCell]] = _Table("slax.neurons", type, {
+NEURONS: _Named[type[NeuronCell]] = _Named({
     "adex": AdEx,
     "adlif": AdLIF,
     "alif": ALIF,
@@ -72,7 +73,7 @@ NEURONS: _Table[type[NeuronCell]] = _Table("slax.neurons", type, {
     "lif": LIF,
     "ltc": LTC,
 })  # fmt: skip
-"""The neurons by name, as in `NEURONS["lif"]()`, with those of the entry points `slax.neurons`."""
+"""The neurons by name, as in `NEURONS["lif"]()`."""
 
 __version__ = next((found.version for found in _distributions(name="slax-neurons")), "not installed")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]

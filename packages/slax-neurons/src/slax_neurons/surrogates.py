@@ -12,7 +12,6 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from numbers import Number
 from typing import Any
 
@@ -75,12 +74,7 @@ class Surrogate:
             )
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        x = jnp.asarray(x)
-        return _spike_in_kernel(self, x) if in_kernel.value else spike_p.bind(x, surrogate=self)
-
-
-in_kernel = jax.make_user_context(False)
-"""`with in_kernel(True):` spikes are a `jax.custom_jvp`: Pallas lowers no primitive of ours, and there are no loops in it."""
+        return spike_p.bind(jnp.asarray(x), surrogate=self)
 
 
 def _heaviside(x: Array) -> Array:
@@ -117,17 +111,6 @@ spike_p.def_abstract_eval(lambda x, surrogate: x.update(weak_type=False))
 mlir.register_lowering(spike_p, mlir.lower_fun(lambda x, surrogate: _heaviside(x), multiple_results=False))
 ad.primitive_jvps[spike_p] = _spike_jvp
 batching.primitive_batchers[spike_p] = _spike_batch
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _spike_in_kernel(surrogate: Surrogate, x: Array) -> Array:
-    return _heaviside(x)
-
-
-@_spike_in_kernel.defjvp
-def _spike_in_kernel_jvp(surrogate: Surrogate, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (tangent,) = primals, tangents
-    return _spike_in_kernel(surrogate, x), _through_surrogate(surrogate, x, tangent)
 
 
 def fast_sigmoid(slope: float = 25.0) -> Surrogate:

@@ -1,35 +1,36 @@
 """The wiring of cells and modules without a carry, in sequence and over additional edges, into one cell."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.dropout import Dropout
-from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
-from slax_neurons.engine import apply_rows, replaced_over_time, scan_with_sums, unroll_chunk
-from slax_neurons.kernels import scan_steps
-from slax_neurons.modules import (
-    as_module,
-    as_shape,
+from slax_neurons.neurons.neuron import Neuron, scan_steps
+from slax_neurons.synapses.synapse import can_be_copied, fresh_copy, geometry_of, is_synapse, kind
+from slax_neurons.unrolling import (
+    Function,
+    apply_rows,
     cast_inputs,
-    check_features,
-    check_space,
     first_carry,
     input_struct,
+    is_stack,
     mutates_state,
-    output_struct,
+    mutations_explained,
+    scan_with_sums,
     step_module,
-    takes_statistics,
+    unroll_chunk,
 )
-from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.rows import check_rows
-from slax_neurons.synapses.synapse import geometry_of, is_synapse
+
+EXPECTED = "expected a cell, or a callable that maps an array to an array, such as nnx.Linear"
+# Modules that keep the number of features.
+FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
@@ -38,10 +39,11 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
         y_i(t) = module_i(y_{i-1}(t)) + sum over edges from j to i of synapse_ji(y_j(t - delay))
 
     Args:
-        modules: the modules in order: cells (neurons, other stacks, Flax's recurrent cells) and anything that maps an array
-            [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function. The rows are all samples at
-            all steps of a window, so a function may not mix them: z.mean(axis=0) would read the future. The last one may return
-            a tree of arrays, such as two read-outs, if no edge ends or starts there.
+        modules: the modules in order: cells (neurons, other stacks, Flax's recurrent cells) and anything without a carry that
+            maps each row of an array [rows, features...] by itself: Linear, Conv, norms, pooling, a function. The rows are all
+            samples at all steps of a chunk, so z.mean(axis=0) would read the future. A function has no parameters: a module
+            that it closes over is no part of the model. The last module may return a tree of arrays, such as two read-outs, if
+            no edge ends or starts there.
         edges: edges in addition to the chain, {receiver: [senders]} by index, or a list of `Edge`. A receiver has no carry:
             recurrence within connect([Linear, LIF]) is {0: [1]}. A sender before the receiver is read within the step, and
             any other sender one step late.
@@ -52,11 +54,9 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
         with delayed outgoing edges.
 
     Raises:
-        TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived;
-            in `unroll`, a neuron inside a cycle whose class overrides a method of `Neuron` that runs over time, such as
-            `outputs`.
-        ValueError: no modules at all, or an impossible edge; in `initialize_carry`, a function that mixes rows, or a
-            parameter of a neuron that has a value for each sample.
+        TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived.
+        ValueError: no modules at all, or an impossible edge; in `initialize_carry`, a parameter of a neuron that has a value
+            for each sample.
 
     Example:
         >>> import jax.numpy as jnp
@@ -70,6 +70,49 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
         (20, 2, 3)
     """
     return Connect(modules, edges, rngs=rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Edge:
+    """An additional input of a module in a stack: y_receiver(t) += synapse(y_sender(t - delay)).
+
+    The delay is fixed and the same for all features. Delays that are learned, or differ from feature to feature, are made by a
+    `Delay` in the chain, which may be the sender of an edge but not its receiver or synapse.
+
+    Args:
+        sender: index of the module whose output is read.
+        receiver: index of the module to whose output the edge is added; it has no carry, like the Linear before a neuron.
+        delay: steps, >= 0. By default 0 if the sender comes before the receiver, else 1; before the first step a sender
+            is zero.
+        synapse: a module or a function without a carry. By default a freshly initialized copy of the receiver, a Linear or
+            Conv, for the sender's number of features (with Flax's default initializers). If the receiver is wrapped, as in
+            `Standardized(Linear(...))`, so is the copy, except in `Masked`, whose mask fits one size.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, Edge, connect
+        >>> rngs = nnx.Rngs(0)
+        >>> recurrent = Edge(1, 0, delay=5)  # from the LIF, five steps late, to the Linear before it
+        >>> inhibition = Edge(1, 0, synapse=lambda spikes: -0.5 * spikes)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF()], [recurrent, inhibition], rngs=rngs)
+        >>> [edge.steps for edge in model.edges], model.synapses[0].kernel.shape
+        ([5, 1], (16, 16))
+    """
+
+    sender: int
+    receiver: int
+    delay: int | None = None
+    synapse: Any = None
+
+    @property
+    def steps(self) -> int:
+        """The delay, or its default."""
+        return self.earliest if self.delay is None else self.delay
+
+    @property
+    def earliest(self) -> int:
+        """The smallest possible delay."""
+        return 0 if self.sender < self.receiver else 1
 
 
 class Connect(nnx.RNNCellBase):
@@ -89,8 +132,6 @@ class Connect(nnx.RNNCellBase):
         >>> [output.shape for output in outputs]  # of every module
         [(20, 2, 16), (20, 2, 16)]
     """
-
-    forwards_loop_option = True  # its `unroll` takes the option of the same name
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -116,23 +157,18 @@ class Connect(nnx.RNNCellBase):
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> tuple:
         """The carries of all modules at rest, for inputs of `input_shape` [B, features...]."""
         shape = as_shape("Connect", input_shape, "(B, features...), as in inputs.shape[1:] of [T, B, ...]")
-        carries, outputs = [], []
+        carries: list[Any] = []
         struct = input_struct(self.modules, shape)
         for index, module in enumerate(self.modules):
             _check_array(index - 1, struct)
             check_space(module, index, struct.shape)
             check_features(module, index, struct.shape)
             carry = first_carry(module, struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
-            given, struct = struct, output_struct(module, carry, struct)
-            if len(given.shape) > self.num_feature_axes:
-                check_rows(module, f"module {index} of the stack", given)
-            outputs.append(struct)
+            struct = output_struct(module, carry, struct)
             if any(index in (edge.sender, edge.receiver) for edge in self.edges):
                 _check_array(index, struct)
             delay = max((edge.steps for edge in self.edges if edge.sender == index), default=0)
             carries.append(DelayBuffer(carry, jnp.zeros((delay, *struct.shape), struct.dtype)) if delay else carry)
-        for edge, synapse in zip(self.edges, self.synapses, strict=True):
-            check_rows(synapse, f"the synapse of the edge from {edge.sender} to {edge.receiver}", outputs[edge.sender])
         return tuple(carries)
 
     def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[tuple, PyTree[Float[Array, "B ..."]]]:
@@ -147,14 +183,12 @@ class Connect(nnx.RNNCellBase):
         carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]
 
-    def unroll(
-        self, carry: Any, inputs: Float[Array, "T B ..."], loop: str = "auto"
-    ) -> tuple[tuple, PyTree[Float[Array, "T B ..."]]]:
-        """Run all steps layer by layer; only the modules of a cycle are stepped. `loop` is that of `slax_neurons.unroll`."""
-        carry, outputs = self.outputs(carry, inputs, loop)
+    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, PyTree[Float[Array, "T B ..."]]]:
+        """Run all steps layer by layer; only the modules of a cycle are stepped."""
+        carry, outputs = self.outputs(carry, inputs)
         return carry, outputs[-1]
 
-    def outputs(self, carry: Any, inputs: Float[Array, "T B ..."], loop: str = "auto") -> tuple[tuple, tuple[Any, ...]]:
+    def outputs(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, tuple[Any, ...]]:
         """Run like `unroll`, but return the outputs of every module of the chain, including the contributions of edges."""
         self._check_carry(carry)
         carries: list[Any] = []
@@ -166,7 +200,7 @@ class Connect(nnx.RNNCellBase):
             if outputs:
                 _check_array(first - 1, x)
             check_features(self.modules[first], first, x.shape[1:])
-            state, y, source = unroll_chunk(self.modules[first], carry_without_buffer(carry[first]), x, source, loop)
+            state, y, source = unroll_chunk(self.modules[first], carry_without_buffer(carry[first]), x, source)
             from_before = {
                 index: [
                     apply_rows(synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))
@@ -249,13 +283,6 @@ class Connect(nnx.RNNCellBase):
                     f"Got {type(module).__name__}, which changes its own variables, inside a cycle, which runs step by step, "
                     "expected none there. Move it, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
                 )
-            for _, part in nnx.iter_modules(module):
-                if isinstance(part, Neuron) and (replaced := replaced_over_time(part)):
-                    raise TypeError(
-                        f"Got {type(part).__name__} inside a cycle, which runs step by step, but its class replaces "
-                        f"{' and '.join(replaced)} of Neuron, which a step does not call, expected a neuron that is its "
-                        "step alone. Let integrate and fire, or __call__, do the same, or keep it out of cycles."
-                    )
 
     def _check_carry(self, carry: Any) -> None:
         if not isinstance(carry, tuple) or len(carry) != len(self.modules):
@@ -263,6 +290,111 @@ class Connect(nnx.RNNCellBase):
                 f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for "
                 f"{len(self.modules)} modules, expected an entry for each. Make it with initialize_carry(inputs.shape[1:])."
             )
+
+
+def as_edges(edges: Any, modules: int) -> list[Edge]:
+    """Return the edges as a list of `Edge`.
+
+    Raises:
+        ValueError: an edge to or from a missing module, a duplicate edge, or an impossible delay.
+        TypeError: anything other than {receiver: [senders]} or a list of `Edge`, or a delay that is no integer.
+    """
+    if isinstance(edges, Mapping):
+        edges = [
+            Edge(sender, receiver) for receiver, senders in edges.items() for sender in _senders(receiver, senders)
+        ]
+    listed: list[Edge] = [] if edges is None else list(edges)
+    seen: set[tuple[int, int, int]] = set()
+    for edge in listed:
+        if not isinstance(edge, Edge):
+            raise TypeError(
+                f"connect got {edge!r} as an edge, expected {{receiver: [senders]}} or a list of Edge(sender, receiver)."
+            )
+        for role, index in (("sender", edge.sender), ("receiver", edge.receiver)):
+            if not isinstance(index, int | np.integer):
+                raise TypeError(
+                    f"connect got an edge with {index!r} as its {role}, expected the index of a module, an int."
+                )
+            if not 0 <= index < modules:
+                raise ValueError(
+                    f"connect got an edge from {edge.sender} to {edge.receiver} with module {index} as its {role}, "
+                    f"expected one of the modules of the stack, 0 to {modules - 1}."
+                )
+        if not isinstance(edge.steps, int | np.integer):
+            raise TypeError(
+                f"connect got an edge from {edge.sender} to {edge.receiver} with delay={edge.delay!r}, expected a whole number "
+                "of steps. Delays between steps are learned by slax_neurons.Delay."
+            )
+        if edge.steps < edge.earliest:
+            raise ValueError(
+                f"connect got an edge from {edge.sender} to {edge.receiver} with delay={edge.delay}, expected at least "
+                f"{edge.earliest}: a module can be read within the step only by one that comes after it."
+            )
+        if (edge.sender, edge.receiver, edge.steps) in seen:
+            raise ValueError(
+                f"connect got the edge from {edge.sender} to {edge.receiver} twice, expected one of each delay."
+            )
+        seen.add((edge.sender, edge.receiver, edge.steps))
+    return listed
+
+
+def _senders(receiver: int, senders: Any) -> Sequence[int]:
+    if not isinstance(senders, Sequence) or not senders:
+        raise TypeError(
+            f"connect got {senders!r} as the senders of module {receiver}, expected a list of indices, as in {{0: [1]}}."
+        )
+    return senders
+
+
+def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> nnx.Module:
+    """The synapse of an edge: its own, or a freshly initialized copy of its receiver for the sender's features.
+
+    Raises:
+        TypeError: a receiver or a synapse with a carry, or a synapse that cannot be made.
+    """
+    receiver, which = modules[edge.receiver], f"the edge from {edge.sender} to {edge.receiver}"
+    if isinstance(receiver, nnx.RNNCellBase):
+        raise TypeError(
+            f"connect got {which}, into {type(receiver).__name__}, expected a receiver without a carry: a cell takes "
+            "input only from the chain. Let the edge end at the module before it, such as the Linear that feeds it."
+        )
+    if edge.synapse is not None:
+        synapse = as_module(edge.synapse, f"the synapse of {which}")
+        if isinstance(synapse, nnx.RNNCellBase):
+            raise TypeError(
+                f"connect got {type(synapse).__name__} as the synapse of {which}, expected no carry. Put it into the chain."
+            )
+        return synapse
+    if not can_be_copied(receiver):
+        why = ", whose weights fit its own sizes" if is_synapse(receiver) else ""
+        raise TypeError(
+            f"connect got {which} without a synapse, expected one: only a Linear or Conv can be copied for it, not a "
+            f"{kind(receiver)}{why}. Give it: Edge({edge.sender}, {edge.receiver}, synapse=...)."
+        )
+    features = output_features(modules[: edge.sender + 1])
+    if features is None or rngs is None:
+        missing = "rngs" if features is not None else f"the number of output features of module {edge.sender}"
+        raise TypeError(
+            f"connect got {which} without {missing}, expected it to make the synapse. Pass rngs=nnx.Rngs(...), or give the "
+            f"edge a synapse: Edge({edge.sender}, {edge.receiver}, synapse=...)."
+        )
+    return fresh_copy(receiver, in_features=features, rngs=rngs)
+
+
+def cycles(edges: Sequence[Edge], modules: int) -> list[range]:
+    """Cut the stack into pieces, in order: modules that share a cycle stay together, and any other is a piece by itself."""
+    end = list(range(modules))  # the last module that a module has to be stepped together with
+    for edge in edges:
+        end[edge.receiver] = max(end[edge.receiver], edge.sender)
+    pieces, start = [], 0
+    while start < modules:
+        stop, index = end[start], start
+        while index < stop:
+            index += 1
+            stop = max(stop, end[index])
+        pieces.append(range(start, stop + 1))
+        start = stop + 1
+    return pieces
 
 
 def check_stack(model: Any, function: str) -> None:
@@ -331,3 +463,114 @@ def _sum(index: int, terms: Sequence[Any]) -> Any:
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def as_module(module: Any, name: str) -> nnx.Module:
+    """The module itself, or a function wrapped as a module; errors refer to it by `name`.
+
+    Raises:
+        TypeError: neither a module nor a function.
+    """
+    if isinstance(module, type):
+        raise TypeError(
+            f"connect got the class {module.__name__} as {name}, {EXPECTED}. Make one: {module.__name__}(...)."
+        )
+    if isinstance(module, nnx.Sequential) and any(
+        isinstance(part, nnx.RNNCellBase) for _, part in nnx.iter_modules(module)
+    ):
+        raise TypeError(
+            f"connect got an nnx.Sequential with a cell in it as {name}, {EXPECTED}: it would not keep the cell's state. Put "
+            "a stack there, connect([...]), or its layers one by one."
+        )
+    if isinstance(module, nnx.RNN):
+        raise TypeError(f"connect got an nnx.RNN as {name}, {EXPECTED}. Put its cell there: unroll runs it over time.")
+    if not callable(module):
+        raise TypeError(f"connect got {type(module).__name__} as {name}, {EXPECTED}.")
+    if isinstance(module, nnx.Module):
+        return module
+    return Function(module)
+
+
+def takes_statistics(module: nnx.Module) -> bool:
+    """True if the module holds a BatchNorm in training, which sees all steps and samples together."""
+    return any(isinstance(part, nnx.BatchNorm) and not part.use_running_average for _, part in nnx.iter_modules(module))
+
+
+def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
+    """The shape and dtype of a module's output, or of each array in it if it is a tree of arrays."""
+    graphdef, state = nnx.split(module)
+    # The dtype of a stack's input is not known.
+    with jax.numpy_dtype_promotion("standard"), mutations_explained(module):
+        return jax.eval_shape(
+            lambda state, carry, inputs: _one_step(nnx.merge(graphdef, state), carry, inputs), state, carry, inputs
+        )
+
+
+def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
+    """The output of one step; a cell with `unroll` gets a sequence of one step, as BatchNorm in training requires."""
+    if isinstance(module, nnx.RNNCellBase) and hasattr(module, "unroll"):
+        return jax.tree.map(lambda outputs: outputs[0], module.unroll(carry, inputs[None])[1])
+    return step_module(module, carry, inputs)[1]
+
+
+def output_features(modules: Sequence[Any]) -> int | None:
+    """The number of features in the last module's output, or None if the modules do not determine it."""
+    for module in reversed(modules):
+        if is_stack(module):
+            features = output_features(module.modules)
+            if features is not None:
+                return features
+        else:
+            for name in ("out_features", "hidden_features"):
+                if isinstance(getattr(module, name, None), int):
+                    return getattr(module, name)
+        if not isinstance(module, (*FEATURE_PRESERVING, nnx.RNNCellBase)):
+            return None
+    return None
+
+
+def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
+    """Raise ValueError if a module declares a different number of input features."""
+    expected = getattr(module, "in_features", None)
+    if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
+        raise ValueError(
+            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
+            f"expected {expected} features in the last axis."
+        )
+
+
+def check_space(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a convolution whose inputs [B, space..., features] have fewer axes of space than its kernel."""
+    geometry: Any = module
+    while getattr(geometry, "geometry", None) is not None:
+        geometry = geometry.geometry
+    axes = len(geometry.kernel_size) if isinstance(geometry, nnx.Conv | nnx.ConvTranspose) else 0
+    if axes and len(input_shape) < axes + 2:
+        raise ValueError(
+            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
+            f"expected {axes + 2} axes: samples, {axes} of space for its kernel, and features. With fewer axes it would slide "
+            "over samples and steps."
+        )
+
+
+def _short(value: Any) -> str:
+    return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
+
+
+def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[int, ...]:
+    """A shape as a tuple; errors name the caller and say what is `expected`.
+
+    Raises:
+        TypeError: no list of sizes, such as a number or an array in place of its shape.
+        ValueError: fewer than `axes` sizes, or one that is no size.
+    """
+    if np.ndim(shape) != 1:
+        given = f"an array of shape {list(np.shape(shape))}" if np.ndim(shape) else _short(shape)
+        raise TypeError(f"{name} got {given} as a shape, expected {expected}.")
+    sizes = tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
+    are_sizes = (
+        jax.export.is_symbolic_dim(size) or (isinstance(size, int | np.integer) and size >= 0) for size in sizes
+    )
+    if len(sizes) < axes or not all(are_sizes):
+        raise ValueError(f"{name} got the shape {sizes}, expected {expected}.")
+    return sizes

@@ -229,12 +229,13 @@ def _call(
     """Check the arguments, run the program, and write what it changed into model, rule and optimizer."""
     check_is_rule(rule)
     check_loss("gradients" if update == "none" else f"train_{update}", loss_fn)
+    penalties_by_layer(penalties, model)
     check_sequence(inputs)
     if mask is not None:
         check_mask(mask, inputs.shape[:2])
     objects = (model, rule, optimizer)
     graph, state = nnx.split(objects)
-    mesh = devices.mesh_of(inputs)
+    mesh = None if jax.device_count() == 1 else devices.mesh_of(inputs)
     step = Step(graph, loss_fn, update, checked_window(window), tuple(penalties), mesh)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, devices.REPLICATED))
@@ -260,20 +261,13 @@ class Program:
     @functools.cached_property
     def _key(self) -> tuple[Any, ...]:
         fields = [getattr(self, field.name) for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-        return type(self), *fields, *map(_kinds, fields)
+        return type(self), *fields, *map(kind, fields)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Program) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
-
-
-def _kinds(field: Any) -> Any:
-    """The types of what a field holds; see `kind`."""
-    if isinstance(field, nnx.GraphDef):
-        return tuple(kind(held.value) for _, held in field.attributes if hasattr(held, "value"))
-    return field._key if isinstance(field, Program) else kind(field)
 
 
 @functools.lru_cache(maxsize=64)
@@ -338,16 +332,16 @@ class Step(Program):
         layers, penalties = penalties_by_layer(self.penalties, model) if self.penalties else ((), ())
         loss = WindowLoss(self.loss_fn, batch, None, layers, penalties, axis)
         if self.update == "online":
-            value, is_zero = _update_windows(objects, start, loss, self.window or 1)
             gradient = None
+            value, is_zero = _update_windows(objects, start, loss, self.window or 1)
         else:
             before = nnx.clone(model)
             value, found = sequence_gradient(rule, model, start, loss, self.window)
-            gradient, is_zero = found.model, zero_arrays(found)
+            gradient, is_zero = None, ()
             if optimizer is None:  # a label out of range makes no gradient of its own
-                gradient = jax.tree.map(lambda leaf: jnp.where(jnp.isnan(value), jnp.nan, leaf), gradient)
+                gradient = jax.tree.map(lambda leaf: jnp.where(jnp.isnan(value), jnp.nan, leaf), found.model)
             else:
-                value, gradient = optimizer_step(objects, before, value, found, some_count(loss)), None
+                value, is_zero = optimizer_step(objects, before, value, found, some_count(loss)), zero_arrays(found)
         if axis is not None and sums:
             devices.add_running_sums(model, sums, axis)
         end_sequence(model)
@@ -361,7 +355,7 @@ class Outcome(NamedTuple):
         loss: the mean loss; NaN if a step of the optimizer was not taken since it or the gradient was not finite.
         gradient: the gradient, if it was not used.
         state: the state of (model, rule, optimizer).
-        is_zero: for each array of the model's parameters, whether its gradient was exactly zero.
+        is_zero: for each array of the model's parameters, whether its gradient was exactly zero; none without an optimizer.
     """
 
     loss: Float[Array, ""]
@@ -439,32 +433,28 @@ _seen: dict[
 
 def _warn_if_made_anew(program: Program) -> None:
     """Warn, once, of the third program that differs from others only in functions of the same code."""
-    functions: list[Any] = []
+    functions: list[tuple[int, str]] = []
 
     def by_code(value: Any) -> Any:
-        if isinstance(value, Program):
-            return (type(value), *(by_code(getattr(value, field.name)) for field in dataclasses.fields(value)))  # type: ignore[arg-type]
-        if isinstance(value, nnx.GraphDef):
-            return (
-                *value.nodes,
-                *((name, by_code(getattr(held, "value", type(held)))) for name, held in value.attributes),
-            )
-        if isinstance(value, tuple):
-            return (type(value), *map(by_code, value))
+        """A value with the code of functions in their place."""
         if hasattr(value, "__code__"):
             functions.append((id(value), value.__qualname__))
             return value.__code__
-        return tuple(value) if isinstance(value, dict | list) else value
+        if isinstance(value, nnx.GraphDef):
+            value = (*value.nodes, *[(name, getattr(held, "value", type(held))) for name, held in value.attributes])
+        elif isinstance(value, Program):
+            value = (type(value), *[getattr(value, field.name) for field in dataclasses.fields(value)])  # type: ignore[arg-type]
+        return tuple(map(by_code, value)) if isinstance(value, tuple | list | dict) else value
 
     key = hash(by_code(program))
     count, before = _seen.get(key, (0, functions))
     _seen[key] = count + 1, functions
-    made = dict.fromkeys(name for (now, name), (then, _) in zip(functions, before, strict=True) if now != then)
+    made = [new[1] for new, old in zip(functions, before, strict=True) if new != old]
     if made and count == 2:
         warnings.warn(
             "A program is compiled for the third time, since a function or a transformation in it was made anew: "
-            f"{', '.join(made)}. Make it once, outside the loop; for several learning rates, keep the rate in the state: "
-            "optax.inject_hyperparams(optax.adam)(learning_rate=1e-3).",
+            f"{', '.join(dict.fromkeys(made))}. Make it once, outside the loop; for several learning rates, keep the rate in "
+            "the state: optax.inject_hyperparams(optax.adam)(learning_rate=1e-3).",
             UserWarning,
             stacklevel=5,
         )

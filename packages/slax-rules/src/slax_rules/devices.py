@@ -165,7 +165,8 @@ def run_on_shares(learn: Callable[..., Any], mesh: Mesh, objects: Objects, start
     graph, state = nnx.split(tuple(objects))
 
     def share(state: nnx.State, start: RuleState, batch: Batch) -> Any:
-        objects = Objects(*nnx.merge(graph, state, copy=True))
+        model, rule, optimizer = nnx.merge(graph, state, copy=True)
+        objects = Objects(model, rule, optimizer)  # type: ignore[arg-type]
         for _, part in nnx.iter_modules(objects.model):
             if isinstance(part, nnx.BatchNorm):  # statistics over all devices
                 part.axis_name = AXIS
@@ -174,7 +175,7 @@ def run_on_shares(learn: Callable[..., Any], mesh: Mesh, objects: Objects, start
     structure = jax.tree.structure(batch.targets)
     of_targets = [BATCH_SHARDED if cut else PER_SEQUENCE for cut in batch.per_step]
     masked = None if batch.mask is None else BATCH_SHARDED
-    of_batch = Batch(BATCH_SHARDED, jax.tree.unflatten(structure, of_targets), masked, batch.per_step)
+    of_batch: Any = Batch(BATCH_SHARDED, jax.tree.unflatten(structure, of_targets), masked, batch.per_step)  # type: ignore[arg-type]
     specs = (REPLICATED, rule_state_specs(objects, batch.inputs), of_batch)
     # Replication is not checked, since the check needs carries that declare at the start whether they differ between devices.
     mapped = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=REPLICATED, check_vma=False)

@@ -182,8 +182,6 @@ class WithLayers(nnx.RNNCellBase):
     once more from its inputs, so that derivatives hold for any wiring.
     """
 
-    forwards_loop_option = True
-
     def __init__(self, model: Connect, layers: tuple[int, ...]):
         self.model = model
         self.layers = layers
@@ -192,17 +190,15 @@ class WithLayers(nnx.RNNCellBase):
         carry, outputs = self.unroll(carry, inputs[None])
         return carry, jax.tree.map(lambda leaf: leaf[0], outputs)
 
-    def unroll(
-        self, carry: Any, inputs: Float[Array, "T B ..."], loop: str = "auto"
-    ) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
+    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
         """Run all steps, and return the outputs of the stack and a tuple with the outputs of each layer."""
         found: list[Array | None] = []
-        carry, outputs = self._run(self.model, carry, inputs, found, loop)
+        carry, outputs = self._run(self.model, carry, inputs, found)
         return carry, (outputs, tuple(found[layer] for layer in self.layers))
 
-    def _run(self, stack: Connect, carry: Any, inputs: Array, found: list[Array | None], loop: str) -> tuple[Any, Any]:
+    def _run(self, stack: Connect, carry: Any, inputs: Array, found: list[Array | None]) -> tuple[Any, Any]:
         """Run a stack, add the outputs of its layers to `found`, and return its carry and its outputs."""
-        end, outputs = stack.outputs(carry, inputs, loop)
+        end, outputs = stack.outputs(carry, inputs)
         for module, start, current, output in zip(stack.modules, carry, (inputs, *outputs[:-1]), outputs, strict=True):
             if isinstance(module, Connect):
                 inside = len(neurons_of(module))
@@ -216,7 +212,7 @@ class WithLayers(nnx.RNNCellBase):
                         "model.eval()."
                     )
                 # A copy: sums over the sequence, such as a RunningNorm's, were taken in the first run.
-                self._run(nnx.clone(module), carry_without_buffer(start), current, found, loop)
+                self._run(nnx.clone(module), carry_without_buffer(start), current, found)
             elif isinstance(module, Neuron):
                 found.append(output)
         return end, outputs[-1]

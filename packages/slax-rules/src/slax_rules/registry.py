@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from slax_neurons.building_blocks import Table
+from slax_neurons.building_blocks import Named
 from slax_rules.rules.approximate_otpe import ApproximateOTPE
 from slax_rules.rules.base import Route, Rule, Symmetric
 from slax_rules.rules.bptt import BPTT, TBPTT
@@ -98,8 +98,7 @@ def _in_short(entry: str) -> str:
 class RuleEntry:
     """An entry of `RULES`, which makes a learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
 
-    `RULES["mine"] = RuleEntry(title="mine", rule=Mine)` adds a rule of your own, also to the experiments of this repository,
-    and so does an entry point `mine` of an installed package, in the group `slax.rules`.
+    `RULES["mine"] = RuleEntry(title="mine", rule=Mine)` adds a rule of your own, also to the experiments of this repository.
 
     Args:
         title: its name in figures and tables.
@@ -193,7 +192,7 @@ MEMORY_ABOVE = "paths through the memory of the layers above"
 NO_MEMORY_ABOVE = Exactness(last_layers=1, condition="a single layer; a layer with no memory above it")
 
 # fmt: off
-RULES: Table[RuleEntry] = Table("slax.rules", RuleEntry, {
+RULES: Named[RuleEntry] = Named({
     "bptt": RuleEntry(
         "BPTT", BPTT, requires="any cell", exact=ALWAYS, omits="nothing", memory="T (I + N S)", time="P",
         cites=("werbos1990bptt",), updates=("offline",),
@@ -335,8 +334,7 @@ RULES: Table[RuleEntry] = Table("slax.rules", RuleEntry, {
     ),
 })
 # fmt: on
-"""All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs; with the
-entry points `slax.rules`."""
+"""All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""
 
 
 def cite(rule: str | Rule) -> str:

@@ -46,7 +46,8 @@ class Batch:
             leaves, of_part = jax.tree.flatten(part.targets if _is_marked(part) else part)
             leaves = list(map(jnp.asarray, leaves))
             for leaf in leaves:
-                per_step.append(_is_per_step(leaf.shape, *inputs.shape[:2], type(part) if _is_marked(part) else None))
+                mark = type(part) if _is_marked(part) else None
+                per_step.append(_is_per_step(leaf.shape, inputs.shape[0], inputs.shape[1], mark))
             found.append(jax.tree.unflatten(of_part, leaves))
         return cls(inputs, jax.tree.unflatten(structure, found), mask, tuple(per_step))
 

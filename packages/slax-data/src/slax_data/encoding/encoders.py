@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from slax_data.encoding.latency_code import latency_encode
 from slax_data.encoding.rate_code import rate_encode
-from slax_data.table import Table
+from slax_data.named import Named
 
 
 class Encoder(NamedTuple):
@@ -33,8 +33,8 @@ class Encoder(NamedTuple):
     random: bool
 
 
-ENCODERS: Table[Encoder] = Table("slax.encoders", Encoder, {
+ENCODERS: Named[Encoder] = Named({
     "latency": Encoder(latency_encode, random=False),
     "rate": Encoder(rate_encode, random=True),
 })  # fmt: skip
-"""The codes for intensities by name, each with its encoder, with those of the entry points `slax.encoders`."""
+"""The codes for intensities by name, each with its encoder."""

@@ -14,12 +14,11 @@ from jaxtyping import Array, Bool, Int
 from slax_neurons.analysis.activity import measured
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
-from slax_neurons.engine import check_sequence
 from slax_neurons.neurons.ltc import LTC
-from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.neurons.states import carries_before
+from slax_neurons.neurons.neuron import Neuron, carries_before
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
 from slax_neurons.synapses.synapse import with_effective_weights
+from slax_neurons.unrolling import check_sequence
 from slax_neurons.wiring import Connect, check_stack, parts_of
 
 SYNAPSES = (nnx.Linear, nnx.Conv, BlockDiagonal)

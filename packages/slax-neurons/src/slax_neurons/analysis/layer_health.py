@@ -13,10 +13,10 @@ from jaxtyping import Array, Bool, Int, Shaped
 
 from slax_neurons.analysis.activity import measured
 from slax_neurons.analysis.model_summary import aligned
-from slax_neurons.engine import check_sequence
 from slax_neurons.neurons.neuron import NeuronCell
 from slax_neurons.surrogates import Surrogate
 from slax_neurons.synapses.synapse import with_effective_weights
+from slax_neurons.unrolling import check_sequence
 from slax_neurons.wiring import check_stack, parts_of
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)

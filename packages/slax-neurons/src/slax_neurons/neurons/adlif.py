@@ -4,7 +4,7 @@ from typing import NamedTuple, Unpack
 
 from jaxtyping import Array, Float
 
-from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
+from slax_neurons.neurons.neuron import SpikeOptions, SpikingNeuron
 from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable, one_of, positive
 
 FORMS = ("additive", "symplectic")

@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.neurons.lif import DEFAULT_DECAY
-from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
+from slax_neurons.neurons.neuron import SpikeOptions, SpikingNeuron
 from slax_neurons.parameter import UNIT_INTERVAL, Parameter, ParameterValue, Trainable
 
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.kernels import scan_steps
-from slax_neurons.neurons.neuron import NeuronCell
+from slax_neurons.neurons.neuron import NeuronCell, scan_steps
 from slax_neurons.surrogates import SpikeFunction, multi_gaussian, spike_function
 
 

@@ -1,8 +1,13 @@
-"""The bases of layers of neurons: a cell with a membrane, and an element-wise neuron, unrolled by a scan or in a kernel."""
+"""The bases of layers of neurons, and their loops over time.
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any, ClassVar
+`NeuronCell` is a cell with a membrane, `Neuron` an element-wise one made of two functions, `integrate` and `fire`, and
+`SpikingNeuron` one with a threshold and a reset. The derivative of their loop over time is `integrate_and_fire`'s own.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +15,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.kernels import is_fused, scan_steps, steps_in_iteration
-from slax_neurons.neurons.fused import fused_integrate_and_fire, has_kernel
-from slax_neurons.neurons.states import fire, fire_steps, integrate_and_fire, rematerialize
-from slax_neurons.parameter import Parameter
-from slax_neurons.surrogates import spike_function
+from slax_neurons.parameter import REAL, Parameter, ParameterValue, Trainable, one_of
+from slax_neurons.surrogates import SpikeFunction, fast_sigmoid, spike_function
+
+RESETS = ("subtract", "zero", "none")
+
+# Names of options in other libraries.
+ELSEWHERE = {
+    "beta": "decay",
+    "tau": "decay=time_constant(tau, dt=dt)",
+    "v_threshold": "threshold",
+    "spike_grad": "spike_fn",
+}
 
 
 class NeuronCell(nnx.RNNCellBase):
@@ -44,9 +56,18 @@ class NeuronCell(nnx.RNNCellBase):
     """
 
     spikes: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
     fixed: ClassVar[dict[str, str]] = {"param_dtype": "which is already fixed by the parameters that it keeps"}
     num_feature_axes = 1
     param_dtype: np.dtype
+
+    def __init_subclass__(cls, **options: Any):
+        """A class with a step of its own does not inherit what another class says of its own step."""
+        super().__init_subclass__(**options)
+        place = {name: index for index, base in reversed([*enumerate(cls.__mro__)]) for name in vars(base)}
+        for name, unknown in (("membrane_decay", None), ("linear", False)):
+            if place["__call__"] < place[name]:
+                setattr(cls, name, unknown)
 
     def membrane(self, carry: Any) -> Float[Array, "..."]:
         """The membrane potential in a carry, after the reset: the carry itself if it is an array, else its field `u`.
@@ -115,6 +136,8 @@ class NeuronCell(nnx.RNNCellBase):
             value = Parameter(old.name, value, old.domain, self.param_dtype)
         if attribute == "spike_fn" and value is not None:
             value = spike_function(name, value)
+        if attribute == "reset" and isinstance(value, str):
+            one_of(name, "reset", value, RESETS)
         super().__setattr__(attribute, value)
 
 
@@ -129,20 +152,16 @@ class Neuron(NeuronCell):
     `carry_type`, a NamedTuple with one array of that same shape per state; or `__call__` alone, where the two do not fit.
     The layer's connections, including its recurrent ones, are not part of the neuron (see `connect`).
 
-    Over time, only m_t is stored for the reverse pass, one array per state; the rest is recomputed from m_t. Short sequences on
-    a CPU are an exception: see `loop` in `unroll`. `unroll`, `pre_reset_states` and `outputs` follow from the step. A class
-    that replaces one of them is refused inside cycles and by rules for layers, which know the step alone.
+    Over time, only m_t is stored for the reverse pass, one array per state; the rest is recomputed from m_t. (JAX's own reverse
+    pass runs short sequences on a CPU, since it is faster there.)
 
-    A subclass declares its properties: `spikes = True` if its outputs are spikes made by its `spike_fn`, as in `SpikingNeuron`,
-    and `linear = True` if `integrate` and `fire` are linear in states and current except for these spikes; some learning
-    rules require linearity, and check it. `membrane` and `membrane_decay` give the membrane and its decay.
+    A subclass promises what learning rules build on, and what `slax_neurons.testing.check_neuron` checks: each unit of each
+    sample is by itself; `spikes = True` if its outputs are spikes, 0 or 1, made by its `spike_fn`; `linear = True` if
+    `integrate` and `fire` are linear in states and current except for these spikes; `membrane` and `membrane_decay` are its
+    membrane and its decay. A subclass with a `__call__` of its own does not inherit `linear` and `membrane_decay`.
 
     Args:
         param_dtype: dtype of the state and of the parameters.
-
-    Raises:
-        TypeError: a class without `integrate` and `fire`, and without `__call__`; when it runs, one that reads several states
-            and has no `carry_type`.
 
     Example:
         A leaky integrator that outputs the positive part of its state.
@@ -163,17 +182,8 @@ class Neuron(NeuronCell):
     """
 
     carry_type: ClassVar[Any] = None
-    linear: ClassVar[bool] = False
 
     def __init__(self, *, param_dtype: DTypeLike = jnp.float32):
-        own, name = type(self), type(self).__name__
-        missing = [step for step in ("integrate", "fire") if getattr(own, step) is getattr(Neuron, step)]
-        if missing and self.has_split_step:
-            raise TypeError(
-                f"Got a neuron {name} without {' and '.join(missing)}, expected integrate(self, carry, inputs), which returns "
-                "the membrane, and fire(self, membrane), which returns the carry and the output. Define both, or __call__ "
-                "alone."
-            )
         self.param_dtype = jnp.dtype(param_dtype)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
@@ -192,46 +202,23 @@ class Neuron(NeuronCell):
 
     def integrate(self, carry: Any, inputs: Float[Array, "*B N"]) -> Any:
         """Compute m_t from h_{t-1} and I_t."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} has no integrate(self, carry, inputs) that returns the membrane."
+        )
 
     def fire(self, membrane: Any) -> tuple[Any, Float[Array, "*B N"]]:
         """Compute h_t and s_t from m_t."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} has no fire(self, membrane) that returns the carry and the output."
+        )
 
     def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
-        with self._missing_states_explained():
-            return fire(self, carry, self.integrate(carry, inputs))
+        return self.fire(self.integrate(carry, inputs))
 
-    def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
-        """Run all steps in one pass: a scan over element-wise work."""
-        carry, membranes = self.pre_reset_states(carry, inputs)
-        return carry, rematerialize(lambda membranes: self.outputs(membranes))(membranes)
-
-    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"], loop: str = "auto") -> tuple[Any, Any]:
-        """The last carry, and m_t of all steps, from which `outputs` computes the outputs of the neuron.
-
-        `loop` is that of `unroll`.
-
-        If a subclass defines `__call__` alone, the second value is the outputs themselves.
-        """
-        if not self.has_split_step:
-            return scan_cell(self, carry, inputs)
-        return self.states_and_outputs(carry, inputs, loop)[:2]
-
-    def states_and_outputs(
-        self, carry: Any, inputs: Float[Array, "T *B N"], loop: str = "auto"
-    ) -> tuple[Any, Any, Any]:
-        """The last carry and m_t, and the outputs if a kernel makes them with the states, or else None."""
+    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Any]:
+        """The last carry, and m_t of all steps, of which `fire` makes the outputs."""
         self.check_carry(carry, inputs[0])
-        graphdef, state = nnx.split(self)
-        with self._missing_states_explained():
-            if is_fused(loop) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, loop):
-                return fused_integrate_and_fire(graphdef, state, carry, inputs)
-            return *integrate_and_fire(graphdef, state, carry, inputs, steps_in_iteration.value), None
-
-    def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
-        """Compute s_t from m_t for all steps."""
-        return fire_steps(self, membranes)[1] if self.has_split_step else membranes
+        return integrate_and_fire(*nnx.split(self), carry, inputs)
 
     @property
     def has_split_step(self) -> bool:
@@ -259,23 +246,183 @@ class Neuron(NeuronCell):
                     f"param_dtype={inputs.dtype.name}."
                 )
 
-    @contextlib.contextmanager
-    def _missing_states_explained(self) -> Iterator[None]:
-        """Explain the remedy if a step reads a state by name, and the carry is one array for lack of a `carry_type`."""
-        try:
-            yield
-        except AttributeError as error:
-            own_carry = self.carry_type is not None or type(self).initialize_carry is not Neuron.initialize_carry
-            if own_carry or not isinstance(error.obj, jax.Array):
-                raise
-            name = type(self).__name__
-            raise TypeError(
-                f"Got a neuron {name} whose step reads {error.name!r} of an array, expected a carry_type with its states: "
-                "without one, the carry is one array. Put carry_type = ... into the class, a NamedTuple with a field for each."
-            ) from error
+
+class SpikeOptions(TypedDict, total=False):
+    """The options that every `SpikingNeuron` has."""
+
+    threshold: ParameterValue | Trainable
+    reset: str
+    stop_reset_gradient: bool
+    spike_fn: SpikeFunction | str
+    param_dtype: DTypeLike
+
+
+class SpikingNeuron(Neuron):
+    """A neuron that fires where its membrane reaches the threshold, and is then reset, within one step:
+
+        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
+        u_t = v_t - threshold s_t                reset="subtract"
+              v_t (1 - s_t)                      reset="zero"
+              v_t                                reset="none"
+
+    v is the membrane before the reset and u the membrane after it. In the backward pass, ds/dv is the derivative of `spike_fn`,
+    and du/dv passes through the reset unless `stop_reset_gradient` is set.
+
+    Args:
+        threshold: a number, an array of the shape of the features, or `Trainable` of either.
+        reset: effect of a spike on the membrane: "subtract", "zero" or "none".
+        stop_reset_gradient: treat the spike in the reset as a constant.
+        spike_fn: maps v - threshold to spikes; a name or a function of `SURROGATES`.
+        param_dtype: dtype of the state and of the parameters.
+
+    Raises:
+        TypeError: an option that the neuron does not have.
+        ValueError: an unknown reset.
+
+    Example:
+        A quadratic integrate-and-fire neuron, which has all options of a `SpikingNeuron`.
+
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import SpikingNeuron, unroll
+        >>> class QIF(SpikingNeuron):
+        ...     def integrate(self, carry, inputs):
+        ...         return carry + 0.5 * carry**2 + inputs
+        ...
+        ...     def fire(self, membrane):
+        ...         return self.spike(membrane)
+        >>> neuron, currents = QIF(threshold=2.0, reset="zero"), jnp.full((6, 1, 1), 0.5)
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> spikes[:, 0, 0].tolist()
+        [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
+    """
+
+    spikes = True
+
+    def __init__(
+        self,
+        *,
+        threshold: ParameterValue | Trainable = 1.0,
+        reset: str = "subtract",
+        stop_reset_gradient: bool = False,
+        spike_fn: SpikeFunction | str = fast_sigmoid(),
+        param_dtype: DTypeLike = jnp.float32,
+        **unknown: Any,
+    ):
+        name = type(self).__name__
+        if unknown:
+            bases = (inspect.signature(base.__init__).parameters.values() for base in type(self).__mro__)
+            known = dict.fromkeys(one.name for base in bases for one in base if one.kind is one.KEYWORD_ONLY)
+            here = (
+                f" {theirs} of other libraries is {ours} here."
+                for theirs, ours in ELSEWHERE.items()
+                if theirs in unknown
+            )
+            raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
+        super().__init__(param_dtype=param_dtype)
+        self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
+        self.reset = reset
+        self.stop_reset_gradient = stop_reset_gradient
+        self.spike_fn: SpikeFunction = spike_fn  # type: ignore[assignment]  # a name becomes a function
+
+    def spike(
+        self, v: Float[Array, "*B N"], threshold_offset: Float[Array, "*B N"] | float = 0.0
+    ) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
+        """Return the membrane u after the reset, and the spikes at a threshold raised by `threshold_offset` in this step."""
+        threshold = self.threshold(v)
+        spikes = self.spike_fn(v - (threshold + threshold_offset))
+        reset_spikes = jax.lax.stop_gradient(spikes) if self.stop_reset_gradient else spikes
+        if self.reset == "none":
+            return v, spikes
+        return (v - threshold * reset_spikes if self.reset == "subtract" else v * (1 - reset_spikes)), spikes
+
+
+scan_unroll = jax.make_user_context(None)
+"""`with scan_unroll(16):` loops over time, also those of rules, run 16 steps in an iteration: `unroll` of `jax.lax.scan`.
+
+More steps save kernel launches on a GPU and take longer to compile; results are equal. The default is 1 on a CPU, and elsewhere
+8, since two of the three launches of an iteration belong to the loop and not to the step.
+
+Example:
+    >>> import jax.numpy as jnp
+    >>> from slax_neurons import LIF, scan_unroll, unroll
+    >>> neuron, currents = LIF(), jnp.ones((20, 2, 3))
+    >>> with scan_unroll(16):
+    ...     carry, spikes = unroll(neuron, neuron.initialize_carry((2, 3)), currents)
+"""
+
+
+def scan_steps(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, *, reverse: bool = False
+) -> tuple[Any, Any]:
+    """`jax.lax.scan` over time, with as many steps in an iteration as `scan_unroll` says."""
+    unroll = scan_unroll.value or (1 if jax.default_backend() == "cpu" else 8)
+    return jax.lax.scan(step, carry, xs, reverse=reverse, unroll=unroll)
 
 
 def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:
     """Run a cell step by step."""
     # Not the cell itself: JAX caches traces by function, and would keep this cell's parameters alive.
     return scan_steps(lambda carry, inputs: cell(carry, inputs), carry, inputs)
+
+
+# For the reverse pass, a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan.
+# Pass it a function made for this call, since JAX caches traces by function.
+rematerialize = partial(jax.checkpoint, prevent_cse=False)
+
+
+def fire_steps(neuron: Any, membranes: Any) -> tuple[Any, Any]:
+    """The carries and the outputs that `fire` makes of the membranes of all steps [T, *B, N], each step by itself.
+
+    `fire` gets [*B, N], as in a single step, since a neuron may tell its units by their place: s[:, :3].
+    """
+    return jax.vmap(lambda membrane: neuron.fire(membrane))(membranes)
+
+
+def carries_before(first: Any, after: Any) -> Any:
+    """The carries before each step, from the first one and the carries after each step."""
+    return jax.tree.map(lambda first, after: jnp.concatenate([first[None], after[:-1]]), first, after)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
+    """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
+
+    The derivative equals the derivative of the scan, but stores nothing from the scan except m_t, and I_t where the
+    derivative of `integrate` depends on I_t, as for a trainable factor of the current.
+    """
+    neuron = nnx.merge(graphdef, state)
+
+    def step(carry: Any, current: Array) -> tuple[Any, Any]:
+        membrane = neuron.integrate(carry, current)
+        return neuron.fire(membrane)[0], membrane
+
+    return scan_steps(step, carry, inputs)
+
+
+@integrate_and_fire.defjvp
+def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    state, carry, inputs = primals
+    end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
+
+    def tangent(
+        state: nnx.State, carry: Any, inputs: Array, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array
+    ) -> Any:
+        def integrate(carry: Any, current: Array) -> Any:
+            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).integrate(*at[1:]), state, carry, current)[1]
+
+        def fire(membrane: Any) -> Any:
+            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).fire(at[1])[0], state, membrane)[1]
+
+        after = fire_steps(nnx.merge(graphdef, state), membranes)[0]
+        before = carries_before(carry, after)
+        # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan.
+        steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
+
+        def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
+            integrate, fire, d_current = at
+            d_membrane = integrate(d_state, d_carry, d_current)
+            return fire(d_state, d_membrane), d_membrane
+
+        return scan_steps(step, d_carry, (*steps, d_inputs))
+
+    return (end, membranes), rematerialize(tangent)(state, carry, inputs, membranes, *tangents)

@@ -9,9 +9,6 @@ from slax_neurons.parameter import one_of
 
 Values = np.ndarray | np.number  # one value per neuron, or one for all, as NumPy returns them
 INTEGRATIONS = ("exponential", "euler")
-RESET = "slax_reset"  # in a neuron's metadata: how slax resets it; it also marks that slax fires at the threshold, not above
-BIAS = "slax_bias"  # in a convolution's metadata: 0 if its bias is there for NIR only
-MAX_DELAY = "slax_max_delay"  # in a delay's metadata: the longest delay in steps that it can be trained to
 INTEGRATION = "slax_integration"  # in a graph's metadata: the integration by which time constants translate into decays
 
 
@@ -26,6 +23,12 @@ def library() -> Any:
     except ImportError as error:
         raise ImportError("Got no package nir, expected it. Install it: pip install 'slax-neurons[nir]'.") from error
     return nir
+
+
+def expect(label: str, holds: Any, says: str) -> None:
+    """Raise ValueError, which begins with the name of a node or a module, unless something holds."""
+    if not holds:
+        raise ValueError(f"Got {label} {says}")
 
 
 def channels_first(values: np.ndarray) -> np.ndarray:

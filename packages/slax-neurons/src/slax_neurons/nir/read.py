@@ -8,16 +8,14 @@ from flax import nnx
 from jaxtyping import DTypeLike
 
 from slax_neurons.delay import Delay
-from slax_neurons.edges import Edge
-from slax_neurons.neurons.spiking import RESETS
-from slax_neurons.nir.conventions import INTEGRATION, Integration, Values, library, shape_last
+from slax_neurons.neurons.neuron import RESETS
+from slax_neurons.nir.conventions import INTEGRATION, Integration, Values, expect, library, shape_last
 from slax_neurons.nir.graph import Link, Plan, is_neuron, label, plan
 from slax_neurons.nir.layers import Zeros
-from slax_neurons.nir.neuron_nodes import Options, read_neuron
-from slax_neurons.nir.synapse_nodes import READERS, scaled
+from slax_neurons.nir.nodes import READERS, Options, read_neuron, scaled
 from slax_neurons.parameter import one_of
 from slax_neurons.surrogates import SpikeFunction, fast_sigmoid
-from slax_neurons.wiring import Connect, connect
+from slax_neurons.wiring import Connect, Edge, connect
 
 
 def from_nir(
@@ -33,7 +31,7 @@ def from_nir(
     """Convert a NIR graph, as read by `nir.read`, to a model: a stack, with edges where the graph is more than a chain.
 
     NIR's nodes are differential equations. `Integration` turns them into steps, gains go into thresholds and weights (see
-    `slax_neurons.nir.neuron_nodes`), and weights turn from [out, in] to [in, out]. Data that has the channels first in NIR,
+    `slax_neurons.nir.nodes`), and weights turn from [out, in] to [in, out]. Data that has the channels first in NIR,
     [channels, height, width], has them last here. A link that closes a cycle is read one step late, since NIR does not specify
     this. A membrane starts at its reset value, or at v_leak if it has no reset.
 
@@ -127,11 +125,8 @@ class _Reader:
                 fresh, senders = True, set()
             senders.add(link.sender)
             synapses = self._synapses(link, scale)
-            if any(isinstance(synapse, Delay) for synapse in synapses):
-                raise ValueError(
-                    f"Got {label(hub, node)} with a delayed signal over an edge in addition to the chain, expected a Delay in "
-                    "the chain alone. Take the Delay out of the graph, and add Edge(..., delay=steps) to the model."
-                )
+            says = "with a Delay on an edge beside the chain. Take it out, and add Edge(..., delay=steps) to the model."
+            expect(label(hub, node), not any(isinstance(synapse, Delay) for synapse in synapses), says)
             synapse = (
                 jax.nn.identity if not synapses else synapses[0] if len(synapses) == 1 else nnx.Sequential(*synapses)
             )
@@ -166,8 +161,5 @@ class _Reader:
         """The shape of a node's input, with the channels last."""
         node = self.plan.nodes[name]
         (shape,) = node.input_type.values()
-        if shape is None:
-            raise ValueError(
-                f"Got {label(name, node)} without an input type, expected one. Call infer_types() of the graph."
-            )
+        expect(label(name, node), shape is not None, "without an input type, expected one. Call graph.infer_types().")
         return shape_last(shape)

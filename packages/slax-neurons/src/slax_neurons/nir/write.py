@@ -9,15 +9,13 @@ from flax import nnx
 
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
-from slax_neurons.edges import Edge
-from slax_neurons.modules import Function, as_module, as_shape, check_features, output_struct
-from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shape_first
+from slax_neurons.nir.conventions import INTEGRATION, Integration, expect, library, shape_first
 from slax_neurons.nir.graph import plan
 from slax_neurons.nir.layers import Zeros
-from slax_neurons.nir.neuron_nodes import NODES, write_neuron
-from slax_neurons.nir.synapse_nodes import WRITERS, write_delay
+from slax_neurons.nir.nodes import NODES, WRITERS, write_delay, write_neuron
 from slax_neurons.synapses.synapse import with_effective_weights
-from slax_neurons.wiring import Connect, check_stack
+from slax_neurons.unrolling import Function
+from slax_neurons.wiring import Connect, Edge, as_module, as_shape, check_features, check_stack, output_struct
 
 Shape = tuple[int, ...]
 
@@ -101,14 +99,11 @@ class _Writer:
         self.reads.append((signal, "output"))
         for write in self.feedback:
             write()
-        terms = [(name, reader, delayed) for signal, reader in self.reads for name, delayed in _terms(signal, ())]
+        terms = [(name, reader, delayed) for signal, reader in self.reads for name, delayed in _terms(signal)]
         edges = [(name, reader) for name, reader, _ in terms]
         for edge in edges:
-            if edges.count(edge) > 1:
-                raise ValueError(
-                    f"to_nir got two paths without a module from {edge[0]} to {edge[1]}, expected one, as NIR has one edge "
-                    "from node to node. Put slax_neurons.nir.Scale(1.0) into one of them."
-                )
+            cure = "from node to node, expected one, as in NIR. Put slax_neurons.nir.Scale(1.0) into one of them."
+            expect("two paths without a module", edges.count(edge) == 1, f"from {edge[0]} to {edge[1]}, {cure}")
         metadata = {INTEGRATION: self.integration.kind}
         graph = self.nir.NIRGraph(self.nodes, edges, metadata=metadata, type_check=False)
         self._check_delayed(graph, {(name, reader) for name, reader, delayed in terms if delayed})
@@ -127,10 +122,8 @@ class _Writer:
     def _edge(self, edge: Edge, synapse: Any, prefix: str, outputs: list[tuple[Signal, Shape]]) -> Signal:
         """The signal that arrives over an edge; if it is late, the signal is filled once all nodes of the chain are written."""
         label = f"the synapse of the edge from {edge.sender} to {edge.receiver},"
-        if edge.steps != edge.earliest:
-            raise ValueError(
-                f"Got {label} with a delay of {edge.steps} steps, expected 0 to a later module and 1 in a cycle, as in NIR."
-            )
+        says = f"with a delay of {edge.steps} steps, expected 0 to a later module and 1 in a cycle, as in NIR."
+        expect(label, edge.steps == edge.earliest, says)
         name = f"{prefix}{edge.sender}_to_{edge.receiver}"
         if not edge.steps:
             return self._module(synapse, name, label, *outputs[edge.sender])[0]
@@ -193,15 +186,8 @@ def _is_identity(module: Any) -> bool:
     return isinstance(module, Function) and module.function is jax.nn.identity
 
 
-def _terms(signal: Signal, path: tuple[Signal, ...]) -> Iterator[tuple[str, bool]]:
+def _terms(signal: Signal) -> Iterator[tuple[str, bool]]:
     """The names of a signal, and whether each is delayed."""
-    if any(part is signal for part in path):
-        raise ValueError(
-            "to_nir got a cycle without a neuron and without a synapse, expected one of them in it. Take its edge out."
-        )
     for part in signal:
-        if isinstance(part, Signal):
-            for name, delayed in _terms(part, (*path, signal)):
-                yield name, delayed or isinstance(signal, Delayed)
-        else:
-            yield part, isinstance(signal, Delayed)
+        for name, delayed in _terms(part) if isinstance(part, Signal) else [(part, False)]:
+            yield name, delayed or isinstance(signal, Delayed)

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.synapses.running_sums import RunningSum
-from slax_neurons.synapses.synapse import Reparameterized, effective_weights
+from slax_neurons.synapses.synapse import Reparameterized, RunningSum, effective_weights
 
 
 class RunningNorm(Reparameterized):

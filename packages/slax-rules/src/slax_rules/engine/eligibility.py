@@ -14,8 +14,8 @@ a leaky sum of the outputs, which is one more state, is added to a_t of this sta
 fuses the operations on them.
 """
 
-import functools
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -187,7 +187,7 @@ def _reverse(
 ) -> _Reverse:
     def transposed(D: tuple[States, ...], a: States) -> States:
         """Return D^T a."""
-        return tuple(dot(column, a) for column in zip(*D, strict=True))
+        return tuple(map(partial(dot, a), zip(*D, strict=True)))
 
     def step(carry: tuple[States, tuple[States, ...]], data: tuple[Any, ...]) -> tuple[Any, Any]:
         a, origins = carry
@@ -197,8 +197,8 @@ def _reverse(
         within = psi * tree_sum([delta, of_sum])
         c = tree_sum([dot(d, a), None if delta is None else psi * delta])
         before = transposed(D, a) if delta is None else add(scale(delta, o), transposed(D, a))
-        ys = c, within, tuple(dot(d, origin) for origin in origins)
-        return (before, tuple(transposed(D, origin) for origin in origins)), ys
+        ys = c, within, tuple(map(partial(dot, d), origins))
+        return (before, tuple(map(partial(transposed, D), origins))), ys
 
     ones, zeros = jnp.ones_like(window.currents[0]), jnp.zeros_like(window.currents[0])
     first = jax.tree.map(lambda x: x[0], window.steps)
@@ -243,7 +243,7 @@ def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int)
 
     def at_once(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
         split = jax.tree.map(by_sample, (adjoint, trace))
-        return functools.reduce(jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True)))
+        return reduce(jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True)))
 
     return jax.lax.platform_dependent(adjoint, trace, cpu=one_by_one, default=at_once)
 
@@ -272,11 +272,11 @@ def _end_trace(x: Array, origin: Array, factors: States, trace: tuple[Array, ...
         def add_step(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
             return total + step[0][:, :, None] * step[1][:, None], None
 
-        first = functools.reduce(jnp.add, [x[0][:, :, None] * origin[0][:, None], *decayed])
+        first = reduce(jnp.add, [x[0][:, :, None] * origin[0][:, None], *decayed])
         return first if len(x) == 1 else jax.lax.scan(add_step, first, (x[1:], origin[1:]))[0]
 
     def at_once(x: Array, origin: Array, decayed: list[Array]) -> Array:
-        return functools.reduce(jnp.add, [jnp.einsum("krj,kro->rjo", x, origin), *decayed])
+        return reduce(jnp.add, [jnp.einsum("krj,kro->rjo", x, origin), *decayed])
 
     if len(x) > FEW_STEPS:
         return at_once(x, origin, decayed)

@@ -103,7 +103,7 @@ def input_trace_gradients(
     is_read = [weight is not None for weight in weights]
 
     def advance(before: tuple[States, ...], xs: tuple[Array, ...]) -> tuple[Any, Any]:
-        after = tuple(map(filter, before, xs))
+        after: tuple[States, ...] = tuple(filter(trace, x) for trace, x in zip(before, xs, strict=True))
         read = (tuple(a if read else None for a, read in zip(states, is_read, strict=True)) for states in after)
         return after, tuple(read)
 
@@ -225,8 +225,14 @@ def step_slopes(neuron: Neuron, membranes: Any) -> States:
 
 def output_slopes(neuron: Neuron, membrane: Any) -> States:
     """The derivatives ds / dm at the membranes of a step."""
-    found = (slopes(lambda m, whole=whole: neuron.fire(whole(m))[1], m) for m, whole in by_leaf(membrane))
-    return tuple(itertools.chain.from_iterable(found))
+    by_membrane = (slopes(lambda m, whole=whole: neuron.fire(whole(m))[1], m) for m, whole in by_leaf(membrane))
+    found = tuple(itertools.chain.from_iterable(by_membrane))
+    if all(slope is None for slope in found):
+        raise TypeError(
+            f"Got {type(neuron).__name__}, whose output has no derivative, expected a surrogate gradient. Make its spikes with "
+            "self.spike(membrane)."
+        )
+    return found
 
 
 def response_jacobians(response: LinearResponse, direct: list["ParameterSlopes"], c: States) -> LocalJacobians:

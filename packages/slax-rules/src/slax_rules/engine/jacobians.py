@@ -31,7 +31,7 @@ def is_state(leaf: Any) -> bool:
 
 def states_of(carry: Any) -> States:
     """The states of a neuron: the floating-point numbers in its carry."""
-    return tuple(leaf for leaf in jax.tree.leaves(carry) if is_state(leaf))
+    return tuple(filter(is_state, jax.tree.leaves(carry)))
 
 
 class LocalJacobians(NamedTuple):
@@ -99,18 +99,25 @@ def by_leaf(tree: Any) -> list[tuple[Array, Callable[[Array], Any]]]:
 
 def dot(a: States, b: States) -> Any:
     """The inner product of two vectors of states, sum_s a[s] b[s]; None if it is structurally zero."""
-    return tree_sum(x * y for x, y in zip(a, b, strict=True) if x is not None and y is not None)
+    total = None
+    for x, y in zip(a, b, strict=True):
+        if x is not None and y is not None:
+            total = x * y if total is None else total + x * y
+    return total
 
 
 def tree_sum(terms: Iterable[Any]) -> Any:
     """The sum of the terms that are not None; None if there are none."""
-    present = [term for term in terms if term is not None]
-    return functools.reduce(jnp.add, present) if present else None
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
 
 
 def add(a: States, b: States) -> States:
     """The sum of two vectors of states, a + b."""
-    return tuple(tree_sum(pair) for pair in zip(a, b, strict=True))
+    return tuple(map(tree_sum, zip(a, b, strict=True)))
 
 
 def scale(factor: Array, states: States) -> States:

@@ -183,11 +183,6 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
                 f"{one.title} got route={one.route!r}, expected a route such as Symmetric() or Random(rngs=nnx.Rngs(0))."
             )
         one.route.check(layer)
-        if not units_are_separate(layer.neuron):
-            raise TypeError(
-                f"{one.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a neuron "
-                f"that treats each by itself. {USE_BPTT}"
-            )
 
 
 def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
@@ -208,7 +203,14 @@ def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tup
     ):
         for synapse, x in zip(layer.synapses, of_synapses, strict=False):
             check_maps(one.title, layer.number, synapse, x)
-        states = states_of(carry_without_buffer(carries[index]))
+        own_carry = carry_without_buffer(carries[index])
+        is_ours = type(layer.neuron).__module__.startswith("slax_neurons.")
+        if not is_ours and not units_are_separate(layer.neuron, own_carry):  # a gradient would be wrong without a sign
+            raise TypeError(
+                f"{one.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a neuron "
+                f"that treats each by itself. {USE_BPTT}"
+            )
+        states = states_of(own_carry)
         traces.append(one.init_layer(layer, *jax.tree.map(jnp.zeros_like, (of_synapses, states))))
     return tuple(traces)
 
@@ -259,7 +261,6 @@ def forward(model: Any, carries: list[Any], inputs: Float[Array, "K B ..."]) -> 
     known inputs.
     """
     stack = Stack.read(model)
-    before_neurons = stack.before_neurons
     stepped = _step_stack(model, carries, inputs) if stack.has_delayed_edges else None
     outputs: list[Any] = []
     new_carries: list[Any] = []
@@ -278,15 +279,17 @@ def forward(model: Any, carries: list[Any], inputs: Float[Array, "K B ..."]) -> 
         carry = carry_without_buffer(carries[index])
         if index not in stack.neurons:
             check_features(module, index, x.shape[1:])
-        if index in before_neurons:
+        if index in stack.before_neurons:
             y = x  # its layer reads this input
         elif index in stack.neurons:
             number = stack.neurons.index(index)
             synapses, start = stack.layers[number].synapses, stack.starts[number]
             read = (x, *map(sent, stack.edges_into(start, index)))
-            carry, y, *steps = run_neuron(module, carry, input_current(synapses, read))
+            currents = input_current(synapses, read)
+            carry, y, states, membranes = run_neuron(module, carry, currents)
             tangents = by_delay.get(stack.delays[number])
-            windows.append(LayerWindow(read if synapses else (), *steps, carries[index], tangents))
+            of_synapses = read if synapses else ()
+            windows.append(LayerWindow(of_synapses, states, currents, membranes, carries[index], tangents))
             y = y if stepped is None else stepped[1][index]
         elif isinstance(module, Delay):
             if index in stack.delays:
@@ -311,11 +314,11 @@ def input_current(synapses: Sequence[Any], inputs: tuple[Array, ...]) -> Float[A
     return total
 
 
-def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, Any, Array, Any]:
+def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, Any, Any]:
     """Run a neuron in one scan over element-wise work.
 
     Returns:
-        Its last carry, its outputs [K, B, N], and of all steps the states before them, the currents and the membranes.
+        Its last carry, its outputs [K, B, N], and of all steps the states before them and the membranes.
     """
     neuron.check_carry(carry, currents[0])
     if not neuron.has_split_step:
@@ -325,10 +328,10 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
             return new, (carry, output)
 
         end, (states, outputs) = scan_steps(step, carry, currents)
-        return end, outputs, states, currents, None
+        return end, outputs, states, None
     end, membranes = neuron.pre_reset_states(carry, currents)
     after, outputs = fire_steps(neuron, membranes)
-    return end, outputs, carries_before(carry, after), currents, membranes
+    return end, outputs, carries_before(carry, after), membranes
 
 
 def _step_stack(model: Any, carries: list[Any], inputs: Array) -> tuple[tuple, tuple]:
@@ -381,7 +384,6 @@ def backward(
     new_traces: list[Any] = [None] * len(rules)
     received = {len(run.outputs) - 1: signals.final}
     error = _concatenated(signals.final)
-    before_neurons = stack.before_neurons
 
     def send(index: int, signal: Any) -> None:
         """Add a signal to that at the outputs of a module; -1 stands for the inputs, which need none."""
@@ -389,7 +391,7 @@ def backward(
             received[index] = jax.tree.map(jnp.add, received[index], signal) if index in received else signal
 
     for index in reversed(range(len(run.outputs))):
-        if index in before_neurons:
+        if index in stack.before_neurons:
             continue  # part of the layer of the next neuron
         if index not in stack.neurons:
             by_params, by_inputs = run.pullbacks[index](received[index])

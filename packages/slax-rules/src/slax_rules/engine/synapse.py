@@ -149,7 +149,7 @@ def sum_by_input(synapse: Any, per_weight: Array) -> Float[Array, " I"]:
 
 
 def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
-    """Raise TypeError if the current of a synapse passes a map that JAX cannot transpose, so one that is not linear.
+    """Raise TypeError if the current of a synapse passes a map that is not linear.
 
     Args:
         name: the name of the rule in the error message.
@@ -162,6 +162,10 @@ def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
     one_step = jax.ShapeDtypeStruct(current.shape[1:], current.dtype)
     try:
         jax.eval_shape(jax.linear_transpose(synapse.map, one_step), jax.eval_shape(synapse.map, one_step))
+        with jax.ensure_compile_time_eval():  # JAX transposes x + 1 as x
+            is_moved = jnp.any(synapse.map(jnp.zeros(one_step.shape, one_step.dtype)))
+        if not isinstance(is_moved, jax.core.Tracer) and is_moved:
+            raise ValueError("The map of zero is not zero.")
     except (NotImplementedError, AssertionError, TypeError, ValueError) as error:
         got = " and ".join(type(module).__name__ for module in synapse.maps)
         raise TypeError(

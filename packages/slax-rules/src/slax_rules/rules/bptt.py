@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import unroll
-from slax_neurons.building_blocks import mutates_state, scan_chunks, scan_with_sums
+from slax_neurons.building_blocks import mutates_state, reverse_pass_of_jax, scan_chunks, scan_with_sums
 from slax_rules.penalties import run_with_layers
 from slax_rules.rules.base import Rule, RuleState, WindowGradient, check_cell
 from slax_rules.windows import Outputs
@@ -128,7 +128,8 @@ class TBPTT(Autodiff):
 
         def piece(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
             # The loop that `unroll` takes for several chunks: the loop over pieces is not known to it.
-            return unroll(model, jax.lax.stop_gradient(carry), inputs, loop="scan")
+            with reverse_pass_of_jax(False):
+                return unroll(model, jax.lax.stop_gradient(carry), inputs)
 
         def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
             return scan_chunks(step, carry, inputs, self.steps)

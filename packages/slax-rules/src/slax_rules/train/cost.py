@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.building_blocks import as_shape, first_carry, input_dtype, shortest_memory
+from slax_neurons.building_blocks import as_shape, first_carry, input_dtype, reverse_pass_of_jax, shortest_memory
 from slax_rules.loop import initial_state
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT
@@ -120,7 +120,8 @@ def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int, remat: boo
     def pullback(params: nnx.State, rest: nnx.State, inputs: Array) -> Any:
         def outputs(params: nnx.State) -> Any:
             copy = nnx.merge(graphdef, params, rest, copy=True)
-            return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs, loop="scan", remat=remat)[1]
+            with reverse_pass_of_jax(False):  # which keeps the least
+                return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs, remat=remat)[1]
 
         return jax.vjp(outputs, params)[1]
 

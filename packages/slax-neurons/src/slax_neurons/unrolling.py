@@ -2,31 +2,44 @@
 
 A module without a carry runs once on all rows of a chunk, one matrix product per layer and chunk; a neuron is a scan over
 element-wise work; a stack runs layer by layer. The chunk bounds the working set and never changes a result.
+
+The end of the file has the facts about a module that decide how it is run: whether a call changes its variables, and the dtype
+of its inputs.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from slax_neurons.delay import Delay, DelayBuffer
-from slax_neurons.kernels import LOOPS, requested, steps_in_iteration
-from slax_neurons.modules import cast_inputs, is_stack, mutates_state, mutations_explained
-from slax_neurons.neurons.neuron import Neuron, scan_cell
-from slax_neurons.neurons.states import rematerialize
-from slax_neurons.synapses.running_sums import RunningSum, accumulates
-from slax_neurons.synapses.synapse import with_effective_weights
+from slax_neurons.neurons.neuron import Neuron, fire_steps, rematerialize, scan_cell
+from slax_neurons.synapses.synapse import RunningSum, accumulates, with_effective_weights
 
 # A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that
 # leave the cache cost more: pieces are short. On two cores with 2 MB of cache each, the best chunk of a gradient nearly always
 # has arrays of 1 to 2 MB, whatever the batch, the width and the length, and 32 steps or more (docs/performance.md).
 CHUNK_BYTES = 3 * 2**19  # of the largest array of a chunk
 SHORTEST_CHUNK = 32
+
+
+# Types of variables that a module changes when it is called; a variable of any other type is taken as constant.
+MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
+
+# The remedy for a neuron with noise.
+KEY_IN_CARRY = (
+    "Keep what changes in the carry: for noise, a random key for each sample, which each step splits, and "
+    "mutates_state = False in the class (docs/neurons.md, Noise)."
+)
+
+_FLAX_CELLS = (nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.SimpleCell, nnx.GRUCell)
 
 
 def unroll(
@@ -36,8 +49,6 @@ def unroll(
     *,
     chunk: int | None = None,
     remat: bool = False,
-    loop: str = "auto",
-    steps_per_iteration: int | None = None,
 ) -> tuple[Any, PyTree[Float[Array, "T B ..."]]]:
     """Run a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
 
@@ -58,26 +69,13 @@ def unroll(
             any other kind of variable except a `RunningSum`.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
             for about a third more time. A chunk then has about the square root of the steps by default, which needs the least.
-        loop: how the states of a `Neuron` follow from its currents and are differentiated. "scan": step by step; the
-            reverse pass keeps one array [T, B, N] per state and recomputes the rest. "plain": step by step; the reverse pass is
-            the one that JAX makes, which keeps the outputs and their slopes as well. "fused": in one kernel for an NVIDIA GPU
-            that keeps the states of a block of units in registers; the reverse pass keeps one array per state, and also the
-            outputs that a layer with weights reads. On a CPU, it is interpreted, which is slow and for tests.
-            "fused_or_scan": the same, and the scan with a warning for a neuron whose kernel does not compile. Results are
-            equal. "auto" is "plain" on a CPU for a sequence of one chunk that nearly fits the cache, and within chunks if remat
-            is true, since it is faster there for most neurons; otherwise it is "scan". Nothing has been measured on a GPU yet.
-        steps_per_iteration: the number of steps in one iteration of a loop over time, >= 1, forward and in the reverse pass.
-            More steps save kernel launches on a GPU but take longer to compile; results are equal. The default is 1 on a CPU,
-            and elsewhere 8, by a model of the time on a GPU. For the loops of learning rules, put a call such as `gradients`
-            into `with slax_neurons.kernels.steps_in_iteration(16):`.
 
     Returns:
         The last carry, and the outputs [T, B, features...]; a tree of such arrays if the last module of a stack makes one.
 
     Raises:
-        ValueError: inputs without time, batch and features, an empty sequence or batch, a chunk or steps_per_iteration below 1,
-            remat for a model that mutates its state, a model that does so without declaring it and runs in more than one chunk,
-            or a neuron whose kernel does not compile.
+        ValueError: inputs without time, batch and features, an empty sequence or batch, a chunk below 1, remat for
+            a model that mutates its state, or a model that does so without declaring it and runs in more than one chunk.
 
     Example:
         A sequence in one call, and the same sequence in two parts.
@@ -95,23 +93,21 @@ def unroll(
         True
     """
     check_sequence(inputs)
-    if loop not in LOOPS:
-        raise ValueError(f"unroll got loop={loop!r}, expected one of {', '.join(map(repr, LOOPS))}.")
-    if steps_per_iteration is not None and steps_per_iteration < 1:
-        raise ValueError(f"unroll got steps_per_iteration={steps_per_iteration}, expected at least 1.")
     inputs = cast_inputs(cell, inputs)
     if chunk is None:
         chunk = shortest_memory(inputs.shape[0]) if remat else default_chunk(cell, carry, inputs)
-    loop = loop_of(loop, cell, carry, inputs, chunk=chunk, remat=remat)
+    by_jax = reverse_pass_of_jax.value
+    if by_jax is None:
+        by_jax = jax_is_faster(cell, carry, inputs, chunk=chunk, remat=remat)
     model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
     def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
-        return unroll_chunk(model, carry, inputs, loop=loop)[:2]
+        return unroll_chunk(model, carry, inputs)[:2]
 
     def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
         return scan_chunks(rematerialize(step) if remat else step, carry, inputs, chunk)
 
-    with mutations_explained(cell), steps_in_iteration(steps_per_iteration or steps_in_iteration.value):
+    with mutations_explained(cell), reverse_pass_of_jax(by_jax):
         if not mutates_state(cell):
             return scan_with_sums(scan, one_chunk, model, carry, inputs)
         if remat:
@@ -122,6 +118,26 @@ def unroll(
         return one_chunk(model, carry, inputs)
 
 
+reverse_pass_of_jax = jax.make_user_context(None)
+"""`with reverse_pass_of_jax(False):` neurons have the reverse pass of `integrate_and_fire`, also where JAX's own is faster.
+
+JAX's own, which keeps outputs and their slopes as well, is for a loop that `unroll` sees the whole of; see `jax_is_faster`.
+"""
+
+
+def jax_is_faster(model: nnx.RNNCellBase, carry: Any, inputs: Array, *, chunk: int, remat: bool) -> bool:
+    """Whether JAX's own reverse pass of neurons is faster than that of `integrate_and_fire`; results are equal.
+
+    Outputs and slopes that JAX stores are worth their place if no loop over chunks has to collect them, and if they are in the
+    cache of a CPU, or nearly so: below the 1.5 `CHUNK_BYTES` from which a sequence is cut by default.
+    """
+    if jax.default_backend() != "cpu":
+        return False
+    steps = min(chunk, inputs.shape[0])
+    in_cache = 2 * steps * step_size(model, carry, inputs).bytes < 3 * CHUNK_BYTES
+    return in_cache and (remat or steps == inputs.shape[0])
+
+
 class Source(NamedTuple):
     """The neuron that made an array, and the membranes from which it can recompute the array."""
 
@@ -130,50 +146,34 @@ class Source(NamedTuple):
 
 
 def unroll_chunk(
-    module: Any, carry: Any, inputs: Array, source: Source | None = None, loop: str = "auto"
+    module: Any, carry: Any, inputs: Array, source: Source | None = None
 ) -> tuple[Any, Any, Source | None]:
     """Run one chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ().
 
     Args:
         source: the origin of the inputs, if a neuron made them: a product with weights then stores the neuron's membranes,
             which are stored anyway, instead of the inputs.
-        loop: see `unroll`; a stack hands it to its neurons.
 
     Returns:
         The carry, the outputs, and their source if a neuron made them.
     """
-    if isinstance(module, Neuron) and type(module).unroll is Neuron.unroll:
-        if loop == "plain" and is_all_in_a_step(module):
+    if isinstance(module, nnx.RNNCellBase) and hasattr(module, "unroll"):
+        return *module.unroll(carry, inputs), None
+    if isinstance(module, Neuron) and module.has_split_step:
+        if reverse_pass_of_jax.value:
             module.check_carry(carry, inputs[0])
             return *scan_cell(module, carry, inputs), None
-        if is_all_in_a_step(module):
-            carry, membranes, outputs = module.states_and_outputs(carry, inputs, loop)
-            if outputs is not None:
-                return carry, outputs, None
-        else:
-            carry, membranes = module.pre_reset_states(carry, inputs, loop)
-        outputs = rematerialize(lambda membranes: module.outputs(membranes))(membranes)
-        return carry, outputs, Source(module, membranes) if module.has_split_step else None
+        carry, membranes = module.pre_reset_states(carry, inputs)
+        outputs = rematerialize(lambda membranes: fire_steps(module, membranes)[1])(membranes)
+        return carry, outputs, Source(module, membranes)
     if isinstance(module, nnx.RNNCellBase):
-        unroll = getattr(module, "unroll", functools.partial(scan_cell, module))
-        if getattr(module, "forwards_loop_option", False):
-            unroll = functools.partial(unroll, loop=loop)
-        return *unroll(carry, inputs), None
-    if loop == "plain" or type(module) not in (nnx.Linear, nnx.Conv):
+        return *scan_cell(module, carry, inputs), None
+    if reverse_pass_of_jax.value or type(module) not in (nnx.Linear, nnx.Conv):
         return carry, apply_rows(module, inputs), None
-    kept, inputs_of = (inputs, lambda inputs: inputs) if source is None else (source.membranes, source.neuron.outputs)
-    return carry, rematerialize(lambda kept: apply_rows(module, inputs_of(kept)))(kept), None
-
-
-def is_all_in_a_step(neuron: Neuron) -> bool:
-    """Whether integrate and fire are all that a neuron does: it has both, and its class changes no function over time."""
-    return neuron.has_split_step and not replaced_over_time(neuron)
-
-
-def replaced_over_time(neuron: Neuron) -> list[str]:
-    """The names of the functions over time of `Neuron` that a neuron's class replaces, so that a step may not be all of it."""
-    names = ("pre_reset_states", "outputs", "unroll")
-    return [name for name in names if getattr(type(neuron), name) is not getattr(Neuron, name)]
+    if source is None:
+        return carry, rematerialize(lambda inputs: apply_rows(module, inputs))(inputs), None
+    neuron, membranes = source
+    return carry, rematerialize(lambda m: apply_rows(module, fire_steps(neuron, m)[1]))(membranes), None
 
 
 def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
@@ -248,21 +248,6 @@ def default_chunk(model: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
     if jax.default_backend() != "cpu":
         return steps
     return even_length(steps, steps_in_cache(step_size(model, carry, inputs)))
-
-
-def loop_of(loop: str, model: nnx.RNNCellBase, carry: Any, inputs: Array, *, chunk: int, remat: bool) -> str:
-    """The loop of a model's neurons: what "auto" is depends on where the arrays of a chunk are.
-
-    Outputs and slopes that JAX stores are worth their place if no loop over chunks has to collect them, and if they are in the
-    cache of a CPU, or nearly so: below the 1.5 `CHUNK_BYTES` from which a sequence is cut by default.
-    """
-    loop = requested(loop)
-    if loop != "auto":
-        return loop
-    steps = min(chunk, inputs.shape[0])
-    on_cpu = jax.default_backend() == "cpu"
-    in_cache = on_cpu and 2 * steps * step_size(model, carry, inputs).bytes < 3 * CHUNK_BYTES
-    return "plain" if in_cache and (remat or steps == inputs.shape[0]) else "scan"
 
 
 class StepSize(NamedTuple):
@@ -343,3 +328,132 @@ def check_sequence(inputs: Array) -> None:
         raise ValueError("Got a sequence of 0 steps, expected at least 1.")
     if inputs.shape[1] == 0:
         raise ValueError(f"Got inputs of shape {list(inputs.shape)}, a batch of 0 samples, expected at least 1.")
+
+
+def mutates_state(module: nnx.Module) -> bool:
+    """True if a call may change variables of the module, which must then see the entire sequence in one call outside a scan.
+
+    A module declares this by `mutates_state = True` in its class. Among modules without a declaration, it is true for those
+    with random streams or variables of a type in `MUTATED`, BatchNorm in training, and Flax's Dropout unless deterministic.
+    """
+    return any(_mutates(part) for _, part in nnx.iter_modules(module))
+
+
+def changes_when_called(module: nnx.Module) -> bool:
+    """True if a call may change variables of the module: it mutates its state, or adds to running sums."""
+    return mutates_state(module) or accumulates(module)
+
+
+def _mutates(part: nnx.Module) -> bool:
+    if isinstance(part, nnx.BatchNorm):
+        return not part.use_running_average
+    if isinstance(part, nnx.Dropout):
+        return not part.deterministic
+    declared = getattr(part, "mutates_state", None)
+    if declared is not None:
+        return declared
+    return any(isinstance(value, (nnx.Rngs, nnx.RngStream, *MUTATED)) for value in vars(part).values())
+
+
+@contextlib.contextmanager
+def mutations_explained(model: nnx.Module) -> Iterator[None]:
+    """Explain the remedy if a module changes a variable of its own in a function that JAX traces."""
+    try:
+        yield
+    except TraceContextError as error:
+        changed = (part for _, part in nnx.iter_modules(model) if isinstance(part, nnx.RNNCellBase) and _mutates(part))
+        cell = next(changed, None)
+        if cell is not None:
+            raise ValueError(
+                f"Got {type(cell).__name__} that draws random numbers or changes a variable of its own in a step, expected "
+                f"one that changes its carry alone, since steps run in a loop over time. {KEY_IN_CARRY}"
+            ) from error
+        if mutates_state(model):
+            raise
+        raise ValueError(
+            "Got a model with a module that changes a variable of its own in a function that JAX traces, expected one that "
+            "declares it. Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then "
+            "called once, with the whole sequence. If jax.jit is around it, use nnx.jit."
+        ) from error
+
+
+class Function(nnx.Module):
+    """A plain function as a module."""
+
+    def __init__(self, function: Callable[[Array], Any]):
+        self.function = function
+
+    def __call__(self, inputs: Array) -> Any:
+        return self.function(inputs)
+
+
+def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any]:
+    """Run one step of a cell, or of a module without a carry, whose carry is ()."""
+    if isinstance(module, nnx.RNNCellBase):
+        return module(carry, inputs)
+    return carry, module(inputs)
+
+
+def first_carry(cell: nnx.RNNCellBase, input_shape: tuple[int, ...], rngs: Any = None) -> Any:
+    """The carry of a cell before the first step, for inputs of `input_shape` [B, features...].
+
+    Flax's own cells require a key, although zeros, their default, do not need one. Without `rngs`, a fixed key is used.
+    """
+    if rngs is None and isinstance(cell, _FLAX_CELLS) and cell.rngs is None:
+        rngs = nnx.Rngs(0)
+    return cell.initialize_carry(input_shape, rngs)
+
+
+def is_stack(module: Any) -> bool:
+    """True for a `Connect`, which is defined in a file that imports this one."""
+    return isinstance(getattr(module, "modules", None), nnx.List)
+
+
+def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of a stack's input: the dtype of its first parameters, neuron or delay, or int32 before nnx.Embed."""
+    if isinstance(_first(modules[0]), nnx.Embed):
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+    for module in modules:
+        if isinstance(module, Neuron | Delay):
+            return jax.ShapeDtypeStruct(shape, module.param_dtype)
+        for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)):
+            return jax.ShapeDtypeStruct(shape, leaf.dtype)
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def input_dtype(model: nnx.Module) -> Any:
+    """The dtype of the input of a stack, as in `input_struct`, or of a single module."""
+    return input_struct(model.modules if is_stack(model) else [model], ()).dtype  # type: ignore[attr-defined]
+
+
+def cast_inputs(model: nnx.Module, inputs: Array) -> Array:
+    """Cast inputs to the dtype of the model: frames of events, which are booleans or integers, become floating-point numbers.
+
+    Integers of more than 8 bits may be indices, such as tokens. They stay as they are if the model begins with an `nnx.Embed`,
+    a function, or a module of your own, which may use them as indices. Floating-point numbers also stay as they are.
+    """
+    return inputs.astype(cast_dtype(model, inputs.dtype))
+
+
+def cast_dtype(model: nnx.Module, dtype: Any) -> Any:
+    """The dtype to which `cast_inputs` casts inputs of `dtype`."""
+    is_frame = dtype == jnp.bool_ or (jnp.issubdtype(dtype, jnp.integer) and jnp.dtype(dtype).itemsize == 1)
+    is_kept = jnp.issubdtype(dtype, jnp.inexact) or _embeds(model) or (_may_index(model) and not is_frame)
+    return dtype if is_kept else input_dtype(model)
+
+
+def _first(model: Any) -> Any:
+    while is_stack(model):
+        model = model.modules[0]
+    return model
+
+
+def _embeds(model: Any) -> bool:
+    return any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(_first(model)))
+
+
+def _may_index(model: Any) -> bool:
+    """Whether the first module is a function or a module of the user's, which may use its inputs as indices."""
+    first = _first(model)
+    is_known = type(first).__module__.startswith(("flax.", "slax_neurons.")) and type(first) is not nnx.Sequential
+    return isinstance(first, Function) or not (is_known or isinstance(first, Neuron))

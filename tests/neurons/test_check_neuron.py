@@ -1,0 +1,219 @@
+"""`check_neuron` passes all neurons of the library and names each planted fault; what a subclass does not inherit."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from slax_neurons import LI, LIF, NEURONS, AdLIF, Neuron, SpikingNeuron, Trainable, connect
+from slax_neurons.testing import check_neuron
+from slax_rules import OTPE, OTTT, cross_entropy, gradients
+
+
+class Two(NamedTuple):
+    u: jax.Array
+    a: jax.Array
+
+
+class Base(SpikingNeuron):
+    def integrate(self, carry, inputs):
+        return jnp.asarray(0.5, carry.dtype) * carry + inputs
+
+    def fire(self, membrane):
+        return self.spike(membrane)
+
+
+class Swapped(Base):
+    """S4: the spikes first."""
+
+    def fire(self, membrane):
+        return self.spike(membrane)[::-1]
+
+
+class NoSurrogate(Base):
+    """S5."""
+
+    def fire(self, membrane):
+        spikes = (membrane >= 0.5).astype(membrane.dtype)
+        return membrane - spikes, spikes
+
+
+class ReadsSamples(Base):
+    """S18."""
+
+    def integrate(self, carry, inputs):
+        return 0.5 * carry - 0.1 * carry.mean(0, keepdims=True) + inputs
+
+
+class ReadsUnits(Base):
+    def fire(self, membrane):
+        carry, spikes = self.spike(membrane)
+        return carry - 0.1 * spikes.sum(-1, keepdims=True), spikes
+
+
+class Decays(LI):
+    """Its `membrane_decay` is inherited, and a lie."""
+
+    def integrate(self, carry, inputs):
+        return 0.3 * carry + inputs
+
+
+class DecaysInOnePiece(LI):
+    """S2, declared anew."""
+
+    membrane_decay = 0.9
+
+    def __call__(self, carry, inputs):
+        return (u := 0.5 * carry + inputs), u
+
+
+class Saturates(Base):
+    linear = True
+
+    def integrate(self, carry, inputs):
+        return 0.5 * carry - 0.1 * jnp.tanh(carry) + inputs
+
+
+class Explodes(Base):
+    def integrate(self, carry, inputs):
+        return 0.5 * carry - 0.1 * carry**2 + inputs
+
+
+class OwnSpikes(Neuron):
+    """Says that it is linear, and makes spikes that no rule can leave out."""
+
+    linear = True
+    integrate = Base.integrate
+
+    def fire(self, membrane):
+        return membrane - jax.nn.sigmoid(membrane), jax.nn.sigmoid(membrane)
+
+
+class Ignores(Base):
+    """No current reaches it."""
+
+    def integrate(self, carry, inputs):
+        return 0.5 * carry + jax.lax.stop_gradient(inputs)
+
+
+class Counts(Base):
+    """An integer state, as of a refractory time."""
+
+    carry_type = Two
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return Two(jnp.zeros(input_shape), jnp.zeros(input_shape, jnp.int32))
+
+    def integrate(self, carry, inputs):
+        return Two(0.5 * carry.u + inputs, carry.a)
+
+    def fire(self, membrane):
+        u, spikes = self.spike(membrane.u)
+        return Two(u, jnp.where(spikes > 0, 3, membrane.a - 1)), spikes
+
+
+class OtherDtype(Counts):
+    """Its state turns from an integer into a number."""
+
+    def fire(self, membrane):
+        u, spikes = self.spike(membrane.u)
+        return Two(u, spikes), spikes
+
+
+class SpikesAlone(Base):
+    def fire(self, membrane):
+        return self.spike(membrane)[1]
+
+
+class Forgets(Base):
+    """A function over time of its own, which starts each chunk from rest."""
+
+    def unroll(self, carry, inputs):
+        return jax.lax.scan(lambda carry, x: self(carry, x), jnp.zeros_like(carry), inputs)
+
+
+class LateStates(Base):
+    def pre_reset_states(self, carry, inputs):
+        carry, membranes = super().pre_reset_states(carry, inputs)
+        return carry, 2 * membranes
+
+
+FAULTS = {
+    Swapped: "outputs other than 0 and 1. Return the carry first",
+    NoSurrogate: "without a derivative",
+    ReadsSamples: "a unit or a sample of others",
+    ReadsUnits: "a unit or a sample of others",
+    Decays: r"membrane_decay = 0\.88.*, but its membrane decays by 0\.3\. Define",
+    DecaysInOnePiece: r"membrane_decay = 0\.9, but its membrane decays by 0\.5",
+    Saturates: "linear = True, but derivatives",
+    Explodes: "is not finite under these currents. Pass others",
+    OwnSpikes: "linear = True, but derivatives",
+    Ignores: "without a derivative",
+    Counts: "States of integrate and fire are like the current",
+    OtherDtype: "before a step, and of .* after it, expected the same",
+    SpikesAlone: "End fire, or __call__, with: return carry, output",
+    Forgets: "that are not those of its steps. Leave unroll",
+    LateStates: "that are not those of its steps. Leave unroll",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_planted_faults_are_named(fault, no_shape_checks):
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        pytest.raises(AssertionError, match=f"{fault.__name__} .*{FAULTS[fault]}"),
+    ):
+        check_neuron(fault())
+
+
+@pytest.mark.parametrize("name", [*NEURONS, "symplectic", "per unit", "reset to zero"])
+def test_neurons_of_the_library_pass(name):
+    others = {
+        "ltc": lambda: NEURONS["ltc"](4, rngs=nnx.Rngs(0)),
+        "symplectic": lambda: AdLIF(form="symplectic"),
+        "per unit": lambda: LIF(decay=Trainable([0.1, 0.4, 0.7, 0.9])),
+        "reset to zero": lambda: LIF(reset="zero", decay=Trainable(0.9)),
+    }
+    check_neuron(others.get(name, NEURONS.get(name))())
+
+
+def test_silence_asks_for_other_currents():
+    with pytest.raises(AssertionError, match=r"Base never fires under these currents. Pass others"):
+        check_neuron(Base(threshold=1e6))
+    check_neuron(Base(threshold=1e6), 1e6 * jax.random.normal(jax.random.key(0), (6, 2, 3)))
+
+
+class HalfLife(LI):
+    """S2: a step of its own, and nothing said of its decay."""
+
+    def __call__(self, carry, inputs):
+        return (u := 0.5 * carry + inputs), u
+
+
+class Mixin:
+    __call__ = HalfLife.__call__
+
+
+class Mixed(Mixin, LI): ...
+
+
+def test_a_step_of_its_own_inherits_neither_decay_nor_linearity():
+    """Rules say what they need; told of the decay, they are right."""
+    check_neuron(HalfLife())
+    assert HalfLife.membrane_decay is Mixed.membrane_decay is None and not HalfLife.linear and LI().linear
+    rngs = nnx.Rngs(0)
+    model = connect([nnx.Linear(6, 5, rngs=rngs), LIF(), nnx.Linear(5, 3, rngs=rngs), HalfLife()])
+    inputs, labels = jnp.ones((8, 2, 6)), jnp.array([0, 2])
+    with pytest.raises(TypeError, match=r"HalfLife as the next layer.*output_decay"):
+        gradients(model, cross_entropy, inputs, labels, rule=OTPE())
+    with pytest.raises(TypeError, match="HalfLife"):
+        gradients(model, cross_entropy, inputs, labels, rule=OTTT())
+    twin = connect([*model.modules[:3], LI(decay=0.5)])
+    found, expected = (
+        gradients(one, cross_entropy, inputs, labels, rule=rule)[1]
+        for one, rule in ((model, OTPE(output_decay=0.5)), (twin, OTPE()))
+    )
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert jnp.allclose(a, b, rtol=1e-6) and a.any()
