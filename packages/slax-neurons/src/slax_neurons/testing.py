@@ -43,7 +43,7 @@ def check_neuron(neuron: NeuronCell, currents: Float[Array, "T B ..."] | None = 
         ...         return self.spike(membrane)
         >>> check_neuron(Competing())
         Traceback (most recent call last):
-        AssertionError: Competing makes a unit or a sample of others. Let each depend on its own state and current alone, ...
+        AssertionError: Competing makes a unit or a sample of others. Let each depend on its own state and current alone. ...
     """
     if currents is None:
         normal = jax.random.normal(jax.random.key(0), (12, 3, 4))
