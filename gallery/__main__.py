@@ -56,7 +56,7 @@ def write(
     tables = {path.stem: read_table(path) for path in figures if path.suffix == ".csv"}
     try:
         judged = judge_all(sorted(claims), tables, scale)
-        found, published = findings(judged), replication(judged, tables, scale)
+        found, published = findings(judged, tables), replication(judged, tables, scale)
     except ClaimError as error:
         raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
     runs = {experiment: read_run(sorted(paths), older) for experiment, paths in results.items()}

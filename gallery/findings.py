@@ -1,12 +1,14 @@
-"""What we found: the sentences of findings.yaml, each with its figure and the claims that it rests on."""
+"""What we found: the sentences of findings.yaml, each with its figure, its numbers and the claims that it rests on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.common.yaml_files import read_yaml
 from gallery.claims import Claim, Figure, Verdict
 from gallery.claims_file import ClaimError, read_checked
+from gallery.page_tables import Cells
+from gallery.tables import Row
 
 DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
@@ -20,8 +22,8 @@ class Sentence(NamedTuple):
     verdict: Verdict
 
 
-def findings(figures: Sequence[Figure], path: Path = DATA) -> list[Sentence]:
-    """The sentences whose figures are there, without those of which a claim does not hold.
+def findings(figures: Sequence[Figure], tables: Mapping[str, Sequence[Row]], path: Path = DATA) -> list[Sentence]:
+    """The sentences whose figures and numbers are there, without those of which a claim does not hold.
 
     Raises:
         ClaimError: the file is not valid, or a sentence names a claim that does not exist, or a check.
@@ -40,9 +42,17 @@ def findings(figures: Sequence[Figure], path: Path = DATA) -> list[Sentence]:
                 raise ClaimError(
                     f"{path.name}: got the claim {name}, expected EXPERIMENT/ID of a finding or replication."
                 )
-        sentence = Sentence(one["says"], by_stem[one["figure"]], _together([claims[name] for name in one["claims"]]))
-        found += [sentence] if sentence.verdict != "does not hold" else []
+        numbers = {name: _number(cell, tables) for name, cell in one.get("numbers", {}).items()}
+        verdict = _together([claims[name] for name in one["claims"]])
+        if all(numbers.values()) and verdict != "does not hold":
+            found.append(Sentence(one["says"].format(**numbers), by_stem[one["figure"]], verdict))
     return found
+
+
+def _number(cell: Mapping[str, Any], tables: Mapping[str, Sequence[Row]]) -> str:
+    """The number of a table as it stands in a sentence, empty where the scale has none."""
+    fields = {name: value for name, value in cell.items() if name != "table"}
+    return Cells(**fields).text(tables.get(cell["table"], ()), {})
 
 
 def _together(claims: Sequence[Claim]) -> Verdict:

@@ -8,7 +8,8 @@ A page marks a table by what its cells are, in YAML, here the accuracy of each r
     <!-- numbers deep: {rows: rule, columns: task, where: {quantity: accuracy}, times: 100} -->
     <!-- end -->
 
-and a single number by <!-- number deep: {where: {task: digits, rule: ottt}, value: mean} --><!-- end -->, on one line.
+and a single number by <!-- number deep: {where: {task: digits, rule: ottt}, value: mean} --><!-- end -->, on one line, behind a
+word: in Markdown, a comment at the beginning of a line ends the paragraph and the bullet.
 
 A decimal number or a percentage that a section `Results` or `What comes out` has elsewhere is refused: it was copied by hand.
 
@@ -37,6 +38,7 @@ NUMBER = re.compile(r"(?<=<!-- number )(\w+): (\{.*?\})( -->).*?(?=<!-- end -->)
 SECTION = re.compile(r"^## (?:Results|What comes out)$(.*?)(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
 NO_RESULT = re.compile(r"<!-- number.*?<!-- end -->|`[^`]*`|\]\([^)]*\)|95 %\s+interval|\d+\.\d+\.\d+", flags=re.DOTALL)
 BY_HAND = re.compile(r"\d*\.\d+|\d+ %")
+BEGINS = re.compile(r"^[ >]*(?:[*+-] +|\d+[.)] +)?<!-- number ", flags=re.MULTILINE)
 MARK = re.compile(r"(?<=<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 NAMES = {
     "rule": {name: rule.title for name, rule in RULES.items()},
@@ -199,6 +201,10 @@ def page(text: str, figures: Path) -> str:
     if text.count("<!-- number") != marks or marks > text.count("<!-- end -->"):
         raise SystemExit(
             'A page has a mark without its end, or one that is not written as "<!-- numbers NAME: {...} -->".'
+        )
+    if BEGINS.search(text):
+        raise SystemExit(
+            "A line begins with the mark of a number, which ends its paragraph in Markdown. Put a word before it."
         )
     for section in SECTION.findall(text):
         if by_hand := BY_HAND.findall(NO_RESULT.sub("", section)):

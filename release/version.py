@@ -1,4 +1,4 @@
-"""The version of all packages, which is in pyproject.toml alone: write it into the packages and CITATION.cff.
+"""The version of all packages, which is in pyproject.toml alone: write it into the packages, CITATION.cff and the template.
 
 python -m release.version && make codemeta
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(ROOT.glob("packages/*"))
+TEMPLATE = ROOT / "templates/slax-my-rule/pyproject.toml"
 
 
 def version_of(folder: Path = ROOT) -> str:
@@ -24,10 +25,16 @@ def with_version(text: str, version: str) -> str:
     return re.sub(r'("slax-\w+==)[^"]*"', rf'\g<1>{version}"', text)
 
 
+def asking_for(text: str, version: str) -> str:
+    """A pyproject.toml of others that asks for a package of ours from the series of this version on, 0.3 for 0.3.1."""
+    return re.sub(r'("slax-\w+)[<>=][^"]*"', rf'\g<1>>={version.rpartition(".")[0]}"', text)
+
+
 def main() -> None:
     version = version_of()
     for file in (*(package / "pyproject.toml" for package in PACKAGES), ROOT / "CITATION.cff"):
         file.write_text(with_version(file.read_text(encoding="utf-8"), version), encoding="utf-8")
+    TEMPLATE.write_text(asking_for(TEMPLATE.read_text(encoding="utf-8"), version), encoding="utf-8")
     print(f"All packages have the version {version}.")
 
 

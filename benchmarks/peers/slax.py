@@ -74,7 +74,7 @@ from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 from slax_neurons import LIF, connect, unroll
 from slax_neurons.building_blocks import reverse_pass_of_jax
 from slax_rules import RULES, cross_entropy, gradients
-from slax_rules.loop.devices import check_divisible
+from slax_rules.devices import check_divisible
 
 
 def bptt(variant: str, workload: Workload) -> JaxStep:

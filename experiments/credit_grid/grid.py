@@ -25,14 +25,14 @@ from slax_rules import (
     FixedBases,
     LayerRule,
     Local,
+    PerLayer,
     Random,
     Route,
     Symmetric,
     Target,
-    Teaching,
     cost,
 )
-from slax_rules.layerwise.passes import as_rule
+from slax_rules.rules.base import FeedbackSignals
 
 REFERENCE, FIXED = REFERENCES = "bptt", "fixed"
 WITH_EDGES = "ostl_with_recurrence"  # OSTL where there are no edges
@@ -53,7 +53,7 @@ class NoSignal(Route):
 
     skips_layers = True
 
-    def signal(self, layer: Any, outputs: jax.Array, teaching: Teaching) -> jax.Array:
+    def signal(self, layer: Any, outputs: jax.Array, feedback: FeedbackSignals) -> jax.Array:
         return jnp.zeros_like(outputs)
 
 
@@ -68,7 +68,7 @@ def make_cell(name: str, *, rngs: nnx.Rngs, model: Connect) -> Any:
         return RULES[name].make()
     if name == FIXED:
         hidden = sum(module.spikes for module in model.modules if isinstance(module, Neuron))
-        return as_rule([*[SLTT(route=NoSignal())] * hidden, OSTL()])
+        return PerLayer([*[SLTT(route=NoSignal())] * hidden, OSTL()])
     temporal, spatial = name.split("/")
     return RULES[temporal].make(route=make_route(ROUTES[spatial], model, rngs))
 
@@ -103,16 +103,15 @@ def kept_numbers(model: Connect, shape: tuple[int, ...]) -> int:
 
 def carried_numbers(cell: str, model: Connect, inputs: int) -> int:
     """The numbers in the traces of a cell or of "fixed" for one sample: the part that grows with the batch, from the shapes."""
-    rule = as_rule(make_cell(cell, rngs=nnx.Rngs(0), model=model))
+    rule = make_cell(cell, rngs=nnx.Rngs(0), model=model)
     graphdef, state = nnx.split(model)
 
     def size(batch: int) -> int:
         x = jax.ShapeDtypeStruct((batch, inputs), "float32")
-        plan = rule.plan(model, x.shape)
 
         def traces(state: nnx.State) -> Any:
             own = nnx.merge(graphdef, state)
-            return rule.traces(rule.initialize(plan, own, own.initialize_carry(x.shape), x))
+            return rule.init(own, own.initialize_carry(x.shape), x)
 
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(traces, state)))
 

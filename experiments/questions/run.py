@@ -31,7 +31,6 @@ from experiments.common.samples import Samples, SeedSamples
 from experiments.questions.sources import Counts, sampler_of
 from slax_neurons import Connect, connect
 from slax_rules import BPTT, OTPE, RULES, TBPTT, Run, WindowGradient, cost
-from slax_rules.layerwise.passes import as_rule
 
 NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing
 SHORTER = 0.01  # the length of the gradient of hidden layers under short_bptt
@@ -46,10 +45,10 @@ class WithLengths(BPTT):
 
     of_bptt: bool = False
 
-    def window(self, plan: Any, model: Any, state: Any, inputs: Any, objective: Any) -> WindowGradient:
-        bptt, rule = super().window(plan, model, state, inputs, objective), as_rule(OTPE())
-        own, step = rule.plan(model, inputs.shape), jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
-        otpe = rule.window(own, model, rule.initialize(own, model, state, step), inputs, objective)
+    def window(self, model: Any, state: Any, inputs: Any, loss: Any) -> WindowGradient:
+        bptt, step = super().window(model, state, inputs, loss), jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
+        traces = OTPE().init(model, state.carry, step)
+        otpe = OTPE().window(model, state._replace(traces=traces), inputs, loss)
         pair = (bptt.model, otpe.model) if self.of_bptt else (otpe.model, bptt.model)
         return bptt._replace(model=jax.tree.map(with_length, *pair))
 

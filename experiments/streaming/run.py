@@ -5,7 +5,6 @@ All rules start from the same weights and see the same streams. The learning rat
 other streams.
 """
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import random
+from slax_rules.train.sweep import COMPILER_OPTIONS
 from tqdm import tqdm
 
 from experiments.common.keys import key_of
@@ -25,7 +25,6 @@ from experiments.common.networks import make_model
 from experiments.common.seeds import seeds_of
 from experiments.streaming.sources import Source, make_source
 from slax_rules import BPTT, RULES, Stream, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
-from slax_rules.training.sweep import COMPILER_OPTIONS
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
@@ -107,31 +106,29 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
         shape = (1, config["layers"][0])
         return start_stream(model, optimizer, cross_entropy, shape, rule=rule, window=window_of(config, rule))
 
-    stream = start(random.key(0), 0.0)
     counts = (
         jnp.arange(config["n_steps"]) >= config["n_steps"] // 2
     )  # the first half of a sample is not enough to know it
 
     def begin(key: jax.Array, rate: jax.Array) -> Any:
-        online = start(key, rate).online
-        return online, online.state
+        begun = start(key, rate)
+        return begun, begun.state
 
     def visit(learner: Any, shared: Any, items: Any, late: Any, known: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
         learner, (right, losses) = jax.lax.scan(partial(step, shared), learner, (items, late, known))
         return learner, right, losses
 
     def step(shared: Any, learner: Any, now: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        online, ahead = learner
-        before = dataclasses.replace(stream, online=online)
+        before, ahead = learner
         item, late, known = now
         spikes, label = source.sample(shared, late)
         extended = extend_stream(before, spikes[:, None], jnp.full((len(spikes), 1), label), mask=counts[:, None])
         outputs = extended.outputs
         if config["delay"]:
             ahead, outputs, label = predict(before, ahead, *source.sample(shared, item))
-        online = jax.tree.map(partial(jnp.where, known), extended.stream.online, online)
+        after = jax.tree.map(partial(jnp.where, known), extended.stream, before)
         right = accuracy(outputs, label[None], counts[:, None])
-        return (online, ahead), (right, jnp.where(known, extended.losses.sum() / counts.sum(), 0))
+        return (after, ahead), (right, jnp.where(known, extended.losses.sum() / counts.sum(), 0))
 
     def predict(stream: Stream, ahead: Any, spikes: jax.Array, label: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
         return *look_ahead(stream, ahead, spikes[:, None]), label

@@ -123,14 +123,15 @@ FOUND = [
 
 def test_what_we_found_is_said_while_its_claims_hold(built, tmp_path):
     """A sentence is left out if one of its claims does not hold, and marked if one is unresolved or not run."""
-    figures = judge_all(built.claims, {path.stem: read_table(path) for path in built.figures[::3]}, "quick")
+    tables = {path.stem: read_table(path) for path in built.figures[::3]}
+    figures = judge_all(built.claims, tables, "quick")
     path = tmp_path / "findings.yaml"
     owner = {claim.id: figure for figure in figures for claim in figure.claims}
 
     def said(*names, figure="speed"):
         claims = [f"{owner[name].experiment if name in owner else 'cost'}/{name}" for name in names]
         path.write_text(json.dumps([{"says": "It is so.", "figure": figure, "claims": claims}]))
-        return [sentence.verdict for sentence in findings(figures, path)]
+        return [sentence.verdict for sentence in findings(figures, tables, path)]
 
     for name, verdict in FOUND:
         assert said(name) == said("faster", name) == ([verdict] if verdict else [])
@@ -138,6 +139,25 @@ def test_what_we_found_is_said_while_its_claims_hold(built, tmp_path):
     for name in ("counted", "gone"):  # a check is no finding
         with pytest.raises(ClaimError, match=f"got the claim cost/{name}, expected EXPERIMENT/ID of a finding"):
             said(name)
+
+
+def test_what_we_found_has_the_numbers_of_the_tables(built, tmp_path):
+    """A sentence is left out where the scale lacks one of them."""
+    tables = {path.stem: read_table(path) for path in built.figures[::3]}
+    figures, path = judge_all(built.claims, tables, "quick"), tmp_path / "findings.yaml"
+    numbers = {
+        "time": {"table": "speed", "where": {"task": "first", "rule": "otpe"}, "times": 1000},
+        "bytes": {"table": "memory", "where": {"rule": "bptt"}, "value": "bytes"},
+    }
+
+    def said():
+        one = {"says": "{time} ms, {bytes} bytes.", "figure": "speed", "claims": ["cost/faster"], "numbers": numbers}
+        path.write_text(json.dumps([one]))
+        return [sentence.says for sentence in findings(figures, tables, path)]
+
+    assert said() == ["1000 ± 220 ms, 4,096 bytes."]
+    numbers["bytes"]["where"] = {"rule": "ottt"}
+    assert said() == []
 
 
 def test_claims_of_what_we_found_exist():

@@ -62,6 +62,15 @@ def test_a_sentence_has_a_number(filled, tmp_path):
         page((mark % "").replace("otpe", "ottt"), tmp_path)
 
 
+@pytest.mark.parametrize("before", ["", "* It takes\n  ", "* ", "1. ", "> "])
+def test_a_line_does_not_begin_with_a_number(filled, tmp_path, before):
+    """In CommonMark, a comment that begins a line is HTML, which ends the paragraph and the bullet."""
+    mark = "<!-- number two: {where: {rule: otpe, mode: online}} -->0.7<!-- end --> s."
+    assert page(f"{before}about {mark}", tmp_path)
+    with pytest.raises(SystemExit, match="begins with the mark of a number"):
+        page(before + mark, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("sentence", "refused"),
     [

@@ -13,9 +13,9 @@ from flax import nnx
 import oracle
 from slax_neurons import Connect
 from slax_rules import RULES, LayerRule, Symmetric, gradients, testing
-from slax_rules.layerwise.routes import Direct, FixedBases, Local, Target
-from slax_rules.layerwise.stack import plan_stack
+from slax_rules.engine.stack import Stack, with_plain_synapses
 from slax_rules.penalties import Penalty, firing_rate, sparsity
+from slax_rules.rules.routes import Direct, FixedBases, Local, Target
 from stacks import Conv, Pair, gradients_of, pair
 
 # Four windows of three steps, which are one program: of up to three the last one is a program by itself, see `over_windows`.
@@ -245,7 +245,7 @@ def made(name: str, model: Connect) -> Any:
 
 def layers_of(model: Connect) -> Any:
     """The layers of a stack as rules see them."""
-    return plan_stack("", model).layers(model)
+    return Stack.read(with_plain_synapses(model)).layers
 
 
 def route_of(rule: Any, model: Connect, layers: Any, targets: np.ndarray) -> oracle.routes.Route:

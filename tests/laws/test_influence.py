@@ -13,7 +13,7 @@ from laws.table import LI, SPIKES, lif
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, SURROGATES, Delay, Dropout, Trainable, connect
 from slax_rules import RTRL, UORO, SnAp, cross_entropy, gradients
-from slax_rules.influence.influence import state_space
+from slax_rules.engine.influence import state_space
 from stacks import deviation, furthest, gradients_of, linear, pair, worst
 
 T, B, K = 12, 3, 3
@@ -109,7 +109,7 @@ def test_snap_of_a_ring_is_the_masked_recursion():
 
 def kept_by(rule, model):
     """The shapes of what is kept of each kernel."""
-    influence = rule.initialize_influence(state_space(model, (B, 7)), model.initialize_carry((B, 7)))
+    influence = rule.init_influence(state_space(model, (B, 7)), model.initialize_carry((B, 7)))
     return [leaf.shape for leaf in influence if leaf.ndim == 4]
 
 

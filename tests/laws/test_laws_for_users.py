@@ -9,11 +9,11 @@ from slax_rules import SLTT, Exactness, RuleEntry, testing
 class Growing(SLTT):
     """The signal grows from window to window."""
 
-    def initialize_traces(self, layer, inputs, states):
+    def init_layer(self, layer, inputs, states):
         return jnp.zeros_like(states[0])
 
-    def window(self, layer, window, traces, signal):
-        found, _ = super().window(layer, window, (), signal * (1 + traces)[None])
+    def layer_gradient(self, layer, window, traces, signal):
+        found, _ = super().layer_gradient(layer, window, (), signal * (1 + traces)[None])
         return found, traces + self.growth(window)
 
     def growth(self, window):
@@ -28,8 +28,8 @@ class Mixing(Growing):
 
 
 class Broken(SLTT):
-    def window(self, layer, window, traces, signal):
-        return super().window(layer, window, traces, jnp.log(signal))
+    def layer_gradient(self, layer, window, traces, signal):
+        return super().layer_gradient(layer, window, traces, jnp.log(signal))
 
 
 @pytest.mark.parametrize(

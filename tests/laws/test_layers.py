@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 import oracle
+import slax_rules as sr
 from laws.table import (
     ALL,
     LI,
@@ -43,10 +44,6 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import BPTT, OSTL, OTPE, OTTT, RULES, SLTT, STLLR, TBPTT, ApproximateOTPE, EProp, PPProp, Symmetric
-from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
-from slax_rules.loop.entry import gradients, train_offline, train_online
-from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
 from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
 EXACT = 1e-12
@@ -56,9 +53,9 @@ X = SPIKES[..., :7].astype(float)
 F64 = {"param_dtype": jnp.float64}
 
 
-def run(model, rule=None, window=3, x=X, loss=cross_entropy, labels=LABELS, **options):
+def run(model, rule=None, window=3, x=X, loss=sr.cross_entropy, labels=LABELS, **options):
     rule = {} if rule is None else {"rule": rule}
-    return gradients(model, loss, jnp.asarray(x), labels, window=window, **rule, **options)[1]
+    return sr.gradients(model, loss, jnp.asarray(x), labels, window=window, **rule, **options)[1]
 
 
 def fires(**options):
@@ -79,13 +76,20 @@ def nested_and_flat():
 
 
 def test_a_nested_stack_read_late_goes_on_from_its_own_carry_as_one_chain_does():
+    """Also in windows with an update after each, which pass the carry on."""
     found = []
     for model in nested_and_flat():
         carry, _ = nnx.jit(unroll)(model, model.initialize_carry((B, 7)), jnp.asarray(X[:3]))
-        loss, gradient = gradients(model, cross_entropy, jnp.asarray(X[3:]), LABELS, rule=OTPE(), window=3, carry=carry)
-        leaves = [np.asarray(leaf[...]) for _, leaf in nnx.to_flat_state(gradient)]
-        found.append((loss, sorted(leaves, key=lambda g: (g.shape, np.abs(g).sum()))))
-    assert furthest(*found) < EXACT
+        arguments = sr.cross_entropy, jnp.asarray(X[3:]), LABELS
+        options = {"rule": sr.OTPE(), "window": 3, "carry": carry}
+        loss, gradient = sr.gradients(model, *arguments, **options)
+        trained = nnx.clone(model)  # the two share their modules
+        optimizer = nnx.Optimizer(trained, optax.sign_sgd(0.01), wrt=nnx.Param)
+        online = sr.train_online(trained, optimizer, *arguments, **options)
+        for state in (gradient, nnx.state(trained, nnx.Param)):
+            leaves = [np.asarray(leaf[...]) for _, leaf in nnx.to_flat_state(state)]
+            found.append((loss, online, sorted(leaves, key=lambda g: (g.shape, np.abs(g).sum()))))
+    assert furthest(found[:2], found[2:]) < EXACT
     assert [path for path, _ in nnx.to_flat_state(gradient)] == [
         path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))
     ]
@@ -98,7 +102,7 @@ def test_a_synapse_in_several_places_has_the_sum():
         shared = linear(6, 6, 0)
         places = [shared if same else linear(6, 6, 0) for _ in range(4)]
         modules = [linear(7, 6, 1), fires(), places[0], fires(), places[1], Integrator(**F64), places[2]]
-        found = run(connect(modules, [Edge(3, 2, 1, places[3])]), OSTL())
+        found = run(connect(modules, [Edge(3, 2, 1, places[3])]), sr.OSTL())
         each = [found["modules"][index]["kernel"][...] for index in ((2,) if same else (2, 4, 6))]
         parts.append(sum(each) + (0 if same else found["synapses"][0]["kernel"][...]))
     assert deviation(*parts) < EXACT
@@ -110,7 +114,7 @@ def test_dropout_passes_signals_through_its_mask():
     mask = carry[2].astype(jnp.float64)
     assert 0 < mask.mean() < 1
     held = [*model.modules[:2], lambda rows: rows * jnp.tile(mask, (rows.shape[0] // B, 1)) * 2, *model.modules[3:]]
-    assert furthest(run(model, OSTL(), carry=carry), run(connect(held), OSTL())) < EXACT
+    assert furthest(run(model, sr.OSTL(), carry=carry), run(connect(held), sr.OSTL())) < EXACT
 
 
 def test_a_neuron_on_its_inputs_is_one_behind_the_identity():
@@ -118,7 +122,7 @@ def test_a_neuron_on_its_inputs_is_one_behind_the_identity():
     bare = connect([lambda x: x, fires(decay=Trainable(0.6)), lambda x: jnp.tanh(x), linear(7, 4, 0), fires()])
     one = nnx.Linear(7, 7, use_bias=False, rngs=nnx.Rngs(0), **F64)
     one.kernel[...] = jnp.eye(7)
-    ours, theirs = (run(model, OTTT())["modules"] for model in (bare, connect([one, *bare.modules[1:]])))
+    ours, theirs = (run(model, sr.OTTT())["modules"] for model in (bare, connect([one, *bare.modules[1:]])))
     assert furthest([ours[1], ours[3]], [theirs[1], theirs[3]]) < EXACT
     assert all(leaf.any() for leaf in jax.tree.leaves(ours))
 
@@ -143,7 +147,7 @@ class TwoStates(Neuron):
 
 def test_any_element_wise_neuron_is_exact_as_last_layer():
     model = connect([linear(7, 6, 0), fires(), linear(6, 4, 1), TwoStates()])
-    exact, online = run(model)["modules"], run(model, OSTL())["modules"]
+    exact, online = run(model)["modules"], run(model, sr.OSTL())["modules"]
     assert furthest([online[2], online[3]], [exact[2], exact[3]]) < 1e-11
     assert deviation(online[0]["kernel"][...], exact[0]["kernel"][...]) > 0.1
 
@@ -165,11 +169,11 @@ class Late(SpikingNeuron):
 def test_traces_of_inputs_take_a_neuron_whose_current_arrives_late():
     neuron = Late(threshold=0.5, reset="subtract", stop_reset_gradient=True, **F64)
     model = connect([linear(7, 6, 0), neuron, linear(6, 4, 1), Integrator(**F64)])
-    eligibility, exact = run(model, OSTL())["modules"], run(model)["modules"]
-    trace = run(model, OTTT(bias_trace=False))["modules"]
+    eligibility, exact = run(model, sr.OSTL())["modules"], run(model)["modules"]
+    trace = run(model, sr.OTTT(bias_trace=False))["modules"]
     assert deviation(trace[0]["kernel"][...], eligibility[0]["kernel"][...]) < 1e-11
     assert not trace[0]["bias"][...].any()  # without a trace nothing of it is left
-    summed = run(model, ApproximateOTPE())["modules"]
+    summed = run(model, sr.ApproximateOTPE())["modules"]
     assert deviation(summed[2]["kernel"][...], exact[2]["kernel"][...]) < 1e-11
     assert summed[0]["kernel"][...].any()
 
@@ -183,7 +187,7 @@ def test_statistics_of_a_batch_norm_move_once():
         model = connect(layers, {0: [1]}, rngs=nnx.Rngs(1))
         return run(model, rule, None, X.astype(np.float32))["modules"][3], norm.mean[...], norm.var[...]
 
-    assert furthest(after(SLTT()), after(None)) < 1e-5
+    assert furthest(after(sr.SLTT()), after(None)) < 1e-5
 
 
 def test_one_layer_with_learned_delays_is_exact():
@@ -206,7 +210,7 @@ def test_one_layer_with_learned_delays_is_exact():
         model = connect(modules)
         exact = run(model, None, None, x)
         assert all(np.abs(leaf).min() > 1e-9 for leaf in jax.tree.leaves(exact["modules"][0]))
-        assert furthest(run(model, OSTL(), 3, x), exact) < 1e-9
+        assert furthest(run(model, sr.OSTL(), 3, x), exact) < 1e-9
 
 
 def mean_of(x, *options):
@@ -224,8 +228,8 @@ def test_signals_pass_maps_of_currents():
     flatten = lambda x: x.reshape(len(x), -1)  # noqa: E731
     model = connect([*layers[0], *layers[1], flatten, linear(3, 4, 1), Integrator(**F64)])
     images = inputs(T, B, (10, 10, 2))
-    found = run(model, SLTT(), x=images)
-    assert furthest(found, run(model, TBPTT(steps=1), x=images)) < 1e-11
+    found = run(model, sr.SLTT(), x=images)
+    assert furthest(found, run(model, sr.TBPTT(steps=1), x=images)) < 1e-11
     assert all(leaf.any() for leaf in jax.tree.leaves(found))
 
 
@@ -243,7 +247,7 @@ def test_a_layer_with_maps_of_its_current_is_exact():
     ]
     model, images = connect(modules, [Edge(0, 1, synapse=one), Edge(0, 2, synapse=skip)]), inputs(T, B, (4, 4, 2))
     exact = run(model, x=images)
-    assert all(furthest(run(model, rule, x=images), exact) < 1e-11 for rule in (OSTL(), OTTT()))
+    assert all(furthest(run(model, rule, x=images), exact) < 1e-11 for rule in (sr.OSTL(), sr.OTTT()))
     assert all(leaf.any() for leaf in jax.tree.leaves(exact))
 
 
@@ -263,7 +267,7 @@ ONE_STEP = ("uoro", "sltt", "s_tllr")
 def test_a_neuron_with_noise_draws_the_same_under_every_rule_and_window(name):
     """So that a rule which is exact for one layer is so here, and one that is exact for a step in the first."""
     steps = 1 if name in ONE_STEP else T
-    rule = RULES[name].make(rngs=nnx.Rngs(1), **({"steps": T} if name == "tbptt" else {}))
+    rule = sr.RULES[name].make(rngs=nnx.Rngs(1), **({"steps": T} if name == "tbptt" else {}))
     found = run(noisy(), rule, mask=jnp.asarray((np.arange(T) < steps)[:, None] & ALL))
     assert furthest(found, noisy_by_bptt(0, steps)) < 1e-11
 
@@ -277,15 +281,15 @@ def test_noise_is_that_of_its_seed():
 
 
 ROUTES = {
-    "symmetric": lambda model: Symmetric(),
-    "adaptive": lambda model: Adaptive(model, rngs=nnx.Rngs(5)),
-    "bases": lambda model: FixedBases(),
+    "symmetric": lambda model: sr.Symmetric(),
+    "adaptive": lambda model: sr.Adaptive(model, rngs=nnx.Rngs(5)),
+    "bases": lambda model: sr.FixedBases(),
     **{
         kind.__name__.lower(): functools.partial(lambda model, kind: kind(rngs=nnx.Rngs(5)), kind=kind)
-        for kind in (Random, Direct, Target, Local)
+        for kind in (sr.Random, sr.Direct, sr.Target, sr.Local)
     },
 }
-OF_A_LAYER = {"ostl": (OSTL, oracle.ostl), "ottt": (OTTT, oracle.ottt), "sltt": (SLTT, oracle.sltt)}
+OF_A_LAYER = {"ostl": (sr.OSTL, oracle.ostl), "ottt": (sr.OTTT, oracle.ottt), "sltt": (sr.SLTT, oracle.sltt)}
 
 
 @pytest.mark.parametrize(
@@ -301,8 +305,8 @@ def test_layers_of_a_list_have_their_own_rules_and_routes(listed):
     where that skips layers, or that of the layer above."""
     model, layers = NETWORKS["edges"].pair()
     x, routes = inputs_of("edges"), {name: ROUTES[name](model) for _, *names in listed for name in names}
-    rules = [OF_A_LAYER[name][0](route=routes[own]) for name, own, _ in listed]
-    found = gradients_of(model, run(model, rules, loss=weighted_squares, labels=jnp.asarray(TARGETS), x=jnp.asarray(x)))
+    rule = sr.PerLayer([OF_A_LAYER[name][0](route=routes[own]) for name, own, _ in listed])
+    found = gradients_of(model, run(model, rule, loss=weighted_squares, labels=jnp.asarray(TARGETS), x=jnp.asarray(x)))
     for index, (name, _, way) in enumerate(listed):
         ours, theirs = OF_A_LAYER[name]
         route = route_of(ours(route=routes[way]), model, layers, TARGETS)
@@ -312,59 +316,78 @@ def test_layers_of_a_list_have_their_own_rules_and_routes(listed):
 
 def test_a_layer_under_otpe_in_a_list_sends_the_mean_slope_down():
     model, layers = pair([7, 6, 5, 4], [lif(), lif(decay=0.6), LI])
-    mixed, whole = gradients_of(model, run(model, [OSTL(), OTPE(), OSTL()])), oracle.otpe(layers, X, SIGNAL).gradients
+    mixed, whole = (
+        gradients_of(model, run(model, sr.PerLayer([sr.OSTL(), sr.OTPE(), sr.OSTL()]))),
+        oracle.otpe(layers, X, SIGNAL).gradients,
+    )
     assert worst(mixed[1:], whole[1:]) < EXACT
     decay = oracle.otpe(layers, X, SIGNAL, next_decay=lambda layer, _: 0.0 if layer is layers[0] else 0.7).gradients
     assert worst(mixed[:1], decay[:1]) < EXACT
 
 
+@pytest.mark.parametrize("name", ["otpe", "approximate_otpe", "e_prop", "s_tllr"])
+def test_a_list_of_one_rule_is_that_rule(name):
+    """Of those that treat the last layer in another way."""
+    here = case(name, "chain")
+    listed = here._replace(rule=sr.PerLayer([here.rule] * 3))
+    assert worst(listed.run().gradients, here.run().gradients) < EXACT
+
+
 def two_losses(y, targets):
-    return cross_entropy(y["a"], targets["a"]) + squared_error(y["b"], targets["b"])
+    return sr.cross_entropy(y["a"], targets["a"]) + sr.squared_error(y["b"], targets["b"])
 
 
 def of_both(y, targets):
     """The same losses of outputs behind each other."""
     labels = jnp.argmax(targets[:, :3], axis=1)
-    return cross_entropy(y[:, :3], labels) + squared_error(y[:, 3:], targets[:, 3:])
+    return sr.cross_entropy(y[:, :3], labels) + sr.squared_error(y[:, 3:], targets[:, 3:])
 
 
-@pytest.mark.parametrize("kind", [Direct, Target, Local])
+@pytest.mark.parametrize("kind", [sr.Direct, sr.Target, sr.Local])
 def test_signals_of_several_outputs_are_those_of_all_of_them_behind_each_other(kind):
     sizes, neurons = [7, 6, 4], [lif(), LI]
     labels, numbers = np.array([0, 2, 1]), np.random.default_rng(0).normal(size=(B, 1))
     two = pair(sizes, neurons, ends=[lambda y: {"a": y[:, :3], "b": y[:, 3:]}]).model
     one, targets = pair(sizes, neurons).model, jnp.asarray(np.concatenate([np.eye(3)[labels], numbers], axis=1))
-    rule, marked = OTTT(route=kind(rngs=nnx.Rngs(5))), {"a": jnp.asarray(labels), "b": jnp.asarray(numbers)}
+    rule, marked = sr.OTTT(route=kind(rngs=nnx.Rngs(5))), {"a": jnp.asarray(labels), "b": jnp.asarray(numbers)}
     found = run(two, rule, loss=two_losses, labels=marked)
     assert furthest(found, run(one, rule, loss=of_both, labels=targets)) < EXACT
 
 
-class SignOfError(Direct):
-    def signal(self, layer, outputs, teaching):
-        return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
+class SignOfError(sr.Direct):
+    def signal(self, layer, outputs, feedback):
+        return super().signal(layer, outputs, feedback._replace(error=jnp.sign(feedback.error)))
 
 
-def test_a_signal_that_is_not_proportional_to_the_error_counts_as_much_as_its_window_is_long():
-    """The error is divided by the number of losses of its window, and its sign is not."""
-    model, rule = pair([7, 6, 4], [lif(), LI]).model, SLTT(route=SignOfError(rngs=nnx.Rngs(6)))
-    one, three = (run(model, rule, window)["modules"] for window in (1, 3))
-    assert furthest([three[0], three[2]], [jax.tree.map(lambda leaf: 3 * leaf, one[0]), one[2]]) < EXACT
+def test_a_signal_that_is_not_proportional_to_the_error_is_that_of_any_window():
+    model, rule = pair([7, 6, 4], [lif(), LI]).model, sr.SLTT(route=SignOfError(rngs=nnx.Rngs(6)))
+    assert furthest(run(model, rule, 1), run(model, rule, 3)) < EXACT
 
 
 @pytest.mark.parametrize("route", ["target", "local"])
 def test_the_loss_of_a_sequence_sends_what_the_same_loss_of_steps_sends(route):
     model, _ = pair([7, 6, 4], [lif(), LI])
-    rule = OSTL(route=ROUTES[route](model))
-    whole = SequenceLoss(lambda y, t: cross_entropy(y, jnp.tile(t, (T, 1))).mean(axis=0))
+    rule = sr.OSTL(route=ROUTES[route](model))
+    whole = sr.SequenceLoss(lambda y, t: sr.cross_entropy(y, jnp.tile(t, (T, 1))).mean(axis=0))
     assert furthest(run(model, rule, 4, loss=whole), run(model, rule, 4)) < EXACT
+
+
+@pytest.mark.parametrize("loss", [sr.SequenceLoss(lambda y, t: sr.cross_entropy(y.mean(axis=0), t)), sr.cross_entropy])
+@pytest.mark.parametrize("rule", ["ostl", "ottt", "rtrl", "decolle"])
+def test_losses_and_penalties_of_a_whole_sequence_are_those_of_any_windows(rule, loss):
+    """Also where layers have losses of their own."""
+    (model, _), penalties = pair([7, 6, 4], [lif(), LI], edges=[(0, 0, 1)]), [sr.firing_rate(0.1, 3.0)]
+    rule = sr.RULES[rule].make(rngs=nnx.Rngs(5))
+    ours, whole = (run(model, rule, window, loss=loss, penalties=penalties) for window in (5, T))
+    assert furthest(ours, whole) < EXACT
 
 
 def test_targets_of_a_sequence_are_divided_by_the_steps_and_samples_that_count():
     model, _ = pair([7, 6, 4], [lif(), LI])
     mask = jnp.ones((T, B), bool).at[3, 1:].set(False).at[0, 0].set(False)
-    of_mean = SequenceLoss(lambda y, t, mask: cross_entropy(y.mean(axis=0), t))
-    rule = SLTT(route=ROUTES["target"](model))
-    step, sequence = (run(model, rule, loss=loss, mask=mask) for loss in (cross_entropy, of_mean))
+    of_mean = sr.SequenceLoss(lambda y, t, mask: sr.cross_entropy(y.mean(axis=0), t))
+    rule = sr.SLTT(route=ROUTES["target"](model))
+    step, sequence = (run(model, rule, loss=loss, mask=mask) for loss in (sr.cross_entropy, of_mean))
     assert furthest(sequence["modules"][0], step["modules"][0]) < EXACT
 
 
@@ -376,7 +399,7 @@ def test_secondary_takes_the_place_of_psi_in_both_terms_and_not_below():
 
     hidden = [linear(7, 6, 0), fires(spike_fn=Surrogate(slope)), linear(6, 5, 1), fires(spike_fn=Surrogate(slope))]
     model, double = connect([*hidden, linear(5, 4, 2), Integrator(**F64)]), Surrogate(lambda x: 2 * slope(x))
-    one, two = (run(model, STLLR(0.7, 0.3, 1.1, -0.4, secondary=psi))["modules"] for psi in (None, double))
+    one, two = (run(model, sr.STLLR(0.7, 0.3, 1.1, -0.4, secondary=psi))["modules"] for psi in (None, double))
     for index, factor in ((0, 2), (2, 2), (4, 1)):
         assert furthest(two[index], jax.tree.map(lambda leaf, factor=factor: factor * leaf, one[index])) < EXACT
         assert all(leaf.any() for leaf in jax.tree.leaves(one[index]))
@@ -385,13 +408,13 @@ def test_secondary_takes_the_place_of_psi_in_both_terms_and_not_below():
 def test_bases_are_waves_over_the_units():
     waves, model = np.sin(np.linspace(50, 512, 4) * np.arange(6)[:, None]), pair([7, 6, 4], [lif(), LI]).model
     for waveform, wave in (("square", np.sign(waves)), ("sine", waves)):
-        matrix = FixedBases(waveform).matrix(layers_of(model)[0], 6, 4, jnp.float64)
+        matrix = sr.FixedBases(waveform).matrix(layers_of(model)[0], 6, 4, jnp.float64)
         np.testing.assert_allclose(matrix, wave / 6, atol=1e-9)
 
 
 def test_direct_feedback_of_two_layers_is_random_feedback():
     hidden, last = layers_of(pair([7, 6, 4], [lif(), LI]).model)
-    direct, random = Direct(rngs=nnx.Rngs(5)), Random(rngs=nnx.Rngs(5))
+    direct, random = sr.Direct(rngs=nnx.Rngs(5)), sr.Random(rngs=nnx.Rngs(5))
     np.testing.assert_array_equal(direct.matrix(hidden, 6, 4, jnp.float64), random.kernels(last)[0])
 
 
@@ -409,12 +432,12 @@ def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under
     """Kolen and Pollack: both get the same gradient, and what sets them apart decays. A tied synapse has two matrices."""
     tied = linear(6, 6, 0)
     model = connect([linear(7, 6, 3), fires(), tied, fires(), linear(6, 4, 1), fires()], [Edge(3, 2, 1, tied)])
-    rule = EProp(route=Adaptive(model, rngs=nnx.Rngs(5)))
+    rule = sr.EProp(route=sr.Adaptive(model, rngs=nnx.Rngs(5)))
     before, start = kernels_of(model, rule), [m[...] for m in rule.route.matrices[1]]
     decays = optax.chain(optax.add_decayed_weights(0.0005), optax.sgd(100.0))
     optimizer = nnx.Optimizer((model, rule), decays, wrt=nnx.Param)
-    train = functools.partial(train_online, window=3) if online else train_offline
-    train(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule)
+    train = functools.partial(sr.train_online, window=3) if online else sr.train_offline
+    train(model, optimizer, sr.cross_entropy, jnp.asarray(X), LABELS, rule=rule)
     shrink = 0.95 ** (T // 3 if online else 1)
     for (kernel, matrix), (new_kernel, new_matrix) in zip(before, kernels_of(model, rule), strict=True):
         assert deviation(new_matrix - new_kernel, shrink * (matrix - kernel)) < 1e-10
@@ -423,36 +446,36 @@ def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under
         np.asarray(m[...]) - shrink * np.asarray(old) for m, old in zip(rule.route.matrices[1], start, strict=True)
     ]
     assert deviation(*apart) < 1e-9
-    assert not jax.tree.leaves(nnx.state(EProp(route=Random(rngs=nnx.Rngs(5))), nnx.Param))
+    assert not jax.tree.leaves(nnx.state(sr.EProp(route=sr.Random(rngs=nnx.Rngs(5))), nnx.Param))
 
 
 @pytest.mark.parametrize(
     ("ours", "rule", "window"),
     [
-        (OSTL(), oracle.OSTL(), 1),
-        (OSTL(), oracle.OSTL(), 3),
-        (OTTT(), oracle.OTTT(), 3),
-        (OTPE(), oracle.OTPE(), 1),
+        (sr.OSTL(), oracle.OSTL(), 1),
+        (sr.OSTL(), oracle.OSTL(), 3),
+        (sr.OTTT(), oracle.OTTT(), 3),
+        (sr.OTPE(), oracle.OTPE(), 1),
     ],
     ids=["ostl by step", "ostl", "ottt", "otpe by step"],
 )
 def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(ours, rule, window):
-    """New delays read the inputs before them. Losses of layers are those of the window, and those of a mean of the mean up to
-    it. Neurons are fixed: the oracle steps decays, the packages what is behind them."""
+    """New delays read the inputs before them. Losses of layers, of means too, are those of the window. Neurons are fixed: the
+    oracle steps decays, the packages what is behind them."""
     rate, d, penalties = 0.3, np.array([0.3, 2.0, 1.6, 0.4, 3.1, 4.2, 0.7]), PENALTIES[:2] if window == 3 else []
     neurons = [lif(fixed=True), lif(decay=0.6, fixed=True)]
     model, layers = pair([7, 6, 4], neurons, edges=[(0, 0, 1)], delays={0: d})
     optimizer = nnx.Optimizer(model, optax.sgd(rate), wrt=nnx.Param)
     options = {"rule": ours, "window": window, "penalties": [penalty for penalty, _ in penalties]}
-    loss = train_online(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, **options)
-    losses, past, x = [], [], np.asarray(X)
+    loss = sr.train_online(model, optimizer, sr.cross_entropy, jnp.asarray(X), LABELS, **options)
+    losses, x = [], np.asarray(X)
     carry = oracle.start(rule, layers, B)
     for start in range(0, T, window):
-        past += oracle.forward(layers, x[start : start + window], carry.states, carry.past)
-        so_far = by_oracle(penalties, np.ones((len(past), B), bool))
+        history = oracle.forward(layers, x[start : start + window], carry.states, carry.past)
+        own = by_oracle(penalties, ALL[:window])
         total = [{name: 0.0 for name in layer.parameters()} for layer in layers]
         for t in range(start, start + window):
-            here = [one.at(past, t) for one in so_far]
+            here = [one.at(history, t - start) for one in own]
             carry, value, found = oracle.advance(rule, layers, carry, x[t], functools.partial(SIGNAL, t), here)
             losses.append(value + oracle.own_losses(layers, here)[0])
             for sums, step in zip(total, found, strict=True):
@@ -473,7 +496,7 @@ def test_gradient_in_single_precision_is_that_of_the_oracle():
     here = case("otpe", "edges")
     model, _ = NETWORKS["edges"].pair(dtype=jnp.float32)
     x, targets = jnp.asarray(here.inputs, jnp.float32), jnp.asarray(TARGETS, jnp.float32)
-    found = gradients(model, weighted_squares, x, targets, rule=here.rule, window=3)[1]
+    found = sr.gradients(model, weighted_squares, x, targets, rule=here.rule, window=3)[1]
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
     assert worst(gradients_of(model, found), here.expected().gradients) < 1e-4
 
@@ -496,7 +519,8 @@ class FromTheEnd(LIF):
 
 
 @pytest.mark.parametrize(
-    "rule", [BPTT(), OSTL(), OTPE(), OTTT(), ApproximateOTPE(), EProp(), PPProp(), STLLR(), SLTT()]
+    "rule",
+    [sr.BPTT(), sr.OSTL(), sr.OTPE(), sr.OTTT(), sr.ApproximateOTPE(), sr.EProp(), sr.PPProp(), sr.STLLR(), sr.SLTT()],
 )
 def test_a_neuron_may_tell_its_units_by_their_place_in_a_step(rule, x64):
     found = []

@@ -82,8 +82,8 @@ def test_layers_have_the_names_of_health_and_summary():
     [
         (
             {"rule": sr.OTTT(), "window": 2},
-            {"rule": [sr.OTTT(), sr.OSTL()], "reference": sr.SLTT()},
-            [sr.OTTT(), sr.OSTL()],
+            {"rule": sr.PerLayer((sr.OTTT(), sr.OSTL())), "reference": sr.SLTT()},
+            sr.PerLayer((sr.OTTT(), sr.OSTL())),
             sr.SLTT(),
         ),
         # BPTT online is the truncated gradient: with updates after windows of three steps it flows within them.
@@ -136,7 +136,7 @@ def test_penalties_of_the_training_are_part_of_both_gradients():
 def test_a_silent_layer_has_no_cosine():
     model, optimizer = made(MOMENTUM)
     model.modules[0].bias[...] = jnp.full(6, -1e30)
-    with pytest.warns(UserWarning, match="Layer 1 LIF is silent"):
+    with pytest.warns(UserWarning, match="0 Linear/kernel, 2 Linear/kernel"):
         history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES, callbacks=[sr.GradientAgreement(every=4)])
     assert history.records[0]["cosine/2 Linear/kernel"] is None
     assert history.records[0]["cosine/2 Linear/bias"] == pytest.approx(1)

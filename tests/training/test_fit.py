@@ -1,7 +1,9 @@
 """The outer loop: it is the training step again and again, and nothing that looks at it changes it."""
 
+import contextlib
 import inspect
 import json
+import logging
 import time
 
 import jax
@@ -12,7 +14,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import LIF, Dropout, Trainable, unroll
+from slax_neurons import LI, LIF, Delay, Dropout, connect, unroll
 from training.small import (
     BATCHES,
     MOMENTUM,
@@ -32,7 +34,7 @@ from training.small import (
 )
 
 RULES = {
-    "one per layer": (sr.train_online, lambda model: [sr.OTTT(), sr.OSTL()]),
+    "one per layer": (sr.train_online, lambda model: sr.PerLayer((sr.OTTT(), sr.OSTL()))),
     "random numbers": (sr.train_online, lambda model: sr.UORO(rngs=nnx.Rngs(3))),
     "parameters": (sr.train_offline, lambda model: sr.EProp(route=sr.Adaptive(model, rngs=nnx.Rngs(3)))),
 }
@@ -245,12 +247,10 @@ def test_early_stopping_waits_and_gives_back_the_best():
 @pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
 def test_patience_counts_evaluations_without_a_gain_above_min_delta(mode, sign):
     stopping = sr.EarlyStopping(patience=2, min_delta=0.1, mode=mode)
-    patience, waited = None, []
+    found = [None]
     for step, value in enumerate([1.0, 0.95, 0.8, 0.9, 0.75]):
-        patience = stopping.update(patience, sign * value, step)
-        waited.append(patience.waited)
-    assert waited == [0, 1, 0, 1, 2]
-    assert patience.step == 2 and stopping.should_stop(patience) and not stopping.should_stop(None)
+        found.append(stopping.update(found[-1], sign * value, step))
+    assert [waited for _, _, waited in found[1:]] == [0, 1, 0, 1, 2] and found[-1][:2] == (sign * 0.8, 2)
 
 
 def test_a_bar_is_for_terminals_and_elsewhere_an_epoch_is_a_line(capsys):
@@ -273,12 +273,28 @@ def with_biases_of(bias, transformation):
     return model, optimizer_of(model, transformation=transformation)
 
 
-def test_a_layer_that_stays_silent_is_told_once_at_the_line_of_the_call():
-    with pytest.warns(
-        UserWarning, match="Layer 1 LIF is silent: .*neither before training nor .*fluctuation_driven"
-    ) as warned:
-        inspect.unwrap(sr.fit)(*with_biases_of(-100.0, MOMENTUM), sr.cross_entropy, SAMPLER, epochs=3)
-    assert [warning.filename for warning in warned if "silent" in str(warning.message)] == [__file__]
+LAYERS = [
+    nnx.Linear(N, 6, rngs=nnx.Rngs(0)),
+    LIF(threshold=0.5),
+    Delay(6, 3, delays=3.0),
+    nnx.Linear(6, C, rngs=nnx.Rngs(1)),
+    LI(),
+]
+DELAYED = connect(LAYERS)
+
+
+@pytest.mark.parametrize(
+    "nodes, options, names",
+    [
+        (lambda: with_biases_of(-100.0, MOMENTUM), {}, "2 Linear/kernel"),
+        (lambda: (DELAYED, optimizer_of(DELAYED)), {"rule": sr.OTPE()}, "0 Linear/bias, 0 Linear/kernel"),
+    ],
+)
+def test_parameters_without_a_gradient_are_named_once_at_the_line_of_the_call(nodes, options, names):
+    """Below silent neurons, and below a delay under a rule that passes signals within the step."""
+    with pytest.warns(UserWarning, match=f"exactly zero in each of the first 10 steps for {names}, which") as warned:
+        inspect.unwrap(sr.fit)(*nodes(), sr.cross_entropy, BATCHES, epochs=4, **options)
+    assert [warning.filename for warning in warned if "exactly zero" in str(warning.message)] == [__file__]
 
 
 def test_a_loss_that_becomes_huge_and_stays_finite_is_told_once():
@@ -287,9 +303,44 @@ def test_a_loss_that_becomes_huge_and_stays_finite_is_told_once():
     assert len(warned) == 1 and len(history.losses) == 8
 
 
-def test_nothing_is_told_of_a_layer_that_spikes_or_of_no_stack():
-    """Warnings are errors here. The optimizer makes neurons spike within an epoch."""
+def test_nothing_is_told_of_parameters_that_had_a_gradient_or_are_not_trained():
+    """Warnings are errors here. The optimizer makes neurons spike within a few steps."""
     upward = optax.stateless(lambda updates, params: jax.tree.map(lambda leaf: jnp.full_like(leaf, 10.0), updates))
-    cell = LIF(decay=Trainable(0.9), threshold=1e9)
-    for model, optimizer in (with_biases_of(-20.0, upward), (cell, optimizer_of(cell))):
-        sr.fit(model, optimizer, sr.cross_entropy, BATCHES, epochs=2)
+    sr.fit(*with_biases_of(-20.0, upward), sr.cross_entropy, BATCHES, epochs=2)
+    model, _ = with_biases_of(-100.0, MOMENTUM)
+    only_bias = nnx.All(nnx.Param, nnx.PathContains(2), nnx.PathContains("bias"))
+    sr.fit(model, nnx.Optimizer(model, MOMENTUM, wrt=only_bias), sr.cross_entropy, BATCHES)
+
+
+@pytest.mark.parametrize("source", [SAMPLER, BATCHES], ids=["sampler", "list"])
+def test_a_run_is_one_program_and_another_learning_rate_is_the_same(source):
+    """With an evaluation, one more; counted by JAX's own log of compilations."""
+    transformation = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+    loss_fn = lambda outputs, labels: sr.cross_entropy(outputs, labels)  # noqa: E731 - a function that no other test has
+
+    def run(rate, **options):
+        model, _ = made()
+        optimizer = optimizer_of(model, transformation=transformation)
+        optimizer.opt_state.hyperparams["learning_rate"][...] = np.float32(rate)
+        with count_compilations() as count:
+            history = sr.fit(model, optimizer, loss_fn, source, epochs=2, **options)
+        return history.losses, len(count)
+
+    first, compiled = run(0.1)
+    other, again = run(0.5)
+    _, evaluated = run(0.5, held_out=BATCHES[:1], metrics={"accuracy": sr.accuracy})
+    assert (compiled, again, evaluated) == (1, 0, 1) and not np.allclose(first, other)
+
+
+@contextlib.contextmanager
+def count_compilations():
+    """A list with an entry for each program that XLA compiles."""
+    found, logger = [], logging.getLogger("jax._src.interpreters.pxla")
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record) if record.getMessage().startswith("Compiling") else None
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles():
+            yield found
+    finally:
+        logger.removeHandler(handler)

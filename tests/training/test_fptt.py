@@ -8,7 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from slax_rules import fptt
-from slax_rules.forward_propagation import VARIANTS
+from slax_rules.rules.fptt import VARIANTS
 
 START = {"a": np.array([0.5, -1.0, 0.2]), "b": np.array([[1.0, 0.3], [-0.4, 2.0]])}
 

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import IF, LI, Dropout, connect
-from training.small import BATCHES, MOMENTUM, B, C, N, T, batch, made, numbers, optimizer_of, same
+from slax_neurons import Dropout
+from training.small import BATCHES, MOMENTUM, B, C, T, batch, made, numbers, same
 
 X, LABELS = BATCHES[0]
 
@@ -41,14 +41,12 @@ def test_one_entry_of_the_inputs_stops_the_run(rule, update, value, word, tmp_pa
     with pytest.raises(FloatingPointError) as error:
         sr.fit(*again, sr.cross_entropy, [*good, broken(value), BATCHES[3]], callbacks=[went_on], **options, **saved)
     message = str(error.value)
-    told = f"step 3 (batch 2 of epoch 0, counted from 0), which is not finite: the inputs are {word}"
-    assert message.startswith(f"fit stopped at {told}") and "at time step 2, sample 1, feature 3" in message
-    assert message.endswith(f"and of the checkpoint in {tmp_path / 'run'} are those after step 2.")
+    assert f"step 3 (batch 2 of epoch 0, counted from 0), which is not finite: the inputs are {word} at" in message
+    assert "time step 2, sample 1, feature 3" in message and f"checkpoint in {tmp_path / 'run'}" in message
     assert same(numbers(*again), numbers(*expected)) and len(error.value.history.losses) == 2
     other, _ = made()
     sr.load_weights(tmp_path / "run", other)
     assert same(numbers(other), numbers(again[0]))
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["1", "2"]
     whole, again = made(), made()
     history = sr.fit(*whole, sr.cross_entropy, BATCHES, **options)
     resumed = sr.fit(*again, sr.cross_entropy, BATCHES, **options, **saved)
@@ -72,40 +70,7 @@ def test_in_a_call_of_many_steps_none_after_the_bad_one_changes_anything(tmp_pat
     assert same(numbers(*short), numbers(*long)) and [path.name for path in tmp_path.iterdir()] == ["4"]
 
 
-def test_where_the_cause_cannot_be_found_the_run_says_so_and_at_which_step_it_stopped(monkeypatch):
-    def no_memory(*_):
-        raise MemoryError("too large")
-
-    monkeypatch.setattr("slax_rules.training.diagnosis._causes", no_memory)
-    told = r"stopped at step 2 .*not be found \(MemoryError: too large\)"
-    with pytest.raises(FloatingPointError, match=told) as raised:
-        sr.fit(*made(), sr.cross_entropy, [BATCHES[1], broken()])
-    assert isinstance(raised.value.__cause__, MemoryError)
-
-
 # ---------------------------------------------------------------------------------------------------- causes, by what is told
-
-
-def of(*modules):
-    """A model and an optimizer of it."""
-    model = connect(modules)
-    return model, optimizer_of(model)
-
-
-def linear(n_in, n_out, **options):
-    return nnx.Linear(n_in, n_out, rngs=nnx.Rngs(0), **options)
-
-
-def dropout():
-    return Dropout(0.5, rngs=nnx.Rngs(0))
-
-
-def falling():
-    """Without a leak and far below the threshold: membranes overflow, and the outputs are no spikes whatever they become."""
-    half = {"param_dtype": jnp.float16}
-    model, optimizer = of(linear(N, 6, **half), IF(reset="zero", **half), linear(6, C, **half), LI(**half))
-    model.modules[0].kernel[...] = jnp.full((N, 6), -2e4, jnp.float16)
-    return model, optimizer
 
 
 def excited():
@@ -130,9 +95,8 @@ def minus_log(rates):
 STEP = np.arange(T)[:, None]
 
 
-def late(first):
-    """Inputs that come after some steps, so that a layer is silent before."""
-    return np.where(STEP[..., None] < first, 0, 50 * X)
+def dropout():
+    return Dropout(0.5, rngs=nnx.Rngs(0))
 
 
 def labels_of(label, *where):
@@ -149,34 +113,23 @@ SHORTER[3:, 0] = False  # sample 0 ends after three steps, with labels of -1 fro
 PAST = labels_of(-1, slice(3, None), 0)
 PENALTY = sr.Penalty(minus_log, of_mean=True)
 WITH_PENALTY = {"rule": sr.SLTT(), "window": 2, "penalties": [PENALTY]}
-OF_PENALTY = r"a penalty is not finite \(.*minus_log.*\). Check how its function"
 NUMBERED = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.sum(axis=0), labels))
 RANGE = "Expected 0 to 2 for outputs of 3 classes"
-LAYER = r"the output of layer 0 Linear is infinite \(one of \d+\), more than 6.55e\+04, the largest number of float16, at time"
 CAUSES = {  # what is told, and what differs from a run without a fault
-    "overflow": (LAYER, {"nodes": lambda: made(optax.sgd(0.1), dtype=jnp.float16), "x": ALTERNATING}),
-    "state": (
-        r"the state of layer 1 IF at the end is (infinite|NaN) .*at \[0, 0\]",
-        {"nodes": falling, "x": np.full((T, B, N), 0.6, np.float16)},
-    ),
+    "overflow": ("end of the range of float16", {"nodes": lambda: made(optax.sgd(0.1), dtype=jnp.float16), "x": ALTERNATING}),
     "label": (f"a label of sample 2 is out of range: {C}. {RANGE}", {"targets": labels_of(C, 0, 2)}),
     "label of a sequence": (f"a label of sample 2 .*: {C}. {RANGE}", {"loss_fn": NUMBERED, "targets": np.array([0, 1, C, 0])}),
     "target": ("a target of sample 1 is not finite", {"loss_fn": sr.squared_error, "targets": TARGETS}),
-    "loss": (r"loss_fn makes infinite \(one of 24\)", {"loss_fn": logarithm}),
-    "loss before labels that do not count": (
-        r"loss_fn makes infinite \(one of 21\).*time step 0, sample 0", {"loss_fn": logarithm, "targets": PAST, "mask": SHORTER}
-    ),
+    "loss": ("the loss is -inf, of inputs, targets and parameters that", {"loss_fn": logarithm}),
+    "loss before labels that do not count": ("the loss is -inf", {"loss_fn": logarithm, "targets": PAST, "mask": SHORTER}),
     "label at the step of the loss": (
         f"a label of sample 0 .*: {C}", {"loss_fn": logarithm, "targets": np.where(STEP == 0, C, PAST), "mask": SHORTER}
     ),
     "gradient": ("the gradient of 2 Linear/kernel NaN.* and of 3 more arrays", {"loss_fn": root}),
-    "penalty": (OF_PENALTY, {"nodes": excited, "x": late(T), **WITH_PENALTY}),
-    "update of a model with keys": (
-        "the update makes 0 Linear/bias NaN.*, in the model, of a grad",
-        {"nodes": lambda: made(optax.sgd(jnp.nan), modules=[dropout()])},
-    ),
+    "penalty": ("the loss is (nan|inf).* penalties handle zeros", {"nodes": excited, "x": 0 * X, **WITH_PENALTY}),
+    "update of a model with keys": ("the update makes", {"nodes": lambda: made(optax.sgd(jnp.nan), modules=[dropout()])}),
     "update within a sequence": (
-        "not finite: after updates within", {"nodes": lambda: made(optax.sgd(3e38)), "update": "online", "window": 2}
+        "updates within the sequence make", {"nodes": lambda: made(optax.sgd(3e38)), "update": "online", "window": 2}
     ),
 }  # fmt: skip
 
@@ -212,12 +165,9 @@ def test_parameters_are_looked_at_first_and_evaluation_and_prediction_hide_nothi
         (parameter, lambda: sr.fit(model, optimizer, sr.cross_entropy, BATCHES)),
         (parameter, lambda: sr.evaluate(model, sr.cross_entropy, BATCHES)),
         (parameter, lambda: sr.predict(model, X)),
-        (
-            "evaluate got inputs .* in batch 1",
-            lambda: sr.evaluate(whole, sr.cross_entropy, [BATCHES[0], (bad, labels)]),
-        ),
-        ("evaluate got a loss of nan .*in batch 0", lambda: sr.evaluate(whole, sr.cross_entropy, [(X, np.full(B, C))])),
-        ("predict got inputs that are not finite, expected", lambda: sr.predict(whole, broken(np.inf)[0])),
+        ("inputs .* in batch 1", lambda: sr.evaluate(whole, sr.cross_entropy, [BATCHES[0], (bad, labels)])),
+        ("a loss of nan.* in batch 0", lambda: sr.evaluate(whole, sr.cross_entropy, [(X, np.full(B, C))])),
+        ("inputs that are not finite", lambda: sr.predict(whole, broken(np.inf)[0])),
     ):
         with pytest.raises(FloatingPointError, match=match):
             look()

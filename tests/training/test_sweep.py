@@ -14,9 +14,8 @@ from scipy import stats
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
-from slax_rules.loop.programs import LRU
-from slax_rules.training.sweep import _step
-from training.small import optimizer_of
+from slax_rules.train.sweep import Interval
+from training.small import Killed, optimizer_of
 
 RATES, STEPS = (0.01, 0.1), 4
 BPTT = {"bptt": sr.BPTT()}
@@ -66,6 +65,12 @@ def found(_promotion):
     return run(evaluate_at=(0, 3))
 
 
+@functools.cache
+def transformation_of(optimizer, rate):
+    """One object for all seeds: another one would be another program."""
+    return optimizer(rate)
+
+
 def by_hand(rule, rate, seed, update="offline", optimizer=optax.adam, **options):
     """A plain loop with the documented draws: the weights are drawn before the rule, from a key that only the seed gives.
 
@@ -74,7 +79,7 @@ def by_hand(rule, rate, seed, update="offline", optimizer=optax.adam, **options)
     model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
     model = make_model(nnx.Rngs(model_key))
     rule = rule(rngs=nnx.Rngs(rule_key), model=model) if callable(rule) else rule
-    optimizer = optimizer_of(model, rule, optimizer(rate))
+    optimizer = optimizer_of(model, rule, transformation_of(optimizer, rate))
     step = sr.train_offline if update == "offline" else sr.train_online
     scores, losses = [], []
     for batch in batches(seed):
@@ -139,7 +144,7 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
     assert dataclasses.replace(found, limits=(one.mean(), 0.0)).rows()[1]["low"] == one.mean()
     alone = dataclasses.replace(found, best={"bptt": found.best["bptt"][:1]})
     assert "nan" not in str(alone) and f"{other[0]:.4f}  -" in str(alone)
-    assert np.isnan(sr.Interval.of([1.0]).low) and sr.Interval.of([1.0]).mean == 1
+    assert np.isnan(Interval.of([1.0]).low) and Interval.of([1.0]).mean == 1
     with pytest.raises(ValueError, match=r"Got 2 batches, expected one of: 0, 3, 4. Ask for it: .*evaluate_at=\(2,\)"):
         found.test("bptt", 2)
     with pytest.raises(ValueError, match="Got the reference 'otpe', expected one of: bptt, ottt"):
@@ -167,16 +172,27 @@ def test_online_rules_have_windows_optimizers_and_draws_of_their_own():
     assert not all(np.array_equal(*pair) for pair in zip(one, two, strict=True))
 
 
-def test_sweeps_over_fresh_functions_share_a_program_with_other_numbers_they_have_their_own(monkeypatch):
-    def losses(momentum):
-        optimizer = functools.partial(lambda rate, momentum: optax.sgd(rate, momentum), momentum=momentum)
-        return run_bptt(optimizer=optimizer, seeds=1, validation=None, test=None).best["bptt"][0].losses
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Killed])
+def test_an_interruption_keeps_the_runs_so_far(error):
+    """While the second rule is trained: the table has the first."""
 
-    monkeypatch.setattr(_step, "compiled", LRU(3))
-    first, again, other = map(losses, (0.5, 0.5, 0.9))
-    assert len(_step.compiled.entries) == 2
-    np.testing.assert_array_equal(first, again)
-    assert not np.allclose(first, other)
+    def interrupted(seed):
+        read.append(seed)
+        if len(read) == 6:
+            raise error
+        return batches(seed)
+
+    read = []
+    with pytest.raises(error) as raised:
+        run(batches=interrupted)
+    found = raised.value.sweep
+    assert [len(runs) for runs in found.trials["bptt"]] == [2, 2] and [len(runs) for runs in found.trials["ottt"]] == [
+        1,
+        0,
+    ]
+    assert [row["rule"] for row in found.rows()] == ["bptt"] and "bptt" in str(found)
+    read = list(range(10))
+    assert found.chosen == run(rules=BPTT).chosen
 
 
 def test_lists_and_samplers_are_batches_of_all_seeds_and_of_each():

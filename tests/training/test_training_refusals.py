@@ -30,10 +30,6 @@ def train(batches=BATCHES, loss_fn=sr.cross_entropy, **options):
     return sr.fit(*made(), loss_fn, batches, **options)
 
 
-def online(**options):
-    return sr.train_online(*made(), sr.cross_entropy, *map(jnp.asarray, BATCHES[0]), **options)
-
-
 def vectorized(function):
     return jax.vmap(function)(jax.random.split(jax.random.key(0), 2))
 
@@ -76,10 +72,6 @@ def acts(x=X, act=lambda y: y.argmax(axis=-1), loss_fn=sr.cross_entropy, **optio
     return sr.extend_trial(made()[0], trial(), loss_fn, jnp.asarray(x), act, rule=sr.OSTL(), **options)
 
 
-def squared(outputs, targets):
-    return ((outputs - targets) ** 2).mean(axis=-1)
-
-
 def trains_nothing(model):
     typo = nnx.All(nnx.Param, lambda path, _: path[0] == "layers")  # modules
     return sr.fit(model, nnx.Optimizer(model, optax.sgd(0.1), wrt=typo), sr.cross_entropy, BATCHES)
@@ -104,129 +96,107 @@ def swept(make_model=lambda rngs: made()[0], optimizer=optax.sgd, **changes):
     return sr.sweep(make_model, optimizer, sr.cross_entropy, BATCHES, **given | changes)
 
 
-CALLS = {
+CALLS = {  # a call, and words of its error
     "no epochs": (lambda: train(epochs=0), "epochs=0"),
-    "update": (lambda: train(update="onlin"), "fit got update='onlin', expected \"offline\" or"),
-    "window": (lambda: train(window=0), "window of 0 steps, expected at least 1"),
-    "half a step": (lambda: train(window=2.5), "window=2.5, expected an integer of at least 1"),
-    "loss": (lambda: train(loss_fn=3), "got int as loss_fn, expected a function such as cross_entropy"),
-    "route": (lambda: train(rule=sr.OSTL(route="random")), r"OSTL got route='random', expected .* Random\(rngs=nnx.Rngs"),
+    "update": (lambda: train(update="onlin"), "'onlin'.*\"online\""),
+    "window": (lambda: train(window=0), "window of 0 steps"),
+    "half a step": (lambda: train(window=2.5), "window=2.5"),
+    "loss": (lambda: train(loss_fn=3), "int as loss_fn"),
+    "route": (lambda: train(rule=sr.OSTL(route="random")), r"route='random'.*Random\(rngs=nnx.Rngs"),
     "optimizer of a rule": (
         lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), r"nnx.Optimizer\(\(model, rule\), ...\)"
     ),
-    "optimizer of nothing": (lambda: trains_nothing(made()[0]), "an optimizer without any parameter of the model"),
+    "optimizer of nothing": (lambda: trains_nothing(made()[0]), "without any parameter of the model"),
     "steps under a BatchNorm": (
-        lambda: sr.gradients(normalized(), sr.cross_entropy, *BATCHES[0], rule=sr.RTRL()),
-        r"Under RTRL, .* use BPTT\(\), or RunningNorm",
+        lambda: sr.gradients(normalized(), sr.cross_entropy, *BATCHES[0], rule=sr.RTRL()), r"use BPTT\(\), or RunningNorm"
     ),
     "metric without a mask": (
         lambda: sr.evaluate(made()[0], sr.cross_entropy, [(X, LABELS, ~NO_ENTRY)], metrics={"a": lambda y, labels: 0.0}),
-        "The metric 'a' got a mask, expected that it takes one as a third argument",
+        "The metric 'a' got a mask",
     ),
     "metrics alone": (lambda: train(metrics={"accuracy": sr.accuracy}), "expected held_out"),
     "metric loss": (lambda: train(metrics={"loss": sr.accuracy}, **HELD), 'a metric named "loss"'),
-    "no such metric": (lambda: train(early_stopping=sr.EarlyStopping("accuracy"), **HELD), "'accuracy', expected one of: loss"),
-    "folder": (lambda: train(checkpoints="runs"), r"as checkpoints, expected one such as Checkpoints\('runs'\)"),
-    "number as patience": (lambda: train(early_stopping=5, **HELD), "got 5 as early_stopping, expected one such as Early"),
+    "no such metric": (lambda: train(early_stopping=sr.EarlyStopping("accuracy"), **HELD), "expected one of: loss"),
     "empty held-out set": (lambda: train(held_out=[]), "evaluate got no batches"),
-    "held-out iterator": (lambda: train(held_out=iter(BATCHES)), "as held_out, but it can be read only once"),
+    "held-out iterator": (lambda: train(held_out=iter(BATCHES)), "as held_out, which can be read only once"),
     "callbacks at no step": (lambda: train(callbacks=[sr.Every(0, print)]), "every 0 steps"),
-    "function as a callback": (lambda: train(callbacks=[print]), r"got print among the callbacks, .* Every\(100, print\)"),
-    "one callback": (lambda: train(callbacks=sr.Every(1, print)), "got Every as callbacks, expected a list"),
-    "callback without names": (lambda: calls_back(True), "returned True, expected numbers by name.* raise StopTraining"),
-    "callback of words": (lambda: calls_back({"a": "b"}), "returned 'b' as 'a', expected a number, an array of"),
-    "online without a window": (lambda: train(update="online"), "fit got BPTT and no window.* reaches no step back.*window=1"),
+    "function as a callback": (lambda: train(callbacks=[print]), r"print among the callbacks.*Every\(100, print\)"),
+    "one callback": (lambda: train(callbacks=sr.Every(1, print)), "Every as callbacks"),
+    "callback without names": (lambda: calls_back(True), "numbers by name.* raise StopTraining"),
+    "callback of words": (lambda: calls_back({"a": "b"}), "'b' as 'a'"),
+    "online without a window": (lambda: train(update="online"), "BPTT and no window"),
     "line search": (
-        lambda: sr.fit(*made(optax.scale_by_backtracking_linesearch(3)), sr.cross_entropy, BATCHES),
-        "an optimizer that asks for more than training has .*value_fn.* line search.* Use optax.adam",
+        lambda: sr.fit(*made(optax.scale_by_backtracking_linesearch(3)), sr.cross_entropy, BATCHES), "required keyword-only"
     ),
-    "many models": (lambda: vectorized(evaluated_of), r"evaluate got a model or batches inside jax.vmap, .* Use sweep\(...\)"),
-    "loss of all pairs": (
-        jax.numpy_rank_promotion("allow")(
-            lambda: sr.gradients(connect([nnx.Linear(N, 1, rngs=rngs()), LI()]), squared, X, np.ones(B, np.float32))
-        ),
-        r"outputs \[4, 1\] and targets \[4\] of a step and broadcast them to \[4, 4\].* Write outputs\[..., 0\]",
-    ),
-    "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels of shape \[4, 1\] .*expected .*\[4\].*squeeze\("),
-    "one-hot labels": (lambda: train([(X, np.eye(C, dtype=int)[LABELS])]), r"labels of shape \[4, 3\] .*labels.argmax\(-1\)"),
-    "list of labels": (lambda: train([(X, LABELS.tolist())]), r"list of numbers.* expected an array \[4, ...\].*jnp.asarray"),
-    "ties": (lambda: sr.accuracy(jnp.ones((T, B, C)), jnp.asarray(LABELS), ties="all"), "ties='all', expected \"wrong\" or"),
-    "early stopping by an array": (
-        lambda: sr.EarlyStopping("m", mode="max").update(None, np.zeros(3), 1),
-        r"EarlyStopping got an array of shape \[3\] for 'm', expected a number",
-    ),
-    "function without a result": (lambda: train(lambda epoch: None), "A function of batches returned None, expected an iter"),
-    "no batches": (lambda: train(lambda epoch: []), "Epoch 0 gave no batches, .* a generator can be read only once"),
-    "one batch": (lambda: train(BATCHES[0]), r"Got one batch as batches, expected many .* batches=\[\(inputs, targets\)\]"),
-    "inputs alone": (lambda: train([(X,)]), r"a batch of 1 entries, expected \(inputs, targets\)"),
-    "text": (lambda: train([("abc", LABELS)]), "Got str 'abc' as inputs, expected an array of numbers"),
+    "many models": (lambda: vectorized(evaluated_of), r"inside jax.vmap.*sweep\(...\)"),
+    "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels.squeeze\("),
+    "one-hot labels": (lambda: train([(X, np.eye(C, dtype=int)[LABELS])]), r"labels.argmax\(-1\)"),
+    "list of labels": (lambda: train([(X, LABELS.tolist())]), "list of numbers.*jnp.asarray"),
+    "ties": (lambda: sr.accuracy(jnp.ones((T, B, C)), jnp.asarray(LABELS), ties="all"), "ties='all'"),
+    "early stopping by an array": (lambda: sr.EarlyStopping("m", mode="max").update(None, np.zeros(3), 1), r"shape \[3\]"),
+    "function without a result": (lambda: train(lambda epoch: None), "returned None"),
+    "no batches": (lambda: train(lambda epoch: []), "Epoch 0 gave no batches"),
+    "one batch": (lambda: train(BATCHES[0]), r"one batch as batches.*\[\(inputs, targets\)\]"),
+    "inputs alone": (lambda: train([(X,)]), "a batch of 1 entries"),
+    "text": (lambda: train([("abc", LABELS)]), "str 'abc' as inputs"),
     "images batch first": (lambda: train([(np.ones((B, T, 2, 2)), LABELS)]), "which is batch first"),
     "no features": (lambda: train([(X[:, 0], np.zeros(T, int))]), r"\[6, 5\], expected \[T, B, features...\]"),
-    "no mask entry": (lambda: train([(X, LABELS, NO_ENTRY)]), "a mask without a single true entry, expected at least one"),
-    "number of batches": (lambda: train(7), "Got int 7 as batches, expected a list of batches"),
-    "class of a sampler": (lambda: train(sr.Sampler), r"Got the class Sampler as batches, .* Make one: Sampler\(...\)"),
-    "no loss": (lambda: sr.gradients(made()[0], None, X, LABELS), "NoneType as loss_fn, expected a function"),
-    "devices twice": (lambda: train(devices=jax.devices() * 2), "expected each device once"),
-    "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "Got list_iterator as batches of 2 epochs, but it"),
-    "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "masks without a single true entry"),
-    "several batches": (lambda: sr.predict(made()[0], BATCHES), r"predict got list as inputs.* \[predict\(model, inputs\) for"),
-    "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "metric 'error', .*\"loss\" and \"accuracy\" need no"),
-    "task as a sampler": (lambda: sr.Sampler(BATCHES, jax.random.key(0), 4), "Sampler got list, expected a function"),
-    "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"key=7, expected a random key.*: jax.random.key\(7\)"),
+    "no mask entry": (lambda: train([(X, LABELS, NO_ENTRY)]), "without a single true entry"),
+    "number of batches": (lambda: train(7), "int 7 as batches"),
+    "class of a sampler": (lambda: train(sr.Sampler), r"the class Sampler.*Make one: Sampler\(...\)"),
+    "no loss": (lambda: sr.gradients(made()[0], None, X, LABELS), "NoneType as loss_fn"),
+    "devices twice": (lambda: train(devices=jax.devices() * 2), "each device once"),
+    "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "list_iterator as batches, which can be read only once"),
+    "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "without a single true entry"),
+    "several batches": (lambda: sr.predict(made()[0], BATCHES), r"\[predict\(model, inputs\) for"),
+    "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "metric 'error'"),
+    "task as a sampler": (lambda: sr.Sampler(BATCHES, jax.random.key(0), 4), "Sampler got list"),
+    "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"jax.random.key\(7\)"),
     "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
-    "changed": (lambda: sr.Checkpoints("x", changed=["rate"]), r"changed=\['rate'\], expected a list of some of: data, held"),
-    "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0, keep=3"),
-    "decay of outputs, of NumPy": (lambda: sr.OTPE(output_decay=np.float32(1.5)), "OTPE got output_decay=1.5"),
-    "decay of outputs": (lambda: sr.OTPE(output_decay=1.5), r"OTPE got output_decay=1.5, expected a number in \[0, 1\]"),
+    "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0"),
+    "decay of outputs": (lambda: sr.OTPE(output_decay=np.float32(1.5)), "output_decay=1.5"),
     "series": (lambda: sr.History(np.zeros(0), [{"loss": 1.0}]).series("error"), "expected one of: loss"),
-    "paths": (
-        lambda: sr.agreement({"a": jnp.ones(1)}, {"b": jnp.ones(1)}),
-        r"got \['a \[1\]'\] in the gradient alone and \['b \[1\]'\] in the reference",
-    ),
-    "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"expected that of inputs, \(T, B, features...\)"),
-    "number of devices": (lambda: train(devices=2), r"devices=2, expected a list of JAX devices, as in jax.devices\(\)\[:2\]"),
-    "stream: shape": (lambda: stream(shape=(N,)), r"shape \(5,\), expected that of a step, \(B, features...\)"),
+    "paths": (lambda: sr.agreement({"a": jnp.ones(1)}, {"b": jnp.ones(1)}), r"\['a \[1\]'\] .*\['b \[1\]'\]"),
+    "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"\(T, B, features...\)"),
+    "number of devices": (lambda: train(devices=2), r"devices=2.*jax.devices\(\)\[:2\]"),
+    "stream: shape": (lambda: stream(shape=(N,)), r"\(B, features...\)"),
     "stream: window": (lambda: stream(window=0), "window of 0 steps"),
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
-    "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"extend_stream got .* expected \[L, 4, 5\]"),
+    "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"expected \[L, 4, 5\]"),
     "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
-    "stream: no targets": (lambda: runs((X, None)), "gave targets of None .* with a mask that is false"),
-    "stream: one step": (lambda: runs((X[0], TRACK[0])), r"gave inputs of shape \[4, 5\], expected \[L, B, features"),
+    "stream: no targets": (lambda: runs((X, None)), "targets of shape None"),
+    "stream: one step": (lambda: runs((X[0], TRACK[0])), r"inputs of shape \[4, 5\]"),
     "stream: shape of a metric": (
-        lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda outputs, labels: outputs[:, :1] * 0}),
-        r"The metric 'error' of run_stream gave numbers of shape \[4, 1\] for a step, expected one for each sample, \[4\]",
+        lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda outputs, labels: outputs[:, :1] * 0}), "The metric 'error'"
     ),
     "stream: half-life": (lambda: runs(half_life=0.0), "half_life=0.0"),
     "stream: by name": (lambda: runs({"inputs": 1}), "gave dict, expected a Piece"),
     "trial: keys of a rule": (lambda: trial(sr.UORO(rngs=rngs())), "random key in the state"),
     "trial: parameters": (lambda: trial(sr.OSTL(route=sr.Adaptive(made()[0], rngs=rngs()))), "with parameters of its"),
-    "trial: masks of steps": (lambda: trial(model=drops()), r"call model.eval\(\) to switch dropout off"),
-    "trial: discount": (lambda: acts(discount=1.5), r"discount=1.5, expected a number in \[0, 1\]"),
-    "trial: loss of a sequence": (lambda: acts(loss_fn=OF_SEQUENCE), "got a SequenceLoss.*pass it to reward_gradient"),
-    "trial: samples": (lambda: acts(X[:, :2]), r"so 2 samples, expected the 4 samples.*Start another trial"),
-    "trial: mask": (lambda: acts(mask=jnp.ones((B, T), bool)), r"mask of bool\[4, 6\], expected bool\[6, 4\]"),
-    "trial: actions": (lambda: acts(act=lambda y: y[-1].argmax(-1)), r"actions of shape \[4\] .* expected \[6, 4, ...\]"),
-    "trial: rewards": (lambda: sr.reward_gradient(trial(), jnp.ones((T, B))), r"rewards of shape \[6, 4\], expected \[4\]"),
-    "trial: alpha of FPTT": (lambda: sr.fptt(optax.sgd(0.1), alpha=0.0), "fptt got alpha=0.0, .*expected alpha > 0"),
-    "trial: variant of FPTT": (lambda: sr.fptt(optax.sgd(0.1), variant="own"), "variant='own', expected one of official"),
-    "trial: no parameters": (lambda: without_parameters(jnp.ones(3)), "fptt got no parameters"),
-    "sweep: model": (lambda: swept(made()[0]), "expected a function that maps nnx.Rngs"),
+    "trial: masks of steps": (lambda: trial(model=drops()), r"model.eval\(\)"),
+    "trial: discount": (lambda: acts(discount=1.5), "discount=1.5"),
+    "trial: loss of a sequence": (lambda: acts(loss_fn=OF_SEQUENCE), "got a SequenceLoss"),
+    "trial: samples": (lambda: acts(X[:, :2]), "expected the 4 samples"),
+    "trial: mask": (lambda: acts(mask=jnp.ones((B, T), bool)), r"expected bool\[6, 4\]"),
+    "trial: actions": (lambda: acts(act=lambda y: y[-1].argmax(-1)), r"actions of shape \[4\]"),
+    "trial: rewards": (lambda: sr.reward_gradient(trial(), jnp.ones((T, B))), r"rewards of shape \[6, 4\]"),
+    "fptt: alpha": (lambda: sr.fptt(optax.sgd(0.1), alpha=0.0), "alpha=0.0"),
+    "fptt: variant": (lambda: sr.fptt(optax.sgd(0.1), variant="own"), "variant='own'"),
+    "fptt: no parameters": (lambda: without_parameters(jnp.ones(3)), "fptt got no parameters"),
+    "sweep: model": (lambda: swept(made()[0]), "a function that maps nnx.Rngs"),
     "sweep: no cell": (lambda: swept(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), "expected a cell"),
-    "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "expected a function that maps a learning rate"),
-    "sweep: list of rules": (lambda: swept(rules=[sr.BPTT()]), "expects rules by name"),
-    "sweep: rates": (lambda: swept(rates=[0.1, -0.1]), "expected a list of different positive numbers"),
+    "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "a function that maps a learning rate"),
+    "sweep: list of rules": (lambda: swept(rules=[sr.BPTT()]), "rules by name"),
+    "sweep: rates": (lambda: swept(rates=[0.1, -0.1]), "different positive numbers"),
     "sweep: seeds": (lambda: swept(trial_seeds=3), "expected different seeds"),
-    "sweep: validation": (lambda: swept(validation=None), "no validation samples to choose by"),
-    "sweep: update": (lambda: swept(update="on"), 'expected "offline" or "online"'),
-    "sweep: no window": (lambda: swept(update="online"), "sweep got BPTT and no window.* reaches no step back"),
-    "sweep: copies": (
-        lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "the same network from the seeds 0, 1, expected"
-    ),
+    "sweep: validation": (lambda: swept(validation=None), "no validation samples"),
+    "sweep: update": (lambda: swept(update="on"), 'update=.on.'),
+    "sweep: no window": (lambda: swept(update="online"), "sweep got BPTT and no window"),
+    "sweep: copies": (lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "same network from the seeds"),
     "sweep: iterator": (lambda: swept(test=iter(BATCHES)), "as test, which can be read only once"),
-    "sweep: windows": (lambda: swept(window={"bptt": None}), "got window by rule and none for ottt"),
-    "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "got 4 batches for seed 0, expected at least 9"),
-    "sweep: mode": (lambda: swept(metric=sr.cross_entropy), 'mode=None, expected "max" if a larger score'),
-    "sweep: no numbers": (lambda: sr.Interval.of([]), "Got 0 numbers"),
+    "sweep: windows": (lambda: swept(window={"bptt": None}), "none for ottt"),
+    "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "4 batches for seed 0"),
+    "sweep: mode": (lambda: swept(metric=sr.cross_entropy), "mode=None"),
 }  # fmt: skip
 
 
@@ -280,33 +250,23 @@ def other_threshold():
 FILES = {
     "wider": (lambda f: resumed(f, nodes=lambda: made(hidden=7)), r"modules/0/bias: float32\[6\] saved, float32\[7\] here"),
     "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"rule: BPTT\(remat=False\) saved, OSTL\(.*=True\) here"),
-    "key": (lambda f: resumed(f, batches=sr.Sampler(sample, jax.random.key(3), 4)), r"key: \[0, 1\] saved, \[0, 3\] here"),
     "window": (lambda f: resumed(f, window=2), "window: None saved, 2 here"),
-    "loss": (lambda f: resumed(f, loss_fn=sr.squared_error), "loss_fn: cross_entropy saved, squared_error here.*=.'loss_fn'"),
-    "rate": (
-        lambda f: resumed(f, nodes=lambda: made(optax.sgd(0.2, momentum=0.9))),
-        r"optimizer: step_size of scale: -0.1 saved, -0.2 here\. .*, continue on purpose with .* changed=\['optimizer'\]",
-    ),
-    "options": (
-        lambda f: resumed(f, nodes=other_threshold),
-        r"options: modules/1/threshold/number: .* saved, 0.25 here\. .*, continue on purpose with .* changed=\['options'\]",
-    ),
-    "sampler": (lambda f: resumed(f, batches=sr.Sampler(lambda key: sample(key), SAMPLER.key, 4)), "data: the function of the"),
+    "options": (lambda f: resumed(f, nodes=other_threshold), "modules/1/threshold/number: .* saved, 0.25 here"),
     "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),
-    "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4\. .*/99 to start"),
+    "length": (lambda f: resumed(f, batches=sr.Sampler(sample, SAMPLER.key, 5)), "batches_per_epoch: 4 saved, 5 here"),
+    "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4"),
     "early stopping by NaN": (
-        lambda f: resumed(f, "new", early_stopping=sr.EarlyStopping("nan", mode="min"), metrics={"nan": nan}, **HELD),
-        "EarlyStopping got NaN for 'nan' at step 4, expected a comparable number",
+        lambda f: resumed(f, "new", early_stopping=sr.EarlyStopping("nan", mode="min"), metrics={"nan": nan}, **HELD), "got NaN"
     ),
     "another neuron": (lambda f: loaded(f, adaptive()), "do not match this model: 1 ALIF: LIF saved, ALIF here"),
-    "no stack": (lambda f: loaded(f, nnx.Linear(N, 6, rngs=rngs())), "model: Connect saved, Linear here.* and 2 more"),
-    "eight differences": (lambda f: loaded(f, connect([LI()])), r"0 LI: Linear saved, LI here; .* nothing here\. Make"),
-    "no array": (lambda f: loaded(f, connect([LI()]), strict=False), r"here; .* No array fits"),
-    "nothing": (lambda f: loaded(f, made()[0], "nothing"), "nothing, which does not exist"),
-    "text": (lambda f: loaded(f, made()[0], "text"), "text is damaged, or holds no weights: .* file that save_weights"),
+    "no stack": (lambda f: loaded(f, nnx.Linear(N, 6, rngs=rngs())), "model: Connect saved, Linear here"),
+    "eight differences": (lambda f: loaded(f, connect([LI()])), r"0 LI: Linear saved, LI here; .* nothing here"),
+    "no array": (lambda f: loaded(f, connect([LI()]), strict=False), "No array fits"),
+    "nothing": (lambda f: loaded(f, made()[0], "nothing"), "does not exist"),
+    "text": (lambda f: loaded(f, made()[0], "text"), "text is damaged, or holds no weights"),
     "arrays": (lambda f: loaded(f, made()[0], "arrays.npz"), "arrays.npz is damaged, or holds no weights"),
-    "no checkpoint": (lambda f: loaded(f, made()[0], ""), "holds no checkpoint, expected one that fit wrote"),
-    "no folder": (lambda f: sr.save_weights(f / "none" / "weights", made()[0]), r"there is no folder .*none\. Make it first"),
+    "no checkpoint": (lambda f: loaded(f, made()[0], ""), "holds no checkpoint"),
+    "no folder": (lambda f: sr.save_weights(f / "none" / "weights", made()[0]), "there is no folder"),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from release import codemeta
+from release import codemeta, version
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +53,16 @@ def test_the_page_has_the_bounds_that_the_packages_have():
     required = [Requirement(text) for project in projects for text in project["dependencies"]]
     found = {(one.name, one.specifier) for one in required if one.name in dict(stated)}
     assert found | {("python", SpecifierSet(project["requires-python"])) for project in projects} == stated
+
+
+def test_the_package_to_copy_asks_for_the_present_slax_rules():
+    """And has its own version after a release, which writes the next series into it."""
+    text, present = version.TEMPLATE.read_text(), version.version_of()
+    assert text == version.asking_for(text, present), "python -m release.version"
+    (required,) = map(Requirement, tomllib.loads(text)["project"]["dependencies"])
+    assert required.name == "slax-rules" and required.specifier.contains(present)
+    later = tomllib.loads(version.asking_for(text, "0.10.2"))["project"]
+    assert (later["dependencies"], later["version"]) == (["slax-rules>=0.10"], "0.1.0")
 
 
 def test_codemeta_is_current_and_knows_a_person_by_orcid():

@@ -1,4 +1,4 @@
-"""Losses of a step, losses of an entire sequence, targets, and the accuracy of a read-out.
+"""Losses of a step and of an entire sequence, and the accuracy of a read-out.
 
 A loss function is the loss of *one step*: it maps outputs [B, ...] and targets [B, ...] to losses [B], as Optax's losses do.
 `gradients` maps it over steps and takes the mean, over all steps and samples or over the true entries of a mask, so it does not

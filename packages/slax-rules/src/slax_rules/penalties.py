@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Neuron
 from slax_neurons.building_blocks import carry_without_buffer, mutates_state
+from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Penalty:
         weight: factor of the loss; may be negative, which makes the penalty a bonus.
         layers: numbers of the layers of neurons, from 0 for the first; all layers whose outputs are spikes by default.
         of_mean: whether the function is applied to the mean over time and batch. With several windows and updates offline, the
-            mean is computed in a first forward pass; online it is the mean since the start of the sequence.
+            mean is computed in a first forward pass; online it is the mean over the window.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,15 +58,6 @@ class Penalty:
     def __post_init__(self) -> None:
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(self.layers))
-
-    def describe(self) -> str:
-        """A description of the penalty for checkpoints, the same in every run."""
-        function = self.function
-        plain = getattr(function, "__qualname__", type(function).__name__)
-        name = repr(function) if dataclasses.is_dataclass(function) else plain
-        mean = " of the mean" if self.of_mean else ""
-        layers = "spiking layers" if self.layers is None else f"layers {self.layers}"
-        return f"{self.weight} {name}{mean}, outputs of {layers}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,16 +130,10 @@ def neurons_of(model: Any) -> list[Neuron]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class LayerPenalty:
-    """A penalty of one layer: the index of the layer among all probes, and the penalty."""
-
-    probe: int
-    penalty: Penalty
-
-
-def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[int, ...], tuple[LayerPenalty, ...]]:
-    """The probes of a model, which are the numbers of the layers that penalties read, and each penalty of each layer.
+def penalties_by_layer(
+    penalties: Sequence[Penalty], model: Any
+) -> tuple[tuple[int, ...], tuple[tuple[int, Penalty], ...]]:
+    """The numbers of the layers that penalties read; and each penalty of each layer, with the layer's index among these.
 
     Raises:
         TypeError: anything other than a sequence of penalties, or penalties for a model without layers of neurons.
@@ -157,12 +143,7 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
         raise TypeError(
             f"Got penalties={penalties!r}, expected a list of penalties, such as [firing_rate(0.05, weight=1.0)]."
         )
-    neurons = neurons_of(model) if penalties else []
-    if penalties and not neurons:
-        raise TypeError(
-            f"Got penalties for {type(model).__name__} without layers of neurons, expected a stack made by "
-            "connect([Linear(...), LIF()])."
-        )
+    neurons = neurons_of(model)
     spiking = tuple(number for number, neuron in enumerate(neurons) if neuron.spikes)
     found: list[tuple[int, Penalty]] = []
     for penalty in penalties:
@@ -179,39 +160,50 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
                     f"0 to {len(neurons) - 1}."
                 )
             found.append((number, penalty))
-    probes = tuple(dict.fromkeys(number for number, _ in found))
-    return probes, tuple(LayerPenalty(probes.index(number), penalty) for number, penalty in found)
+    read = tuple(dict.fromkeys(number for number, _ in found))
+    return read, tuple((read.index(number), penalty) for number, penalty in found)
 
 
-class Probed(nnx.RNNCellBase):
+def run_with_layers(
+    unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, layers: tuple[int, ...]
+) -> tuple[Any, Outputs]:
+    """Run a model with `unroll`, and return the carry and its outputs, with those of some hidden layers by number."""
+    if not layers:
+        carry, final = unroll(model, carry, inputs)
+        return carry, Outputs(final)
+    carry, (final, hidden) = unroll(WithLayers(model, layers), carry, inputs)
+    return carry, Outputs(final, hidden)
+
+
+class WithLayers(nnx.RNNCellBase):
     """A stack that returns its own outputs and also the outputs of the neurons of some layers.
 
-    Layers are numbered from 0; nested stacks count as if they were listed in the outer. A nested stack with a probe is run once
-    more from its inputs, so that derivatives hold for any wiring.
+    Layers are numbered from 0; nested stacks count as if they were listed in the outer. A nested stack with such a layer is run
+    once more from its inputs, so that derivatives hold for any wiring.
     """
 
-    def __init__(self, model: Connect, probes: tuple[int, ...]):
+    def __init__(self, model: Connect, layers: tuple[int, ...]):
         self.model = model
-        self.probes = probes
+        self.layers = layers
 
     def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[Any, Any]:
         carry, outputs = self.unroll(carry, inputs[None])
         return carry, jax.tree.map(lambda leaf: leaf[0], outputs)
 
     def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
-        """Run all steps, and return the outputs of the stack and a tuple with the outputs of each probe."""
-        layers: list[Array | None] = []
-        carry, outputs = self._run(self.model, carry, inputs, layers)
-        return carry, (outputs, tuple(layers[probe] for probe in self.probes))
+        """Run all steps, and return the outputs of the stack and a tuple with the outputs of each layer."""
+        found: list[Array | None] = []
+        carry, outputs = self._run(self.model, carry, inputs, found)
+        return carry, (outputs, tuple(found[layer] for layer in self.layers))
 
-    def _run(self, stack: Connect, carry: Any, inputs: Array, layers: list[Array | None]) -> tuple[Any, Any]:
-        """Run a stack, add the outputs of its layers to `layers`, and return its carry and its outputs."""
+    def _run(self, stack: Connect, carry: Any, inputs: Array, found: list[Array | None]) -> tuple[Any, Any]:
+        """Run a stack, add the outputs of its layers to `found`, and return its carry and its outputs."""
         end, outputs = stack.outputs(carry, inputs)
         for module, start, current, output in zip(stack.modules, carry, (inputs, *outputs[:-1]), outputs, strict=True):
             if isinstance(module, Connect):
                 inside = len(neurons_of(module))
-                if not any(len(layers) <= probe < len(layers) + inside for probe in self.probes):
-                    layers += [None] * inside
+                if not any(len(found) <= layer < len(found) + inside for layer in self.layers):
+                    found += [None] * inside
                     continue
                 if mutates_state(module):
                     raise TypeError(
@@ -220,7 +212,7 @@ class Probed(nnx.RNNCellBase):
                         "model.eval()."
                     )
                 # A copy: sums over the sequence, such as a RunningNorm's, were taken in the first run.
-                self._run(nnx.clone(module), carry_without_buffer(start), current, layers)
+                self._run(nnx.clone(module), carry_without_buffer(start), current, found)
             elif isinstance(module, Neuron):
-                layers.append(output)
+                found.append(output)
         return end, outputs[-1]

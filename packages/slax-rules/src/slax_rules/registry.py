@@ -10,24 +10,22 @@ from typing import Any, Literal
 from flax import nnx
 
 from slax_neurons.building_blocks import Named
-from slax_rules.bptt import BPTT, TBPTT
-from slax_rules.forward_propagation import fptt
-from slax_rules.influence.rtrl import RTRL
-from slax_rules.influence.snap import SnAp
-from slax_rules.influence.uoro import UORO
-from slax_rules.layerwise.approximate_otpe import ApproximateOTPE
-from slax_rules.layerwise.decolle import DECOLLE
-from slax_rules.layerwise.e_prop import EProp
-from slax_rules.layerwise.layer_rule import LayerRule
-from slax_rules.layerwise.ostl import OSTL
-from slax_rules.layerwise.otpe import OTPE
-from slax_rules.layerwise.ottt import OTTT
-from slax_rules.layerwise.pp_prop import PPProp
-from slax_rules.layerwise.route import Route, Symmetric
-from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Random, Target
-from slax_rules.layerwise.s_tllr import STLLR
-from slax_rules.layerwise.sltt import SLTT
-from slax_rules.rule import LearningRule
+from slax_rules.rules.approximate_otpe import ApproximateOTPE
+from slax_rules.rules.base import Route, Rule, Symmetric
+from slax_rules.rules.bptt import BPTT, TBPTT
+from slax_rules.rules.decolle import DECOLLE
+from slax_rules.rules.e_prop import EProp
+from slax_rules.rules.fptt import fptt
+from slax_rules.rules.ostl import OSTL
+from slax_rules.rules.otpe import OTPE
+from slax_rules.rules.ottt import OTTT
+from slax_rules.rules.pp_prop import PPProp
+from slax_rules.rules.routes import Adaptive, Direct, FixedBases, Random, Target
+from slax_rules.rules.rtrl import RTRL
+from slax_rules.rules.s_tllr import STLLR
+from slax_rules.rules.sltt import SLTT
+from slax_rules.rules.snap import SnAp
+from slax_rules.rules.uoro import UORO
 
 # What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, its name in this list.
 __all__ = [
@@ -128,7 +126,7 @@ class RuleEntry:
     """
 
     title: str
-    rule: type[LearningRule] | type[LayerRule]
+    rule: type[Rule]
     requires: str = ""
     exact: Exactness = Exactness(steps=0)
     omits: str = ""
@@ -151,7 +149,7 @@ class RuleEntry:
         """The same in short: authors, year, and the number at arXiv or the DOI."""
         return "; ".join(_in_short(bibliography()[key]) for key in self.cites)
 
-    def make(self, *, rngs: nnx.Rngs | None = None, model: Any = None, **options: Any) -> LearningRule | LayerRule:
+    def make(self, *, rngs: nnx.Rngs | None = None, model: Any = None, **options: Any) -> Rule:
         """Make the rule, with options in addition to the entry's.
 
         Args:
@@ -339,7 +337,7 @@ RULES: Named[RuleEntry] = Named({
 """All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""
 
 
-def cite(rule: str | LearningRule | LayerRule) -> str:
+def cite(rule: str | Rule) -> str:
     """Return the BibTeX entries of the publications that define a rule.
 
     A combination of a rule and a route with a name in `RULES` has the sources of that name; any other combination has the

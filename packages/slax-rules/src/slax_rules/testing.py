@@ -10,14 +10,13 @@ import optax
 from flax import nnx
 
 from slax_neurons import LI, LIF, connect
-from slax_rules.bptt import BPTT
-from slax_rules.layerwise.layer_rule import LayerRule
-from slax_rules.loop.entry import gradients, train_online
-from slax_rules.loop.stream import extend_stream, start_stream
+from slax_rules.api import gradients, train_online
 from slax_rules.losses import squared_error
 from slax_rules.penalties import Penalty
 from slax_rules.registry import RULES, Exactness, RuleEntry
-from slax_rules.rule import LearningRule
+from slax_rules.rules.base import Rule
+from slax_rules.rules.bptt import BPTT
+from slax_rules.stream import extend_stream, start_stream
 
 T, B, N, C, WINDOW = 12, 3, 7, 4, 3
 ALL = np.ones((T, B), bool)
@@ -151,7 +150,7 @@ LAWS: tuple[Callable[[Case], None], ...] = (
 )
 
 
-def check_rule(rule: str | RuleEntry | LearningRule | LayerRule, make_model: Callable[[], Any] = chain) -> None:
+def check_rule(rule: str | RuleEntry | Rule, make_model: Callable[[], Any] = chain) -> None:
     """Check that a learning rule obeys the laws of all rules, `LAWS`, in float64.
 
     Args:

@@ -1,0 +1,144 @@
+"""Online spatio-temporal learning, also along the connections of a recurrent layer."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import Connect, Edge
+from slax_neurons.building_blocks import DelayBuffer, StepSize
+from slax_rules.engine.eligibility import EligibilityTraces, eligibility_gradient, eligibility_window, zero_eligibility
+from slax_rules.engine.influence import StateSpace, state_space
+from slax_rules.engine.jacobians import linearize
+from slax_rules.engine.synapse import has_weights, unmapped
+from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
+from slax_rules.rules.rtrl import RTRL
+from slax_rules.windows import Outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class OSTL(LayerRule):
+    """Online spatio-temporal learning (OSTL): one trace per weight and unit, exact within a layer.
+
+        eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
+
+    with the Jacobians D, d, o, psi of `linearize` and x the input of the weight (1 for a bias; pS and pO in place of d x
+    and psi x for a parameter of the neuron). The signal below is delta_t psi_t W^T, within the step.
+
+    Values that arrive over an edge are an additional input of the receiving layer. Delayed values are treated as constants, so
+    the recurrence of a layer is not part of its trace unless `recurrence` is set. Without it, the rule is known as e-prop
+    without a filter, or D-RTRL.
+
+    Args:
+        recurrence: also follow the paths over the edges from a layer to itself: E_t [N S, P] = dh_t/dtheta is then RTRL
+            within the layer. Memory per sample is N S times the layer's parameters, and time is N times as much. The option
+            has no effect on layers without such edges.
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
+
+    Raises:
+        TypeError: with `recurrence`, an edge from one layer to another.
+
+    References:
+        Bohnstingl, Wozniak, Pantazi, Eleftheriou: Online spatio-temporal learning in deep neural networks, 2022,
+        doi 10.1109/TNNLS.2022.3153985; with `recurrence`, its form for recurrent layers.
+
+    Note:
+        The paper's unit resets its membrane to zero one step later, which gives the same eligibility traces as reset="zero".
+        Its bias is part of the threshold; here the bias is the weight of a constant input, with a trace of its own.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL())
+        >>> gradient["modules"][0]["kernel"][...].shape
+        (8, 16)
+    """
+
+    recurrence: bool = False
+
+    def default_window(self, size: StepSize) -> int:
+        return eligibility_window(size)
+
+    def check_layer(self, layer: Layer) -> None:
+        if self.recurrence:
+            RecurrentOSTL().check_layer(layer)
+
+    def for_layer(self, layer: Layer) -> LayerRule:
+        return RecurrentOSTL(route=self.route) if self.recurrence and layer.self_delays else self
+
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> EligibilityTraces:
+        return zero_eligibility(layer, inputs, states)
+
+    def layer_gradient(
+        self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, EligibilityTraces]:
+        return eligibility_gradient(layer, window, traces, signal, partial(linearize, layer.neuron))
+
+
+@dataclasses.dataclass(frozen=True)
+class RecurrentOSTL(LayerRule):
+    """The rule of a layer with edges to itself under `OSTL(recurrence=True)`: RTRL within the layer.
+
+    E_t [N S, P] = dh_t/dtheta, with h_t and s_t of the layer alone, including paths over its own edges
+    gradient  sum_t delta_t ds_t/dtheta        signal below  delta_t psi_t W^T
+    """
+
+    def check_layer(self, layer: Layer) -> None:
+        if layer.self_delays and layer.tangent_synapse is not None:
+            raise TypeError(
+                "OSTL(recurrence=True) got a recurrent layer with learned delays before it, expected none, since it does not "
+                "follow their paths. Use OSTL(), or RTRL() for the entire model."
+            )
+        if len(layer.self_delays) < len(layer.synapses) - 1:
+            raise TypeError(
+                "OSTL(recurrence=True) got an edge from another layer, expected edges from a layer to itself. Use OSTL(), for "
+                "which the values from an edge are given inputs, or RTRL() for the entire model."
+            )
+
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
+        carry = _cell(layer).initialize_carry(inputs[0].shape)
+        return RTRL().init_influence(_space(layer, inputs[0].shape), carry)
+
+    def layer_gradient(
+        self, layer: Layer, window: LayerWindow, traces: Any, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Any]:
+        rule, inputs = RTRL(), window.inputs[0]
+        space = _space(layer, inputs.shape[1:])
+        buffer: DelayBuffer = window.carry
+        carry = ((), buffer._replace(outputs=buffer.outputs[-max(layer.self_delays) :]))
+        (end, _), pull = space.vjp(carry, inputs)
+        gradient = space.as_gradient(rule.gradient(space, pull, end, Outputs(signal), traces))
+        cotangent = jax.vmap(lambda *step: linearize(layer.neuron, *step).psi)(*window.steps) * signal
+        holder = nnx.merge(space.graphdef, gradient, space.rest)  # the layer, with gradients as its parameters
+        neuron = tuple(jax.tree.leaves(nnx.state(holder.modules[1], nnx.Param)))
+        found = LayerGradient(_by_synapse([holder.modules[0], *holder.synapses]), neuron, cotangent)
+        return found, rule.advance(space, carry, inputs, traces)
+
+
+def _by_synapse(synapses: list[Any]) -> tuple[dict[str, Array], ...]:
+    """The gradients of synapses by name; a synapse that occurs twice has the total gradient at its first occurrence."""
+    parts: list[dict[str, Array]] = []
+    seen: set[int] = set()
+    for synapse in map(unmapped, synapses):
+        names = ("kernel", "bias") if has_weights(synapse) and id(synapse) not in seen else ()
+        parts.append({name: getattr(synapse, name)[...] for name in names if getattr(synapse, name) is not None})
+        seen.add(id(synapse))
+    return tuple(parts)
+
+
+def _cell(layer: Layer) -> Connect:
+    """The layer by itself, with its own edges."""
+    edges = [Edge(1, 0, steps, synapse) for steps, synapse in zip(layer.self_delays, layer.synapses[1:], strict=True)]
+    return Connect([layer.synapses[0], layer.neuron], edges)
+
+
+def _space(layer: Layer, input_shape: tuple[int, ...]) -> StateSpace:
+    return state_space(_cell(layer), input_shape)

@@ -1,0 +1,161 @@
+"""OTPE, and the common parts of rules that sum eligibilities as the membranes of the layer above sum spikes."""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slax_neurons.building_blocks import StepSize, scan_steps
+from slax_rules.engine.eligibility import EligibilityTraces, eligibility_gradient, eligibility_window, zero_eligibility
+from slax_rules.engine.jacobians import linearize
+from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
+
+
+@dataclasses.dataclass(frozen=True)
+class LeakySumRule(LayerRule):
+    """The base of OTPE, approximate OTPE and e-prop, which sum a hidden layer's outputs with the decay of the layer above.
+
+    No membrane above the last layer sums its outputs, so there is no sum in it.
+    """
+
+    output_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        self.check_unit_interval("output_decay")
+
+    def check_layer(self, layer: Layer) -> None:
+        """Raise TypeError if the decay of the next layer is not one number and none was given."""
+        above = layer.above
+        if self.output_decay is None and above is not None and above.membrane_decay is None:
+            raise TypeError(
+                f"{self.title} got {type(above).__name__} as the next layer, expected a neuron with one decay of the membrane, "
+                "its membrane_decay, with which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
+            )
+
+    def decay(self, layer: Layer, dtype: Any) -> Float[Array, ""]:
+        """The decay of the leaky sum: the decay given to the rule, or the next layer's membrane decay."""
+        return jnp.asarray(layer.above.membrane_decay if self.output_decay is None else self.output_decay, dtype)  # type: ignore[union-attr]
+
+
+@dataclasses.dataclass(frozen=True)
+class SummedEligibilities(LeakySumRule):
+    """The base of OTPE and e-prop, whose eligibilities eps are those of OSTL, summed.
+
+        eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t
+        R_t = k R_{t-1} + eps_t                gradient  sum_t delta_t R_t
+
+    R is the trace of one more state of the neuron, the last, r_t = k r_{t-1} + s_t, of which delta is the signal. So the K
+    steps take the same few matrix products as OSTL, for S + 1 states: see `eligibility_gradient`. The gradient of a layer's own
+    penalties is a signal on the outputs themselves. The last layer has no sum: R_t = eps_t.
+    """
+
+    def default_window(self, size: StepSize) -> int:
+        return eligibility_window(size)
+
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
+        return zero_eligibility(layer, inputs, states if layer.above is None else (*states, states[0]))
+
+    def layer_gradient(
+        self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Any]:
+        jacobians_at = partial(linearize, layer.neuron)
+        if layer.above is None:
+            return eligibility_gradient(layer, window, traces, signal, jacobians_at)
+        from_above = signal if window.penalty is None else signal - window.penalty
+        k = self.decay(layer, signal.dtype)
+        return eligibility_gradient(layer, window, traces, window.penalty, jacobians_at, on_sum=from_above, decay=k)
+
+
+class OTPETraces(NamedTuple):
+    """The eligibility traces E, the leaky sum R of the eligibilities eps, and the leaky mean of psi."""
+
+    sums: EligibilityTraces
+    psi: "LeakyMean"
+
+
+@dataclasses.dataclass(frozen=True)
+class OTPE(SummedEligibilities):
+    """Online training with postsynaptic estimates (OTPE): eligibilities, summed as the next layer's membrane sums spikes.
+
+        R_t = k R_{t-1} + eps_t        gradient  sum_t delta_t R_t
+        w_t = k w_{t-1} + 1            g_t = (k w_{t-1} g_{t-1} + psi_t) / w_t        signal below  delta_t g_t W^T
+
+    with the eligibilities eps of `OSTL` and the decay k of the next layer's membrane. R is the part of a weight's past effect
+    that this membrane still holds. g is the mean of psi over the same time, and w its weight. The last layer has no next layer
+    and uses OSTL.
+
+    Args:
+        output_decay: k, in [0, 1], for all layers. By default the decay of the next layer, which has to be one number.
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
+
+    Raises:
+        ValueError: an output_decay outside [0, 1].
+        TypeError: no output_decay for a layer below a layer whose decay is not a single number.
+
+    References:
+        Summe, Schaefer, Joshi: Estimating post-synaptic effects for online training of feed-forward SNNs, 2023,
+        arXiv 2311.16151.
+
+    Note:
+        The authors and Slax 0.0.1 use the layer's own decay for k. Slax 0.0.1 also updates its traces twice per step and
+        weights the signal below with both psi and g; neither is in the paper or in the authors' code.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE(), window=5)
+    """
+
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
+        sums = super().init_layer(layer, inputs, states)
+        return sums if layer.above is None else OTPETraces(sums, init_leaky_mean(states[0]))
+
+    def layer_gradient(
+        self, layer: Layer, window: LayerWindow, traces: Any, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Any]:
+        if layer.above is None:
+            return super().layer_gradient(layer, window, traces, signal)
+        gradient, sums = super().layer_gradient(layer, window, traces.sums, signal)  # sum_t delta_t R_t
+        psi = jax.vmap(lambda *step: linearize(layer.neuron, *step).psi)(*window.steps)
+        mean, g = leaky_means(traces.psi, psi, self.decay(layer, signal.dtype))
+        below = signal * g
+        if window.penalty is not None:  # of the outputs themselves, not of their sum
+            below = below + window.penalty * (psi - g)
+        return gradient._replace(current_cotangent=below), OTPETraces(sums, mean)
+
+
+class LeakyMean(NamedTuple):
+    """A mean g, a tree of arrays [B, *N], and its weight w for each sample, which may have started at another step."""
+
+    mean: Any
+    weight: Float[Array, " B"]
+
+
+def init_leaky_mean(like: Any) -> LeakyMean:
+    """The mean of no steps, for arrays shaped like these."""
+    first = jax.tree.leaves(like)[0]
+    return LeakyMean(jax.tree.map(jnp.zeros_like, like), jnp.zeros(first.shape[:1], first.dtype))
+
+
+def leaky_means(before: LeakyMean, values: Any, decay: Float[Array, ""]) -> tuple[LeakyMean, Any]:
+    """The mean of arrays [K, B, *N] after all K steps, and after each step.
+
+    w_t = decay w_{t-1} + 1        g_t = (decay w_{t-1} g_{t-1} + value_t) / w_t
+    """
+
+    def step(before: LeakyMean, value: Any) -> tuple[LeakyMean, Any]:
+        weight = decay * before.weight
+        mean = jax.tree.map(lambda g, new: (weight * g + new) / (weight + 1), before.mean, value)
+        return LeakyMean(mean, weight + 1), mean
+
+    axes = range(1, jax.tree.leaves(values)[0].ndim - 1)
+    (mean, weight), means = scan_steps(step, before._replace(weight=jnp.expand_dims(before.weight, axes)), values)
+    return LeakyMean(mean, weight.reshape(-1)), means

@@ -1,0 +1,194 @@
+"""Batches from lists, loaders, functions and samplers, as tuples of arrays that JAX accepts."""
+
+import dataclasses
+import inspect
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from slax_neurons.building_blocks import check_sequence
+from slax_rules.api import compiled
+from slax_rules.masks import check_steps_and_samples
+
+# Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
+Batch = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sampler:
+    """Batches drawn by key: batch i of epoch e is `sample(fold_in(fold_in(key, e), i))`.
+
+    `fit` draws them inside its jitted steps, many steps in one call. What the function reads besides its key, such as NumPy's
+    random numbers or a file, is read once, when it is compiled. Each call of `fit` begins with epoch 0: another call with the
+    same sampler draws the same batches again.
+
+    Args:
+        sample: maps a key to (inputs, targets) or (inputs, targets, mask), under `jit`, as in
+            `functools.partial(task.sample, batch_size=32)`.
+        key: key of all draws.
+        steps: number of batches per epoch, >= 1.
+
+    Raises:
+        TypeError: anything but a function and a random key.
+        ValueError: steps below 1.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import Sampler
+        >>> def sample(key):
+        ...     return jax.random.bernoulli(key, 0.3, (20, 32, 8)), jnp.arange(32) % 4
+        >>> batches = Sampler(sample, jax.random.key(0), steps=100)
+        >>> batches.batch(epoch=0, index=99)[0].shape
+        (20, 32, 8)
+    """
+
+    sample: Callable[[Array], tuple[Any, ...]]
+    key: Key[Array, ""]
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"Sampler got {self.steps} steps per epoch, expected at least 1.")
+        if not callable(self.sample):
+            raise TypeError(
+                f"Sampler got {type(self.sample).__name__}, expected a function of a key that returns a batch. Of a task: "
+                "functools.partial(task.sample, batch_size=32)."
+            )
+        if isinstance(self.key, numbers.Integral):
+            raise TypeError(f"Sampler got key={self.key}, expected a random key. Make one: jax.random.key({self.key}).")
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, one by one."""
+        return (self.batch(epoch, index) for index in range(self.steps))
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Draw one batch."""
+        return compiled(draw, self.sample)(self.key, np.int32(epoch), np.int32(index))
+
+
+def draw(sample: Callable[[Array], tuple[Any, ...]], key: Array, epoch: Any, index: Any) -> Batch:
+    """Draw one batch of a sampler with this function and key."""
+    return tuple(sample(jax.random.fold_in(jax.random.fold_in(key, epoch), index)))
+
+
+Epochs = Callable[[int], Iterable[Any]]  # maps an epoch to its batches
+Batches = Sampler | Epochs | Iterable[Any]  # sources of the batches of each epoch: see `fit`
+
+KINDS = (
+    "a list of batches (inputs, targets), a loader that can be iterated over again, a function that maps an epoch to an "
+    "iterable of batches, or a Sampler"
+)
+
+
+def epoch_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Epochs:
+    """Make a function that maps an epoch to its batches; `name` is the argument, which is read so many times.
+
+    Raises:
+        TypeError: a value that cannot give batches.
+        ValueError: an iterator, which can be read once, for several times; one batch in place of a list of batches.
+    """
+    if isinstance(batches, type):
+        raise TypeError(
+            f"Got the class {batches.__name__} as {name}, expected {KINDS}. Make one: {batches.__name__}(...)."
+        )
+    if is_array(batches) or (isinstance(batches, tuple | list) and batches and is_array(batches[0])):
+        raise ValueError(f"Got one batch as {name}, expected many batches. Put it into a list: [(inputs, targets)].")
+    if isinstance(batches, Iterator) and times > 1:
+        raise ValueError(
+            f"Got {type(batches).__name__} as {name}, which can be read only once, expected {KINDS}: list(...)."
+        )
+    if callable(batches):
+        return lambda epoch: _called(batches, epoch)
+    if isinstance(batches, Iterable):
+        return lambda epoch: batches
+    raise TypeError(f"Got {_described(batches)} as {name}, expected {KINDS}. A data set of samples needs a loader.")
+
+
+def set_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Callable[[], Iterable[Any]]:
+    """Make a function that returns the batches of a set: of epoch 0, or those that a function without arguments makes.
+
+    Raises:
+        TypeError, ValueError: see `epoch_batches`.
+    """
+    takes_nothing = inspect.isroutine(batches) and not inspect.signature(batches).parameters
+    of_epoch = epoch_batches((lambda epoch: batches()) if takes_nothing else batches, name, times=times)
+    return lambda: of_epoch(0)
+
+
+def as_batch(batch: Any) -> Batch:
+    """Convert a batch to a tuple of inputs, targets, and the mask if there is one, of NumPy or JAX arrays.
+
+    Raises:
+        TypeError: a batch without two or three entries, or entries that are not arrays.
+    """
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        got = f"{len(batch)} entries" if isinstance(batch, tuple | list) else _described(batch)
+        hint = ": (batch['inputs'], batch['targets'])" if isinstance(batch, Mapping) else ""
+        raise TypeError(f"Got a batch of {got}, expected (inputs, targets) or (inputs, targets, mask){hint}.")
+    inputs, targets, *mask = batch
+    return (
+        as_array(inputs, "inputs"),
+        jax.tree.map(lambda leaf: as_array(leaf, "targets"), targets, is_leaf=is_array),
+        *(as_array(valid, "a mask") for valid in mask if valid is not None),
+    )
+
+
+def as_array(value: Any, name: str) -> Array | np.ndarray:
+    """Return a NumPy or JAX array unchanged, and anything else, such as a PyTorch tensor on any device, as a NumPy array.
+
+    Raises:
+        TypeError: a value that is not an array of numbers.
+    """
+    if isinstance(value, jax.Array | np.ndarray):
+        array = value
+    else:
+        array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    if isinstance(array, np.ndarray) and array.dtype.kind in "OSU":
+        raise TypeError(f"Got {_described(value)} as {name}, expected an array of numbers.")
+    return array
+
+
+def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
+    """Return the inputs, the targets, and the mask or None, once their shapes are checked, as in a compiled step.
+
+    Raises:
+        ValueError: a mask of a wrong shape; inputs whose first axis is the batch, so that targets fit only if the first two
+            axes are swapped.
+    """
+    inputs, targets, *masks = batch
+    check_sequence(inputs)
+    for mask in masks:
+        check_steps_and_samples(mask, inputs.shape[:2])
+    leaves = [leaf for leaf in jax.tree.leaves(targets) if jnp.ndim(leaf)]
+    first, second = inputs.shape[:2]
+    fits = any(leaf.shape[0] == second or leaf.shape[:2] == (first, second) for leaf in leaves)
+    if inputs.ndim > 2 and leaves and not fits and all(leaf.shape[0] == first for leaf in leaves):
+        raise ValueError(
+            f"Got inputs of shape {list(inputs.shape)} with targets of shape {list(leaves[0].shape)}, which is batch first, "
+            "[B, T, features...]. Expected time first, [T, B, features...]: inputs.swapaxes(0, 1)."
+        )
+    return jnp.asarray(inputs), targets, masks[0] if masks else None
+
+
+def is_array(value: Any) -> bool:
+    """True for an array or a tensor."""
+    return hasattr(value, "__array__") or hasattr(value, "detach")
+
+
+def _called(batches: Epochs, epoch: int) -> Iterable[Any]:
+    found = batches(epoch)
+    if found is None:
+        raise TypeError(
+            "A function of batches returned None, expected an iterable of batches. Return a list, or yield them."
+        )
+    return found
+
+
+def _described(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}" if isinstance(value, int | float | str) else type(value).__name__

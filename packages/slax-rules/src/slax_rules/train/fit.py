@@ -1,0 +1,712 @@
+"""The outer loop: epochs of batches, with evaluation, early stopping, callbacks and checkpoints.
+
+`fit` checks its arguments, makes a `_Run`, and drives it: `_Run.calls` sends steps to the device, `_Run.read` takes their
+losses one call later, and between two calls come the callbacks, evaluations and checkpoints that are due.
+"""
+
+import dataclasses
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from itertools import islice
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding
+from jaxtyping import Array
+
+from slax_rules.api import Step, check_loss, check_optimizer, checked_window, compiled, gradients
+from slax_rules.devices import REPLICATED, Devices, as_mesh, check_same_everywhere, local_shard, replicated, split_batch
+from slax_rules.loop import trained_together
+from slax_rules.losses import LossFn, SequenceLoss
+from slax_rules.masks import check_some_entry
+from slax_rules.penalties import Penalty, penalties_by_layer
+from slax_rules.rules.base import Rule, check_is_rule
+from slax_rules.rules.bptt import BPTT, TBPTT
+from slax_rules.train.agreement import by_path, module_names, readable_path
+from slax_rules.train.batches import (
+    Batch,
+    Batches,
+    Sampler,
+    as_batch,
+    checked,
+    draw,
+    epoch_batches,
+    set_batches,
+)
+from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks, offline_rule
+from slax_rules.train.checkpoints import Checkpoints, Store, describe_batch, describe_run, parts, weights, whole
+from slax_rules.train.evaluate import (
+    Metric,
+    check_concrete,
+    check_metrics,
+    check_parameters,
+    evaluate,
+    not_finite,
+    predict,
+    where_not_finite,
+)
+
+# Maximum steps of a sampler in one call. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,
+# 0.22 with 5, 0.21 with 50; with fewer steps, the bar is smoother.
+STEPS_PER_CALL = 50
+
+# Steps after which parameters are named whose gradient was exactly zero in all of them.
+ZERO_STEPS = 10
+
+# A loss above this multiple of the first one, or of 1 if that is less, is warned of. The relative precision of float32 is 1e-7.
+GROWTH = 1e7
+
+# What a checkpoint keeps of a run beside arrays and records.
+SAVED = ("done", "epoch", "position", "last", "stopping")
+
+SLOWER = (
+    "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
+    "bfloat16 or float32, or give Adam eps=1e-4, since its default is 0 in float16."
+)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class History:
+    """The numbers of a training run, including steps before a resume. It prints in one line.
+
+    Args:
+        losses: the loss of each batch before its update, [steps].
+        records: one record, in order, for each evaluation and each callback that returned numbers: "step", "epoch", and the
+            numbers by name. An evaluation has "loss", on the held-out set, and the metrics. None marks a number that was not
+            defined. An array, such as a confusion matrix, is a nested list.
+        best_step: the step of the best evaluation, if early stopping was used.
+        stopped_early: whether early stopping or a callback ended the run.
+        resumed_from: the step of the checkpoint that the run resumed from, if it did.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_rules import History
+        >>> records = [{"step": 10, "epoch": 0, "accuracy": 0.5}, {"step": 20, "epoch": 1, "accuracy": 0.75}]
+        >>> history = History(np.linspace(1.1, 0.7, 20), records)
+        >>> history
+        History(20 steps; last loss 0.7; 2 records of accuracy)
+        >>> history.series("accuracy")
+        (array([10, 20]), array([0.5 , 0.75]))
+    """
+
+    losses: np.ndarray
+    records: list[dict[str, Any]]
+    best_step: int | None = None
+    stopped_early: bool = False
+    resumed_from: int | None = None
+
+    def __repr__(self) -> str:
+        names = self._names()
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        parts = [
+            f"{len(self.losses)} steps",
+            len(self.losses) and f"last loss {self.losses[-1]:.4g}",
+            self.records and f"{len(self.records)} records of {shown}",
+            self.best_step is not None and f"best step {self.best_step}",
+            self.stopped_early and "stopped early",
+            self.resumed_from is not None and f"resumed from step {self.resumed_from}",
+        ]
+        return f"History({'; '.join(filter(None, parts))})"
+
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the steps and values of one number, where it is defined; [records, ...] for arrays.
+
+        Raises:
+            KeyError: no record has it.
+        """
+        found = [(record["step"], record[name]) for record in self.records if name in record]
+        if not found:
+            names = ", ".join(self._names()) or "none, there are no records"
+            raise KeyError(f"The history got no {name!r}, expected one of: {names}.")
+        defined = [(step, value) for step, value in found if value is not None]
+        return np.array([step for step, _ in defined], int), np.array([value for _, value in defined], float)
+
+    def _names(self) -> list[str]:
+        return sorted({name for record in self.records for name in record} - {"step", "epoch"})
+
+
+def fit(
+    model: nnx.RNNCellBase,
+    optimizer: nnx.Optimizer,
+    loss_fn: LossFn | SequenceLoss,
+    batches: Batches,
+    *,
+    rule: Rule = BPTT(),
+    epochs: int = 1,
+    update: Literal["offline", "online"] = "offline",
+    window: int | None = None,
+    held_out: Iterable[Any] | Callable[..., Iterable[Any]] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    evaluate_every: int | None = None,
+    early_stopping: EarlyStopping | None = None,
+    callbacks: Sequence[Callable[[StepInfo], Any]] = (),
+    checkpoints: Checkpoints | None = None,
+    devices: Devices | None = None,
+    penalties: Sequence[Penalty] = (),
+    progress: bool | None = None,
+) -> History:
+    """Train a model in place under a learning rule, for a number of epochs.
+
+    For each batch, `fit` takes the steps of `train_offline` or `train_online`, and then runs, in this order, the callbacks, the
+    evaluation and the checkpoint that are due. With the same arguments and the same batches from `batches`, a run and its
+    history are the same bit for bit, whether or not the run was killed and restarted. A call compiles one program for each
+    shape of a batch, and another call reuses it if model, rule, loss and optimizer have the same structure, functions and
+    transformation: make the loss and the transformation once, outside of a loop, and other learning rates by
+    `optax.inject_hyperparams`.
+
+    A step whose loss, gradient or result is not finite stops the run before it changes anything: model, rule and optimizer
+    then have their values from the step before, and so does the last checkpoint.
+
+    Args:
+        model: a cell.
+        optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
+            parameters of its own.
+        loss_fn: the loss of one step, or a `SequenceLoss`; see `gradients`.
+        batches: batches (inputs, targets) or (inputs, targets, mask), as for `gradients`: a list, a loader that can be
+            iterated over again, such as PyTorch's, a function that maps an epoch, counted from 0, to an iterable, or a
+            `Sampler`, which draws them by key, many steps in one call. Arrays may be NumPy or JAX arrays, or tensors. Integers
+            and booleans, as in frames of events, become floating-point inputs, unless the model begins with an `nnx.Embed`.
+        rule: `BPTT()`, `OTPE()`, or any other rule.
+        epochs: number of epochs in total, including those before a resume.
+        update: "offline", one optimizer step per batch (`train_offline`), or "online", one per window (`train_online`).
+        window: see `gradients`, and `train_online`, whose default is 1.
+        held_out: batches to evaluate on: a list, a loader, or a function that makes an iterator each time.
+        metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
+        evaluate_every: steps between evaluations; by default at the end of each epoch.
+        early_stopping: the criterion for stopping early, on a number of the evaluation.
+        callbacks: functions called at regular intervals with a `StepInfo`; their return values go into the history. One that
+            raises `StopTraining` ends the run.
+        checkpoints: where to save checkpoints, and from where to resume.
+        devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters. If they belong to
+            several processes, each process calls `fit` with the same numbers in model, rule and optimizer, and with
+            its own share of each batch, except for a `Sampler`, which draws the full batch.
+        penalties: losses on hidden layers, which are part of the loss in training; see `Penalty`.
+        progress: whether to draw a progress bar. By default, `fit` draws one in a terminal; elsewhere, as in the log of a job
+            or in a notebook, it prints a line for each epoch on the standard error. False prints nothing.
+
+    Returns:
+        The loss of each step, and the records of evaluations and callbacks. If an exception ends the run, including an
+        interrupt from the keyboard, the exception has the history so far as its attribute `history`.
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit together, an epoch without batches, a checkpoint of another run, NaN
+            for the metric of early stopping; see `gradients` for model, rule, inputs and targets.
+        FloatingPointError: a step that is not finite, or a parameter before the first one. The message names what is not
+            finite: the inputs, a target, a parameter, the loss, a gradient, or the update.
+
+    Warns:
+        UserWarning: once, for parameters whose gradient was exactly zero in each of the first ten steps; for a loss above 1e7
+            times the first one, or above 1e7 if the first one is below 1; for BPTT or TBPTT with `update="online"` and no
+            `window`, since their gradient then does not flow through time.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, fit
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+        >>> batches = [(jnp.ones((20, 2, 8)), jnp.array([0, 2]))]
+        >>> history = fit(model, optimizer, cross_entropy, batches, rule=OTPE(), epochs=3)
+        >>> len(history.losses)
+        3
+    """
+    check_optimizer("fit", optimizer)
+    check_is_rule(rule)
+    check_update("fit", loss_fn, update)
+    check_callbacks(callbacks)
+    penalties_by_layer(penalties, model)
+    window, table = checked_window(window), check_metrics("fit", metrics)
+    due = [callback.every for callback in callbacks]
+    due += [every for every in (evaluate_every, getattr(checkpoints, "every", None)) if every is not None]
+    _check_options(epochs, due, held_out, table, evaluate_every, early_stopping)
+    if text := without_credit("fit", rule, update, window):
+        warnings.warn(text, UserWarning, stacklevel=2)
+    objects = (model, rule, optimizer)
+    check_concrete("fit", *objects)
+    check_parameters("fit", model)
+    mesh = None if devices is None else as_mesh(devices)
+    graph, state = nnx.split(objects)
+    home = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
+    if mesh is not None:
+        check_same_everywhere(state, mesh)
+        state = replicated(state, mesh)
+    step = Step(graph, loss_fn, update, window, tuple(penalties), mesh)
+    of_epoch = batches if isinstance(batches, Sampler) else epoch_batches(batches, times=epochs)
+    size = batches.steps if isinstance(batches, Sampler) else len(batches) if hasattr(batches, "__len__") else None
+    run = _Run(objects, step, of_epoch, size, state, early_stopping)
+    if held_out is not None:
+        fresh = set_batches(held_out, "held_out", times=2)
+        run.evaluation = lambda: evaluate(model, loss_fn, fresh(), metrics=table, devices=devices)
+    with ExitStack() as stack:
+        if checkpoints is not None:
+            run.resume(stack, checkpoints, batches, progress)
+        run.bar = stack.enter_context(closing(make_bar(size and epochs * size, run.done, progress)))
+        try:
+            while run.epoch < epochs and not run.is_over():
+                for _ in run.calls(due):
+                    if any(run.sent % every == 0 for every in due):
+                        run.synchronize()
+                        for callback in callbacks:
+                            if run.sent % callback.every == 0:
+                                run.look(callback)
+                        if evaluate_every is not None and run.sent % evaluate_every == 0:
+                            run.evaluate()
+                        if checkpoints is not None and run.sent % checkpoints.every == 0:
+                            run.save()
+                        run.timed = run.sent, time.perf_counter()
+                    if text := run.zero_gradients(ZERO_STEPS):
+                        warnings.warn(text, UserWarning, stacklevel=2)
+                    if run.is_over() and run.position != run.size:
+                        break
+                else:  # a whole epoch
+                    run.synchronize()
+                    if held_out is not None and evaluate_every is None:
+                        run.evaluate()
+                    run.end_epoch(f"fit: epoch {run.epoch + 1} of {epochs}" if progress is None else "")
+            run.synchronize()
+            for text in filter(None, (run.zero_gradients(1), run.growth())):
+                warnings.warn(text, UserWarning, stacklevel=2)
+            run.save()
+        except BaseException as error:
+            error.history = run.history()  # type: ignore[attr-defined]
+            raise
+        finally:
+            nnx.update(objects, run.state if mesh is None else jax.device_put(local_shard(run.state), home))
+    if early_stopping is not None and early_stopping.restore_best and run.best is not None:
+        nnx.update(model, run.best)
+    return run.history()
+
+
+def _check_options(epochs: Any, due: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any) -> None:
+    """Raise ValueError for options that do not fit together."""
+    if not hasattr(epochs, "__index__") or epochs < 1:
+        raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
+    if min(due, default=1) < 1:
+        raise ValueError(f"fit got callbacks or evaluations every {min(due)} steps, expected at least 1.")
+    if held_out is None and (metrics or evaluate_every is not None or stopping is not None):
+        raise ValueError(
+            "fit got metrics, evaluate_every or early_stopping, expected held_out with them: [(inputs, targets)]."
+        )
+    if stopping is not None and stopping.metric not in ("loss", *metrics):
+        names = ", ".join(("loss", *metrics))
+        raise ValueError(
+            f"Early stopping is by {stopping.metric!r}, expected one of: {names}. Others are given by metrics={{...}}."
+        )
+
+
+def check_update(name: str, loss_fn: Any, update: Any) -> None:
+    """Raise ValueError for an unknown kind of update, TypeError for a loss that it cannot use, in the name of a function."""
+    if update not in ("offline", "online"):
+        raise ValueError(f'{name} got update={update!r}, expected "offline" or "online".')
+    check_loss(name, loss_fn, online=update == "online")
+
+
+def without_credit(name: str, rule: Any, update: str, window: int | None) -> str | None:
+    """A warning about online updates without a window whose gradient flows through no step, in the name of a function."""
+    if update != "online" or window is not None or not isinstance(rule, BPTT | TBPTT):
+        return None
+    return (
+        f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so "
+        "nothing is learned across time. Give a window, or a rule that carries the past forward, as in rule=OTPE(). If one "
+        "step is meant, say window=1."
+    )
+
+
+@dataclasses.dataclass
+class _Run:
+    """A run of `fit`: what is fixed, what is on the device, and what has been read from it.
+
+    Args:
+        objects: the user's model, rule and optimizer.
+        step: the training step.
+        batches: a `Sampler`, or a function that maps an epoch to its batches.
+        size: the steps of an epoch, if they are known.
+        state: the state of (model, rule, optimizer) after the steps that were sent to the device.
+        early_stopping: see `fit`.
+        sent, done: steps that were sent to the device, and steps whose losses were read, counted over all epochs.
+        epoch, position: the current epoch, and the batches of it whose losses were read.
+        last: the epoch and the index of the batch of the last step that was read.
+        batch: a function that returns this batch.
+        healthy, is_zero: on the device, whether all steps were finite, and for each parameter whether all gradients were zero.
+        unread: number, losses and batches of the steps of the call that was sent last: the device works while Python goes on.
+        stopping: what `EarlyStopping.update` returned.
+        best: the model's state at the best evaluation, if it is to be restored.
+    """
+
+    objects: tuple[Any, Any, Any]
+    step: Step
+    batches: Any
+    size: int | None
+    state: nnx.State
+    early_stopping: EarlyStopping | None
+    sent: int = 0
+    done: int = 0
+    epoch: int = 0
+    position: int = 0
+    last: Sequence[int] = (0, 0)
+    batch: Callable[[], Batch] | None = None
+    healthy: Any = np.True_
+    is_zero: Any = None
+    unread: tuple[int, Array, Callable[[int], Batch]] | None = None
+    stopping: Sequence[Any] | None = None
+    best: nnx.State | None = None
+    losses: list[np.ndarray] = dataclasses.field(default_factory=list)
+    records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    shown: dict[str, float] = dataclasses.field(default_factory=dict)
+    bar: Any = None
+    store: Store | None = None
+    resumed_from: int | None = None
+    stream: Iterator[Any] | None = None  # the rest of the epoch in which a run resumes
+    is_stopped: bool = False
+    began: float = 0.0  # when the epoch began
+    timed: tuple[int, float] = (0, 0.0)  # the step and the time from which steps are timed
+    seconds: float = 0.0
+    has_looked: bool = False
+
+    # ------------------------------------------------------------------------------------------------- steps on the device
+
+    def calls(self, intervals: Sequence[int]) -> Iterator[None]:
+        """Send the rest of an epoch to the device, call by call, with no call beyond a multiple of one of the intervals."""
+        self.began = time.perf_counter()
+        self.timed = self.sent, self.began
+        if isinstance(self.batches, Sampler):
+            sampler, epoch, first = self.batches, self.epoch, self.position
+            train = compiled(_sampled_steps, self.step, sampler.sample)
+            while first < sampler.steps:
+                due = (every - self.sent % every for every in intervals)
+                count = min([STEPS_PER_CALL, sampler.steps - first, *due])
+                batch = lambda index, first=first: sampler.batch(epoch, first + index)  # noqa: E731
+                self.send(count, batch, train, sampler.key, *map(np.int32, (epoch, first, first + count)))
+                yield
+                first += count
+            return
+        stream, self.stream = self.stream, None
+        train, mesh = compiled(_step, self.step), self.step.mesh
+        for batch in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
+            check_concrete("fit", batch)
+            for mask in batch[2:]:
+                check_some_entry(mask)
+            self.send(1, lambda _, batch=batch: batch, train, batch if mesh is None else split_batch(batch, mesh))
+            yield
+        if not self.position and self.unread is None:
+            raise ValueError(
+                f"Epoch {self.epoch} gave no batches, expected at least one. A generator can be read only once."
+            )
+
+    def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
+        """Send a call of so many steps to the device, and read the losses of the call before."""
+        if self.is_zero is None:
+            self.is_zero = tuple(np.True_ for _ in jax.tree.leaves(nnx.state(self.objects[0], nnx.Param)))
+            if self.step.mesh is not None:
+                self.healthy, self.is_zero = replicated((self.healthy, self.is_zero), self.step.mesh)
+        self.state, self.healthy, self.is_zero, losses = train(self.state, self.healthy, self.is_zero, *arguments)
+        self.read()
+        self.unread = count, losses, batch
+        self.sent += count
+
+    def read(self) -> None:
+        """Wait for the call that was sent last, and read its losses.
+
+        Raises:
+            FloatingPointError: a step that is not finite. Neither it nor a step after it has changed the state.
+        """
+        if self.unread is None:
+            return
+        (count, losses, batch), self.unread = self.unread, None
+        losses = np.atleast_1d(np.asarray(losses))[:count]
+        good = count if np.isfinite(losses).all() else int(np.isfinite(losses).argmin())
+        if good:
+            self.losses.append(losses[:good])
+            self.done, self.position = self.done + good, self.position + good
+            self.last, self.batch = (self.epoch, self.position - 1), partial(batch, good - 1)
+            self.show({"loss": float(losses[good - 1])})
+            self.bar.update(good)
+        if good < count:
+            self.save()
+            where = f" and of the checkpoint in {self.store.directory}" if self.store is not None and self.done else ""
+            raise FloatingPointError(
+                f"fit stopped at step {self.done + 1} (batch {self.position} of epoch {self.epoch}, counted from 0), which is "
+                f"not finite: {self.cause(batch(good))} The numbers of model and optimizer{where} are those after step "
+                f"{self.done}."
+            )
+
+    def synchronize(self) -> None:
+        """Wait for all steps, and copy their values into the user's model, rule and optimizer."""
+        self.read()
+        begun, since = self.timed
+        self.seconds = (time.perf_counter() - since) / max(self.sent - begun, 1)
+        nnx.update(self.objects, local_shard(self.state))
+
+    # --------------------------------------------------------------------------------------------- what comes between steps
+
+    def look(self, callback: Any) -> None:
+        """Call a callback after the last step, and record what it returns."""
+        step = self.step
+        options = step.loss_fn, step.update, step.window, step.penalties
+        numbers = local_shard(self.batch()), self.shown["loss"], self.seconds
+        info = StepInfo(self.done, self.epoch, *self.objects, *options, *numbers)
+        try:
+            self.record(callback(info))
+        except StopTraining:
+            self.is_stopped = True
+
+    def evaluate(self) -> None:
+        """Evaluate on the held-out set, and update the history and early stopping."""
+        nnx.update(self.objects, local_shard(self.state))  # a callback may have written into the model
+        found = self.evaluation()
+        self.record(found)
+        self.show({f"held-out {name}": number for name, number in found.items() if np.ndim(number) == 0})
+        if self.early_stopping is not None:
+            self.stopping = self.early_stopping.update(self.stopping, found[self.early_stopping.metric], self.done)
+            if self.early_stopping.restore_best and self.stopping[1] == self.done:
+                self.best = weights(self.state[0])
+
+    def record(self, metrics: Metrics | None) -> None:
+        """Add a record, if there is anything to record.
+
+        Raises:
+            TypeError: anything but numbers by name, or None.
+        """
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise TypeError(
+                f"A callback returned {metrics!r}, expected numbers by name, or None. To stop, raise StopTraining."
+            )
+        if metrics:
+            values = {name: _as_number(name, value) for name, value in metrics.items()}
+            self.records.append({"step": self.done, "epoch": self.epoch, **values})
+
+    def show(self, numbers: Mapping[str, float]) -> None:
+        """Show numbers next to the bar, until others of the same name replace them."""
+        self.shown.update(numbers)
+        self.bar.set_postfix(self.shown, refresh=False)
+
+    def end_epoch(self, text: str) -> None:
+        """Count the epoch, and print a line that begins with this text if there is no bar."""
+        self.epoch, self.position = self.epoch + 1, 0
+        if text and self.bar.disable and jax.process_index() == 0:
+            numbers = "".join(f", {name} {number:.4g}" for name, number in self.shown.items())
+            seconds = time.perf_counter() - self.began
+            print(f"{text}, step {self.done}{numbers}, {seconds:.1f} s", file=sys.stderr, flush=True)
+
+    def is_over(self) -> bool:
+        """True if a callback or early stopping ends the run."""
+        waited = 0 if self.stopping is None else self.stopping[2]
+        return self.is_stopped or (self.early_stopping is not None and waited >= self.early_stopping.patience)
+
+    def history(self) -> History:
+        """The numbers that were read so far."""
+        losses = np.concatenate(self.losses) if self.losses else np.zeros(0, np.float32)
+        best_step = None if self.stopping is None else self.stopping[1]
+        return History(losses, self.records, best_step, self.is_over(), self.resumed_from)
+
+    # ------------------------------------------------------------------------------------------------------- what is warned of
+
+    def zero_gradients(self, least: int) -> str:
+        """Once, after at least so many steps: a warning that names parameters whose gradient was always zero."""
+        steps = self.sent - (self.resumed_from or 0)
+        if self.has_looked or steps < least:
+            return ""
+        self.has_looked = True
+        model, rule, optimizer = self.objects
+        objects = trained_together(model, rule)
+        trained, prefix = by_path(nnx.state(objects, optimizer.wrt)), "" if objects is model else "0/"
+        flags = zip(by_path(nnx.state(model, nnx.Param)), jax.device_get(self.is_zero), strict=True)
+        zero = [path for path, is_zero in flags if is_zero and prefix + path in trained]
+        names = ", ".join(readable_path(path, module_names(model)) for path in zero)
+        return names and (
+            f"fit got a gradient of exactly zero in each of the first {steps} steps for {names}, which therefore does "
+            "not learn. Possible causes: no spike reaches it, or the layers after it are silent (slax_neurons.health says "
+            "where); a Delay or a late edge above it, under a rule that passes signals within the step; a neuron without a "
+            "surrogate; a module that is not used. To leave parameters as they are, give the optimizer the others: "
+            "nnx.Optimizer(..., wrt=...)."
+        )
+
+    def growth(self) -> str | None:
+        """A warning about losses that became very much larger than the first one."""
+        losses = self.history().losses
+        if not losses.size or losses.max() <= GROWTH * max(1.0, abs(losses[0])):
+            return None
+        return (
+            f"fit got a loss of {losses.max():.4g}, expected one near that of the first step, {losses[0]:.4g}. Training "
+            f"diverges, or the targets of a batch are very large. {SLOWER}"
+        )
+
+    def cause(self, batch: Batch) -> str:
+        """What is not finite in a step with this batch, and what to do about it."""
+        step = self.step
+        nnx.update(self.objects, local_shard(self.state))
+        model, rule, _ = nnx.clone(self.objects)
+        inputs, targets, mask = checked(jax.tree.map(jnp.asarray, batch))
+        if where := where_not_finite(inputs, "time step", "sample", *["feature"] * (inputs.ndim - 2)):
+            return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
+        if step.mesh is not None and step.mesh.is_multi_process:
+            return "the samples of another process, or the update, made a number that is not finite. " + SLOWER
+        options = {"window": step.window, "penalties": step.penalties}
+        rule = offline_rule(rule, step.update, step.window)
+        loss, gradient = gradients(model, step.loss_fn, inputs, targets, mask, rule=rule, **options)
+        if not np.isfinite(loss):
+            return fault_of_targets(targets, mask, predict(model, inputs)) or (
+                f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. See how loss_fn and penalties "
+                f"handle zeros and large outputs. {SLOWER}"
+            )
+        if bad := not_finite(gradient, model):
+            more = f", and of {len(bad) - 1} more arrays" if bad[1:] else ""
+            return (
+                f"the gradient of {bad[-1]}{more}, though the loss is finite. Possible causes are division by nearly 0 in a "
+                f"surrogate, a rule, a loss or a penalty, and numbers near the end of the range of {inputs.dtype}. {SLOWER}"
+            )
+        what = "updates within the sequence make" if step.update == "online" else "the update makes"
+        return f"{what} numbers that are not finite, of a gradient that is finite at first. {SLOWER}"
+
+    # ------------------------------------------------------------------------------------------------------------ checkpoints
+
+    def save(self) -> None:
+        """Save a checkpoint, if checkpoints are enabled."""
+        self.read()
+        if self.store is None or not self.done or self.store.has(self.done):
+            return
+        losses = self.history().losses
+        facts = {name: getattr(self, name) for name in SAVED} | {"losses": losses.dtype.name}
+        facts |= {
+            "records": list(self.records),
+            "has_best": self.best is not None,
+        }  # more are added while the file is written
+        facts["batch"] = None if self.batch is None else describe_batch(self.batch())
+        self.store.save(self.done, parts(self.state) | {"losses": losses, "best": self.best}, facts)
+
+    def resume(self, stack: ExitStack, checkpoints: Checkpoints, batches: Any, progress: bool | None) -> None:
+        """Open the checkpoints and continue from the newest, if there is one, once its last batch is drawn again."""
+        (model, rule, _), step = self.objects, self.step
+        settings = describe_run(model, rule, update=step.update, window=step.window, batches_per_epoch=self.size)
+        self.store = stack.enter_context(checkpoints.open(model, settings))
+
+        def expected(facts: Mapping[str, Any]) -> dict[str, Any]:
+            best = weights(self.state[0]) if facts["has_best"] else None
+            return parts(self.state) | {"losses": np.zeros(facts["done"], facts["losses"]), "best": best}
+
+        if (found := self.store.restore(expected)) is None:
+            return
+        trees, facts = found
+        vars(self).update({name: facts[name] for name in (*SAVED, "records")})
+        self.state, self.losses = whole(self.state, trees), [trees["losses"]]
+        self.best = trees["best"] if facts["has_best"] else None
+        self.sent = self.resumed_from = self.done
+        is_loader = not (callable(batches) or isinstance(batches, list | tuple | Iterator))
+        if (batch := self.last_batch(is_loader)) is not None:
+            saved, mine = facts["batch"], describe_batch(batch)
+            self.store.check_same({"last batch": saved or mine}, {"last batch": mine or saved})
+            self.batch = lambda: batch
+        self.store.tell("fit", self.done, progress)
+
+    def last_batch(self, is_loader: bool) -> Any:
+        """The batch of the last step, read again; None for a loader, which may have another order each time.
+
+        The rest of its epoch is kept, if the run continues in it.
+        """
+        epoch, index = self.last
+        if isinstance(self.batches, Sampler):
+            return self.batches.batch(epoch, index)
+        if is_loader and self.position == 0:
+            return None
+        stream = iter(self.batches(epoch))
+        batch = next(islice(stream, index, None), None)
+        if batch is None:
+            raise ValueError(
+                f"Epoch {epoch} gave fewer batches than the {index + 1} that the checkpoint was made after, expected those "
+                "that the run had. Make them from the epoch and a fixed seed."
+            )
+        self.stream = stream if self.position else None
+        return None if is_loader else as_batch(batch)
+
+
+def fault_of_targets(targets: Any, mask: Any, outputs: Any) -> str | None:
+    """The first target that counts and is not finite, or is no class of outputs [T, B, C]; None if there is none."""
+    first, *_ = jax.tree.leaves(outputs)
+    counts, classes = np.ones(first.shape[:2], bool) if mask is None else np.asarray(mask), first.shape[-1]
+    for leaf in map(np.asarray, jax.tree.leaves(targets)):
+        for *step, sample in np.argwhere(counts if leaf.shape[:2] == counts.shape else counts.any(axis=0)).tolist():
+            target = leaf[(*step, sample)]
+            if not np.isfinite(target).all():
+                return f"a target of sample {sample} is not finite. Expected finite numbers."
+            out = target[(target < 0) | (target >= classes)]
+            if np.issubdtype(leaf.dtype, np.integer) and out.size:
+                text = f"a label of sample {sample} is out of range: {out.flat[0]}. Expected 0 to {classes - 1} for outputs of"
+                return f"{text} {classes} classes: renumber the labels, or widen the read-out."
+    return None
+
+
+def _step(step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: Batch) -> tuple[Any, ...]:
+    """Take a training step. One whose inputs, loss, gradient or result is not finite changes nothing, nor does any after it.
+
+    Returns:
+        The state, whether all steps so far were finite, for each parameter whether all its gradients so far were zero, and the
+        loss, NaN if the step was not finite.
+    """
+    inputs, targets, mask = checked(batch)
+    found = step.run(state, inputs, targets, mask)
+    # Inputs that are not finite may leave no mark on a gradient, since spikes mask them.
+    finite = jnp.isfinite(found.loss) & jnp.isfinite(inputs).all()
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(found.state), strict=True):
+        if new is not old and jnp.issubdtype(new.dtype, jnp.inexact):
+            finite &= jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
+    healthy &= finite
+    state = jax.tree.map(lambda new, old: new if new is old else jnp.where(healthy, new, old), found.state, state)
+    is_zero = tuple(before & now for before, now in zip(is_zero, found.is_zero, strict=True))
+    result = state, healthy, is_zero, jnp.where(finite, found.loss, jnp.nan)
+    if step.mesh is None:
+        return result
+    return jax.lax.with_sharding_constraint(result, NamedSharding(step.mesh, REPLICATED))
+
+
+def _sampled_steps(
+    step: Step, sample: Callable[[Array], Any], state: nnx.State, healthy: Array, is_zero: tuple[Array, ...],
+    key: Array, epoch: Array, first: Array, last: Array,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Train on batches first to last - 1 of an epoch, at most `STEPS_PER_CALL`, up to a step that is not finite.
+
+    It is one program for any number of them. The losses of steps that were not taken are NaN.
+    """
+
+    def goes_on(total: tuple[Any, ...]) -> Array:
+        index, _, healthy, *_ = total
+        return (index < last) & healthy
+
+    def take(total: tuple[Any, ...]) -> tuple[Any, ...]:
+        index, state, healthy, is_zero, losses = total
+        *after, loss = _step(step, state, healthy, is_zero, draw(sample, key, epoch, index))
+        return index + 1, *after, losses.at[index - first].set(loss.astype(losses.dtype))
+
+    losses = jnp.full(STEPS_PER_CALL, jnp.nan, jnp.result_type(float))
+    return jax.lax.while_loop(goes_on, take, (first, state, healthy, is_zero, losses))[1:]
+
+
+def _as_number(name: str, value: Any) -> Any:
+    """A number as a float, an array as nested lists of floats, and None as it is.
+
+    Raises:
+        TypeError: anything else.
+    """
+    try:
+        return value if value is None else float(value) if np.ndim(value) == 0 else np.asarray(value, float).tolist()
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"A callback or a metric returned {value!r} as {name!r}, expected a number, an array of numbers, or None."
+        ) from error
+
+
+def make_bar(total: int | None, initial: int, progress: bool | None) -> Any:
+    """Make a bar for the steps of a run: by default only at a terminal, and in one process only."""
+    from tqdm.auto import tqdm  # not needed to import this package
+
+    hidden = True if jax.process_index() else None if progress is None else not progress
+    return tqdm(total=total, initial=initial, unit="step", disable=hidden)

@@ -1,0 +1,489 @@
+"""The comparison of learning rules: each is trained with several seeds, at the learning rate that validation samples choose."""
+
+import dataclasses
+import operator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Literal, NamedTuple, SupportsIndex
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array
+from scipy.special import stdtrit
+
+from slax_rules.api import Step, checked_window, compiled
+from slax_rules.loop import trained_together
+from slax_rules.losses import LossFn, accuracy
+from slax_rules.masks import check_some_entry
+from slax_rules.rules.base import check_is_rule
+from slax_rules.train.batches import Batch, as_batch, checked, epoch_batches
+from slax_rules.train.evaluate import Metric, evaluate, not_finite
+from slax_rules.train.fit import check_update, make_bar, without_credit
+
+# A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
+COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
+
+# Folded into the key of a seed for weights and rules, so that they are independent of samples drawn by the key itself.
+START = 1
+
+
+class Interval(NamedTuple):
+    """The mean of some numbers x_1, ..., x_n, and Student's confidence interval for it.
+
+        mean ± t s / sqrt(n),    s^2 = sum_i (x_i - mean)^2 / (n - 1)
+
+    where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
+
+    Example:
+        >>> from slax_rules.train.sweep import Interval
+        >>> found = Interval.of([0.8, 0.9, 1.0])
+        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n
+        (0.9, 0.652, 1.148, 3)
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, numbers: Sequence[float] | np.ndarray, level: float = 0.95) -> "Interval":
+        """The interval of some numbers, at least one."""
+        count, mean = len(numbers), float(np.mean(numbers))
+        error = np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
+        half = float(stdtrit(count - 1, (1 + level) / 2) * error)
+        return cls(mean, mean - half, mean + half, count)
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+    """One training of a `sweep`.
+
+    Args:
+        rule, rate, seed: the name of its rule, its learning rate and its seed.
+        losses: the loss of each batch.
+        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters or a loss of held-out samples
+            after it, were not finite; or None. The run is not evaluated from there on.
+        validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
+
+    Example:
+        `sweep(...).best["otpe"][0]` is the run of the rule "otpe" with the first seed, at the learning rate that was chosen.
+    """
+
+    rule: str
+    rate: float
+    seed: int
+    losses: np.ndarray
+    not_finite: int | None
+    validation: dict[int, float]
+    test: dict[int, float]
+    _graphdef: Any = dataclasses.field(repr=False)
+    _states: dict[int, Any] = dataclasses.field(repr=False)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The numbers of batches at which it was evaluated; the last is the end."""
+        return tuple(self._states)
+
+    def network(self, step: int | None = None) -> tuple[Any, Any]:
+        """The model and the rule after this number of batches, one of `steps`; at the end by default.
+
+        Raises:
+            ValueError: a number of batches at which the run was not evaluated.
+        """
+        model, rule = nnx.merge(self._graphdef, self._states[self._kept(step)], copy=True)
+        return model, rule
+
+    def score(self, samples: Literal["validation", "test"], step: int | None = None) -> float:
+        """A score, or NaN for a run that was not finite before.
+
+        Raises:
+            ValueError: a sweep without these samples, or a number of batches at which the run was not evaluated.
+        """
+        scores: dict[int, float] = getattr(self, samples)
+        if not scores and self.not_finite is None:
+            raise ValueError(f"Got no {samples} samples. To have a score of them: sweep(..., {samples}=[...]).")
+        return scores.get(self._kept(step), np.nan)
+
+    def _kept(self, step: int | None) -> int:
+        step = self.steps[-1] if step is None else step
+        if step not in self._states:
+            known = ", ".join(map(str, self.steps))
+            raise ValueError(f"Got {step} batches, expected one of: {known}. Ask for it: evaluate_at=({step},).")
+        return step
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The result of `sweep`; `print` shows its table.
+
+    Args:
+        rates: the learning rates, increasing.
+        trials: by rule, the runs `[rates][seeds]` that the learning rate was chosen by.
+        chosen: by rule, the learning rate with the best mean score on the validation samples, the smaller of two equals.
+        best: by rule, the runs of all seeds at that rate.
+        limits: the least and largest possible score, to which the intervals of the table are clipped: 0 and 1 for `accuracy`.
+
+    Example:
+        See `sweep`.
+    """
+
+    rates: tuple[float, ...]
+    trials: dict[str, list[list[Run]]]
+    chosen: dict[str, float]
+    best: dict[str, list[Run]]
+    limits: tuple[float, float] = (-np.inf, np.inf)
+
+    def validation(self, rule: str) -> np.ndarray:
+        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite.
+
+        Raises:
+            ValueError: a sweep without validation samples.
+        """
+        return np.array([[run.score("validation") for run in runs] for runs in self.trials[rule]])
+
+    def test(self, rule: str, step: int | None = None) -> np.ndarray:
+        """The scores on the test samples by seed [S], after a number of batches of `evaluate_at`, or at the end; NaN for a run
+        that was not finite before.
+
+        Raises:
+            ValueError: a sweep without test samples, or a number of batches at which the runs were not evaluated.
+        """
+        return np.array([run.score("test", step) for run in self.best[rule]])
+
+    def differences(self, reference: str, step: int | None = None, level: float = 0.95) -> dict[str, Interval]:
+        """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
+
+        All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
+
+        Raises:
+            ValueError: a reference that is no rule of this sweep.
+        """
+        if reference not in self.best:
+            raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
+        base = self.test(reference, step)
+        others = (rule for rule in self.best if rule != reference)
+        return {rule: Interval.of(self.test(rule, step) - base, level) for rule in others}
+
+    def rows(self, level: float = 0.95) -> list[dict[str, Any]]:
+        """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
+        its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
+        found = []
+        for rule, best in self.best.items():
+            trials = self.trials[rule][self.rates.index(self.chosen[rule])]
+            runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
+            is_tested = all(run.test or run.not_finite for run in best)
+            score = Interval.of(self.test(rule), level) if is_tested else None
+            low, high = np.clip(score[1:3], *self.limits).tolist() if score else (None, None)
+            mean = float(np.mean([run.score("validation") for run in trials])) if trials[0].validation else None
+            row = {"rule": rule, "rate": self.chosen[rule], "validation": mean, "test": score and score.mean}
+            broken = [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite]
+            found.append(row | {"low": low, "high": high, "seeds": len(best), "not_finite": broken})
+        return found
+
+    def __str__(self) -> str:
+        """The table as text."""
+        width = max([4, *map(len, self.best)])
+        lines = [
+            f"{'rule':{width}}  {'rate':>8}  validation    test  95 % interval     seeds  runs that were not finite"
+        ]
+        for row in self.rows():
+            numbers = (row[name] for name in ("validation", "test", "low", "high"))
+            chosen_by, score, low, high = ("-" if number is None else f"{number:.4f}" for number in numbers)
+            interval = f"{low:>6} to {high:>6}" if row["seeds"] > 1 else "-"
+            broken = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
+            text = f"{row['rule']:{width}}  {row['rate']:8g}  {chosen_by:>10}  {score:>6}  {interval:16}"
+            lines.append(f"{text}  {row['seeds']:5}  {broken or 'none'}")
+        return "\n".join(lines)
+
+    def draw(self, ax: Any, styles: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Draw the mean score on the validation samples against the learning rate, with a ring at the chosen rate.
+
+        Args:
+            ax: axes of Matplotlib.
+            styles: by rule, options of `ax.plot`, such as {"otpe": {"color": "C1"}}.
+        """
+        for rule in self.best:
+            means, best = self.validation(rule).mean(axis=1), self.rates.index(self.chosen[rule])
+            style = {"marker": "o", "markersize": 4, "label": rule} | dict((styles or {}).get(rule, {}))
+            (line,) = ax.plot(self.rates, means, **style)
+            ax.plot(self.rates[best], means[best], "o", markersize=11, fillstyle="none", color=line.get_color())
+        ax.set(xscale="log", xlabel="learning rate", ylabel="score on validation samples")
+        ax.legend()
+
+
+def sweep(
+    make_model: Callable[[nnx.Rngs], nnx.RNNCellBase],
+    optimizer: Callable[[Any], optax.GradientTransformation] | Mapping[str, Any],
+    loss_fn: LossFn,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    rules: Mapping[str, Any],
+    rates: Sequence[float],
+    seeds: SupportsIndex | Sequence[int] = 5,
+    trial_seeds: int | None = None,
+    validation: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
+    test: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
+    metric: Metric = accuracy,
+    mode: Literal["min", "max"] | None = None,
+    update: Literal["offline", "online"] = "offline",
+    window: int | Mapping[str, int | None] | None = None,
+    evaluate_at: Sequence[int] = (),
+    progress: bool | None = None,
+) -> Sweep:
+    """Train a model under each of several rules, with several learning rates and seeds, and compare them fairly.
+
+    Every rule gets the same number of trials: one training for each rate and seed. For a given seed, all rules start from the
+    same weights and see the same batches in the same order. The rate of a rule is the one with the best mean score on
+    validation samples. Test samples are read only after this choice, and only by the networks that were trained at that rate.
+    One compiled program per rule serves all its rates and seeds.
+
+    Args:
+        make_model: maps `nnx.Rngs` to a new model.
+        optimizer: maps a learning rate to an Optax transformation: `optax.adam`, or `lambda rate: optax.chain(...)`. The rate
+            is a traced number, not a float. Or a dict with one for each rule: FPTT is `lambda rate: fptt(optax.adam(rate))`.
+        loss_fn: see `fit`.
+        batches: batches (inputs, targets) or (inputs, targets, mask), as for `fit`, which each training goes through once: a
+            list, a function that maps a seed to an iterable, or a `Sampler`, whose epochs are the seeds.
+        rules: by name, a rule, as for `fit`; or a function `make(rngs=..., model=...)` for a rule
+            that draws random numbers, such as `RULES["decolle"].make`.
+        rates: the learning rates.
+        seeds: the seeds, or their number, counted from 0.
+        trial_seeds: the number of seeds that try all rates; the others train at the chosen rate alone. All by default.
+        validation: batches by which rates are chosen, or a function that maps a seed to them; optional for a single rate.
+        test: batches for the final score, or a function that maps a seed to them; none by default.
+        metric: the score: maps outputs, targets, and the mask if there is one to a number; see `evaluate`.
+        mode: "max" if a larger score is better, "min" if a smaller one is. It may be omitted for `accuracy`.
+        update, window: see `fit`; the window may be a dict with one for each rule.
+        evaluate_at: numbers of batches after which a run is evaluated, in addition to its end; 0 is before training. The
+            arrays of model and rule at these points are kept.
+        progress: whether to draw a progress bar; by default only at a terminal.
+
+    Returns:
+        The scores, the chosen rates, and the trained networks. If an exception ends the sweep, including an interrupt from the
+        keyboard, the exception has the runs so far as its attribute `sweep`.
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit together; see `fit` for model, rules, inputs and targets.
+        FloatingPointError: a rule for which no rate kept all trials and their scores finite, or held-out inputs that are not
+            finite. A trial that is not finite is listed in the table, and its rate is not chosen.
+
+    Warns:
+        UserWarning: seeds with the same network at the end; BPTT or TBPTT with `update="online"` and no `window`, see `fit`.
+
+    Example:
+        >>> import jax
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import BPTT, OTTT, cross_entropy, sweep
+        >>> def make_model(rngs):
+        ...     return connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 2, rngs=rngs), LI()])
+        >>> def batches(seed, count=10):
+        ...     for key in jax.random.split(jax.random.key(seed), count):
+        ...         labels = jax.random.bernoulli(key, shape=(32,)).astype(int)
+        ...         yield jax.random.bernoulli(key, 0.2 + 0.4 * labels[None, :, None], (20, 32, 8)), labels
+        >>> found = sweep(
+        ...     make_model, optax.adam, cross_entropy, batches, rules={"bptt": BPTT(), "ottt": OTTT()}, rates=[1e-3, 1e-2],
+        ...     seeds=3, validation=lambda seed: batches(100 + seed, 1), test=lambda seed: batches(200 + seed, 1))
+        >>> found.chosen
+        {'bptt': 0.01, 'ottt': 0.01}
+        >>> found.test("ottt").shape, found.differences("bptt")["ottt"].n
+        ((3,), 3)
+    """
+    numbers = tuple(
+        map(operator.index, seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds)))
+    )
+    count = len(numbers) if trial_seeds is None else trial_seeds
+    sets = {"batches": batches, "validation": validation, "test": test}
+    _check(make_model, optimizer, rules, {"optimizer": optimizer, "window": window}, rates, numbers, count, sets)
+    check_update("sweep", loss_fn, update)
+    rates = tuple(sorted(rates))
+    is_accuracy = accuracy in (metric, getattr(metric, "func", None))
+    mode = "max" if mode is None and (is_accuracy or validation is None or len(rates) == 1) else mode
+    if mode not in ("min", "max"):
+        raise ValueError(f'sweep got mode={mode!r}, expected "max" if a larger score is better, or "min".')
+    found = Sweep(rates, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
+    windows = {name: checked_window(_of(window, name)) for name in rules}
+    for name, rule in rules.items():
+        if text := without_credit("sweep", rule, update, windows[name]):
+            warnings.warn(text, UserWarning, stacklevel=2)
+    total = len(rules) * (len(rates) * count + len(numbers) - count)
+    with closing(make_bar(total, 0, progress)) as bar:
+
+        def trained(name: str, rate: float, seed: int) -> Run:
+            options = _of(optimizer, name), loss_fn, update, windows[name]
+            network = _network(make_model, rules[name], seed)
+            run = _train(network, options, epoch_batches(batches)(seed), evaluate_at, name, rate, seed)
+            if validation is not None:
+                run.validation.update(_scores(run, loss_fn, epoch_batches(validation)(seed), metric))
+            bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
+            bar.update(1)
+            return run
+
+        try:
+            for name in rules:
+                trials = found.trials[name] = [[] for _ in rates]
+                for runs, rate in zip(trials, rates, strict=True):
+                    for seed in numbers[:count]:
+                        runs.append(trained(name, rate, seed))
+                chosen = _choose(name, found, validation is not None, mode)
+                found.chosen[name], found.best[name] = rates[chosen], list(trials[chosen])
+                for seed in numbers[count:]:
+                    found.best[name].append(trained(name, rates[chosen], seed))
+                for run in () if test is None else found.best[name]:
+                    run.test.update(_scores(run, loss_fn, epoch_batches(test)(run.seed), metric))
+        except BaseException as error:
+            error.sweep = found  # type: ignore[attr-defined]
+            raise
+    first, *others = next(iter(found.best.values()))
+    ends = [jax.tree.leaves(nnx.state(run.network()[0], nnx.Param)) for run in (first, *others)]
+    same = [run.seed for run, end in zip(others, ends[1:], strict=True) if all(map(np.array_equal, end, ends[0]))]
+    if same:
+        warnings.warn(
+            f"sweep got the same network from the seeds {', '.join(map(str, (first.seed, *same)))}, expected a network of each "
+            "seed: an interval needs independent runs. Draw the weights from the rngs that make_model gets, or make batches a "
+            "function of the seed.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tuple[Any, Any]:
+    """The model and the rule of a seed. The weights do not depend on the rule."""
+    model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), START))
+    model = make_model(nnx.Rngs(model_key))
+    if not isinstance(model, nnx.RNNCellBase):
+        raise TypeError(f"make_model returned {type(model).__name__}, expected a cell, such as the stack of connect.")
+    made = callable(rule) and not isinstance(rule, type)
+    rule = rule(rngs=nnx.Rngs(rule_key), model=model) if made else rule
+    check_is_rule(rule)
+    return model, rule
+
+
+def _train(
+    network: tuple[Any, Any], options: tuple[Any, ...], batches: Iterable[Any], evaluate_at: Sequence[int],
+    name: str, rate: float, seed: int,
+) -> Run:  # fmt: skip
+    """Train once, under the rule of this name, with a rate and a seed."""
+    graphdef, state = nnx.split(network)
+    of_optimizer = nnx.state(_objects(graphdef, options[0], state, None, rate)[2])
+    step = compiled(_step, graphdef, *options, **COMPILER_OPTIONS)
+    states = {0: state} if 0 in evaluate_at else {}
+    pending: list[Array] = []
+    for batch in map(as_batch, batches):
+        for mask in batch[2:]:
+            check_some_entry(mask)
+        state, of_optimizer, loss = step(state, of_optimizer, rate, batch)
+        pending.append(loss)
+        if len(pending) in evaluate_at:
+            states[len(pending)] = state
+    if (count := len(pending)) < (least := max([1, *evaluate_at])):
+        raise ValueError(f"sweep got {count} batches for seed {seed}, expected at least {least}.")
+    losses = np.array(jax.device_get(pending))
+    states[count] = state
+    bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
+    bad += [max(at, 1) for at, kept in states.items() if not_finite(nnx.filter_state(kept, nnx.Param), None)]
+    return Run(name, rate, seed, losses, min(bad, default=None), {}, {}, graphdef, states)
+
+
+def _step(
+    graphdef: Any, transformation: Callable[[Any], Any], loss_fn: LossFn, update: str, window: int | None,
+    state: nnx.State, of_optimizer: nnx.State, rate: Any, batch: Batch,
+) -> tuple[nnx.State, nnx.State, Array]:  # fmt: skip
+    """Take a training step at a learning rate; return the state of the model and the rule, that of the optimizer, the loss."""
+    graph, whole = nnx.split(_objects(graphdef, transformation, state, of_optimizer, rate))
+    found = Step(graph, loss_fn, update, window).run(whole, *checked(batch))
+    *network, optimizer = nnx.merge(graph, found.state, copy=True)
+    return nnx.state(tuple(network)), nnx.state(optimizer), found.loss
+
+
+def _objects(
+    graphdef: Any, transformation: Callable[[Any], Any], state: nnx.State, of_optimizer: nnx.State | None, rate: Any
+) -> tuple[Any, Any, nnx.Optimizer]:
+    """The model, the rule and the optimizer, from the state of the first two and that of the optimizer, None at the start."""
+    model, rule = nnx.merge(graphdef, state, copy=True)
+    optimizer = nnx.Optimizer(trained_together(model, rule), transformation(rate), wrt=nnx.Param)
+    if of_optimizer is not None:
+        nnx.update(optimizer, of_optimizer)
+    return model, rule, optimizer
+
+
+def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -> Iterator[tuple[int, float]]:
+    """The score after each number of batches at which the run was finite; a loss that is not marks the run."""
+    held_out = list(batches)
+    for step in run.steps:
+        if run.not_finite is not None and step >= run.not_finite:
+            return
+        try:
+            found = evaluate(run.network(step)[0], loss_fn, held_out, metrics={"score": metric})
+        except FloatingPointError:
+            if not all(np.isfinite(as_batch(batch)[0]).all() for batch in held_out):
+                raise
+            run.not_finite = max(step, 1)
+            return
+        yield step, found["score"]
+
+
+def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
+    """The index of the best rate."""
+    runs = [run for of_rate in found.trials[name] for run in of_rate]
+    broken = next((run for run in runs if run.not_finite), None)
+    means = found.validation(name).mean(axis=1) if is_validated else np.array([np.nan if broken else 0.0])
+    if not np.isnan(means).all():
+        return int(np.nanargmax(means) if mode == "max" else np.nanargmin(means))
+    first = broken or next(run for run in runs if np.isnan(run.score("validation")))
+    cause = (
+        f"the loss or the gradient of batch {first.not_finite} is not finite, or the parameters or a loss of held-out samples "
+        "after it. Try smaller rates, and see that inputs are finite and targets in range."
+    )
+    raise FloatingPointError(
+        f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. At "
+        f"{first.rate:g}, seed {first.seed}, {cause if broken else 'the metric is not a number. Check it.'}"
+    )
+
+
+def _of(given: Any, rule: str) -> Any:
+    """The value for a rule, of one for all or a dict with one for each."""
+    return given[rule] if isinstance(given, Mapping) else given
+
+
+def _check(
+    make_model: Any,
+    optimizer: Any,
+    rules: Any,
+    by_rule: Mapping[str, Any],
+    rates: Any,
+    seeds: Any,
+    trials: int,
+    sets: Any,
+) -> None:
+    """Raise TypeError or ValueError for arguments that do not fit together."""
+    if not callable(make_model) or isinstance(make_model, nnx.Module):
+        raise TypeError(
+            f"sweep got {type(make_model).__name__} as make_model, expected a function that maps nnx.Rngs to a new model."
+        )
+    if not isinstance(rules, Mapping) or not rules:
+        raise TypeError('sweep expects rules by name: rules={"bptt": BPTT(), "otpe": OTPE()}.')
+    for name, given in by_rule.items():
+        if isinstance(given, Mapping) and (missing := [rule for rule in rules if rule not in given]):
+            raise ValueError(f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule.")
+    if not all(callable(_of(optimizer, rule)) for rule in rules):
+        raise TypeError(
+            "sweep expects as the optimizer a function that maps a learning rate to a transformation: optax.adam."
+        )
+    if not np.size(rates) or np.ndim(rates) != 1 or min(rates) <= 0 or len(set(rates)) < len(rates):
+        raise ValueError(f"sweep got rates={rates}, expected a list of different positive numbers: [1e-3, 1e-2].")
+    if not 1 <= trials <= len(seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"sweep got the seeds {seeds}, {trials} of them for trials, expected different seeds, 1 or more."
+        )
+    if sets["validation"] is None and len(rates) > 1:
+        raise ValueError("sweep got several rates and no validation samples to choose by. Give some: validation=[...].")
+    for name, given in sets.items():
+        if given is not None:
+            epoch_batches(given, name, times=2)
