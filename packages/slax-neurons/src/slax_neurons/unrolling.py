@@ -375,9 +375,7 @@ class Function(nnx.Module):
 
 def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """Run one step of a cell, or of a module without a carry, whose carry is ()."""
-    if isinstance(module, nnx.RNNCellBase):
-        return module(carry, inputs)
-    return carry, module(inputs)
+    return module(carry, inputs) if isinstance(module, nnx.RNNCellBase) else (carry, module(inputs))
 
 
 def first_carry(cell: nnx.RNNCellBase, input_shape: tuple[int, ...], rngs: Any = None) -> Any:

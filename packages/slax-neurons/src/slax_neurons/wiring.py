@@ -275,9 +275,9 @@ class Connect(nnx.RNNCellBase):
                 )
 
     def _check_carry(self, carry: Any) -> None:
-        if not isinstance(carry, tuple) or len(carry) != len(self.modules):
-            number = len(self.modules)
-            raise ValueError(f"Got no carry for {number} modules. Make it: initialize_carry(inputs.shape[1:]).")
+        got, number = len(carry) if isinstance(carry, tuple) else type(carry).__name__, len(self.modules)
+        if got != number:
+            raise ValueError(f"Got a carry of {got} for {number} modules. Make it: initialize_carry(inputs.shape[1:]).")
 
 
 def as_edges(edges: Any, modules: int) -> list[Edge]:
