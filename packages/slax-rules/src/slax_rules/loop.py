@@ -103,9 +103,11 @@ def _first_pass(model: nnx.RNNCellBase, carry: Any, loss: WindowLoss, size: int)
 
 def loss_dtype(model: nnx.RNNCellBase, inputs: Array) -> Any:
     """The dtype for adding up losses: the widest of inputs and parameters, float32 at least."""
-    dtypes = [leaf.dtype for leaf in (inputs, *jax.tree.leaves(nnx.state(model, nnx.Param)))]
-    floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
-    return sum_dtype(max(floats, key=lambda dtype: dtype.itemsize)) if floats else jnp.dtype(jnp.float32)
+    widest = jnp.dtype(jnp.float32)
+    for leaf in (inputs, *jax.tree.leaves(nnx.state(model, nnx.Param))):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize > widest.itemsize:
+            widest = leaf.dtype
+    return widest
 
 
 def _numbers(tree: Any) -> int:

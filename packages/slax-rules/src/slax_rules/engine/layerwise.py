@@ -261,7 +261,6 @@ def forward(model: Any, carries: list[Any], inputs: Float[Array, "K B ..."]) -> 
     known inputs.
     """
     stack = Stack.read(model)
-    before_neurons = stack.before_neurons
     stepped = _step_stack(model, carries, inputs) if stack.has_delayed_edges else None
     outputs: list[Any] = []
     new_carries: list[Any] = []
@@ -280,7 +279,7 @@ def forward(model: Any, carries: list[Any], inputs: Float[Array, "K B ..."]) -> 
         carry = carry_without_buffer(carries[index])
         if index not in stack.neurons:
             check_features(module, index, x.shape[1:])
-        if index in before_neurons:
+        if index in stack.before_neurons:
             y = x  # its layer reads this input
         elif index in stack.neurons:
             number = stack.neurons.index(index)
@@ -385,7 +384,6 @@ def backward(
     new_traces: list[Any] = [None] * len(rules)
     received = {len(run.outputs) - 1: signals.final}
     error = _concatenated(signals.final)
-    before_neurons = stack.before_neurons
 
     def send(index: int, signal: Any) -> None:
         """Add a signal to that at the outputs of a module; -1 stands for the inputs, which need none."""
@@ -393,7 +391,7 @@ def backward(
             received[index] = jax.tree.map(jnp.add, received[index], signal) if index in received else signal
 
     for index in reversed(range(len(run.outputs))):
-        if index in before_neurons:
+        if index in stack.before_neurons:
             continue  # part of the layer of the next neuron
         if index not in stack.neurons:
             by_params, by_inputs = run.pullbacks[index](received[index])

@@ -91,6 +91,9 @@ class Stack:
             None if the chain feeds the neuron directly.
         delays: for each layer, the index of the `Delay` with learned delays before its synapse, or None.
         layers: the layers.
+        before_neurons: the indices of the modules that make the currents of layers: synapses, and maps.
+        has_delayed_edges: whether an edge is late.
+        has_parameters_above: whether modules with parameters follow the last neuron.
     """
 
     chain: tuple[Any, ...]
@@ -99,6 +102,9 @@ class Stack:
     starts: tuple[int | None, ...]
     delays: tuple[int | None, ...]
     layers: tuple[Layer, ...]
+    before_neurons: set[int]
+    has_delayed_edges: bool
+    has_parameters_above: bool
 
     @classmethod
     def read(cls, model: Connect) -> "Stack":
@@ -119,12 +125,13 @@ class Stack:
 
         add(model)
         neurons = tuple(index for index, module in enumerate(chain) if isinstance(module, Neuron))
-        starts, delays, layers = [], [], []
+        starts, delays, layers, before = [], [], [], set[int]()
         for number, index in enumerate(neurons):
             start = _start(chain, index)
             synapses: list[Any] = []
             into = _edges_into(edges, start, index)
             if start is not None:
+                before.update(range(start, index))
                 places = [(chain[start], start), *((edge.synapse, edge.receiver) for edge in into)]
                 maps = [chain[place + 1 : index] for _, place in places]
                 synapses = [Mapped(one, after) if after else one for (one, _), after in zip(places, maps, strict=True)]
@@ -141,22 +148,10 @@ class Stack:
                     None if learned is None else without_bias(synapses[0]),
                 )
             )
-        return cls(tuple(chain), tuple(edges), neurons, tuple(starts), tuple(delays), tuple(layers))
-
-    @property
-    def has_delayed_edges(self) -> bool:
-        return any(edge.steps for edge in self.edges)
-
-    @property
-    def has_parameters_above(self) -> bool:
-        """Whether modules with parameters follow the last neuron."""
-        return any(map(_has_parameters, self.chain[self.neurons[-1] + 1 :]))
-
-    @property
-    def before_neurons(self) -> set[int]:
-        """The indices of the modules that make the currents of layers: synapses, and maps."""
-        layers = zip(self.starts, self.neurons, strict=True)
-        return {index for start, end in layers if start is not None for index in range(start, end)}
+        is_late = any(edge.steps for edge in edges)
+        learns_above = any(map(_has_parameters, chain[neurons[-1] + 1 :] if neurons else []))
+        parts = (neurons, tuple(starts), tuple(delays), tuple(layers), before, is_late, learns_above)
+        return cls(tuple(chain), tuple(edges), *parts)
 
     def edges_into(self, start: int | None, end: int) -> list[Edge]:
         """The edges that end at a module from `start` to before `end`: into a layer, or into a module by itself."""
@@ -271,7 +266,6 @@ def check_stack(name: str, model: Any) -> None:
             "cell, and so does BPTT()."
         )
     stack = Stack.read(model)
-    before = stack.before_neurons
     if not stack.neurons:
         raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer. {USE_BPTT}")
     for index, module in enumerate(stack.chain):
@@ -283,7 +277,7 @@ def check_stack(name: str, model: Any) -> None:
                 f"{got}, which draws different masks in each window, so the gradient would depend on the window. Use "
                 "slax_neurons.Dropout, whose masks are in the carry."
             )
-        is_of_layer = index in before or index in stack.neurons
+        is_of_layer = index in stack.before_neurons or index in stack.neurons
         if is_of_layer and mutates_state(module):
             raise TypeError(
                 f"{got}, which draws random numbers or changes its own variables when called, inside a layer. "
@@ -314,12 +308,12 @@ def check_stack(name: str, model: Any) -> None:
                 f"{name} got {type(synapse).__name__} as the synapse of {where}, expected a {SYNAPSE}. "
                 f"{_way_out(synapse, None)}"
             )
-        if edge.sender in before and not edge.steps:
+        if edge.sender in stack.before_neurons and not edge.steps:
             raise TypeError(
                 f"{name} got {where}, which reads the current of a neuron within the step, but a layer is a unit for a rule. "
                 f"Let it begin at the neuron. {USE_BPTT}"
             )
-        if edge.receiver not in before and (edge.steps or _has_parameters(synapse)):
+        if edge.receiver not in stack.before_neurons and (edge.steps or _has_parameters(synapse)):
             raise TypeError(
                 f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. "
                 f"{USE_BPTT}"

@@ -48,11 +48,13 @@ class PytreeDataclass:
 
 
 def kind(option: Any) -> Any:
-    """What tells options apart that Python calls equal: 1, 1.0 and True; 0.0 and -0.0; tuples and dataclasses of them."""
+    """What tells options apart that Python calls equal: 1, 1.0 and True; 0.0 and -0.0; also inside tuples and dataclasses."""
     if isinstance(option, tuple):
         return (type(option), *map(kind, option))
+    if isinstance(option, nnx.GraphDef):
+        return tuple([kind(held.value) for _, held in option.attributes if hasattr(held, "value")])
     if dataclasses.is_dataclass(option) and not isinstance(option, type):
-        return (type(option), *(kind(getattr(option, field.name)) for field in dataclasses.fields(option)))
+        return (type(option), *[kind(getattr(option, field.name)) for field in dataclasses.fields(option)])
     return (type(option), str(option)) if isinstance(option, float | complex) else type(option)
 
 
