@@ -193,7 +193,9 @@ def test_a_run_says_from_where_it_resumes_and_refuses_other_data(kind, tmp_path,
     assert step is None and "resumed" not in capsys.readouterr().err
     with pytest.raises(Killed):
         resumed(same_data(), callbacks=[killed_at(3)])
-    with pytest.raises(ValueError, match=r"last batch: float32\[6, 4, 5\], int32\[4\], digest \w+ saved, .*allow_changes=True"):
+    with pytest.raises(
+        ValueError, match=r"last batch: float32\[6, 4, 5\], int32\[4\], digest \w+ saved, .*allow_changes=True"
+    ):
         resumed(other_data())
     ours, step = resumed(same_data())
     assert same(ours, whole) and step == 2

@@ -273,7 +273,13 @@ def with_biases_of(bias, transformation):
     return model, optimizer_of(model, transformation=transformation)
 
 
-LAYERS = [nnx.Linear(N, 6, rngs=nnx.Rngs(0)), LIF(threshold=0.5), Delay(6, 3, delays=3.0), nnx.Linear(6, C, rngs=nnx.Rngs(1)), LI()]
+LAYERS = [
+    nnx.Linear(N, 6, rngs=nnx.Rngs(0)),
+    LIF(threshold=0.5),
+    Delay(6, 3, delays=3.0),
+    nnx.Linear(6, C, rngs=nnx.Rngs(1)),
+    LI(),
+]
 DELAYED = connect(LAYERS)
 
 

@@ -79,9 +79,7 @@ def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_pi
 def test_a_label_out_of_range_is_named():
     labels = np.array(LABELS)
     labels[12, 1] = C
-    with pytest.raises(
-        FloatingPointError, match=r"steps 10 to 14: .*\. A label of sample 1 is out of range: 4"
-    ):
+    with pytest.raises(FloatingPointError, match=r"steps 10 to 14: .*\. A label of sample 1 is out of range: 4"):
         last(sr.run_stream(stream_of(), pieces(labels=labels)))
 
 

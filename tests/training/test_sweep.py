@@ -186,7 +186,10 @@ def test_an_interruption_keeps_the_runs_so_far(error):
     with pytest.raises(error) as raised:
         run(batches=interrupted)
     found = raised.value.sweep
-    assert [len(runs) for runs in found.trials["bptt"]] == [2, 2] and [len(runs) for runs in found.trials["ottt"]] == [1, 0]
+    assert [len(runs) for runs in found.trials["bptt"]] == [2, 2] and [len(runs) for runs in found.trials["ottt"]] == [
+        1,
+        0,
+    ]
     assert [row["rule"] for row in found.rows()] == ["bptt"] and "bptt" in str(found)
     read = list(range(10))
     assert found.chosen == run(rules=BPTT).chosen

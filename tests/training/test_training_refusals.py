@@ -164,7 +164,7 @@ CALLS = {  # a call, and words of its error
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
     "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"expected \[L, 4, 5\]"),
     "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
-    "stream: no targets": (lambda: runs((X, None)), "targets of None"),
+    "stream: no targets": (lambda: runs((X, None)), "targets of shape None"),
     "stream: one step": (lambda: runs((X[0], TRACK[0])), r"inputs of shape \[4, 5\]"),
     "stream: shape of a metric": (
         lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda outputs, labels: outputs[:, :1] * 0}), "The metric 'error'"
@@ -192,7 +192,7 @@ CALLS = {  # a call, and words of its error
     "sweep: validation": (lambda: swept(validation=None), "no validation samples"),
     "sweep: update": (lambda: swept(update="on"), 'update=.on.'),
     "sweep: no window": (lambda: swept(update="online"), "sweep got BPTT and no window"),
-    "sweep: copies": (lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "same network from the seeds 0, 1"),
+    "sweep: copies": (lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "same network from the seeds"),
     "sweep: iterator": (lambda: swept(test=iter(BATCHES)), "as test, which can be read only once"),
     "sweep: windows": (lambda: swept(window={"bptt": None}), "none for ottt"),
     "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "4 batches for seed 0"),

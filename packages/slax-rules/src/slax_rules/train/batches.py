@@ -12,23 +12,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slax_neurons.building_blocks import check_sequence
-from slax_rules.api import Program, compiled
+from slax_rules.api import compiled
 from slax_rules.masks import check_steps_and_samples
 
 # Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
 Batch = tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Compiled(Program):
-    """A function of the trainer whose first arguments, such as a graph or a `Step`, are fixed when it is compiled."""
-
-    function: Callable[..., Any]
-    what: Any
-    options: tuple[Any, ...] = ()
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(self.what, *self.options, *arguments)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +69,7 @@ class Sampler:
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Draw one batch."""
-        return compiled(Compiled(draw, self.sample))(self.key, np.int32(epoch), np.int32(index))
+        return compiled(draw, self.sample)(self.key, np.int32(epoch), np.int32(index))
 
 
 def draw(sample: Callable[[Array], tuple[Any, ...]], key: Array, epoch: Any, index: Any) -> Batch:
@@ -113,11 +101,10 @@ def epoch_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Epo
         raise ValueError(f"Got one batch as {name}, expected many batches. Put it into a list: [(inputs, targets)].")
     if isinstance(batches, Iterator) and times > 1:
         raise ValueError(
-            f"Got {type(batches).__name__} as {name}, which can be read only once, expected {KINDS}, since it is read more than "
-            "once: list(...), or lambda epoch: ... that makes a new one."
+            f"Got {type(batches).__name__} as {name}, which can be read only once, expected {KINDS}: list(...)."
         )
     if callable(batches):
-        return lambda epoch: _not_none(batches(epoch))
+        return lambda epoch: _called(batches, epoch)
     if isinstance(batches, Iterable):
         return lambda epoch: batches
     raise TypeError(f"Got {_described(batches)} as {name}, expected {KINDS}. A data set of samples needs a loader.")
@@ -131,7 +118,7 @@ def set_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Calla
     """
     takes_nothing = inspect.isroutine(batches) and not inspect.signature(batches).parameters
     of_epoch = epoch_batches((lambda epoch: batches()) if takes_nothing else batches, name, times=times)
-    return lambda: _not_none(of_epoch(0))
+    return lambda: of_epoch(0)
 
 
 def as_batch(batch: Any) -> Batch:
@@ -194,13 +181,13 @@ def is_array(value: Any) -> bool:
     return hasattr(value, "__array__") or hasattr(value, "detach")
 
 
-def _not_none(batches: Any) -> Any:
-    if batches is None:
+def _called(batches: Epochs, epoch: int) -> Iterable[Any]:
+    found = batches(epoch)
+    if found is None:
         raise TypeError(
-            "A function of batches returned None, expected an iterable of batches (inputs, targets). Return a list, or yield "
-            "the batches."
+            "A function of batches returned None, expected an iterable of batches. Return a list, or yield them."
         )
-    return batches
+    return found
 
 
 def _described(value: Any) -> str:

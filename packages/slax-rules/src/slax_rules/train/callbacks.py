@@ -142,16 +142,11 @@ class Every:
 def check_callbacks(callbacks: Any) -> None:
     """Raise TypeError unless all are callbacks."""
     if not isinstance(callbacks, list | tuple):
-        raise TypeError(
-            f"fit got {type(callbacks).__name__} as callbacks, expected a list: callbacks=[Every(100, function)]."
-        )
+        raise TypeError(f"fit got {type(callbacks).__name__} as callbacks, expected a list: [Every(100, function)].")
     for callback in callbacks:
         if isinstance(callback, type) or not hasattr(callback, "every") or not callable(callback):
             name = getattr(callback, "__name__", type(callback).__name__)
-            raise TypeError(
-                f"fit got {name} among the callbacks, expected an object with a number `every` that can be called. Make one: "
-                f"Every(100, {name})."
-            )
+            raise TypeError(f"fit got {name} among the callbacks, expected one such as Every(100, {name}).")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,23 +181,19 @@ class EarlyStopping:
         if mode not in ("min", "max"):
             raise ValueError(
                 f'EarlyStopping got mode={mode!r} for the metric {self.metric!r}, expected "min" if less is better or "max" if '
-                'more is. Only "loss" and "accuracy" need no mode: check the name, or say mode="min" or mode="max".'
+                'more is. Only "loss" and "accuracy" need no mode.'
             )
         object.__setattr__(self, "mode", mode)
         if self.patience < 1 or self.min_delta < 0:
             raise ValueError(
-                f"EarlyStopping got patience={self.patience}, min_delta={self.min_delta}, expected a patience of at least 1 "
-                "and min_delta of at least 0."
+                f"EarlyStopping got {self}, expected a patience of at least 1 and min_delta of at least 0."
             )
 
     def update(self, before: Sequence[Any] | None, value: float, step: int) -> tuple[float, int, int]:
-        """Return (best value, its step, evaluations since then) after an evaluation at `step`; `before` is the same before it."""
+        """Return (best value, its step, evaluations since then) after an evaluation at `step`, from the same before it."""
         if np.ndim(value) or math.isnan(value):
             got = f"an array of shape {list(np.shape(value))}" if np.ndim(value) else "NaN"
-            raise ValueError(
-                f"EarlyStopping got {got} for {self.metric!r} at step {step}, expected a number. Look at the outputs, or choose "
-                "another metric."
-            )
+            raise ValueError(f"EarlyStopping got {got} for {self.metric!r} at step {step}, expected a number.")
         if before is None:
             return value, step, 0
         best, at, waited = before

@@ -1,22 +1,20 @@
 """Checkpoints and weights: arrays in files that are written whole or not at all.
 
-A file is a NumPy archive with an array for each path, such as "model/modules/0/kernel", and a text in JSON that describes them. A
-checkpoint is everything that a run needs to continue as if it had never stopped.
+A file is a NumPy archive with an array for each path, such as "model/modules/0/kernel", and a text in JSON that describes them.
+A checkpoint is everything that a run needs to continue as if it had never stopped.
 """
 
 import dataclasses
-import errno
 import hashlib
 import json
 import math
 import os
-import shutil
 import sys
 import tempfile
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,19 +33,18 @@ from slax_rules.train.batches import as_batch
 FORMAT = "slax weights 1"
 ABOUT = "about"  # the member of a file that describes its contents
 PARTS = ("model", "rule", "optimizer")
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, AttributeError, OSError, EOFError, RuntimeError, MemoryError
-)  # fmt: skip
+UNREADABLE = (zipfile.BadZipFile, zlib.error, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError)
+UNREADABLE += (RuntimeError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
     """The folder and frequency of `fit`'s checkpoints; `fit` resumes from the newest checkpoint there, if there is one.
 
-    It refuses the checkpoint of another run: of a model with other arrays, modules or options of neurons, of another rule, update
-    or window, or of other data, since it draws the last batch that was trained on again and compares it. A loader, which may have
-    another order each time, is not compared, and neither are functions: the loss, the optimizer's transformation and penalties.
+    It refuses the checkpoint of another run: of a model with other arrays, modules or options of neurons, of another rule,
+    update or window, or of other data, since it draws the last batch that was trained on again and compares it. A loader, which
+    may have another order each time, is not compared, and neither are functions: the loss, the optimizer's transformation and
+    penalties.
 
     A checkpoint is a file named after its step, in the format of `save_weights`. It is written under another name and renamed
     when it is complete, in the background while training continues, so a run that is killed loses at most the steps since the
@@ -169,8 +166,7 @@ class Store:
         Raises:
             ValueError: a checkpoint of another model, rule, optimizer or run, or one that cannot be read.
         """
-        steps = steps_in(self.directory)
-        if not steps:
+        if not (steps := steps_in(self.directory)):
             return None
         path = self.directory / str(steps[-1])
         then = f"to continue from step {steps[-2]}" if steps[1:] else "to start over, since there is none before it"
@@ -185,21 +181,18 @@ class Store:
             settings, facts = {**about["types"], **about["settings"]}, about["facts"]
             trees = dict(expected(facts))
         self.check_same(settings, {**self.types, **self.settings})
-        mine = described(filled(trees))
-        self.check_same(about["arrays"], mine, "arrays")
+        self.check_same(about["arrays"], mine := described(filled(trees)), "arrays")
         with readable(*damaged):
-            arrays = read_arrays(path, mine)
-        return with_arrays(trees, arrays), facts
+            return with_arrays(trees, read_arrays(path, mine)), facts
 
     def check_same(self, saved: Mapping[str, Any], mine: Mapping[str, Any], what: str = "settings") -> None:
         """Raise ValueError for settings or arrays that differ between the stopped run and this one."""
         differing = differences(saved, mine)
         if differing and (what == "arrays" or not self.allows_changes):
-            on_purpose = "" if what == "arrays" else ", continue on purpose with Checkpoints(..., allow_changes=True)"
             raise ValueError(
                 f"The newest checkpoint in {self.directory} belongs to a run with different {what}: {differing}. Make model, "
-                f"rule, optimizer and batches as they were, use another folder{on_purpose}, or delete this one. Its weights alone "
-                "are read by load_weights."
+                "rule, optimizer and batches as they were, use another folder, or delete this one. Checkpoints(..., "
+                "allow_changes=True) continues on purpose with other settings; load_weights reads the weights alone."
             )
 
     def tell(self, name: str, step: int, progress: bool | None) -> None:
@@ -223,12 +216,10 @@ def describe_rule(rule: Any) -> str:
     """The class of a rule and its options, without addresses of memory."""
     if isinstance(rule, list | tuple):
         return f"[{', '.join(map(describe_rule, rule))}]"
-    if dataclasses.is_dataclass(rule):
-        options = (f"{field.name}={describe_rule(getattr(rule, field.name))}" for field in dataclasses.fields(rule))
-        return f"{type(rule).__name__}({', '.join(options)})"
-    if isinstance(rule, nnx.Module):
-        return type(rule).__name__
-    return getattr(rule, "__qualname__", None) or repr(rule)
+    if not dataclasses.is_dataclass(rule):
+        return type(rule).__name__ if isinstance(rule, nnx.Module) else getattr(rule, "__qualname__", repr(rule))
+    options = (f"{field.name}={describe_rule(getattr(rule, field.name))}" for field in dataclasses.fields(rule))
+    return f"{type(rule).__name__}({', '.join(options)})"
 
 
 def describe_batch(batch: Any) -> str | None:
@@ -348,45 +339,49 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        saved = steps_in(path)
-        if not saved:
+        if not (saved := steps_in(path)):
             raise ValueError(
                 f"The folder {path} holds no checkpoint, expected one that fit wrote: Checkpoints({path})."
             )
         path = path / str(saved[-1])
     if not path.exists():
-        raise FileNotFoundError(
-            f"load_weights got {path}, which does not exist. Expected a file that save_weights wrote."
-        )
-    tree = weights(nnx.state(model))
+        raise FileNotFoundError(f"load_weights got {path}, which does not exist, expected a file of save_weights.")
+    tree, names = weights(nnx.state(model)), module_names(model)
+    here = described(filled(tree))
+
+    def named(table: Mapping[str, str]) -> dict[str, str]:
+        return {readable_path(name, names) or "model": text for name, text in table.items()}
+
+    def fits(name: str) -> bool:
+        """Whether an array is of one shape here and there, and of one dtype or floating-point."""
+        (mine, my_shape), (its, its_shape) = (table[name].split("[") for table in (here, there))
+        return my_shape == its_shape and (mine == its or ("float" in mine and "float" in its))
+
     damaged = f"The file {path} is damaged, or holds no weights", "Expected a file that save_weights wrote."
     with readable(*damaged):
         about = read_about(path)
         prefix = "model/" if "step" in about else ""  # a checkpoint has other arrays, too
         held = about["weights"] if prefix else about["arrays"]
-        saved_arrays = {name.removeprefix(prefix): about["arrays"][name] for name in held}
-    here, names = described(filled(tree)), module_names(model)
-    theirs, ours = named(saved_arrays, names), named(here, names)
-    differing = differences(named(about["types"], names), named(model_types(model), names)) or differences(theirs, ours)
-    fits = [name for name in here if name in saved_arrays and _can_be_cast(saved_arrays[name], here[name])]
-    if differing and (strict or not fits):
+        there = {name.removeprefix(prefix): about["arrays"][name] for name in held}
+    differing = differences(named(about["types"]), named(model_types(model))) or differences(named(there), named(here))
+    fitting = [name for name in here if name in there and fits(name)]
+    if differing and (strict or not fitting):
         advice = "Make the model as it was when they were saved, or load what fits: load_weights(..., strict=False)."
-        raise ValueError(
-            f"The weights in {path} do not match this model: {differing}. {advice if strict else 'No array fits.'}"
-        )
+        advice = advice if strict else "No array fits."
+        raise ValueError(f"The weights in {path} do not match this model: {differing}. {advice}")
     with readable(*damaged):
-        arrays = read_arrays(path, {prefix + name: saved_arrays[name] for name in fits})
-        if bad := [name for name in fits if _has_nan(arrays[prefix + name])]:
-            raise ValueError(f"there are NaN in {readable_path(bad[0], names)}")
+        arrays = read_arrays(path, {prefix + name: there[name] for name in fitting})
+        for name, array in arrays.items():
+            if jnp.issubdtype(array.dtype, jnp.inexact) and np.isnan(array).any():
+                raise ValueError(f"there are NaN in {readable_path(name.removeprefix(prefix), names)}")
     nnx.update(model, with_arrays(tree, arrays, prefix))
-    loaded = [readable_path(name, names) for name in fits]
+    loaded, theirs, ours = [readable_path(name, names) for name in fitting], named(there), named(here)
+    different = [name for name in ours if name in theirs and name not in loaded]
     return LoadedWeights(
         loaded=loaded,
         missing=[name for name in ours if name not in theirs],
         unexpected=[name for name in theirs if name not in ours],
-        different=[
-            f"{name}: {theirs[name]} saved, {ours[name]} here" for name in ours if name in theirs and name not in loaded
-        ],
+        different=[f"{name}: {theirs[name]} saved, {ours[name]} here" for name in different],
     )
 
 
@@ -430,7 +425,7 @@ def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mappi
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     text = json.dumps({"format": FORMAT, "arrays": described(arrays), **about})
     members: dict[str, Any] = {ABOUT: np.array(text)} | {name: _stored(leaf) for name, leaf in arrays.items()}
-    with explain_write_errors(what, path, sum(array.nbytes for array in members.values())):
+    with explain_write_errors(what, path):
         try:
             with open(part, "xb") as file:
                 np.savez(file, **members)
@@ -443,18 +438,13 @@ def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mappi
 
 
 @contextmanager
-def explain_write_errors(what: str, path: Path, size: int = 0) -> Iterator[None]:
-    """Add to an error of the system what could not be written and where, the space that it needs, and what to do."""
+def explain_write_errors(what: str, path: Path) -> Iterator[None]:
+    """Say in an error of the system what could not be written and where, and what to do."""
     try:
         yield
     except OSError as error:
-        text = f"{what} could not be written to {path}: {error.strerror or error}."
-        if error.errno in NO_ROOM:
-            free = shutil.disk_usage(next(place for place in path.absolute().parents if place.exists())).free
-            text += f" It takes up to {size / 1e6:.2f} MB, and {free / 1e6:.2f} MB are free there. Make room, or"
-        else:
-            text += " Make it writable, or"
-        raise OSError(error.errno, f"{text} take another folder, and start again.") from None
+        text = f"{what} could not be written to {path}: {error.strerror or error}. Make room there or make it writable, or take"
+        raise OSError(error.errno, f"{text} another folder, and start again.") from None
 
 
 @contextmanager
@@ -528,28 +518,9 @@ def describe(array: Any) -> str:
 
 def differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     """The differences between two tables, in words; empty if they are the same."""
-    differing = [
-        f"{name}: {saved.get(name, 'nothing')} saved, {mine.get(name, 'nothing')} here"
-        for name in sorted({*saved, *mine})
-        if name not in saved or name not in mine or saved[name] != mine[name]
-    ]
-    more = f"; and {len(differing) - 8} more" if len(differing) > 8 else ""
-    return "; ".join(differing[:8]) + more
-
-
-def named(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A table by path, with the names of the modules."""
-    return {readable_path(path, names) or "model": value for path, value in table.items()}
-
-
-def _can_be_cast(saved: str, mine: str) -> bool:
-    """True if arrays, as they are described, are of one shape and dtype, or of one shape and both floating-point."""
-    of_one_shape = saved.partition("[")[2] == mine.partition("[")[2]
-    return saved == mine or (of_one_shape and "float" in saved and "float" in mine)
-
-
-def _has_nan(array: np.ndarray) -> bool:
-    return jnp.issubdtype(array.dtype, jnp.inexact) and bool(np.isnan(array).any())
+    pairs = {name: (saved.get(name, "nothing"), mine.get(name, "nothing")) for name in sorted({*saved, *mine})}
+    differing = [f"{name}: {one} saved, {two} here" for name, (one, two) in pairs.items() if one != two]
+    return "; ".join(differing[:8]) + (f"; and {len(differing) - 8} more" if differing[8:] else "")
 
 
 def _is_key(leaf: Any) -> bool:

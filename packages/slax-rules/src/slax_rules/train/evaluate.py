@@ -23,12 +23,15 @@ from slax_rules.devices import (
     replicated,
     split_batch,
 )
+from slax_rules.loop import all_finite
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
 from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import Batch, Batches, Compiled, as_array, as_batch, checked, is_array, set_batches
+from slax_rules.train.batches import Batch, Batches, as_array, as_batch, checked, is_array, set_batches
 from slax_rules.windows import Batch as Sequences
 from slax_rules.windows import losses_that_count
+
+HIDDEN = ", expected finite numbers. Spikes mask NaN and infinity: the output looks normal."
 
 # Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples: a number, or an array.
 Metric = Callable[..., Array]
@@ -81,7 +84,7 @@ def evaluate(
     check_concrete("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
     options = loss_fn, tuple(table.items())
-    measures = {share: compiled(Compiled(_measure, graphdef, (*options, share))) for share in {None, mesh}}
+    measures = {share: compiled(_measure, graphdef, *options, share) for share in {None, mesh}}
     pending = []
     for batch in map(as_batch, set_batches(batches)()):
         share = _divided_by(mesh, batch[0])
@@ -95,13 +98,12 @@ def evaluate(
         loss, _ = numbers["loss"]
         if not (np.isfinite(loss) and inputs_are_finite and parameters_are_finite):
             check_parameters("evaluate", model)
-            of_loss = f"a loss of {loss} (a target out of range can cause this)"
-            what = of_loss if inputs_are_finite else "inputs that are not finite"
-            raise FloatingPointError(_not_finite("evaluate", f"{what} in batch {index}"))
+            what = (
+                f"a loss of {loss}, as of a target out of range," if inputs_are_finite else "inputs that are not finite"
+            )
+            raise FloatingPointError(f"evaluate got {what} in batch {index}{HIDDEN}")
     if not any(numbers["loss"][1] for numbers, *_ in found):
-        raise ValueError(
-            "evaluate got masks without a single true entry, expected at least one: there is no loss to take the mean of."
-        )
+        raise ValueError("evaluate got masks without a single true entry, expected at least one: no loss counts.")
     return {name: _mean([numbers[name] for numbers, *_ in found]) for name in ("loss", *table)}
 
 
@@ -141,10 +143,10 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
     inputs = as_array(inputs, "inputs")
     share = _divided_by(mesh, inputs)
     there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
-    outputs, finite = compiled(Compiled(_predict, graphdef, (share,)))(state, there, carry)
-    if not isinstance(finite, jax.core.Tracer) and not finite:
+    outputs, *finite = compiled(_predict, graphdef, share)(state, there, carry)
+    if not isinstance(finite[0], jax.core.Tracer) and not all(finite):
         check_parameters("predict", model)
-        raise FloatingPointError(_not_finite("predict", "inputs that are not finite"))
+        raise FloatingPointError(f"predict got inputs that are not finite{HIDDEN}")
     return local_shard(outputs)
 
 
@@ -155,16 +157,13 @@ def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
         TypeError: anything other than a table of functions.
         ValueError: a metric named "loss".
     """
-    if metrics is None:
-        return {}
-    if not isinstance(metrics, Mapping) or not all(isinstance(key, str) and callable(metrics[key]) for key in metrics):
-        got = f"the function {metrics.__name__}" if hasattr(metrics, "__name__") else type(metrics).__name__
+    if not isinstance(metrics, Mapping | None) or not all(map(callable, (metrics or {}).values())):
         raise TypeError(
-            f"{name} got {got} as metrics, expected a table of functions by name: metrics={{'accuracy': accuracy}}."
+            f"{name} got {metrics!r} as metrics, expected functions by name: metrics={{'accuracy': accuracy}}."
         )
-    if "loss" in metrics:
+    if "loss" in (metrics or {}):
         raise ValueError(f'{name} got a metric named "loss", expected another name: that one is taken by loss_fn.')
-    return dict(metrics)
+    return dict(metrics or {})
 
 
 def check_concrete(name: str, *trees: Any) -> None:
@@ -224,26 +223,25 @@ def _mean(pairs: list[tuple[Any, Any]]) -> Any:
     return mean if np.ndim(mean) else float(mean)
 
 
-def _not_finite(name: str, what: str) -> str:
-    return f"{name} got {what}, expected finite numbers. Spikes mask NaN and infinity: the output looks normal."
-
-
-def _predict(graphdef: Any, mesh: Mesh | None, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
-    """Return the outputs, and whether inputs and parameters are finite."""
-    model = _in_evaluation(graphdef, state)
+def _predict(graphdef: Any, mesh: Mesh | None, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array, Array]:
+    """The outputs of the model in evaluation mode, whether the inputs are finite, and whether the parameters are."""
+    model = nnx.merge(graphdef, state, copy=True)
+    model.eval()
     inputs = cast_inputs(model, jnp.asarray(inputs))
-    return _outputs(model, inputs, carry, mesh), jnp.isfinite(inputs).all() & _all_finite(model)
+    check_sequence(inputs)
+    outputs = unroll(model, first_carry(model, inputs.shape[1:]) if carry is None else carry, inputs)[1]
+    if mesh is not None:  # each device computes its share of the batch
+        outputs = jax.lax.with_sharding_constraint(outputs, NamedSharding(mesh, BATCH_SHARDED))
+    return outputs, jnp.isfinite(inputs).all(), all_finite(nnx.state(model, nnx.Param))
 
 
 def _measure(
     graphdef: Any, loss_fn: Any, metrics: tuple[Any, ...], mesh: Mesh | None, state: nnx.State, batch: Batch
 ) -> tuple[dict[str, tuple[Any, Array]], Array, Array]:
     """Each number of a batch with its weight, whether the inputs are finite, and whether the parameters are."""
-    model = _in_evaluation(graphdef, state)
     inputs, targets, mask = checked(batch)
-    inputs = cast_inputs(model, inputs)
+    outputs, *finite = _predict(graphdef, mesh, state, inputs, None)
     sequences = Sequences.read(inputs, targets, mask)
-    outputs = _outputs(model, inputs, None, mesh)
     samples = jnp.asarray(inputs.shape[1]) if mask is None else mask.any(axis=0).sum()
     masks = () if mask is None else (mask,)
     numbers: dict[str, Any] = {}
@@ -256,26 +254,5 @@ def _measure(
     number, dtype = counts.sum(), sum_dtype(losses.dtype)
     mean = jnp.sum(jnp.where(counts, losses, 0), dtype=dtype) / jnp.maximum(number, 1).astype(dtype)
     numbers["loss"] = mean, number
-    found = numbers, jnp.isfinite(inputs).all(), _all_finite(model)
+    found = numbers, *finite
     return found if mesh is None else jax.lax.with_sharding_constraint(found, NamedSharding(mesh, REPLICATED))
-
-
-def _in_evaluation(graphdef: Any, state: nnx.State) -> nnx.RNNCellBase:
-    """A copy of the model in evaluation mode."""
-    model = nnx.merge(graphdef, state, copy=True)
-    model.eval()
-    return model
-
-
-def _all_finite(model: nnx.Module) -> Array:
-    """True if all parameters are finite."""
-    leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
-    return jnp.stack([jnp.ones((), bool), *(jnp.isfinite(leaf).all() for leaf in leaves)]).all()
-
-
-def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | None) -> Any:
-    """The outputs of a sequence; on several devices, each computes its share of the batch."""
-    check_sequence(inputs)
-    carry = first_carry(model, inputs.shape[1:]) if carry is None else carry
-    outputs = unroll(model, carry, inputs)[1]
-    return outputs if mesh is None else jax.lax.with_sharding_constraint(outputs, NamedSharding(mesh, BATCH_SHARDED))

@@ -1,7 +1,7 @@
 """The outer loop: epochs of batches, with evaluation, early stopping, callbacks and checkpoints.
 
-`fit` checks its arguments, makes a `_Run`, and drives it: `_Run.calls` sends steps to the device, `_Run.read` takes their losses
-one call later, and between two calls come the callbacks, evaluations and checkpoints that are due.
+`fit` checks its arguments, makes a `_Run`, and drives it: `_Run.calls` sends steps to the device, `_Run.read` takes their
+losses one call later, and between two calls come the callbacks, evaluations and checkpoints that are due.
 """
 
 import dataclasses
@@ -33,7 +33,6 @@ from slax_rules.train.agreement import by_path, module_names, readable_path
 from slax_rules.train.batches import (
     Batch,
     Batches,
-    Compiled,
     Sampler,
     as_batch,
     checked,
@@ -223,14 +222,14 @@ def fit(
     """
     check_optimizer("fit", optimizer)
     check_is_rule(rule)
-    check_loss("fit", loss_fn, online=update == "online")
+    check_update("fit", loss_fn, update)
     check_callbacks(callbacks)
     penalties_by_layer(penalties, model)
     window, table = checked_window(window), check_metrics("fit", metrics)
     due = [callback.every for callback in callbacks]
     due += [every for every in (evaluate_every, getattr(checkpoints, "every", None)) if every is not None]
-    _check_options(epochs, update, due, held_out, table, evaluate_every, early_stopping)
-    if update == "online" and window is None and (text := without_credit("fit", rule)):
+    _check_options(epochs, due, held_out, table, evaluate_every, early_stopping)
+    if text := without_credit("fit", rule, update, window):
         warnings.warn(text, UserWarning, stacklevel=2)
     objects = (model, rule, optimizer)
     check_concrete("fit", *objects)
@@ -288,36 +287,38 @@ def fit(
     return run.history()
 
 
-def _check_options(
-    epochs: Any, update: Any, due: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any
-) -> None:
+def _check_options(epochs: Any, due: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any) -> None:
     """Raise ValueError for options that do not fit together."""
     if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
-    if update not in ("offline", "online"):
-        raise ValueError(f'fit got update={update!r}, expected "offline" or "online".')
     if min(due, default=1) < 1:
         raise ValueError(f"fit got callbacks or evaluations every {min(due)} steps, expected at least 1.")
     if held_out is None and (metrics or evaluate_every is not None or stopping is not None):
         raise ValueError(
-            "fit got metrics, evaluate_every or early_stopping, expected held_out with them: the batches to evaluate on, as in "
-            "held_out=[(inputs, targets)]."
+            "fit got metrics, evaluate_every or early_stopping, expected held_out with them: [(inputs, targets)]."
         )
     if stopping is not None and stopping.metric not in ("loss", *metrics):
+        names = ", ".join(("loss", *metrics))
         raise ValueError(
-            f"Early stopping is by the metric {stopping.metric!r}, expected one of: {', '.join(('loss', *metrics))}. Others are "
-            "given by name: metrics={'accuracy': accuracy}."
+            f"Early stopping is by {stopping.metric!r}, expected one of: {names}. Others are given by metrics={{...}}."
         )
 
 
-def without_credit(name: str, rule: Any) -> str | None:
-    """A warning about online updates without a window whose gradient flows through no step; `name` is the function called."""
-    if not isinstance(rule, BPTT | TBPTT):
+def check_update(name: str, loss_fn: Any, update: Any) -> None:
+    """Raise ValueError for an unknown kind of update, TypeError for a loss that it cannot use, in the name of a function."""
+    if update not in ("offline", "online"):
+        raise ValueError(f'{name} got update={update!r}, expected "offline" or "online".')
+    check_loss(name, loss_fn, online=update == "online")
+
+
+def without_credit(name: str, rule: Any, update: str, window: int | None) -> str | None:
+    """A warning about online updates without a window whose gradient flows through no step, in the name of a function."""
+    if update != "online" or window is not None or not isinstance(rule, BPTT | TBPTT):
         return None
     return (
-        f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so it "
-        "reaches no step back, and nothing is learned across time. Give a window, as in window=10, whose gradient reaches up to "
-        "9 steps back, or a rule that carries the past forward, as in rule=OTPE(). If one step is meant, say window=1."
+        f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so "
+        "nothing is learned across time. Give a window, or a rule that carries the past forward, as in rule=OTPE(). If one "
+        "step is meant, say window=1."
     )
 
 
@@ -380,7 +381,7 @@ class _Run:
         self.timed = self.sent, self.began
         if isinstance(self.batches, Sampler):
             sampler, epoch, first = self.batches, self.epoch, self.position
-            train = compiled(Compiled(_sampled_steps, self.step, (sampler.sample,)))
+            train = compiled(_sampled_steps, self.step, sampler.sample)
             while first < sampler.steps:
                 due = (every - self.sent % every for every in intervals)
                 count = min([STEPS_PER_CALL, sampler.steps - first, *due])
@@ -390,7 +391,7 @@ class _Run:
                 first += count
             return
         stream, self.stream = self.stream, None
-        train, mesh = compiled(Compiled(_step, self.step)), self.step.mesh
+        train, mesh = compiled(_step, self.step), self.step.mesh
         for batch in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
             check_concrete("fit", batch)
             for mask in batch[2:]:
@@ -399,8 +400,7 @@ class _Run:
             yield
         if not self.position and self.unread is None:
             raise ValueError(
-                f"Epoch {self.epoch} gave no batches, expected at least one. An iterator or a generator can be read only once: "
-                "give a list, batches=list(...), or a function that makes a new one for each epoch, batches=lambda epoch: ..."
+                f"Epoch {self.epoch} gave no batches, expected at least one. A generator can be read only once."
             )
 
     def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
@@ -479,8 +479,7 @@ class _Run:
         """
         if metrics is not None and not isinstance(metrics, Mapping):
             raise TypeError(
-                f"A callback returned {metrics!r}, expected numbers by name, such as {{'norm': 1.0}}, or None. To end the run, "
-                "raise StopTraining."
+                f"A callback returned {metrics!r}, expected numbers by name, or None. To stop, raise StopTraining."
             )
         if metrics:
             values = {name: _as_number(name, value) for name, value in metrics.items()}
@@ -539,8 +538,7 @@ class _Run:
             return None
         return (
             f"fit got a loss of {losses.max():.4g}, expected one near that of the first step, {losses[0]:.4g}. Training "
-            "diverges, or the targets of a batch are very large. Lower the learning rate, or clip gradients: "
-            "optax.chain(optax.clip_by_global_norm(1.0), ...)."
+            f"diverges, or the targets of a batch are very large. {SLOWER}"
         )
 
     def cause(self, batch: Batch) -> str:
@@ -624,8 +622,8 @@ class _Run:
         batch = next(islice(stream, index, None), None)
         if batch is None:
             raise ValueError(
-                f"Epoch {epoch} gave fewer batches than the {index + 1} that the checkpoint was made after. A run continues only "
-                "with the batches that it had: make them from the epoch and a fixed seed."
+                f"Epoch {epoch} gave fewer batches than the {index + 1} that the checkpoint was made after, expected those "
+                "that the run had. Make them from the epoch and a fixed seed."
             )
         self.stream = stream if self.position else None
         return None if is_loader else as_batch(batch)
@@ -634,18 +632,16 @@ class _Run:
 def fault_of_targets(targets: Any, mask: Any, outputs: Any) -> str | None:
     """The first target that counts and is not finite, or is no class of outputs [T, B, C]; None if there is none."""
     first, *_ = jax.tree.leaves(outputs)
-    counts = np.ones(first.shape[:2], bool) if mask is None else np.asarray(mask)
+    counts, classes = np.ones(first.shape[:2], bool) if mask is None else np.asarray(mask), first.shape[-1]
     for leaf in map(np.asarray, jax.tree.leaves(targets)):
         for *step, sample in np.argwhere(counts if leaf.shape[:2] == counts.shape else counts.any(axis=0)).tolist():
             target = leaf[(*step, sample)]
             if not np.isfinite(target).all():
                 return f"a target of sample {sample} is not finite. Expected finite numbers."
-            is_out = (target < 0) | (target >= first.shape[-1])
-            if np.issubdtype(leaf.dtype, np.integer) and is_out.any():
-                return (
-                    f"a label of sample {sample} is out of range: {target[is_out].flat[0]}. Expected 0 to {first.shape[-1] - 1} "
-                    f"for outputs of {first.shape[-1]} classes: renumber the labels, or widen the read-out."
-                )
+            out = target[(target < 0) | (target >= classes)]
+            if np.issubdtype(leaf.dtype, np.integer) and out.size:
+                text = f"a label of sample {sample} is out of range: {out.flat[0]}. Expected 0 to {classes - 1} for outputs of"
+                return f"{text} {classes} classes: renumber the labels, or widen the read-out."
     return None
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from slax_rules.api import compiled
 from slax_rules.losses import LossFn
 from slax_rules.stream import Stream, extend_stream
-from slax_rules.train.batches import Compiled, as_array
+from slax_rules.train.batches import as_array
 from slax_rules.train.checkpoints import Checkpoints, describe_run, parts, steps_in, whole
 from slax_rules.train.evaluate import check_metrics, where_not_finite
 from slax_rules.train.fit import SLOWER, fault_of_targets, make_bar
@@ -58,7 +58,8 @@ class StreamInfo:
     Example:
         >>> import numpy as np
         >>> import optax
-        >>>         >>> from slax_neurons import LI, connect
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
         >>> from slax_rules import OTPE, correct, cross_entropy, run_stream, start_stream
         >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
         >>> optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
@@ -122,7 +123,8 @@ def run_stream(
         Predictions of a network that learns what comes next, one step at a time:
         >>> import numpy as np
         >>> import optax
-        >>>         >>> from slax_neurons import LI, LIF, connect
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OTPE, Piece, run_stream, squared_error, start_stream
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(2, 16, rngs=rngs), LIF(), nnx.Linear(16, 1, rngs=rngs), LI()])
@@ -155,7 +157,7 @@ def _run(
     zero = np.zeros((), jax.dtypes.canonicalize_dtype(float))
     sums: Sums = {name: (zero, zero) for name in ("loss", *dict(metrics))}
     step, store = 0, None
-    advance = compiled(Compiled(_advance, metrics, (gamma,)))
+    advance = compiled(_advance, metrics, gamma)
 
     def trees() -> dict[str, Any]:
         return parts(stream.objects) | {"state": stream.state, "sums": sums}
@@ -204,23 +206,20 @@ def _piece(item: Any) -> Piece:
     """Read what a source gives: a piece, or a tuple of its first fields."""
     if not isinstance(item, tuple | list) or not 2 <= len(item) <= len(Piece._fields):
         raise TypeError(
-            f"The source of a stream gave {type(item).__name__}, expected a Piece, or a tuple (inputs, targets) or "
-            "(inputs, targets, mask)."
+            f"The source of a stream gave {type(item).__name__}, expected a Piece, or a tuple of its first fields: (inputs, "
+            "targets) or (inputs, targets, mask)."
         )
-    names = ("inputs", "targets", "a mask", "reset")
-    piece = Piece(*(None if value is None else as_array(value, name) for name, value in zip(names, item, strict=False)))
-    if piece.inputs is None or piece.inputs.ndim < 3 or not piece.inputs.shape[0]:
-        got = "None" if piece.inputs is None else f"shape {list(piece.inputs.shape)}"
+    piece = Piece(*(None if value is None else as_array(value, "a field of a piece") for value in item))
+    given, (inputs, targets, *_) = [value if value is None else list(value.shape) for value in piece], piece
+    if inputs is None or inputs.ndim < 3 or not inputs.shape[0]:
         raise ValueError(
-            f"The source of a stream gave inputs of {got}, expected [L, B, features...] with L at least 1. One step of one "
-            "sample is inputs[None, None]."
+            f"The source of a stream gave inputs of shape {given[0]}, expected [L, B, features...] with L at least 1. One step "
+            "of one sample is inputs[None, None]."
         )
-    if piece.targets is None or piece.targets.shape[:2] != piece.inputs.shape[:2]:
-        got = "None" if piece.targets is None else f"{piece.targets.dtype}{list(piece.targets.shape)}"
-        steps, samples = piece.inputs.shape[:2]
+    if targets is None or targets.shape[:2] != inputs.shape[:2]:
         raise ValueError(
-            f"The source of a stream gave targets of {got} for {steps} steps of {samples} samples, expected one per step and "
-            "sample. Where none is known, give any, with a mask that is false."
+            f"The source of a stream gave targets of shape {given[1]} for inputs of shape {given[0]}, expected one per step "
+            "and sample. Where none is known, give any, with a mask that is false."
         )
     return piece
 

@@ -14,14 +14,14 @@ from flax import nnx
 from jaxtyping import Array
 from scipy.special import stdtrit
 
-from slax_rules.api import Step, check_loss, checked_window, compiled
+from slax_rules.api import Step, checked_window, compiled
 from slax_rules.loop import trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
 from slax_rules.rules.base import check_is_rule
-from slax_rules.train.batches import Batch, Compiled, as_batch, checked, epoch_batches
+from slax_rules.train.batches import Batch, as_batch, checked, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate, not_finite
-from slax_rules.train.fit import make_bar, without_credit
+from slax_rules.train.fit import check_update, make_bar, without_credit
 
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
     where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
 
     Example:
-        >>> from slax_rules import Interval
+        >>> from slax_rules.train.sweep import Interval
         >>> found = Interval.of([0.8, 0.9, 1.0])
         >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n
         (0.9, 0.652, 1.148, 3)
@@ -51,18 +51,10 @@ class Interval(NamedTuple):
 
     @classmethod
     def of(cls, numbers: Sequence[float] | np.ndarray, level: float = 0.95) -> "Interval":
-        """The interval of some numbers.
-
-        Raises:
-            ValueError: no numbers, or a level outside (0, 1).
-        """
-        count = len(numbers)
-        if not count or not 0 < level < 1:
-            raise ValueError(f"Got {count} numbers and level={level}, expected at least one number, and 0 < level < 1.")
-        mean = float(np.mean(numbers))
-        half = np.nan
-        if count > 1:
-            half = float(stdtrit(count - 1, (1 + level) / 2) * np.std(numbers, ddof=1) / np.sqrt(count))
+        """The interval of some numbers, at least one."""
+        count, mean = len(numbers), float(np.mean(numbers))
+        error = np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
+        half = float(stdtrit(count - 1, (1 + level) / 2) * error)
         return cls(mean, mean - half, mean + half, count)
 
 
@@ -105,22 +97,22 @@ class Run:
         model, rule = nnx.merge(self._graphdef, self._states[self._kept(step)], copy=True)
         return model, rule
 
-    def _score(self, samples: Literal["validation", "test"], step: int | None = None) -> float:
-        """A score, or NaN for a run that was not finite before."""
+    def score(self, samples: Literal["validation", "test"], step: int | None = None) -> float:
+        """A score, or NaN for a run that was not finite before.
+
+        Raises:
+            ValueError: a sweep without these samples, or a number of batches at which the run was not evaluated.
+        """
         scores: dict[int, float] = getattr(self, samples)
         if not scores and self.not_finite is None:
-            raise ValueError(
-                f"Got no {samples} samples, expected some to have a score of. Give them: sweep(..., {samples}=[...])."
-            )
+            raise ValueError(f"Got no {samples} samples. To have a score of them: sweep(..., {samples}=[...]).")
         return scores.get(self._kept(step), np.nan)
 
     def _kept(self, step: int | None) -> int:
         step = self.steps[-1] if step is None else step
         if step not in self._states:
             known = ", ".join(map(str, self.steps))
-            raise ValueError(
-                f"Got {step} batches, expected one of: {known}. Ask for it: sweep(..., evaluate_at=({step},))."
-            )
+            raise ValueError(f"Got {step} batches, expected one of: {known}. Ask for it: evaluate_at=({step},).")
         return step
 
 
@@ -151,7 +143,7 @@ class Sweep:
         Raises:
             ValueError: a sweep without validation samples.
         """
-        return np.array([[run._score("validation") for run in runs] for runs in self.trials[rule]])
+        return np.array([[run.score("validation") for run in runs] for runs in self.trials[rule]])
 
     def test(self, rule: str, step: int | None = None) -> np.ndarray:
         """The scores on the test samples by seed [S], after a number of batches of `evaluate_at`, or at the end; NaN for a run
@@ -160,7 +152,7 @@ class Sweep:
         Raises:
             ValueError: a sweep without test samples, or a number of batches at which the runs were not evaluated.
         """
-        return np.array([run._score("test", step) for run in self.best[rule]])
+        return np.array([run.score("test", step) for run in self.best[rule]])
 
     def differences(self, reference: str, step: int | None = None, level: float = 0.95) -> dict[str, Interval]:
         """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
@@ -183,22 +175,13 @@ class Sweep:
         for rule, best in self.best.items():
             trials = self.trials[rule][self.rates.index(self.chosen[rule])]
             runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
-            chosen_by = [run._score("validation") for run in trials] if trials[0].validation else None
             is_tested = all(run.test or run.not_finite for run in best)
             score = Interval.of(self.test(rule), level) if is_tested else None
             low, high = np.clip(score[1:3], *self.limits).tolist() if score else (None, None)
-            found.append(
-                {
-                    "rule": rule,
-                    "rate": self.chosen[rule],
-                    "validation": chosen_by and float(np.mean(chosen_by)),
-                    "test": score and score.mean,
-                    "low": low,
-                    "high": high,
-                    "seeds": len(best),
-                    "not_finite": [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite],
-                }
-            )
+            mean = float(np.mean([run.score("validation") for run in trials])) if trials[0].validation else None
+            row = {"rule": rule, "rate": self.chosen[rule], "validation": mean, "test": score and score.mean}
+            broken = [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite]
+            found.append(row | {"low": low, "high": high, "seeds": len(best), "not_finite": broken})
         return found
 
     def __str__(self) -> str:
@@ -208,13 +191,12 @@ class Sweep:
             f"{'rule':{width}}  {'rate':>8}  validation    test  95 % interval     seeds  runs that were not finite"
         ]
         for row in self.rows():
-            scores = [
-                f"{row[name]:.4f}" if row[name] is not None else "-" for name in ("validation", "test", "low", "high")
-            ]
-            interval = f"{scores[2]:>6} to {scores[3]:>6}" if row["seeds"] > 1 else "-"
-            told = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
-            text = f"{row['rule']:{width}}  {row['rate']:8g}  {scores[0]:>10}  {scores[1]:>6}  {interval:16}"
-            lines.append(f"{text}  {row['seeds']:5}  {told or 'none'}")
+            numbers = (row[name] for name in ("validation", "test", "low", "high"))
+            chosen_by, score, low, high = ("-" if number is None else f"{number:.4f}" for number in numbers)
+            interval = f"{low:>6} to {high:>6}" if row["seeds"] > 1 else "-"
+            broken = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
+            text = f"{row['rule']:{width}}  {row['rate']:8g}  {chosen_by:>10}  {score:>6}  {interval:16}"
+            lines.append(f"{text}  {row['seeds']:5}  {broken or 'none'}")
         return "\n".join(lines)
 
     def draw(self, ax: Any, styles: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -225,12 +207,10 @@ class Sweep:
             styles: by rule, options of `ax.plot`, such as {"otpe": {"color": "C1"}}.
         """
         for rule in self.best:
-            style = {"marker": "o", "markersize": 4, "label": rule, **(styles or {}).get(rule, {})}
-            means = self.validation(rule).mean(axis=1)
+            means, best = self.validation(rule).mean(axis=1), self.rates.index(self.chosen[rule])
+            style = {"marker": "o", "markersize": 4, "label": rule} | dict((styles or {}).get(rule, {}))
             (line,) = ax.plot(self.rates, means, **style)
-            best = self.rates.index(self.chosen[rule])
-            ring = {"marker": "o", "markersize": 11, "fillstyle": "none", "color": line.get_color()}
-            ax.plot(self.rates[best], means[best], **ring)
+            ax.plot(self.rates[best], means[best], "o", markersize=11, fillstyle="none", color=line.get_color())
         ax.set(xscale="log", xlabel="learning rate", ylabel="score on validation samples")
         ax.legend()
 
@@ -319,26 +299,23 @@ def sweep(
     )
     count = len(numbers) if trial_seeds is None else trial_seeds
     sets = {"batches": batches, "validation": validation, "test": test}
-    _check(make_model, optimizer, loss_fn, sets, rules, rates, numbers, count, update, window)
+    _check(make_model, optimizer, rules, {"optimizer": optimizer, "window": window}, rates, numbers, count, sets)
+    check_update("sweep", loss_fn, update)
     rates = tuple(sorted(rates))
     is_accuracy = accuracy in (metric, getattr(metric, "func", None))
-    chooses = validation is not None and len(rates) > 1
-    mode = "max" if mode is None and (is_accuracy or not chooses) else mode
+    mode = "max" if mode is None and (is_accuracy or validation is None or len(rates) == 1) else mode
     if mode not in ("min", "max"):
-        raise ValueError(
-            f'sweep got mode={mode!r}, expected "max" if a larger score is better or "min" if a smaller one is. Only accuracy '
-            "needs no mode."
-        )
+        raise ValueError(f'sweep got mode={mode!r}, expected "max" if a larger score is better, or "min".')
     found = Sweep(rates, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
-    if update == "online":
-        for name, rule in rules.items():
-            if checked_window(_of(window, name)) is None and (text := without_credit("sweep", rule)):
-                warnings.warn(text, UserWarning, stacklevel=2)
+    windows = {name: checked_window(_of(window, name)) for name in rules}
+    for name, rule in rules.items():
+        if text := without_credit("sweep", rule, update, windows[name]):
+            warnings.warn(text, UserWarning, stacklevel=2)
     total = len(rules) * (len(rates) * count + len(numbers) - count)
     with closing(make_bar(total, 0, progress)) as bar:
 
         def trained(name: str, rate: float, seed: int) -> Run:
-            options = _of(optimizer, name), loss_fn, update, checked_window(_of(window, name))
+            options = _of(optimizer, name), loss_fn, update, windows[name]
             network = _network(make_model, rules[name], seed)
             run = _train(network, options, epoch_batches(batches)(seed), evaluate_at, name, rate, seed)
             if validation is not None:
@@ -349,14 +326,12 @@ def sweep(
 
         try:
             for name in rules:
-                trials: list[list[Run]] = [[] for _ in rates]
-                found.trials[name] = trials
+                trials = found.trials[name] = [[] for _ in rates]
                 for runs, rate in zip(trials, rates, strict=True):
                     for seed in numbers[:count]:
                         runs.append(trained(name, rate, seed))
                 chosen = _choose(name, found, validation is not None, mode)
-                found.chosen[name] = rates[chosen]
-                found.best[name] = list(trials[chosen])
+                found.chosen[name], found.best[name] = rates[chosen], list(trials[chosen])
                 for seed in numbers[count:]:
                     found.best[name].append(trained(name, rates[chosen], seed))
                 for run in () if test is None else found.best[name]:
@@ -365,7 +340,9 @@ def sweep(
             error.sweep = found  # type: ignore[attr-defined]
             raise
     first, *others = next(iter(found.best.values()))
-    if same := [run.seed for run in others if _is_same(first, run)]:
+    ends = [jax.tree.leaves(nnx.state(run.network()[0], nnx.Param)) for run in (first, *others)]
+    same = [run.seed for run, end in zip(others, ends[1:], strict=True) if all(map(np.array_equal, end, ends[0]))]
+    if same:
         warnings.warn(
             f"sweep got the same network from the seeds {', '.join(map(str, (first.seed, *same)))}, expected a network of each "
             "seed: an interval needs independent runs. Draw the weights from the rngs that make_model gets, or make batches a "
@@ -381,11 +358,9 @@ def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tup
     model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), START))
     model = make_model(nnx.Rngs(model_key))
     if not isinstance(model, nnx.RNNCellBase):
-        raise TypeError(
-            f"make_model returned {type(model).__name__}, expected a cell, such as the stack that connect makes."
-        )
-    if callable(rule) and not isinstance(rule, type):
-        rule = rule(rngs=nnx.Rngs(rule_key), model=model)
+        raise TypeError(f"make_model returned {type(model).__name__}, expected a cell, such as the stack of connect.")
+    made = callable(rule) and not isinstance(rule, type)
+    rule = rule(rngs=nnx.Rngs(rule_key), model=model) if made else rule
     check_is_rule(rule)
     return model, rule
 
@@ -397,7 +372,7 @@ def _train(
     """Train once, under the rule of this name, with a rate and a seed."""
     graphdef, state = nnx.split(network)
     of_optimizer = nnx.state(_objects(graphdef, options[0], state, None, rate)[2])
-    step = compiled(Compiled(_step, graphdef, options), *COMPILER_OPTIONS.items())
+    step = compiled(_step, graphdef, *options, **COMPILER_OPTIONS)
     states = {0: state} if 0 in evaluate_at else {}
     pending: list[Array] = []
     for batch in map(as_batch, batches):
@@ -407,12 +382,8 @@ def _train(
         pending.append(loss)
         if len(pending) in evaluate_at:
             states[len(pending)] = state
-    count, least = len(pending), max([1, *evaluate_at])
-    if count < least:
-        raise ValueError(
-            f"sweep got {count} batches for seed {seed}, expected at least {least}. A generator can be read only once: give "
-            "a list, or a function that maps a seed to an iterable."
-        )
+    if (count := len(pending)) < (least := max([1, *evaluate_at])):
+        raise ValueError(f"sweep got {count} batches for seed {seed}, expected at least {least}.")
     losses = np.array(jax.device_get(pending))
     states[count] = state
     bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
@@ -448,9 +419,8 @@ def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -
     for step in run.steps:
         if run.not_finite is not None and step >= run.not_finite:
             return
-        model, _ = run.network(step)
         try:
-            found = evaluate(model, loss_fn, held_out, metrics={"score": metric})
+            found = evaluate(run.network(step)[0], loss_fn, held_out, metrics={"score": metric})
         except FloatingPointError:
             if not all(np.isfinite(as_batch(batch)[0]).all() for batch in held_out):
                 raise
@@ -462,26 +432,19 @@ def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -
 def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
     """The index of the best rate."""
     runs = [run for of_rate in found.trials[name] for run in of_rate]
-    broken = [run for run in runs if run.not_finite]
+    broken = next((run for run in runs if run.not_finite), None)
     means = found.validation(name).mean(axis=1) if is_validated else np.array([np.nan if broken else 0.0])
-    if np.isnan(means).all():
-        first = (broken or [run for run in runs if np.isnan(run._score("validation"))])[0]
-        cause = (
-            f"the loss or the gradient of batch {first.not_finite} is not finite, or the parameters or a loss of held-out "
-            "samples after it. Try smaller rates, and see that inputs are finite and targets in range."
-        )
-        raise FloatingPointError(
-            f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. At "
-            f"{first.rate:g}, seed {first.seed}, "
-            + (cause if broken else "the metric is not a number, though the loss is finite. Check the metric.")
-        )
-    return int(np.nanargmax(means) if mode == "max" else np.nanargmin(means))
-
-
-def _is_same(one: Run, other: Run) -> bool:
-    """True if two runs of a rule ended with the same parameters."""
-    pairs = zip(*(jax.tree.leaves(nnx.state(run.network()[0], nnx.Param)) for run in (one, other)), strict=True)
-    return all(np.array_equal(*pair) for pair in pairs)
+    if not np.isnan(means).all():
+        return int(np.nanargmax(means) if mode == "max" else np.nanargmin(means))
+    first = broken or next(run for run in runs if np.isnan(run.score("validation")))
+    cause = (
+        f"the loss or the gradient of batch {first.not_finite} is not finite, or the parameters or a loss of held-out samples "
+        "after it. Try smaller rates, and see that inputs are finite and targets in range."
+    )
+    raise FloatingPointError(
+        f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. At "
+        f"{first.rate:g}, seed {first.seed}, {cause if broken else 'the metric is not a number. Check it.'}"
+    )
 
 
 def _of(given: Any, rule: str) -> Any:
@@ -490,40 +453,35 @@ def _of(given: Any, rule: str) -> Any:
 
 
 def _check(
-    make_model: Any, optimizer: Any, loss_fn: Any, sets: Mapping[str, Any], rules: Any, rates: Any, seeds: Any, trials: int,
-    update: str, window: Any,
-) -> None:  # fmt: skip
+    make_model: Any,
+    optimizer: Any,
+    rules: Any,
+    by_rule: Mapping[str, Any],
+    rates: Any,
+    seeds: Any,
+    trials: int,
+    sets: Any,
+) -> None:
     """Raise TypeError or ValueError for arguments that do not fit together."""
     if not callable(make_model) or isinstance(make_model, nnx.Module):
         raise TypeError(
-            f"sweep got {type(make_model).__name__} as make_model, expected a function that maps nnx.Rngs to a new model: each "
-            "training starts from a new one."
+            f"sweep got {type(make_model).__name__} as make_model, expected a function that maps nnx.Rngs to a new model."
         )
-    for one in optimizer.values() if isinstance(optimizer, Mapping) else (optimizer,):
-        if not callable(one):
-            raise TypeError(
-                f"sweep got {type(one).__name__} as the optimizer, expected a function that maps a learning rate to an Optax "
-                "transformation: optax.adam, without a rate."
-            )
     if not isinstance(rules, Mapping) or not rules:
         raise TypeError('sweep expects rules by name: rules={"bptt": BPTT(), "otpe": OTPE()}.')
-    for name, given in {"optimizer": optimizer, "window": window}.items():
+    for name, given in by_rule.items():
         if isinstance(given, Mapping) and (missing := [rule for rule in rules if rule not in given]):
-            raise ValueError(
-                f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule: "
-                f"{name}={{{missing[0]!r}: ...}}."
-            )
-    if not np.size(rates) or np.ndim(rates) != 1 or min(rates) <= 0 or len(set(rates)) < len(rates):
-        raise ValueError(
-            f"sweep got rates={rates}, expected a list of different positive numbers, at least one: [1e-3, 1e-2]."
+            raise ValueError(f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule.")
+    if not all(callable(_of(optimizer, rule)) for rule in rules):
+        raise TypeError(
+            "sweep expects as the optimizer a function that maps a learning rate to a transformation: optax.adam."
         )
+    if not np.size(rates) or np.ndim(rates) != 1 or min(rates) <= 0 or len(set(rates)) < len(rates):
+        raise ValueError(f"sweep got rates={rates}, expected a list of different positive numbers: [1e-3, 1e-2].")
     if not 1 <= trials <= len(seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"sweep got the seeds {seeds}, and {trials} of them for trials, expected different seeds, and 1 or more."
+            f"sweep got the seeds {seeds}, {trials} of them for trials, expected different seeds, 1 or more."
         )
-    if update not in ("offline", "online"):
-        raise ValueError(f'sweep got update={update!r}, expected "offline" or "online".')
-    check_loss("sweep", loss_fn, online=update == "online")
     if sets["validation"] is None and len(rates) > 1:
         raise ValueError("sweep got several rates and no validation samples to choose by. Give some: validation=[...].")
     for name, given in sets.items():
