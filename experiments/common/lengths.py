@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from slax_rules import Run, accuracy, predict
+from slax_rules import accuracy, predict
+from slax_rules.train.sweep import Run
 
 
 @jax.jit

@@ -10,8 +10,9 @@ from flax import nnx
 
 from experiments.common.samples import Samples
 from slax_neurons import Connect, Neuron, unroll
-from slax_rules import Run, cross_entropy, gradients
 from slax_rules import agreement as agreement_of
+from slax_rules import cross_entropy, gradients
+from slax_rules.train.sweep import Run
 
 Layers = dict[str, dict[str, float | None]]
 

@@ -15,7 +15,8 @@ from experiments.common.lengths import along
 from experiments.common.measures import loss_at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
 from experiments.deep.networks import NETWORKS
-from slax_rules import RULES, Run
+from slax_rules import RULES
+from slax_rules.train.sweep import Run
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from experiments.common.networks import demo_model, make_model
 from experiments.common.samples import Samples, make_sampler
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from slax_neurons import Connect
-from slax_rules import RULES, UORO, Agreement, cross_entropy, gradients
+from slax_rules import RULES, UORO, cross_entropy, gradients
 from slax_rules import agreement as agreement_of
+from slax_rules.train.agreement import Agreement
 from slax_viz import gradient_noise
 
 Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; for several batches [M, P]

@@ -19,8 +19,9 @@ from experiments.common.measures import layer_of, loss_at_the_end
 from experiments.otpe_paper.draws import random_bits
 from experiments.otpe_paper.sources import Batches, Sets, source_of
 from slax_neurons import LIF, Connect, connect, fast_sigmoid
-from slax_rules import BPTT, OSTL, OTPE, OTTT, Agreement, ApproximateOTPE, Every, cross_entropy, evaluate, gradients
+from slax_rules import BPTT, OSTL, OTPE, OTTT, ApproximateOTPE, Every, cross_entropy, evaluate, gradients
 from slax_rules import agreement as agreement_of
+from slax_rules.train.agreement import Agreement
 
 REFERENCE = "bptt"
 # A bias has no trace in the authors' code. In the last layer OTPE is OSTL, and its approximation is OTTT, here as there.

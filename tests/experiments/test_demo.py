@@ -13,7 +13,6 @@ from experiment_files import config_of
 from flax import nnx
 from jax import random
 from scipy import stats
-from slax_rules.train.agreement import by_path
 
 from experiments.common import intervals
 from experiments.common.job import scales_of
@@ -21,6 +20,7 @@ from experiments.common.learning import transformation
 from experiments.demo import cosines, initial, plot, train
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
+from slax_rules.train.agreement import by_path
 
 # Networks so small may be silent, which `fit` warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:.*silent:UserWarning")

@@ -5,10 +5,10 @@ import jax
 import numpy as np
 from flax import nnx
 from scipy import stats
-from slax_rules.train.agreement import by_path
 
 from experiments.common.networks import demo_model, paths_of
 from experiments.landscapes.walks import explained_by_walks, lengths_of
+from slax_rules.train.agreement import by_path
 
 
 def test_parameters_are_found_by_path_where_ten_layers_sort_before_two():
