@@ -109,7 +109,7 @@ def test_snap_of_a_ring_is_the_masked_recursion():
 
 def kept_by(rule, model):
     """The shapes of what is kept of each kernel."""
-    influence = rule.initialize_influence(state_space(model, (B, 7)), model.initialize_carry((B, 7)))
+    influence = rule.init_influence(state_space(model, (B, 7)), model.initialize_carry((B, 7)))
     return [leaf.shape for leaf in influence if leaf.ndim == 4]
 
 

@@ -96,13 +96,6 @@ def test_counts_of_convolutions_and_masks_are_those_of_their_matrices(strides, p
         np.testing.assert_array_equal(counted(complexity(connect([layer]), jnp.asarray(x))), expected)
 
 
-@pytest.mark.parametrize("name", ["izhikevich", "adex"])
-def test_weights_of_flax_make_neurons_in_millivolts_fire(name):
-    model = connect([linear(50, 20), NEURONS[name]()])
-    x = np.random.default_rng(0).binomial(1, 0.2, (100, 4, 50)).astype(np.float32)
-    assert health(model, jnp.asarray(x)).healthy
-
-
 @pytest.mark.parametrize("name", NEURONS)
 def test_every_neuron_has_membranes_and_those_with_spikes_activations(name):
     neuron = NEURONS[name]() if name != "ltc" else LTC(4, rngs=nnx.Rngs(0))
@@ -200,16 +193,6 @@ def test_a_batch_norm_in_training_is_measured_on_all_steps_together_and_left_unc
     assert 0 < fired.mean() < 1 and not norm.mean[...].any()
 
 
-SICK = {"dead": {"dead": 0.6}, "saturated": {"saturated": 0.6}, "no support": {"support": 0.04}}
-
-
-@pytest.mark.parametrize("problem", SICK)
-def test_layers_are_sick_beyond_the_limits(problem):
-    limits = {"dead": 0.5, "saturated": 0.5, "support": 0.05}
-    well, sick = (sn.LayerHealth("1 LIF", 9, 0.1, (0.0,) * 5, **(limits | beyond)) for beyond in ({}, SICK[problem]))
-    assert (well.problems, sick.problems) == ((), (problem,))
-
-
 # ------------------------------------------------------------------------------------------------------------- summary
 
 
@@ -270,44 +253,3 @@ def test_weights_follow_the_closed_form_for_each_neurons_threshold_and_decay():
     np.testing.assert_allclose(read_out.reshape(10, 4), flat, rtol=1e-5)
     integrator = kernel_of(sn.IF(), 3000, 20, rate=0.1, xi=2.0, steps=30)
     assert integrator.var() == pytest.approx(0.25 / (3000 * 0.09 * 30), rel=0.05)
-
-
-class Resting(sn.Neuron):
-    """A user's neuron in the simplest style, with a membrane that is none of the names we know. It rests at 0.9, where two
-    runs may stay apart by a few roundings."""
-
-    spikes, threshold, spike_fn = True, 1.0, sn.arctan()
-
-    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
-        return {"v": jnp.full(input_shape, 0.9), "count": jnp.zeros(input_shape)}
-
-    def __call__(self, carry, inputs):
-        v = 0.135 + 0.85 * carry["v"] + inputs
-        spikes = self.spike_fn(v - self.threshold)
-        return {"v": v - spikes, "count": carry["count"] + spikes}, spikes
-
-    def membrane(self, carry):
-        return carry["v"]
-
-
-def test_analyses_take_a_users_neuron_at_its_word():
-    neuron = Resting()
-    neuron.spike_fn = sn.arctan()
-    model, x = connect([neuron]), jnp.full((T, B, 4), 0.3)
-    rate = float(outputs_of(model, x)[0].mean())
-    assert 0 < rate < 1
-    assert health(model, x).layers[0].rate == pytest.approx(rate)
-    found = complexity(model, x)
-    assert found.activation_sparsity == pytest.approx(1 - rate) and found.membrane_updates > 0
-    np.testing.assert_allclose(response_energy(neuron, np.full(1, 2.0**-12), None), 1 / 0.2775, rtol=1e-2)
-
-
-def test_weights_are_made_inside_a_trace_and_in_their_dtype():
-    options = {"rate": 0.1}
-    made = jax.jit(lambda key: fluctuation_driven(LIF(decay=Trainable(0.5)), **options)(key, (30, 5)))(
-        jax.random.key(0)
-    )
-    np.testing.assert_allclose(made, kernel_of(LIF(decay=0.5), 30, 5, **options), rtol=1e-5)
-    for dtype in (jnp.bfloat16, jnp.float16):
-        neuron = LIF(param_dtype=dtype)
-        assert fluctuation_driven(neuron, **options)(jax.random.key(0), (30, 5), dtype).dtype == dtype

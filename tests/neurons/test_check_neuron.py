@@ -152,7 +152,7 @@ FAULTS = {
     OwnSpikes: "linear = True, but derivatives",
     Ignores: "without a derivative",
     Counts: "States of integrate and fire are like the current",
-    OtherDtype: "before a step, and of .* after it, expected the same",
+    OtherDtype: "before a step, and of .* after it. Make all states of param_dtype",
     SpikesAlone: "End fire, or __call__, with: return carry, output",
     Forgets: "that are not those of its steps. Leave unroll",
     LateStates: "that are not those of its steps. Leave unroll",

@@ -256,30 +256,6 @@ def test_copies_are_equal_and_share_nothing_and_parameters_are_what_is_named(nam
     assert parameters == LAYERS.get(name, {}).keys() - {"kind", "q", "dt", "surrogate"}
 
 
-@elementwise
-def test_membranes_and_their_decay(name, x64):
-    """The decay is du_t/du_{t-1} where nothing fires, one number for the layer or None."""
-    neuron, fixed = (pair([5, N], [LAYERS[name] | {"fixed": value}]).model.modules[1] for value in (False, True))
-    if neuron.spikes:
-        neuron = neuron.replace(spike_fn=Surrogate(jnp.zeros_like))
-    rest, zeros = neuron.initialize_carry((B, N)), jnp.zeros((B, N))
-
-    def membrane(u, current):
-        carry = rest._replace(u=rest.u + u) if hasattr(rest, "_replace") else u + zeros
-        return neuron.membrane(neuron(carry, current + zeros)[0])
-
-    by_state, by_current = jax.jacfwd(membrane, (0, 1))(jnp.zeros(()), jnp.zeros(()))
-    assert (np.asarray(by_current) > 0).all()
-    if (
-        name == "brf" or name in MILLIVOLTS
-    ):  # two states that turn into each other, or a decay that depends on the state
-        assert neuron.membrane_decay is None
-        return
-    close(by_state, np.full((B, N), neuron.membrane_decay), 1e-12)
-    assert type(fixed.membrane_decay) is float
-    assert (layer_of(name)[0].modules[1].membrane_decay is None) == (name != "if")
-
-
 def test_both_forms_of_adlif_are_stable_between_the_borders_of_the_docstring(x64):
     """Eigenvalues of the linear recursion: those of a step without spikes."""
     alpha, beta, q = 0.6, 0.9, 20.0
@@ -303,33 +279,3 @@ def test_a_change_of_parameters_shows_in_the_next_unroll_and_every_neuron_is_tri
     nnx.update(model, jax.tree.map(lambda leaf: leaf - 1, nnx.state(model)))
     assert not np.array_equal(unroll(model, carry, x)[1], before)
     assert set(NEURONS) == {options["kind"] for options in LAYERS.values()} | {"ltc"}
-
-
-class ExcitatoryFirst(NEURONS["lif"]):
-    """The first units of a sample excite and the others inhibit, told by their place in [B, N]."""
-
-    def fire(self, membrane):
-        carry, spikes = super().fire(membrane)
-        return carry, jnp.concatenate([spikes[:, :2], -spikes[:, 2:]], axis=1)
-
-
-def test_fire_gets_single_steps_whatever_the_reverse_pass_and_the_chunks(x64):
-    """So that a neuron may count the axes of [B, N] from the front."""
-    rngs = nnx.Rngs(0)
-    dense = [nnx.Linear(5, N, param_dtype=float, rngs=rngs), nnx.Linear(N, N, param_dtype=float, rngs=rngs)]
-    options = {"threshold": 0.3, "param_dtype": jnp.float64}
-    model = connect([dense[0], ExcitatoryFirst(**options), dense[1], NEURONS["lif"](**options)])
-    graphdef, params = nnx.split(model)
-
-    def gradient(run, **options):
-        def loss(params):
-            model = nnx.merge(graphdef, params)
-            return jnp.mean(WEIGHTS * run(model, model.initialize_carry((B, 5)), jnp.asarray(X), **options)[1])
-
-        return jax.tree.leaves(jax.value_and_grad(loss)(params))
-
-    plain = gradient(unroll)
-    assert abs(plain[0]) > 1e-3
-    for run, options in ((ours(unroll), {}), (unroll, {"chunk": 3}), (unroll, {"chunk": 3, "remat": True})):
-        for found, expected in zip(gradient(run, **options), plain, strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)

@@ -1,5 +1,7 @@
 """Stacks, edges, delays, dropout and foreign modules: every way to run a stack is the network of the oracle."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,10 +23,12 @@ from slax_neurons import (
     complexity,
     connect,
     health,
+    scan_unroll,
     unroll,
 )
 from slax_neurons.building_blocks import mutates_state
-from slax_neurons.unrolling import default_chunk, even_length
+from slax_neurons.unrolling import default_chunk, even_length, jax_is_faster
+from slax_rules import OTPE, cross_entropy, gradients
 from stacks import close, linear, pair
 
 T, B = 11, 3
@@ -116,21 +120,6 @@ def test_products_are_one_per_layer_and_chunk_and_only_a_cycle_is_stepped():
     assert shapes == sorted([f"{4 * B},6", f"{4 * B},5", f"{4 * B},4", f"{B},5"])
 
 
-def test_remat_keeps_less():
-    model = connect([nnx.Linear(16, 16, rngs=nnx.Rngs(0)), LIF()])
-    graphdef, params = nnx.split(model)
-
-    def temporaries(remat):
-        def loss(params, x):
-            model = nnx.merge(graphdef, params)
-            return jnp.sum(unroll(model, model.initialize_carry((8, 16)), x, chunk=16, remat=remat)[1][..., :1])
-
-        compiled = jax.jit(jax.grad(loss)).lower(params, jnp.ones((512, 8, 16))).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    assert temporaries(True) < 0.75 * temporaries(False)
-
-
 def test_chunks_fit_the_cache_and_the_sequence():
     def steps(n, length=1000, batch=32, edges=None):
         model = connect([nnx.Linear(n, n, rngs=nnx.Rngs(0)), LIF()], edges, rngs=nnx.Rngs(0))
@@ -151,6 +140,52 @@ def test_chunks_fit_the_cache_and_the_sequence():
     # A carry of another structure than at rest, whose first two axes have one size.
     assert default_chunk(nnx.LSTMCell(1, 1, rngs=nnx.Rngs(0)), image.initialize_carry((32, 32, 4)), x) == steps(128)
     assert [even_length(steps, 32) for steps in (20, 47, 48, 96, 100, 97)] == [20, 47, 24, 32, 25, 33]
+
+
+def test_the_reverse_pass_is_that_of_jax_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
+    model = connect([nnx.Linear(20, 30, rngs=nnx.Rngs(0)), LIF()])
+    is_faster = lambda steps, chunk, remat=False: jax_is_faster(  # noqa: E731
+        model, model.initialize_carry((B, 20)), jnp.zeros((steps, B, 20)), chunk=chunk, remat=remat
+    )
+    nearly, more = 2**19 // 90, 2**20 // 90  # arrays of 2.1 and 4.2 MB
+    assert is_faster(6, 10**6) and is_faster(nearly, nearly) and is_faster(6, 3, remat=True)
+    assert not (is_faster(6, 3) or is_faster(nearly, nearly // 2) or is_faster(more, more))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not is_faster(6, 6)
+
+
+def test_loops_over_time_have_as_many_steps_in_an_iteration_as_is_said_forward_and_in_reverse():
+    rngs = nnx.Rngs(0)
+    chain, cycle = ([nnx.Linear(7, 7, rngs=rngs), LIF()] for _ in range(2))
+    x = jnp.asarray(normal(T, B, 7), jnp.float32)
+    for model in (connect(chain), connect(cycle, {0: [1]}, rngs=rngs), LTC(7, rngs=rngs)):
+
+        def gradient(x, model=model):
+            return jax.grad(lambda x: unroll(model, model.initialize_carry((B, 7)), x, chunk=T - 1)[1].sum())(x)
+
+        with scan_unroll(3):
+            text, found = str(jax.make_jaxpr(gradient)(x)), jax.jit(gradient)(x)
+        assert set(re.findall(r"unroll=(\d+)", text)) <= {"1", "3"} and text.count("unroll=3") >= 2
+        close(found, jax.jit(gradient)(x), 1e-6)
+    learn = lambda x: gradients(connect(chain), cross_entropy, x, jnp.zeros(B, int), rule=OTPE(0.5))[1]  # noqa: E731
+    with scan_unroll(3):
+        assert "unroll=3" in str(jax.make_jaxpr(learn)(x))
+
+
+class Counter(Neuron):
+    """States unlike the current, in a step of its own."""
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return jnp.ones((*input_shape, 2), jnp.int32)
+
+    def __call__(self, carry, inputs):
+        return carry + 1, inputs * carry[..., 0].astype(inputs.dtype)
+
+
+def test_a_neuron_in_one_piece_may_have_states_unlike_the_current():
+    for options in ({}, {"chunk": 3}):
+        outputs = unroll(Counter(), Counter().initialize_carry((B, 7)), jnp.ones((T, B, 7)), **options)[1]
+        np.testing.assert_array_equal(outputs[:, 0, 0], np.arange(1, T + 1))
 
 
 def test_edges_have_their_own_synapses_and_features_are_found_through_what_keeps_them():

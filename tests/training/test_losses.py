@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from slax_rules.loop.objective import read_targets, step_losses
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect, unroll
@@ -72,23 +71,6 @@ def test_loss_of_a_sequence_is_that_of_autodiff_and_of_any_windows(x64):
     expected, in_windows = nnx.jit(nnx.value_and_grad(autodiff))(model), found(sr.OSTL(), 2)
     assert furthest(found(sr.BPTT(), 3), expected) < 1e-12
     assert furthest(in_windows, found(sr.OSTL(), T)) < 1e-12 and furthest(in_windows[0], expected[0]) < 1e-12
-
-
-PAIRS = {  # losses of outputs [B, 1] and targets [B] that mean what they do
-    "own": (lambda y, t: (y[:, 0] - t) ** 2, lambda y, t: (y - t) ** 2),
-    "ranking": (
-        lambda y, t: jnp.maximum(0, 1 - (y - y.T) * jnp.sign(t[:, None] - t[None])).sum(axis=1),
-        lambda y, t: np.maximum(0, 1 - np.subtract.outer(y, y) * np.sign(np.subtract.outer(t, t))).sum(axis=1),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", PAIRS)
-def test_losses_of_one_output_and_one_target_do_not_warn(name):
-    loss, by_hand = PAIRS[name]
-    found = step_losses(loss, jnp.asarray(OUTPUTS[..., :1]), read_targets(jnp.asarray(TRACKS[..., 0]), T, B))
-    expected = [by_hand(*each) for each in zip(OUTPUTS[..., 0], TRACKS[..., 0], strict=True)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------- accuracy

@@ -166,13 +166,13 @@ def adaptive(model):
     return sr.EProp(output_decay=0.9, route=sr.Adaptive(model, rngs=nnx.Rngs(5)))
 
 
-def test_parameters_of_rules_in_a_list_are_trained_with_the_model(x64):
+def test_parameters_of_the_rules_of_layers_are_trained_with_the_model(x64):
     """As under the rule by itself, also where two layers share a route."""
     moved = []
     for listed in (False, True):
         model, x = double()
         rule = adaptive(model)
-        given = [rule, sr.OSTL(route=rule.route)] if listed else rule
+        given = sr.PerLayer([rule, sr.OSTL(route=rule.route)]) if listed else rule
         optimizer = optimizer_of(model, given)
         for _ in range(2):
             sr.train_offline(model, optimizer, sr.cross_entropy, x, LABELS, rule=given)

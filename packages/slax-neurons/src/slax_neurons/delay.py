@@ -121,9 +121,7 @@ class Delay(nnx.RNNCellBase):
         given = np.asarray(delays.value if isinstance(delays, Trainable) else delays, np.float64)
         shape = (self.groups, self.in_features)
         if given.shape not in ((), shape[1:], shape):
-            raise ValueError(
-                f"Delay got delays of shape {list(given.shape)}, expected a number, [{self.in_features}] or {list(shape)}."
-            )
+            raise ValueError(f"Delay got delays of shape {list(given.shape)}, expected {list(shape)} or a number.")
         each = np.broadcast_to(given, shape)
         return Trainable(each) if isinstance(delays, Trainable) else each
 
@@ -180,15 +178,12 @@ class Delay(nnx.RNNCellBase):
     def _series(self, carry: Array, inputs: Array) -> Array:
         """The inputs [K, B, ..., I] with the D inputs before them."""
         if inputs.shape[-1] != self.in_features:
-            raise ValueError(
-                f"Delay got inputs of shape {list(inputs.shape[1:])} per step, expected {self.in_features} features last."
-            )
+            raise ValueError(f"Delay got inputs of shape {list(inputs.shape)}, expected {self.in_features} features.")
         expected = (self.max_delay, *inputs.shape[1:])
         if carry.shape != expected or carry.dtype != inputs.dtype:
             raise ValueError(
-                f"Delay got a carry of {carry.dtype}{list(carry.shape)}, expected {inputs.dtype}{list(expected)}. Make it with "
-                f"initialize_carry({inputs.shape[1:]}), and, if the dtypes differ, the Delay with "
-                f"param_dtype={inputs.dtype.name}."
+                f"Delay got a carry of {carry.dtype}{list(carry.shape)}, expected {inputs.dtype}{list(expected)}. Make it: "
+                f"initialize_carry({inputs.shape[1:]}), of a Delay with param_dtype={inputs.dtype.name}."
             )
         return jnp.concatenate([carry, inputs])
 

@@ -151,8 +151,7 @@ def response_energy(neuron: Neuron, impulse: Float[np.ndarray, " N"], steps: int
         carry, membrane, fired = _run(graphdef, state, carry, current, length)
         if fired:
             raise ValueError(
-                f"fluctuation_driven got {type(neuron).__name__} that fires at rest or after a current of "
-                f"{impulse.min():.2g}, expected a silent one. Raise its threshold."
+                f"{type(neuron).__name__} fires after a current of {impulse.min():.2g}. Raise its threshold."
             )
         response = _difference(membrane) / np.asarray(given, np.float64)
         energy, last = energy + np.square(response).sum(0), np.abs(response).sum(0)
@@ -161,8 +160,7 @@ def response_energy(neuron: Neuron, impulse: Float[np.ndarray, " N"], steps: int
             return energy
     if steps is None:
         raise ValueError(
-            f"fluctuation_driven got {type(neuron).__name__} whose membrane does not forget an impulse within {MAX_STEPS} "
-            "steps, expected steps for it. Give the length of your sequences, as in fluctuation_driven(..., steps=100)."
+            f"{type(neuron).__name__} does not forget an impulse. Give the length of sequences: steps=100."
         )
     return energy
 

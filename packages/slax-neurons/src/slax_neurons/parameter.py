@@ -65,16 +65,10 @@ def time_constant(tau: Any, *, dt: float) -> Any:
     times = np.asarray(tau, np.float64)
     decay = np.asarray(np.exp(-dt / times) if dt > 0 and np.all(times > 0) else 0.0)
     if decay not in UNIT_INTERVAL:
-        raise ValueError(
-            f"time_constant got tau={tau} and dt={dt}, expected positive numbers, in the same unit, with a decay in (0, 1)."
-        )
-    if np.any(dt > 5 * times):
-        odd = "the membrane forgets within a step"
-    elif np.any(times > 10_000 * dt):
-        odd = "a step is less than a 10,000th of the time constant"
-    else:
-        return decay if decay.ndim else float(decay)
-    warnings.warn(f"time_constant got tau={tau} and dt={dt}: {odd}. Give both in the same unit.", stacklevel=2)
+        raise ValueError(f"time_constant got tau={tau} and dt={dt}, expected positive numbers with a decay in (0, 1).")
+    if np.any(dt > 5 * times) or np.any(times > 10_000 * dt):
+        odd = "a step longer than five time constants, or shorter than a 10,000th of one"
+        warnings.warn(f"time_constant got tau={tau} and dt={dt}: {odd}. Give both in the same unit.", stacklevel=2)
     return decay if decay.ndim else float(decay)
 
 
@@ -248,10 +242,7 @@ class Parameter(nnx.Module):
         if not isinstance(value, jax.Array):
             return value
         if value.ndim and value.shape != state.shape[state.ndim - value.ndim :]:
-            raise ValueError(
-                f"{self.name} has shape {value.shape}, expected one number, or one per neuron: "
-                f"{state.shape[-max(1, min(value.ndim, state.ndim - 1)) :]}."
-            )
+            raise ValueError(f"{self.name} has shape {value.shape}, expected one number, or {state.shape[1:]}.")
         return value.astype(state.dtype).reshape((1,) * (state.ndim - value.ndim) + value.shape)
 
     def check_axes(self, input_shape: tuple[int, ...]) -> None:

@@ -9,7 +9,6 @@ gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from numbers import Number
@@ -21,6 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from slax_neurons.named import Named
 from slax_neurons.parameter import positive
 
 SpikeFunction = Callable[[Array], Array]
@@ -63,15 +63,9 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         if not callable(self.derivative):
-            raise TypeError(
-                f"Surrogate got derivative={self.derivative!r}, expected a function of x. For a surrogate by name, pass the "
-                "name to the neuron: LIF(spike_fn='arctan')."
-            )
+            raise TypeError(f"Surrogate got {self.derivative!r}, expected a function. By name: LIF(spike_fn='arctan').")
         if not all(isinstance(option, Number) for option in self.options):
-            raise TypeError(
-                f"Surrogate got options {self.options}, expected numbers. A derivative that depends on arrays, such as a "
-                "learned width, needs a spike function of its own, by jax.custom_jvp."
-            )
+            raise TypeError(f"Surrogate got options {self.options}, expected numbers. Use jax.custom_jvp for arrays.")
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return spike_p.bind(jnp.asarray(x), surrogate=self)
@@ -81,17 +75,6 @@ def _heaviside(x: Array) -> Array:
     return (x >= 0).astype(x.dtype)
 
 
-def _through_surrogate(surrogate: Surrogate, x: Array, tangent: Any) -> Array:
-    """The tangent of the spikes at x."""
-    slope = surrogate.derivative(x, *surrogate.options)
-    if jnp.shape(slope) != x.shape or jnp.result_type(slope) != x.dtype:
-        raise TypeError(
-            f"The derivative of a Surrogate, {surrogate.derivative}, got x of {x.dtype}{list(x.shape)} and returned "
-            f"{jnp.result_type(slope)}{list(jnp.shape(slope))}, expected the same shape and dtype."
-        )
-    return slope * tangent
-
-
 # A primitive and not a `jax.custom_jvp`, whose rule JAX (0.10 to 0.12) drops from the derivative of a gradient in loops.
 spike_p = Primitive("spike")
 _heaviside_now = jax.jit(_heaviside)
@@ -99,7 +82,13 @@ _heaviside_now = jax.jit(_heaviside)
 
 def _spike_jvp(primals: tuple[Any], tangents: tuple[Any], *, surrogate: Surrogate) -> tuple[Array, Array]:
     x = jnp.asarray(primals[0])  # JAX may give a literal
-    return spike_p.bind(x, surrogate=surrogate), _through_surrogate(surrogate, x, tangents[0])
+    slope = surrogate.derivative(x, *surrogate.options)
+    if jnp.shape(slope) != x.shape or jnp.result_type(slope) != x.dtype:
+        raise TypeError(
+            f"The derivative of a Surrogate, {surrogate.derivative}, got x of {x.dtype}{list(x.shape)} and returned "
+            f"{jnp.result_type(slope)}{list(jnp.shape(slope))}, expected the same shape and dtype."
+        )
+    return spike_p.bind(x, surrogate=surrogate), slope * tangents[0]
 
 
 def _spike_batch(arguments: Sequence[Array], axes: Sequence[int], *, surrogate: Surrogate) -> tuple[Array, int]:
@@ -138,7 +127,8 @@ def fast_sigmoid(slope: float = 25.0) -> Surrogate:
 
 
 def _fast_sigmoid(x: Array, slope: float) -> Array:
-    return 1 / jnp.square(slope * _distance(x) + 1)
+    distance = x * jnp.sign(x)  # |x|, whose derivative at 0 is 0, by symmetry, where that of jnp.abs is 1
+    return 1 / jnp.square(slope * distance + 1)
 
 
 def super_spike(beta: float = 10.0) -> Surrogate:
@@ -256,12 +246,7 @@ def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
 
 
 def _triangular(x: Array, height: float, width: float) -> Array:
-    return height * jnp.maximum(0, 1 - _distance(x) / width)
-
-
-def _distance(x: Array) -> Array:
-    """|x|, whose derivative at 0 is 0, by symmetry, where that of `jnp.abs` is 1."""
-    return x * jnp.sign(x)
+    return height * jnp.maximum(0, 1 - x * jnp.sign(x) / width)  # |x|, as in _fast_sigmoid
 
 
 def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
@@ -368,10 +353,8 @@ def _normal_density(x: Array, mean: float, deviation: float) -> Array:
     return jnp.exp(-0.5 * jnp.square((x - mean) / deviation)) / (deviation * math.sqrt(2 * math.pi))
 
 
-SURROGATES: dict[str, Callable[..., Surrogate]] = {
-    make.__name__: make
-    for make in (arctan, boxcar, fast_sigmoid, gaussian, multi_gaussian, sigmoid, super_spike, triangular)
-}
+_MAKERS = (arctan, boxcar, fast_sigmoid, gaussian, multi_gaussian, sigmoid, super_spike, triangular)
+SURROGATES: Named[Callable[..., Surrogate]] = Named({make.__name__: make for make in _MAKERS})
 """The surrogates by name, each a function of its options, as in `SURROGATES["arctan"]()`."""
 
 
@@ -383,18 +366,12 @@ def spike_function(owner: str, given: SpikeFunction | str) -> SpikeFunction:
         given: a name, or a function of v - threshold.
 
     Raises:
-        ValueError: an unknown name.
+        KeyError: an unknown name.
         TypeError: what is no function, or a class or function that makes spike functions.
     """
-    if isinstance(given, str) and given in SURROGATES:
+    if isinstance(given, str):
         return SURROGATES[given]()
-    makes_one = callable(given) and (isinstance(given, type) or given in SURROGATES.values())
-    if callable(given) and not makes_one:
-        return given
-    close = difflib.get_close_matches(str(given), SURROGATES, n=1)
-    cure = f" Did you mean {close[0]!r}?" if close else ""
-    if makes_one:
-        cure = f" Call it: spike_fn={getattr(given, '__name__', given)}(...)."
-    raise (ValueError if isinstance(given, str) else TypeError)(
-        f"{owner} got spike_fn={given!r}, expected a spike function such as arctan(), or a name: {', '.join(SURROGATES)}.{cure}"
-    )
+    if not callable(given) or isinstance(given, type) or given in SURROGATES.values():
+        name = getattr(given, "__name__", given)
+        raise TypeError(f"{owner} got spike_fn={given!r}, expected a spike function. Call it: spike_fn={name}(...).")
+    return given

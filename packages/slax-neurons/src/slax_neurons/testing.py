@@ -43,7 +43,7 @@ def check_neuron(neuron: NeuronCell, currents: Float[Array, "T B ..."] | None = 
         ...         return self.spike(membrane)
         >>> check_neuron(Competing())
         Traceback (most recent call last):
-        AssertionError: Competing makes a unit or a sample of others. Let each depend on its own state and current alone, ...
+        AssertionError: Competing makes a unit or a sample of others. Let each depend on its own state and current alone. ...
     """
     if currents is None:
         normal = jax.random.normal(jax.random.key(0), (12, 3, 4))
@@ -51,11 +51,8 @@ def check_neuron(neuron: NeuronCell, currents: Float[Array, "T B ..."] | None = 
     rest = neuron.initialize_carry(currents.shape[1:], nnx.Rngs(0))
     _check_carry(neuron, rest, currents[0])
     if not units_are_separate(neuron, rest):
-        raise _broken(
-            neuron,
-            "makes a unit or a sample of others. Let each depend on its own state and current alone, not on carry.mean(-1) or "
-            "carry.mean(0). A cell whose units interact is a NeuronCell.",
-        )
+        cure = "Let each depend on its own state and current alone. A cell whose units interact is a NeuronCell."
+        raise _broken(neuron, f"makes a unit or a sample of others. {cure}")
     _check_time(neuron, rest, currents)
     if neuron.membrane_decay is not None:
         _check_membrane_decay(neuron, rest, currents[0])
@@ -75,17 +72,11 @@ def _check_carry(neuron: Any, rest: Any, current: Array) -> None:
         jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree) for tree in (rest, made[0], current)
     )
     if before != after:
-        raise _broken(
-            neuron,
-            f"has a carry of {before} before a step, and of {after} after it, expected the same. Make all states of "
-            "param_dtype, as by s.astype(self.param_dtype), and end fire with: return carry, output.",
-        )
+        cure = "Make all states of param_dtype, s.astype(self.param_dtype), and end fire with: return carry, output."
+        raise _broken(neuron, f"has a carry of {before} before a step, and of {after} after it. {cure}")
     if getattr(neuron, "has_split_step", False) and any(leaf != own for leaf in jax.tree.leaves(before)):
-        raise _broken(
-            neuron,
-            f"has a carry of {before} for a current of {own}. States of integrate and fire are like the current; counts and "
-            "random keys need __call__ alone.",
-        )
+        cure = "States of integrate and fire are like the current; counts and random keys need __call__ alone."
+        raise _broken(neuron, f"has a carry of {before} for a current of {own}. {cure}")
 
 
 def _check_time(neuron: Any, rest: Any, currents: Array) -> None:
@@ -113,27 +104,18 @@ def _check_time(neuron: Any, rest: Any, currents: Array) -> None:
     expected = found(loop)
     gradient, (outputs, _) = expected
     if neuron.spikes and not jnp.isin(outputs, jnp.array([0, 1], outputs.dtype)).all():
-        raise _broken(
-            neuron,
-            "declares spikes = True, and has outputs other than 0 and 1. Return the carry first and then the spikes, which "
-            "spike_fn makes: return carry, spikes.",
-        )
+        cure = "Return the carry first and then the spikes, which spike_fn makes: return carry, spikes."
+        raise _broken(neuron, f"declares spikes = True, and has outputs other than 0 and 1. {cure}")
     is_finite = all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(expected))
     if not is_finite or (neuron.spikes and not outputs.any()):
         fault = "never fires" if is_finite else "is not finite"
         raise _broken(neuron, f"{fault} under these currents. Pass others: check_neuron(neuron, currents).")
     if not gradient[1].any():
-        raise _broken(
-            neuron,
-            "has outputs without a derivative w.r.t. its currents, so that nothing before it learns. Make spikes by a "
-            "surrogate: self.spike(membrane), or self.spike_fn(membrane - threshold).",
-        )
+        cure = "Make spikes by a surrogate: self.spike(membrane), or self.spike_fn(membrane - threshold)."
+        raise _broken(neuron, f"has outputs without a derivative, so that nothing before it learns. {cure}")
     if not _close(found(windows), expected):
-        raise _broken(
-            neuron,
-            "has outputs or gradients over time that are not those of its steps. Leave unroll and pre_reset_states as they "
-            "are, and keep all that lasts in the carry.",
-        )
+        cure = "Leave unroll and pre_reset_states as they are, and keep all that lasts in the carry."
+        raise _broken(neuron, f"has outputs or gradients over time that are not those of its steps. {cure}")
 
 
 def _close(one: Any, other: Any) -> bool:
@@ -157,11 +139,9 @@ def _check_membrane_decay(neuron: Any, rest: Any, current: Array) -> None:
         (_, output), (slope, _) = jax.jvp(_of_states(step, rest), (point,), (along,))
         slope = jnp.where((output == 0) | (not neuron.spikes), slope, decay)  # of units that are silent
         if not _close(slope, jnp.full_like(slope, decay)):
-            raise _broken(
-                neuron,
-                f"has membrane_decay = {decay:.4g}, but its membrane decays by {slope.ravel()[0]:.4g}. Define the property "
-                "membrane_decay as the factor of the membrane in a step, or as None.",
-            )
+            cure = "Define the property membrane_decay as the factor of the membrane in a step, or as None."
+            found = f"has membrane_decay = {decay:.4g}, but its membrane decays by {slope.ravel()[0]:.4g}"
+            raise _broken(neuron, f"{found}. {cure}")
 
 
 def _check_linear(neuron: Any, rest: Any, current: Array) -> None:
@@ -181,10 +161,9 @@ def _check_linear(neuron: Any, rest: Any, current: Array) -> None:
     _, by_current, _ = here = slopes(0.0)
     reads_current = any(leaf.any() for leaf in jax.tree.leaves(by_current))
     if not (reads_current and _close(slopes(3.0), here) and _close(slopes(-2.0), here)):
+        cure = "Leave it out, since only some rules need it, or make its spikes by self.spike."
         raise _broken(
-            neuron,
-            "declares linear = True, but derivatives of integrate or fire depend on its state. Leave it out, since only some "
-            "rules need it, or make its spikes by self.spike.",
+            neuron, f"declares linear = True, but derivatives of integrate or fire depend on its state. {cure}"
         )
 
 

@@ -33,7 +33,11 @@ SHORTEST_CHUNK = 32
 # Types of variables that a module changes when it is called; a variable of any other type is taken as constant.
 MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
 
-# The remedy for a neuron with noise.
+# The remedies for a module that changes without saying so, and for a neuron with noise.
+DECLARE_IT = (
+    "Put mutates_state = True into its class, or make the variable an nnx.BatchStat: it is then called once, with the whole "
+    "sequence. If jax.jit is around it, use nnx.jit."
+)
 KEY_IN_CARRY = (
     "Keep what changes in the carry: for noise, a random key for each sample, which each step splits, and "
     "mutates_state = False in the class (docs/neurons.md, Noise)."
@@ -112,8 +116,8 @@ def unroll(
             return scan_with_sums(scan, one_chunk, model, carry, inputs)
         if remat:
             raise ValueError(
-                "unroll got remat=True for a model with a module that changes its own variables when called, as BatchNorm in "
-                "training does, expected none, since remat calls it twice. Leave it out, or call model.eval()."
+                "unroll got remat=True, which calls modules twice, for one that changes its own variables when called, as "
+                "BatchNorm in training does. Leave it out, or call model.eval()."
             )
         return one_chunk(model, carry, inputs)
 
@@ -177,19 +181,9 @@ def unroll_chunk(
 
 
 def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
-    """Apply a module without a carry to all K * B rows of a chunk [K, B, ...]; the output is an array or a tree of arrays.
-
-    Raises:
-        ValueError: no output, or an array with a different number of rows than the inputs.
-    """
+    """Apply a module without a carry to all K * B rows of a chunk [K, B, ...]; the output is an array or a tree of arrays."""
     steps, batch = inputs.shape[:2]
     outputs = module(inputs.reshape(steps * batch, *inputs.shape[2:]))
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(outputs)]
-    if any(shape[:1] != (steps * batch,) for shape in shapes) or not shapes:
-        raise ValueError(
-            f"Got {', '.join(str(list(shape)) for shape in shapes) or 'nothing'} from {type(module).__name__} for "
-            f"{steps * batch} rows, expected one row for each: a module without a carry may not mix samples or steps."
-        )
     return jax.tree.map(lambda leaf: leaf.reshape(steps, batch, *leaf.shape[1:]), outputs)
 
 
@@ -316,18 +310,14 @@ def even_length(steps: int, length: int) -> int:
 def check_sequence(inputs: Array) -> None:
     """Raise TypeError unless the inputs of a sequence are an array, ValueError unless they are [T, B, features...], T >= 1."""
     if not hasattr(inputs, "ndim"):
-        raise TypeError(
-            f"Got a {type(inputs).__name__} as inputs, expected an array [T, B, features...]. Make it: jnp.asarray(inputs)."
-        )
+        raise TypeError(f"Got a {type(inputs).__name__} as inputs, expected an array: jnp.asarray(inputs).")
     if inputs.ndim < 3:
         raise ValueError(
             f"Got inputs of shape {list(inputs.shape)}, expected [T, B, features...] with time first. "
             "A single sequence [T, features] needs a batch axis: inputs[:, None]."
         )
-    if inputs.shape[0] == 0:
-        raise ValueError("Got a sequence of 0 steps, expected at least 1.")
-    if inputs.shape[1] == 0:
-        raise ValueError(f"Got inputs of shape {list(inputs.shape)}, a batch of 0 samples, expected at least 1.")
+    if 0 in inputs.shape[:2]:
+        raise ValueError(f"Got inputs of shape {list(inputs.shape)}, expected at least 1 step and 1 sample.")
 
 
 def mutates_state(module: nnx.Module) -> bool:
@@ -362,19 +352,12 @@ def mutations_explained(model: nnx.Module) -> Iterator[None]:
         yield
     except TraceContextError as error:
         changed = (part for _, part in nnx.iter_modules(model) if isinstance(part, nnx.RNNCellBase) and _mutates(part))
-        cell = next(changed, None)
-        if cell is not None:
-            raise ValueError(
-                f"Got {type(cell).__name__} that draws random numbers or changes a variable of its own in a step, expected "
-                f"one that changes its carry alone, since steps run in a loop over time. {KEY_IN_CARRY}"
-            ) from error
-        if mutates_state(model):
+        what, cure = "a module", DECLARE_IT
+        if (cell := next(changed, None)) is not None:
+            what, cure = type(cell).__name__, KEY_IN_CARRY
+        elif mutates_state(model):
             raise
-        raise ValueError(
-            "Got a model with a module that changes a variable of its own in a function that JAX traces, expected one that "
-            "declares it. Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then "
-            "called once, with the whole sequence. If jax.jit is around it, use nnx.jit."
-        ) from error
+        raise ValueError(f"Got {what} that draws numbers or changes its variables where JAX traces. {cure}") from error
 
 
 class Function(nnx.Module):

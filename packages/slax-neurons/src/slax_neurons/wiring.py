@@ -1,6 +1,7 @@
 """The wiring of cells and modules without a carry, in sequence and over additional edges, into one cell."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from slax_neurons.unrolling import (
     unroll_chunk,
 )
 
-EXPECTED = "expected a cell, or a callable that maps an array to an array, such as nnx.Linear"
+EXPECTED = "expected a cell, or a callable such as nnx.Linear"
 # Modules that keep the number of features.
 FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
@@ -119,6 +120,7 @@ class Connect(nnx.RNNCellBase):
     """A stack of modules, with edges in addition to the chain, as a cell; made by `connect`.
 
     `modules` holds the chain, `edges` the edges without their synapses, and `synapses` the synapses in the order of the edges.
+    Rules run the modules one by one, so a cell that does more than they do holds the stack, and is no subclass of it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -132,17 +134,6 @@ class Connect(nnx.RNNCellBase):
         >>> [output.shape for output in outputs]  # of every module
         [(20, 2, 16), (20, 2, 16)]
     """
-
-    def __init_subclass__(cls, **options: Any):
-        super().__init_subclass__(**options)
-        names = ("__call__", "initialize_carry", "outputs", "unroll")
-        replaced = [name for name in names if getattr(cls, name) is not getattr(Connect, name)]
-        if replaced:
-            raise TypeError(
-                f"Got the class {cls.__name__} that replaces {' and '.join(replaced)} of Connect, expected none of them "
-                "replaced: rules run the modules of a stack one by one. Put what it adds into a module of the stack, or write "
-                "a cell that holds the stack, class Own(nnx.RNNCellBase)."
-            )
 
     def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):
         if isinstance(modules, nnx.Module) or callable(modules):
@@ -176,9 +167,8 @@ class Connect(nnx.RNNCellBase):
         inputs = cast_inputs(self, inputs)
         if takes_statistics(self):
             raise ValueError(
-                "Got a call, which is one step, with BatchNorm in training, expected all steps, since it takes statistics "
-                "over them. Use unroll, or call model.eval(). Under RTRL, SnAp or UORO, which take single steps, use BPTT(), "
-                "or RunningNorm in place of BatchNorm."
+                "Got a single step with BatchNorm in training, expected all steps, over which it takes statistics. Use unroll, "
+                "model.eval(), or RunningNorm. RTRL, SnAp and UORO take single steps."
             )
         carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]
@@ -286,64 +276,36 @@ class Connect(nnx.RNNCellBase):
 
     def _check_carry(self, carry: Any) -> None:
         if not isinstance(carry, tuple) or len(carry) != len(self.modules):
-            raise ValueError(
-                f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for "
-                f"{len(self.modules)} modules, expected an entry for each. Make it with initialize_carry(inputs.shape[1:])."
-            )
+            number = len(self.modules)
+            raise ValueError(f"Got no carry for {number} modules. Make it: initialize_carry(inputs.shape[1:]).")
 
 
 def as_edges(edges: Any, modules: int) -> list[Edge]:
-    """Return the edges as a list of `Edge`.
+    """Return the edges, {receiver: [senders]} or a list of `Edge`, as a list of `Edge`.
 
     Raises:
         ValueError: an edge to or from a missing module, a duplicate edge, or an impossible delay.
-        TypeError: anything other than {receiver: [senders]} or a list of `Edge`, or a delay that is no integer.
+        TypeError: anything other than an `Edge` in a list.
     """
     if isinstance(edges, Mapping):
-        edges = [
-            Edge(sender, receiver) for receiver, senders in edges.items() for sender in _senders(receiver, senders)
-        ]
-    listed: list[Edge] = [] if edges is None else list(edges)
+        edges = [Edge(sender, receiver) for receiver, senders in edges.items() for sender in senders]
+    listed: list[Edge] = list(edges or ())
     seen: set[tuple[int, int, int]] = set()
     for edge in listed:
         if not isinstance(edge, Edge):
-            raise TypeError(
-                f"connect got {edge!r} as an edge, expected {{receiver: [senders]}} or a list of Edge(sender, receiver)."
-            )
-        for role, index in (("sender", edge.sender), ("receiver", edge.receiver)):
-            if not isinstance(index, int | np.integer):
-                raise TypeError(
-                    f"connect got an edge with {index!r} as its {role}, expected the index of a module, an int."
-                )
-            if not 0 <= index < modules:
-                raise ValueError(
-                    f"connect got an edge from {edge.sender} to {edge.receiver} with module {index} as its {role}, "
-                    f"expected one of the modules of the stack, 0 to {modules - 1}."
-                )
-        if not isinstance(edge.steps, int | np.integer):
-            raise TypeError(
-                f"connect got an edge from {edge.sender} to {edge.receiver} with delay={edge.delay!r}, expected a whole number "
-                "of steps. Delays between steps are learned by slax_neurons.Delay."
-            )
-        if edge.steps < edge.earliest:
+            raise TypeError(f"connect got {edge!r} as an edge, expected {{receiver: [senders]}} or a list of Edge.")
+        which = f"connect got an edge from {edge.sender} to {edge.receiver}"
+        if edge.sender not in range(modules) or edge.receiver not in range(modules):
+            raise ValueError(f"{which}, expected indices of modules of the stack, 0 to {modules - 1}.")
+        if not isinstance(edge.steps, int | np.integer) or edge.steps < edge.earliest:
             raise ValueError(
-                f"connect got an edge from {edge.sender} to {edge.receiver} with delay={edge.delay}, expected at least "
-                f"{edge.earliest}: a module can be read within the step only by one that comes after it."
+                f"{which} with delay={edge.delay}, expected whole steps, at least {edge.earliest}: a module can be read within "
+                "the step only by one that comes after it, and delays between steps are learned by slax_neurons.Delay."
             )
         if (edge.sender, edge.receiver, edge.steps) in seen:
-            raise ValueError(
-                f"connect got the edge from {edge.sender} to {edge.receiver} twice, expected one of each delay."
-            )
+            raise ValueError(f"{which} twice, expected one of each delay.")
         seen.add((edge.sender, edge.receiver, edge.steps))
     return listed
-
-
-def _senders(receiver: int, senders: Any) -> Sequence[int]:
-    if not isinstance(senders, Sequence) or not senders:
-        raise TypeError(
-            f"connect got {senders!r} as the senders of module {receiver}, expected a list of indices, as in {{0: [1]}}."
-        )
-    return senders
 
 
 def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> nnx.Module:
@@ -354,29 +316,17 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     """
     receiver, which = modules[edge.receiver], f"the edge from {edge.sender} to {edge.receiver}"
     if isinstance(receiver, nnx.RNNCellBase):
-        raise TypeError(
-            f"connect got {which}, into {type(receiver).__name__}, expected a receiver without a carry: a cell takes "
-            "input only from the chain. Let the edge end at the module before it, such as the Linear that feeds it."
-        )
+        raise TypeError(f"connect got {which}, into a cell, {kind(receiver)}. Let it end at the Linear that feeds it.")
     if edge.synapse is not None:
         synapse = as_module(edge.synapse, f"the synapse of {which}")
         if isinstance(synapse, nnx.RNNCellBase):
-            raise TypeError(
-                f"connect got {type(synapse).__name__} as the synapse of {which}, expected no carry. Put it into the chain."
-            )
+            raise TypeError(f"connect got {kind(synapse)} as the synapse of {which}. Put it, a cell, into the chain.")
         return synapse
-    if not can_be_copied(receiver):
-        why = ", whose weights fit its own sizes" if is_synapse(receiver) else ""
-        raise TypeError(
-            f"connect got {which} without a synapse, expected one: only a Linear or Conv can be copied for it, not a "
-            f"{kind(receiver)}{why}. Give it: Edge({edge.sender}, {edge.receiver}, synapse=...)."
-        )
     features = output_features(modules[: edge.sender + 1])
-    if features is None or rngs is None:
-        missing = "rngs" if features is not None else f"the number of output features of module {edge.sender}"
+    if not can_be_copied(receiver) or features is None or rngs is None:
         raise TypeError(
-            f"connect got {which} without {missing}, expected it to make the synapse. Pass rngs=nnx.Rngs(...), or give the "
-            f"edge a synapse: Edge({edge.sender}, {edge.receiver}, synapse=...)."
+            f"connect got {which} without a synapse, expected rngs and a Linear or Conv to copy for a known number of features "
+            f"rather than a {kind(receiver)}. Pass rngs=nnx.Rngs(...), or Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
     return fresh_copy(receiver, in_features=features, rngs=rngs)
 
@@ -449,20 +399,12 @@ def _sum(index: int, terms: Sequence[Any]) -> Any:
     for term in terms:
         _check_array(index, term)
     if len({term.shape for term in terms}) > 1:
-        if len({term.shape[1:] for term in terms}) == 1:
-            sizes = ", ".join(str(len(term)) for term in terms)
-            raise ValueError(
-                f"Got outputs and inputs over edges of {sizes} samples for module {index}, expected the same number: the carry "
-                "is of another batch than the inputs. Make it with initialize_carry(inputs.shape[1:])."
-            )
         raise ValueError(
             f"Got outputs and inputs over edges of shapes {', '.join(str(list(term.shape)) for term in terms)} for module "
-            f"{index}, expected the same shape. Give the edge a synapse that fits: Edge(..., synapse=...)."
+            f"{index}, expected the same shape. Give the edge a synapse that fits, Edge(..., synapse=...), and make the carry "
+            "for the same batch, initialize_carry(inputs.shape[1:])."
         )
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    return functools.reduce(jnp.add, terms)
 
 
 def as_module(module: Any, name: str) -> nnx.Module:
@@ -472,23 +414,13 @@ def as_module(module: Any, name: str) -> nnx.Module:
         TypeError: neither a module nor a function.
     """
     if isinstance(module, type):
-        raise TypeError(
-            f"connect got the class {module.__name__} as {name}, {EXPECTED}. Make one: {module.__name__}(...)."
-        )
-    if isinstance(module, nnx.Sequential) and any(
-        isinstance(part, nnx.RNNCellBase) for _, part in nnx.iter_modules(module)
-    ):
-        raise TypeError(
-            f"connect got an nnx.Sequential with a cell in it as {name}, {EXPECTED}: it would not keep the cell's state. Put "
-            "a stack there, connect([...]), or its layers one by one."
-        )
-    if isinstance(module, nnx.RNN):
-        raise TypeError(f"connect got an nnx.RNN as {name}, {EXPECTED}. Put its cell there: unroll runs it over time.")
+        raise TypeError(f"connect got the class {module.__name__} as {name}, {EXPECTED}: {module.__name__}(...).")
+    parts = (part for _, part in nnx.iter_modules(module)) if isinstance(module, nnx.Sequential) else ()
+    if isinstance(module, nnx.RNN) or any(isinstance(part, nnx.RNNCellBase) for part in parts):
+        raise TypeError(f"connect got {type(module).__name__} of cells as {name}, {EXPECTED}. Put its cells there.")
     if not callable(module):
         raise TypeError(f"connect got {type(module).__name__} as {name}, {EXPECTED}.")
-    if isinstance(module, nnx.Module):
-        return module
-    return Function(module)
+    return module if isinstance(module, nnx.Module) else Function(module)
 
 
 def takes_statistics(module: nnx.Module) -> bool:
@@ -501,9 +433,7 @@ def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) 
     graphdef, state = nnx.split(module)
     # The dtype of a stack's input is not known.
     with jax.numpy_dtype_promotion("standard"), mutations_explained(module):
-        return jax.eval_shape(
-            lambda state, carry, inputs: _one_step(nnx.merge(graphdef, state), carry, inputs), state, carry, inputs
-        )
+        return jax.eval_shape(lambda state, *at: _one_step(nnx.merge(graphdef, state), *at), state, carry, inputs)
 
 
 def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
@@ -516,14 +446,10 @@ def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
 def output_features(modules: Sequence[Any]) -> int | None:
     """The number of features in the last module's output, or None if the modules do not determine it."""
     for module in reversed(modules):
-        if is_stack(module):
-            features = output_features(module.modules)
-            if features is not None:
-                return features
-        else:
-            for name in ("out_features", "hidden_features"):
-                if isinstance(getattr(module, name, None), int):
-                    return getattr(module, name)
+        own = getattr(module, "out_features", getattr(module, "hidden_features", None))
+        features = output_features(module.modules) if is_stack(module) else own
+        if isinstance(features, int):
+            return features
         if not isinstance(module, (*FEATURE_PRESERVING, nnx.RNNCellBase)):
             return None
     return None
@@ -532,7 +458,7 @@ def output_features(modules: Sequence[Any]) -> int | None:
 def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
     """Raise ValueError if a module declares a different number of input features."""
     expected = getattr(module, "in_features", None)
-    if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
+    if isinstance(expected, int) and input_shape[-1:] != (expected,):
         raise ValueError(
             f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
             f"expected {expected} features in the last axis."
@@ -541,20 +467,14 @@ def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...])
 
 def check_space(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
     """Raise ValueError for a convolution whose inputs [B, space..., features] have fewer axes of space than its kernel."""
-    geometry: Any = module
-    while getattr(geometry, "geometry", None) is not None:
-        geometry = geometry.geometry
-    axes = len(geometry.kernel_size) if isinstance(geometry, nnx.Conv | nnx.ConvTranspose) else 0
+    geometry: Any = module if isinstance(module, nnx.ConvTranspose) else geometry_of(module)
+    axes = len(getattr(geometry, "kernel_size", ()))
     if axes and len(input_shape) < axes + 2:
         raise ValueError(
             f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
             f"expected {axes + 2} axes: samples, {axes} of space for its kernel, and features. With fewer axes it would slide "
             "over samples and steps."
         )
-
-
-def _short(value: Any) -> str:
-    return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
 
 
 def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[int, ...]:
@@ -565,7 +485,7 @@ def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[in
         ValueError: fewer than `axes` sizes, or one that is no size.
     """
     if np.ndim(shape) != 1:
-        given = f"an array of shape {list(np.shape(shape))}" if np.ndim(shape) else _short(shape)
+        given = f"an array of shape {list(np.shape(shape))}" if np.ndim(shape) else repr(shape)
         raise TypeError(f"{name} got {given} as a shape, expected {expected}.")
     sizes = tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
     are_sizes = (

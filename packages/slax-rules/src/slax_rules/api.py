@@ -229,7 +229,8 @@ def _call(
     """Check the arguments, run the program, and write what it changed into model, rule and optimizer."""
     check_is_rule(rule)
     check_loss("gradients" if update == "none" else f"train_{update}", loss_fn)
-    penalties_by_layer(penalties, model)
+    if penalties:
+        penalties_by_layer(penalties, model)
     check_sequence(inputs)
     if mask is not None:
         check_mask(mask, inputs.shape[:2])
@@ -239,7 +240,7 @@ def _call(
     step = Step(graph, loss_fn, update, checked_window(window), tuple(penalties), mesh)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, devices.REPLICATED))
-    loss, gradient, changed = compiled(step)(state, inputs, targets, mask, carry)
+    loss, gradient, changed = compiled(Step.__call__, step)(state, inputs, targets, mask, carry)
     if changed:  # and nothing else is written, since the rest may come from outside a trace
         leaves, structure = jax.tree.flatten(state)
         new = jax.tree.unflatten(structure, [changed.get(index) for index in range(len(leaves))])
@@ -251,34 +252,23 @@ def _call(
 # ---------------------------------------------------------------------------------------------------------------- programs
 
 
-class Program:
-    """The base of what is compiled: a frozen dataclass of all that a computation consists of except for arrays.
+def compiled(function: Callable[..., Any], *fixed: Any, **compiler_options: Any) -> Callable[..., Any]:
+    """The function with its first arguments fixed, under `jax.jit`; the 64 programs that were used last are kept.
 
-    `__call__` is the function under `jax.jit`. Two programs are equal if their fields are: graphs of modules and options by
-    their values and types, so that 1, 1.0 and True differ, functions and transformations by identity.
+    Two programs are the same if their functions and fixed arguments are: graphs of modules and options by their values and
+    types, so that 1, 1.0 and True differ, functions and transformations by identity.
     """
-
-    @functools.cached_property
-    def _key(self) -> tuple[Any, ...]:
-        fields = [getattr(self, field.name) for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-        return type(self), *fields, *map(kind, fields)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Program) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
+    return _compiled(function, fixed, kind(fixed), tuple(compiler_options.items()))
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(program: Program, *compiler_options: tuple[str, Any]) -> Callable[..., Any]:
-    """The program under `jax.jit`. The 64 programs that were used last are kept, and the others freed."""
-    _warn_if_made_anew(program)
-    return jax.jit(program.__call__, compiler_options=dict(compiler_options) or None)  # type: ignore[operator]
+def _compiled(function: Any, fixed: Any, kinds: Any, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    _warn_if_made_anew((function, fixed))
+    return jax.jit(functools.partial(function, *fixed), compiler_options=dict(options) or None)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Step(Program):
+@dataclasses.dataclass(frozen=True)
+class Step:
     """The computation on a batch, without its arrays.
 
     Args:
@@ -426,12 +416,11 @@ def checked_window(window: Any) -> int | None:
 
 # ------------------------------------------------------------------------------------------- what was made anew, in a warning
 
-_seen: dict[
-    int, tuple[int, list[Any]]
-] = {}  # by the hash of a program without its functions: how many, and the last functions
+# By the hash of a program without its functions: how many of them there were, and the functions of the last.
+_seen: dict[int, tuple[int, list[tuple[int, str]]]] = {}
 
 
-def _warn_if_made_anew(program: Program) -> None:
+def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
     """Warn, once, of the third program that differs from others only in functions of the same code."""
     functions: list[tuple[int, str]] = []
 
@@ -442,8 +431,8 @@ def _warn_if_made_anew(program: Program) -> None:
             return value.__code__
         if isinstance(value, nnx.GraphDef):
             value = (*value.nodes, *[(name, getattr(held, "value", type(held))) for name, held in value.attributes])
-        elif isinstance(value, Program):
-            value = (type(value), *[getattr(value, field.name) for field in dataclasses.fields(value)])  # type: ignore[arg-type]
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = (type(value), *[getattr(value, field.name) for field in dataclasses.fields(value)])
         return tuple(map(by_code, value)) if isinstance(value, tuple | list | dict) else value
 
     key = hash(by_code(program))
@@ -456,5 +445,5 @@ def _warn_if_made_anew(program: Program) -> None:
             f"{', '.join(dict.fromkeys(made))}. Make it once, outside the loop; for several learning rates, keep the rate in "
             "the state: optax.inject_hyperparams(optax.adam)(learning_rate=1e-3).",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

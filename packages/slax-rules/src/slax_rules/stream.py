@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import accumulates, as_shape, cast_inputs, check_sequence, input_dtype, scan_chunks
-from slax_rules.api import Program, check_loss, check_optimizer, checked_window, compiled
+from slax_rules.api import check_loss, check_optimizer, checked_window, compiled
 from slax_rules.loop import initial_state, window_update
 from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
@@ -25,9 +25,9 @@ from slax_rules.rules.base import Rule, RuleState, batch_axis, check_is_rule
 from slax_rules.windows import Batch, WindowLoss, step_losses
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class StreamProgram(Program):
-    """The computation on a piece of a stream, without its arrays.
+@dataclasses.dataclass(frozen=True)
+class StreamProgram:
+    """The computations on a stream, without their arrays.
 
     Args:
         graph: the graph of (model, rule, optimizer).
@@ -82,23 +82,15 @@ class StreamProgram(Program):
 
         return jax.tree.map(at_rest, rest, state, one, two), objects
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Start(StreamProgram):
-    """The start of a stream."""
-
-    def __call__(self, objects: nnx.State) -> tuple[nnx.State, RuleState]:
+    def start(self, objects: nnx.State) -> tuple[nnx.State, RuleState]:
+        """The state of (model, rule, optimizer) after the draws of the start, and the state before the first step."""
         state, drawn = self.at_rest(objects, self.input_shape[0])
         return nnx.merge_state(objects, drawn), state
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Extend(StreamProgram):
-    """L more steps of a stream, with an update after each window."""
-
-    def __call__(
+    def extend(
         self, objects: nnx.State, state: RuleState, inputs: Array, targets: Any, mask: Any, reset: Any
     ) -> tuple[nnx.State, RuleState, Any, Array]:
+        """Take L more steps, with an update after each window: the states, the outputs and the losses [L, B]."""
         model = nnx.merge(self.graph, objects, copy=True)[0]
         inputs = cast_inputs(model, inputs)
         batch = Batch.read(inputs, targets if isinstance(targets, PerStep) else PerStep(targets), mask)
@@ -119,12 +111,8 @@ class Extend(StreamProgram):
         (objects, state), (outputs, losses) = scan_chunks(visit, (objects, state), batch.steps, self.window)
         return objects, state, outputs, losses
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LookAhead(StreamProgram):
-    """L steps in evaluation mode, without learning."""
-
-    def __call__(self, objects: nnx.State, state: RuleState, inputs: Array, reset: Any) -> tuple[RuleState, Any]:
+    def look_ahead(self, objects: nnx.State, state: RuleState, inputs: Array, reset: Any) -> tuple[RuleState, Any]:
+        """Take L steps in evaluation mode, without learning: the state and the outputs."""
         model = nnx.merge(self.graph, objects, copy=True)[0]
         model.eval()
         inputs = cast_inputs(model, inputs)
@@ -156,7 +144,7 @@ class Stream:
         (8, 16)
     """
 
-    program: Extend = dataclasses.field(metadata={"static": True})
+    program: StreamProgram = dataclasses.field(metadata={"static": True})
     objects: nnx.State
     state: RuleState
 
@@ -248,8 +236,9 @@ def start_stream(
     check_is_rule(rule)
     penalties_by_layer(penalties, model)
     graph, state = nnx.split((model, rule, optimizer))
-    fields = graph, loss_fn, window, tuple(penalties), tuple(input_shape), jnp.dtype(input_dtype(model))
-    return Stream(Extend(*fields), *jax.tree.map(jnp.array, compiled(Start(*fields))(state)))
+    dtype = jnp.dtype(input_dtype(model))
+    program = StreamProgram(graph, loss_fn, window, tuple(penalties), tuple(input_shape), dtype)
+    return Stream(program, *jax.tree.map(jnp.array, compiled(StreamProgram.start, program)(state)))
 
 
 def extend_stream(
@@ -299,7 +288,7 @@ def extend_stream(
     _check_piece("extend_stream", stream, inputs, reset)
     if mask is not None:
         check_steps_and_samples(mask, inputs.shape[:2])
-    run = compiled(stream.program)
+    run = compiled(StreamProgram.extend, stream.program)
     objects, state, outputs, losses = run(stream.objects, stream.state, inputs, targets, mask, reset)
     return StreamStep(dataclasses.replace(stream, objects=objects, state=state), outputs, losses)
 
@@ -339,8 +328,7 @@ def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) ->
     """
     inputs, reset = jax.tree.map(jnp.asarray, (inputs, reset))
     _check_piece("look_ahead", stream, inputs, reset)
-    fields = (getattr(stream.program, field.name) for field in dataclasses.fields(stream.program))
-    return compiled(LookAhead(*fields))(stream.objects, state, inputs, reset)
+    return compiled(StreamProgram.look_ahead, stream.program)(stream.objects, state, inputs, reset)
 
 
 def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) -> None:

@@ -28,13 +28,13 @@ class Batch:
         per_step: for each leaf of the targets, whether it has one target per step.
     """
 
-    inputs: Array
+    inputs: Any  # an array, or its partition in a tree of the same form
     targets: Any
-    mask: Array | None = None
+    mask: Any = None
     per_step: tuple[bool, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @classmethod
-    def read(cls, inputs: Array, targets: Any, mask: Array | None = None) -> "Batch":
+    def read(cls, inputs: Any, targets: Any, mask: Array | None = None) -> "Batch":
         """Tell from the shapes, or from `PerStep` and `PerSequence`, which targets belong to steps.
 
         Raises:

@@ -164,8 +164,7 @@ def _check_modules(model: Connect) -> None:
             where = f"the synapse of the edge from {sender} to {receiver}" if arrow else f"module {place}"
             raise TypeError(
                 f"complexity got {type(module).__name__} as {where}, expected modules whose use of weights it knows: Linear, "
-                "Conv, BlockDiagonal, neurons, delays, norms, and modules without parameters. Use these, with edges for "
-                "recurrence."
+                "Conv, BlockDiagonal, neurons, delays, norms, and modules without parameters."
             )
 
 
@@ -184,10 +183,7 @@ def _count_synapse(synapse: Any, inputs: Array) -> Counts:
     """The operations of a synapse."""
     outputs = jax.eval_shape(synapse, inputs[0]).shape[1:]
     if math.prod(outputs) * math.prod(synapse.kernel.shape[:-1]) >= 2**31:
-        raise ValueError(
-            f"complexity got {type(synapse).__name__} of {list(outputs)} outputs, which may make 2^31 operations in a step, "
-            "expected fewer. Use a smaller batch."
-        )
+        raise ValueError("complexity got a synapse of 2^31 operations in a step, expected fewer. Use a smaller batch.")
     connected = _connected(synapse)
     effective = _sum(jnp.where(inputs != 0, _fan_out(synapse, connected, inputs), 0))
     binary = jnp.all((inputs == 0) | (jnp.abs(inputs) == 1), tuple(range(1, inputs.ndim)))[:, None]

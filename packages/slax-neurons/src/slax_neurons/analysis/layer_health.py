@@ -154,8 +154,9 @@ def health(
     """
     check_stack(model, "health")
     check_sequence(inputs)
-    if mask is not None:
-        _check_mask(mask, inputs.shape[:2])
+    if mask is not None and (mask.dtype != bool or mask.shape != inputs.shape[:2] or not mask.any()):
+        expected = f"bool{list(inputs.shape[:2])} with a true entry"
+        raise ValueError(f"health got a mask of {mask.dtype}{list(mask.shape)}, expected {expected}.")
     names = [f"{place} {type(part).__name__}" for place, part in parts_of(model) if _is_spiking(part)]
     if not names:
         raise ValueError("health got a stack without a spiking layer, expected a neuron that spikes, such as LIF.")
@@ -170,15 +171,6 @@ def health(
                 "inputs first, then at the weights before this layer."
             )
     return Health(tuple(_layer(name, *(np.sum(count, 0) / steps for count in counts[:2])) for name, counts in layers))
-
-
-def _check_mask(mask: Any, shape: tuple[int, ...]) -> None:
-    if mask.dtype != bool or mask.shape != shape:
-        raise ValueError(
-            f"health got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where a step counts."
-        )
-    if not mask.any():
-        raise ValueError("health got a mask without a true entry, expected at least one step that counts.")
 
 
 def _layer(name: str, rates: np.ndarray, support: np.ndarray) -> LayerHealth:

@@ -97,9 +97,7 @@ def summary(model: Any, input_shape: tuple[int, ...]) -> Summary:
     check_stack(model, "summary")
     shape = as_shape("summary", input_shape, "that of a step, (B, features...): inputs.shape[1:]")
     if len(shape) < 2:
-        raise ValueError(
-            f"summary got an input_shape of {list(shape)}, expected [B, features...], one step of a batch: inputs.shape[1:]."
-        )
+        raise ValueError(f"summary got an input_shape of {list(shape)}, expected [B, features...]: inputs.shape[1:].")
     rows = tuple(_rows(model, input_struct(model.modules, shape), ""))
     return Summary(rows, _parameters(model))
 

@@ -107,9 +107,7 @@ class AdLIF(SpikingNeuron):
         **spike_options: Unpack[SpikeOptions],
     ):
         if q is not None and form != "symplectic":
-            raise ValueError(
-                f"AdLIF got q={q}, expected none for form={form!r}. Leave it out, or use form='symplectic'."
-            )
+            raise ValueError(f"AdLIF got q={q}, expected none for form={form!r}, or form='symplectic'.")
         if q is not None:
             positive("AdLIF", "q", q)
         super().__init__(**spike_options)

@@ -75,15 +75,12 @@ class NeuronCell(nnx.RNNCellBase):
         Raises:
             TypeError: a carry with neither.
         """
-        match carry:
-            case jax.Array():
-                return carry
-            case object(u=jax.Array() as membrane):
-                return membrane
-        raise TypeError(
-            f"Got a {type(self).__name__} whose carry is a {type(carry).__name__}, expected an array or a NamedTuple with a "
-            f"field u: its membrane. Define {type(self).__name__}.membrane(carry), which returns it."
-        )
+        membrane = carry if isinstance(carry, jax.Array) else getattr(carry, "u", None)
+        if membrane is None:
+            raise TypeError(
+                f"Got a carry without a field u, expected {type(self).__name__}.membrane(carry). Define it."
+            )
+        return membrane
 
     @property
     def membrane_decay(self) -> float | Float[Array, ""] | None:
@@ -111,13 +108,10 @@ class NeuronCell(nnx.RNNCellBase):
             ('none', 0.5, 1.0)
         """
         name, own = type(self).__name__, [attribute for attribute in vars(self) if not attribute.startswith("_")]
-        for attribute in attributes:
-            if attribute not in own:
-                raise TypeError(
-                    f"{name}.replace got {attribute}, which {name} does not have, expected {', '.join(own)}."
-                )
         copy = nnx.clone(self)
         for attribute, value in attributes.items():
+            if attribute not in own:
+                raise TypeError(f"{name} got {attribute}, which it does not have, expected {', '.join(own)}.")
             setattr(copy, attribute, value)
         return copy
 
@@ -126,12 +120,10 @@ class NeuronCell(nnx.RNNCellBase):
         old, name = vars(self).get(attribute), type(self).__name__
         if attribute in self.fixed and attribute in vars(self):
             raise ValueError(
-                f"{name} got another {attribute}, {self.fixed[attribute]}, expected another attribute. Make a new one: "
-                f"{name}({attribute}=...)."
+                f"{name} got another {attribute}, {self.fixed[attribute]}. Make one: {name}({attribute}=...)."
             )
-        is_made = (
-            value is None or callable(value) or isinstance(value, nnx.Variable | nnx.Module)
-        )  # by a class of one's own
+        # A class of one's own may put a variable, a module or a function in a parameter's place.
+        is_made = value is None or callable(value) or isinstance(value, nnx.Variable | nnx.Module)
         if isinstance(old, Parameter) and not is_made:
             value = Parameter(old.name, value, old.domain, self.param_dtype)
         if attribute == "spike_fn" and value is not None:
@@ -202,15 +194,11 @@ class Neuron(NeuronCell):
 
     def integrate(self, carry: Any, inputs: Float[Array, "*B N"]) -> Any:
         """Compute m_t from h_{t-1} and I_t."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has no integrate(self, carry, inputs) that returns the membrane."
-        )
+        raise NotImplementedError(f"Define {type(self).__name__}.integrate(carry, inputs), which returns the membrane.")
 
     def fire(self, membrane: Any) -> tuple[Any, Float[Array, "*B N"]]:
         """Compute h_t and s_t from m_t."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has no fire(self, membrane) that returns the carry and the output."
-        )
+        raise NotImplementedError(f"Define {type(self).__name__}.fire(membrane), which returns (carry, output).")
 
     def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
         return self.fire(self.integrate(carry, inputs))
@@ -231,19 +219,12 @@ class Neuron(NeuronCell):
         A neuron that defines `__call__` alone may also have random keys and counts in its carry.
         """
         for state in jax.tree.leaves(carry):
-            if not (self.has_split_step or jnp.issubdtype(state.dtype, jnp.inexact)):
-                continue
-            if state.shape != inputs.shape or state.dtype != inputs.dtype:
-                if not jnp.issubdtype(inputs.dtype, jnp.inexact):
-                    raise ValueError(
-                        f"{type(self).__name__} got a current of {inputs.dtype}, expected floating-point numbers. Cast the "
-                        f"inputs: inputs.astype({state.dtype.name!r})."
-                    )
+            is_state = self.has_split_step or jnp.issubdtype(state.dtype, jnp.inexact)
+            if is_state and (state.shape, state.dtype) != (inputs.shape, inputs.dtype):
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
-                    f"{list(inputs.shape)} per step, expected the same of both. Make it with "
-                    f"initialize_carry({inputs.shape}), and, if the dtypes differ, the neuron with "
-                    f"param_dtype={inputs.dtype.name}."
+                    f"{list(inputs.shape)} per step, expected the same of both. Make it with initialize_carry({inputs.shape}), "
+                    f"and, if the dtypes differ, the neuron with param_dtype={inputs.dtype.name}, or cast the inputs."
                 )
 
 

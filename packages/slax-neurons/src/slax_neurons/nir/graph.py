@@ -14,12 +14,6 @@ from slax_neurons.nir.nodes import NEURONS, READERS
 Edges = list[tuple[str, str]]
 Neighbors = dict[str, list[str]]  # by the name of a node
 
-REFUSED = {
-    "CubaLI": "it does not fire, and no neuron here has its two decays. Write it as two LI, the current's first",
-    "I": "it has no leak, and LI needs one. Use an LI with a tau that is long compared with the data",
-    "Threshold": "it fires on its own, but here a neuron fires. Use an IF, LIF or CubaLIF",
-}
-
 
 class Link(NamedTuple):
     """A link from hub to hub through nodes in between; `delayed` if the sender is read one step late."""
@@ -59,8 +53,8 @@ def plan(graph: Any) -> Plan:
     start, end = _ends(nodes, "a graph")
     for name, node in nodes.items():
         kind = type(node).__name__
-        says = f"expected nodes that can be read: {REFUSED.get(kind, 'this one is not known')}."
-        expect(label(name, node), name in (start, end) or kind in {*READERS, *NEURONS}, says)
+        is_known = name in (start, end) or kind in {*READERS, *NEURONS}
+        expect(label(name, node), is_known, f"expected one of {', '.join([*READERS, *NEURONS])} (docs/nir.md).")
     before: Neighbors = {name: [] for name in nodes}
     after: Neighbors = {name: [] for name in nodes}
     for sender, receiver in edges:

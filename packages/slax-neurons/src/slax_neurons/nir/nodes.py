@@ -212,7 +212,7 @@ def _write_conv(layer: nnx.Conv, shape: Shape, label: str) -> Any:
 
 
 def _write_padding(layer: nnx.Conv, spatial: Shape, strides: Shape, dilation: Shape, label: str) -> Any:
-    pairs = canonicalize_padding(layer.padding, len(spatial))
+    pairs: Any = canonicalize_padding(layer.padding, len(spatial))
     if pairs in ("SAME", "VALID"):
         window = [(size - 1) * step + 1 for size, step in zip(layer.kernel_size, dilation, strict=True)]
         pairs = jax.lax.padtype_to_pads(spatial, window, strides, pairs)
@@ -220,7 +220,7 @@ def _write_padding(layer: nnx.Conv, spatial: Shape, strides: Shape, dilation: Sh
         return "same"
     is_even = not isinstance(pairs, str) and all(low == high for low, high in pairs)
     expect(
-        label, is_even, f"that pads {pairs} for inputs of {spatial}, expected zeros, equally on both sides, as in NIR."
+        label, is_even, f"that pads {pairs} for inputs of {spatial}, expected zeros, the same on both sides, as in NIR."
     )
     return tuple(int(low) for low, _ in pairs)
 
@@ -275,9 +275,7 @@ def write_delay(delay: Delay, shape: Shape, label: str, dt: float) -> Any:
     expect(label, delay.groups == 1, f"that makes {delay.groups} copies of its inputs, expected one of each. {cure}")
     steps = np.asarray(delay.delays.value, np.float64)[0]
     is_whole = delay.width is None and np.all(steps == np.round(steps))
-    expect(
-        label, is_whole, "by fractions of a step, expected whole steps, as in NIR. Write a copy with .rounded() delays."
-    )
+    expect(label, is_whole, "by fractions of a step, expected whole ones. Write a copy with .rounded() delays.")
     times = channels_first(np.broadcast_to(dt * steps, shape))
     return library().Delay(np.ascontiguousarray(times), metadata={MAX_DELAY: delay.max_delay})
 
@@ -285,9 +283,7 @@ def write_delay(delay: Delay, shape: Shape, label: str, dt: float) -> Any:
 def _read_delay(node: Any, label: str, options: Options) -> Delay:
     times, dt = np.atleast_1d(channels_last(np.asarray(node.delay, np.float64))), options.integration.dt
     channels = times[(0,) * (times.ndim - 1)]
-    expect(
-        label, np.all(times == channels), "with delays that differ within a channel, expected the same in all places."
-    )
+    expect(label, np.all(times == channels), "with delays that differ within a channel, expected one for each.")
     steps = np.round(channels / dt)
     is_whole = np.all(steps >= 0) and np.all(np.abs(channels / dt - steps) <= ROUNDING * np.maximum(steps, 1))
     cure = "Choose a dt that divides them, or round them: node.delay = dt * numpy.round(node.delay / dt)."

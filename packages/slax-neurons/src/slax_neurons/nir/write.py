@@ -154,10 +154,8 @@ class _Writer:
         if type(module) is Delay:
             return self._add(write_delay(module, shape, label, self.integration.dt), name, signal, shape, shape)
         if type(module) not in WRITERS:
-            raise TypeError(
-                f"Got {label} expected what has a node in NIR: IF, LIF, LI, CuBaLIF, Delay, Linear, Conv in one or two "
-                "dimensions, jax.nn.identity, and slax_neurons.nir's Flatten, SumPool2d, AvgPool2d, Scale."
-            )
+            known = ", ".join(one.__name__ for one in (*NODES, *WRITERS, Delay))
+            raise TypeError(f"Got {label} expected what has a node in NIR: {known}.")
         node = WRITERS[type(module)](module, shape, label)
         struct = output_struct(module, (), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
         return self._add(node, name, signal, shape, struct.shape[1:])

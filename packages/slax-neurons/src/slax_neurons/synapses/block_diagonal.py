@@ -61,10 +61,8 @@ class BlockDiagonal(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if groups < 1 or in_features % groups or out_features % groups:
-            raise ValueError(
-                f"BlockDiagonal got {in_features} inputs and {out_features} outputs, expected multiples of groups={groups}. "
-                "After Delay(I, D, groups=G) there are G I inputs."
-            )
+            sizes = f"{in_features} inputs and {out_features} outputs"
+            raise ValueError(f"BlockDiagonal got {sizes}, expected multiples of groups={groups}.")
         self.in_features = in_features
         self.out_features = out_features
         self.groups = groups

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from slax_neurons.parameter import Constant
+from slax_neurons.parameter import Constant, positive
 from slax_neurons.synapses.synapse import Reparameterized, effective_weights, is_plain
 
 
@@ -43,16 +43,14 @@ class LowRank(Reparameterized):
 
     def __init__(self, synapse: Any, rank: int):
         if not is_plain(synapse):
+            got = type(synapse).__name__
             raise TypeError(
-                f"LowRank got {type(synapse).__name__}, expected a Linear or a Conv without a mask, whose kernel it "
-                "replaces. Wrap it the other way around: Quantized(LowRank(Linear(...), rank=4))."
+                f"LowRank got {got}, expected a Linear or a Conv. Wrap the result: Quantized(LowRank(...))."
             )
         kernel = synapse.kernel[...]
         inputs, outputs = math.prod(kernel.shape[:-1]), kernel.shape[-1]
         if not 1 <= rank <= min(inputs, outputs):
-            raise ValueError(
-                f"LowRank got rank={rank} for a kernel of {inputs} by {outputs}, expected from 1 to {min(inputs, outputs)}."
-            )
+            raise ValueError(f"LowRank got rank={rank}, expected 1 to {min(inputs, outputs)}.")
         wide = kernel.dtype if kernel.dtype.itemsize >= 4 else jnp.float32  # half precision has no decomposition
         u, values, v = jnp.linalg.svd(kernel.reshape(inputs, outputs).astype(wide), full_matrices=False)
         roots = jnp.sqrt(values[:rank])
@@ -100,14 +98,9 @@ class Masked(Reparameterized):
         shape = effective_weights(synapse)[0].shape
         mask = jnp.asarray(mask)
         if not isinstance(mask, jax.core.Tracer) and not np.isin(np.asarray(mask), (0, 1)).all():
-            raise ValueError(
-                f"Masked got a mask of {mask.dtype} with other entries than 0 and 1, expected true or 1 for a connection. "
-                "Compare it: mask > threshold."
-            )
+            raise ValueError("Masked got a mask with other entries than 0 and 1. Compare it: mask > threshold.")
         if mask.shape != shape:
-            raise ValueError(
-                f"Masked got a mask of shape {list(mask.shape)} for a kernel of shape {list(shape)}, expected the same."
-            )
+            raise ValueError(f"Masked got a mask of shape {list(mask.shape)}, expected {list(shape)} of the kernel.")
         self.mask = Constant(mask.astype(bool))
 
     @classmethod
@@ -128,10 +121,7 @@ class Masked(Reparameterized):
         ranks = jax.random.permutation(rngs.params(), kernel.size).reshape(kernel.shape)
         count = round(density * kernel.size)
         if not count:
-            raise ValueError(
-                f"Masked.random got density={density} for a kernel of {kernel.size} weights, which leaves none, expected at "
-                f"least {1 / kernel.size:.3g}."
-            )
+            raise ValueError(f"Masked.random got density={density} for {kernel.size} weights, which leaves none.")
         return cls(synapse, ranks < count)
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
@@ -241,16 +231,11 @@ class Standardized(Reparameterized):
 
     def __init__(self, synapse: Any, gain_init: float | None = 1.0, *, eps: float = 1e-4):
         super().__init__(synapse)
-        if not eps > 0:
-            raise ValueError(f"Standardized got eps={eps}, expected a number > 0.")
         kernel = effective_weights(synapse)[0]
         if math.prod(kernel.shape[:-1]) < 2:
-            raise ValueError(
-                f"Standardized got one weight into each output, a kernel of shape {list(kernel.shape)}, expected at least two: "
-                "the only weight is its own mean. Use the synapse itself."
-            )
+            raise ValueError("Standardized got one weight into each output, its own mean, expected at least two.")
         self.gain_init = gain_init
-        self.eps = eps
+        self.eps = positive("Standardized", "eps", eps)
         outputs = kernel.shape[-1:]
         self.gain = nnx.data(None) if gain_init is None else nnx.Param(jnp.full(outputs, gain_init, kernel.dtype))
 

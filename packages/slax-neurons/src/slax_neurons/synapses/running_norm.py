@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_neurons.parameter import positive
 from slax_neurons.synapses.synapse import Reparameterized, RunningSum, effective_weights
 
 
@@ -73,12 +74,10 @@ class RunningNorm(Reparameterized):
         super().__init__(synapse)
         if not 0 <= momentum < 1:
             raise ValueError(f"RunningNorm got momentum={momentum}, expected a number in [0, 1).")
-        if not eps > 0:
-            raise ValueError(f"RunningNorm got eps={eps}, expected a number > 0.")
         kernel = effective_weights(synapse)[0]
         features, dtype = kernel.shape[-1:], kernel.dtype
         sums = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
-        self.momentum, self.eps = momentum, eps
+        self.momentum, self.eps = momentum, positive("RunningNorm", "eps", eps)
         self.scale_init, self.offset_init = scale_init, offset_init
         self.use_running_average = use_running_average
         self.scale = nnx.Param(jnp.full(features, scale_init, dtype))

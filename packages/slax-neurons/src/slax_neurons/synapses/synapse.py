@@ -65,19 +65,14 @@ class Synapse(nnx.Module):
         super().__init_subclass__(**options)
         owner = next(base for base in cls.__mro__ if "__call__" in vars(base))
         if not owner.__module__.startswith("slax_neurons."):
-            raise TypeError(
-                f"Got the class {cls.__name__} that replaces __call__ of Synapse, expected effective() alone, whose kernel and "
-                "bias are all that unroll and rules use. Let effective() return what the call does, or derive from nnx.Module."
-            )
+            raise TypeError(f"{cls.__name__} defines __call__. Define effective() alone, or derive from nnx.Module.")
 
     geometry: Any = None
     options: ClassVar[tuple[str, ...]] = ()  # the constructor's options, which a fresh copy takes over
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         """The kernel and the bias, which may be None."""
-        raise NotImplementedError(
-            f"Got {type(self).__name__} without effective(), expected effective() -> (kernel, bias). Define it."
-        )
+        raise NotImplementedError(f"Define {type(self).__name__}.effective() -> (kernel, bias).")
 
     def __call__(self, inputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return effective_synapse(self)(inputs)
@@ -260,7 +255,7 @@ def _check_shapes(synapse: Any, geometry: Any, kernel: Any, bias: Any) -> None:
         )
     if bias is not None and bias.shape != kernel.shape[-1:]:
         raise ValueError(
-            f"Got a bias of {list(bias.shape)} from {type(synapse).__name__}.effective(), expected {list(kernel.shape[-1:])}."
+            f"Got a bias of {list(bias.shape)} from {type(synapse).__name__}, expected {kernel.shape[-1:]}."
         )
 
 

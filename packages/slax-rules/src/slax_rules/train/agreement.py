@@ -16,7 +16,7 @@ from slax_rules.api import compiled, gradients
 from slax_rules.losses import sum_dtype
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT
-from slax_rules.train.batches import Batch, Compiled, checked
+from slax_rules.train.batches import Batch, checked
 from slax_rules.train.callbacks import Metrics, StepInfo, offline_rule
 
 Group = Callable[[str], str]
@@ -129,7 +129,7 @@ class GradientAgreement:
     def __call__(self, info: StepInfo) -> Metrics:
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
-        compare = compiled(Compiled(_compare, graphdef, (info.loss_fn, info.penalties, info.window, self.group)))
+        compare = compiled(_compare, graphdef, info.loss_fn, info.penalties, info.window, self.group)
         return {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
             for name, measured in jax.device_get(compare(state, info.batch)).items()

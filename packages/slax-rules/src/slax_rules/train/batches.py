@@ -12,23 +12,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slax_neurons.building_blocks import check_sequence
-from slax_rules.api import Program, compiled
+from slax_rules.api import compiled
 from slax_rules.masks import check_steps_and_samples
 
 # Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
 Batch = tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Compiled(Program):
-    """A function of the trainer whose first arguments, such as a graph or a `Step`, are fixed when it is compiled."""
-
-    function: Callable[..., Any]
-    what: Any
-    options: tuple[Any, ...] = ()
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(self.what, *self.options, *arguments)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +69,7 @@ class Sampler:
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Draw one batch."""
-        return compiled(Compiled(draw, self.sample))(self.key, np.int32(epoch), np.int32(index))
+        return compiled(draw, self.sample)(self.key, np.int32(epoch), np.int32(index))
 
 
 def draw(sample: Callable[[Array], tuple[Any, ...]], key: Array, epoch: Any, index: Any) -> Batch:

@@ -27,7 +27,7 @@ from slax_rules.loop import all_finite
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
 from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import Batch, Batches, Compiled, as_array, as_batch, checked, is_array, set_batches
+from slax_rules.train.batches import Batch, Batches, as_array, as_batch, checked, is_array, set_batches
 from slax_rules.windows import Batch as Sequences
 from slax_rules.windows import losses_that_count
 
@@ -84,7 +84,7 @@ def evaluate(
     check_concrete("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
     options = loss_fn, tuple(table.items())
-    measures = {share: compiled(Compiled(_measure, graphdef, (*options, share))) for share in {None, mesh}}
+    measures = {share: compiled(_measure, graphdef, *options, share) for share in {None, mesh}}
     pending = []
     for batch in map(as_batch, set_batches(batches)()):
         share = _divided_by(mesh, batch[0])
@@ -143,7 +143,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
     inputs = as_array(inputs, "inputs")
     share = _divided_by(mesh, inputs)
     there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
-    outputs, *finite = compiled(Compiled(_predict, graphdef, (share,)))(state, there, carry)
+    outputs, *finite = compiled(_predict, graphdef, share)(state, there, carry)
     if not isinstance(finite[0], jax.core.Tracer) and not all(finite):
         check_parameters("predict", model)
         raise FloatingPointError(f"predict got inputs that are not finite{HIDDEN}")

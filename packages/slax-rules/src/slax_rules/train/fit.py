@@ -33,7 +33,6 @@ from slax_rules.train.agreement import by_path, module_names, readable_path
 from slax_rules.train.batches import (
     Batch,
     Batches,
-    Compiled,
     Sampler,
     as_batch,
     checked,
@@ -382,7 +381,7 @@ class _Run:
         self.timed = self.sent, self.began
         if isinstance(self.batches, Sampler):
             sampler, epoch, first = self.batches, self.epoch, self.position
-            train = compiled(Compiled(_sampled_steps, self.step, (sampler.sample,)))
+            train = compiled(_sampled_steps, self.step, sampler.sample)
             while first < sampler.steps:
                 due = (every - self.sent % every for every in intervals)
                 count = min([STEPS_PER_CALL, sampler.steps - first, *due])
@@ -392,7 +391,7 @@ class _Run:
                 first += count
             return
         stream, self.stream = self.stream, None
-        train, mesh = compiled(Compiled(_step, self.step)), self.step.mesh
+        train, mesh = compiled(_step, self.step), self.step.mesh
         for batch in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
             check_concrete("fit", batch)
             for mask in batch[2:]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from slax_rules.api import compiled
 from slax_rules.losses import LossFn
 from slax_rules.stream import Stream, extend_stream
-from slax_rules.train.batches import Compiled, as_array
+from slax_rules.train.batches import as_array
 from slax_rules.train.checkpoints import Checkpoints, describe_run, parts, steps_in, whole
 from slax_rules.train.evaluate import check_metrics, where_not_finite
 from slax_rules.train.fit import SLOWER, fault_of_targets, make_bar
@@ -157,7 +157,7 @@ def _run(
     zero = np.zeros((), jax.dtypes.canonicalize_dtype(float))
     sums: Sums = {name: (zero, zero) for name in ("loss", *dict(metrics))}
     step, store = 0, None
-    advance = compiled(Compiled(_advance, metrics, (gamma,)))
+    advance = compiled(_advance, metrics, gamma)
 
     def trees() -> dict[str, Any]:
         return parts(stream.objects) | {"state": stream.state, "sums": sums}

@@ -19,7 +19,7 @@ from slax_rules.loop import trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
 from slax_rules.rules.base import check_is_rule
-from slax_rules.train.batches import Batch, Compiled, as_batch, checked, epoch_batches
+from slax_rules.train.batches import Batch, as_batch, checked, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate, not_finite
 from slax_rules.train.fit import check_update, make_bar, without_credit
 
@@ -372,7 +372,7 @@ def _train(
     """Train once, under the rule of this name, with a rate and a seed."""
     graphdef, state = nnx.split(network)
     of_optimizer = nnx.state(_objects(graphdef, options[0], state, None, rate)[2])
-    step = compiled(Compiled(_step, graphdef, options), *COMPILER_OPTIONS.items())
+    step = compiled(_step, graphdef, *options, **COMPILER_OPTIONS)
     states = {0: state} if 0 in evaluate_at else {}
     pending: list[Array] = []
     for batch in map(as_batch, batches):
