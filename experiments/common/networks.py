@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from slax_rules.train.agreement import by_path
 
 from slax_neurons import LI, LIF, Connect, connect
 from slax_neurons.initialization import fluctuation_driven
+from slax_rules.train.agreement import by_path
 
 Trajectory = Sequence[nnx.State]  # checkpoints of one rule, in order
 

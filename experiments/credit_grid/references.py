@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from slax_rules.train.agreement import by_path
 
 from experiments.common.networks import make_model
 from experiments.common.samples import make_sampler
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, carried_numbers, kept_numbers
 from experiments.credit_grid.run import results_of_cell
+from slax_rules.train.agreement import by_path
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 from flax import nnx
-from slax_rules.train.agreement import by_path
 from tqdm import tqdm
 
 from experiments.common.learning import transformation
@@ -14,6 +13,7 @@ from experiments.common.measures import layer_of, plain_layers
 from experiments.demo.notebooks import Batch, random_bits, sampler, second_keys, second_network
 from slax_neurons import Connect
 from slax_rules import RULES, agreement, cross_entropy, gradients
+from slax_rules.train.agreement import by_path
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:

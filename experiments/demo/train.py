@@ -10,13 +10,13 @@ import jax
 import numpy as np
 from flax import nnx
 from jax import random
-from slax_rules.train.agreement import by_path
 
 from experiments.common.learning import fit_or_stop, transformation
 from experiments.common.measures import loss_of_params
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from slax_neurons import Connect
 from slax_rules import RULES, Every, StepInfo
+from slax_rules.train.agreement import by_path
 
 
 def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

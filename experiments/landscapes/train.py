@@ -11,7 +11,6 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import random
-from slax_rules.train.agreement import by_path
 
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_of_params
@@ -20,6 +19,7 @@ from experiments.common.seeds import seeds_of
 from experiments.landscapes.problem import make_problem
 from slax_neurons import Connect, unroll
 from slax_rules import RULES, TBPTT, Every, accuracy
+from slax_rules.train.agreement import by_path
 
 
 def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

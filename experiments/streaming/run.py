@@ -16,7 +16,6 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import random
-from slax_rules.train.sweep import COMPILER_OPTIONS
 from tqdm import tqdm
 
 from experiments.common.keys import key_of
@@ -25,6 +24,7 @@ from experiments.common.networks import make_model
 from experiments.common.seeds import seeds_of
 from experiments.streaming.sources import Source, make_source
 from slax_rules import BPTT, RULES, Stream, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
+from slax_rules.train.sweep import COMPILER_OPTIONS
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:

@@ -428,7 +428,7 @@ def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
         """A value with the code of functions in their place."""
         if hasattr(value, "__code__"):
             functions.append((id(value), value.__qualname__))
-            return value.__code__
+            return value.__code__, value.__qualname__  # a decorator gives many functions one code
         if isinstance(value, nnx.GraphDef):
             value = (*value.nodes, *[(name, getattr(held, "value", type(held))) for name, held in value.attributes])
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
