@@ -170,7 +170,7 @@ class StreamStep(NamedTuple):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from slax_rules import StreamStep
+        >>> from slax_rules.stream import StreamStep
         >>> StreamStep(None, jnp.zeros((5, 2, 3)), jnp.zeros((5, 2))).losses.shape
         (5, 2)
     """

@@ -291,7 +291,7 @@ class LoadedWeights(NamedTuple):
         different: arrays of both in another shape, or in a dtype that is not cast, with what is saved and what is here.
 
     Example:
-        >>> from slax_rules import LoadedWeights
+        >>> from slax_rules.train.checkpoints import LoadedWeights
         >>> LoadedWeights(["0 Linear/kernel"], [], [], ["0 Linear/bias: float32[3] saved, float32[5] here"]).loaded
         ['0 Linear/kernel']
     """

@@ -27,7 +27,7 @@ class Cost:
         bptt_bytes: the same for BPTT, which keeps all steps, with the model's carry.
 
     Example:
-        >>> from slax_rules import Cost
+        >>> from slax_rules.train.cost import Cost
         >>> cost = Cost(window=10, carried_bytes=4000, window_bytes=2000, bptt_bytes=20_000)
         >>> cost.predicted_bytes
         6000
