@@ -61,20 +61,21 @@ def test_layers_have_the_names_of_health_and_summary():
     edges = [Edge(1, 0), Edge(1, 0, delay=2)]
     model = connect([nnx.Linear(N, 6, rngs=rngs), LIF(), inner, nnx.Linear(6, C, rngs=rngs), LI()], edges, rngs=rngs)
     params = nnx.state(model, nnx.Param)
-    groups = {"named": {"model": model}, "plain": {}}
-    groups["by_layer"] = {"model": model, "group": lambda name: name.partition("/")[0]}
-    found = jax.eval_shape(lambda: {name: sr.agreement(params, params, **options) for name, options in groups.items()})
-    assert sorted(dict.fromkeys(name.rpartition("/")[0] for name in found["named"] if name != "all")) == [
+    layer = {"model": model, "group": lambda name: name.partition("/")[0]}
+    found = jax.eval_shape(
+        lambda: [sr.agreement(params, params, **options) for options in ({"model": model}, {}, layer)]
+    )
+    named, plain, by_layer = found
+    layers = [
         "0 Linear",
         "1 -> 0 Linear",
         "1 -> 0 Linear (2 steps late)",
         "2.0 Linear",
         "2.1 -> 2.0 Linear",
         "2.1 LIF/decay",
-        "3 Linear",
     ]
-    assert {"2.1 LIF", "0 Linear"} <= found["by_layer"].keys() and "all" not in found["by_layer"]
-    assert {"modules/0/kernel", "all"} <= found["plain"].keys()
+    assert sorted({name.rpartition("/")[0] for name in named if name != "all"}) == [*layers, "3 Linear"]
+    assert {"2.1 LIF", "0 Linear"} <= by_layer.keys() and "all" not in by_layer and "modules/0/kernel" in plain
 
 
 @pytest.mark.parametrize(

@@ -137,17 +137,17 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
     assert difference[1:] == (pytest.approx(expected.low), pytest.approx(expected.high), 2)
     row = found.rows(level=0.9)[1]
     low, high = stats.t.interval(0.9, 1, one.mean(), stats.sem(one))
-    assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
-    assert (row["rule"], row["rate"], row["seeds"], row["not_finite"]) == ("ottt", found.chosen["ottt"], 2, [])
-    assert row["validation"] == found.validation("ottt").mean(axis=1).max()
+    expected = {"rule": "ottt", "rate": found.chosen["ottt"], "seeds": 2, "not_finite": []}
+    expected |= {"low": pytest.approx(low), "high": pytest.approx(high), "test": pytest.approx(one.mean())}
+    assert row == expected | {"validation": found.validation("ottt").mean(axis=1).max()}
     assert [line.split()[0] for line in str(found).splitlines()] == ["rule", "bptt", "ottt"]
     assert dataclasses.replace(found, limits=(one.mean(), 0.0)).rows()[1]["low"] == one.mean()
     alone = dataclasses.replace(found, best={"bptt": found.best["bptt"][:1]})
     assert "nan" not in str(alone) and f"{other[0]:.4f}  -" in str(alone)
     assert np.isnan(Interval.of([1.0]).low) and Interval.of([1.0]).mean == 1
-    with pytest.raises(ValueError, match=r"Got 2 batches, expected one of: 0, 3, 4. Ask for it: .*evaluate_at=\(2,\)"):
+    with pytest.raises(ValueError, match=r"Got 2 batches, .*evaluate_at=\(2,\)"):
         found.test("bptt", 2)
-    with pytest.raises(ValueError, match="Got the reference 'otpe', expected one of: bptt, ottt"):
+    with pytest.raises(ValueError, match="the reference 'otpe'"):
         found.differences("otpe")
 
 
@@ -252,29 +252,21 @@ def broken_model(rngs):
 
 
 ALONE = {"validation": None, "test": None}
-STOPPED = {
-    "last update": (  # of one batch
-        {"optimizer": breaks, "rates": [10.0], "batches": lambda seed: batches(seed, 1)},
-        r"bptt: no learning rate of 10 .* At 10, seed 0, .* batch 1 is not finite",
-    ),
-    "label": ({"validation": wrong(label=7)}, r"bptt: .* At 0.1, seed 1, .* batch 4 is not finite, or"),
+STOPPED = {  # the first is at the last update, of one batch
+    "update": ({"optimizer": breaks, "rates": [10.0], "batches": lambda seed: batches(seed, 1)}, "At 10, seed 0, .* batch 1"),
+    "label": ({"validation": wrong(label=7)}, "At 0.1, seed 1, .* batch 4"),
     "inputs": ({"test": wrong(inputs=np.nan)}, "inputs that are not finite"),
-    "metric": (
-        {"metric": lambda outputs, labels: jnp.nan * outputs.sum(), "rates": RATES},
-        r"bptt: .* At 0.01, seed 0, the metric is not a number",
-    ),
-    "weights": ({"make_model": broken_model, **ALONE, "evaluate_at": [0]}, r"bptt: .* batch 1 is not finite"),
-}
+    "metric": ({"metric": lambda outputs, labels: jnp.nan * outputs.sum(), "rates": RATES}, "the metric is not a number"),
+    "weights": ({"make_model": broken_model, **ALONE, "evaluate_at": [0]}, "bptt: .* batch 1"),
+}  # fmt: skip
 
 
-def test_one_rate_needs_no_mode_since_nothing_is_chosen():
-    found = run_bptt(metric=lambda outputs, labels: -score(outputs, labels), mode=None, seeds=1)
-    assert found.chosen == {"bptt": 0.1}
+def test_one_rate_needs_no_mode_and_a_score_that_is_better_where_it_is_smaller_chooses_the_same(found):
+    def cost(outputs, labels):
+        return -score(outputs, labels)
 
-
-def test_a_score_that_is_better_where_it_is_smaller_chooses_the_same_rate(found):
-    other = run(metric=lambda outputs, labels: -score(outputs, labels), mode="min")
-    assert other.chosen == found.chosen
+    assert run_bptt(metric=cost, mode=None, seeds=1).chosen == {"bptt": 0.1}
+    assert run(metric=cost, mode="min").chosen == found.chosen
 
 
 @pytest.mark.parametrize("name", STOPPED)
@@ -286,9 +278,8 @@ def test_a_sweep_that_cannot_choose_says_why(name):
 
 def test_a_sweep_without_held_out_samples_has_a_table_and_no_scores():
     found = run_bptt(**ALONE | {"metric": sr.accuracy})
-    assert found.limits == (0, 1)
+    assert found.limits == (0, 1) and " - " in str(found)
     assert [found.rows()[0][name] for name in ("validation", "test", "not_finite")] == [None, None, []]
-    assert " - " in str(found)
     for read, name in ((found.validation, "validation"), (found.test, "test")):
-        with pytest.raises(ValueError, match=rf"Got no {name} samples.*{name}=\[...\]"):
+        with pytest.raises(ValueError, match=f"Got no {name} samples"):
             read("bptt")
