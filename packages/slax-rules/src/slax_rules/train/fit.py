@@ -394,7 +394,7 @@ class _Run:
         train, mesh = compiled(_step, self.step), self.step.mesh
         for batch in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
             check_concrete("fit", batch)
-            for mask in batch[2:] if mesh is None else ():
+            for mask in batch[2:] if mesh is None or not mesh.is_multi_process else ():
                 check_some_entry(mask)
             self.send(1, lambda _, batch=batch: batch, train, batch if mesh is None else split_batch(batch, mesh))
             yield
