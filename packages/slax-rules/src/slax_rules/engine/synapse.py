@@ -151,7 +151,7 @@ def sum_by_input(synapse: Any, per_weight: Array) -> Float[Array, " I"]:
 
 
 def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
-    """Raise TypeError if the current of a synapse passes a map that is not linear.
+    """Raise TypeError if the current of a synapse passes a map that is not linear, or mixes features or samples.
 
     Args:
         name: the name of the rule in the error message.
@@ -164,10 +164,15 @@ def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
     one_step = jax.ShapeDtypeStruct(current.shape[1:], current.dtype)
     try:
         jax.eval_shape(jax.linear_transpose(synapse.map, one_step), jax.eval_shape(synapse.map, one_step))
-        with jax.ensure_compile_time_eval():  # JAX transposes x + 1 as x
-            is_moved = jnp.any(synapse.map(jnp.zeros(one_step.shape, one_step.dtype)))
-        if not isinstance(is_moved, jax.core.Tracer) and is_moved:
-            raise ValueError("The map of zero is not zero.")
+        with jax.ensure_compile_time_eval():
+            z = jnp.sin(jnp.arange(2 * math.prod(current.shape[2:]), dtype=current.dtype)).reshape(
+                2, *current.shape[2:]
+            )
+            of_feature = jax.vmap(lambda one: synapse.map(one[..., None])[..., 0], in_axes=-1, out_axes=-1)
+            alone = jax.vmap(lambda sample: of_feature(sample[None])[0])(z)
+            is_moved = jnp.any(synapse.map(0 * z)) | ~jnp.allclose(synapse.map(z), alone, atol=1e-2)
+        if not isinstance(is_moved, jax.core.Tracer) and is_moved:  # JAX also transposes x + 1 and x - x.mean(0)
+            raise ValueError("The map of zero is not zero, or the map of all features and samples is not that of each.")
     except (NotImplementedError, AssertionError, TypeError, ValueError) as error:
         got = " and ".join(type(module).__name__ for module in synapse.maps)
         raise TypeError(
