@@ -462,7 +462,7 @@ class _Run:
     def look(self, callback: Any) -> None:
         """Call a callback after the last step, and record what it returns."""
         step = self.step
-        options = step.loss_fn, step.update, step.window, step.penalties
+        options: Any = step.loss_fn, step.update, step.window, step.penalties
         numbers = local_shard(self.batch()), self.shown["loss"], self.seconds
         fields: Any = self.done, self.epoch, *self.objects, *options, *numbers
         info = StepInfo(*fields)
