@@ -26,15 +26,19 @@ from slax_neurons import LIF, connect, unroll
 STEPS, LAYERS = 256, 3
 
 
-def whole(batch: int, n: int, **options: Any) -> Callable[[], Any]:
-    """The gradient of the number of spikes, with options of `unroll`."""
+def network(n: int) -> tuple[nnx.GraphDef, nnx.State]:
     rngs = nnx.Rngs(0)
     modules = [(nnx.Linear(n, n, use_bias=False, rngs=rngs), LIF()) for _ in range(LAYERS)]
-    graphdef, state = nnx.split(connect([module for layer in modules for module in layer]))
+    return nnx.split(connect([module for layer in modules for module in layer]))
+
+
+def whole(batch: int, n: int) -> Callable[[], Any]:
+    """The gradient of the number of spikes."""
+    graphdef, state = network(n)
 
     def loss(state: nnx.State, inputs: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, state)
-        return unroll(model, model.initialize_carry((batch, n)), inputs, **options)[1].sum()
+        return unroll(model, model.initialize_carry((batch, n)), inputs)[1].sum()
 
     return functools.partial(jax.jit(jax.grad(loss)), state, spikes(batch, n))
 

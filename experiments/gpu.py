@@ -2,12 +2,13 @@
 
     python -m experiments.gpu --minutes 9
 
-It needs JAX, Flax, Optax, matplotlib, numpy, and scikit-learn for the tasks on digits. It makes results of the paper scale in
-the order of their importance: throughput of this repository and of what else can be imported, gradient similarity, landscapes,
-accuracy. It stops when the time is over, and the same command continues where it stopped, with the job that was not finished.
-`gpu.tar.gz` has everything that was made, with the name of the device. Unpack it at the top of a checkout: `snakemake
-figures/all --config scale=paper outdated=keep` uses the results, except for the times of throughput, which are apart, since
-peers without an environment of their own are missing there. These are drawn by
+It needs JAX, Flax, Optax, matplotlib, numpy, and scikit-learn for the tasks on digits. First it times BPTT and rules with 1, 4,
+8 and 16 steps in an iteration of the loop over time, `slax_neurons.scan_unroll`, in results/gpu/iterations.csv. Then it makes
+results of the paper scale in the order of their importance: throughput of this repository and of what else can be imported,
+gradient similarity, landscapes, accuracy. It stops when the time is over, and the same command continues where it stopped, with
+the job that was not finished. `gpu.tar.gz` has everything that was made, with the name of the device. Unpack it at the top of a
+checkout: `snakemake figures/all --config scale=paper outdated=keep` uses the results, except for the times of throughput, which
+are apart, since peers without an environment of their own are missing there. These are drawn by
 
     python -m experiments.plot throughput --scale paper --set own_environments=false --results results/gpu --output figures/gpu
 """
@@ -30,6 +31,8 @@ FIRST = ("n1024", "n2048", "n4096", "n512", "n6144", "rules_n128", "rules_n512")
 EXPERIMENTS = ("throughput", "gradient_similarity", "landscapes", "accuracy")
 ARCHIVE = Path("gpu.tar.gz")
 RESULTS, TIMES = Path("results"), Path("results/gpu")
+ITERATIONS = TIMES / "iterations.csv"
+OF_ITERATIONS = "--rules bptt sltt ottt ostl otpe e_prop --steps 1 4 8 16 --sizes 128 512 1024"
 
 
 class Step(NamedTuple):
@@ -65,6 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def steps() -> Iterator[Step]:
     """All steps in the order of their importance."""
+    times = [sys.executable, "-m", "benchmarks.iterations", *OF_ITERATIONS.split(), "--output", str(ITERATIONS)]
+    yield Step("steps in an iteration", times, (ITERATIONS,), ITERATIONS.exists())
     for experiment in EXPERIMENTS:
         apart = experiment == "throughput"
         results = TIMES if apart else RESULTS

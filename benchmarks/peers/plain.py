@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from benchmarks.side_by_side.jax_step import JaxStep
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
-CHUNK_BYTES, SHORTEST_CHUNK = 3 * 2**19, 32  # as in slax_neurons/engine.py
+CHUNK_BYTES, SHORTEST_CHUNK = 3 * 2**19, 32  # as in slax_neurons/unrolling.py
 SLOPE = 25.0
 
 

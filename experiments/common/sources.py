@@ -6,6 +6,7 @@ makes no result older. What is found is kept for the rest of the process.
 """
 
 import ast
+import dataclasses
 import hashlib
 import inspect
 import io
@@ -181,8 +182,6 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
     Raises:
         SystemExit: a class or a function that is in no file.
     """
-    from slax_rules.loop.structure import structure  # there is no such entry without it
-
     made = entry
     if kind == "rule":  # without its title
         made = (entry.rule, entry.route, entry.optimizer, dict(entry.options), entry.needs_rngs, entry.updates)
@@ -201,10 +200,16 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
             )
         files.add(file)
     of_files = sorted(f"{file.name} {digest_of_program(file)}" for file in with_imported(files, imported_beside))
-    found = structure(made, of_objects=True)
-    values = [(held.name, held.content) for held in found.values]
-    content = repr((found.code, values))
-    return hashlib.sha256("\n".join([content, *of_files]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([json.dumps(made, default=plain), *of_files]).encode()).hexdigest()
+
+
+def plain(made: Any) -> Any:
+    """What stands for a function, a class or another object in a digest, in any process: its name and its options."""
+    if isinstance(made, partial):
+        return [made.func, made.args, made.keywords]
+    if dataclasses.is_dataclass(made) and not isinstance(made, type):
+        return [type(made).__qualname__, *(getattr(made, field.name) for field in dataclasses.fields(made))]
+    return getattr(made, "__qualname__", type(made).__qualname__)
 
 
 def parts_of(made: Any) -> Iterator[Any]:

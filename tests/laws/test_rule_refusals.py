@@ -238,5 +238,5 @@ def test_neighbors_of_what_is_refused_are_treated(rule, make):
     rule.check(make(), jax.ShapeDtypeStruct(X.shape[1:], X.dtype))
 
 
-def test_pieces_of_tbptt_as_long_as_the_window_take_what_changes_itself():
+def test_tbptt_in_pieces_of_the_window_takes_a_batch_norm():
     assert np.isfinite(online(behind_norm(), rule=sr.TBPTT(steps=T), window=T))

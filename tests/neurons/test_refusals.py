@@ -93,7 +93,7 @@ CASES = [
     (lambda: run(pair({0: [1]}, rngs=RNGS), X, carry=pair({0: [1]}, rngs=RNGS).initialize_carry((2, N))), V, "same batch"),
     (lambda: connect([nnx.Conv(N, 2, (3,), rngs=RNGS)]).initialize_carry((B, N)), V, "expected 3 axes: .* of space"),
     (lambda: pair(None).initialize_carry((B, 6)), V, r"\[3, 6\] per step for module 0 .* expected 4 features"),
-    (lambda: run(pair(None), carry=((),)), V, "no carry for 2 modules"),
+    (lambda: run(pair(None), carry=((),)), V, "a carry of 1 for 2 modules"),
     (lambda: run(LIF(), X[0], carry=X[0]), V, "with time first"),
     (lambda: run(LIF(), X.tolist(), carry=X[0]), TE, r"jnp.asarray\(inputs\)"),
     (lambda: connect([nnx.BatchNorm(N, rngs=RNGS)])(((),), X[0]), V, r"Use unroll, model.eval"),

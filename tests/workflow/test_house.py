@@ -1,12 +1,7 @@
-"""The four members: each declares what it imports, and stands alone. `make release-check` installs each alone.
-
-And what tests/mutants says of tests.
-"""
+"""The four members: each declares what it imports, and stands alone. `make release-check` installs each alone."""
 
 import ast
-import csv
 import importlib.metadata
-import re
 import subprocess
 import sys
 import tomllib
@@ -56,17 +51,3 @@ def test_import_of_a_member_pulls_in_no_sibling(name):
     assert {one for one in found if one.startswith("slax_")} == {name} | ALLOWED_SIBLINGS.get(name, set())
     assert not found & {"beartype", "h5py", "matplotlib", "nir", "sklearn"}
     assert name != "slax_data" or "flax" not in found
-
-
-def test_mutants_have_their_lines_and_the_tests_that_kill_them_exist():
-    with (ROOT / "tests/mutants/mutants.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    texts = {row["file"]: (ROOT / row["file"]).read_text(encoding="utf-8") for row in rows}
-    assert [row["before"] for row in rows if texts[row["file"]].count(row["before"] + "\n") != 1] == []
-    known = {row["killed_by"].partition("[")[0] for row in rows} - {""}
-    there = {
-        f"{path.relative_to(ROOT).as_posix()}::{name}"
-        for path in ROOT.glob("tests/*/test_*.py")
-        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    }
-    assert known <= there

@@ -11,7 +11,7 @@ from flax import nnx
 
 from nightly.published.foreign import GivenDirect, GivenTarget
 from slax_neurons import IF, LI, LIF, Edge, Neuron, Standardized, Surrogate, connect, fast_sigmoid
-from slax_rules import OSTL, RULES, STLLR, FixedBases, cross_entropy, gradients
+from slax_rules import OSTL, RULES, STLLR, FixedBases, PerLayer, cross_entropy, gradients
 from stacks import deviation
 
 DATA = Path(__file__).parent / "data" / "authors"
@@ -98,6 +98,13 @@ def s_tllr_rule(data, **options):
     return STLLR(*(data[key] for key in ("lambda_pre", "lambda_post", "alpha_pre", "alpha_post")), **options)
 
 
+class CausalReadOut(STLLR):
+    """S-TLLR in a last layer that does not fire too, where ours has OTTT."""
+
+    def for_layer(self, layer):
+        return self
+
+
 @pytest.mark.parametrize(
     "kind", ["", "_synchrony", "_causal", "_feedback", "_target", "_recurrent", "_recurrent_triangle"]
 )
@@ -117,8 +124,8 @@ def test_s_tllr_finds_what_its_authors_found(kind, x64):
         given = {"DFA": GivenDirect, "DRTP": GivenTarget}[data["feedback_mode"]]
         options["route"] = given(*(len(data["labels"]) * data[f"feedback_{index}"].T for index in range(last)))
     rule, mask = s_tllr_rule(data, **options), steps_that_count(data, slice(-data["learning_steps"], None))
-    read_out = STLLR(lambda_pre=data["read_out_trace_decay"], alpha_post=0.0)
-    found = run(model, data, [*[rule] * last, read_out], mask=mask)
+    read_out = CausalReadOut(lambda_pre=data["read_out_trace_decay"], alpha_post=0.0)
+    found = run(model, data, PerLayer([*[rule] * last, read_out]), mask=mask)
     for index in range(last + 1):
         check_synapse(found["modules"][2 * index], data, index)
     for back in found["synapses"].values() if edges else ():
@@ -169,7 +176,7 @@ class BellecLIF(LIF):
 
 
 @pytest.mark.parametrize("name", ["etlp", "etlp_no_leak"])
-def test_etlp_finds_the_authors_gradients_of_the_hidden_layer_at_events(name, x64):
+def test_etlp_finds_the_authors_gradients_at_events(name, x64):
     """One event each, and all of them together, which are a mean. Theirs has the label with a minus, and sums the batch."""
     data = recorded(name)
     options, decay = {"stop_reset_gradient": True, "spike_fn": triangle, **DTYPE}, float(data["decay"][0])
@@ -236,7 +243,7 @@ def alpha(data, index):
 
 
 @pytest.mark.parametrize("neuron", ["lif", "adlif"])
-def test_hypr_is_ostl_of_a_neuron_that_lets_no_gradient_through_stored_spikes(neuron, x64):
+def test_hypr_is_ostl_without_gradients_through_stored_spikes(neuron, x64):
     """LIF with a detached reset; and the adaptive neuron of its authors, with all its parameters."""
     data = recorded(f"hypr_{neuron}")
     last = np.exp(-1 / data["tau_u_2"])

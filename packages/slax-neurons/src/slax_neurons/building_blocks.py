@@ -11,7 +11,7 @@ public, and each is documented where it is defined.
   `changes_when_called`, `accumulates` and `KEY_IN_CARRY` for what a call does besides computing its output.
 * Neurons: `fire_steps`, the results of `fire` for all steps; `carries_before`, the carry before each step;
   `units_are_separate`, the first law of `check_neuron`.
-* Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`, `cast_dtype`, `cast_inputs`.
+* Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
 * Names: `Named`, a dictionary with a KeyError that names the closest entry.
 
 Example:
@@ -45,7 +45,6 @@ from slax_neurons.testing import units_are_separate as units_are_separate
 from slax_neurons.unrolling import KEY_IN_CARRY as KEY_IN_CARRY
 from slax_neurons.unrolling import StepSize as StepSize
 from slax_neurons.unrolling import apply_rows as apply_rows
-from slax_neurons.unrolling import cast_dtype as cast_dtype
 from slax_neurons.unrolling import cast_inputs as cast_inputs
 from slax_neurons.unrolling import changes_when_called as changes_when_called
 from slax_neurons.unrolling import check_sequence as check_sequence

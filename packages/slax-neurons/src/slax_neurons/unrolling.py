@@ -10,7 +10,7 @@ of its inputs.
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -317,7 +317,8 @@ def check_sequence(inputs: Array) -> None:
             "A single sequence [T, features] needs a batch axis: inputs[:, None]."
         )
     if 0 in inputs.shape[:2]:
-        raise ValueError(f"Got inputs of shape {list(inputs.shape)}, expected at least 1 step and 1 sample.")
+        steps, batch = inputs.shape[:2]
+        raise ValueError(f"Got a sequence of {steps} steps and a batch of {batch} samples, expected at least 1.")
 
 
 def mutates_state(module: nnx.Module) -> bool:
@@ -357,7 +358,9 @@ def mutations_explained(model: nnx.Module) -> Iterator[None]:
             what, cure = type(cell).__name__, KEY_IN_CARRY
         elif mutates_state(model):
             raise
-        raise ValueError(f"Got {what} that draws numbers or changes its variables where JAX traces. {cure}") from error
+        raise ValueError(
+            f"Got {what} that draws random numbers or changes its variables where JAX traces. {cure}"
+        ) from error
 
 
 class Function(nnx.Module):
@@ -372,9 +375,7 @@ class Function(nnx.Module):
 
 def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """Run one step of a cell, or of a module without a carry, whose carry is ()."""
-    if isinstance(module, nnx.RNNCellBase):
-        return module(carry, inputs)
-    return carry, module(inputs)
+    return module(carry, inputs) if isinstance(module, nnx.RNNCellBase) else (carry, module(inputs))
 
 
 def first_carry(cell: nnx.RNNCellBase, input_shape: tuple[int, ...], rngs: Any = None) -> Any:
@@ -392,21 +393,16 @@ def is_stack(module: Any) -> bool:
     return isinstance(getattr(module, "modules", None), nnx.List)
 
 
-def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of a stack's input: the dtype of its first parameters, neuron or delay, or int32 before nnx.Embed."""
-    if isinstance(_first(modules[0]), nnx.Embed):
-        return jax.ShapeDtypeStruct(shape, jnp.int32)
-    for module in modules:
+def input_dtype(model: Any) -> Any:
+    """The dtype of a model's input: that of its first parameters, neuron or delay, or int32 before nnx.Embed."""
+    if isinstance(_first(model), nnx.Embed):
+        return jnp.dtype(jnp.int32)
+    for module in model.modules if is_stack(model) else [model]:
         if isinstance(module, Neuron | Delay):
-            return jax.ShapeDtypeStruct(shape, module.param_dtype)
+            return module.param_dtype
         for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)):
-            return jax.ShapeDtypeStruct(shape, leaf.dtype)
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-def input_dtype(model: nnx.Module) -> Any:
-    """The dtype of the input of a stack, as in `input_struct`, or of a single module."""
-    return input_struct(model.modules if is_stack(model) else [model], ()).dtype  # type: ignore[attr-defined]
+            return leaf.dtype
+    return jnp.dtype(jnp.float32)
 
 
 def cast_inputs(model: nnx.Module, inputs: Array) -> Array:
@@ -415,28 +411,19 @@ def cast_inputs(model: nnx.Module, inputs: Array) -> Array:
     Integers of more than 8 bits may be indices, such as tokens. They stay as they are if the model begins with an `nnx.Embed`,
     a function, or a module of your own, which may use them as indices. Floating-point numbers also stay as they are.
     """
-    return inputs.astype(cast_dtype(model, inputs.dtype))
-
-
-def cast_dtype(model: nnx.Module, dtype: Any) -> Any:
-    """The dtype to which `cast_inputs` casts inputs of `dtype`."""
-    is_frame = dtype == jnp.bool_ or (jnp.issubdtype(dtype, jnp.integer) and jnp.dtype(dtype).itemsize == 1)
-    is_kept = jnp.issubdtype(dtype, jnp.inexact) or _embeds(model) or (_may_index(model) and not is_frame)
-    return dtype if is_kept else input_dtype(model)
+    if jnp.issubdtype(inputs.dtype, jnp.inexact):
+        return inputs
+    first = _first(model)
+    is_own = isinstance(first, Function | nnx.Sequential) or not (
+        isinstance(first, Neuron) or type(first).__module__.startswith(("flax.", "slax_neurons."))
+    )
+    are_indices = is_own and inputs.dtype.itemsize > 1
+    if are_indices or any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(first)):
+        return inputs
+    return inputs.astype(input_dtype(model))
 
 
 def _first(model: Any) -> Any:
     while is_stack(model):
         model = model.modules[0]
     return model
-
-
-def _embeds(model: Any) -> bool:
-    return any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(_first(model)))
-
-
-def _may_index(model: Any) -> bool:
-    """Whether the first module is a function or a module of the user's, which may use its inputs as indices."""
-    first = _first(model)
-    is_known = type(first).__module__.startswith(("flax.", "slax_neurons.")) and type(first) is not nnx.Sequential
-    return isinstance(first, Function) or not (is_known or isinstance(first, Neuron))

@@ -20,7 +20,7 @@ from slax_neurons.unrolling import (
     apply_rows,
     cast_inputs,
     first_carry,
-    input_struct,
+    input_dtype,
     is_stack,
     mutates_state,
     mutations_explained,
@@ -149,7 +149,7 @@ class Connect(nnx.RNNCellBase):
         """The carries of all modules at rest, for inputs of `input_shape` [B, features...]."""
         shape = as_shape("Connect", input_shape, "(B, features...), as in inputs.shape[1:] of [T, B, ...]")
         carries: list[Any] = []
-        struct = input_struct(self.modules, shape)
+        struct = jax.ShapeDtypeStruct(shape, input_dtype(self))
         for index, module in enumerate(self.modules):
             _check_array(index - 1, struct)
             check_space(module, index, struct.shape)
@@ -275,9 +275,9 @@ class Connect(nnx.RNNCellBase):
                 )
 
     def _check_carry(self, carry: Any) -> None:
-        if not isinstance(carry, tuple) or len(carry) != len(self.modules):
-            number = len(self.modules)
-            raise ValueError(f"Got no carry for {number} modules. Make it: initialize_carry(inputs.shape[1:]).")
+        got, number = len(carry) if isinstance(carry, tuple) else type(carry).__name__, len(self.modules)
+        if got != number:
+            raise ValueError(f"Got a carry of {got} for {number} modules. Make it: initialize_carry(inputs.shape[1:]).")
 
 
 def as_edges(edges: Any, modules: int) -> list[Edge]:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from slax_neurons.delay import DelayBuffer
 from slax_neurons.synapses.synapse import kind
-from slax_neurons.unrolling import Function, input_struct
+from slax_neurons.unrolling import Function, input_dtype
 from slax_neurons.wiring import Connect, as_shape, carry_without_buffer, check_stack, output_struct
 
 COLUMNS = ("module", "type", "output", "states", "parameters")
@@ -98,7 +98,7 @@ def summary(model: Any, input_shape: tuple[int, ...]) -> Summary:
     shape = as_shape("summary", input_shape, "that of a step, (B, features...): inputs.shape[1:]")
     if len(shape) < 2:
         raise ValueError(f"summary got an input_shape of {list(shape)}, expected [B, features...]: inputs.shape[1:].")
-    rows = tuple(_rows(model, input_struct(model.modules, shape), ""))
+    rows = tuple(_rows(model, jax.ShapeDtypeStruct(shape, input_dtype(model)), ""))
     return Summary(rows, _parameters(model))
 
 

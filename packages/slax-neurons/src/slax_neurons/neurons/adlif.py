@@ -108,15 +108,14 @@ class AdLIF(SpikingNeuron):
     ):
         if q is not None and form != "symplectic":
             raise ValueError(f"AdLIF got q={q}, expected none for form={form!r}, or form='symplectic'.")
-        if q is not None:
-            positive("AdLIF", "q", q)
         super().__init__(**spike_options)
         self.decay = Parameter("AdLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
         self.adaptation_decay = Parameter("AdLIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)
         self.a = Parameter("AdLIF a", a, REAL, self.param_dtype)
         self.b = Parameter("AdLIF b", b, REAL, self.param_dtype)
         self.form = one_of("AdLIF", "form", form, FORMS)
-        self.q = DEFAULT_Q if form == "symplectic" and q is None else q
+        default = DEFAULT_Q if form == "symplectic" else None
+        self.q = default if q is None else positive("AdLIF", "q", q)
 
     @property
     def membrane_decay(self) -> float | Float[Array, ""] | None:

@@ -178,9 +178,8 @@ class Direct(_Broadcast):
         signal of layer l  e_t B^l^T        e_t  the cotangent that the rule of the last layer passes below
 
     For most rules e_t = psi_t delta_t, the gradient of the loss w.r.t. the current of the last layer within the step, which is
-    the error of a read-out of `LI` units; `OTPE(output_decay=...)` for the last layer of a list of rules passes g_t delta_t. As
-    the route of `SLTT` this is direct feedback alignment in each time step, and as the route of `EProp` it is e-prop with
-    random feedback as published. In a stack of two layers it equals `Random`.
+    the error of a read-out of `LI` units. As the route of `SLTT` this is direct feedback alignment in each time step, and as
+    the route of `EProp` it is e-prop with random feedback as published. In a stack of two layers it equals `Random`.
 
     Args:
         rngs: random streams; the key of the matrices is drawn from the stream `params`, and the matrices as in `Random`.
