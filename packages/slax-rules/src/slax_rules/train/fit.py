@@ -30,25 +30,8 @@ from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import (
-    Batch,
-    Batches,
-    Sampler,
-    as_batch,
-    checked,
-    draw,
-    epoch_batches,
-    set_batches,
-)
-from slax_rules.train.callbacks import (
-    EarlyStopping,
-    Every,
-    Metrics,
-    StepInfo,
-    StopTraining,
-    check_callbacks,
-    offline_rule,
-)
+from slax_rules.train.batches import Batches, Sampler, as_batch, checked, draw, epoch_batches, set_batches
+from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks, offline_rule
 from slax_rules.train.checkpoints import Checkpoints, Store, describe_batch, describe_run, parts, weights, whole
 from slax_rules.train.evaluate import (
     Metric,
@@ -364,10 +347,10 @@ class _Run:
     epoch: int = 0
     position: int = 0
     last: Sequence[int] = (0, 0)
-    batch: Callable[[], Batch] | None = None
+    batch: Callable[[], tuple[Any, ...]] | None = None
     healthy: Any = np.True_
     is_zero: Any = None
-    unread: tuple[int, Array, Callable[[int], Batch]] | None = None
+    unread: tuple[int, Array, Callable[[int], tuple[Any, ...]]] | None = None
     stopping: Sequence[Any] | None = None
     best: nnx.State | None = None
     losses: list[np.ndarray] = dataclasses.field(default_factory=list)
@@ -413,7 +396,9 @@ class _Run:
                 f"Epoch {self.epoch} gave no batches, expected at least one. A generator can be read only once."
             )
 
-    def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
+    def send(
+        self, count: int, batch: Callable[[int], tuple[Any, ...]], train: Callable[..., Any], *arguments: Any
+    ) -> None:
         """Send a call of so many steps to the device, and read the losses of the call before."""
         if self.is_zero is None:
             self.is_zero = tuple(np.True_ for _ in jax.tree.leaves(nnx.state(self.objects[0], nnx.Param)))
@@ -462,7 +447,7 @@ class _Run:
     def look(self, callback: Any) -> None:
         """Call a callback after the last step, and record what it returns."""
         step = self.step
-        options: Any = step.loss_fn, step.update, step.window, step.penalties
+        options = step.loss_fn, step.update, step.window, step.penalties
         numbers = local_shard(self.batch()), self.shown["loss"], self.seconds
         fields: Any = self.done, self.epoch, *self.objects, *options, *numbers
         info = StepInfo(*fields)
@@ -552,7 +537,7 @@ class _Run:
             f"diverges, or the targets of a batch are very large. {SLOWER}"
         )
 
-    def cause(self, batch: Batch) -> str:
+    def cause(self, batch: tuple[Any, ...]) -> str:
         """What is not finite in a step with this batch, and what to do about it."""
         step = self.step
         nnx.update(self.objects, local_shard(self.state))
@@ -658,7 +643,9 @@ def fault_of_targets(targets: Any, mask: Any, outputs: Any) -> str | None:
     return None
 
 
-def _step(step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: Batch) -> tuple[Any, ...]:
+def _step(
+    step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: tuple[Any, ...]
+) -> tuple[Any, ...]:
     """Take a training step. One whose inputs, loss, gradient or result is not finite changes nothing, nor does any after it.
 
     Returns:
