@@ -33,8 +33,9 @@ from slax_rules.train.batches import as_batch
 FORMAT = "slax weights 1"
 ABOUT = "about"  # the member of a file that describes its contents
 PARTS = ("model", "rule", "optimizer")
-UNREADABLE = (zipfile.BadZipFile, zlib.error, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError)
-UNREADABLE += (RuntimeError, MemoryError)
+# What NumPy, zipfile and json raise for a file that is damaged, or something else.
+UNREADABLE: Any = (zipfile.BadZipFile, zlib.error, OSError, EOFError, MemoryError, RuntimeError)
+UNREADABLE += (LookupError, ValueError, TypeError, AttributeError)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -254,5 +254,5 @@ def _measure(
     number, dtype = counts.sum(), sum_dtype(losses.dtype)
     mean = jnp.sum(jnp.where(counts, losses, 0), dtype=dtype) / jnp.maximum(number, 1).astype(dtype)
     numbers["loss"] = mean, number
-    found = numbers, *finite
+    found: Any = numbers, *finite
     return found if mesh is None else jax.lax.with_sharding_constraint(found, NamedSharding(mesh, REPLICATED))

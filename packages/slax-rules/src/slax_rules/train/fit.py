@@ -8,7 +8,7 @@ import dataclasses
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
@@ -30,16 +30,7 @@ from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import (
-    Batch,
-    Batches,
-    Sampler,
-    as_batch,
-    checked,
-    draw,
-    epoch_batches,
-    set_batches,
-)
+from slax_rules.train.batches import Batches, Sampler, as_batch, checked, draw, epoch_batches, set_batches
 from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks, offline_rule
 from slax_rules.train.checkpoints import Checkpoints, Store, describe_batch, describe_run, parts, weights, whole
 from slax_rules.train.evaluate import (
@@ -105,15 +96,15 @@ class History:
     def __repr__(self) -> str:
         names = self._names()
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        parts = [
-            f"{len(self.losses)} steps",
-            len(self.losses) and f"last loss {self.losses[-1]:.4g}",
-            self.records and f"{len(self.records)} records of {shown}",
-            self.best_step is not None and f"best step {self.best_step}",
-            self.stopped_early and "stopped early",
-            self.resumed_from is not None and f"resumed from step {self.resumed_from}",
-        ]
-        return f"History({'; '.join(filter(None, parts))})"
+        parts = {
+            f"{len(self.losses)} steps": True,
+            f"last loss {self.losses[-1:].sum():.4g}": len(self.losses) > 0,
+            f"{len(self.records)} records of {shown}": len(self.records) > 0,
+            f"best step {self.best_step}": self.best_step is not None,
+            "stopped early": self.stopped_early,
+            f"resumed from step {self.resumed_from}": self.resumed_from is not None,
+        }
+        return f"History({'; '.join(part for part, is_so in parts.items() if is_so)})"
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the steps and values of one number, where it is defined; [records, ...] for arrays.
@@ -146,7 +137,7 @@ def fit(
     metrics: Mapping[str, Metric] | None = None,
     evaluate_every: int | None = None,
     early_stopping: EarlyStopping | None = None,
-    callbacks: Sequence[Callable[[StepInfo], Any]] = (),
+    callbacks: Sequence[Any] = (),
     checkpoints: Checkpoints | None = None,
     devices: Devices | None = None,
     penalties: Sequence[Penalty] = (),
@@ -242,7 +233,7 @@ def fit(
         state = replicated(state, mesh)
     step = Step(graph, loss_fn, update, window, tuple(penalties), mesh)
     of_epoch = batches if isinstance(batches, Sampler) else epoch_batches(batches, times=epochs)
-    size = batches.steps if isinstance(batches, Sampler) else len(batches) if hasattr(batches, "__len__") else None
+    size = batches.steps if isinstance(batches, Sampler) else len(batches) if isinstance(batches, Sized) else None
     run = _Run(objects, step, of_epoch, size, state, early_stopping)
     if held_out is not None:
         fresh = set_batches(held_out, "held_out", times=2)
@@ -333,6 +324,7 @@ class _Run:
         size: the steps of an epoch, if they are known.
         state: the state of (model, rule, optimizer) after the steps that were sent to the device.
         early_stopping: see `fit`.
+        evaluation: a function that returns the numbers of the held-out set.
         sent, done: steps that were sent to the device, and steps whose losses were read, counted over all epochs.
         epoch, position: the current epoch, and the batches of it whose losses were read.
         last: the epoch and the index of the batch of the last step that was read.
@@ -349,15 +341,16 @@ class _Run:
     size: int | None
     state: nnx.State
     early_stopping: EarlyStopping | None
+    evaluation: Callable[[], dict[str, Any]] = dict
     sent: int = 0
     done: int = 0
     epoch: int = 0
     position: int = 0
     last: Sequence[int] = (0, 0)
-    batch: Callable[[], Batch] | None = None
+    batch: Callable[[], tuple[Any, ...]] | None = None
     healthy: Any = np.True_
     is_zero: Any = None
-    unread: tuple[int, Array, Callable[[int], Batch]] | None = None
+    unread: tuple[int, Array, Callable[[int], tuple[Any, ...]]] | None = None
     stopping: Sequence[Any] | None = None
     best: nnx.State | None = None
     losses: list[np.ndarray] = dataclasses.field(default_factory=list)
@@ -385,8 +378,8 @@ class _Run:
             while first < sampler.steps:
                 due = (every - self.sent % every for every in intervals)
                 count = min([STEPS_PER_CALL, sampler.steps - first, *due])
-                batch = lambda index, first=first: sampler.batch(epoch, first + index)  # noqa: E731
-                self.send(count, batch, train, sampler.key, *map(np.int32, (epoch, first, first + count)))
+                draw_again = lambda index, first=first: sampler.batch(epoch, first + index)  # noqa: E731
+                self.send(count, draw_again, train, sampler.key, *map(np.int32, (epoch, first, first + count)))
                 yield
                 first += count
             return
@@ -403,7 +396,9 @@ class _Run:
                 f"Epoch {self.epoch} gave no batches, expected at least one. A generator can be read only once."
             )
 
-    def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
+    def send(
+        self, count: int, batch: Callable[[int], tuple[Any, ...]], train: Callable[..., Any], *arguments: Any
+    ) -> None:
         """Send a call of so many steps to the device, and read the losses of the call before."""
         if self.is_zero is None:
             self.is_zero = tuple(np.True_ for _ in jax.tree.leaves(nnx.state(self.objects[0], nnx.Param)))
@@ -422,8 +417,8 @@ class _Run:
         """
         if self.unread is None:
             return
-        (count, losses, batch), self.unread = self.unread, None
-        losses = np.atleast_1d(np.asarray(losses))[:count]
+        (count, sent, batch), self.unread = self.unread, None
+        losses = np.atleast_1d(np.asarray(sent))[:count]
         good = count if np.isfinite(losses).all() else int(np.isfinite(losses).argmin())
         if good:
             self.losses.append(losses[:good])
@@ -454,7 +449,8 @@ class _Run:
         step = self.step
         options = step.loss_fn, step.update, step.window, step.penalties
         numbers = local_shard(self.batch()), self.shown["loss"], self.seconds
-        info = StepInfo(self.done, self.epoch, *self.objects, *options, *numbers)
+        fields: Any = self.done, self.epoch, *self.objects, *options, *numbers
+        info = StepInfo(*fields)
         try:
             self.record(callback(info))
         except StopTraining:
@@ -541,7 +537,7 @@ class _Run:
             f"diverges, or the targets of a batch are very large. {SLOWER}"
         )
 
-    def cause(self, batch: Batch) -> str:
+    def cause(self, batch: tuple[Any, ...]) -> str:
         """What is not finite in a step with this batch, and what to do about it."""
         step = self.step
         nnx.update(self.objects, local_shard(self.state))
@@ -549,9 +545,10 @@ class _Run:
         inputs, targets, mask = checked(jax.tree.map(jnp.asarray, batch))
         if where := where_not_finite(inputs, "time step", "sample", *["feature"] * (inputs.ndim - 2)):
             return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
-        loss, gradient = np.zeros(()), nnx.State({})
+        loss: Any = 0.0
+        gradient: Any = nnx.State({})
         if mask is None or mask.any():  # in the share of this process
-            options = {"window": step.window, "penalties": step.penalties}
+            options: Any = {"window": step.window, "penalties": step.penalties}
             rule = offline_rule(rule, step.update, step.window)
             loss, gradient = gradients(model, step.loss_fn, inputs, targets, mask, rule=rule, **options)
         if not np.isfinite(loss):
@@ -646,7 +643,9 @@ def fault_of_targets(targets: Any, mask: Any, outputs: Any) -> str | None:
     return None
 
 
-def _step(step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: Batch) -> tuple[Any, ...]:
+def _step(
+    step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: tuple[Any, ...]
+) -> tuple[Any, ...]:
     """Take a training step. One whose inputs, loss, gradient or result is not finite changes nothing, nor does any after it.
 
     Returns:

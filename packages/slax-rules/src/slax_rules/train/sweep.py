@@ -392,7 +392,7 @@ def _train(
 
 
 def _step(
-    graphdef: Any, transformation: Callable[[Any], Any], loss_fn: LossFn, update: str, window: int | None,
+    graphdef: Any, transformation: Callable[[Any], Any], loss_fn: LossFn, update: Any, window: int | None,
     state: nnx.State, of_optimizer: nnx.State, rate: Any, batch: Batch,
 ) -> tuple[nnx.State, nnx.State, Array]:  # fmt: skip
     """Take a training step at a learning rate; return the state of the model and the rule, that of the optimizer, the loss."""
