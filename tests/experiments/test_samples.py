@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.common import samples as samples_module
-from experiments.common.samples import in_parts, make_sampler, number_of_parts
+from experiments.common.samples import make_sampler
 from experiments.common.tasks import task_maker
 from slax_data import make_task, spike_trains
 from slax_data.storage.packed import arrays_of_sets
@@ -47,22 +47,6 @@ def test_augmented_samples_are_those_of_the_training_alone():
     for (one, labels), (other, same) in zip(plain.batches(), augmented.batches(), strict=True):
         assert other.sum() < one.sum() and np.array_equal(labels, same)
     np.testing.assert_array_equal(plain.test[0], augmented.test[0])
-
-
-def test_batches_are_drawn_in_parts_when_they_are_read(monkeypatch):
-    monkeypatch.setattr(samples_module, "PART", 4)
-    keys, sizes = jax.random.split(jax.random.key(0), 12), []
-    drawn = in_parts(lambda part: sizes.append(len(part)) or (jax.random.key_data(part),), keys)
-    first = next(drawn)
-    assert sizes == [4]
-    np.testing.assert_array_equal([first, *drawn], jax.random.key_data(keys)[:, None])
-    assert sizes == [4, 4, 4]
-
-
-def test_parts_have_one_size_and_are_as_few_as_possible():
-    for largest, steps in np.ndindex(8, 40):
-        fitting = [n for n in range(1, steps + 2) if (steps + 1) % n == 0 and (steps + 1) // n <= largest + 1]
-        assert number_of_parts(steps + 1, largest + 1) == min(fitting)
 
 
 def fifth_of_each_class(labels):

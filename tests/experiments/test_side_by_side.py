@@ -1,6 +1,5 @@
 """What the coordinator and the processes of a benchmark see to, so that contenders are alike and what fails has its reason."""
 
-import ast
 import json
 
 import pytest
@@ -27,36 +26,6 @@ class Step:
 
     def device(self):
         return self.of
-
-
-def functions_of(file):
-    """The functions at the top level of a peer's file and their arguments, with those that it imports from other peers."""
-    found = {}
-    for node in ast.parse(file.read_text()).body:
-        if isinstance(node, ast.FunctionDef):
-            found[node.name] = [argument.arg for argument in node.args.args]
-        elif isinstance(node, ast.ImportFrom) and node.module.startswith("benchmarks.peers."):
-            imported = functions_of(file.with_name(f"{node.module.removeprefix('benchmarks.peers.')}.py"))
-            found |= {name.asname or name.name: imported[name.name] for name in node.names}
-    return found
-
-
-@pytest.mark.parametrize("file", PEERS, ids=lambda file: file.stem)
-def test_peer_has_what_its_metadata_say(file):
-    """A function for each of its benchmarks and for no other, and limits and neurons of variants that there are."""
-    found, metadata = functions_of(file), contenders.script(file)["tool"]["benchmark"]
-    variants = metadata["variants"]
-    if file.stem != "snnax":  # it cannot be imported, and has nothing but the attempt
-        assert set(variants) == BENCHMARKS & set(found)
-        assert all(found[benchmark] == ["variant", "workload"] for benchmark in variants)
-        assert ("neurons" in metadata) == ("spikes_of" in found and "bptt" in found)
-    assert found.get("spikes_of", ["variant", "currents"]) == ["variant", "currents"]
-    assert set(metadata) <= {"editable", "cuda", "variants", "dtypes", "limits", "neurons"}
-    assert set(metadata.get("dtypes", {})) <= set(variants) <= BENCHMARKS
-    for benchmark, limits in metadata.get("limits", {}).items():
-        assert set(limits) <= set(variants[benchmark])
-        assert all(set(greatest) <= {"width", "steps"} for greatest in limits.values())
-    assert set(metadata.get("neurons", {})) <= {"all", *variants.get("bptt", {})}
 
 
 def test_every_file_is_in_a_benchmark_and_names_are_unique():
