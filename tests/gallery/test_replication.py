@@ -12,7 +12,6 @@ from experiments.common.job import experiment_names
 from gallery.claims import Claim, Figure
 from gallery.claims_file import ClaimError, read_claims
 from gallery.outcomes import compared, counted, ordered, together
-from gallery.page import replication_page
 from gallery.replication import DATA, replication
 from gallery.replication_times import times
 from gallery.tables import Number
@@ -29,13 +28,10 @@ EXACT = Number(0.5, 0.5, 0.5)
         (SEEDS, 0.55, "within", 0.2, "same"),
         (SEEDS, 0.55, "within", 0.1, "unresolved"),  # the interval is not within
         (SEEDS, 0.81, "within", 0.2, "different"),
-        (SEEDS, 0.19, "within", 0.2, "different"),
         (EXACT, 0.501, "within", 0.001, "same"),
-        (EXACT, 0.5011, "within", 0.001, "different"),
         (SEEDS, 0.2, "seeds", 0, "same"),
         (SEEDS, 0.86, "seeds", 0, "different"),
         (EXACT, 0.4999999, "seeds", 0, "same"),  # rounding
-        (SEEDS, 0.39, "above", 0, "same"),
         (SEEDS, 0.5, "above", 0, "unresolved"),
         (SEEDS, 0.61, "above", 0, "different"),
     ],
@@ -57,7 +53,6 @@ def test_outcomes_together():
     """What is the same only in part is never called the same."""
     assert together(["same", "same"]) == "same" and together(["not run"]) == "not run" and together([]) is None
     assert {together(["same", other]) for other in ("unresolved", "different", "not run", "in part")} == {"in part"}
-    assert together(["different", "unresolved"]) == "different" and together(["not run", "unresolved"]) == "unresolved"
     assert counted(["same", "different", "same"], "numbers") == "2 of 3 numbers the same, 1 different"
 
 
@@ -151,29 +146,11 @@ def test_a_number_that_every_correct_program_has_counts_in_no_verdict(tmp_path):
     assert wrong.verdict == "◐ in part: 1 of 3 numbers the same, 2 different"
 
 
-@pytest.mark.parametrize("changes", [{}, {"folded": True}])
-def test_page_has_every_row_open_or_closed(tmp_path, changes):
-    """The rows without a number of ours, and a folded item, are closed, and Markdown inside is read as such."""
-    report = judged(tmp_path, {"x": [{"rule": "a", "mean": "0.55"}]}, reason="not yet", **changes)
-    text = replication_page([], {}, "full", report)
-    closed = re.findall(r'(?s)<details markdown="1">\n<summary>[^<]*</summary>\n\n(.*?)\n\n?</details>', text)
-    assert len(closed) == text.count("<details") == text.count("</details>")
-    rows = ["| A | 0.5 | 0.55 | ✓ same |", "| B | 0.1, 0.3 | "]
-    assert [text.count(row) for row in rows] == [1, 1]
-    assert [row in "\n".join(closed) for row in rows] == [bool(changes), True]
-    assert "Of 3 published numbers that are listed here, 1 stand beside a number of ours" in " ".join(text.split())
-
-
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({}, r"it: x.csv has no row or no number where {'rule': 'b'}: correct it, or give a reason"),
-        ({"ours": CELL | {"where": {}}}, "it: x.csv has 2 rows where {}, expected one"),
-        ({"ours": CELL | {"where": {"rules": "$rule"}}}, "it: has no column rules, it has rule, mean"),
         ({"claims": ["a/b"], "published": "p"}, "valid under each of"),
-        ({"rule": {"by": "eye", "why": "y"}}, r"items.0.rule.by: 'eye' is not one of"),
-        ({"numbers": [{"name": "A"}]}, "'published' is a required property"),
-        ({"where": ""}, "items.0.where: '' does not match"),
     ],
 )
 def test_mistakes_are_named(tmp_path, changes, told):
@@ -204,12 +181,6 @@ def test_every_item_has_its_value_its_source_and_ours_or_a_reason():
             assert item.get("ours", {}).get("file") in {None, *stems} and set(named) <= set(experiment_names())
 
 
-def test_example_of_the_readme_is_an_item(tmp_path):
-    _, example = re.findall(r"```yaml\n(.*?)```", (ROOT / "gallery/README.md").read_text(), flags=re.DOTALL)
-    (item,) = yaml.safe_load(example)
-    assert judged(tmp_path, {}, "quick", **item).items[0].lines[0].cells == ("OSTL, layer 1", "0.771285")
-
-
 def test_report_in_docs_has_every_item():
     """docs/REPLICATION.md is made: it follows replication.yaml by `make claims`. No cell is empty."""
     page = (ROOT / "docs/REPLICATION.md").read_text()
@@ -219,5 +190,3 @@ def test_report_in_docs_has_every_item():
     assert published >= beside >= 30 and beside >= judged > 0 and not re.search(r"\| +\|", page)
     said = [" ".join(item.get(key, "").split()) for item in CONTENT["items"] for key in ("title", "item", "differs")]
     assert [one for one in said if one not in text] == [], "run `make claims`"
-    first, *_ = re.split(r" ## The ", text)
-    assert [topic["title"] for topic in CONTENT["topics"] if f"## {topic['title']}: " not in first] == []
