@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.common import samples as samples_module
 from experiments.common.samples import make_sampler
 from experiments.common.tasks import task_maker
 from slax_data import make_task, spike_trains
@@ -23,23 +22,6 @@ def test_splits_are_disjoint_where_the_supply_is_endless_and_seeds_differ():
     everything = np.concatenate([group.reshape(-1, 30 * 20) for group in found])
     assert len(batches) == 6 and len(np.unique(everything, axis=0)) == len(everything) == 9 * 8 + 10 + 12
     assert not np.array_equal(batches[0][0], next(sampler(1).batches())[0])
-
-
-def test_batches_that_take_too_much_memory_are_drawn_again_and_are_the_same(monkeypatch):
-    sampler = make_sampler(CONFIG, None)
-    first = list(sampler(0).batches())
-    for bound, kept in (
-        (2 * 6 * 30 * 20, True),
-        (2 * 6 * 30 * 20 - 1, False),
-    ):  # bytes of 8 spikes each, for both seeds
-        monkeypatch.setattr(samples_module, "CACHE_BYTES", bound)
-        sampler.cache_clear()
-        one, other = (list(sampler(0).batches()) for _ in range(2))
-        assert sampler(0) is sampler(0) and (one[0][1] is other[0][1]) == kept and one[0][0].dtype == bool
-        for pair in zip(first, one, other, strict=True):
-            for parts in zip(*pair, strict=True):
-                np.testing.assert_array_equal(parts[0], parts[1])
-                np.testing.assert_array_equal(parts[0], parts[2])
 
 
 def test_augmented_samples_are_those_of_the_training_alone():

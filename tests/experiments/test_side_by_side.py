@@ -1,10 +1,8 @@
 """What the coordinator and the processes of a benchmark see to, so that contenders are alike and what fails has its reason."""
 
-import json
-
 import pytest
 
-from benchmarks.side_by_side import contenders, environment, worker
+from benchmarks.side_by_side import contenders, worker
 
 PEERS = sorted(contenders.PEERS.glob("*.py"))
 BENCHMARKS = {file.parent.name for file in (contenders.ROOT / "benchmarks").glob("*/run.py")}
@@ -50,26 +48,3 @@ def test_what_a_contender_does_wrong_is_the_reason_of_its_failure(tmp_path, monk
     assert worker.first_step(Step(device="Tesla T4"))["device"] == "Tesla T4"
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert worker.first_step(Step())["device"] == "cpu"
-
-
-def test_environment_that_could_not_be_made_is_told_and_not_tried_again(tmp_path, monkeypatch):
-    """In no benchmark: one record is for all."""
-
-    def no_network(*arguments):
-        tried.append(arguments)
-        raise contenders.BenchmarkError("error: no network")
-
-    tried = []
-    monkeypatch.setattr(contenders, "ENVIRONMENTS", tmp_path)
-    monkeypatch.setattr(contenders, "_uv", no_network)
-    record = tmp_path / "jaxpike.json"
-    monkeypatch.setattr(
-        "sys.argv", ["environment", str(contenders.contenders("bptt", ["jaxpike"])[0].file), str(record)]
-    )
-    environment.main()
-    told = json.loads(record.read_text())["error"]
-    assert told == "error: no network; to try again: snakemake figures/all --forcerun environment"
-    for benchmark in ("bptt", "rules"):
-        with pytest.raises(contenders.BenchmarkError, match="error: no network; to try again"):
-            contenders.python_of(contenders.contenders(benchmark, ["jaxpike"])[0].as_recorded())
-    assert len(tried) == 1
