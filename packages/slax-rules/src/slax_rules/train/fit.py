@@ -549,11 +549,11 @@ class _Run:
         inputs, targets, mask = checked(jax.tree.map(jnp.asarray, batch))
         if where := where_not_finite(inputs, "time step", "sample", *["feature"] * (inputs.ndim - 2)):
             return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
-        if step.mesh is not None and step.mesh.is_multi_process:
-            return "the samples of another process, or the update, made a number that is not finite. " + SLOWER
-        options = {"window": step.window, "penalties": step.penalties}
-        rule = offline_rule(rule, step.update, step.window)
-        loss, gradient = gradients(model, step.loss_fn, inputs, targets, mask, rule=rule, **options)
+        loss, gradient = np.zeros(()), nnx.State({})
+        if mask is None or mask.any():  # in the share of this process
+            options = {"window": step.window, "penalties": step.penalties}
+            rule = offline_rule(rule, step.update, step.window)
+            loss, gradient = gradients(model, step.loss_fn, inputs, targets, mask, rule=rule, **options)
         if not np.isfinite(loss):
             return fault_of_targets(targets, mask, predict(model, inputs)) or (
                 f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. See how loss_fn and penalties "
@@ -566,7 +566,8 @@ class _Run:
                 f"surrogate, a rule, a loss or a penalty, and numbers near the end of the range of {inputs.dtype}. {SLOWER}"
             )
         what = "updates within the sequence make" if step.update == "online" else "the update makes"
-        return f"{what} numbers that are not finite, of a gradient that is finite at first. {SLOWER}"
+        elsewhere = " Another process may have found it." if jax.process_count() > 1 else ""
+        return f"{what} numbers that are not finite, of a gradient that is finite at first.{elsewhere} {SLOWER}"
 
     # ------------------------------------------------------------------------------------------------------------ checkpoints
 
