@@ -493,6 +493,8 @@ def test_gradient_in_single_precision_is_that_of_the_oracle():
 class ByPlace(LIF):
     """The first units of a sample excite and the others inhibit, told by their place in [B, N]."""
 
+    linear = True
+
     def fire(self, membrane):
         carry, spikes = super().fire(membrane)
         batch, units = spikes.shape
@@ -501,6 +503,8 @@ class ByPlace(LIF):
 
 class FromTheEnd(LIF):
     """The same, told by the last axis."""
+
+    linear = True
 
     def fire(self, membrane):
         carry, spikes = super().fire(membrane)

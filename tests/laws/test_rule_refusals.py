@@ -63,6 +63,8 @@ class Drawing(LIF):
 class NoSlope(LIF):
     """Makes spikes without a surrogate gradient."""
 
+    linear = True
+
     def fire(self, membrane):
         return membrane, (membrane > 1).astype(membrane.dtype)
 

@@ -54,7 +54,9 @@ class ReadsUnits(Base):
 
 
 class Decays(LI):
-    """Its `membrane_decay` is inherited, and a lie."""
+    """Its `membrane_decay` is declared, and a lie."""
+
+    membrane_decay = 0.9
 
     def integrate(self, carry, inputs):
         return 0.3 * carry + inputs

@@ -184,8 +184,10 @@ def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
     def some(leaf: Any) -> Array:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.split(jax.random.key(0), leaf.shape)
-        is_real = jnp.issubdtype(leaf.dtype, jnp.floating)
-        return jnp.asarray(random.uniform(size=leaf.shape) if is_real else np.zeros(leaf.shape), leaf.dtype)
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.asarray(random.uniform(size=leaf.shape), leaf.dtype)
+        is_known = isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, jax.core.Tracer)
+        return jnp.asarray(leaf) if is_known else jnp.ones(leaf.shape, leaf.dtype)  # such as a mask of connections
 
     @jax.jit
     def reaches(variables: Any, carry: Any, scale: Array, marked: Array) -> Array:

@@ -135,6 +135,13 @@ class Connect(nnx.RNNCellBase):
         [(20, 2, 16), (20, 2, 16)]
     """
 
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if own := {"__call__", "unroll", "outputs"} & vars(cls).keys():
+            raise TypeError(
+                f"{cls.__name__} defines {', '.join(own)}, which rules do not call. Hold a stack: connect([...])."
+            )
+
     def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):
         if isinstance(modules, nnx.Module) or callable(modules):
             raise TypeError(f"connect got one {type(modules).__name__}, expected a list of modules: connect([...]).")

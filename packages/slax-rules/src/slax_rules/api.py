@@ -18,6 +18,7 @@ neither.
 import dataclasses
 import functools
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -44,7 +45,7 @@ from slax_rules.loop import (
 )
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.masks import check_mask
-from slax_rules.penalties import Penalty, penalties_by_layer
+from slax_rules.penalties import Penalty, checked_penalties, penalties_by_layer
 from slax_rules.rules.base import Rule, RuleState, check_is_rule, kind
 from slax_rules.rules.bptt import BPTT
 from slax_rules.windows import Batch, WindowLoss, all_reduce, count_losses
@@ -229,15 +230,14 @@ def _call(
     """Check the arguments, run the program, and write what it changed into model, rule and optimizer."""
     check_is_rule(rule)
     check_loss("gradients" if update == "none" else f"train_{update}", loss_fn)
-    if penalties:
-        penalties_by_layer(penalties, model)
+    penalties = checked_penalties(penalties, model) if penalties != () else ()
     check_sequence(inputs)
     if mask is not None:
         check_mask(mask, inputs.shape[:2])
     objects = (model, rule, optimizer)
     graph, state = nnx.split(objects)
     mesh = None if jax.device_count() == 1 else devices.mesh_of(inputs)
-    step = Step(graph, loss_fn, update, checked_window(window), tuple(penalties), mesh)
+    step = Step(graph, loss_fn, update, checked_window(window), penalties, mesh)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, devices.REPLICATED))
     loss, gradient, changed = compiled(Step.__call__, step)(state, inputs, targets, mask, carry)
@@ -258,7 +258,14 @@ def compiled(function: Callable[..., Any], *fixed: Any, **compiler_options: Any)
     Two programs are the same if their functions and fixed arguments are: graphs of modules and options by their values and
     types, so that 1, 1.0 and True differ, functions and transformations by identity.
     """
-    return _compiled(function, fixed, kind(fixed), tuple(compiler_options.items()))
+    try:
+        return _compiled(function, fixed, kind(fixed), tuple(compiler_options.items()))
+    except TypeError as error:
+        raise TypeError(
+            f"Got an option of the model, the rule, the optimizer, the loss or a penalty that cannot be compared: {error}. "
+            "Expected numbers, strings, functions, and tuples and frozen dataclasses of these. Hold an array in a "
+            "variable of the module, or read it in a function."
+        ) from error
 
 
 @functools.lru_cache(maxsize=64)
@@ -430,7 +437,8 @@ def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
     def by_code(value: Any) -> Any:
         """A value with the code of functions in their place."""
         if hasattr(value, "__code__"):
-            functions.append((id(value), value.__qualname__))
+            is_of_optax = value.__module__.startswith("optax")
+            functions.append((id(value), "a transformation of Optax" if is_of_optax else value.__qualname__))
             return value.__code__, value.__qualname__  # a decorator gives many functions one code
         if isinstance(value, nnx.GraphDef):
             value = (*value.nodes, *[(name, getattr(held, "value", type(held))) for name, held in value.attributes])
@@ -447,5 +455,14 @@ def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
             f"{', '.join(dict.fromkeys(made))}. Make it once, outside the loop; for several learning rates, keep the rate in "
             "the state: optax.inject_hyperparams(optax.adam)(learning_rate=1e-3).",
             UserWarning,
-            stacklevel=6,
+            stacklevel=_frames_of_slax() + 1,
         )
+
+
+def _frames_of_slax() -> int:
+    """How many frames, from the caller on, are of this package: the next is the user's."""
+    frame: Any = sys._getframe(1)
+    count = 0
+    while frame is not None and frame.f_globals["__name__"].startswith("slax_rules."):
+        frame, count = frame.f_back, count + 1
+    return count

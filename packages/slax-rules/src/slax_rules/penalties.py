@@ -1,11 +1,12 @@
 """Penalties: losses on the outputs of hidden layers, such as a target for firing rates."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -56,6 +57,10 @@ class Penalty:
     of_mean: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.weight, jax.Array | np.ndarray) and not isinstance(self.weight, jax.core.Tracer):
+            object.__setattr__(self, "weight", float(self.weight))
+        if isinstance(self.layers, int):
+            raise TypeError(f"Penalty got layers={self.layers}, expected numbers of layers: layers=({self.layers},).")
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(self.layers))
 
@@ -97,7 +102,7 @@ def firing_rate(target: float, weight: float = 1.0, layers: Sequence[int] | None
     """
     if not 0 <= target <= 1:
         raise ValueError(f"firing_rate got target={target}, expected spikes per step, a number in [0, 1].")
-    return Penalty(RateError(target), weight, layers=None if layers is None else tuple(layers), of_mean=True)
+    return Penalty(RateError(target), weight, layers=layers, of_mean=True)
 
 
 def sparsity(weight: float, layers: Sequence[int] | None = None) -> Penalty:
@@ -116,7 +121,7 @@ def sparsity(weight: float, layers: Sequence[int] | None = None) -> Penalty:
         >>> sparsity(0.1).function(jnp.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
         Array([2., 0.], dtype=float32)
     """
-    return Penalty(_total, weight, layers=None if layers is None else tuple(layers))
+    return Penalty(_total, weight, layers=layers)
 
 
 def neurons_of(model: Any) -> list[Neuron]:
@@ -130,19 +135,27 @@ def neurons_of(model: Any) -> list[Neuron]:
     return found
 
 
-def penalties_by_layer(
-    penalties: Sequence[Penalty], model: Any
-) -> tuple[tuple[int, ...], tuple[tuple[int, Penalty], ...]]:
-    """The numbers of the layers that penalties read; and each penalty of each layer, with the layer's index among these.
+def checked_penalties(penalties: Iterable[Penalty], model: Any) -> tuple[Penalty, ...]:
+    """The penalties as a tuple.
 
     Raises:
-        TypeError: anything other than a sequence of penalties, or penalties for a model without layers of neurons.
+        TypeError: anything other than several penalties, or penalties for a model without layers of neurons.
         ValueError: a layer that the model does not have.
     """
-    if isinstance(penalties, Penalty) or not all(isinstance(one, Penalty) for one in penalties):
+    found = tuple(penalties) if isinstance(penalties, Iterable) else (penalties,)
+    if not isinstance(penalties, Iterable) or not all(isinstance(one, Penalty) for one in found):
         raise TypeError(
             f"Got penalties={penalties!r}, expected a list of penalties, such as [firing_rate(0.05, weight=1.0)]."
         )
+    if found:
+        penalties_by_layer(found, model)
+    return found
+
+
+def penalties_by_layer(
+    penalties: tuple[Penalty, ...], model: Any
+) -> tuple[tuple[int, ...], tuple[tuple[int, Penalty], ...]]:
+    """The numbers of the layers that penalties read; and each penalty of each layer, with the layer's index among these."""
     neurons = neurons_of(model)
     spiking = tuple(number for number, neuron in enumerate(neurons) if neuron.spikes)
     found: list[tuple[int, Penalty]] = []

@@ -20,8 +20,8 @@ from slax_rules.api import check_loss, check_optimizer, checked_window, compiled
 from slax_rules.loop import initial_state, window_update
 from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
-from slax_rules.penalties import Penalty, penalties_by_layer
-from slax_rules.rules.base import Rule, RuleState, batch_axis, check_is_rule
+from slax_rules.penalties import Penalty, checked_penalties, penalties_by_layer
+from slax_rules.rules.base import Rule, RuleState, batch_axis, check_is_rule, kind
 from slax_rules.windows import Batch, WindowLoss, step_losses
 
 
@@ -36,6 +36,7 @@ class StreamProgram:
         penalties: the penalties of hidden layers.
         input_shape: shape [B, features...] of the inputs of a step.
         dtype: dtype of the inputs.
+        kinds: the types of options; see `kind`.
     """
 
     graph: nnx.GraphDef
@@ -44,6 +45,12 @@ class StreamProgram:
     penalties: tuple[Penalty, ...]
     input_shape: tuple[int, ...]
     dtype: Any
+    kinds: Any = None
+
+    def __post_init__(self) -> None:
+        """Streams under the user's own `jax.jit` are compared by their fields: with these, as programs are."""
+        fields = tuple(getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "kinds")
+        object.__setattr__(self, "kinds", kind(fields))
 
     def at_rest(self, objects: nnx.State, batch: int) -> tuple[RuleState, nnx.State]:
         """The state before the first step of a number of samples, and the random streams after what was drawn."""
@@ -234,10 +241,10 @@ def start_stream(
     check_optimizer("start_stream", optimizer)
     check_loss("start_stream", loss_fn, online=True)
     check_is_rule(rule)
-    penalties_by_layer(penalties, model)
+    penalties = checked_penalties(penalties, model)
     graph, state = nnx.split((model, rule, optimizer))
     dtype = jnp.dtype(input_dtype(model))
-    program = StreamProgram(graph, loss_fn, window, tuple(penalties), tuple(input_shape), dtype)
+    program = StreamProgram(graph, loss_fn, window, penalties, tuple(input_shape), dtype)
     return Stream(program, *jax.tree.map(jnp.array, compiled(StreamProgram.start, program)(state)))
 
 

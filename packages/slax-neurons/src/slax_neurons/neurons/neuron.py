@@ -5,6 +5,7 @@
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, TypedDict
@@ -62,12 +63,14 @@ class NeuronCell(nnx.RNNCellBase):
     param_dtype: np.dtype
 
     def __init_subclass__(cls, **options: Any):
-        """A class with a step of its own does not inherit what another class says of its own step."""
+        """A class with a step of its own does not inherit what another class says of its step."""
         super().__init_subclass__(**options)
         place = {name: index for index, base in reversed([*enumerate(cls.__mro__)]) for name in vars(base)}
-        for name, unknown in (("membrane_decay", None), ("linear", False)):
-            if place["__call__"] < place[name]:
-                setattr(cls, name, unknown)
+        own_decay = min(place["__call__"], place.get("integrate", math.inf))
+        if own_decay < place["membrane_decay"]:
+            setattr(cls, "membrane_decay", None)  # noqa: B010  # a property in the base
+        if min(own_decay, place.get("fire", math.inf)) < place["linear"]:
+            cls.linear = False
 
     def membrane(self, carry: Any) -> Float[Array, "..."]:
         """The membrane potential in a carry, after the reset: the carry itself if it is an array, else its field `u`.
@@ -150,7 +153,8 @@ class Neuron(NeuronCell):
     A subclass promises what learning rules build on, and what `slax_neurons.testing.check_neuron` checks: each unit of each
     sample is by itself; `spikes = True` if its outputs are spikes, 0 or 1, made by its `spike_fn`; `linear = True` if
     `integrate` and `fire` are linear in states and current except for these spikes; `membrane` and `membrane_decay` are its
-    membrane and its decay. A subclass with a `__call__` of its own does not inherit `linear` and `membrane_decay`.
+    membrane and its decay. A subclass with a step of its own does not inherit what describes the step of another:
+    `membrane_decay` under its own `__call__` or `integrate`, `linear` under these or its own `fire`.
 
     Args:
         param_dtype: dtype of the state and of the parameters.

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Connect, Delay, Dropout, Edge, Neuron
+from slax_neurons import Connect, Delay, Dropout, Edge, Neuron, Surrogate
 from slax_neurons.building_blocks import (
     apply_rows,
     carries_before,
@@ -204,7 +204,9 @@ def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tup
         for synapse, x in zip(layer.synapses, of_synapses, strict=False):
             check_maps(one.title, layer.number, synapse, x)
         own_carry = carry_without_buffer(carries[index])
-        is_ours = type(layer.neuron).__module__.startswith("slax_neurons.")
+        is_ours = type(layer.neuron).__module__.startswith("slax_neurons.") and isinstance(
+            getattr(layer.neuron, "spike_fn", None), Surrogate | None
+        )
         if not is_ours and not units_are_separate(layer.neuron, own_carry):  # a gradient would be wrong without a sign
             raise TypeError(
                 f"{one.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a neuron "

@@ -12,10 +12,11 @@ import abc
 import dataclasses
 import functools
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -51,11 +52,17 @@ def kind(option: Any) -> Any:
     """What tells options apart that Python calls equal: 1, 1.0 and True; 0.0 and -0.0; also inside tuples and dataclasses."""
     if isinstance(option, tuple):
         return (type(option), *map(kind, option))
+    if isinstance(option, frozenset):
+        return (type(option), frozenset(map(kind, option)))
     if isinstance(option, nnx.GraphDef):
-        return tuple([kind(held.value) for _, held in option.attributes if hasattr(held, "value")])
+        of_nodes = [getattr(node, "metadata", None) for node in option.nodes]
+        of_variables = [value for found in of_nodes if isinstance(found, Mapping) for value in found.values()]
+        values = [held.value for _, held in option.attributes if hasattr(held, "value")]
+        return tuple(map(kind, (*values, *of_variables)))
     if dataclasses.is_dataclass(option) and not isinstance(option, type):
-        return (type(option), *[kind(getattr(option, field.name)) for field in dataclasses.fields(option)])
-    return (type(option), str(option)) if isinstance(option, float | complex) else type(option)
+        fields = [(field.compare, getattr(option, field.name)) for field in dataclasses.fields(option)]
+        return (type(option), *[kind(value) if is_compared else (kind(value), value) for is_compared, value in fields])
+    return (type(option), str(option)) if isinstance(option, float | complex | np.inexact) else type(option)
 
 
 def _flatten(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
