@@ -217,7 +217,7 @@ def test_a_run_that_is_not_finite_is_told_and_its_rate_not_chosen():
     found = run_bptt(optimizer=breaks, rates=[0.1, 10.0])
     assert found.chosen == {"bptt": 0.1} and np.isnan(found.validation("bptt")[1]).all()
     assert [entry[:2] for entry in found.rows()[0]["not_finite"]] == [(10.0, 0), (10.0, 1)]
-    assert "rate 10, seed 0, batch 2; rate 10, seed 1, batch 2" in str(found)
+    assert "rate 10, seed 0, batch 1; rate 10, seed 1, batch 1" in str(found)
 
 
 def test_scores_before_a_run_is_not_finite_are_kept_and_those_after_it_are_nan():

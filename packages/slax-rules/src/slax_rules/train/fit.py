@@ -355,7 +355,7 @@ class _Run:
     position: int = 0
     last: Sequence[int] = (0, 0)
     batch: Callable[[], Batch] | None = None
-    healthy: Any = np.True_
+    healthy: Any = None
     is_zero: Any = None
     unread: tuple[int, Array, Callable[[int], Batch]] | None = None
     stopping: Sequence[Any] | None = None
@@ -391,7 +391,7 @@ class _Run:
                 first += count
             return
         stream, self.stream = self.stream, None
-        train, mesh = compiled(_step, self.step), self.step.mesh
+        train, mesh = compiled(guarded_step, self.step), self.step.mesh
         for batch in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
             check_concrete("fit", batch)
             for mask in batch[2:] if mesh is None or not mesh.is_multi_process else ():
@@ -406,7 +406,7 @@ class _Run:
     def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
         """Send a call of so many steps to the device, and read the losses of the call before."""
         if self.is_zero is None:
-            self.is_zero = tuple(np.True_ for _ in jax.tree.leaves(nnx.state(self.objects[0], nnx.Param)))
+            self.healthy, self.is_zero = first_flags(self.objects[0])
             if self.step.mesh is not None:
                 self.healthy, self.is_zero = replicated((self.healthy, self.is_zero), self.step.mesh)
         self.state, self.healthy, self.is_zero, losses = train(self.state, self.healthy, self.is_zero, *arguments)
@@ -645,7 +645,14 @@ def fault_of_targets(targets: Any, mask: Any, outputs: Any) -> str | None:
     return None
 
 
-def _step(step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: Batch) -> tuple[Any, ...]:
+def first_flags(model: nnx.Module) -> tuple[Any, tuple[Any, ...]]:
+    """What `guarded_step` gets before the first step: that all steps were finite, and all gradients of each parameter zero."""
+    return np.True_, tuple(np.True_ for _ in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def guarded_step(
+    step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: Batch
+) -> tuple[Any, ...]:
     """Take a training step. One whose inputs, loss, gradient or result is not finite changes nothing, nor does any after it.
 
     Returns:
@@ -683,7 +690,7 @@ def _sampled_steps(
 
     def take(total: tuple[Any, ...]) -> tuple[Any, ...]:
         index, state, healthy, is_zero, losses = total
-        *after, loss = _step(step, state, healthy, is_zero, draw(sample, key, epoch, index))
+        *after, loss = guarded_step(step, state, healthy, is_zero, draw(sample, key, epoch, index))
         return index + 1, *after, losses.at[index - first].set(loss.astype(losses.dtype))
 
     losses = jnp.full(STEPS_PER_CALL, jnp.nan, jnp.result_type(float))
