@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from typing import Any, Literal
@@ -41,7 +41,7 @@ from slax_rules.train.batches import (
     set_batches,
 )
 from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks, offline_rule
-from slax_rules.train.checkpoints import Checkpoints, Store, describe_batch, describe_run, parts, weights, whole
+from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, weights, whole
 from slax_rules.train.evaluate import (
     Metric,
     check_concrete,
@@ -60,15 +60,13 @@ STEPS_PER_CALL = 50
 # Steps after which parameters are named whose gradient was exactly zero in all of them.
 ZERO_STEPS = 10
 
-# A loss above this multiple of the first one, or of 1 if that is less, is warned of. The relative precision of float32 is 1e-7.
-GROWTH = 1e7
-
 # What a checkpoint keeps of a run beside arrays and records.
 SAVED = ("done", "epoch", "position", "last", "stopping")
 
-SLOWER = (
-    "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
-    "bfloat16 or float32, or give Adam eps=1e-4, since its default is 0 in float16."
+ADVICE = (
+    "Lower the learning rate, clip gradients, optax.chain(optax.clip_by_global_norm(1.0), ...), and see how loss_fn, "
+    "surrogates and penalties handle zeros and large numbers. In float16, compute in bfloat16 or float32, or give Adam "
+    "eps=1e-4, since its default is 0 in float16."
 )
 
 
@@ -202,9 +200,8 @@ def fit(
             finite: the inputs, a target, a parameter, the loss, a gradient, or the update.
 
     Warns:
-        UserWarning: once, for parameters whose gradient was exactly zero in each of the first ten steps; for a loss above 1e7
-            times the first one, or above 1e7 if the first one is below 1; for BPTT or TBPTT with `update="online"` and no
-            `window`, since their gradient then does not flow through time.
+        UserWarning: once, for parameters whose gradient was exactly zero in each of the first ten steps; for BPTT or TBPTT with
+            `update="online"` and no `window`, since their gradient then does not flow through time.
 
     Example:
         >>> from flax import nnx
@@ -247,10 +244,9 @@ def fit(
     if held_out is not None:
         fresh = set_batches(held_out, "held_out", times=2)
         run.evaluation = lambda: evaluate(model, loss_fn, fresh(), metrics=table, devices=devices)
-    with ExitStack() as stack:
-        if checkpoints is not None:
-            run.resume(stack, checkpoints, batches, progress)
-        run.bar = stack.enter_context(closing(make_bar(size and epochs * size, run.done, progress)))
+    if checkpoints is not None:
+        run.resume(checkpoints, batches, progress)
+    with closing(make_bar(size and epochs * size, run.done, progress)) as run.bar:
         try:
             while run.epoch < epochs and not run.is_over():
                 for _ in run.calls(due):
@@ -274,7 +270,7 @@ def fit(
                         run.evaluate()
                     run.end_epoch(f"fit: epoch {run.epoch + 1} of {epochs}" if progress is None else "")
             run.synchronize()
-            for text in filter(None, (run.zero_gradients(1), run.growth())):
+            if text := run.zero_gradients(1):
                 warnings.warn(text, UserWarning, stacklevel=2)
             run.save()
         except BaseException as error:
@@ -364,7 +360,8 @@ class _Run:
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     shown: dict[str, float] = dataclasses.field(default_factory=dict)
     bar: Any = None
-    store: Store | None = None
+    checkpoints: Checkpoints | None = None
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resumed_from: int | None = None
     stream: Iterator[Any] | None = None  # the rest of the epoch in which a run resumes
     is_stopped: bool = False
@@ -433,7 +430,7 @@ class _Run:
             self.bar.update(good)
         if good < count:
             self.save()
-            where = f" and of the checkpoint in {self.store.directory}" if self.store is not None and self.done else ""
+            where = f" and of the checkpoint in {self.checkpoints.folder}" if self.checkpoints and self.done else ""
             raise FloatingPointError(
                 f"fit stopped at step {self.done + 1} (batch {self.position} of epoch {self.epoch}, counted from 0), which is "
                 f"not finite: {self.cause(batch(good))} The numbers of model and optimizer{where} are those after step "
@@ -531,16 +528,6 @@ class _Run:
             "nnx.Optimizer(..., wrt=...)."
         )
 
-    def growth(self) -> str | None:
-        """A warning about losses that became very much larger than the first one."""
-        losses = self.history().losses
-        if not losses.size or losses.max() <= GROWTH * max(1.0, abs(losses[0])):
-            return None
-        return (
-            f"fit got a loss of {losses.max():.4g}, expected one near that of the first step, {losses[0]:.4g}. Training "
-            f"diverges, or the targets of a batch are very large. {SLOWER}"
-        )
-
     def cause(self, batch: Batch) -> str:
         """What is not finite in a step with this batch, and what to do about it."""
         step = self.step
@@ -550,53 +537,49 @@ class _Run:
         if where := where_not_finite(inputs, "time step", "sample", *["feature"] * (inputs.ndim - 2)):
             return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
         if step.mesh is not None and step.mesh.is_multi_process:
-            return "the samples of another process, or the update, made a number that is not finite. " + SLOWER
-        options = {"window": step.window, "penalties": step.penalties}
+            return f"the samples of another process, or the update, made a number that is not finite. {ADVICE}"
         rule = offline_rule(rule, step.update, step.window)
-        loss, gradient = gradients(model, step.loss_fn, inputs, targets, mask, rule=rule, **options)
+        window, penalties = step.window, step.penalties
+        loss, gradient = gradients(
+            model, step.loss_fn, inputs, targets, mask, rule=rule, window=window, penalties=penalties
+        )
         if not np.isfinite(loss):
-            return fault_of_targets(targets, mask, predict(model, inputs)) or (
-                f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. See how loss_fn and penalties "
-                f"handle zeros and large outputs. {SLOWER}"
-            )
+            fault = fault_of_targets(targets, mask, predict(model, inputs))
+            return fault or f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. {ADVICE}"
         if bad := not_finite(gradient, model):
             more = f", and of {len(bad) - 1} more arrays" if bad[1:] else ""
-            return (
-                f"the gradient of {bad[-1]}{more}, though the loss is finite. Possible causes are division by nearly 0 in a "
-                f"surrogate, a rule, a loss or a penalty, and numbers near the end of the range of {inputs.dtype}. {SLOWER}"
-            )
+            return f"the gradient of {bad[-1]}{more}, though the loss is finite. {ADVICE}"
         what = "updates within the sequence make" if step.update == "online" else "the update makes"
-        return f"{what} numbers that are not finite, of a gradient that is finite at first. {SLOWER}"
+        return f"{what} numbers that are not finite, of a gradient that is finite at first. {ADVICE}"
 
     # ------------------------------------------------------------------------------------------------------------ checkpoints
 
     def save(self) -> None:
         """Save a checkpoint, if checkpoints are enabled."""
         self.read()
-        if self.store is None or not self.done or self.store.has(self.done):
+        if self.checkpoints is None:
             return
         losses = self.history().losses
-        facts = {name: getattr(self, name) for name in SAVED} | {"losses": losses.dtype.name}
-        facts |= {
-            "records": list(self.records),
-            "has_best": self.best is not None,
-        }  # more are added while the file is written
-        facts["batch"] = None if self.batch is None else describe_batch(self.batch())
-        self.store.save(self.done, parts(self.state) | {"losses": losses, "best": self.best}, facts)
+        facts = {name: getattr(self, name) for name in SAVED} | {"losses": losses.dtype.name, "records": self.records}
+        facts |= {"has_best": self.best is not None, "batch": self.batch and describe_batch(self.batch())}
+        self.checkpoints.save(
+            self.done, self.identity, parts(self.state) | {"losses": losses, "best": self.best}, facts
+        )
 
-    def resume(self, stack: ExitStack, checkpoints: Checkpoints, batches: Any, progress: bool | None) -> None:
-        """Open the checkpoints and continue from the newest, if there is one, once its last batch is drawn again."""
+    def resume(self, checkpoints: Checkpoints, batches: Any, progress: bool | None) -> None:
+        """Use the checkpoints, and continue from the newest, if there is one, once its last batch is drawn again."""
         (model, rule, _), step = self.objects, self.step
-        settings = describe_run(model, rule, update=step.update, window=step.window, batches_per_epoch=self.size)
-        self.store = stack.enter_context(checkpoints.open(model, settings))
+        self.checkpoints, settings = checkpoints, {"update": step.update, "window": step.window}
+        self.identity = describe_run(model, rule, **settings, batches_per_epoch=self.size)
 
         def expected(facts: Mapping[str, Any]) -> dict[str, Any]:
             best = weights(self.state[0]) if facts["has_best"] else None
             return parts(self.state) | {"losses": np.zeros(facts["done"], facts["losses"]), "best": best}
 
-        if (found := self.store.restore(expected)) is None:
+        checkpoints.prepare()
+        if (found := checkpoints.restore("fit", self.identity, expected, progress)) is None:
             return
-        trees, facts = found
+        _, trees, facts = found
         vars(self).update({name: facts[name] for name in (*SAVED, "records")})
         self.state, self.losses = whole(self.state, trees), [trees["losses"]]
         self.best = trees["best"] if facts["has_best"] else None
@@ -604,9 +587,8 @@ class _Run:
         is_loader = not (callable(batches) or isinstance(batches, list | tuple | Iterator))
         if (batch := self.last_batch(is_loader)) is not None:
             saved, mine = facts["batch"], describe_batch(batch)
-            self.store.check_same({"last batch": saved or mine}, {"last batch": mine or saved})
+            checkpoints.check_same({"last batch": saved or mine}, {"last batch": mine or saved})
             self.batch = lambda: batch
-        self.store.tell("fit", self.done, progress)
 
     def last_batch(self, is_loader: bool) -> Any:
         """The batch of the last step, read again; None for a loader, which may have another order each time.
@@ -631,17 +613,18 @@ class _Run:
 
 def fault_of_targets(targets: Any, mask: Any, outputs: Any) -> str | None:
     """The first target that counts and is not finite, or is no class of outputs [T, B, C]; None if there is none."""
-    first, *_ = jax.tree.leaves(outputs)
-    counts, classes = np.ones(first.shape[:2], bool) if mask is None else np.asarray(mask), first.shape[-1]
+    *shape, classes = jax.tree.leaves(outputs)[0].shape
+    counts = np.ones(shape[:2], bool) if mask is None else np.asarray(mask)
     for leaf in map(np.asarray, jax.tree.leaves(targets)):
-        for *step, sample in np.argwhere(counts if leaf.shape[:2] == counts.shape else counts.any(axis=0)).tolist():
-            target = leaf[(*step, sample)]
-            if not np.isfinite(target).all():
+        is_label = np.issubdtype(leaf.dtype, np.integer)
+        wrong = (leaf < 0) | (leaf >= classes) if is_label else ~np.isfinite(leaf)
+        its = counts if leaf.shape[:2] == counts.shape else counts.any(axis=0)
+        for place in np.argwhere(wrong & its.reshape(*its.shape, *[1] * (leaf.ndim - its.ndim))).tolist()[:1]:
+            target, sample = leaf[tuple(place)], place[its.ndim - 1]
+            if not is_label:
                 return f"a target of sample {sample} is not finite. Expected finite numbers."
-            out = target[(target < 0) | (target >= classes)]
-            if np.issubdtype(leaf.dtype, np.integer) and out.size:
-                text = f"a label of sample {sample} is out of range: {out.flat[0]}. Expected 0 to {classes - 1} for outputs of"
-                return f"{text} {classes} classes: renumber the labels, or widen the read-out."
+            text = f"a label of sample {sample} is out of range: {target}. Expected 0 to {classes - 1} for outputs of"
+            return f"{text} {classes} classes: renumber the labels, or widen the read-out."
     return None
 
 
