@@ -414,9 +414,8 @@ def _member(archive: zipfile.ZipFile, name: str, description: str | None = None)
     """An array of an archive, which has to fill its member and to be as it is described."""
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
+        np.lib.format.read_magic(member)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)  # the version of all plain dtypes
         if math.prod(shape) * dtype.itemsize != info.file_size - member.tell():
             raise ValueError(f"{name} is {dtype}{list(shape)} in {info.file_size} bytes")
     kind, _, sizes = (description or "").partition("[")

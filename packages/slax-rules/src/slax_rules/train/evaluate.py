@@ -240,7 +240,7 @@ def _measure(
 ) -> tuple[dict[str, tuple[Any, Array]], Array, Array]:
     """Each number of a batch with its weight, whether the inputs are finite, and whether the parameters are."""
     inputs, targets, mask = checked(batch)
-    outputs, *finite = _predict(graphdef, mesh, state, inputs, None)
+    outputs, inputs_are_finite, parameters_are_finite = _predict(graphdef, mesh, state, inputs, None)
     sequences = Sequences.read(inputs, targets, mask)
     samples = jnp.asarray(inputs.shape[1]) if mask is None else mask.any(axis=0).sum()
     masks = () if mask is None else (mask,)
@@ -254,5 +254,5 @@ def _measure(
     number, dtype = counts.sum(), sum_dtype(losses.dtype)
     mean = jnp.sum(jnp.where(counts, losses, 0), dtype=dtype) / jnp.maximum(number, 1).astype(dtype)
     numbers["loss"] = mean, number
-    found = numbers, *finite
+    found = numbers, inputs_are_finite, parameters_are_finite
     return found if mesh is None else jax.lax.with_sharding_constraint(found, NamedSharding(mesh, REPLICATED))

@@ -8,7 +8,7 @@ import dataclasses
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -30,16 +30,7 @@ from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import (
-    Batch,
-    Batches,
-    Sampler,
-    as_batch,
-    checked,
-    draw,
-    epoch_batches,
-    set_batches,
-)
+from slax_rules.train.batches import Batch, Batches, Sampler, as_batch, checked, draw, epoch_batches, set_batches
 from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks, offline_rule
 from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, weights, whole
 from slax_rules.train.evaluate import (
@@ -101,17 +92,9 @@ class History:
     resumed_from: int | None = None
 
     def __repr__(self) -> str:
-        names = self._names()
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        parts = [
-            f"{len(self.losses)} steps",
-            len(self.losses) and f"last loss {self.losses[-1]:.4g}",
-            self.records and f"{len(self.records)} records of {shown}",
-            self.best_step is not None and f"best step {self.best_step}",
-            self.stopped_early and "stopped early",
-            self.resumed_from is not None and f"resumed from step {self.resumed_from}",
-        ]
-        return f"History({'; '.join(filter(None, parts))})"
+        last = f"; last loss {self.losses[-1]:.4g}" if len(self.losses) else ""
+        records = f"; {len(self.records)} records of {', '.join(self._names())}" if self.records else ""
+        return f"History({len(self.losses)} steps{last}{records})"
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the steps and values of one number, where it is defined; [records, ...] for arrays.
@@ -144,7 +127,7 @@ def fit(
     metrics: Mapping[str, Metric] | None = None,
     evaluate_every: int | None = None,
     early_stopping: EarlyStopping | None = None,
-    callbacks: Sequence[Callable[[StepInfo], Any]] = (),
+    callbacks: Sequence[Any] = (),
     checkpoints: Checkpoints | None = None,
     devices: Devices | None = None,
     penalties: Sequence[Penalty] = (),
@@ -179,8 +162,8 @@ def fit(
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
         evaluate_every: steps between evaluations; by default at the end of each epoch.
         early_stopping: the criterion for stopping early, on a number of the evaluation.
-        callbacks: functions called at regular intervals with a `StepInfo`; their return values go into the history. One that
-            raises `StopTraining` ends the run.
+        callbacks: objects such as `Every`, which are called with a `StepInfo` after each `every` steps; their return values
+            go into the history. One that raises `StopTraining` ends the run.
         checkpoints: where to save checkpoints, and from where to resume.
         devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters. If they belong to
             several processes, each process calls `fit` with the same numbers in model, rule and optimizer, and with
@@ -223,9 +206,7 @@ def fit(
     check_callbacks(callbacks)
     penalties_by_layer(penalties, model)
     window, table = checked_window(window), check_metrics("fit", metrics)
-    due = [callback.every for callback in callbacks]
-    due += [every for every in (evaluate_every, getattr(checkpoints, "every", None)) if every is not None]
-    _check_options(epochs, due, held_out, table, evaluate_every, early_stopping)
+    _check_options(epochs, held_out, table, evaluate_every, early_stopping)
     if text := without_credit("fit", rule, update, window):
         warnings.warn(text, UserWarning, stacklevel=2)
     objects = (model, rule, optimizer)
@@ -239,26 +220,26 @@ def fit(
         state = replicated(state, mesh)
     step = Step(graph, loss_fn, update, window, tuple(penalties), mesh)
     of_epoch = batches if isinstance(batches, Sampler) else epoch_batches(batches, times=epochs)
-    size = batches.steps if isinstance(batches, Sampler) else len(batches) if hasattr(batches, "__len__") else None
-    run = _Run(objects, step, of_epoch, size, state, early_stopping)
-    if held_out is not None:
-        fresh = set_batches(held_out, "held_out", times=2)
-        run.evaluation = lambda: evaluate(model, loss_fn, fresh(), metrics=table, devices=devices)
+    size = batches.steps if isinstance(batches, Sampler) else len(batches) if isinstance(batches, Sized) else None
+    fresh = set_batches(() if held_out is None else held_out, "held_out", times=2)
+    evaluation = lambda: evaluate(model, loss_fn, fresh(), metrics=table, devices=devices)  # noqa: E731
+    run = _Run(objects, step, of_epoch, size, state, evaluation, early_stopping)
+    schedule: list[tuple[int, Callable[[], None]]]
+    schedule = [(callback.every, partial(run.look, callback)) for callback in callbacks]
+    schedule += [] if evaluate_every is None else [(evaluate_every, run.evaluate)]
+    schedule += [] if checkpoints is None else [(checkpoints.every, run.save)]
+    if (least := min((every for every, _ in schedule), default=1)) < 1:
+        raise ValueError(f"fit got callbacks or evaluations every {least} steps, expected at least 1.")
     if checkpoints is not None:
         run.resume(checkpoints, batches, progress)
     with closing(make_bar(size and epochs * size, run.done, progress)) as run.bar:
         try:
             while run.epoch < epochs and not run.is_over():
-                for _ in run.calls(due):
-                    if any(run.sent % every == 0 for every in due):
+                for _ in run.calls([every for every, _ in schedule]):
+                    if due := [action for every, action in schedule if run.sent % every == 0]:
                         run.synchronize()
-                        for callback in callbacks:
-                            if run.sent % callback.every == 0:
-                                run.look(callback)
-                        if evaluate_every is not None and run.sent % evaluate_every == 0:
-                            run.evaluate()
-                        if checkpoints is not None and run.sent % checkpoints.every == 0:
-                            run.save()
+                        for action in due:
+                            action()
                         run.timed = run.sent, time.perf_counter()
                     if text := run.zero_gradients(ZERO_STEPS):
                         warnings.warn(text, UserWarning, stacklevel=2)
@@ -283,12 +264,10 @@ def fit(
     return run.history()
 
 
-def _check_options(epochs: Any, due: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any) -> None:
+def _check_options(epochs: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any) -> None:
     """Raise ValueError for options that do not fit together."""
     if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
-    if min(due, default=1) < 1:
-        raise ValueError(f"fit got callbacks or evaluations every {min(due)} steps, expected at least 1.")
     if held_out is None and (metrics or evaluate_every is not None or stopping is not None):
         raise ValueError(
             "fit got metrics, evaluate_every or early_stopping, expected held_out with them: [(inputs, targets)]."
@@ -328,6 +307,7 @@ class _Run:
         batches: a `Sampler`, or a function that maps an epoch to its batches.
         size: the steps of an epoch, if they are known.
         state: the state of (model, rule, optimizer) after the steps that were sent to the device.
+        evaluation: evaluates the model on the held-out set.
         early_stopping: see `fit`.
         sent, done: steps that were sent to the device, and steps whose losses were read, counted over all epochs.
         epoch, position: the current epoch, and the batches of it whose losses were read.
@@ -344,6 +324,7 @@ class _Run:
     batches: Any
     size: int | None
     state: nnx.State
+    evaluation: Callable[[], dict[str, Any]]
     early_stopping: EarlyStopping | None
     sent: int = 0
     done: int = 0
@@ -389,11 +370,11 @@ class _Run:
             return
         stream, self.stream = self.stream, None
         train, mesh = compiled(guarded_step, self.step), self.step.mesh
-        for batch in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
-            check_concrete("fit", batch)
-            for mask in batch[2:] if mesh is None or not mesh.is_multi_process else ():
+        for given in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
+            check_concrete("fit", given)
+            for mask in given[2:] if mesh is None or not mesh.is_multi_process else ():
                 check_some_entry(mask)
-            self.send(1, lambda _, batch=batch: batch, train, batch if mesh is None else split_batch(batch, mesh))
+            self.send(1, lambda _, given=given: given, train, given if mesh is None else split_batch(given, mesh))
             yield
         if not self.position and self.unread is None:
             raise ValueError(
@@ -420,13 +401,13 @@ class _Run:
         if self.unread is None:
             return
         (count, losses, batch), self.unread = self.unread, None
-        losses = np.atleast_1d(np.asarray(losses))[:count]
-        good = count if np.isfinite(losses).all() else int(np.isfinite(losses).argmin())
+        found = np.atleast_1d(np.asarray(losses))[:count]
+        good = count if np.isfinite(found).all() else int(np.isfinite(found).argmin())
         if good:
-            self.losses.append(losses[:good])
+            self.losses.append(found[:good])
             self.done, self.position = self.done + good, self.position + good
             self.last, self.batch = (self.epoch, self.position - 1), partial(batch, good - 1)
-            self.show({"loss": float(losses[good - 1])})
+            self.show({"loss": float(found[good - 1])})
             self.bar.update(good)
         if good < count:
             self.save()
@@ -449,9 +430,10 @@ class _Run:
     def look(self, callback: Any) -> None:
         """Call a callback after the last step, and record what it returns."""
         step = self.step
-        options = step.loss_fn, step.update, step.window, step.penalties
-        numbers = local_shard(self.batch()), self.shown["loss"], self.seconds
-        info = StepInfo(self.done, self.epoch, *self.objects, *options, *numbers)
+        info = StepInfo(
+            self.done, self.epoch, *self.objects, step.loss_fn, step.update, step.window, step.penalties,
+            local_shard(self.batch()), self.shown["loss"], self.seconds,
+        )  # fmt: skip
         try:
             self.record(callback(info))
         except StopTraining:
@@ -474,7 +456,7 @@ class _Run:
         Raises:
             TypeError: anything but numbers by name, or None.
         """
-        if metrics is not None and not isinstance(metrics, Mapping):
+        if not isinstance(metrics, Mapping | None):
             raise TypeError(
                 f"A callback returned {metrics!r}, expected numbers by name, or None. To stop, raise StopTraining."
             )

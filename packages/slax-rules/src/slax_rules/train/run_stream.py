@@ -206,12 +206,7 @@ def _piece(item: Any) -> Piece:
         )
     piece = Piece(*(None if value is None else as_array(value, "a field of a piece") for value in item))
     given, (inputs, targets, *_) = [value if value is None else list(value.shape) for value in piece], piece
-    if inputs is None or inputs.ndim < 3 or not inputs.shape[0]:
-        raise ValueError(
-            f"The source of a stream gave inputs of shape {given[0]}, expected [L, B, features...] with L at least 1. One step "
-            "of one sample is inputs[None, None]."
-        )
-    if targets is None or targets.shape[:2] != inputs.shape[:2]:
+    if inputs is None or targets is None or targets.shape[:2] != inputs.shape[:2]:
         raise ValueError(
             f"The source of a stream gave targets of shape {given[1]} for inputs of shape {given[0]}, expected one per step "
             "and sample. Where none is known, give any, with a mask that is false."
