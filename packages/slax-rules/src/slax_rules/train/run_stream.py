@@ -19,6 +19,7 @@ from slax_rules.train.evaluate import check_metrics, where_not_finite
 from slax_rules.train.fit import ADVICE, fault_of_targets, make_bar
 
 Source = Iterable[Any] | Callable[[int], Iterable[Any]]
+Metrics = tuple[tuple[str, LossFn], ...]
 Sums = dict[str, tuple[Any, Any]]  # by name, the weighted sums of numbers and of weights
 
 
@@ -148,7 +149,7 @@ def run_stream(
 def _run(
     stream: Stream,
     source: Source,
-    metrics: tuple[tuple[str, LossFn], ...],
+    metrics: Metrics,
     gamma: float,
     checkpoints: Checkpoints | None,
     progress: bool | None,
@@ -215,7 +216,7 @@ def _piece(item: Any) -> Piece:
 
 
 def _advance(
-    metrics: tuple[tuple[str, LossFn], ...], gamma: float, stream: Stream, sums: Sums, piece: Piece
+    metrics: Metrics, gamma: float, stream: Stream, sums: Sums, piece: Piece
 ) -> tuple[Stream, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
     inputs, targets, mask, reset = piece

@@ -6,7 +6,7 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Literal, NamedTuple, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -32,32 +32,23 @@ COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 START = 1
 
 
-class Interval(NamedTuple):
-    """The mean of some numbers x_1, ..., x_n, and Student's confidence interval for it.
+def interval(numbers: np.ndarray) -> dict[str, float]:
+    """The "mean" of numbers x_1, ..., x_n, and "low" and "high", the limits of Student's 95 % confidence interval for it.
 
         mean ± t s / sqrt(n),    s^2 = sum_i (x_i - mean)^2 / (n - 1)
 
     where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
 
     Example:
-        >>> from slax_rules.train.sweep import Interval
-        >>> found = Interval.of([0.8, 0.9, 1.0])
-        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n
-        (0.9, 0.652, 1.148, 3)
+        >>> import numpy as np
+        >>> from slax_rules.train.sweep import interval
+        >>> {name: round(number, 3) for name, number in interval(np.array([0.8, 0.9, 1.0])).items()}
+        {'mean': 0.9, 'low': 0.652, 'high': 1.148}
     """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, numbers: Sequence[float] | np.ndarray, level: float = 0.95) -> "Interval":
-        """The interval of some numbers, at least one."""
-        count, mean = len(numbers), float(np.mean(numbers))
-        error = np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
-        half = float(stdtrit(count - 1, (1 + level) / 2) * error)
-        return cls(mean, mean - half, mean + half, count)
+    mean, count = float(np.mean(numbers)), len(numbers)
+    error = np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    half = float(stdtrit(count - 1, 0.975) * error)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 @dataclasses.dataclass(eq=False)
@@ -156,8 +147,9 @@ class Sweep:
         """
         return np.array([run.score("test", step) for run in self.best[rule]])
 
-    def differences(self, reference: str, step: int | None = None, level: float = 0.95) -> dict[str, Interval]:
-        """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
+    def differences(self, reference: str, step: int | None = None) -> dict[str, dict[str, float]]:
+        """For each other rule, its test score minus the reference's: "mean", "low" and "high" of the differences of equal
+        seeds, the limits of the 95 % interval.
 
         All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
 
@@ -168,9 +160,9 @@ class Sweep:
             raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
         base = self.test(reference, step)
         others = (rule for rule in self.best if rule != reference)
-        return {rule: Interval.of(self.test(rule, step) - base, level) for rule in others}
+        return {rule: interval(self.test(rule, step) - base) for rule in others}
 
-    def rows(self, level: float = 0.95) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
         its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
         found = []
@@ -178,10 +170,10 @@ class Sweep:
             trials = self.trials[rule][self.rates.index(self.chosen[rule])]
             runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
             is_tested = all(run.test or run.not_finite for run in best)
-            score = Interval.of(self.test(rule), level) if is_tested else None
-            low, high = np.clip(score[1:3], *self.limits).tolist() if score else (None, None)
+            score = interval(self.test(rule)) if is_tested else None
+            low, high = np.clip([score["low"], score["high"]], *self.limits).tolist() if score else (None, None)
             mean = float(np.mean([run.score("validation") for run in trials])) if trials[0].validation else None
-            row = {"rule": rule, "rate": self.chosen[rule], "validation": mean, "test": score and score.mean}
+            row = {"rule": rule, "rate": self.chosen[rule], "validation": mean, "test": score and score["mean"]}
             broken = [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite]
             found.append(row | {"low": low, "high": high, "seeds": len(best), "not_finite": broken})
         return found
@@ -293,8 +285,8 @@ def sweep(
         ...     seeds=3, validation=lambda seed: batches(100 + seed, 1), test=lambda seed: batches(200 + seed, 1))
         >>> found.chosen
         {'bptt': 0.01, 'ottt': 0.01}
-        >>> found.test("ottt").shape, found.differences("bptt")["ottt"].n
-        ((3,), 3)
+        >>> found.test("ottt").shape, sorted(found.differences("bptt")["ottt"])
+        ((3,), ['high', 'low', 'mean'])
     """
     seeds = seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds))
     numbers = tuple(map(operator.index, seeds))
