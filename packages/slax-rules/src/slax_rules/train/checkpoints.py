@@ -321,8 +321,9 @@ def weights(state: nnx.State) -> nnx.State:
 
 
 def filled(tree: Any) -> dict[str, Any]:
-    """The arrays of a tree by path, without empty ones."""
-    return {path: leaf for path, leaf in by_path(tree).items() if leaf.size}
+    """The arrays of a tree by path, without empty ones; of random keys, their numbers."""
+    leaves = {path: leaf for path, leaf in by_path(tree).items() if leaf.size}
+    return {path: jax.random.key_data(leaf) if _is_key(leaf) else leaf for path, leaf in leaves.items()}
 
 
 def with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
@@ -440,8 +441,7 @@ def described(arrays: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe(array: Any) -> str:
-    """The dtype and shape of an array, such as "float32[5, 6]"; of random keys, those of their numbers."""
-    array = jax.eval_shape(jax.random.key_data, array) if _is_key(array) else array
+    """The dtype and shape of an array, such as "float32[5, 6]"."""
     return f"{array.dtype}{list(array.shape)}"
 
 
@@ -459,5 +459,5 @@ def _is_key(leaf: Any) -> bool:
 
 def _stored(leaf: Any) -> np.ndarray:
     """An array in a dtype that NumPy's files support: bfloat16 and similar types are stored as bits."""
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    array = np.asarray(leaf)
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array

@@ -8,7 +8,7 @@ import dataclasses
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -30,7 +30,7 @@ from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import Batch, Batches, Sampler, as_batch, checked, draw, epoch_batches, set_batches
+from slax_rules.train.batches import Batch, Batches, Sampler, as_batch, checked, draw, epoch_batches
 from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks, offline_rule
 from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, weights, whole
 from slax_rules.train.evaluate import (
@@ -123,7 +123,7 @@ def fit(
     epochs: int = 1,
     update: Literal["offline", "online"] = "offline",
     window: int | None = None,
-    held_out: Iterable[Any] | Callable[..., Iterable[Any]] | None = None,
+    held_out: Batches | None = None,
     metrics: Mapping[str, Metric] | None = None,
     evaluate_every: int | None = None,
     early_stopping: EarlyStopping | None = None,
@@ -158,7 +158,7 @@ def fit(
         epochs: number of epochs in total, including those before a resume.
         update: "offline", one optimizer step per batch (`train_offline`), or "online", one per window (`train_online`).
         window: see `gradients`, and `train_online`, whose default is 1.
-        held_out: batches to evaluate on: a list, a loader, or a function that makes an iterator each time.
+        held_out: batches to evaluate on: a list, a loader, or epoch 0 of a `Sampler` or of a function of the epoch.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
         evaluate_every: steps between evaluations; by default at the end of each epoch.
         early_stopping: the criterion for stopping early, on a number of the evaluation.
@@ -202,28 +202,27 @@ def fit(
     """
     check_optimizer("fit", optimizer)
     check_is_rule(rule)
-    check_update("fit", loss_fn, update)
     check_callbacks(callbacks)
     penalties_by_layer(penalties, model)
     window, table = checked_window(window), check_metrics("fit", metrics)
+    check_update("fit", loss_fn, update, rule, window)
     _check_options(epochs, held_out, table, evaluate_every, early_stopping)
-    if text := without_credit("fit", rule, update, window):
-        warnings.warn(text, UserWarning, stacklevel=2)
     objects = (model, rule, optimizer)
     check_concrete("fit", *objects)
     check_parameters("fit", model)
     mesh = None if devices is None else as_mesh(devices)
     graph, state = nnx.split(objects)
+    flags = first_flags(model)
     home = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
         check_same_everywhere(state, mesh)
-        state = replicated(state, mesh)
+        state, flags = replicated((state, flags), mesh)
     step = Step(graph, loss_fn, update, window, tuple(penalties), mesh)
     of_epoch = batches if isinstance(batches, Sampler) else epoch_batches(batches, times=epochs)
     size = batches.steps if isinstance(batches, Sampler) else len(batches) if isinstance(batches, Sized) else None
-    fresh = set_batches(() if held_out is None else held_out, "held_out", times=2)
-    evaluation = lambda: evaluate(model, loss_fn, fresh(), metrics=table, devices=devices)  # noqa: E731
-    run = _Run(objects, step, of_epoch, size, state, evaluation, early_stopping)
+    held_out_of = epoch_batches(() if held_out is None else held_out, "held_out", times=2)
+    evaluation = lambda: evaluate(model, loss_fn, held_out_of(0), metrics=table, devices=devices)  # noqa: E731
+    run = _Run(objects, step, of_epoch, size, state, *flags, evaluation, early_stopping)
     schedule: list[tuple[int, Callable[[], None]]]
     schedule = [(callback.every, partial(run.look, callback)) for callback in callbacks]
     schedule += [] if evaluate_every is None else [(evaluate_every, run.evaluate)]
@@ -279,22 +278,24 @@ def _check_options(epochs: Any, held_out: Any, metrics: Any, evaluate_every: Any
         )
 
 
-def check_update(name: str, loss_fn: Any, update: Any) -> None:
-    """Raise ValueError for an unknown kind of update, TypeError for a loss that it cannot use, in the name of a function."""
+def check_update(name: str, loss_fn: Any, update: Any, rule: Any, window: int | None) -> None:
+    """Check the kind of update, in the name of a function, and warn of a gradient that then flows through no step.
+
+    Raises:
+        ValueError: an unknown kind of update.
+        TypeError: a loss that it cannot use.
+    """
     if update not in ("offline", "online"):
         raise ValueError(f'{name} got update={update!r}, expected "offline" or "online".')
     check_loss(name, loss_fn, online=update == "online")
-
-
-def without_credit(name: str, rule: Any, update: str, window: int | None) -> str | None:
-    """A warning about online updates without a window whose gradient flows through no step, in the name of a function."""
-    if update != "online" or window is not None or not isinstance(rule, BPTT | TBPTT):
-        return None
-    return (
-        f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so "
-        "nothing is learned across time. Give a window, or a rule that carries the past forward, as in rule=OTPE(). If one "
-        "step is meant, say window=1."
-    )
+    if update == "online" and window is None and isinstance(rule, BPTT | TBPTT):
+        warnings.warn(
+            f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so "
+            "nothing is learned across time. Give a window, or a rule that carries the past forward, as in rule=OTPE(). If one "
+            "step is meant, say window=1.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 @dataclasses.dataclass
@@ -307,13 +308,13 @@ class _Run:
         batches: a `Sampler`, or a function that maps an epoch to its batches.
         size: the steps of an epoch, if they are known.
         state: the state of (model, rule, optimizer) after the steps that were sent to the device.
+        healthy, is_zero: on the device, whether all steps were finite, and for each parameter whether all gradients were zero.
         evaluation: evaluates the model on the held-out set.
         early_stopping: see `fit`.
         sent, done: steps that were sent to the device, and steps whose losses were read, counted over all epochs.
         epoch, position: the current epoch, and the batches of it whose losses were read.
         last: the epoch and the index of the batch of the last step that was read.
         batch: a function that returns this batch.
-        healthy, is_zero: on the device, whether all steps were finite, and for each parameter whether all gradients were zero.
         unread: number, losses and batches of the steps of the call that was sent last: the device works while Python goes on.
         stopping: what `EarlyStopping.update` returned.
         best: the model's state at the best evaluation, if it is to be restored.
@@ -324,6 +325,8 @@ class _Run:
     batches: Any
     size: int | None
     state: nnx.State
+    healthy: Any
+    is_zero: Any
     evaluation: Callable[[], dict[str, Any]]
     early_stopping: EarlyStopping | None
     sent: int = 0
@@ -332,8 +335,6 @@ class _Run:
     position: int = 0
     last: Sequence[int] = (0, 0)
     batch: Callable[[], Batch] | None = None
-    healthy: Any = None
-    is_zero: Any = None
     unread: tuple[int, Array, Callable[[int], Batch]] | None = None
     stopping: Sequence[Any] | None = None
     best: nnx.State | None = None
@@ -383,10 +384,6 @@ class _Run:
 
     def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
         """Send a call of so many steps to the device, and read the losses of the call before."""
-        if self.is_zero is None:
-            self.healthy, self.is_zero = first_flags(self.objects[0])
-            if self.step.mesh is not None:
-                self.healthy, self.is_zero = replicated((self.healthy, self.is_zero), self.step.mesh)
         self.state, self.healthy, self.is_zero, losses = train(self.state, self.healthy, self.is_zero, *arguments)
         self.read()
         self.unread = count, losses, batch
@@ -669,7 +666,7 @@ def _as_number(name: str, value: Any) -> Any:
         TypeError: anything else.
     """
     try:
-        return value if value is None else float(value) if np.ndim(value) == 0 else np.asarray(value, float).tolist()
+        return None if value is None else np.asarray(value, float).tolist()
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"A callback or a metric returned {value!r} as {name!r}, expected a number, an array of numbers, or None."

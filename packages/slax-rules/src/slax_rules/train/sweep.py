@@ -23,7 +23,7 @@ from slax_rules.masks import check_some_entry
 from slax_rules.rules.base import check_is_rule
 from slax_rules.train.batches import as_batch, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate
-from slax_rules.train.fit import check_update, first_flags, guarded_step, make_bar, without_credit
+from slax_rules.train.fit import check_update, first_flags, guarded_step, make_bar
 
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -293,7 +293,6 @@ def sweep(
     count = len(numbers) if trial_seeds is None else trial_seeds
     sets = {"batches": batches, "validation": validation, "test": test}
     _check(make_model, rules, {"optimizer": optimizer, "window": window}, rates, numbers, count, sets)
-    check_update("sweep", loss_fn, update)
     rates = tuple(sorted(rates))
     is_accuracy = accuracy in (metric, getattr(metric, "func", None))
     mode = "max" if mode is None and (is_accuracy or validation is None or len(rates) == 1) else mode
@@ -302,8 +301,7 @@ def sweep(
     found = Sweep(rates, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
     windows = {name: checked_window(_of(window, name)) for name in rules}
     for name, rule in rules.items():
-        if text := without_credit("sweep", rule, update, windows[name]):
-            warnings.warn(text, UserWarning, stacklevel=2)
+        check_update("sweep", loss_fn, update, rule, windows[name])
     total = len(rules) * (len(rates) * count + len(numbers) - count)
     with closing(make_bar(total, 0, progress)) as bar:
 
