@@ -11,10 +11,9 @@ import tarfile
 
 import numpy as np
 import pytest
-from small_sets import tar_gz, wav
+from small_sets import tar_gz
 
-from slax_data import data_folder, download, japanese_vowels, shd, spike_trains, spoken_digits
-from slax_data.audio.sounds import read_wav
+from slax_data import data_folder, download, shd, spike_trains
 from slax_data.storage import packed
 from slax_data.storage.archives import read_archive
 from slax_data.storage.packed import cached_sets, unpacked
@@ -40,13 +39,6 @@ def test_a_file_becomes_what_was_written_aside_or_stays_as_it_was(tmp_path):
     assert path.read_bytes() == b"before"
     (left,) = (one.name for one in path.parent.iterdir() if one != path)
     assert left.startswith("file.") and left.endswith(".part")
-    umask = os.umask(0o027)
-    try:
-        with atomic_write(path) as aside:
-            aside.write_bytes(CONTENT)
-    finally:
-        os.umask(umask)
-    assert path.read_bytes() == CONTENT and path.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_download_is_the_file_once_or_nothing(tmp_path):
@@ -60,10 +52,6 @@ def test_a_download_is_the_file_once_or_nothing(tmp_path):
     assert download(site.as_uri(), path, sha256=SHA256) == path and path.read_bytes() == CONTENT
     nobody = "http://127.0.0.1:9/file"
     assert download(nobody, path, sha256=SHA256) == path  # it is there
-    path.write_bytes(CONTENT[1:])
-    with pytest.raises(ValueError, match=f"{path} has the wrong checksum"):
-        download(nobody, path, sha256=SHA256)
-    assert path.read_bytes() == CONTENT[1:]
     with pytest.raises(ConnectionError, match=rf"{nobody} cannot be read.*Connection refused.* put it at"):
         download(nobody, tmp_path / "other", sha256=SHA256)
 
@@ -74,57 +62,22 @@ def test_paths_may_begin_at_home(monkeypatch, tmp_path):
     assert data_folder() == resolve_folder(None) == tmp_path / ".cache" / "slax"
     monkeypatch.setenv("SLAX_DATA", "~/data")
     assert data_folder() == tmp_path / "data" and resolve_folder("~/here") == tmp_path / "here"
-    for read in (shd, spoken_digits, japanese_vowels):
-        with pytest.raises(FileNotFoundError, match=str(tmp_path / "none")):
-            read("~/none")
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "none")):
+        shd("~/none")
 
 
 FILES = {"set/a.wav": b"first" * 5, "set/sub/b.wav": b"", "readme": b"text"}
 WANTED = {name: content for name, content in FILES.items() if name.endswith(".wav")}
-ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "bits": np.arange(5, dtype=np.uint8), "name": np.array(["train", "test"])}
 
 
 def members(path):
     return {str(name): content for name, content in read_archive(path, lambda name: name.suffix == ".wav")}
 
 
-def contents(arrays):
-    return {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}
-
-
-def npz(arrays, save=np.savez_compressed):
+def npz(**arrays):
     file = io.BytesIO()
-    save(file, **arrays)
+    np.savez_compressed(file, **arrays)
     return file.getvalue()
-
-
-SAMPLES = np.array([0, 1, -1, 32767, -32768, 500], "<i2")
-READERS = {"archive": (tar_gz(FILES), members, WANTED)}
-for save in (np.savez, np.savez_compressed):
-    READERS[save.__name__] = npz(ARRAYS, save), lambda path: contents(load_arrays(path)), contents(ARRAYS)
-READERS["recording"] = wav(SAMPLES), lambda path: read_wav(path.read_bytes(), str(path)), None  # it has no checksum
-
-
-@pytest.mark.parametrize("form", READERS)
-def test_damage_is_an_error_that_names_the_file_or_changes_nothing(form, tmp_path):
-    content, read, whole = READERS[form]
-    path = tmp_path / "file"
-
-    def is_refused(content):
-        path.write_bytes(content)
-        try:
-            found = read(path)
-        except ValueError as error:
-            assert str(path) in str(error)
-            return True
-        assert len(found.samples) and found.rate > 0 if whole is None else found == whole
-        return False
-
-    assert not is_refused(content)
-    assert all(is_refused(content[:length]) for length in range(len(content)))
-    for at in range(len(content)):
-        is_refused(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
-        is_refused(content[:at] + content[at + 7 :])
 
 
 def test_a_folder_is_read_like_an_archive(tmp_path):
@@ -144,7 +97,10 @@ def special(name, kind=tarfile.REGTYPE, **fields):
 
 UNSAFE = [
     *((tar_gz(special("x.wav", kind)), "a link or a device, 'x.wav'") for kind in b"1 2 3 6".split()),
-    (npz({"a": np.array([{}], object)}), "Object arrays cannot be loaded"),
+    (npz(a=np.array([{}], object)), "Object arrays cannot be loaded"),
+    (npz(a=np.arange(99.0))[:-40], r"/file .*expected a complete \.npz file"),
+    (tar_gz(FILES)[:-20], r"/file, .*expected a whole \.tar\.gz archive"),
+    (tar_gz(FILES)[:40] + b"?" + tar_gz(FILES)[41:], r"/file, .*expected a whole \.tar\.gz archive"),
     (b"\x80\x04}.", r"expected a whole \.tar\.gz archive of plain files\. If .* otherwise unpack it"),
 ]
 
@@ -184,9 +140,3 @@ def test_spikes_are_made_once_and_again_for_other_options_and_other_programs(tmp
     with pytest.raises(ValueError, match=r"expected a complete \.npz file of plain arrays.*Delete it"):
         files([1], "a = 2")
     packed._sources.cache_clear()
-
-
-def test_recordings_come_out_as_they_were_written():
-    sound = read_wav(wav(SAMPLES), "a.wav")
-    assert sound.rate == 8000 and sound.samples.dtype == np.float32
-    np.testing.assert_array_equal(sound.samples * 32768, SAMPLES)

@@ -84,14 +84,6 @@ def test_vowels_are_those_of_the_file(tmp_path):
     for split in SPLITS:
         for found, field in zip(sd.japanese_vowels(path, split=split), sd.Series._fields, strict=True):
             np.testing.assert_array_equal(found, arrays[f"{split}_{field}"])
-    for change, told in (
-        ({"train_values": arrays["train_values"] * np.nan}, f"values of {path}, split 'train', expected finite"),
-        ({"train_values": arrays["train_lengths"]}, r"Got int32\[54\].*expected values that are floats \[D, T, N\]"),
-        ({"train_lengths": arrays["train_lengths"] + 12}, r"Got lengths from 19 to 24 in .*, expected 1\.\.12"),
-    ):
-        np.savez(path, **arrays | change)
-        with pytest.raises(ValueError, match=told):
-            sd.japanese_vowels(path)
     np.savez(path, train_values=arrays["train_values"])
     with pytest.raises(ValueError, match=r"expected \['train_labels', 'train_lengths'\] too"):
         sd.japanese_vowels(path)

@@ -12,9 +12,7 @@ import pytest
 from experiment_files import config_of
 from flax import nnx
 from jax import random
-from scipy import stats
 
-from experiments.common import intervals
 from experiments.common.job import scales_of
 from experiments.common.learning import transformation
 from experiments.demo import cosines, initial, plot, train
@@ -107,25 +105,3 @@ def test_the_last_checkpoint_is_the_best_on_validation():
     for number, params in enumerate(chosen):
         for path, leaf in by_path(params).items():
             np.testing.assert_allclose(arrays[path][0, number], leaf, rtol=0, atol=1e-5)
-
-
-def test_published_number_is_beside_the_numbers_of_all_seeds_and_the_interval_of_a_further_run():
-    config = FIRST | {"checkpoint_every": 1000, "checkpoints": 5, "grid": {}}
-    seeds = [{"explained": [0.6 + x, 0.3 - x]} for x in (0.0, 0.02, 0.07)]
-    losses = [
-        {"loss": [2.3, 2.0, 1.8, 1.7 + x, 1.6, 1.5], "loss_at_the_end": 1.65 + x, "best_after": 9}
-        for x in (0, 0.1, 0.2)
-    ]
-    trained = {"rtrl": {"config": config | {"rule": "rtrl"}, "seeds": losses}}
-    notebooks = plot.Notebooks(trained, {"config": config, "seeds": seeds}, {}, {}, plot.published())
-    rows = [dict(zip(plot.SEEDS_COLUMNS, row, strict=True)) for row in plot.rows_of_seeds(notebooks)]
-    known = {(row["quantity"], row["after"]): row["published"] for row in rows if row["published"]}
-    assert known == {("explained_1", 5000): 0.6457, ("explained_2", 5000): 0.2990, ("loss", 3000): 1.6768762}
-    assert [row["after"] for row in rows if row["rule"]] == [0, 1000, 2000, 3000, 4000, 5000]
-    assert rows[-1]["values"] == "1.65 1.75 1.85"
-    shares = np.array([seed["explained"][0] for seed in seeds])
-    half = stats.t.isf(0.025, 2) * shares.std(ddof=1) * np.sqrt(1 + 1 / 3)  # of a mean of one run less a mean of three
-    assert (rows[0]["next_from"], rows[0]["next_to"]) == pytest.approx((shares.mean() - half, shares.mean() + half))
-    assert intervals.further([0.6], intervals.SHARE) == (None, None)
-    half = stats.t.isf(0.025, 1) * np.std([0.97, 0.99], ddof=1)  # times the root of 1 / 2 + 1 / 2
-    assert intervals.further([0.97, None, 0.99], intervals.SHARE, runs=2) == (pytest.approx(0.98 - half), 1)

@@ -47,9 +47,6 @@ def url(archives):
 def test_what_was_deposited_is_fetched_again(archives, url):
     told, cited = json.loads((deposit.DEPOSIT / "deposition.json").read_text())["metadata"], yaml.safe_load(CITATION)
     assert {"upload_type", "title", "creators", "description", "publication_date"} <= told.keys()  # which it requires
-    assert told["creators"] == [{"name": cited["authors"][0]["name"]}] and told["version"] == cited["version"]
-    assert told["related_identifiers"][0]["identifier"] == cited["references"][0]["doi"]
-    assert (told["access_right"], told["keywords"]) == ("open", cited["keywords"])
     person = {"family-names": "Name", "given-names": "A.", "orcid": "https://orcid.org/0000-0002-1825-0097"}
     (creator,) = deposit.metadata(cited | {"authors": [person]})["creators"]
     assert creator == {"name": "Name, A.", "orcid": "0000-0002-1825-0097"}
@@ -62,16 +59,7 @@ def test_what_was_deposited_is_fetched_again(archives, url):
 def test_what_is_damaged_or_not_there_is_refused(archives, url):
     archives[0].unlink()
     (deposit.DEPOSIT / archives[0].name).write_bytes(b"number")
-    for where, told in (
-        ("record", "has the md5 .*, expected"),
-        ("other", "has no accuracy"),
-        ("no", "cannot be had: .*404"),
-    ):
+    for where, told in (("record", "has the md5 .*, expected"), ("other", "has no accuracy")):
         with pytest.raises(SystemExit, match=told):
             deposit.fetch(f"{url}/{where}")
     assert not archives[0].exists()
-    archives[1].unlink()
-    with pytest.raises(SystemExit, match="Got no archives"):
-        deposit.write()
-    with pytest.raises(SystemExit, match=r"10.1/x cannot be had"):
-        deposit.fetch("10.1/x")

@@ -21,28 +21,16 @@ def differences(**changes):
     ("changes", "told"),
     [
         ({}, []),
-        ({"cosine": "0.909"}, []),
         ({"cosine": "0.92"}, ["line 3, cosine: '0.92', expected '0.9'"]),
-        ({"cosine": "nan"}, ["line 3, cosine: 'nan', expected '0.9'"]),
-        ({"low": "0.95"}, []),
-        ({"low": ""}, ["line 3, low: '', expected '0.8'"]),
         ({"rule": "ottt"}, ["line 3, rule: 'ottt', expected 'otpe'"]),
         ({"values": "0.909 None 0.509"}, []),
         ({"values": "0.9 None 0.52"}, ["line 3, values: '0.9 None 0.52', expected '0.9 None 0.5'"]),
-        ({"values": "0.9 0.5 0.5"}, ["line 3, values: '0.9 0.5 0.5', expected '0.9 None 0.5'"]),
         ({"values": "0.9 None"}, ["line 3, values: '0.9 None', expected '0.9 None 0.5'"]),
         ({"more": "1"}, ["the columns are rule, cosine, low, values, more, expected rule, cosine, low, values"]),
     ],
 )
 def test_what_differs_is_told(changes, told):
     assert differences(**changes) == told
-
-
-def test_missing_rows_and_many_differences_are_told():
-    assert golden_tables.differences(KEPT[:1], KEPT, absolute=1) == ["there are 1 rows, expected 2"]
-    many = [{"x": str(i)} for i in range(9)]
-    told = golden_tables.differences([{"x": str(i + 1)} for i in range(9)], many, absolute=0.5)
-    assert len(told) == golden_tables.SHOWN + 1 and told[-1] == "and 4 more"
 
 
 def test_each_kept_table_has_a_tolerance_and_the_other_way_round():

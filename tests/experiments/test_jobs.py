@@ -1,13 +1,8 @@
 """The jobs of every experiment, and the two commands that compute and draw them."""
 
 import copy
-import dataclasses
-import functools
-import importlib
 import json
-import sys
 
-import numpy as np
 import pytest
 
 from experiments import plot, run
@@ -16,7 +11,6 @@ from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names
 from experiments.common.records import commit, read_record, seal_and_write
 from experiments.common.seeds import seeds_of
 from experiments.step_response import run as of_one_neuron
-from slax_rules import RULES, RuleEntry
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
@@ -83,44 +77,6 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
     assert computed("--set", "current_off=150") == NEURONS
 
 
-OWN = {
-    "own/rule.py": "from slax_rules import SLTT\nfrom own.number import K\nclass Own(SLTT): pass",
-    "own/number.py": "K = 1",
-    "own_route.py": "def made(number): pass",
-    "own_option.py": "class Slope: pass",
-}
-
-
-def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_change(tmp_path, monkeypatch, capsys):
-    (tmp_path / "own").mkdir()
-    for name, text in OWN.items():
-        (tmp_path / name).write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    route = functools.partial(importlib.import_module("own_route").made, 1)
-    options = {"slope": importlib.import_module("own_option").Slope()}
-    entry = RuleEntry(title="own", rule=importlib.import_module("own.rule").Own, route=route, options=options)
-    monkeypatch.setitem(RULES, "own", entry)
-    monkeypatch.setattr(importlib.import_module("experiments.activity.run"), "compute", lambda config: {})
-    place, words = ["activity", "--scale", "tiny", "--results", str(tmp_path)], ["--set", "rules=[own, sltt]"]
-
-    def computed(*arguments):
-        run.main([*place, *words, *arguments])
-        return [line.removeprefix("activity: ") for line in capsys.readouterr().out.splitlines()]
-
-    assert computed() == ["own", "sltt"] and computed("--set", "seeds=2") == []  # as many as there are
-    for name, text in OWN.items():
-        (tmp_path / name).write_text(f"{text}\nedited = 1")
-        assert computed() == ["own"]
-    for changed in ({"options": {"weights": np.zeros(2000)}}, {"options": {"weights": np.ones(2000)}}, {"route": None}):
-        monkeypatch.setitem(RULES, "own", dataclasses.replace(entry, **changed))
-        assert computed() == ["own"] and computed() == []
-    with pytest.raises(SystemExit, match="Give --output FOLDER"):  # the words of the last run are other settings
-        plot.main(place)
-    assert capsys.readouterr().out.endswith(": --set 'rules=[own, sltt]'\n")
-    for name in ("own", "own.rule", "own.number", "own_route", "own_option"):
-        del sys.modules[name]
-
-
 def test_tasks_without_their_spikes_are_left_out_and_said_to_be(tmp_path, monkeypatch, capsys):
     computed = []
     monkeypatch.setattr(run, "run", lambda job, *_: computed.append(job.name))
@@ -140,13 +96,9 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     lines = (tmp_path / "figures/quick/step_response.csv").read_text().splitlines()
     assert list(dict.fromkeys(line.split(",")[0] for line in lines)) == ["neuron", "alif", "lif"]
     result = tmp_path / "results/quick/step_response/lif.json"
-    record, content = result.with_suffix(".record.json"), result.read_text()
+    content = result.read_text()
     result.write_text(content.replace("1", "2", 1))
     with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it: `python -m exp"):
-        plot.main(["step_response", "--jobs", "alif", "lif", *folders])
-    result.write_text(content)
-    seal_and_write(record, read_record(record) | {"made_from": "of other sources"})
-    with pytest.raises(SystemExit, match=r"lif.json is not used: made from other sources or inputs"):
         plot.main(["step_response", "--jobs", "alif", "lif", *folders])
 
 
@@ -156,18 +108,13 @@ SETTINGS = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
-        ("seeds=2", {"seeds": 2}),
         ("rate=1e-3", {"rate": 0.001}),  # which YAML reads as a text
         ("tasks.t.rate=1e-2", {}),  # as it is
         ("rules=[b, c]", {"rules": ["b", "c"]}),
-        ("tasks.t.steps=5", {"tasks": {"t": {"steps": 5}}}),
         ("tasks.t.rate=0.5", {"tasks": {"t": {"steps": 4, "rate": 0.5}}}),
-        ("seed=3", "There is no setting 'seed', expected one of: seeds"),
         ("tasks.u.steps=3", "There is no setting 'u', expected one of: t"),
-        ("tasks.t.stps=3", "There is no setting 'stps', expected one of: steps, seeds"),
         ("seeds", "got 'seeds', expected KEY=VALUE"),
         ("tasks.t.steps=few", "got the text 'few', expected a number"),
-        ("rate=fast", "got the text 'fast', expected a number"),
     ],
 )
 def test_a_change_of_a_setting(change, changed):
@@ -178,13 +125,6 @@ def test_a_change_of_a_setting(change, changed):
     else:
         assert run.with_change(SETTINGS, change) == SETTINGS | changed
     assert before == SETTINGS
-
-
-def test_two_jobs_that_make_one_file_are_refused(monkeypatch):
-    module = importlib.import_module("experiments.activity.jobs")
-    monkeypatch.setattr(module, "jobs", lambda settings: [Job("a", {}), Job("b", {}), Job("a", {"x": 1})])
-    with pytest.raises(ValueError, match=r"experiments/activity/jobs.py makes a.json, a.record.json twice"):
-        jobs_of("activity", "quick", {})
 
 
 def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):

@@ -174,29 +174,3 @@ def test_lines_and_planes_go_through_the_solutions():
     (solution,) = rows("landscapes", rule="rtrl", quantity="loss", training_steps="8")
     on_plane = {"plane": "upstream", "rule": "rtrl", "quantity": "loss_on_plane", "training_steps": "8"}
     assert mean("landscapes", **on_plane) == pytest.approx(samples(solution)[0], abs=1e-6)
-
-
-def response(neuron, quantity):
-    """A quantity of the response to a step, by time."""
-    return np.array([float(row["value"]) for row in rows("step_response", neuron=neuron, quantity=quantity)])
-
-
-@pytest.mark.parametrize("neuron", ["if", "lif", "cuba_lif", "alif", "adlif", "brf", "ltc"])
-def test_neuron_fires_where_its_membrane_is_at_its_threshold(neuron):
-    output, threshold = response(neuron, "output"), response(neuron, "threshold")
-    distance = response(neuron, "membrane") - threshold
-    assert 3 <= output.sum() <= 30
-    assert (distance[output == 1] > -2e-6).all() and (distance[output == 0] < 2e-6).all()
-    raised = {"alif": ("a", 0.2), "brf": ("q", 1.0)}  # by the last state
-    if neuron in raised:
-        state, weight = raised[neuron]
-        assert threshold == pytest.approx(1 + weight * np.array([0, *response(neuron, state)[:-1]]), abs=1e-5)
-    elif neuron != "ltc":
-        assert threshold == pytest.approx(1, abs=1e-5)
-
-
-def test_if_fires_every_threshold_over_current_steps_and_keeps_its_charge():
-    current, membrane = response("if", "current"), response("if", "membrane")
-    assert set(np.diff(np.flatnonzero(response("if", "output")))) == {1 / current.max()}
-    after = np.flatnonzero(current)[-1] + 1
-    assert membrane[after] > 0 and (membrane[after:] == membrane[after]).all()

@@ -7,12 +7,11 @@ import pytest
 from flax import nnx
 
 from experiments.common import learning
-from experiments.common.learning import choose, halfway, second_setting, train, transformation
+from experiments.common.learning import choose, second_setting, train, transformation
 from experiments.common.measures import agreement, compare, layer_of, spikes_of_layers
 from experiments.common.networks import make_model
-from slax_neurons import LI, LIF, Edge, RunningNorm, connect
+from slax_neurons import LI, LIF, Edge, connect
 from slax_rules import OTTT, RULES, Sweep, cross_entropy, gradients
-from slax_rules.train.agreement import by_path
 from slax_rules.train.sweep import Run
 
 CONFIG = {"task": "tiny", "input_rate": 0.02, "initial_rate": 0.3, "layers": [12, 8, 7, 3], "n_steps": 6, "steps": 4}
@@ -105,11 +104,6 @@ def test_training_that_is_not_finite_stops_with_name_seed_and_step(monkeypatch):
         learning.fit_or_stop("here, seed 0", model, OTTT(), optax.adam(0.1), [(inputs, np.zeros(5, int))])
 
 
-def test_rates_of_second_trials_are_halfway_to_the_neighbors():
-    for best, expected in ((0.1, (10**-1.5, 10**-0.5)), (0.01, (10**-2.5, 10**-1.5)), (1.0, (10**-0.5, 10**0.5))):
-        assert halfway([0.01, 0.1, 1.0], best) == pytest.approx(expected)
-
-
 def test_second_settings_windows_and_optimizers_are_those_of_the_rule():
     pairs = [(rule, update) for rule in ("ottt", "tbptt", "fptt") for update in ("offline", "online")]
     alpha, rate, window = "alpha", "learning_rate", "online_window"
@@ -154,28 +148,11 @@ def test_the_rate_falls_to_zero_with_the_last_update(monkeypatch):
 
 def test_a_layer_ends_with_its_neurons_whatever_the_stack_is():
     rngs = nnx.Rngs(0)
-    conv = RunningNorm(nnx.Conv(1, 2, (3, 3), rngs=rngs))
-    stack = [
-        lambda x: x.reshape(-1, 4, 4, 1),
-        conv,
-        LIF(),
-        lambda x: x.reshape(len(x), -1),
-        nnx.Linear(32, 3, rngs=rngs),
-        LI(),
-    ]
-    layer = layer_of(connect(stack))
-    assert [layer(f"modules/{index}/kernel") for index in (1, 4)] == ["1", "2"]
     linear = [nnx.Linear(3, 3, rngs=rngs) for _ in range(3)]
     model = connect([linear[0], LIF(), linear[1], LIF(), linear[2], LI()], [Edge(3, 2), Edge(1, 0)], rngs=rngs)
     layer = layer_of(model)
-    found = {path: layer(path) for path in by_path(nnx.state(model, nnx.Param)) if path.endswith("kernel")}
-    assert found == {
-        "modules/0/kernel": "1",
-        "modules/2/kernel": "2",
-        "modules/4/kernel": "3",
-        "synapses/0/kernel": "2",
-        "synapses/1/kernel": "1",
-    }
+    names = ("modules/0", "modules/2", "modules/4", "synapses/0", "synapses/1")
+    assert [layer(f"{name}/kernel") for name in names] == ["1", "2", "3", "2", "1"]
 
 
 def test_agreement_is_that_of_the_gradients_of_all_batches_as_one():

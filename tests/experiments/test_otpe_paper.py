@@ -1,7 +1,6 @@
 """The experiments of the OTPE paper: the authors' samples, network, loss and accuracy, and when cosines are measured."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from experiment_files import as_written, config_of
@@ -12,7 +11,6 @@ from scipy import stats
 from experiments.common.job import settings_of
 from experiments.common.make_spikes import make_spikes
 from experiments.otpe_paper import draws, plot, run
-from experiments.otpe_paper.sources import Batches
 from slax_data import upstream_randman
 from slax_rules import cross_entropy, evaluate
 from tests.data.small_sets import write_words
@@ -77,11 +75,6 @@ def test_network_loss_and_accuracy_are_the_authors():
     assert found["loss"] == pytest.approx(losses.mean(), rel=1e-5) and found["accuracy"] == pytest.approx(right.mean())
 
 
-def test_first_of_the_most_spikes_wins_and_silence_is_wrong():
-    counts = jnp.array([[0.0, 0, 0], [1, 2, 2], [1, 2, 2], [3, 0, 0]])[None]
-    assert float(run.count_accuracy(counts, jnp.array([0, 1, 2, 0]))) == 0.5
-
-
 def test_recordings_are_trained_and_cosines_are_of_the_weights_before_the_batch(tmp_path):
     """From files in the format of SHD, through the steps of the pipeline."""
     rng = np.random.default_rng(0)
@@ -121,21 +114,6 @@ def result_of(weights, accuracies, cosines, manifold=0):
     return as_written(config | {"manifold": manifold, "weights": [weights]}, {"seeds": seeds})
 
 
-def test_best_accuracy_is_that_of_the_best_validation_and_cosines_are_means_over_training():
-    scores = {"test": [0.2, 0.6, 0.5], "validation": [0.1, 0.3, 0.4]}
-    assert plot.best(scores) == 0.5 and plot.best({"test": scores["test"]}) == 0.6
-    cosines = {"otpe": {"1/kernel": [0.9, None, 0.7], "1/bias": [None] * 3, "all": [1.0, 0.5, 0.0]}}
-    cosines["otpe"] |= {f"{layer}/kernel": [None] for layer in (2, 3)}
-    result = result_of(0, {"otpe": [0.2, 0.6]}, cosines)
-    numbers = plot.numbers_of([result])
-    assert numbers["otpe", "cosine", "1", "kernel", ""] == [pytest.approx(0.8)]
-    assert numbers["otpe", "cosine", "1", "bias", ""] == [None] and numbers["otpe", "cosine", "all", "", ""] == [0.5]
-    assert numbers["otpe", "accuracy", "", "", 2] == [0.2] and numbers["otpe", "last_accuracy", "", "", ""] == [0.6]
-    pairs = [plot.compared([result], plot.printed()["time_offline_20"], measured) for measured in (1, 3)]
-    assert [pair["otpe", "1"] for pair in pairs] == [pytest.approx((ours, 0.9322559)) for ours in (0.9, 0.8)]
-    assert plot.distance(pairs[1] | {("otpe", "3"): (0.0, 1.0)}) == pytest.approx(0.1322559)
-
-
 def test_jobs_of_a_seed_are_joined_and_manifolds_are_kept_apart_from_each_other_and_from_printed_numbers():
     cosines = [{"otpe": {"1/kernel": [of]}} for of in (0.8, 0.9, 0.7)]
     results = [result_of(1, {"bptt": [0.5]}, cosines[1]), result_of(0, {"bptt": [0.4]}, cosines[0])]
@@ -150,10 +128,3 @@ def test_jobs_of_a_seed_are_joined_and_manifolds_are_kept_apart_from_each_other_
     half = stats.t.isf(0.025, 1) * np.std([0.8, 0.9], ddof=1) * np.sqrt(1 / 2 + 1 / 5)  # of five further seeds
     assert first["next_from"] == pytest.approx(0.85 - half) and first["next_to"] == 1
     assert all(row["printed"] is None for row in rows if row["manifold"] == 1)
-
-
-def test_batches_can_be_read_again_and_by_number():
-    batches = Batches(lambda index: (index, -index), 3)
-    assert len(batches) == 3 and [*batches] == [*batches] == [(0, 0), (1, -1), (2, -2)] and batches[2] == (2, -2)
-    with pytest.raises(IndexError):
-        batches[3]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.common.program_cache import ROOT, keep_programs
+from experiments.common.program_cache import ROOT
 
 PROGRAM = """
 import sys
@@ -35,9 +35,3 @@ def test_second_process_finds_the_programs_of_the_first(tmp_path):
     assert (hits, misses > 0) == (0, True) and place.startswith(str(tmp_path))
     assert list(Path(place).iterdir())
     assert run(tmp_path) == (place, misses, 0)
-
-
-def test_one_variable_turns_it_off(monkeypatch):
-    monkeypatch.setenv("SLAX_PROGRAM_CACHE", "0")
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    assert keep_programs() is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ

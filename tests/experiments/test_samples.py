@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.common import samples as samples_module
-from experiments.common.samples import in_parts, make_sampler, number_of_parts
+from experiments.common.samples import make_sampler
 from experiments.common.tasks import task_maker
 from slax_data import make_task, spike_trains
 from slax_data.storage.packed import arrays_of_sets
@@ -25,44 +24,11 @@ def test_splits_are_disjoint_where_the_supply_is_endless_and_seeds_differ():
     assert not np.array_equal(batches[0][0], next(sampler(1).batches())[0])
 
 
-def test_batches_that_take_too_much_memory_are_drawn_again_and_are_the_same(monkeypatch):
-    sampler = make_sampler(CONFIG, None)
-    first = list(sampler(0).batches())
-    for bound, kept in (
-        (2 * 6 * 30 * 20, True),
-        (2 * 6 * 30 * 20 - 1, False),
-    ):  # bytes of 8 spikes each, for both seeds
-        monkeypatch.setattr(samples_module, "CACHE_BYTES", bound)
-        sampler.cache_clear()
-        one, other = (list(sampler(0).batches()) for _ in range(2))
-        assert sampler(0) is sampler(0) and (one[0][1] is other[0][1]) == kept and one[0][0].dtype == bool
-        for pair in zip(first, one, other, strict=True):
-            for parts in zip(*pair, strict=True):
-                np.testing.assert_array_equal(parts[0], parts[1])
-                np.testing.assert_array_equal(parts[0], parts[2])
-
-
 def test_augmented_samples_are_those_of_the_training_alone():
     plain, augmented = (make_sampler(CONFIG | of, None)(0) for of in ({}, {"augmentation": {"drop": 0.5}}))
     for (one, labels), (other, same) in zip(plain.batches(), augmented.batches(), strict=True):
         assert other.sum() < one.sum() and np.array_equal(labels, same)
     np.testing.assert_array_equal(plain.test[0], augmented.test[0])
-
-
-def test_batches_are_drawn_in_parts_when_they_are_read(monkeypatch):
-    monkeypatch.setattr(samples_module, "PART", 4)
-    keys, sizes = jax.random.split(jax.random.key(0), 12), []
-    drawn = in_parts(lambda part: sizes.append(len(part)) or (jax.random.key_data(part),), keys)
-    first = next(drawn)
-    assert sizes == [4]
-    np.testing.assert_array_equal([first, *drawn], jax.random.key_data(keys)[:, None])
-    assert sizes == [4, 4, 4]
-
-
-def test_parts_have_one_size_and_are_as_few_as_possible():
-    for largest, steps in np.ndindex(8, 40):
-        fitting = [n for n in range(1, steps + 2) if (steps + 1) % n == 0 and (steps + 1) // n <= largest + 1]
-        assert number_of_parts(steps + 1, largest + 1) == min(fitting)
 
 
 def fifth_of_each_class(labels):

@@ -1,5 +1,6 @@
 """Which sources a script consists of, and their digest."""
 
+import dataclasses
 import importlib
 import sys
 from functools import partial
@@ -8,6 +9,7 @@ import pytest
 
 from experiments.common import sources
 from slax_data import DATASETS, ENCODERS, Encoder
+from slax_rules import RULES, RuleEntry
 
 FILES = {
     "experiments/__init__.py": "",
@@ -56,46 +58,11 @@ def test_code_is_what_is_imported_directly_and_indirectly(root):
     assert sources.code("benchmarks/peers/a.py") == ("benchmarks/peers/a.py", "benchmarks/peers/b.py")
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_the_digest_follows_each_source_that_can_be_reached_and_no_other(root, file):
-    before = sources.digest_of_sources("experiments/common/one.py")
-    (root / file).write_text(f"{FILES[file]}\nedited = 1")
-    forget()
-    changed = sources.digest_of_sources("experiments/common/one.py") != before
-    forget()
-    assert changed == (file in sources.code("experiments/common/one.py"))
-
-
-SOURCE = b'''"""What it is."""
-
-from a import b  # why
-
-
-class C:
-    """Of \xc3\xa4 class.
-
-    # more
-    """
-
-    name = "# no comment"
-
-    def f(self, x):
-        "One line"; return """not a docstring
-  # nor a comment
-"""
-'''
-
-PROGRAM = """from a import b
-class C:
-    name = "# no comment"
-    def f(self, x):
-        ; return \"\"\"not a docstring
-  # nor a comment
-\"\"\""""
+SOURCE = b'"""What it is."""\n\nclass C:\n    """Of \xc3\xa4 class.\n\n    # more\n    """\n    name = "# no comment"  # why\n'
 
 
 def test_comments_docstrings_and_empty_lines_are_not_part_of_a_program():
-    assert sources.program_of(SOURCE) == PROGRAM
+    assert sources.program_of(SOURCE) == 'class C:\n    name = "# no comment"'
 
 
 def test_results_do_not_depend_on_the_command_and_the_list_of_jobs():
@@ -106,6 +73,10 @@ def test_results_do_not_depend_on_the_command_and_the_list_of_jobs():
 
 
 OWN = """
+from slax_rules import SLTT
+
+class Own(SLTT): pass
+
 def task(key): pass
 
 def onset(intensities, *, n_steps): pass
@@ -118,19 +89,23 @@ class Held:
 """
 
 
-def test_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(tmp_path, monkeypatch):
+def test_a_data_set_a_code_or_a_rule_of_a_script_counts_where_settings_name_it(tmp_path, monkeypatch):
     (tmp_path / "own_data.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "own_data", None)  # to be taken out again
     del sys.modules["own_data"]
     module = importlib.import_module("own_data")
-    made = [module.task, partial(module.make, 3), partial(module.make, 5), module.Held(3)]
+    made = [partial(module.make, 3), partial(module.make, 5), module.Held(3)]
     assert len({sources.digest_of_entry("data set", "mine", one) for one in made}) == len(made)
+    rule = RuleEntry(title="own", rule=module.Own, options={"slope": 1.0})
+    monkeypatch.setitem(RULES, "own", rule)
+    other = dataclasses.replace(rule, options={"slope": 2.0})
+    assert sources.digest_of_entry("rule", "own", rule) != sources.digest_of_entry("rule", "own", other)
     monkeypatch.setitem(DATASETS, "mine", module.task)
     monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=False))
-    settings = {"tasks": {"first": {"dataset": "mine", "code": "onset"}}}
+    settings = {"tasks": {"first": {"dataset": "mine", "code": "onset"}}, "rules": ["own", "otpe"]}
     before = sources.own_entries(settings)
-    assert set(before) == {"data set mine", "code onset"} and not sources.own_entries({"dataset": "digits"})
+    assert set(before) == {"data set mine", "code onset", "rule own"} and not sources.own_entries({"dataset": "digits"})
     monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=True))
     changed = sources.own_entries(settings)
     assert {name for name in before if changed[name] != before[name]} == {"code onset"}

@@ -54,11 +54,6 @@ def test_late_labels_are_learned_from_when_they_come():
     assert losses[0, 4] == losses[1, 4] and (losses[0, 6:] != losses[1, 6:]).any()
 
 
-def test_bptt_updates_once_for_each_sample_and_the_others_within_it():
-    for rule, expected in (("bptt", 6), ("tbptt", 10), ("otpe", 10)):
-        assert run.window_of(config(rule), RULES[rule].make()) == expected
-
-
 def test_manifolds_switch_between_segments_and_drift_along_them():
     jumps, drifts = (sources.make_source(config(source=name, segment=10), None) for name in ("switch", "drift"))
     shared, (place, _) = jumps.plan(random.key(0), 3, False)

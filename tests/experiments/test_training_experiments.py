@@ -10,13 +10,11 @@ from flax import nnx
 
 from experiments.activity import run as activity
 from experiments.common import lengths
-from experiments.common.job import scales_of, settings_of
+from experiments.common.job import settings_of
 from experiments.common.measures import spikes_of_layers
 from experiments.common.networks import make_model
 from experiments.deep import run as deep
-from experiments.deep.networks import NETWORKS
-from slax_neurons import AdLIF, RunningNorm, Standardized
-from slax_rules import RULES, TBPTT, predict
+from slax_rules import TBPTT, predict
 from slax_rules import accuracy as share_right
 
 
@@ -45,19 +43,6 @@ def test_deep_networks_say_which_test_samples_they_are_right_about():
     assert (right != lengths.right(model, (inputs, labels))).any()
 
 
-def test_deep_networks_are_normalized_and_have_parameters_of_each_unit():
-    convolutions = {"layers": [64, 10], "image": [8, 8, 1], "channels": [2, 3], "decay": 0.8, "read_out_decay": 0.9}
-    for norm, kind in (("running", RunningNorm), ("standardized", Standardized)):
-        model = NETWORKS["convolutional"](convolutions | {"norm": norm}, nnx.Rngs(0))
-        assert [type(module) for module in model.modules[1:5:2]] == [kind, kind]
-    recurrent = {"layers": [12, 3], "hidden": [6], "q": 120.0, "slope": 5.0, "read_out_decay": 0.9}
-    recurrent |= {"tau_u": [5.0, 25.0], "tau_w": [60.0, 300.0]}
-    one, other = (NETWORKS["recurrent"](recurrent, nnx.Rngs(seed)).modules[1] for seed in (0, 1))
-    leaves = [nnx.to_flat_state(nnx.state(neuron, nnx.Param)) for neuron in (one, other)]
-    assert isinstance(one, AdLIF) and [leaf[...].shape for _, leaf in leaves[0]] == [(6,)] * 4
-    assert all((a[1][...] != b[1][...]).all() for a, b in zip(*leaves, strict=True))
-
-
 def test_activity_is_that_of_the_layers_after_each_number_of_batches():
     few = {"seeds": 1, "batch_size": 4, "test_size": 10, "measure_at": [0, 2], "n_steps": 12, "layers": [16, 12, 8, 4]}
     config = config_of("activity", "bptt", settings_of("activity", "tiny") | few)
@@ -77,12 +62,3 @@ def test_activity_is_that_of_the_layers_after_each_number_of_batches():
     rates = spikes_of_layers(model, inputs) | {"0": float(inputs.mean())}
     assert {layer: float(rate) for layer, rate in measured["rates"].items()} == pytest.approx(rates, rel=1e-5)
     assert 0 <= float(measured["silent"]["2"]) <= 1
-
-
-@pytest.mark.parametrize("experiment", ["rules_table", "accuracy"])
-def test_configurations_name_rules_that_there_are(experiment):
-    for name, scale in scales_of(experiment).items():
-        rules = set(scale["rules"])
-        assert rules < set(RULES)
-        if experiment == "rules_table" and name in ("full", "paper"):
-            assert rules == set(RULES) - {"ostl_with_recurrence", "hypr"}

@@ -75,16 +75,11 @@ def test_near_is_two_one_sided_tests_and_the_interval_within_the_tolerance(toler
     [
         ("above", [1.0] * 3, 0.5, None, True),
         ("above", [1.0] * 3, 1.0, None, False),  # no difference at all: it is neither above nor below
-        ("below", [1.0] * 3, 1.0, None, False),
-        ("above", [2.0, 3.0], [1.0, 2.0], None, True),  # by 1 each
         ("near", [0.4, 0.4], 0.3, 0.1, True),  # as decimal numbers: as binary ones they are farther apart
-        ("near", [1.0] * 3, 1.2, 0.1, False),
         ("above", 1.0 + 1e-9, 1.0, None, True),  # without samples, every digit counts
-        ("above", 1.0, 1.0, None, False),
         ("equal", 2.0, 2.0, None, True),
         ("equal", 2.0, 2.000001, None, False),
         ("equal", [5.0, 5.0, 5.00001], 5.0, None, False),
-        ("equal", [4.0, 6.0], 5.0, None, False),
         # Cosines of two exact rules: SciPy would find a difference of 5e-8 that is sure to be there.
         ("above", [1.0, 0.99999994, 1.0, 0.99999994], [0.99999994, 0.9999999, 0.99999994, 0.9999999], None, False),
     ],
@@ -113,8 +108,6 @@ def test_rounding_is_relative_to_the_numbers_and_at_its_border_still_rounding():
     [
         ([], []),
         ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # 4, 3, 2 and 1 times, none below the one before it
-        ([0.0, 1.0, 0.6], [0.0, 1.0, 1.0]),
-        ([0.03, 0.03, 0.001], [0.06, 0.06, 0.003]),
     ],
 )
 def test_holms_correction_by_hand(p_values, corrected):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gallery.page_tables import page, sure_digits
+from gallery.page_tables import page
 
 TABLE = """\
 task,rule,mode,quantity,layer,mean,low,high,values,seeds
@@ -50,11 +50,6 @@ def test_a_cell_with_several_rows_is_refused(filled):
         filled("{rows: rule, columns: quantity, where: {mode: offline}}")
 
 
-@pytest.mark.parametrize(("half", "digits"), [(0.29, 1), (0.12, 2), (1.4, 1), (4.2, 0), (31.0, 0), (0.003, 3)])
-def test_digits_are_those_that_the_interval_leaves_sure(half, digits):
-    assert sure_digits(half) == digits
-
-
 def test_a_sentence_has_a_number(filled, tmp_path):
     mark = "takes <!-- number two: {where: {rule: otpe, mode: online}, times: 100, digits: 1} -->%s<!-- end --> %%."
     assert page(mark % "old", tmp_path) == mark % "70.0"
@@ -62,23 +57,12 @@ def test_a_sentence_has_a_number(filled, tmp_path):
         page((mark % "").replace("otpe", "ottt"), tmp_path)
 
 
-@pytest.mark.parametrize("before", ["", "* It takes\n  ", "* ", "1. ", "> "])
-def test_a_line_does_not_begin_with_a_number(filled, tmp_path, before):
-    """In CommonMark, a comment that begins a line is HTML, which ends the paragraph and the bullet."""
-    mark = "<!-- number two: {where: {rule: otpe, mode: online}} -->0.7<!-- end --> s."
-    assert page(f"{before}about {mark}", tmp_path)
-    with pytest.raises(SystemExit, match="begins with the mark of a number"):
-        page(before + mark, tmp_path)
-
-
 @pytest.mark.parametrize(
     ("sentence", "refused"),
     [
         ("OTPE reaches 95 %.", "without a mark: 95 %"),
-        ("OTPE is .4 points behind.", "without a mark: .4"),
         ("Half the width of a 95 %\ninterval, of `decay=.9`, [here](a.1.md), in slax 0.0.1.", None),
         ("It takes <!-- number two: {where: {rule: otpe, mode: online}} -->0.7<!-- end --> and has two layers.", None),
-        ("Nothing.\n\n## The full scale\n\nIt tries 0.1.", None),
     ],
 )
 def test_a_section_with_results_has_no_number_that_was_copied_by_hand(tmp_path, sentence, refused):

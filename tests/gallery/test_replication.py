@@ -12,7 +12,6 @@ from experiments.common.job import experiment_names
 from gallery.claims import Claim, Figure
 from gallery.claims_file import ClaimError, read_claims
 from gallery.outcomes import compared, counted, ordered, together
-from gallery.page import replication_page
 from gallery.replication import DATA, replication
 from gallery.replication_times import times
 from gallery.tables import Number
@@ -29,13 +28,10 @@ EXACT = Number(0.5, 0.5, 0.5)
         (SEEDS, 0.55, "within", 0.2, "same"),
         (SEEDS, 0.55, "within", 0.1, "unresolved"),  # the interval is not within
         (SEEDS, 0.81, "within", 0.2, "different"),
-        (SEEDS, 0.19, "within", 0.2, "different"),
         (EXACT, 0.501, "within", 0.001, "same"),
-        (EXACT, 0.5011, "within", 0.001, "different"),
         (SEEDS, 0.2, "seeds", 0, "same"),
         (SEEDS, 0.86, "seeds", 0, "different"),
         (EXACT, 0.4999999, "seeds", 0, "same"),  # rounding
-        (SEEDS, 0.39, "above", 0, "same"),
         (SEEDS, 0.5, "above", 0, "unresolved"),
         (SEEDS, 0.61, "above", 0, "different"),
     ],
@@ -57,7 +53,6 @@ def test_outcomes_together():
     """What is the same only in part is never called the same."""
     assert together(["same", "same"]) == "same" and together(["not run"]) == "not run" and together([]) is None
     assert {together(["same", other]) for other in ("unresolved", "different", "not run", "in part")} == {"in part"}
-    assert together(["different", "unresolved"]) == "different" and together(["not run", "unresolved"]) == "unresolved"
     assert counted(["same", "different", "same"], "numbers") == "2 of 3 numbers the same, 1 different"
 
 
@@ -71,17 +66,11 @@ def time_tables(**factors):
         {"source": "published", "device": device, "peer": peer, "seconds": value} | SIZE
         for (peer, device), value in bars.items()
     ]
-    seconds += [
-        {"source": "measured", "device": "cpu", "peer": "slax_original", "seconds": s} | SIZE for s in ("3.0", "")
-    ]
-    about = {"library": "slax_original", "other": "other", "reason": "too slow", "ratio_mean": "geometric"} | SIZE
-    ratios = [
-        about
-        | {"inputs": kind}
-        | dict(zip(("ratio_low", "ratio_high"), ends, strict=True), ratio="0.5", ratio_values="1 1")
-        for kind, ends in factors.items()
-    ]
-    return {"seconds": seconds, "ratios": ratios or [about | {"inputs": "spikes", "ratio": ""}]}
+    seconds.append({"source": "measured", "device": "cpu", "peer": "slax_original", "seconds": "3.0"} | SIZE)
+    about = {"library": "slax_original", "other": "other", "ratio_mean": "geometric"} | SIZE
+    ratio = about | {"ratio": "0.5", "ratio_values": "1 1"}
+    ratios = [ratio | {"inputs": kind, "ratio_low": low, "ratio_high": high} for kind, (low, high) in factors.items()]
+    return {"seconds": seconds, "ratios": ratios}
 
 
 @pytest.mark.parametrize(
@@ -95,11 +84,7 @@ def test_times_are_compared_by_who_is_slower(ends, outcome):
     assert columns == ("library", "units", "T4", "TPU") and other.cells == ("Other", "8", "1 s, 2.0x", "no bar")
     assert (other.outcomes, other.published, other.judged, other.factors) == ((outcome,), 1, 1, "2.0x")
     assert other.verdict == {"same": "✓ same side", "different": "✗ different", "unresolved": "≈ unresolved"}[outcome]
-    inverse = [1 / float(end) for end in reversed(ends)]
-    assert other.ours == "2.0x ({:.2f} to {:.2f}), gaussian; 2.0x (0.20 to 5.00), spikes".format(*inverse)
     assert (reference.ours, reference.standing) == ("3 s", "not comparable")
-    _, (_, missing) = times(about, time_tables())
-    assert missing.verdict == "○ not run: too slow" and not missing.ours
 
 
 ITEM = {"paper": "slax", "item": "cell 1", "title": "T", "where": "w", "differs": "d", "protocol": "p", "command": "c"}
@@ -151,29 +136,11 @@ def test_a_number_that_every_correct_program_has_counts_in_no_verdict(tmp_path):
     assert wrong.verdict == "◐ in part: 1 of 3 numbers the same, 2 different"
 
 
-@pytest.mark.parametrize("changes", [{}, {"folded": True}])
-def test_page_has_every_row_open_or_closed(tmp_path, changes):
-    """The rows without a number of ours, and a folded item, are closed, and Markdown inside is read as such."""
-    report = judged(tmp_path, {"x": [{"rule": "a", "mean": "0.55"}]}, reason="not yet", **changes)
-    text = replication_page([], {}, "full", report)
-    closed = re.findall(r'(?s)<details markdown="1">\n<summary>[^<]*</summary>\n\n(.*?)\n\n?</details>', text)
-    assert len(closed) == text.count("<details") == text.count("</details>")
-    rows = ["| A | 0.5 | 0.55 | ✓ same |", "| B | 0.1, 0.3 | "]
-    assert [text.count(row) for row in rows] == [1, 1]
-    assert [row in "\n".join(closed) for row in rows] == [bool(changes), True]
-    assert "Of 3 published numbers that are listed here, 1 stand beside a number of ours" in " ".join(text.split())
-
-
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({}, r"it: x.csv has no row or no number where {'rule': 'b'}: correct it, or give a reason"),
-        ({"ours": CELL | {"where": {}}}, "it: x.csv has 2 rows where {}, expected one"),
-        ({"ours": CELL | {"where": {"rules": "$rule"}}}, "it: has no column rules, it has rule, mean"),
         ({"claims": ["a/b"], "published": "p"}, "valid under each of"),
-        ({"rule": {"by": "eye", "why": "y"}}, r"items.0.rule.by: 'eye' is not one of"),
-        ({"numbers": [{"name": "A"}]}, "'published' is a required property"),
-        ({"where": ""}, "items.0.where: '' does not match"),
     ],
 )
 def test_mistakes_are_named(tmp_path, changes, told):
@@ -204,12 +171,6 @@ def test_every_item_has_its_value_its_source_and_ours_or_a_reason():
             assert item.get("ours", {}).get("file") in {None, *stems} and set(named) <= set(experiment_names())
 
 
-def test_example_of_the_readme_is_an_item(tmp_path):
-    _, example = re.findall(r"```yaml\n(.*?)```", (ROOT / "gallery/README.md").read_text(), flags=re.DOTALL)
-    (item,) = yaml.safe_load(example)
-    assert judged(tmp_path, {}, "quick", **item).items[0].lines[0].cells == ("OSTL, layer 1", "0.771285")
-
-
 def test_report_in_docs_has_every_item():
     """docs/REPLICATION.md is made: it follows replication.yaml by `make claims`. No cell is empty."""
     page = (ROOT / "docs/REPLICATION.md").read_text()
@@ -219,5 +180,3 @@ def test_report_in_docs_has_every_item():
     assert published >= beside >= 30 and beside >= judged > 0 and not re.search(r"\| +\|", page)
     said = [" ".join(item.get(key, "").split()) for item in CONTENT["items"] for key in ("title", "item", "differs")]
     assert [one for one in said if one not in text] == [], "run `make claims`"
-    first, *_ = re.split(r" ## The ", text)
-    assert [topic["title"] for topic in CONTENT["topics"] if f"## {topic['title']}: " not in first] == []

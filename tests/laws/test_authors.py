@@ -126,7 +126,7 @@ def test_bias_of_the_authors_has_no_trace_where_inputs_have_one(name, case):
 
 
 @pytest.mark.parametrize("name", ["otpe", "approximate_otpe"])
-def test_sums_of_the_authors_decay_as_the_layer_and_not_as_the_next_one(name):
+def test_sums_of_the_authors_decay_as_the_layer(name):
     """If the decays differ. The sum of ours is that of the membrane that receives the spikes, and closer to BPTT."""
     case = recorded("authors", "unequal")
     assert worst(by_oracle(RULES["ottt"], case)[1], leaves(case, "ottt/")) < EXACT  # whose traces decay as the layer
@@ -147,7 +147,7 @@ def test_sums_of_the_authors_decay_as_the_layer_and_not_as_the_next_one(name):
     ("file", "name", "factor"),
     [("authors", "ottt", 1.0), ("authors", "approximate_otpe", 1.0), ("slax", "ottt", 2 / 9)],
 )
-def test_kernel_of_a_single_input_has_the_gradient_of_a_bias_there(file, name, factor):
+def test_kernel_of_one_input_has_a_bias_gradient_there(file, name, factor):
     """The code of the authors, and slax 0.0.1, tell a bias by its size, which is that of such a kernel: no input counts."""
     case = recorded(file, "one_input")
     np.testing.assert_array_equal(case[f"{name}/kernel_0"][0], case[f"{name}/bias_0"])
@@ -161,7 +161,7 @@ def test_kernel_of_a_single_input_has_the_gradient_of_a_bias_there(file, name, f
 @pytest.mark.parametrize(
     ("name", "rule"), [("bptt", oracle.bptt), ("rtrl", oracle.bptt), ("ostl", RULES["ostl"]), ("ottt", RULES["ottt"])]
 )
-def test_slax_001_has_our_gradient_times_t_over_b_if_a_rule_learns_online(name, rule):
+def test_slax_001_has_our_gradient_times_t_over_b(name, rule):
     """It divides the sum over the steps by the size of the batch; `train_offline` has the mean. No trace for biases in OTTT."""
     case = recorded("slax", "three_layers")
     steps, batch = case["inputs"].shape[:2]

@@ -40,7 +40,7 @@ def outputs_of(model, x=X):
 # ------------------------------------------------------------------------------------------------- means, targets and masks
 
 
-def test_loss_and_gradient_are_those_of_the_mean_over_valid_entries():
+def test_loss_is_the_mean_over_valid_entries():
     """Of the whole batch: a long sample counts more than a short one."""
     model = net()
 
@@ -72,7 +72,7 @@ def test_a_mask_under_jit_may_have_no_true_entry(rule):
 
 
 @pytest.mark.parametrize("rule", [sr.BPTT(), sr.OSTL()], ids=["bptt", "ostl"])
-def test_a_loss_of_a_sequence_gets_the_mask_and_what_is_missing_may_be_nan(rule):
+def test_a_sequence_loss_gets_the_mask_and_missing_may_be_nan(rule):
     """Under windows the outputs come in pieces; the loss of the whole sequence has the gradient of autodiff."""
     model, targets = net(), np.zeros((T, B, 4))
     targets[2, 1] = np.nan
@@ -88,7 +88,7 @@ def test_a_loss_of_a_sequence_gets_the_mask_and_what_is_missing_may_be_nan(rule)
     assert furthest(found[1]["modules"][2], gradient["modules"][2]) < EXACT
 
 
-def test_a_loss_of_a_sequence_may_be_a_function_without_a_signature():
+def test_a_sequence_loss_needs_no_signature():
     assert sr.SequenceLoss(max)(1, 2, jnp.float32(3)) == 3
 
 
@@ -122,7 +122,7 @@ def test_a_flax_cell_needs_no_key():
 
 
 @pytest.mark.parametrize("name", ["e_prop_adaptive", "uoro"])
-def test_a_second_call_traces_nothing_and_a_gradient_changes_nothing_of_the_model(name):
+def test_a_second_call_traces_nothing(name):
     """Of `gradients` and of the training step, with other numbers, and a rule that is made anew."""
     traced, model = 0, net(fixed=True)
 
@@ -150,7 +150,7 @@ def test_a_second_call_traces_nothing_and_a_gradient_changes_nothing_of_the_mode
 
 
 @pytest.mark.parametrize("name", ["otpe", "e_prop_adaptive", "uoro"])
-def test_gradient_is_the_same_in_jit_vmap_over_models_and_as_an_argument_of_nnx_jit(name):
+def test_gradient_is_the_same_under_transformations(name):
     models = [net(fixed=True) for _ in range(2)]
     models[1].modules[0].kernel[...] *= 0.9
     graphdef, _ = nnx.split(models[0])
@@ -171,7 +171,7 @@ def test_gradient_is_the_same_in_jit_vmap_over_models_and_as_an_argument_of_nnx_
     assert furthest(jitted(models[1], made(name, models[1])), expected) < 1e-11
 
 
-def test_training_in_a_scan_of_one_s_own_is_training_step_by_step():
+def test_training_in_a_scan_is_training_step_by_step():
     """A step of `jax.lax.scan` over states, under `jax.jit`, of a rule with a random stream."""
     batches = jnp.stack([inputs(T, B, 7, seed) for seed in range(3)])
 
@@ -214,6 +214,6 @@ def test_a_rule_is_made_by_its_name_and_cited_as_its_name_is(name):
     assert sr.cite(name).startswith("@") and sr.cite(rule) == sr.cite(same)
 
 
-def test_a_source_is_that_of_the_rule_whatever_its_numbers_and_of_its_route():
+def test_a_source_is_that_of_the_rule_and_of_its_route():
     assert sr.cite(sr.TBPTT(steps=3)) == sr.cite("tbptt")
     assert sr.cite("dfa") in sr.cite(sr.OSTL(route=sr.RULES["dfa"].route(rngs=nnx.Rngs(0))))

@@ -113,7 +113,7 @@ def kept_by(rule, model):
     return [leaf.shape for leaf in influence if leaf.ndim == 4]
 
 
-def test_snap_keeps_of_a_recurrent_layer_one_unit_for_each_weight():
+def test_snap_keeps_one_unit_for_each_recurrent_weight():
     fixed = {"fixed": True}
     model = pair([7, 6, 4], [lif(**fixed), LI | fixed], edges=[(0, 0, 1)]).model
     # Membrane and last output of its own unit, and the read-outs.

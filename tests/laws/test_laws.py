@@ -44,7 +44,7 @@ def test_gradient_is_that_of_the_oracle(name, network):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_gradient_is_linear_in_the_loss_and_no_sample_sees_another(name):
+def test_gradient_is_linear_and_no_sample_sees_another(name):
     """Hidden layers to which targets are sent do not see the loss, but targets with their weights."""
     here = case(name, TABLE[name].networks[0])
     found = here.run()
@@ -63,7 +63,7 @@ def test_windows_change_nothing():
     windows_change_nothing(case("ostl", "chain").trial())
 
 
-def test_windows_and_default_layers_change_nothing_of_losses_of_layers():
+def test_windows_change_nothing_of_losses_of_layers():
     """A mean over the sequence is found in a first pass; spiking layers are penalized where none is named."""
     here, ours = case("ottt", "edges"), [penalty for penalty, _ in PENALTIES]
     whole, cut = here.run(penalties=ours), here.run(mask=None, window=5, penalties=ours)
@@ -86,7 +86,7 @@ def test_the_table_has_every_rule():
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_gradient_is_bptt_where_the_registry_says_so_and_not_elsewhere(name):
+def test_gradient_is_bptt_where_the_registry_says_so(name):
     """In as many last layers, of a chain where no reset has a gradient and the last layer integrates, and in as many steps."""
     exact, here = RULES[name].exact, case(name, TABLE[name].networks[0])
     found, true = here.run().gradients, here.expected(rule=oracle.bptt).gradients
@@ -106,7 +106,7 @@ def test_gradient_is_bptt_where_the_registry_says_so_and_not_elsewhere(name):
         assert deviation(one[0]["kernel"], true[0]["kernel"]) > 0.01
 
 
-def test_last_layers_of_which_the_registry_says_more_are_exact_so_far():
+def test_last_layers_are_exact_as_the_registry_says():
     """Kernels alone, and layers without memory."""
     for name in ("s_tllr", "tess", "etlp"):
         here = case(name, "chain")

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 import oracle
+import slax_neurons as sn
 import slax_rules as sr
 from laws.table import (
     ALL,
@@ -30,19 +31,7 @@ from laws.table import (
     weighted_squares,
 )
 from slax_neurons import LI as Integrator
-from slax_neurons import (
-    LIF,
-    BlockDiagonal,
-    Delay,
-    Dropout,
-    Edge,
-    Neuron,
-    SpikingNeuron,
-    Surrogate,
-    Trainable,
-    connect,
-    unroll,
-)
+from slax_neurons import LIF, Delay, Edge, SpikingNeuron, Surrogate, Trainable, connect, unroll
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
 from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
@@ -75,7 +64,7 @@ def nested_and_flat():
     return nested, connect(modules, [Edge(4, 3, 1, inner), Edge(4, 5, 3, late), Edge(6, 5, 1, own)])
 
 
-def test_a_nested_stack_read_late_goes_on_from_its_own_carry_as_one_chain_does():
+def test_a_nested_stack_read_late_is_one_chain():
     """Also in windows with an update after each, which pass the carry on."""
     found = []
     for model in nested_and_flat():
@@ -109,7 +98,7 @@ def test_a_synapse_in_several_places_has_the_sum():
 
 
 def test_dropout_passes_signals_through_its_mask():
-    model = connect([linear(7, 6, 0), fires(), Dropout(0.5, rngs=nnx.Rngs(0)), linear(6, 4, 1), fires()])
+    model = connect([linear(7, 6, 0), fires(), sn.Dropout(0.5, rngs=nnx.Rngs(0)), linear(6, 4, 1), fires()])
     carry = model.initialize_carry((B, 7), nnx.Rngs(1))
     mask = carry[2].astype(jnp.float64)
     assert 0 < mask.mean() < 1
@@ -127,7 +116,7 @@ def test_a_neuron_on_its_inputs_is_one_behind_the_identity():
     assert all(leaf.any() for leaf in jax.tree.leaves(ours))
 
 
-class TwoStates(Neuron):
+class TwoStates(sn.Neuron):
     """A neuron of a user: a filtered current and an adapting threshold, coupled both ways, two states of two kinds."""
 
     def __init__(self):
@@ -166,7 +155,7 @@ class Late(SpikingNeuron):
         return CuBaLIFState(membrane[0], after), spikes
 
 
-def test_traces_of_inputs_take_a_neuron_whose_current_arrives_late():
+def test_input_traces_take_a_current_that_arrives_late():
     neuron = Late(threshold=0.5, reset="subtract", stop_reset_gradient=True, **F64)
     model = connect([linear(7, 6, 0), neuron, linear(6, 4, 1), Integrator(**F64)])
     eligibility, exact = run(model, sr.OSTL())["modules"], run(model)["modules"]
@@ -199,7 +188,7 @@ def test_one_layer_with_learned_delays_is_exact():
     rng = np.random.default_rng(3)
     beyond = delay(7, np.r_[0.0, 5.0, rng.uniform(0, 5, 5)])
     beyond.delays.unconstrained[0, 2:4] = jnp.array([-0.7, 5.3])
-    blocks = BlockDiagonal(14, 4, 2, rngs=nnx.Rngs(1), **F64)
+    blocks = sn.BlockDiagonal(14, 4, 2, rngs=nnx.Rngs(1), **F64)
     conv = nnx.Conv(2, 4, (3, 3), strides=(2, 2), rngs=nnx.Rngs(1), **F64)
     images = inputs(T, B, (4, 4, 2))
     for modules, x in (
@@ -264,7 +253,7 @@ ONE_STEP = ("uoro", "sltt", "s_tllr")
 
 
 @pytest.mark.parametrize("name", ["tbptt", "rtrl", "snap", "ostl", "otpe", "e_prop", *ONE_STEP])
-def test_a_neuron_with_noise_draws_the_same_under_every_rule_and_window(name):
+def test_noise_is_the_same_under_every_rule_and_window(name):
     """So that a rule which is exact for one layer is so here, and one that is exact for a step in the first."""
     steps = 1 if name in ONE_STEP else T
     rule = sr.RULES[name].make(rngs=nnx.Rngs(1), **({"steps": T} if name == "tbptt" else {}))
@@ -344,7 +333,7 @@ def of_both(y, targets):
 
 
 @pytest.mark.parametrize("kind", [sr.Direct, sr.Target, sr.Local])
-def test_signals_of_several_outputs_are_those_of_all_of_them_behind_each_other(kind):
+def test_signals_of_several_outputs_are_concatenated(kind):
     sizes, neurons = [7, 6, 4], [lif(), LI]
     labels, numbers = np.array([0, 2, 1]), np.random.default_rng(0).normal(size=(B, 1))
     two = pair(sizes, neurons, ends=[lambda y: {"a": y[:, :3], "b": y[:, 3:]}]).model
@@ -359,13 +348,13 @@ class SignOfError(sr.Direct):
         return super().signal(layer, outputs, feedback._replace(error=jnp.sign(feedback.error)))
 
 
-def test_a_signal_that_is_not_proportional_to_the_error_is_that_of_any_window():
+def test_a_signal_of_any_form_is_that_of_any_window():
     model, rule = pair([7, 6, 4], [lif(), LI]).model, sr.SLTT(route=SignOfError(rngs=nnx.Rngs(6)))
     assert furthest(run(model, rule, 1), run(model, rule, 3)) < EXACT
 
 
 @pytest.mark.parametrize("route", ["target", "local"])
-def test_the_loss_of_a_sequence_sends_what_the_same_loss_of_steps_sends(route):
+def test_a_sequence_loss_sends_what_the_loss_of_steps_does(route):
     model, _ = pair([7, 6, 4], [lif(), LI])
     rule = sr.OSTL(route=ROUTES[route](model))
     whole = sr.SequenceLoss(lambda y, t: sr.cross_entropy(y, jnp.tile(t, (T, 1))).mean(axis=0))
@@ -374,7 +363,7 @@ def test_the_loss_of_a_sequence_sends_what_the_same_loss_of_steps_sends(route):
 
 @pytest.mark.parametrize("loss", [sr.SequenceLoss(lambda y, t: sr.cross_entropy(y.mean(axis=0), t)), sr.cross_entropy])
 @pytest.mark.parametrize("rule", ["ostl", "ottt", "rtrl", "decolle"])
-def test_losses_and_penalties_of_a_whole_sequence_are_those_of_any_windows(rule, loss):
+def test_losses_of_a_sequence_are_those_of_any_windows(rule, loss):
     """Also where layers have losses of their own."""
     (model, _), penalties = pair([7, 6, 4], [lif(), LI], edges=[(0, 0, 1)]), [sr.firing_rate(0.1, 3.0)]
     rule = sr.RULES[rule].make(rngs=nnx.Rngs(5))
@@ -382,7 +371,7 @@ def test_losses_and_penalties_of_a_whole_sequence_are_those_of_any_windows(rule,
     assert furthest(ours, whole) < EXACT
 
 
-def test_targets_of_a_sequence_are_divided_by_the_steps_and_samples_that_count():
+def test_targets_are_divided_by_the_losses_that_count():
     model, _ = pair([7, 6, 4], [lif(), LI])
     mask = jnp.ones((T, B), bool).at[3, 1:].set(False).at[0, 0].set(False)
     of_mean = sr.SequenceLoss(lambda y, t, mask: sr.cross_entropy(y.mean(axis=0), t))
@@ -391,7 +380,7 @@ def test_targets_of_a_sequence_are_divided_by_the_steps_and_samples_that_count()
     assert furthest(sequence["modules"][0], step["modules"][0]) < EXACT
 
 
-def test_secondary_takes_the_place_of_psi_in_both_terms_and_not_below():
+def test_secondary_replaces_psi_in_both_terms_and_not_below():
     """Twice psi doubles what hidden layers find, and not what they send down."""
 
     def slope(x):
@@ -428,7 +417,7 @@ def kernels_of(model, rule):
 
 
 @pytest.mark.parametrize("online", [False, True])
-def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under_weight_decay(online):
+def test_adaptive_matrices_become_the_kernels_under_decay(online):
     """Kolen and Pollack: both get the same gradient, and what sets them apart decays. A tied synapse has two matrices."""
     tied = linear(6, 6, 0)
     model = connect([linear(7, 6, 3), fires(), tied, fires(), linear(6, 4, 1), fires()], [Edge(3, 2, 1, tied)])
@@ -459,7 +448,7 @@ def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under
     ],
     ids=["ostl by step", "ostl", "ottt", "otpe by step"],
 )
-def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(ours, rule, window):
+def test_online_training_is_descent_by_window(ours, rule, window):
     """New delays read the inputs before them. Losses of layers, of means too, are those of the window. Neurons are fixed: the
     oracle steps decays, the packages what is behind them."""
     rate, d, penalties = 0.3, np.array([0.3, 2.0, 1.6, 0.4, 3.1, 4.2, 0.7]), PENALTIES[:2] if window == 3 else []

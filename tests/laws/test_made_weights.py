@@ -101,7 +101,7 @@ def test_the_gradient_is_that_of_the_plain_net_by_the_chain_rule(net, name):
         assert furthest(found["modules"][index], expected) < 1e-9
 
 
-def test_learned_feedback_has_the_shapes_of_the_effective_kernels_and_their_gradients():
+def test_learned_feedback_is_that_of_the_effective_kernels():
     matrices, model = [], deep("one")
     for net in (with_effective_weights(model), model):
         net, rule = nnx.clone(net), sr.OSTL(route=sr.Adaptive(net, rngs=nnx.Rngs(1)))
@@ -121,7 +121,7 @@ def norm_net(tied=False):
     return connect([first, fires(), second, fires(), last, LI(**F64)], [Edge(1, 0, synapse=edge)])
 
 
-def test_statistics_are_those_of_one_pass_whatever_the_rule_and_the_window():
+def test_statistics_are_those_of_one_pass():
     """Of a synapse in two places those of both; the loss of a whole sequence needs a pass of its own, which counts once."""
     reference = norm_net(tied=True)
     sr.gradients(reference, sr.cross_entropy, jnp.asarray(X), LABELS)
@@ -149,7 +149,7 @@ def test_statistics_are_those_of_one_pass_whatever_the_rule_and_the_window():
     assert furthest(jax.tree.leaves(statistics(model)), before) == 0
 
 
-def test_statistics_move_once_for_each_step_of_training_and_not_with_one_that_is_not_finite():
+def test_statistics_move_once_for_each_finite_step():
     reference, x = norm_net(), X.copy()
     sr.gradients(reference, sr.cross_entropy, jnp.asarray(X), LABELS)
     for train in (sr.train_online, sr.train_offline):

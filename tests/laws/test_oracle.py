@@ -201,7 +201,7 @@ def below(layers, history, index, signals):
 
 
 @pytest.mark.parametrize("name", ["edges", "units", "brf"])
-def test_ostl_is_the_reverse_pass_of_each_layer_alone_with_all_its_inputs(name):
+def test_ostl_is_the_reverse_pass_of_each_layer_alone(name):
     """One kernel with the rows of all that it receives; signals as they come down within the step."""
     layers = NETS[name]
     result, (history, last) = ostl(layers, INPUTS, SIGNAL).gradients, signals_of(layers)
@@ -220,7 +220,7 @@ def test_ostl_is_the_reverse_pass_of_each_layer_alone_with_all_its_inputs(name):
         below(layers, history, index, signals)
 
 
-def test_ostl_with_h_is_exact_for_a_recurrent_layer_and_ostl_is_not():
+def test_ostl_with_h_is_exact_for_a_recurrent_layer():
     for layers, at in (
         (network(alif(), Dense(), edges=((0, 0, 1), (0, 0, 3))), slice(None)),
         (network(lif(), cuba(), edges=((0, 0, 1), (1, 1, 2), (0, 1, 2))), LAST),
@@ -229,7 +229,7 @@ def test_ostl_with_h_is_exact_for_a_recurrent_layer_and_ostl_is_not():
         assert apart(ostl, bptt, layers, at=at) > 0.01
 
 
-def test_ottt_is_ostl_where_no_gradient_passes_the_reset_and_its_explicit_sum_otherwise():
+def test_ottt_is_ostl_without_reset_gradients_or_its_sum():
     layers = delayed(network(DETACHED, cuba(stop=True), LI(0.8), edges=EDGES), 1)
     assert apart(ottt, ostl, layers, penalties=PENALTIES) < EXACT
     assert apart(ottt, bptt, layers, at=FIRST) > 0.05
@@ -266,7 +266,7 @@ def test_otpe_and_e_prop_are_exact_in_the_last_two_layers():
         assert apart(rule, bptt, network(lif(), DETACHED, Dense()), at=LAST_TWO) < EXACT
 
 
-def test_signals_of_otpe_pass_the_mean_of_psi_and_those_of_e_prop_psi():
+def test_otpe_sends_the_mean_of_psi_and_e_prop_psi():
     """The third layer from above, by explicit sums: w and g of a decay of 0.6 above the middle layer, k 0.7 above the first."""
     layers = network(lif("zero"), lif("none", decay=0.7), lif(decay=0.6))
     history, signal = signals_of(layers)
@@ -302,7 +302,7 @@ def test_s_tllr_is_its_explicit_sums():
     np.testing.assert_allclose(result, causal + other, rtol=1e-11)
 
 
-def test_approximate_otpe_is_otpe_where_psi_is_constant_and_sums_of_nothing_are_the_rules_below():
+def test_approximate_otpe_is_otpe_where_psi_is_constant():
     constant = SpikeFunction(heaviside, lambda x: 0.3 * np.ones_like(x))
     neurons = [replace(lif(stop=True, decay=decay), spike=constant) for decay in (0.9, 0.7, 0.6)]
     assert apart(approximate_otpe, otpe, network(*neurons, edges=EDGES)) < EXACT

@@ -127,6 +127,10 @@ TYPE_ERRORS = [
     (lambda: under(sr.OSTL(), [Standardized(synapse()), synapse(4), LIF()]), "Standardized as module 0"),
     (lambda: under(sr.OTTT(), between(lambda x: jnp.maximum(x, 0))), "Move it after"),
     (lambda: under(sr.OSTL(), between(lambda x: x + 1)), "linear map"),
+    (lambda: under(sr.OSTL(), between(lambda x: x - x.mean(0, keepdims=True))), "linear map"),
+    (lambda: under(sr.OTTT(), between(lambda x: x - x.mean(-1, keepdims=True))), "linear map"),
+    (lambda: under(sr.SLTT(), between(lambda x: x[..., ::-1])), "linear map"),
+    (lambda: under(sr.SLTT(), between(lambda x: x * jnp.arange(x.shape[-1], dtype=x.dtype)[None])), "linear map"),
     (lambda: under(sr.OSTL(), between(Dropout(0.5, rngs=rngs()))), "Move it after"),
     (lambda: under(sr.OSTL(), [synapse(), Drawing()]), r"neurons\.md"),
     (lambda: under(sr.OSTL(), [synapse(), LIF()], Edge(1, 0, synapse=norm())), "RunningNorm"),
@@ -238,5 +242,5 @@ def test_neighbors_of_what_is_refused_are_treated(rule, make):
     rule.check(make(), jax.ShapeDtypeStruct(X.shape[1:], X.dtype))
 
 
-def test_pieces_of_tbptt_as_long_as_the_window_take_what_changes_itself():
+def test_tbptt_in_pieces_of_the_window_takes_a_batch_norm():
     assert np.isfinite(online(behind_norm(), rule=sr.TBPTT(steps=T), window=T))

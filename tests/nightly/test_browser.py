@@ -121,15 +121,3 @@ def test_page_loads_nothing_complains_of_nothing_and_fits_its_window(started, bu
     started.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
     assert started.execute_script("return document.documentElement.scrollWidth") <= width
     assert "file" in loaded(started) <= {"file", "data", "blob"}
-
-
-@site
-def test_search_of_the_site_finds_a_rule(started):
-    window(started, 1400, 900)
-    started.get((SITE / "index.html").as_uri())
-    field = started.find_element(By.CSS_SELECTOR, "input.md-search__input")
-    field.click()
-    field.send_keys("OTPE")
-    links = "a.md-search-result__link"
-    results = WebDriverWait(started, 60).until(lambda browser: browser.find_elements(By.CSS_SELECTOR, links))
-    assert any("otpe" in result.text.lower() for result in results)

@@ -43,9 +43,8 @@ def test_crate_leads_from_a_figure_to_its_results_settings_script_commit_and_mac
         assert sums[name] == sha256 == hashlib.sha256((tree.path / "crate" / name).read_bytes()).hexdigest()
 
     root, (workflow,) = by_id["./"], of_type("ComputationalWorkflow")
-    assert {"name", "description", "datePublished", "license"} <= root.keys() and linked(root, "mainEntity") == [
-        workflow
-    ]
+    assert {"name", "description", "datePublished", "license"} <= root.keys()
+    assert linked(root, "mainEntity") == [workflow]
     assert {entity["@id"] for entity in linked(root, "conformsTo")} > PROFILES
     assert {"File", "SoftwareSourceCode"} < {*workflow["@type"]}
     whole, *ran = linked(root, "mentions")
@@ -57,11 +56,7 @@ def test_crate_leads_from_a_figure_to_its_results_settings_script_commit_and_mac
     names = ("a.json", "a.npz", "b.json", "b.npz", "total.json")
     assert {entity["@id"] for entity in results} == {f"results/tiny/toy/{name}" for name in names}
     assert json.loads(settings["value"]) == record["settings"]
-    assert {entity["@id"].rpartition("/")[2]: entity["sha256"] for entity in linked(figure, "result")} == record[
-        "files"
-    ]
+    made = {entity["@id"].rpartition("/")[2]: entity["sha256"] for entity in linked(figure, "result")}
+    assert made == record["files"]
     (tool,) = linked(figure, "instrument")
     assert (tool["name"], tool["softwareVersion"]) == ("experiments/toy/plot.py", record["commit"])
-    facts = {value["name"]: value["value"] for value in linked(figure, "additionalProperty")}
-    assert facts["made_from"] == record["made_from"] and facts["machine"] == record["machine"]
-    assert figure["endTime"] == record["date"] and figure["startTime"] <= figure["endTime"]

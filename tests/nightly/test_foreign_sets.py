@@ -1,4 +1,4 @@
-"""Data sets that other libraries read, each in an environment of its own, and damaged files of the library that reads HDF5."""
+"""Data sets that other libraries read, each in an environment of its own."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ UV = [Path(sys.executable).with_name("uv"), "run", "--no-project", "--quiet", "-
 PATHS = os.environ | {"PYTHONPATH": str(FOLDER.parents[1] / "data")}  # for the contract and the small sets
 
 
-SCRIPTS = [[*UV, "mlxtend_reads.py"], [*UV, "neurobench_reads.py"], [sys.executable, "fuzzed_words.py", "150"]]
+SCRIPTS = [[*UV, "mlxtend_reads.py"], [*UV, "neurobench_reads.py"]]
 
 
 @pytest.mark.parametrize("command", SCRIPTS, ids=lambda command: command[-1])

@@ -1,6 +1,6 @@
 """Packages of users, installed beside a repository that is not changed: a copy of that in templates/, and one with the rest.
 
-A rule, a neuron, a code and a data set are known by their names to all experiments.
+A rule, a code and a data set are known by their names to all experiments.
 """
 
 import csv
@@ -16,15 +16,11 @@ ROOT = Path(__file__).parents[2]
 TOYS = """
 import jax.numpy as jnp
 from slax_data import DATASETS, ENCODERS, Encoder, image_task
-from slax_neurons import LIF, NEURONS
-
-class Toy(LIF): ...
 
 def encode(intensities, *, n_steps):
     return jnp.zeros((n_steps, *intensities.shape)).at[0].set(intensities > 0.5)
 
 ENCODERS["toy"] = Encoder(encode, random=False)
-NEURONS["toy"] = Toy
 
 def toy_task(key, *, n_steps=8, code="latency"):
     labels = jnp.arange(20) % 2
@@ -34,7 +30,6 @@ def toy_task(key, *, n_steps=8, code="latency"):
 DATASETS["toy_set"] = toy_task
 """
 TASK = "{dataset: toy_set, code: toy, input_rate: 0.3, layers: [4, 8, 2], n_steps: 8, rules: [bptt, discounted]}"
-NEURONS = "{lif: {current: 0.15, options: {}, states: {}}, toy: {current: 0.1, options: {}, states: {}}}"
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +76,3 @@ def test_an_experiment_trains_by_the_rule_on_the_set_in_the_code(mine):
     changes = (f"tasks={{toys: {TASK}}}", "steps=2", "batch_size=2", "validation_size=2")
     rows = drawn(mine, "accuracy", ["toys/bptt", "toys/discounted"], *changes)
     assert {(row["task"], row["rule"]) for row in rows} == {("toys", "bptt"), ("toys", "discounted")}
-
-
-def test_the_neuron_is_drawn(mine):
-    rows = drawn(mine, "step_response", ["lif", "toy"], f"neurons={NEURONS}")
-    assert {row["neuron"] for row in rows} == {"lif", "toy"}

@@ -53,7 +53,7 @@ def run(processes, part, folder, devices=4):
     return [json.loads((folder / f"{part}_{processes}_{index}.json").read_text()) for index in range(processes)]
 
 
-def test_losses_weights_evaluations_and_outputs_are_those_of_one_process(tmp_path):
+def test_several_processes_train_as_one_does(tmp_path):
     """Also with a mask, dropout, momentum, data by key, and routes with arrays of their own."""
     (reference,), found = run(1, "rules", tmp_path, devices=1), run(4, "rules", tmp_path)
     for rule, expected in reference.items():
@@ -83,7 +83,7 @@ def test_a_process_that_raises_an_exception_ends_the_others(tmp_path):
     assert "OSError: a full disk" in raised and "a full disk" not in told
 
 
-def test_run_resumes_after_a_process_died_with_any_number_of_processes(tmp_path):
+def test_a_run_resumes_with_any_number_of_processes(tmp_path):
     whole, killed, copy = (tmp_path / name for name in ("whole", "killed", "copy"))
     whole.mkdir()
     killed.mkdir()

@@ -8,4 +8,4 @@ from slax_rules import api
 @pytest.fixture(autouse=True)
 def _count_programs_anew():
     """The warning of programs that differ in functions alone is of the calls of one test."""
-    api._seen.clear()
+    api._functions_of.cache_clear()

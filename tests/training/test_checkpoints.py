@@ -204,10 +204,10 @@ def no_room(*arguments, **arrays):
 
 def test_checkpoints_that_cannot_be_written_end_the_run(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="Checkpoints could not be written to .*: Not a directory"):
+    with pytest.raises(OSError, match=r"Checkpoints could not be written to .*: Not a directory"):
         run(tmp_path / "file" / "run")
     monkeypatch.setattr(np, "savez", no_room)
-    with pytest.raises(OSError, match="A checkpoint could not .*2: No space left on device"):
+    with pytest.raises(OSError, match=r"A checkpoint could not .*2: No space left on device"):
         run(tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())
 
@@ -322,7 +322,7 @@ def test_a_checkpoint_with_a_foreign_array_is_refused(directory):
     (directory / "8").rename(directory / "8.npz")
     rewritten(directory / "8.npz", **{name: kernel.astype(">f4")})
     (directory / "8.npz").rename(directory / "8")
-    with pytest.raises(ValueError, match="checkpoint of step 8 .* is damaged: .*>f4"):
+    with pytest.raises(ValueError, match=r"checkpoint of step 8 .* is damaged: .*>f4"):
         run(directory)
 
 
@@ -340,7 +340,7 @@ def test_a_damaged_description_is_one_error(about, tmp_path):
     }
     text = json.dumps(changed[about]) if about in changed else about
     rewritten(path, members="deflated" if about == "deflated" else None, about=np.array(text))
-    with pytest.raises(ValueError, match="is damaged, or holds no weights: .*Expected a file that save_weights wrote"):
+    with pytest.raises(ValueError, match=r"is damaged, or holds no weights: .*Expected a file that save_weights wrote"):
         sr.load_weights(path, made()[0])
 
 

@@ -6,6 +6,6 @@ from training.eight_devices import in_a_process
 
 
 @pytest.mark.slow
-def test_eight_devices_give_the_numbers_of_one_under_each_kind_of_rule():
+def test_eight_devices_give_the_numbers_of_one():
     code, said = in_a_process("not another_rule")
     assert code == 0, said

@@ -52,7 +52,7 @@ def test_labels_out_of_range_are_an_error_or_nan_under_jit(labels):
     np.testing.assert_array_equal(jnp.isnan(jax.jit(sr.cross_entropy)(y, jnp.array(labels))), np.tile(wrong, (T, 1)))
 
 
-def test_loss_of_a_sequence_is_that_of_autodiff_and_of_any_windows(x64):
+def test_a_sequence_loss_is_that_of_autodiff_in_any_windows(x64):
     """With targets of the sequence and of its steps, which come as they are."""
 
     def of_both(y, targets):
@@ -76,7 +76,7 @@ def test_loss_of_a_sequence_is_that_of_autodiff_and_of_any_windows(x64):
 # ---------------------------------------------------------------------------------------------------------------- accuracy
 
 
-def test_accuracy_sums_over_time_and_counts_ties_as_wrong_or_takes_the_first():
+def test_accuracy_sums_over_time_and_counts_ties_as_wrong():
     y = jnp.zeros((2, 4, 3)).at[:, 0, 1].set(1).at[0, 1, 0].set(1).at[1, 1, 2].set(2)
     y = y.at[:, 2, :2].set(1)
     for labels in ([1, 2, 0, 0], [1, 2, 1, 2]):
@@ -86,7 +86,7 @@ def test_accuracy_sums_over_time_and_counts_ties_as_wrong_or_takes_the_first():
     assert sr.accuracy(rounded, jnp.array([0])) == 1  # sums of 400 and 401 are the same number in bfloat16
 
 
-def test_accuracy_under_a_mask_is_that_of_the_valid_steps_and_samples():
+def test_accuracy_is_that_of_valid_steps_and_samples():
     """Sample 1 is right in its first step alone; sample 3, wrong, has no valid step and is left out."""
     y = jnp.zeros((2, 4, 3)).at[:, 0, 1].set(1).at[0, 1, 2].set(1).at[1, 1, 0].set(2)
     labels = jnp.array([1, 2, 0, 0])

@@ -64,7 +64,7 @@ def test_gradient_is_the_oracle_s_three_factors(rule, theirs, window, discount, 
     assert np.abs(expected[0]["kernel"]).max() > 1e-4
 
 
-def test_reward_of_one_is_supervised_learning_and_no_action_adds_nothing(x64):
+def test_reward_of_one_is_supervised_learning(x64):
     """With the labels as actions: the gradient of the loss, summed over steps."""
     model, _ = network()
     x, labels = inputs(T, B, 7), jnp.array([0, 3, 2])

@@ -44,7 +44,7 @@ def parameters(model):
     return jax.tree.leaves(nnx.state(model, nnx.Param))
 
 
-def test_offline_training_is_the_optimizer_on_the_gradient_and_online_in_one_window_too():
+def test_offline_training_is_the_optimizer_on_the_gradient():
     loss, gradient = sr.gradients(net(), sr.cross_entropy, X, LABELS, rule=sr.OSTL())
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, nnx.state(net(), nnx.Param), gradient)
     for step in (sr.train_offline, sr.train_online):
@@ -55,7 +55,7 @@ def test_offline_training_is_the_optimizer_on_the_gradient_and_online_in_one_win
         assert close(nnx.state(model, nnx.Param), expected, 1e-6)
 
 
-def test_windows_of_padding_leave_parameters_and_optimizer_as_they_are(x64):
+def test_windows_of_padding_change_nothing(x64):
     """Momenta too; a window of which some entries are valid is a step, and the loss is the mean over valid entries."""
     results = []
     for length in (T, 3):
@@ -73,7 +73,7 @@ def test_windows_of_padding_leave_parameters_and_optimizer_as_they_are(x64):
     ("rule", "window", "steps"),
     [(sr.BPTT(), 4, 4), (sr.TBPTT(steps=2), 4, 2), (sr.TBPTT(steps=10), 4, 4), (sr.TBPTT(steps=4), 2, 2)],
 )
-def test_the_gradient_of_bptt_flows_online_through_the_steps_of_a_window(rule, window, steps, x64):
+def test_bptt_online_flows_through_the_steps_of_a_window(rule, window, steps, x64):
     """And that of TBPTT through its own steps within a window: at constant parameters it is the sum of their gradients."""
     adds_up = optax.GradientTransformation(
         lambda params: jax.tree.map(jnp.zeros_like, params),
@@ -141,7 +141,7 @@ def test_a_gradient_that_is_not_finite_is_no_step(step, rule, loss_fn, x, labels
 
 
 @pytest.mark.parametrize("rule", [sr.OSTL(), sr.BPTT()])
-def test_windows_before_one_that_is_not_finite_are_steps_and_a_bad_target_costs_its_window_alone(rule, x64):
+def test_a_bad_target_costs_its_window_alone(rule, x64):
     """Behind inputs that are not finite the state of the model is not, so that no window is a step."""
     one, two = double(), double()
     optimizers = [optimizer_of(model) for model, _ in (one, two)]
@@ -166,7 +166,7 @@ def adaptive(model):
     return sr.EProp(output_decay=0.9, route=sr.Adaptive(model, rngs=nnx.Rngs(5)))
 
 
-def test_parameters_of_the_rules_of_layers_are_trained_with_the_model(x64):
+def test_parameters_of_rules_are_trained_with_the_model(x64):
     """As under the rule by itself, also where two layers share a route."""
     moved = []
     for listed in (False, True):
@@ -182,7 +182,7 @@ def test_parameters_of_the_rules_of_layers_are_trained_with_the_model(x64):
     assert min(np.abs(new - old).max() for new, old in zip(moved[0][1], fresh, strict=True)) > 1e-6
 
 
-def test_an_optimizer_may_lower_the_rate_at_a_plateau_of_the_loss():
+def test_an_optimizer_may_lower_the_rate_at_a_plateau():
     """Without steps the loss is a plateau: the rate is halved at each update but the first, whose loss is the best so far."""
     model = net()
     plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1)
@@ -203,7 +203,7 @@ def low_precision_net(dtype, param_dtype):
     return connect([first, LIF(param_dtype=dtype), second, LI(param_dtype=dtype)])
 
 
-def test_float32_parameters_with_bfloat16_products_have_float32_gradients():
+def test_float32_parameters_have_float32_gradients():
     """And take steps that are too small for bfloat16: 1e-4 of each number."""
     model, x = low_precision_net(jnp.bfloat16, jnp.float32), X.astype(jnp.bfloat16)
     copy = nnx.clone(model)

@@ -81,7 +81,7 @@ def test_pieces_are_one_sequence(name):
     assert deviation(nnx.state(model, nnx.Param), nnx.state(stream.model, nnx.Param)) < SAME
 
 
-def test_a_piece_that_is_no_whole_number_of_windows_ends_with_a_shorter_one():
+def test_a_piece_may_end_with_a_shorter_window():
     whole = sr.extend_stream(stream_of(), INPUTS[:7], LABELS[:7]).stream
     cut = sr.extend_stream(sr.extend_stream(stream_of(), *FIRST).stream, INPUTS[5:7], LABELS[5:7]).stream
     assert deviation(numbers(whole), numbers(cut)) < SAME
@@ -145,7 +145,7 @@ def test_look_ahead_predicts_without_dropout():
     assert deviation(predicted, sr.extend_stream(stream, *FIRST).outputs) > 0.1
 
 
-def test_a_sample_that_starts_anew_has_a_new_mask_of_dropout_and_the_others_keep_theirs():
+def test_a_reset_sample_alone_has_a_new_mask_of_dropout():
     masks, stream = [], with_dropout("sequence", B)
     for reset in (NONE, ~RESET, RESET, NONE):
         before = nnx.filter_state(stream.objects, nnx.RngCount)
@@ -167,7 +167,7 @@ def test_masks_of_each_step_are_new_after_a_reset_of_one_sample():
     assert (outputs[0] != outputs[1]).any()
 
 
-def test_a_reset_under_uoro_is_of_single_samples_while_its_signs_go_on():
+def test_a_reset_under_uoro_is_of_single_samples():
     start = stream_of(sr.UORO(rngs=nnx.Rngs(0)), transformation=STILL)
     before = sr.extend_stream(start, *FIRST, reset=NONE).stream
     found, kept = (sr.extend_stream(before, *FIRST, reset=which).stream.state for which in (RESET, NONE))

@@ -119,7 +119,7 @@ def test_one_and_true_are_different_options(place):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_recurrence_over_the_layers_own_synapse_and_over_a_function_is_exact(tied):
+def test_recurrence_over_a_tied_synapse_or_function_is_exact(tied):
     own, x = linear(7, 7, 0, jnp.float32), inputs(8, 3, 7, dtype=jnp.float32)
     net = connect([own, LIF(threshold=0.3)], [Edge(1, 0, synapse=own if tied else lambda x: 0.1 * x)])
     exact, online = (

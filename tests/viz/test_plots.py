@@ -38,15 +38,10 @@ def test_bars_have_the_means_their_intervals_and_the_seeds(ax):
         np.testing.assert_allclose([one.get_height() for one in bar], cosines.mean(axis=0))
         _, low, high = viz.mean_interval(cosines, bounds=(-1.0, 1.0))
         np.testing.assert_allclose(np.array(error.lines[2][0].get_segments())[:, :, 1].T, (low, high))
-        x, y = np.asarray(dots.get_offsets()).reshape(5, 3, 2).transpose(2, 0, 1)
-        np.testing.assert_allclose(y, cosines)
-        edges = np.array([(one.get_x(), one.get_x() + one.get_width()) for one in bar])
-        assert np.all((x > edges[:, 0]) & (x < edges[:, 1]))
+        np.testing.assert_allclose(np.asarray(dots.get_offsets()).reshape(5, 3, 2)[..., 1], cosines)
     sides = np.array([[(one.get_x(), one.get_x() + one.get_width()) for one in bar] for bar in bars])
     np.testing.assert_allclose(sides[1:, :, 0], sides[:-1, :, 1], atol=1e-12)  # side by side
     np.testing.assert_allclose((sides[0, :, 0] + sides[-1, :, 1]) / 2, ax.get_xticks(), atol=1e-12)
-    first = [bar[0] for bar in bars]
-    assert len({bar.get_facecolor() for bar in first}) == len({bar.get_hatch() for bar in first}) == 8
 
 
 def test_landscape_has_the_losses_the_paths_and_their_ends(ax):
@@ -68,11 +63,6 @@ def test_landscape_has_the_losses_the_paths_and_their_ends(ax):
         np.testing.assert_array_equal([*first.get_xydata(), *last.get_xydata()], path[[0, -1]])
         assert first.get_markerfacecolor() == "white" and last.get_markerfacecolor() == lines[rule].get_color()
     assert ax.get_xlabel() == "direction 1 (explains 81.2 %)"
-
-
-def test_a_flat_surface_has_colors(ax):
-    viz.plot_landscape(ax, np.full((4, 6), 2.5), **GRID)
-    assert ax.collections[0].levels[0] < 2.5 < ax.collections[0].levels[-1]
 
 
 def test_surface_in_space_is_as_high_as_the_losses(ax):
@@ -120,9 +110,6 @@ def test_raster_has_one_mark_per_spike_and_layers_from_the_bottom(ax):
     np.testing.assert_allclose(marks[2].mean(axis=1), [[step, 7] for step in range(6)])
     assert len(marks[1]) == 0 and (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 5.5), (-0.5, 7.5))
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first\n3 units", "silent\n4 units", "1 unit"]
-    alone = Figure().add_subplot()
-    viz.plot_raster(alone, first)
-    assert alone.get_ylabel() == "unit" and all(tick == int(tick) for tick in alone.get_yticks())
 
 
 @pytest.mark.parametrize(("form", "metadata"), [("svg", viz.SVG_METADATA), ("png", viz.PNG_METADATA)])

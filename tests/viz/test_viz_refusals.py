@@ -12,7 +12,6 @@ KEY = jax.random.key(0)
 ROWS = [{"w": row} for row in np.eye(3, dtype=np.float32)]
 PLANE = viz.Plane(ROWS[0], (ROWS[1], ROWS[2]))
 SPIKES = np.ones((6, 4, 3))
-ONES = {"w": np.ones((2, 3), np.float32)}
 XS = [0.0, 1.0]
 TS, SQUARE = np.linspace(0, 1, 3), np.ones((2, 2))
 AX = Figure().add_subplot()
@@ -35,53 +34,25 @@ def landscape(losses=SQUARE, path=SQUARE, plot=viz.plot_landscape, ax=AX, **opti
 
 
 REFUSED = [
-    (lambda: viz.gradient_noise(*2 * [ONES | {"b": np.ones((4, 2), np.float32)}]), r"'b': \(4,\).*, at least 2"),
-    (lambda: viz.mean_interval(np.ones((1, 3))), "expected at least 2 along the first axis"),
-    (lambda: viz.mean_interval([1.0, 2.0], level=95.0), "Got level=95.0, expected a probability"),
     (lambda: viz.mean_interval([[0, 1, 2], [3, 4, np.nan]]), r"Got 1 samples that .*, the first at index \[1, 2\]"),
     (lambda: viz.firing_rates(np.ones((3, 2))), r"spikes of shape \[3, 2\], expected \[T, B, N\], time first"),
     (lambda: viz.firing_rates({"a": SPIKES}), r"layers \['a'\], .* Call it by layer"),
-    (lambda: viz.firing_rates(-SPIKES), "Got spikes down to -1, expected numbers >= 0"),
     (lambda: viz.firing_rates(SPIKES * np.nan), "NaN or infinite numbers in spikes"),
-    (lambda: viz.firing_rates(SPIKES, dt=0.0), "Got dt=0.0, expected the duration of a step, > 0"),
     (lambda: viz.firing_rates(SPIKES, mask=np.ones((4, 6), bool)), r"mask of bool\[4, 6\], expected bool\[6, 4\]"),
-    (pca(*ROWS, b=[]), r"Got 3 checkpoints of 2 rules, none of \['b'\]"),
     (pca(*ROWS, {"w": np.full(3, np.nan)}), "infinite numbers in checkpoint 3 of 'a'"),
     (pca(*ROWS, {"v": np.ones(3)}), r"only in checkpoint 3 of 'a', \['v'\]"),
-    (pca(*ROWS, {"w": jnp.ones(3, jnp.bfloat16)}), "different dtypes.* w: bfloat16 and float32, expected the same"),
     (pca(*({"w": np.full(3, x)} for x in (0.1, 0.2, 0.7))), "3 checkpoints that lie on a line"),
     (lambda: viz.random_plane({"b": np.ones(3)}, KEY), "expected weights to move that are not all zero"),
-    (lambda: viz.random_plane({"step": np.zeros((), np.int32)}, KEY), "int32 at 'step' in params"),
     (lambda: viz.Plane(ROWS[0], (ROWS[1], {"w": -3 * ROWS[1]["w"]})), "zero or collinear"),
     (lambda: PLANE.coordinates([{"w": np.ones(2)}]), "different shapes in checkpoint 0 and the origin"),
-    (surface(xs=[]), r"xs of shape \[0\], expected \[X\]"),
-    (surface(batch=0), "Got batch=0, expected at least 1"),
     (surface(lambda params: params["w"]), "a loss of ShapeDtypeStruct.*, expected one floating-point number"),
-    (lambda: viz.interpolation(jnp.sum, {}, {}, [0, 1]), "empty trees"),
     (lambda: viz.barrier(np.ones(2), [0, 0.9]), "t = 0 and t = 1 among them"),
-    (lambda: viz.grid_around({"a": np.eye(2)}, margin=-0.1), "margin=-0.1"),
-    (lambda: viz.grid_around({"a": np.array([[0.0, 0.0], [1.0, 0.0]])}), "expected them to extend along both axes"),
-    (eigenvalues(params={}), "params without a number"),
     (eigenvalues(lambda x: jnp.sum(x**1.5), jnp.array([1.0, -1.0])), "Got NaN or infinite numbers in .*Hessian"),
     (eigenvalues(n_top=4), "n_top=4, expected 1 to 3"),
-    (eigenvalues(n_top=2, n_starts=3), "n_starts=3, expected 1 to"),
-    (eigenvalues(n_top=2, n_steps=1), "n_steps=1, expected at"),
-    (eigenvalues(tolerance=0.0), r"tolerance=0.0, expected a number in \(0, 1\)"),
-    (eigenvalues(order="first"), "order='first', expected one of"),
-    (lambda: viz.hessian_trace(jnp.sum, jnp.ones(3), KEY, n_samples=1), "n_samples=1, expected at least 2"),
-    (lambda: viz.plot_cosine_similarity(AX, dict.fromkeys(range(9), SQUARE)), "Got 9 rules, expected 1 to 8"),
-    (
-        lambda: viz.plot_cosine_similarity(AX, {"a": np.ones(3)}),
-        r"cosines of a of shape \[3\], expected \[seeds, 3\], the same layers",
-    ),
     (lambda: viz.plot_cosine_similarity(AX, {"a": 0.9}), r"a of shape \[\], expected \[seeds, layers\]"),
-    (lambda: viz.plot_cosine_similarity(AX, {"a": SQUARE}, layers=["x"]), "Got 1 labels, .* one for each of 2 layers"),
     (landscape(np.ones((2, 3))), r"Got losses of shape \[2, 3\]"),
-    (landscape(SQUARE * np.nan), "losses that are all NaN or infinite"),
-    (landscape(path=np.ones((2, 4))), r"the trajectory of a of shape \[2, 4\], expected \[n, 2\]"),
     (landscape(plot=viz.plot_landscape_3d), "Got Axes, expected axes in space"),
     (lambda: viz.plot_membrane(AX, np.zeros(3), spikes=np.full(3, 0.5)), "numbers other than 0 and 1 in spikes"),
-    (lambda: viz.plot_membranes(AX, np.zeros((3, 2)), units=["a"]), "Got 1 labels, .* one for each of 2 units"),
     (
         lambda: viz.plot_raster(AX, {"a": np.ones((3, 2)), "b": np.ones((4, 2))}),
         "different steps, {'a': 3, 'b': 4}, expected the same",

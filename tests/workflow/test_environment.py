@@ -1,4 +1,4 @@
-"""The lock files and the pyproject.toml files say the same."""
+"""The lock files and the pyproject.toml files say the same, and so do pages and files that others' machines read."""
 
 import re
 import shutil
@@ -8,8 +8,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from release import codemeta, version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -56,13 +58,6 @@ def test_wheels_for_a_gpu_are_those_of_the_locked_jax():
         assert {version for pin, version in cuda if pin == name} == {version for pin, version in plain if pin == "jax"}
 
 
-@pytest.mark.parametrize(("suffix", "more"), [("", []), ("-cuda", ["requirements-cuda.lock"])])
-def test_conda_installs_the_lock_files(suffix, more):
-    *_, by_pip = yaml.safe_load((ROOT / f"environment{suffix}.yml").read_text())["dependencies"]
-    locks = ["bootstrap.lock", "requirements.lock", *more]
-    assert by_pip == {"pip": [f"-r {lock}" for lock in locks]} and all((ROOT / lock).exists() for lock in locks)
-
-
 def test_slax_rules_installs_from_git_without_a_clone_and_finds_slax_neurons_there(tmp_path):
     """With uv, which reads the workspace; pip has to be given both, as the README does."""
     shutil.copytree(ROOT / "packages", tmp_path / "packages", ignore=shutil.ignore_patterns("__pycache__"))
@@ -75,3 +70,35 @@ def test_slax_rules_installs_from_git_without_a_clone_and_finds_slax_neurons_the
     done = subprocess.run(["uv", "pip", "install", *how, given], capture_output=True, text=True)
     found = re.findall(r"^ \+ (\S+) @ git\+file:.*#subdirectory=packages/(\S+)$", done.stderr, re.MULTILINE)
     assert found == [("slax-neurons", "slax-neurons"), ("slax-rules", "slax-rules")], done.stderr
+
+
+def read(name):
+    return (ROOT / name).read_text()
+
+
+def test_the_page_has_the_bounds_that_the_packages_have():
+    rows = re.findall(r"^\| (\w+) \| `([^`]+)` \|", read("docs/upgrading.md"), re.MULTILINE)
+    stated = {(name.lower(), SpecifierSet(bounds)) for name, bounds in rows}
+    projects = [member["project"] for member in MEMBERS]
+    required = [Requirement(text) for project in projects for text in project["dependencies"]]
+    found = {(one.name, one.specifier) for one in required if one.name in dict(stated)}
+    assert found | {("python", SpecifierSet(project["requires-python"])) for project in projects} == stated
+
+
+def test_the_package_to_copy_asks_for_the_present_slax_rules():
+    """And has its own version after a release, which writes the next series into it."""
+    text, present = version.TEMPLATE.read_text(), version.version_of()
+    assert text == version.asking_for(text, present), "python -m release.version"
+    (required,) = map(Requirement, tomllib.loads(text)["project"]["dependencies"])
+    assert required.name == "slax-rules" and required.specifier.contains(present)
+    later = tomllib.loads(version.asking_for(text, "0.10.2"))["project"]
+    assert (later["dependencies"], later["version"]) == (["slax-rules>=0.10"], "0.1.0")
+
+
+def test_codemeta_is_current_and_knows_a_person_by_orcid():
+    assert read("codemeta.json") == codemeta.current(), "make codemeta"
+    person = {"family-names": "Curie", "given-names": "Marie", "orcid": "https://orcid.org/0000-0002-1825-0097"}
+    known = {"@type": "Person", "familyName": "Curie", "givenName": "Marie", "@id": person["orcid"]}
+    citation = {"title": "S", "version": "1", "authors": [person], "references": [], "doi": "10.5281/zenodo.1"}
+    made = codemeta.codemeta(citation, PROJECT["project"], [])
+    assert made["author"] == [known] and made["@id"] == "https://doi.org/10.5281/zenodo.1" and made["name"] == "S"

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from recorders import compare
+
 ROOT = Path(__file__).parents[2]
 MEMBERS = {path.name.replace("-", "_"): path for path in sorted(ROOT.glob("packages/*"))}
 DISTRIBUTIONS = importlib.metadata.packages_distributions() | {name: [path.name] for name, path in MEMBERS.items()}
@@ -51,3 +53,11 @@ def test_import_of_a_member_pulls_in_no_sibling(name):
     assert {one for one in found if one.startswith("slax_")} == {name} | ALLOWED_SIBLINGS.get(name, set())
     assert not found & {"beartype", "h5py", "matplotlib", "nir", "sklearn"}
     assert name != "slax_data" or "flax" not in found
+
+
+def test_each_reference_of_other_code_has_one_recorder():
+    folders = ("references/otpe", "nightly/published/data", "nightly/coming_from/data", "neurons/data")
+    files = {file for folder in folders for file in (compare.ROOT / "tests" / folder).rglob("*.npz")}
+    files |= {compare.ROOT / "tests" / name for name in ("experiments/original_demo.npz", "data/upstream_randman.npz")}
+    recorded = [file for row in compare.recorders().values() for file in compare.ROOT.glob(row["recorded"])]
+    assert sorted(recorded) == sorted(files)

@@ -1,13 +1,11 @@
 """The pipeline on a toy: edited, damaged and stale files are never used or certified; times play no part; no job runs twice."""
 
 import base64
-import json
 import os
 import shutil
 import signal
 import sys
 import time
-import zipfile
 
 import pytest
 
@@ -16,12 +14,8 @@ from toy_pipeline import Tree, ended, jobs
 pytestmark = pytest.mark.slow
 
 A = "results/tiny/toy/a.json"
-FIGURE, SPIKES, PAGE, ALL = (
-    "figures/tiny/toy.png",
-    "data/processed/japanese_vowels.npz",
-    "figures/index.html",
-    "figures/all",
-)
+FIGURE, PAGE, ALL = "figures/tiny/toy.png", "figures/index.html", "figures/all"
+SPIKES = "data/processed/japanese_vowels.npz"
 DRAWN = {"figure toy", "page of figures"}
 RESULTS = {"toy a", "toy b", "toy total"}
 NOTHING = "Nothing to be done"
@@ -88,15 +82,9 @@ def test_everything_is_made_listed_and_sound_and_a_second_run_does_nothing(built
     assert built.call("sha256sum", "--check", "--strict", ALL)[0] == 0
     code, said = built.python("experiments.verify")
     assert code == 0 and "all are as they were made, from the present sources" in said
-    code, said = built.python("experiments.provenance", "--scale", "tiny")
-    (figure,) = [product for product in json.loads(said)["products"] if product["label"] == "figure toy"]
-    assert {*figure["inputs"]} == results
     before = contents(built)
     assert built.run(ALL) == 0 and NOTHING in built.said()
     assert contents(built) == before
-    assert built.run("figures", options=("--report", str(built.output.with_name("report.zip")))) == 0
-    with zipfile.ZipFile(built.output.with_name("report.zip")) as report:
-        assert {"toy.png", "index.html"} <= {name.rpartition("/")[2] for name in report.namelist() if "/data/" in name}
     assert (built.path / "figures/tiny/toy.csv").read_text() == "square\n0\n1\n1\n"
 
 
@@ -166,17 +154,6 @@ def test_what_is_damaged_is_told_and_made_again_by_the_run(tree):
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert (tree.path / f"{A}.damaged").exists()
     assert tree.python("experiments.verify")[0] == 0
-
-
-def test_what_was_made_by_hand_is_used_and_drawn(tree):
-    tree.edit("experiments/toy/run.py", 'config["number"] ** 2', 'config["number"] ** 2 + 1')
-    code, said = tree.python("experiments.run", "toy", "total", "--scale", "tiny")
-    assert code == 1 and "a.json is not used: made from other sources or inputs" in said
-    assert "experiments.run toy a" in said
-    assert tree.python("experiments.run", "toy", "--scale", "tiny")[0] == 0
-    code, said = tree.python("experiments.verify")
-    assert code == 1 and f"{FIGURE}: made from other sources or inputs" in said
-    assert pending(tree) == DRAWN
 
 
 def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
@@ -255,18 +232,14 @@ def test_the_scale_full_is_drawn_from_shipped_results(tree):
     change_byte(file)
     assert tree.run("results", **full) == 0 and "the results of 1 jobs" in tree.said()
     assert file.read_bytes() == before
-    assert tree.run(ALL, options=DRY, config=("scale=full", "outdated=remake")) == 0 and "toy_run" in tree.ran()
-    changed = jobs(a=0, b=0)
-    changed["a"]["number"] = 7
-    tree.set(changed, total=True)
-    assert pending(tree, "full") == {"toy a"} | DRAWN
+    tree.set(jobs(b=0, a=0), total=True)  # each has the number of the other one
+    assert pending(tree, "full") == {"toy a", "toy b"} | DRAWN
 
 
 @pytest.mark.parametrize(
     ("file", "text", "config", "told"),
     [
         ("experiments/toy/config.yaml", "scale: {}\n", "scale=tiny", "unknown key 'scale'; known keys: shared, scales"),
-        ("data/config.yaml", "  x: {raw: {x$(id>made).npz: null}}\n", "scale=tiny", "'x$(id>made).npz' does not match"),
         ("data/config.yaml", "", "scale=papr", "'papr' is not one of ['tiny', 'quick', 'full', 'paper']"),
     ],
 )
@@ -274,7 +247,6 @@ def test_a_wrong_configuration_stops_before_any_job(tree, file, text, config, to
     tree.edit(file, new=text)
     assert tree.run(ALL, config=(config,)) != 0
     assert "no job was started" in tree.said() and told in tree.said() and "Traceback" not in tree.said()
-    assert not (tree.path / "made").exists()
 
 
 def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
@@ -289,12 +261,6 @@ def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
     assert tree.run(ALL) == 0, tree.said()
     assert "Left out, with all that reads it: japanese_vowels" in tree.said()
     assert tree.run(ALL) == 0 and NOTHING in tree.said()
-    code, said = tree.python("experiments.verify")
-    assert code == 0, said
-    for ending in (".json", ".npz", ".record.json"):
-        shutil.copy(tree.path / f"results/tiny/toy/a{ending}", tree.path / f"results/tiny/toy/vowels{ending}")
-    assert tree.run(ALL, options=DRY) == 0
-    assert "Left out, since its data are lacking: toy vowels: " in tree.said()
 
 
 def test_dvc_calls_snakemake_which_decides_and_records_what_came_out(tree):

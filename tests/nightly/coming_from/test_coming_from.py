@@ -178,15 +178,3 @@ def test_neurons_of_the_pages_work_under_rules_for_layers(name, neuron):
     hidden, last = gradients_of_layers(make, rule=OSTL())
     assert np.abs(hidden).max() > 0
     assert deviation(last, gradients_of_layers(make)[1]) < ROUNDING
-
-
-def test_layer_below_late_spikes_learns_nothing_under_a_rule_for_layers():
-    """So the page about Spyx says, whose spikes leave a step late."""
-
-    class Late(SpikingNeuron):
-        def __call__(self, carry, inputs):
-            spikes = self.spike_fn(carry - self.threshold(carry))
-            return 0.9 * carry + inputs - self.threshold(carry) * spikes, spikes
-
-    assert np.abs(gradients_of_layers(Late)[0]).max() > 0
-    assert np.abs(gradients_of_layers(Late, rule=OSTL())[0]).max() == 0

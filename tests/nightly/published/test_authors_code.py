@@ -176,7 +176,7 @@ class BellecLIF(LIF):
 
 
 @pytest.mark.parametrize("name", ["etlp", "etlp_no_leak"])
-def test_etlp_finds_the_authors_gradients_of_the_hidden_layer_at_events(name, x64):
+def test_etlp_finds_the_authors_gradients_at_events(name, x64):
     """One event each, and all of them together, which are a mean. Theirs has the label with a minus, and sums the batch."""
     data = recorded(name)
     options, decay = {"stop_reset_gradient": True, "spike_fn": triangle, **DTYPE}, float(data["decay"][0])
@@ -243,7 +243,7 @@ def alpha(data, index):
 
 
 @pytest.mark.parametrize("neuron", ["lif", "adlif"])
-def test_hypr_is_ostl_of_a_neuron_that_lets_no_gradient_through_stored_spikes(neuron, x64):
+def test_hypr_is_ostl_without_gradients_through_stored_spikes(neuron, x64):
     """LIF with a detached reset; and the adaptive neuron of its authors, with all its parameters."""
     data = recorded(f"hypr_{neuron}")
     last = np.exp(-1 / data["tau_u_2"])

@@ -241,7 +241,7 @@ def _call(
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, devices.REPLICATED))
     loss, gradient, changed = compiled(Step.__call__, step)(state, inputs, targets, mask, carry)
-    if changed:  # and nothing else is written, since the rest may come from outside a trace
+    if changed:  # and nothing else: under the user's own jax.jit, what did not change may belong to another trace
         leaves, structure = jax.tree.flatten(state)
         new = jax.tree.unflatten(structure, [changed.get(index) for index in range(len(leaves))])
         flat = [(path, node) for path, node in nnx.to_flat_state(new) if jax.tree.leaves(node)]
@@ -328,7 +328,7 @@ class Step:
             before = nnx.clone(model)
             value, found = sequence_gradient(rule, model, start, loss, self.window)
             gradient, is_zero = None, ()
-            if optimizer is None:  # a label out of range makes no gradient of its own
+            if optimizer is None:  # a label out of range makes the loss NaN, but no gradient
                 gradient = jax.tree.map(lambda leaf: jnp.where(jnp.isnan(value), jnp.nan, leaf), found.model)
             else:
                 value, is_zero = optimizer_step(objects, before, value, found, some_count(loss)), zero_arrays(found)
@@ -416,8 +416,11 @@ def checked_window(window: Any) -> int | None:
 
 # ------------------------------------------------------------------------------------------- what was made anew, in a warning
 
-# By the hash of a program without its functions: how many of them there were, and the functions of the last.
-_seen: dict[int, tuple[int, list[tuple[int, str]]]] = {}
+
+@functools.lru_cache(maxsize=256)
+def _functions_of(key: int) -> list[list[tuple[int, str]]]:
+    """The functions of each program so far that has this hash, in which functions are replaced by their code."""
+    return []
 
 
 def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
@@ -435,11 +438,10 @@ def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
             value = (type(value), *[getattr(value, field.name) for field in dataclasses.fields(value)])
         return tuple(map(by_code, value)) if isinstance(value, tuple | list | dict) else value
 
-    key = hash(by_code(program))
-    count, before = _seen.get(key, (0, functions))
-    _seen[key] = count + 1, functions
-    made = [new[1] for new, old in zip(functions, before, strict=True) if new != old]
-    if made and count == 2:
+    programs = _functions_of(hash(by_code(program)))
+    programs.append(functions)
+    made = [new[1] for new, old in zip(functions, programs[-2:][0], strict=False) if new != old]
+    if made and len(programs) == 3:
         warnings.warn(
             "A program is compiled for the third time, since a function or a transformation in it was made anew: "
             f"{', '.join(dict.fromkeys(made))}. Make it once, outside the loop; for several learning rates, keep the rate in "

@@ -100,12 +100,12 @@ class StreamProgram:
             state, objects = self.reset(objects, state, reset)
 
         def visit(carry: tuple[nnx.State, RuleState], steps: Any) -> tuple[Any, tuple[Any, Array]]:
-            window = batch.with_steps(steps)
-            new = window_update(self.graph, *carry, loss.on(window))
-            losses = step_losses(self.loss_fn, new.outputs, window)
-            losses = losses if window.mask is None else jnp.where(window.mask, losses, 0)
+            piece = batch.with_steps(steps)
+            new = window_update(self.graph, *carry, loss.on(piece))
+            losses = step_losses(self.loss_fn, new.outputs, piece)
+            losses = losses if piece.mask is None else jnp.where(piece.mask, losses, 0)
             # A spike may hide an input that is not finite.
-            healthy = jnp.isfinite(new.loss) & jnp.isfinite(window.inputs).all()
+            healthy = jnp.isfinite(new.loss) & jnp.isfinite(piece.inputs).all()
             return (new.objects, new.state), (new.outputs, jnp.where(healthy, losses, jnp.nan))
 
         (objects, state), (outputs, losses) = scan_chunks(visit, (objects, state), batch.steps, self.window)

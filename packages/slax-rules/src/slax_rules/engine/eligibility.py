@@ -100,19 +100,21 @@ def eligibility_gradient(
     layer: Layer,
     window: LayerWindow,
     traces: EligibilityTraces,
-    signal: Float[Array, "K B *N"] | None,
+    on_output: Float[Array, "K B *N"] | None,
     jacobians_at: JacobiansAt,
     *,
     on_sum: Float[Array, "K B *N"] | None = None,
     decay: Float[Array, ""] | None = None,
 ) -> tuple[LayerGradient, EligibilityTraces]:
-    """Compute the gradient sum_t delta_t eps_t of a window with signal delta, and the traces after it.
+    """Compute the gradient of a window, given a signal delta on the outputs, on their leaky sum, or on both.
+
+        sum_t delta_t eps_t, for a signal on the outputs        sum_t delta_t R_t, for one on their leaky sum
 
     Args:
         traces: E before the first step.
-        signal: the signal on the output of the neuron; None for none.
+        on_output: the signal on the outputs of the neuron; None for none.
         jacobians_at: returns the local Jacobians at the state, the current and the membrane of a step.
-        on_sum: a signal on the leaky sum of the outputs, r_t = decay r_{t-1} + s_t, which is one more state, the last.
+        on_sum: the signal on the leaky sum of the outputs, r_t = decay r_{t-1} + s_t, which is one more state, the last.
         decay: the decay of this sum; None if there is no sum.
 
     Returns:
@@ -141,7 +143,7 @@ def eligibility_gradient(
         True
     """
     synapses, inputs = layer.traced_synapses, window.traced_inputs
-    reverse = _reverse(window, signal, on_sum, jacobians_at, decay)
+    reverse = _reverse(window, on_output, on_sum, jacobians_at, decay)
     gradients = synapse_gradients(synapses, inputs, reverse.current)
     kernels: list[tuple[Array, ...]] = []
     for synapse, x, trace, gradient in zip(synapses, inputs, traces.kernels, gradients, strict=True):
@@ -163,11 +165,11 @@ def eligibility_gradient(
         )
 
     def of_step(step: Any) -> tuple[LocalJacobians, Any, States]:
-        point, signal, on_sum = step
+        point, on_output, on_sum = step
         jacobians = with_leaky_sum(jacobians_at(*point), decay)
-        return jacobians, signal, (*[None] * (len(jacobians.d) - 1), on_sum)
+        return jacobians, on_output, (*[None] * (len(jacobians.d) - 1), on_sum)
 
-    neuron, neuron_traces = neuron_parameter_gradients(layer, traces.neuron, (window.steps, signal, on_sum), of_step)
+    neuron, neuron_traces = neuron_parameter_gradients(layer, traces.neuron, (window.steps, on_output, on_sum), of_step)
     found = LayerGradient.of(layer, gradients, neuron, reverse.within_step)
     return found, EligibilityTraces(tuple(kernels), bias, neuron_traces)
 
@@ -175,15 +177,15 @@ def eligibility_gradient(
 class _Reverse(NamedTuple):
     """The result of the reverse recursion over a window, for the signals and for the origin of each state after it."""
 
-    current: Float[Array, "K B *N"]  # c_t
-    within_step: Float[Array, "K B *N"]  # psi_t delta_t
+    current: Float[Array, "K B *N"]  # c_t, the cotangent of the current
+    within_step: Float[Array, "K B *N"]  # psi_t delta_t, its part within the step
     origin: tuple[Float[Array, "K B *N"], ...]  # c_t for a unit cotangent of each state
     start: tuple[Array, ...]  # a_0
     transition: tuple[States, ...]  # D_K ... D_1
 
 
 def _reverse(
-    window: LayerWindow, signal: Array | None, on_sum: Array | None, jacobians_at: JacobiansAt, decay: Array | None
+    window: LayerWindow, on_output: Array | None, on_sum: Array | None, jacobians_at: JacobiansAt, decay: Array | None
 ) -> _Reverse:
     def transposed(D: tuple[States, ...], a: States) -> States:
         """Return D^T a."""
@@ -209,7 +211,7 @@ def _reverse(
     )
     a = tuple(zeros for _ in D)
     (start, transition), (current, within, origin) = scan_steps(
-        step, (a, identity), (window.steps, signal, on_sum), reverse=True
+        step, (a, identity), (window.steps, on_output, on_sum), reverse=True
     )
     return _Reverse(current, within, origin, start, transition)
 
@@ -253,7 +255,8 @@ def _end_traces(
 ) -> tuple[Array, ...]:
     """The traces E after the window, in the memory of the traces before it, which `past` has been computed from.
 
-    A state reads traces of earlier states in most neurons, so the last state is the first.
+    In most neurons a state depends on states before it alone, so the last one is computed first: nothing reads its old trace
+    any more. Any other order of dependence costs a copy, and no correctness.
     """
     x = input_rows(synapse, inputs).astype(trace[0].dtype)
     new, done = list(trace), past

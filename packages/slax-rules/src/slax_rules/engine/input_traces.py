@@ -80,7 +80,7 @@ def zero_input_traces(layer: Layer, inputs: tuple[Array, ...], filter: Filter) -
     return InputTraces(tuple(filter.zeros(x.shape) for x in _weighted(layer, inputs)), bias)
 
 
-def current_cotangent(current: States, weights: States) -> Array:
+def signal_within_step(current: States, weights: States) -> Array:
     """The cotangent of the current within its step, b . phi_t delta_t [K, B, N]; zero if no current reaches an output."""
     cotangent = dot(current, weights)
     return jnp.zeros_like(next(w for w in weights if w is not None)) if cotangent is None else cotangent
@@ -114,7 +114,7 @@ def input_trace_gradients(
 
     def total_bias_gradient(synapse: Any, x: Array) -> Array:
         if not bias_trace:
-            return bias_gradient(synapse, x, current_cotangent(filter.current, weights))
+            return bias_gradient(synapse, x, signal_within_step(filter.current, weights))
         return summed(lambda a, w: bias_gradient(synapse, x, jnp.expand_dims(a, range(2, w.ndim)) * w), along[-1])
 
     start, xs = (*traces.inputs, traces.bias), (*_weighted(layer, window.traced_inputs), ones)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
 
-States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None for structural zeros
+States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None for a zero that costs nothing
 Matrix = tuple[States, ...]  # a row for each state
 
 
@@ -70,8 +70,8 @@ class LocalJacobians(NamedTuple):
 def slopes(function: Callable[[Array], Any], at: Array) -> States:
     """The derivative of each output of an element-wise function; None for outputs that do not depend on the argument.
 
-    What depends on the argument is read from the program of the derivative, with the variables of `jax.extend.core`. A guard:
-    `slopes(lambda x: (2 * x, jnp.ones_like(x)), x)` is twos and None.
+    What depends on the argument is read from the program of the derivative, with the variables of `jax.extend.core`: the slopes
+    of `lambda x: (2 * x, jnp.ones_like(x))` are twos and None.
     """
     _, push = jax.linearize(function, at)
     one = jnp.ones_like(at)

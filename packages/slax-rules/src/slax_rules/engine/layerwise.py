@@ -98,7 +98,7 @@ class LayerGradient(NamedTuple):
         synapses: for each synapse, the gradients w.r.t. its effective weights by name, "kernel" and "bias". The engine takes
             them from there to the parameters that the weights are made of.
         neuron: the gradient w.r.t. each of the neuron's parameters, in the order of `Layer.parameters`.
-        current_cotangent: the cotangent of the current within each step, [K, B, N], such as psi_t delta_t. The engine takes it
+        passed_below: the cotangent of the current within each step, [K, B, N], such as psi_t delta_t. The engine takes it
             through the weights of the synapses, or the matrices of a route, to the layers below.
         by_tangents: the gradient w.r.t. the kernel of `Layer.tangent_synapse`, which has learned delays.
 
@@ -115,13 +115,13 @@ class LayerGradient(NamedTuple):
         >>> gradient, traces = SLTT().layer_gradient(layer, window, (), jnp.ones((1, 3, 2)))
         >>> {name: array.shape for name, array in gradient.synapses[0].items()}
         {'kernel': (4, 2), 'bias': (2,)}
-        >>> gradient.current_cotangent.shape
+        >>> gradient.passed_below.shape
         (1, 3, 2)
     """
 
     synapses: tuple[dict[str, Array], ...]
     neuron: tuple[Array, ...]
-    current_cotangent: Float[Array, "K B *N"]
+    passed_below: Float[Array, "K B *N"]
     by_tangents: Array | None = None
 
     @classmethod
@@ -169,7 +169,7 @@ class FeedbackSignals(NamedTuple):
     outputs: Any
 
 
-# ----------------------------------------------------------------------------------------- what a `LayerRule` inherits
+# -------------------------------------------------------------------------- methods of `Layerwise`, in `rules/base.py`
 
 
 def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
@@ -242,7 +242,7 @@ class ForwardPass(NamedTuple):
 
     Args:
         carries: the carry of each module of the chain after the window.
-        outputs: the outputs of each module of the chain.
+        outputs: the outputs of each module of the chain; for a synapse of a layer its inputs, whose currents the layer adds.
         windows: the window of each layer.
         pullbacks: for each module that is not part of a layer, by index, a map from the gradient w.r.t. its outputs to the
             gradients w.r.t. its parameters and each of its inputs.
@@ -412,20 +412,20 @@ def backward(
             signal = signal + penalties[number]
         found, new_traces[number] = rule.layer_gradient(layer, window, traces[number], signal)  # such as OTPE's
         if layer.above is None and not stack.has_parameters_above:
-            error = _concatenated(found.current_cotangent)
+            error = _concatenated(found.passed_below)
         _add_layer(into.layers[number], found)
         delay, start = stack.delays[number], stack.starts[number]
         if delay is not None:
             _add_to(into.chain[delay], _delay_gradient(rule, stack.chain[delay], layer, found))
         if start is None:
-            send(index - 1, found.current_cotangent)
+            send(index - 1, found.passed_below)
             continue
         edges = stack.edges_into(start, index)
         senders = [start - 1, *(edge.sender if not edge.steps else -1 for edge in edges)]
         kernels = rule.route.kernels(layer)
         for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
             if sender >= 0:
-                send(sender, input_gradient(synapse, x, found.current_cotangent, kernel))
+                send(sender, input_gradient(synapse, x, found.passed_below, kernel))
     return tuple(new_traces)
 
 

@@ -1,9 +1,9 @@
 """Synapses: the operations of learning rules on a Linear or a Conv.
 
-The synapses of a `Layer` are Linears and Convs, with the effective weights of the model's synapses (see `StackPlan`). They are
-affine in their input, and each weight of a kernel enters a current as a product with one entry of the input. So a
-Conv is a Linear on patches, and the trace of a weight has *rows*: for a Linear one per sample, for a Conv one per
-sample and position, and per group if its channels are grouped. If x [J] are the entries of a row, its currents [O] are x W for
+The synapses of a `Layer` are Linears and Convs, with the effective weights of the model's synapses: `with_plain_synapses` makes
+them. They are affine in their input, and each weight of a kernel enters a current as a product with one entry of the input. So
+a Conv is a Linear on patches, and the trace of a weight has *rows*: for a Linear one per sample, for a Conv one per sample and
+position, and per group if its channels are grouped. If x [J] are the entries of a row, its currents [O] are x W for
 the weights W [J, O] of its group. Time is the first axis throughout.
 
 A linear map of the current that treats each feature alike, such as average pooling, acts on positions alone: the mapped current
@@ -93,41 +93,43 @@ def groups_of(synapse: Any) -> int:
     return 1 if type(inner) is nnx.Linear else inner.feature_group_count
 
 
-def kernel_gradient(synapse: Any, inputs: Float[Array, "K B *I"], currents: Float[Array, "K B *N"]) -> Array:
-    """The sum over steps and samples of current x: the gradient of sum(current . synapse(inputs)) w.r.t. the kernel."""
+def kernel_gradient(synapse: Any, inputs: Float[Array, "K B *I"], cotangents: Float[Array, "K B *N"]) -> Array:
+    """The gradient w.r.t. the kernel, given the cotangents c of the currents: the sum of c x over steps and samples."""
     graphdef, kernel, rest = nnx.split(synapse, nnx.PathContains("kernel"), ...)
     _, pull = jax.vjp(lambda kernel: apply_rows(nnx.merge(graphdef, kernel, rest), inputs), kernel)
-    return jax.tree.leaves(pull(currents.astype(_output(synapse, inputs).dtype))[0])[0]
+    return jax.tree.leaves(pull(cotangents.astype(_output(synapse, inputs).dtype))[0])[0]
 
 
-def bias_gradient(synapse: Any, inputs: Float[Array, "K B *I"], currents: Float[Array, "... N"]) -> Array:
-    """The gradient of sum(current . synapse(inputs)) w.r.t. the bias, also of currents of other steps, or summed over them."""
+def bias_gradient(synapse: Any, inputs: Float[Array, "K B *I"], cotangents: Float[Array, "... N"]) -> Array:
+    """The gradient w.r.t. the bias, given cotangents of the currents, also of other steps, or summed over steps."""
     if isinstance(synapse, Mapped):  # the mapped current has the bias times the mapped ones
         before = _output(synapse.synapse, inputs)
-        ones = apply_rows(synapse.map, jnp.ones((1, 1, *before.shape[2:]), currents.dtype))[0, 0]
-        currents = ones * jnp.sum(currents, axis=tuple(range(currents.ndim - ones.ndim)))
-    return jnp.sum(currents, axis=tuple(range(currents.ndim - 1))).astype(synapse.bias.dtype)
+        ones = apply_rows(synapse.map, jnp.ones((1, 1, *before.shape[2:]), cotangents.dtype))[0, 0]
+        cotangents = ones * jnp.sum(cotangents, axis=tuple(range(cotangents.ndim - ones.ndim)))
+    return jnp.sum(cotangents, axis=tuple(range(cotangents.ndim - 1))).astype(synapse.bias.dtype)
 
 
 def synapse_gradients(
-    synapses: Any, inputs: tuple[Array, ...], currents: Float[Array, "K B *N"]
+    synapses: Any, inputs: tuple[Array, ...], cotangents: Float[Array, "K B *N"]
 ) -> tuple[dict[str, Array], ...]:
-    """The gradients of sum(current . synapse(inputs)) w.r.t. the weights of each synapse, by name."""
+    """The gradients w.r.t. the weights of each synapse, by name, given the cotangents of the currents."""
     return tuple(
-        ({"kernel": kernel_gradient(synapse, x, currents)} if has_weights(synapse) else {})
-        | ({"bias": bias_gradient(synapse, x, currents)} if has_bias(synapse) else {})
+        ({"kernel": kernel_gradient(synapse, x, cotangents)} if has_weights(synapse) else {})
+        | ({"bias": bias_gradient(synapse, x, cotangents)} if has_bias(synapse) else {})
         for synapse, x in zip(synapses, inputs, strict=True)
     )
 
 
-def input_gradient(synapse: Any, inputs: Array, currents: Float[Array, "K B *N"], kernel: Array | None = None) -> Array:
-    """The gradient of sum(current . synapse(inputs)) w.r.t. the inputs, current W^T, with another kernel if one is given."""
+def input_gradient(
+    synapse: Any, inputs: Array, cotangents: Float[Array, "K B *N"], kernel: Array | None = None
+) -> Array:
+    """The gradient w.r.t. the inputs, c W^T for the cotangents c of the currents, with another kernel W if one is given."""
     if kernel is not None:
         synapse = nnx.clone(synapse)
         synapse.kernel[...] = kernel
     graphdef, state = nnx.split(synapse)
     _, pull = jax.vjp(lambda inputs: apply_rows(nnx.merge(graphdef, state), inputs), inputs)
-    return pull(currents)[0]
+    return pull(cotangents)[0]
 
 
 def without_bias(synapse: Any) -> Any:
@@ -149,7 +151,7 @@ def sum_by_input(synapse: Any, per_weight: Array) -> Float[Array, " I"]:
 
 
 def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
-    """Raise TypeError if the current of a synapse passes a map that is not linear.
+    """Raise TypeError if the current of a synapse passes a map that is not linear, or mixes features or samples.
 
     Args:
         name: the name of the rule in the error message.
@@ -162,10 +164,15 @@ def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
     one_step = jax.ShapeDtypeStruct(current.shape[1:], current.dtype)
     try:
         jax.eval_shape(jax.linear_transpose(synapse.map, one_step), jax.eval_shape(synapse.map, one_step))
-        with jax.ensure_compile_time_eval():  # JAX transposes x + 1 as x
-            is_moved = jnp.any(synapse.map(jnp.zeros(one_step.shape, one_step.dtype)))
-        if not isinstance(is_moved, jax.core.Tracer) and is_moved:
-            raise ValueError("The map of zero is not zero.")
+        with jax.ensure_compile_time_eval():
+            z = jnp.sin(jnp.arange(2 * math.prod(current.shape[2:]), dtype=current.dtype)).reshape(
+                2, *current.shape[2:]
+            )
+            of_feature = jax.vmap(lambda one: synapse.map(one[..., None])[..., 0], in_axes=-1, out_axes=-1)
+            alone = jax.vmap(lambda sample: of_feature(sample[None])[0])(z)
+            is_moved = jnp.any(synapse.map(0 * z)) | ~jnp.allclose(synapse.map(z), alone, atol=1e-2)
+        if not isinstance(is_moved, jax.core.Tracer) and is_moved:  # JAX also transposes x + 1 and x - x.mean(0)
+            raise ValueError("The map of zero is not zero, or the map of all features and samples is not that of each.")
     except (NotImplementedError, AssertionError, TypeError, ValueError) as error:
         got = " and ".join(type(module).__name__ for module in synapse.maps)
         raise TypeError(

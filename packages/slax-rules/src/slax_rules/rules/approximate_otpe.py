@@ -14,12 +14,12 @@ from slax_rules.engine.input_traces import (
     LinearResponse,
     ParameterSlopes,
     check_linear,
-    current_cotangent,
     input_trace_gradients,
     linear_response,
     output_slopes,
     parameter_slopes,
     response_jacobians,
+    signal_within_step,
     step_slopes,
     zero_input_traces,
 )
@@ -130,7 +130,7 @@ class ApproximateOTPE(LeakySumRule):
 
         steps = (window.steps, slopes, weights, from_above, window.penalty)
         neuron, neuron_traces = neuron_parameter_gradients(layer, traces.neuron, steps, at)
-        cotangent = current_cotangent(response.current, add(weights, penalty))
+        cotangent = signal_within_step(response.current, add(weights, penalty))
         found = LayerGradient.of(layer, synapses, neuron, cotangent)
         return found, ApproximateOTPETraces(inputs, mean, neuron_traces)
 

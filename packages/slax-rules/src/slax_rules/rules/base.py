@@ -351,7 +351,7 @@ class LayerRule(Layerwise):
 
     @abc.abstractmethod
     def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
-        """The traces before the first step, for inputs [B, I] of each synapse and the neuron's states at rest [B, N]."""
+        """The traces before the first step, for zeros like the inputs [B, I] of each synapse and the neuron's states [B, N]."""
 
     @abc.abstractmethod
     def layer_gradient(

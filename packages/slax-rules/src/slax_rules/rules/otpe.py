@@ -64,9 +64,10 @@ class SummedEligibilities(LeakySumRule):
         jacobians_at = partial(linearize, layer.neuron)
         if layer.above is None:
             return eligibility_gradient(layer, window, traces, signal, jacobians_at)
-        from_above = signal if window.penalty is None else signal - window.penalty
+        # A penalty is on the outputs themselves; the rest of the signal is on their sum.
+        on_output, on_sum = window.penalty, signal if window.penalty is None else signal - window.penalty
         k = self.decay(layer, signal.dtype)
-        return eligibility_gradient(layer, window, traces, window.penalty, jacobians_at, on_sum=from_above, decay=k)
+        return eligibility_gradient(layer, window, traces, on_output, jacobians_at, on_sum=on_sum, decay=k)
 
 
 class OTPETraces(NamedTuple):
@@ -129,7 +130,7 @@ class OTPE(SummedEligibilities):
         below = signal * g
         if window.penalty is not None:  # of the outputs themselves, not of their sum
             below = below + window.penalty * (psi - g)
-        return gradient._replace(current_cotangent=below), OTPETraces(sums, mean)
+        return gradient._replace(passed_below=below), OTPETraces(sums, mean)
 
 
 class LeakyMean(NamedTuple):

@@ -10,11 +10,11 @@ from slax_rules.engine.eligibility import neuron_parameter_gradients
 from slax_rules.engine.input_traces import (
     InputTraces,
     check_linear,
-    current_cotangent,
     input_trace_gradients,
     linear_response,
     parameter_slopes,
     response_jacobians,
+    signal_within_step,
     step_slopes,
     zero_input_traces,
 )
@@ -93,5 +93,5 @@ class OTTT(LayerRule):
 
         steps = (window.steps, psi, signal)
         neuron, neuron_traces = neuron_parameter_gradients(layer, traces.neuron, steps, at)
-        cotangent = current_cotangent(response.current, weights)
+        cotangent = signal_within_step(response.current, weights)
         return LayerGradient.of(layer, synapses, neuron, cotangent), OTTTTraces(inputs, neuron_traces)

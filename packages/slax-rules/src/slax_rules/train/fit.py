@@ -515,21 +515,21 @@ class _Run:
         inputs, targets, mask = checked(jax.tree.map(jnp.asarray, batch))
         if where := where_not_finite(inputs, "time step", "sample", *["feature"] * (inputs.ndim - 2)):
             return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
-        if step.mesh is not None and step.mesh.is_multi_process:
-            return f"the samples of another process, or the update, made a number that is not finite. {ADVICE}"
-        rule = offline_rule(rule, step.update, step.window)
-        window, penalties = step.window, step.penalties
-        loss, gradient = gradients(
-            model, step.loss_fn, inputs, targets, mask, rule=rule, window=window, penalties=penalties
-        )
+        loss, gradient = jnp.zeros(()), None
+        if mask is None or mask.any():  # in the share of this process
+            rule = offline_rule(rule, step.update, step.window)
+            loss, gradient = gradients(
+                model, step.loss_fn, inputs, targets, mask, rule=rule, window=step.window, penalties=step.penalties
+            )
         if not np.isfinite(loss):
             fault = fault_of_targets(targets, mask, predict(model, inputs))
             return fault or f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. {ADVICE}"
-        if bad := not_finite(gradient, model):
+        if gradient is not None and (bad := not_finite(gradient, model)):
             more = f", and of {len(bad) - 1} more arrays" if bad[1:] else ""
             return f"the gradient of {bad[-1]}{more}, though the loss is finite. {ADVICE}"
         what = "updates within the sequence make" if step.update == "online" else "the update makes"
-        return f"{what} numbers that are not finite, of a gradient that is finite at first. {ADVICE}"
+        elsewhere = " Another process may have found it." if jax.process_count() > 1 else ""
+        return f"{what} numbers that are not finite, of a gradient that is finite at first.{elsewhere} {ADVICE}"
 
     # ------------------------------------------------------------------------------------------------------------ checkpoints
 

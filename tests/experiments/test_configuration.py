@@ -1,0 +1,63 @@
+"""Files of settings: keys that are given twice are refused, names are the keys of the packages' tables, and pages have them."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.common.job import scales_of
+from experiments.common.schemas import rule_names
+from experiments.common.sources import library
+from experiments.common.yaml_files import read_yaml
+from slax_data import DATASETS, ENCODERS
+from slax_neurons import NEURONS
+from slax_rules import RULES
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "'a' is given twice, in lines 1 and 3"),
+        ("a: [\n", "is not valid YAML"),
+        ("a: {b: {c: -.inf}}\n", "it has the number -inf"),
+    ],
+)
+def test_key_given_twice_is_refused_with_file_and_lines(tmp_path, text, told):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(yaml.YAMLError, match=rf"^{re.escape(str(path))} (.|\n)*{told}"):
+        read_yaml(path)
+
+
+def test_merged_mapping_may_be_overridden(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("base: &base {x: 1, y: 2}\nmore: {<<: *base, x: 3}\n1: a\n'1': b\n")
+    assert read_yaml(path) == {"base": {"x": 1, "y": 2}, "more": {"x": 3, "y": 2}, 1: "a", "1": "b"}
+
+
+def test_names_are_those_of_the_tables():
+    assert rule_names() == list(RULES)
+    for entry in RULES.values():  # which the page of rules shows
+        assert all((entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites)), entry.title
+    assert rule_names(gradients_alone=True) == [name for name, rule in RULES.items() if rule.optimizer is None]
+    assert [*library("data set")] == [*DATASETS] and [*library("code")] == [*ENCODERS]
+    assert [*library("neuron")] == [*NEURONS]
+
+
+PAGE = (Path(__file__).parents[2] / "docs/neurons.md").read_text()
+
+
+def test_every_neuron_is_in_the_configuration():
+    drawn = set(NEURONS) - {"izhikevich", "adex"}  # these join when the full scale is made again
+    assert all(set(scale["neurons"]) == drawn for scale in scales_of("step_response").values())
+
+
+@pytest.mark.parametrize("kind", NEURONS.values())
+def test_page_has_equations_and_defaults_of_every_neuron(kind):
+    (row,) = re.findall(rf"^\| `{kind.__name__}` \|.*$", PAGE, re.MULTILINE)
+    for argument in inspect.signature(vars(kind).get("__init__", lambda: None)).parameters.values():
+        if isinstance(argument.default, int | float):
+            assert f"`{argument.name}={argument.default:.4g}`" in row
+    assert len(re.findall(rf"^\*\*{kind.__name__}\*\*.*\n\n    ", PAGE, re.MULTILINE)) == 1
