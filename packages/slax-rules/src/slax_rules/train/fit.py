@@ -528,8 +528,8 @@ class _Run:
             more = f", and of {len(bad) - 1} more arrays" if bad[1:] else ""
             return f"the gradient of {bad[-1]}{more}, though the loss is finite. {ADVICE}"
         what = "updates within the sequence make" if step.update == "online" else "the update makes"
-        elsewhere = " Another process may have found it." if jax.process_count() > 1 else ""
-        return f"{what} numbers that are not finite, of a gradient that is finite at first.{elsewhere} {ADVICE}"
+        elsewhere = ", or those are in the share of another process" if jax.process_count() > 1 else ""
+        return f"{what} numbers that are not finite, of a gradient that is finite at first{elsewhere}. {ADVICE}"
 
     # ------------------------------------------------------------------------------------------------------------ checkpoints
 
