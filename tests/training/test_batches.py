@@ -72,7 +72,7 @@ def test_sources_are_read_once_for_each_epoch():
     assert same(trained(iter(BATCHES)), trained(BATCHES))
 
 
-HELD_OUT = [Loader(BATCHES), lambda: iter(BATCHES), lambda epoch: iter(BATCHES)]
+HELD_OUT = [Loader(BATCHES), lambda epoch: iter(BATCHES)]
 
 
 @pytest.mark.parametrize("held_out", [*HELD_OUT, sr.Sampler(lambda key: batch(0), jax.random.key(0), 1)])

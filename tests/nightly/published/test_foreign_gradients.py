@@ -43,9 +43,7 @@ def part(layers, where, names):
         ("braintrace_recurrent_snap_1", "ostl", {}, [(ABOVE, ALL)], [(FIRST, KERNELS)]),
     ],
 )
-def test_gradient_is_that_of_the_library_as_far_as_it_agrees(
-    file, rule, options, same, different, x64
-):
+def test_gradient_is_that_of_the_library_as_far_as_it_agrees(file, rule, options, same, different, x64):
     run = foreign(file)
     theirs = step_by_step(run)
     ours = by_rule(rule, run, window=None if rule == "bptt" else 2, **options)

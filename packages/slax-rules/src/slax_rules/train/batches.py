@@ -1,7 +1,6 @@
 """Batches from lists, loaders, functions and samplers, as tuples of arrays that JAX accepts."""
 
 import dataclasses
-import inspect
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -108,17 +107,6 @@ def epoch_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Epo
     if isinstance(batches, Iterable):
         return lambda epoch: batches
     raise TypeError(f"Got {_described(batches)} as {name}, expected {KINDS}. A data set of samples needs a loader.")
-
-
-def set_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Callable[[], Iterable[Any]]:
-    """Make a function that returns the batches of a set: of epoch 0, or those that a function without arguments makes.
-
-    Raises:
-        TypeError, ValueError: see `epoch_batches`.
-    """
-    takes_nothing = inspect.isroutine(batches) and not inspect.signature(batches).parameters
-    of_epoch = epoch_batches((lambda epoch: batches()) if takes_nothing else batches, name, times=times)
-    return lambda: of_epoch(0)
 
 
 def as_batch(batch: Any) -> Batch:

@@ -63,7 +63,7 @@ class StepInfo:
     rule: Any
     optimizer: nnx.Optimizer
     loss_fn: Any
-    update: Literal["offline", "online"]
+    update: str
     window: int | None
     penalties: tuple[Penalty, ...]
     batch: Batch

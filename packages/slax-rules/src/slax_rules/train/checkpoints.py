@@ -13,12 +13,10 @@ import sys
 import tempfile
 import uuid
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +31,6 @@ from slax_rules.train.batches import as_batch
 FORMAT = "slax weights 1"
 ABOUT = "about"  # the member of a file that describes its contents
 PARTS = ("model", "rule", "optimizer")
-# What NumPy, zipfile and json raise for a file that is damaged, or something else.
-UNREADABLE: Any = (zipfile.BadZipFile, zlib.error, OSError, EOFError, MemoryError, RuntimeError)
-UNREADABLE += (LookupError, ValueError, TypeError, AttributeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +43,7 @@ class Checkpoints:
     penalties.
 
     A checkpoint is a file named after its step, in the format of `save_weights`. It is written under another name and renamed
-    when it is complete, in the background while training continues, so a run that is killed loses at most the steps since the
-    last one.
+    when it is complete, so a run that is killed loses at most the steps since the last one.
 
     Args:
         directory: a folder for this run alone; `~` is your home.
@@ -74,143 +68,97 @@ class Checkpoints:
         if self.every < 1 or self.keep < 1:
             raise ValueError(f"Checkpoints got every={self.every}, keep={self.keep}, expected at least 1 for both.")
 
-    @contextmanager
-    def open(self, model: nnx.Module, settings: Mapping[str, Any]) -> Iterator["Store"]:
-        """Open the checkpoints on disk for a run of a model with these settings; pending writes are complete on exit.
+    @property
+    def folder(self) -> Path:
+        """The directory as an absolute path."""
+        return Path(self.directory).expanduser().absolute()
+
+    def prepare(self) -> None:
+        """Make the folder, and remove what a run that was killed left in it.
 
         Raises:
-            OSError: a checkpoint could not be written, as on a full disk; a note on the error, if another one ends the block.
+            OSError: a folder that cannot be written to, which is better known now than at the first checkpoint.
         """
-        directory = Path(self.directory).expanduser().absolute()
-        with explain_write_errors("Checkpoints", directory):
-            directory.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=directory).close()  # better now than at the first checkpoint
-            for left_over in directory.glob(".*.part") if jax.process_index() == 0 else ():
-                left_over.unlink()  # of a run that was killed while it wrote
-        with ThreadPoolExecutor(1) as writer:
-            store = Store(directory, self.keep, model_types(model), settings, self.allow_changes, writer)
-            try:
-                yield store
-            except BaseException as error:
-                try:
-                    store.wait()
-                except OSError as unwritten:
-                    error.add_note(str(unwritten))
-                raise
-            store.wait()
+        with explain_write_errors("Checkpoints", self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+            for left_over in self.folder.glob(".*.part") if jax.process_index() == 0 else ():
+                left_over.unlink()
 
-
-@dataclasses.dataclass
-class Store:
-    """The checkpoints of one run: the folder, the number to keep, types of modules, settings, and the thread that writes."""
-
-    directory: Path
-    keep: int
-    types: Mapping[str, str]
-    settings: Mapping[str, Any]
-    allows_changes: bool
-    writer: ThreadPoolExecutor
-    pending: Future[None] | None = None
-
-    def has(self, step: int) -> bool:
-        """Whether a checkpoint of this step is not needed, since there is one or another process writes it."""
-        self.wait()
-        return jax.process_index() > 0 or step in steps_in(self.directory)
-
-    def save(self, step: int, trees: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Save a run in the background, once the checkpoint before is written.
+    def save(self, step: int, identity: Mapping[str, Any], trees: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Save a run after so many steps, unless it is saved already, or another process does it.
 
         Args:
-            step: steps so far, at least one.
+            step: steps so far.
+            identity: what `describe_run` returns.
             trees: trees of arrays by name, of which "model" is the state of the model.
             facts: what the run has to know in addition, as JSON.
 
         Raises:
-            OSError: the checkpoint before could not be written.
+            OSError: the checkpoint could not be written.
         """
-        self.wait()
-        about = {
-            "step": step,
-            "settings": self.settings,
-            "facts": facts,
-            "types": self.types,
-            "weights": list(filled({"model": weights(trees["model"])})),
-        }
-        self.pending = self.writer.submit(self._write, step, about, filled(local_shard(dict(trees))))
-
-    def _write(self, step: int, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        write_archive(self.directory / str(step), "A checkpoint", about, arrays)
-        for old in steps_in(self.directory)[: -self.keep]:
-            (self.directory / str(old)).unlink()
-
-    def wait(self) -> None:
-        """Wait until the checkpoints are written.
-
-        Raises:
-            OSError: one could not be written.
-        """
-        pending, self.pending = self.pending, None
-        if pending is not None:
-            pending.result()
+        if not step or jax.process_index() or step in steps_in(self.folder):
+            return
+        about = {"step": step, "facts": facts, "weights": list(filled({"model": weights(trees["model"])})), **identity}
+        write_archive(self.folder / str(step), "A checkpoint", about, filled(local_shard(dict(trees))))
+        for old in steps_in(self.folder)[: -self.keep]:
+            (self.folder / str(old)).unlink()
 
     def restore(
-        self, expected: Callable[[dict[str, Any]], Mapping[str, Any]]
-    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Restore the newest checkpoint; return None if there is none.
+        self, name: str, identity: Mapping[str, Any], expected: Callable[[Any], dict[str, Any]], progress: bool | None
+    ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+        """Restore the newest checkpoint, and say so on stderr unless there is no progress to show; None if there is none.
 
         Args:
+            name: the function that resumes.
+            identity: what `describe_run` returns.
             expected: maps the facts to trees with the structure, shapes, dtypes and devices of those that were saved.
+            progress: see `fit`.
 
         Returns:
-            The trees and the facts.
+            The step, the trees and the facts.
 
         Raises:
             ValueError: a checkpoint of another model, rule, optimizer or run, or one that cannot be read.
         """
-        if not (steps := steps_in(self.directory)):
+        from tqdm.auto import tqdm  # not needed to import this package
+
+        if not (steps := steps_in(self.folder)):
             return None
-        path = self.directory / str(steps[-1])
+        step, path = steps[-1], self.folder / str(steps[-1])
         then = f"to continue from step {steps[-2]}" if steps[1:] else "to start over, since there is none before it"
-        damaged = (
-            f"The checkpoint of step {steps[-1]} in {self.directory} is damaged",
-            f"Delete the file {path} {then}.",
-        )
+        damaged = f"The checkpoint of step {step} in {self.folder} is damaged", f"Delete the file {path} {then}."
         with readable(*damaged):
             about = read_about(path)
-            if about["step"] != steps[-1]:
+            if about["step"] != step:
                 raise ValueError(f"it was saved as that of step {about['step']}")
-            settings, facts = {**about["types"], **about["settings"]}, about["facts"]
-            trees = dict(expected(facts))
-        self.check_same(settings, {**self.types, **self.settings})
+            settings, trees = {**about["types"], **about["settings"]}, expected(about["facts"])
+        self.check_same(settings, {**identity["types"], **identity["settings"]})
         self.check_same(about["arrays"], mine := described(filled(trees)), "arrays")
         with readable(*damaged):
-            return with_arrays(trees, read_arrays(path, mine)), facts
+            trees = with_arrays(trees, read_arrays(path, mine))
+        if progress is not False and not jax.process_index():
+            tqdm.write(f"{name} resumed from step {step} of {self.folder}", file=sys.stderr)
+        return step, trees, about["facts"]
 
     def check_same(self, saved: Mapping[str, Any], mine: Mapping[str, Any], what: str = "settings") -> None:
         """Raise ValueError for settings or arrays that differ between the stopped run and this one."""
         differing = differences(saved, mine)
-        if differing and (what == "arrays" or not self.allows_changes):
+        if differing and (what == "arrays" or not self.allow_changes):
             raise ValueError(
-                f"The newest checkpoint in {self.directory} belongs to a run with different {what}: {differing}. Make model, "
+                f"The newest checkpoint in {self.folder} belongs to a run with different {what}: {differing}. Make model, "
                 "rule, optimizer and batches as they were, use another folder, or delete this one. Checkpoints(..., "
                 "allow_changes=True) continues on purpose with other settings; load_weights reads the weights alone."
             )
 
-    def tell(self, name: str, step: int, progress: bool | None) -> None:
-        """Say from where a run resumes, on stderr, unless it has no progress to show; `name` is the function called."""
-        from tqdm.auto import tqdm  # not needed to import this package
 
-        if progress is not False and not jax.process_index():
-            tqdm.write(f"{name} resumed from step {step} of {self.directory}", file=sys.stderr)
-
-
-def describe_run(model: nnx.Module, rule: Any, **settings: Any) -> dict[str, Any]:
-    """Settings of a run by name, which its arrays do not show: those given, the rule, and the numbers that neurons hold."""
+def describe_run(model: nnx.Module, rule: Any, **settings: Any) -> dict[str, dict[str, Any]]:
+    """What the arrays of a run do not show: the types of modules, and settings: those given, the rule, numbers of neurons."""
     for start, cell in nnx.iter_modules(model):
         for path, part in nnx.iter_modules(cell) if isinstance(cell, NeuronCell) else ():
             options = {name: value for name, value in vars(part).items() if isinstance(value, bool | int | float | str)}
             settings |= {"/".join(map(str, (*start, *path, name))): repr(options[name]) for name in options}
-    return settings | {"rule": describe_rule(rule)}
+    return {"types": model_types(model), "settings": settings | {"rule": describe_rule(rule)}}
 
 
 def describe_rule(rule: Any) -> str:
@@ -282,28 +230,7 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
     write_archive(path, "The weights", {"types": model_types(model)}, filled(weights(nnx.state(model))))
 
 
-class LoadedWeights(NamedTuple):
-    """The arrays that `load_weights` loaded and the others, by name, such as "0 Linear/kernel".
-
-    Args:
-        loaded: arrays of the file that were loaded into the model.
-        missing: arrays of the model that are not in the file. They stay as they were, and so do the arrays in `different`.
-        unexpected: arrays of the file that are not in the model.
-        different: arrays of both in another shape, or in a dtype that is not cast, with what is saved and what is here.
-
-    Example:
-        >>> from slax_rules.train.checkpoints import LoadedWeights
-        >>> LoadedWeights(["0 Linear/kernel"], [], [], ["0 Linear/bias: float32[3] saved, float32[5] here"]).loaded
-        ['0 Linear/kernel']
-    """
-
-    loaded: list[str]
-    missing: list[str]
-    unexpected: list[str]
-    different: list[str]
-
-
-def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) -> LoadedWeights:
+def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) -> dict[str, list[str]]:
     """Load weights, trained under any rule, into a model from a file of `save_weights` or a checkpoint of `fit`.
 
     Args:
@@ -316,7 +243,9 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
             loaded, whatever the types of modules, and floating-point numbers are cast to the model's dtype; the rest stays.
 
     Returns:
-        The names of the arrays that were loaded and of the others.
+        Names of arrays, such as "0 Linear/kernel": those "loaded"; those "missing" in the file and "unexpected" in the model;
+        and those "different", of another shape, or a dtype that is not cast, with what is saved and what is here. What was not
+        loaded stays as it was.
 
     Raises:
         FileNotFoundError: no such file.
@@ -333,9 +262,9 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_weights(os.path.join(folder, "weights.npz"), small)
         ...     found = load_weights(os.path.join(folder, "weights.npz"), large, strict=False)
-        >>> found.loaded
+        >>> found["loaded"]
         ['0 Linear/bias', '0 Linear/kernel']
-        >>> found.different[0]
+        >>> found["different"][0]
         '2 Linear/bias: float32[3] saved, float32[5] here'
     """
     path = Path(path).expanduser()
@@ -378,12 +307,12 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
     nnx.update(model, with_arrays(tree, arrays, prefix))
     loaded, theirs, ours = [readable_path(name, names) for name in fitting], named(there), named(here)
     different = [name for name in ours if name in theirs and name not in loaded]
-    return LoadedWeights(
-        loaded=loaded,
-        missing=[name for name in ours if name not in theirs],
-        unexpected=[name for name in theirs if name not in ours],
-        different=[f"{name}: {theirs[name]} saved, {ours[name]} here" for name in different],
-    )
+    return {
+        "loaded": loaded,
+        "missing": [name for name in ours if name not in theirs],
+        "unexpected": [name for name in theirs if name not in ours],
+        "different": [f"{name}: {theirs[name]} saved, {ours[name]} here" for name in different],
+    }
 
 
 def weights(state: nnx.State) -> nnx.State:
@@ -392,8 +321,9 @@ def weights(state: nnx.State) -> nnx.State:
 
 
 def filled(tree: Any) -> dict[str, Any]:
-    """The arrays of a tree by path, without empty ones."""
-    return {path: leaf for path, leaf in by_path(tree).items() if leaf.size}
+    """The arrays of a tree by path, without empty ones; of random keys, their numbers."""
+    leaves = {path: leaf for path, leaf in by_path(tree).items() if leaf.size}
+    return {path: jax.random.key_data(leaf) if _is_key(leaf) else leaf for path, leaf in leaves.items()}
 
 
 def with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
@@ -453,7 +383,7 @@ def readable(what: str, advice: str) -> Iterator[None]:
     """Raise ValueError in place of what NumPy and zipfile raise for a file that is damaged, or something else."""
     try:
         yield
-    except UNREADABLE as error:
+    except Exception as error:  # there is hardly one that a damaged file cannot make them raise
         raise ValueError(f"{what}: {error}. {advice}") from error
 
 
@@ -485,9 +415,8 @@ def _member(archive: zipfile.ZipFile, name: str, description: str | None = None)
     """An array of an archive, which has to fill its member and to be as it is described."""
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
+        np.lib.format.read_magic(member)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)  # the version of all plain dtypes
         if math.prod(shape) * dtype.itemsize != info.file_size - member.tell():
             raise ValueError(f"{name} is {dtype}{list(shape)} in {info.file_size} bytes")
     kind, _, sizes = (description or "").partition("[")
@@ -512,8 +441,7 @@ def described(arrays: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe(array: Any) -> str:
-    """The dtype and shape of an array, such as "float32[5, 6]"; of random keys, those of their numbers."""
-    array = jax.eval_shape(jax.random.key_data, array) if _is_key(array) else array
+    """The dtype and shape of an array, such as "float32[5, 6]"."""
     return f"{array.dtype}{list(array.shape)}"
 
 
@@ -531,5 +459,5 @@ def _is_key(leaf: Any) -> bool:
 
 def _stored(leaf: Any) -> np.ndarray:
     """An array in a dtype that NumPy's files support: bfloat16 and similar types are stored as bits."""
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    array = np.asarray(leaf)
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array

@@ -27,7 +27,7 @@ from slax_rules.loop import all_finite
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
 from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import Batch, Batches, as_array, as_batch, checked, is_array, set_batches
+from slax_rules.train.batches import Batch, Batches, as_array, as_batch, checked, epoch_batches, is_array
 from slax_rules.windows import Batch as Sequences
 from slax_rules.windows import losses_that_count
 
@@ -56,7 +56,7 @@ def evaluate(
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
         loss_fn: the loss of one step, or a `SequenceLoss`, as for `gradients`.
         batches: batches (inputs, targets) or (inputs, targets, mask), as for `fit`: a list, a loader, an
-            iterator, a function that makes one, or epoch 0 of a `Sampler` or of a function of the epoch.
+            iterator, or epoch 0 of a `Sampler` or of a function of the epoch.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name.
         devices: devices to split the batches over; a batch is not split if their number does not divide its size.
 
@@ -86,7 +86,7 @@ def evaluate(
     options = loss_fn, tuple(table.items())
     measures = {share: compiled(_measure, graphdef, *options, share) for share in {None, mesh}}
     pending = []
-    for batch in map(as_batch, set_batches(batches)()):
+    for batch in map(as_batch, epoch_batches(batches)(0)):
         share = _divided_by(mesh, batch[0])
         pending.append(measures[share](state, batch if share is None else split_batch(batch, share)))
     if not pending:
@@ -94,17 +94,15 @@ def evaluate(
             "evaluate got no batches, expected at least one. An iterator can be read only once: give a list."
         )
     found = jax.device_get(pending)
-    for index, (numbers, inputs_are_finite, parameters_are_finite) in enumerate(found):
+    for index, (numbers, is_finite) in enumerate(found):
         loss, _ = numbers["loss"]
-        if not (np.isfinite(loss) and inputs_are_finite and parameters_are_finite):
+        if not (np.isfinite(loss) and is_finite):
             check_parameters("evaluate", model)
-            what = (
-                f"a loss of {loss}, as of a target out of range," if inputs_are_finite else "inputs that are not finite"
-            )
+            what = f"a loss of {loss}, as of a target out of range," if is_finite else "inputs that are not finite"
             raise FloatingPointError(f"evaluate got {what} in batch {index}{HIDDEN}")
-    if not any(numbers["loss"][1] for numbers, *_ in found):
+    if not any(numbers["loss"][1] for numbers, _ in found):
         raise ValueError("evaluate got masks without a single true entry, expected at least one: no loss counts.")
-    return {name: _mean([numbers[name] for numbers, *_ in found]) for name in ("loss", *table)}
+    return {name: _mean([numbers[name] for numbers, _ in found]) for name in ("loss", *table)}
 
 
 def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: Devices | None = None) -> Any:
@@ -143,8 +141,8 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
     inputs = as_array(inputs, "inputs")
     share = _divided_by(mesh, inputs)
     there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
-    outputs, *finite = compiled(_predict, graphdef, share)(state, there, carry)
-    if not isinstance(finite[0], jax.core.Tracer) and not all(finite):
+    outputs, is_finite = compiled(_predict, graphdef, share)(state, there, carry)
+    if not isinstance(is_finite, jax.core.Tracer) and not is_finite:
         check_parameters("predict", model)
         raise FloatingPointError(f"predict got inputs that are not finite{HIDDEN}")
     return local_shard(outputs)
@@ -223,8 +221,8 @@ def _mean(pairs: list[tuple[Any, Any]]) -> Any:
     return mean if np.ndim(mean) else float(mean)
 
 
-def _predict(graphdef: Any, mesh: Mesh | None, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array, Array]:
-    """The outputs of the model in evaluation mode, whether the inputs are finite, and whether the parameters are."""
+def _predict(graphdef: Any, mesh: Mesh | None, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
+    """The outputs of the model in evaluation mode, and whether inputs and parameters are finite."""
     model = nnx.merge(graphdef, state, copy=True)
     model.eval()
     inputs = cast_inputs(model, jnp.asarray(inputs))
@@ -232,15 +230,15 @@ def _predict(graphdef: Any, mesh: Mesh | None, state: nnx.State, inputs: Array, 
     outputs = unroll(model, first_carry(model, inputs.shape[1:]) if carry is None else carry, inputs)[1]
     if mesh is not None:  # each device computes its share of the batch
         outputs = jax.lax.with_sharding_constraint(outputs, NamedSharding(mesh, BATCH_SHARDED))
-    return outputs, jnp.isfinite(inputs).all(), all_finite(nnx.state(model, nnx.Param))
+    return outputs, all_finite((inputs, nnx.state(model, nnx.Param)))
 
 
 def _measure(
     graphdef: Any, loss_fn: Any, metrics: tuple[Any, ...], mesh: Mesh | None, state: nnx.State, batch: Batch
-) -> tuple[dict[str, tuple[Any, Array]], Array, Array]:
-    """Each number of a batch with its weight, whether the inputs are finite, and whether the parameters are."""
+) -> tuple[dict[str, tuple[Any, Array]], Array]:
+    """Each number of a batch with its weight, and whether inputs and parameters are finite."""
     inputs, targets, mask = checked(batch)
-    outputs, *finite = _predict(graphdef, mesh, state, inputs, None)
+    outputs, is_finite = _predict(graphdef, mesh, state, inputs, None)
     sequences = Sequences.read(inputs, targets, mask)
     samples = jnp.asarray(inputs.shape[1]) if mask is None else mask.any(axis=0).sum()
     masks = () if mask is None else (mask,)
@@ -254,5 +252,5 @@ def _measure(
     number, dtype = counts.sum(), sum_dtype(losses.dtype)
     mean = jnp.sum(jnp.where(counts, losses, 0), dtype=dtype) / jnp.maximum(number, 1).astype(dtype)
     numbers["loss"] = mean, number
-    found: Any = numbers, *finite
+    found = numbers, is_finite
     return found if mesh is None else jax.lax.with_sharding_constraint(found, NamedSharding(mesh, REPLICATED))

@@ -8,8 +8,8 @@ import dataclasses
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from typing import Any, Literal
@@ -30,9 +30,9 @@ from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import Batches, Sampler, as_batch, checked, draw, epoch_batches, set_batches
+from slax_rules.train.batches import Batch, Batches, Sampler, as_batch, checked, draw, epoch_batches
 from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks, offline_rule
-from slax_rules.train.checkpoints import Checkpoints, Store, describe_batch, describe_run, parts, weights, whole
+from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, weights, whole
 from slax_rules.train.evaluate import (
     Metric,
     check_concrete,
@@ -51,15 +51,13 @@ STEPS_PER_CALL = 50
 # Steps after which parameters are named whose gradient was exactly zero in all of them.
 ZERO_STEPS = 10
 
-# A loss above this multiple of the first one, or of 1 if that is less, is warned of. The relative precision of float32 is 1e-7.
-GROWTH = 1e7
-
 # What a checkpoint keeps of a run beside arrays and records.
 SAVED = ("done", "epoch", "position", "last", "stopping")
 
-SLOWER = (
-    "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
-    "bfloat16 or float32, or give Adam eps=1e-4, since its default is 0 in float16."
+ADVICE = (
+    "Lower the learning rate, clip gradients, optax.chain(optax.clip_by_global_norm(1.0), ...), and see how loss_fn, "
+    "surrogates and penalties handle zeros and large numbers. In float16, compute in bfloat16 or float32, or give Adam "
+    "eps=1e-4, since its default is 0 in float16."
 )
 
 
@@ -94,17 +92,9 @@ class History:
     resumed_from: int | None = None
 
     def __repr__(self) -> str:
-        names = self._names()
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        parts = {
-            f"{len(self.losses)} steps": True,
-            f"last loss {self.losses[-1:].sum():.4g}": len(self.losses) > 0,
-            f"{len(self.records)} records of {shown}": len(self.records) > 0,
-            f"best step {self.best_step}": self.best_step is not None,
-            "stopped early": self.stopped_early,
-            f"resumed from step {self.resumed_from}": self.resumed_from is not None,
-        }
-        return f"History({'; '.join(part for part, is_so in parts.items() if is_so)})"
+        last = f"; last loss {self.losses[-1]:.4g}" if len(self.losses) else ""
+        records = f"; {len(self.records)} records of {', '.join(self._names())}" if self.records else ""
+        return f"History({len(self.losses)} steps{last}{records})"
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the steps and values of one number, where it is defined; [records, ...] for arrays.
@@ -133,7 +123,7 @@ def fit(
     epochs: int = 1,
     update: Literal["offline", "online"] = "offline",
     window: int | None = None,
-    held_out: Iterable[Any] | Callable[..., Iterable[Any]] | None = None,
+    held_out: Batches | None = None,
     metrics: Mapping[str, Metric] | None = None,
     evaluate_every: int | None = None,
     early_stopping: EarlyStopping | None = None,
@@ -168,12 +158,12 @@ def fit(
         epochs: number of epochs in total, including those before a resume.
         update: "offline", one optimizer step per batch (`train_offline`), or "online", one per window (`train_online`).
         window: see `gradients`, and `train_online`, whose default is 1.
-        held_out: batches to evaluate on: a list, a loader, or a function that makes an iterator each time.
+        held_out: batches to evaluate on: a list, a loader, or epoch 0 of a `Sampler` or of a function of the epoch.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
         evaluate_every: steps between evaluations; by default at the end of each epoch.
         early_stopping: the criterion for stopping early, on a number of the evaluation.
-        callbacks: functions called at regular intervals with a `StepInfo`; their return values go into the history. One that
-            raises `StopTraining` ends the run.
+        callbacks: objects such as `Every`, which are called with a `StepInfo` after each `every` steps; their return values
+            go into the history. One that raises `StopTraining` ends the run.
         checkpoints: where to save checkpoints, and from where to resume.
         devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters. If they belong to
             several processes, each process calls `fit` with the same numbers in model, rule and optimizer, and with
@@ -193,9 +183,8 @@ def fit(
             finite: the inputs, a target, a parameter, the loss, a gradient, or the update.
 
     Warns:
-        UserWarning: once, for parameters whose gradient was exactly zero in each of the first ten steps; for a loss above 1e7
-            times the first one, or above 1e7 if the first one is below 1; for BPTT or TBPTT with `update="online"` and no
-            `window`, since their gradient then does not flow through time.
+        UserWarning: once, for parameters whose gradient was exactly zero in each of the first ten steps; for BPTT or TBPTT with
+            `update="online"` and no `window`, since their gradient then does not flow through time.
 
     Example:
         >>> from flax import nnx
@@ -213,47 +202,43 @@ def fit(
     """
     check_optimizer("fit", optimizer)
     check_is_rule(rule)
-    check_update("fit", loss_fn, update)
     check_callbacks(callbacks)
     penalties_by_layer(penalties, model)
     window, table = checked_window(window), check_metrics("fit", metrics)
-    due = [callback.every for callback in callbacks]
-    due += [every for every in (evaluate_every, getattr(checkpoints, "every", None)) if every is not None]
-    _check_options(epochs, due, held_out, table, evaluate_every, early_stopping)
-    if text := without_credit("fit", rule, update, window):
-        warnings.warn(text, UserWarning, stacklevel=2)
+    check_update("fit", loss_fn, update, rule, window)
+    _check_options(epochs, held_out, table, evaluate_every, early_stopping)
     objects = (model, rule, optimizer)
     check_concrete("fit", *objects)
     check_parameters("fit", model)
     mesh = None if devices is None else as_mesh(devices)
     graph, state = nnx.split(objects)
+    flags = first_flags(model)
     home = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
         check_same_everywhere(state, mesh)
-        state = replicated(state, mesh)
+        state, flags = replicated((state, flags), mesh)
     step = Step(graph, loss_fn, update, window, tuple(penalties), mesh)
     of_epoch = batches if isinstance(batches, Sampler) else epoch_batches(batches, times=epochs)
     size = batches.steps if isinstance(batches, Sampler) else len(batches) if isinstance(batches, Sized) else None
-    run = _Run(objects, step, of_epoch, size, state, early_stopping)
-    if held_out is not None:
-        fresh = set_batches(held_out, "held_out", times=2)
-        run.evaluation = lambda: evaluate(model, loss_fn, fresh(), metrics=table, devices=devices)
-    with ExitStack() as stack:
-        if checkpoints is not None:
-            run.resume(stack, checkpoints, batches, progress)
-        run.bar = stack.enter_context(closing(make_bar(size and epochs * size, run.done, progress)))
+    held_out_of = epoch_batches(() if held_out is None else held_out, "held_out", times=2)
+    evaluation = lambda: evaluate(model, loss_fn, held_out_of(0), metrics=table, devices=devices)  # noqa: E731
+    run = _Run(objects, step, of_epoch, size, state, *flags, evaluation, early_stopping)
+    schedule: list[tuple[int, Callable[[], None]]]
+    schedule = [(callback.every, partial(run.look, callback)) for callback in callbacks]
+    schedule += [] if evaluate_every is None else [(evaluate_every, run.evaluate)]
+    schedule += [] if checkpoints is None else [(checkpoints.every, run.save)]
+    if (least := min((every for every, _ in schedule), default=1)) < 1:
+        raise ValueError(f"fit got callbacks or evaluations every {least} steps, expected at least 1.")
+    if checkpoints is not None:
+        run.resume(checkpoints, batches, progress)
+    with closing(make_bar(size and epochs * size, run.done, progress)) as run.bar:
         try:
             while run.epoch < epochs and not run.is_over():
-                for _ in run.calls(due):
-                    if any(run.sent % every == 0 for every in due):
+                for _ in run.calls([every for every, _ in schedule]):
+                    if due := [action for every, action in schedule if run.sent % every == 0]:
                         run.synchronize()
-                        for callback in callbacks:
-                            if run.sent % callback.every == 0:
-                                run.look(callback)
-                        if evaluate_every is not None and run.sent % evaluate_every == 0:
-                            run.evaluate()
-                        if checkpoints is not None and run.sent % checkpoints.every == 0:
-                            run.save()
+                        for action in due:
+                            action()
                         run.timed = run.sent, time.perf_counter()
                     if text := run.zero_gradients(ZERO_STEPS):
                         warnings.warn(text, UserWarning, stacklevel=2)
@@ -265,7 +250,7 @@ def fit(
                         run.evaluate()
                     run.end_epoch(f"fit: epoch {run.epoch + 1} of {epochs}" if progress is None else "")
             run.synchronize()
-            for text in filter(None, (run.zero_gradients(1), run.growth())):
+            if text := run.zero_gradients(1):
                 warnings.warn(text, UserWarning, stacklevel=2)
             run.save()
         except BaseException as error:
@@ -278,12 +263,10 @@ def fit(
     return run.history()
 
 
-def _check_options(epochs: Any, due: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any) -> None:
+def _check_options(epochs: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any) -> None:
     """Raise ValueError for options that do not fit together."""
     if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
-    if min(due, default=1) < 1:
-        raise ValueError(f"fit got callbacks or evaluations every {min(due)} steps, expected at least 1.")
     if held_out is None and (metrics or evaluate_every is not None or stopping is not None):
         raise ValueError(
             "fit got metrics, evaluate_every or early_stopping, expected held_out with them: [(inputs, targets)]."
@@ -295,22 +278,24 @@ def _check_options(epochs: Any, due: Any, held_out: Any, metrics: Any, evaluate_
         )
 
 
-def check_update(name: str, loss_fn: Any, update: Any) -> None:
-    """Raise ValueError for an unknown kind of update, TypeError for a loss that it cannot use, in the name of a function."""
+def check_update(name: str, loss_fn: Any, update: Any, rule: Any, window: int | None) -> None:
+    """Check the kind of update, in the name of a function, and warn of a gradient that then flows through no step.
+
+    Raises:
+        ValueError: an unknown kind of update.
+        TypeError: a loss that it cannot use.
+    """
     if update not in ("offline", "online"):
         raise ValueError(f'{name} got update={update!r}, expected "offline" or "online".')
     check_loss(name, loss_fn, online=update == "online")
-
-
-def without_credit(name: str, rule: Any, update: str, window: int | None) -> str | None:
-    """A warning about online updates without a window whose gradient flows through no step, in the name of a function."""
-    if update != "online" or window is not None or not isinstance(rule, BPTT | TBPTT):
-        return None
-    return (
-        f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so "
-        "nothing is learned across time. Give a window, or a rule that carries the past forward, as in rule=OTPE(). If one "
-        "step is meant, say window=1."
-    )
+    if update == "online" and window is None and isinstance(rule, BPTT | TBPTT):
+        warnings.warn(
+            f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so "
+            "nothing is learned across time. Give a window, or a rule that carries the past forward, as in rule=OTPE(). If one "
+            "step is meant, say window=1.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 @dataclasses.dataclass
@@ -323,13 +308,13 @@ class _Run:
         batches: a `Sampler`, or a function that maps an epoch to its batches.
         size: the steps of an epoch, if they are known.
         state: the state of (model, rule, optimizer) after the steps that were sent to the device.
+        healthy, is_zero: on the device, whether all steps were finite, and for each parameter whether all gradients were zero.
+        evaluation: evaluates the model on the held-out set.
         early_stopping: see `fit`.
-        evaluation: a function that returns the numbers of the held-out set.
         sent, done: steps that were sent to the device, and steps whose losses were read, counted over all epochs.
         epoch, position: the current epoch, and the batches of it whose losses were read.
         last: the epoch and the index of the batch of the last step that was read.
         batch: a function that returns this batch.
-        healthy, is_zero: on the device, whether all steps were finite, and for each parameter whether all gradients were zero.
         unread: number, losses and batches of the steps of the call that was sent last: the device works while Python goes on.
         stopping: what `EarlyStopping.update` returned.
         best: the model's state at the best evaluation, if it is to be restored.
@@ -340,24 +325,25 @@ class _Run:
     batches: Any
     size: int | None
     state: nnx.State
+    healthy: Any
+    is_zero: Any
+    evaluation: Callable[[], dict[str, Any]]
     early_stopping: EarlyStopping | None
-    evaluation: Callable[[], dict[str, Any]] = dict
     sent: int = 0
     done: int = 0
     epoch: int = 0
     position: int = 0
     last: Sequence[int] = (0, 0)
-    batch: Callable[[], tuple[Any, ...]] | None = None
-    healthy: Any = np.True_
-    is_zero: Any = None
-    unread: tuple[int, Array, Callable[[int], tuple[Any, ...]]] | None = None
+    batch: Callable[[], Batch] | None = None
+    unread: tuple[int, Array, Callable[[int], Batch]] | None = None
     stopping: Sequence[Any] | None = None
     best: nnx.State | None = None
     losses: list[np.ndarray] = dataclasses.field(default_factory=list)
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     shown: dict[str, float] = dataclasses.field(default_factory=dict)
     bar: Any = None
-    store: Store | None = None
+    checkpoints: Checkpoints | None = None
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resumed_from: int | None = None
     stream: Iterator[Any] | None = None  # the rest of the epoch in which a run resumes
     is_stopped: bool = False
@@ -378,32 +364,26 @@ class _Run:
             while first < sampler.steps:
                 due = (every - self.sent % every for every in intervals)
                 count = min([STEPS_PER_CALL, sampler.steps - first, *due])
-                draw_again = lambda index, first=first: sampler.batch(epoch, first + index)  # noqa: E731
-                self.send(count, draw_again, train, sampler.key, *map(np.int32, (epoch, first, first + count)))
+                batch = lambda index, first=first: sampler.batch(epoch, first + index)  # noqa: E731
+                self.send(count, batch, train, sampler.key, *map(np.int32, (epoch, first, first + count)))
                 yield
                 first += count
             return
         stream, self.stream = self.stream, None
-        train, mesh = compiled(_step, self.step), self.step.mesh
-        for batch in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
-            check_concrete("fit", batch)
-            for mask in batch[2:] if mesh is None or not mesh.is_multi_process else ():
+        train, mesh = compiled(guarded_step, self.step), self.step.mesh
+        for given in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
+            check_concrete("fit", given)
+            for mask in given[2:] if mesh is None or not mesh.is_multi_process else ():
                 check_some_entry(mask)
-            self.send(1, lambda _, batch=batch: batch, train, batch if mesh is None else split_batch(batch, mesh))
+            self.send(1, lambda _, given=given: given, train, given if mesh is None else split_batch(given, mesh))
             yield
         if not self.position and self.unread is None:
             raise ValueError(
                 f"Epoch {self.epoch} gave no batches, expected at least one. A generator can be read only once."
             )
 
-    def send(
-        self, count: int, batch: Callable[[int], tuple[Any, ...]], train: Callable[..., Any], *arguments: Any
-    ) -> None:
+    def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
         """Send a call of so many steps to the device, and read the losses of the call before."""
-        if self.is_zero is None:
-            self.is_zero = tuple(np.True_ for _ in jax.tree.leaves(nnx.state(self.objects[0], nnx.Param)))
-            if self.step.mesh is not None:
-                self.healthy, self.is_zero = replicated((self.healthy, self.is_zero), self.step.mesh)
         self.state, self.healthy, self.is_zero, losses = train(self.state, self.healthy, self.is_zero, *arguments)
         self.read()
         self.unread = count, losses, batch
@@ -417,18 +397,18 @@ class _Run:
         """
         if self.unread is None:
             return
-        (count, sent, batch), self.unread = self.unread, None
-        losses = np.atleast_1d(np.asarray(sent))[:count]
-        good = count if np.isfinite(losses).all() else int(np.isfinite(losses).argmin())
+        (count, losses, batch), self.unread = self.unread, None
+        found = np.atleast_1d(np.asarray(losses))[:count]
+        good = count if np.isfinite(found).all() else int(np.isfinite(found).argmin())
         if good:
-            self.losses.append(losses[:good])
+            self.losses.append(found[:good])
             self.done, self.position = self.done + good, self.position + good
             self.last, self.batch = (self.epoch, self.position - 1), partial(batch, good - 1)
-            self.show({"loss": float(losses[good - 1])})
+            self.show({"loss": float(found[good - 1])})
             self.bar.update(good)
         if good < count:
             self.save()
-            where = f" and of the checkpoint in {self.store.directory}" if self.store is not None and self.done else ""
+            where = f" and of the checkpoint in {self.checkpoints.folder}" if self.checkpoints and self.done else ""
             raise FloatingPointError(
                 f"fit stopped at step {self.done + 1} (batch {self.position} of epoch {self.epoch}, counted from 0), which is "
                 f"not finite: {self.cause(batch(good))} The numbers of model and optimizer{where} are those after step "
@@ -447,10 +427,10 @@ class _Run:
     def look(self, callback: Any) -> None:
         """Call a callback after the last step, and record what it returns."""
         step = self.step
-        options = step.loss_fn, step.update, step.window, step.penalties
-        numbers = local_shard(self.batch()), self.shown["loss"], self.seconds
-        fields: Any = self.done, self.epoch, *self.objects, *options, *numbers
-        info = StepInfo(*fields)
+        info = StepInfo(
+            self.done, self.epoch, *self.objects, step.loss_fn, step.update, step.window, step.penalties,
+            local_shard(self.batch()), self.shown["loss"], self.seconds,
+        )  # fmt: skip
         try:
             self.record(callback(info))
         except StopTraining:
@@ -473,7 +453,7 @@ class _Run:
         Raises:
             TypeError: anything but numbers by name, or None.
         """
-        if metrics is not None and not isinstance(metrics, Mapping):
+        if not isinstance(metrics, Mapping | None):
             raise TypeError(
                 f"A callback returned {metrics!r}, expected numbers by name, or None. To stop, raise StopTraining."
             )
@@ -527,17 +507,7 @@ class _Run:
             "nnx.Optimizer(..., wrt=...)."
         )
 
-    def growth(self) -> str | None:
-        """A warning about losses that became very much larger than the first one."""
-        losses = self.history().losses
-        if not losses.size or losses.max() <= GROWTH * max(1.0, abs(losses[0])):
-            return None
-        return (
-            f"fit got a loss of {losses.max():.4g}, expected one near that of the first step, {losses[0]:.4g}. Training "
-            f"diverges, or the targets of a batch are very large. {SLOWER}"
-        )
-
-    def cause(self, batch: tuple[Any, ...]) -> str:
+    def cause(self, batch: Batch) -> str:
         """What is not finite in a step with this batch, and what to do about it."""
         step = self.step
         nnx.update(self.objects, local_shard(self.state))
@@ -545,56 +515,50 @@ class _Run:
         inputs, targets, mask = checked(jax.tree.map(jnp.asarray, batch))
         if where := where_not_finite(inputs, "time step", "sample", *["feature"] * (inputs.ndim - 2)):
             return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
-        loss: Any = 0.0
-        gradient: Any = nnx.State({})
+        loss, gradient = jnp.zeros(()), None
         if mask is None or mask.any():  # in the share of this process
-            options: Any = {"window": step.window, "penalties": step.penalties}
             rule = offline_rule(rule, step.update, step.window)
-            loss, gradient = gradients(model, step.loss_fn, inputs, targets, mask, rule=rule, **options)
+            loss, gradient = gradients(
+                model, step.loss_fn, inputs, targets, mask, rule=rule, window=step.window, penalties=step.penalties
+            )
         if not np.isfinite(loss):
-            return fault_of_targets(targets, mask, predict(model, inputs)) or (
-                f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. See how loss_fn and penalties "
-                f"handle zeros and large outputs. {SLOWER}"
-            )
-        if bad := not_finite(gradient, model):
+            fault = fault_of_targets(targets, mask, predict(model, inputs))
+            return fault or f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. {ADVICE}"
+        if gradient is not None and (bad := not_finite(gradient, model)):
             more = f", and of {len(bad) - 1} more arrays" if bad[1:] else ""
-            return (
-                f"the gradient of {bad[-1]}{more}, though the loss is finite. Possible causes are division by nearly 0 in a "
-                f"surrogate, a rule, a loss or a penalty, and numbers near the end of the range of {inputs.dtype}. {SLOWER}"
-            )
+            return f"the gradient of {bad[-1]}{more}, though the loss is finite. {ADVICE}"
         what = "updates within the sequence make" if step.update == "online" else "the update makes"
-        elsewhere = " Another process may have found it." if jax.process_count() > 1 else ""
-        return f"{what} numbers that are not finite, of a gradient that is finite at first.{elsewhere} {SLOWER}"
+        elsewhere = ", or those are in the share of another process" if jax.process_count() > 1 else ""
+        return f"{what} numbers that are not finite, of a gradient that is finite at first{elsewhere}. {ADVICE}"
 
     # ------------------------------------------------------------------------------------------------------------ checkpoints
 
     def save(self) -> None:
         """Save a checkpoint, if checkpoints are enabled."""
         self.read()
-        if self.store is None or not self.done or self.store.has(self.done):
+        if self.checkpoints is None:
             return
         losses = self.history().losses
-        facts = {name: getattr(self, name) for name in SAVED} | {"losses": losses.dtype.name}
-        facts |= {
-            "records": list(self.records),
-            "has_best": self.best is not None,
-        }  # more are added while the file is written
-        facts["batch"] = None if self.batch is None else describe_batch(self.batch())
-        self.store.save(self.done, parts(self.state) | {"losses": losses, "best": self.best}, facts)
+        facts = {name: getattr(self, name) for name in SAVED} | {"losses": losses.dtype.name, "records": self.records}
+        facts |= {"has_best": self.best is not None, "batch": self.batch and describe_batch(self.batch())}
+        self.checkpoints.save(
+            self.done, self.identity, parts(self.state) | {"losses": losses, "best": self.best}, facts
+        )
 
-    def resume(self, stack: ExitStack, checkpoints: Checkpoints, batches: Any, progress: bool | None) -> None:
-        """Open the checkpoints and continue from the newest, if there is one, once its last batch is drawn again."""
+    def resume(self, checkpoints: Checkpoints, batches: Any, progress: bool | None) -> None:
+        """Use the checkpoints, and continue from the newest, if there is one, once its last batch is drawn again."""
         (model, rule, _), step = self.objects, self.step
-        settings = describe_run(model, rule, update=step.update, window=step.window, batches_per_epoch=self.size)
-        self.store = stack.enter_context(checkpoints.open(model, settings))
+        self.checkpoints, settings = checkpoints, {"update": step.update, "window": step.window}
+        self.identity = describe_run(model, rule, **settings, batches_per_epoch=self.size)
 
         def expected(facts: Mapping[str, Any]) -> dict[str, Any]:
             best = weights(self.state[0]) if facts["has_best"] else None
             return parts(self.state) | {"losses": np.zeros(facts["done"], facts["losses"]), "best": best}
 
-        if (found := self.store.restore(expected)) is None:
+        checkpoints.prepare()
+        if (found := checkpoints.restore("fit", self.identity, expected, progress)) is None:
             return
-        trees, facts = found
+        _, trees, facts = found
         vars(self).update({name: facts[name] for name in (*SAVED, "records")})
         self.state, self.losses = whole(self.state, trees), [trees["losses"]]
         self.best = trees["best"] if facts["has_best"] else None
@@ -602,9 +566,8 @@ class _Run:
         is_loader = not (callable(batches) or isinstance(batches, list | tuple | Iterator))
         if (batch := self.last_batch(is_loader)) is not None:
             saved, mine = facts["batch"], describe_batch(batch)
-            self.store.check_same({"last batch": saved or mine}, {"last batch": mine or saved})
+            checkpoints.check_same({"last batch": saved or mine}, {"last batch": mine or saved})
             self.batch = lambda: batch
-        self.store.tell("fit", self.done, progress)
 
     def last_batch(self, is_loader: bool) -> Any:
         """The batch of the last step, read again; None for a loader, which may have another order each time.
@@ -629,22 +592,28 @@ class _Run:
 
 def fault_of_targets(targets: Any, mask: Any, outputs: Any) -> str | None:
     """The first target that counts and is not finite, or is no class of outputs [T, B, C]; None if there is none."""
-    first, *_ = jax.tree.leaves(outputs)
-    counts, classes = np.ones(first.shape[:2], bool) if mask is None else np.asarray(mask), first.shape[-1]
+    *shape, classes = jax.tree.leaves(outputs)[0].shape
+    counts = np.ones(shape[:2], bool) if mask is None else np.asarray(mask)
     for leaf in map(np.asarray, jax.tree.leaves(targets)):
-        for *step, sample in np.argwhere(counts if leaf.shape[:2] == counts.shape else counts.any(axis=0)).tolist():
-            target = leaf[(*step, sample)]
-            if not np.isfinite(target).all():
+        is_label = np.issubdtype(leaf.dtype, np.integer)
+        wrong = (leaf < 0) | (leaf >= classes) if is_label else ~np.isfinite(leaf)
+        its = counts if leaf.shape[:2] == counts.shape else counts.any(axis=0)
+        for place in np.argwhere(wrong & its.reshape(*its.shape, *[1] * (leaf.ndim - its.ndim))).tolist()[:1]:
+            target, sample = leaf[tuple(place)], place[its.ndim - 1]
+            if not is_label:
                 return f"a target of sample {sample} is not finite. Expected finite numbers."
-            out = target[(target < 0) | (target >= classes)]
-            if np.issubdtype(leaf.dtype, np.integer) and out.size:
-                text = f"a label of sample {sample} is out of range: {out.flat[0]}. Expected 0 to {classes - 1} for outputs of"
-                return f"{text} {classes} classes: renumber the labels, or widen the read-out."
+            text = f"a label of sample {sample} is out of range: {target}. Expected 0 to {classes - 1} for outputs of"
+            return f"{text} {classes} classes: renumber the labels, or widen the read-out."
     return None
 
 
-def _step(
-    step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: tuple[Any, ...]
+def first_flags(model: nnx.Module) -> tuple[Any, tuple[Any, ...]]:
+    """What `guarded_step` gets before the first step: that all steps were finite, and all gradients of each parameter zero."""
+    return np.True_, tuple(np.True_ for _ in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def guarded_step(
+    step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: Batch
 ) -> tuple[Any, ...]:
     """Take a training step. One whose inputs, loss, gradient or result is not finite changes nothing, nor does any after it.
 
@@ -683,7 +652,7 @@ def _sampled_steps(
 
     def take(total: tuple[Any, ...]) -> tuple[Any, ...]:
         index, state, healthy, is_zero, losses = total
-        *after, loss = _step(step, state, healthy, is_zero, draw(sample, key, epoch, index))
+        *after, loss = guarded_step(step, state, healthy, is_zero, draw(sample, key, epoch, index))
         return index + 1, *after, losses.at[index - first].set(loss.astype(losses.dtype))
 
     losses = jnp.full(STEPS_PER_CALL, jnp.nan, jnp.result_type(float))
@@ -697,7 +666,7 @@ def _as_number(name: str, value: Any) -> Any:
         TypeError: anything else.
     """
     try:
-        return value if value is None else float(value) if np.ndim(value) == 0 else np.asarray(value, float).tolist()
+        return None if value is None else np.asarray(value, float).tolist()
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"A callback or a metric returned {value!r} as {name!r}, expected a number, an array of numbers, or None."

@@ -14,11 +14,12 @@ from slax_rules.api import compiled
 from slax_rules.losses import LossFn
 from slax_rules.stream import Stream, extend_stream
 from slax_rules.train.batches import as_array
-from slax_rules.train.checkpoints import Checkpoints, describe_run, parts, steps_in, whole
+from slax_rules.train.checkpoints import Checkpoints, describe_run, parts, whole
 from slax_rules.train.evaluate import check_metrics, where_not_finite
-from slax_rules.train.fit import SLOWER, fault_of_targets, make_bar
+from slax_rules.train.fit import ADVICE, fault_of_targets, make_bar
 
 Source = Iterable[Any] | Callable[[int], Iterable[Any]]
+Metrics = tuple[tuple[str, LossFn], ...]
 Sums = dict[str, tuple[Any, Any]]  # by name, the weighted sums of numbers and of weights
 
 
@@ -148,7 +149,7 @@ def run_stream(
 def _run(
     stream: Stream,
     source: Source,
-    metrics: tuple[tuple[str, LossFn], ...],
+    metrics: Metrics,
     gamma: float,
     checkpoints: Checkpoints | None,
     progress: bool | None,
@@ -156,29 +157,24 @@ def _run(
     """The iterator of `run_stream`."""
     zero = np.zeros((), jax.dtypes.canonicalize_dtype(float))
     sums: Sums = {name: (zero, zero) for name in ("loss", *dict(metrics))}
-    step, store = 0, None
+    step, (model, rule, _) = 0, stream.merged()
+    options = {"window": stream.program.window, "gamma": gamma, "metrics": ", ".join(dict(metrics))}
+    identity = describe_run(model, rule, **options)
     advance = compiled(_advance, metrics, gamma)
 
     def trees() -> dict[str, Any]:
         return parts(stream.objects) | {"state": stream.state, "sums": sums}
 
-    def save() -> None:
-        if store is not None and step and not store.has(step):
-            store.save(step, trees(), {})
-
     with ExitStack() as stack:
         if checkpoints is not None:
-            model, rule, _ = stream.merged()
-            options = {"window": stream.program.window, "gamma": gamma, "metrics": ", ".join(dict(metrics))}
-            store = stack.enter_context(checkpoints.open(model, describe_run(model, rule, **options)))
-            if (found := store.restore(lambda facts: trees())) is not None:
-                arrays, step = found[0], steps_in(store.directory)[-1]
+            checkpoints.prepare()
+            if (found := checkpoints.restore("run_stream", identity, lambda facts: trees(), progress)) is not None:
+                step, arrays, _ = found
                 stream = dataclasses.replace(stream, objects=whole(stream.objects, arrays), state=arrays["state"])
                 sums = arrays["sums"]
-                store.tell("run_stream", step, progress)
+            stack.callback(lambda: checkpoints.save(step, identity, trees(), {}))
         bar = make_bar(None, step, progress)
         stack.callback(bar.close)
-        stack.callback(save)
         for item in source(step) if callable(source) else source:
             piece, before = _piece(item), step
             after, outputs, its_sums, is_finite = advance(stream, sums, piece)
@@ -187,13 +183,13 @@ def _run(
             stream, sums, step = after, its_sums, step + len(piece.inputs)
             bar.update(step - before)
             if checkpoints is not None and step // checkpoints.every > before // checkpoints.every:
-                save()
+                checkpoints.save(step, identity, trees(), {})
             yield StreamInfo(step, outputs, stream, dict(sums))
 
 
 def _cause(piece: Piece, step: int, outputs: Any) -> str:
     """What is not finite in a piece that begins after so many steps."""
-    what, advice = "a loss or a gradient is not finite", fault_of_targets(piece.targets, piece.mask, outputs) or SLOWER
+    what, advice = "a loss or a gradient is not finite", fault_of_targets(piece.targets, piece.mask, outputs) or ADVICE
     if where := where_not_finite(piece.inputs, "time step", "sample", *["feature"] * (piece.inputs.ndim - 2)):
         what, advice = f"the inputs are {where} of the piece", "Look at what the source gave."
     return (
@@ -211,12 +207,7 @@ def _piece(item: Any) -> Piece:
         )
     piece = Piece(*(None if value is None else as_array(value, "a field of a piece") for value in item))
     given, (inputs, targets, *_) = [value if value is None else list(value.shape) for value in piece], piece
-    if inputs is None or inputs.ndim < 3 or not inputs.shape[0]:
-        raise ValueError(
-            f"The source of a stream gave inputs of shape {given[0]}, expected [L, B, features...] with L at least 1. One step "
-            "of one sample is inputs[None, None]."
-        )
-    if targets is None or targets.shape[:2] != inputs.shape[:2]:
+    if inputs is None or targets is None or targets.shape[:2] != inputs.shape[:2]:
         raise ValueError(
             f"The source of a stream gave targets of shape {given[1]} for inputs of shape {given[0]}, expected one per step "
             "and sample. Where none is known, give any, with a mask that is false."
@@ -225,7 +216,7 @@ def _piece(item: Any) -> Piece:
 
 
 def _advance(
-    metrics: tuple[tuple[str, LossFn], ...], gamma: float, stream: Stream, sums: Sums, piece: Piece
+    metrics: Metrics, gamma: float, stream: Stream, sums: Sums, piece: Piece
 ) -> tuple[Stream, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
     inputs, targets, mask, reset = piece

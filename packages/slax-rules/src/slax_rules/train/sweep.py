@@ -1,13 +1,15 @@
 """The comparison of learning rules: each is trained with several seeds, at the learning rate that validation samples choose."""
 
 import dataclasses
+import functools
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Literal, NamedTuple, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -19,9 +21,9 @@ from slax_rules.loop import trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
 from slax_rules.rules.base import check_is_rule
-from slax_rules.train.batches import Batch, as_batch, checked, epoch_batches
-from slax_rules.train.evaluate import Metric, evaluate, not_finite
-from slax_rules.train.fit import check_update, make_bar, without_credit
+from slax_rules.train.batches import as_batch, epoch_batches
+from slax_rules.train.evaluate import Metric, evaluate
+from slax_rules.train.fit import check_update, first_flags, guarded_step, make_bar
 
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -30,32 +32,23 @@ COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 START = 1
 
 
-class Interval(NamedTuple):
-    """The mean of some numbers x_1, ..., x_n, and Student's confidence interval for it.
+def interval(numbers: np.ndarray) -> dict[str, float]:
+    """The "mean" of numbers x_1, ..., x_n, and "low" and "high", the limits of Student's 95 % confidence interval for it.
 
         mean ± t s / sqrt(n),    s^2 = sum_i (x_i - mean)^2 / (n - 1)
 
     where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
 
     Example:
-        >>> from slax_rules.train.sweep import Interval
-        >>> found = Interval.of([0.8, 0.9, 1.0])
-        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n
-        (0.9, 0.652, 1.148, 3)
+        >>> import numpy as np
+        >>> from slax_rules.train.sweep import interval
+        >>> {name: round(number, 3) for name, number in interval(np.array([0.8, 0.9, 1.0])).items()}
+        {'mean': 0.9, 'low': 0.652, 'high': 1.148}
     """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, numbers: Sequence[float] | np.ndarray, level: float = 0.95) -> "Interval":
-        """The interval of some numbers, at least one."""
-        count, mean = len(numbers), float(np.mean(numbers))
-        error = np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
-        half = float(stdtrit(count - 1, (1 + level) / 2) * error)
-        return cls(mean, mean - half, mean + half, count)
+    mean, count = float(np.mean(numbers)), len(numbers)
+    error = np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    half = float(stdtrit(count - 1, 0.975) * error)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 @dataclasses.dataclass(eq=False)
@@ -65,8 +58,8 @@ class Run:
     Args:
         rule, rate, seed: the name of its rule, its learning rate and its seed.
         losses: the loss of each batch.
-        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters or a loss of held-out samples
-            after it, were not finite; or None. The run is not evaluated from there on.
+        not_finite: the first batch, counted from 1, whose step, or a loss of held-out samples after it, was not finite, as in
+            `fit`; or None. The run is not evaluated from there on.
         validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
 
     Example:
@@ -154,8 +147,9 @@ class Sweep:
         """
         return np.array([run.score("test", step) for run in self.best[rule]])
 
-    def differences(self, reference: str, step: int | None = None, level: float = 0.95) -> dict[str, Interval]:
-        """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
+    def differences(self, reference: str, step: int | None = None) -> dict[str, dict[str, float]]:
+        """For each other rule, its test score minus the reference's: "mean", "low" and "high" of the differences of equal
+        seeds, the limits of the 95 % interval.
 
         All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
 
@@ -166,9 +160,9 @@ class Sweep:
             raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
         base = self.test(reference, step)
         others = (rule for rule in self.best if rule != reference)
-        return {rule: Interval.of(self.test(rule, step) - base, level) for rule in others}
+        return {rule: interval(self.test(rule, step) - base) for rule in others}
 
-    def rows(self, level: float = 0.95) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
         its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
         found = []
@@ -176,10 +170,10 @@ class Sweep:
             trials = self.trials[rule][self.rates.index(self.chosen[rule])]
             runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
             is_tested = all(run.test or run.not_finite for run in best)
-            score = Interval.of(self.test(rule), level) if is_tested else None
-            low, high = np.clip(score[1:3], *self.limits).tolist() if score else (None, None)
+            score = interval(self.test(rule)) if is_tested else None
+            low, high = np.clip([score["low"], score["high"]], *self.limits).tolist() if score else (None, None)
             mean = float(np.mean([run.score("validation") for run in trials])) if trials[0].validation else None
-            row = {"rule": rule, "rate": self.chosen[rule], "validation": mean, "test": score and score.mean}
+            row = {"rule": rule, "rate": self.chosen[rule], "validation": mean, "test": score and score["mean"]}
             broken = [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite]
             found.append(row | {"low": low, "high": high, "seeds": len(best), "not_finite": broken})
         return found
@@ -291,16 +285,14 @@ def sweep(
         ...     seeds=3, validation=lambda seed: batches(100 + seed, 1), test=lambda seed: batches(200 + seed, 1))
         >>> found.chosen
         {'bptt': 0.01, 'ottt': 0.01}
-        >>> found.test("ottt").shape, found.differences("bptt")["ottt"].n
-        ((3,), 3)
+        >>> found.test("ottt").shape, sorted(found.differences("bptt")["ottt"])
+        ((3,), ['high', 'low', 'mean'])
     """
-    numbers = tuple(
-        map(operator.index, seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds)))
-    )
+    seeds = seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds))
+    numbers = tuple(map(operator.index, seeds))
     count = len(numbers) if trial_seeds is None else trial_seeds
     sets = {"batches": batches, "validation": validation, "test": test}
-    _check(make_model, optimizer, rules, {"optimizer": optimizer, "window": window}, rates, numbers, count, sets)
-    check_update("sweep", loss_fn, update)
+    _check(make_model, rules, {"optimizer": optimizer, "window": window}, rates, numbers, count, sets)
     rates = tuple(sorted(rates))
     is_accuracy = accuracy in (metric, getattr(metric, "func", None))
     mode = "max" if mode is None and (is_accuracy or validation is None or len(rates) == 1) else mode
@@ -309,15 +301,14 @@ def sweep(
     found = Sweep(rates, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
     windows = {name: checked_window(_of(window, name)) for name in rules}
     for name, rule in rules.items():
-        if text := without_credit("sweep", rule, update, windows[name]):
-            warnings.warn(text, UserWarning, stacklevel=2)
+        check_update("sweep", loss_fn, update, rule, windows[name])
     total = len(rules) * (len(rates) * count + len(numbers) - count)
     with closing(make_bar(total, 0, progress)) as bar:
 
         def trained(name: str, rate: float, seed: int) -> Run:
-            options = _of(optimizer, name), loss_fn, update, windows[name]
-            network = _network(make_model, rules[name], seed)
-            run = _train(network, options, epoch_batches(batches)(seed), evaluate_at, name, rate, seed)
+            network, options = _network(make_model, rules[name], seed), (loss_fn, update, windows[name])
+            of_seed = epoch_batches(batches)(seed)
+            run = _train(network, _of(optimizer, name), options, of_seed, evaluate_at, name, rate, seed)
             if validation is not None:
                 run.validation.update(_scores(run, loss_fn, epoch_batches(validation)(seed), metric))
             bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
@@ -365,52 +356,38 @@ def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tup
     return model, rule
 
 
+@functools.lru_cache(maxsize=64)
+def _with_rate_in_state(make: Callable[[Any], optax.GradientTransformation]) -> optax.GradientTransformation:
+    """A transformation with its learning rate in its state; the same object each time, so that it is the same program."""
+    return optax.inject_hyperparams(lambda rate: make(rate))(rate=1.0)
+
+
 def _train(
-    network: tuple[Any, Any], options: tuple[Any, ...], batches: Iterable[Any], evaluate_at: Sequence[int],
-    name: str, rate: float, seed: int,
+    network: tuple[Any, Any], make: Callable[[Any], Any], options: tuple[Any, ...], batches: Iterable[Any],
+    evaluate_at: Sequence[int], name: str, rate: float, seed: int,
 ) -> Run:  # fmt: skip
     """Train once, under the rule of this name, with a rate and a seed."""
-    graphdef, state = nnx.split(network)
-    of_optimizer = nnx.state(_objects(graphdef, options[0], state, None, rate)[2])
-    step = compiled(_step, graphdef, *options, **COMPILER_OPTIONS)
+    optimizer = nnx.Optimizer(trained_together(*network), _with_rate_in_state(make), wrt=nnx.Param)
+    rate_in_state = optimizer.opt_state.hyperparams["rate"]
+    rate_in_state[...] = jnp.asarray(rate, rate_in_state.dtype)
+    graph, state = nnx.split((*network, optimizer))
+    step = compiled(guarded_step, Step(graph, *options), **COMPILER_OPTIONS)
+    healthy, is_zero = first_flags(network[0])
     states = {0: state} if 0 in evaluate_at else {}
     pending: list[Array] = []
     for batch in map(as_batch, batches):
         for mask in batch[2:]:
             check_some_entry(mask)
-        state, of_optimizer, loss = step(state, of_optimizer, rate, batch)
+        state, healthy, is_zero, loss = step(state, healthy, is_zero, batch)
         pending.append(loss)
         if len(pending) in evaluate_at:
             states[len(pending)] = state
     if (count := len(pending)) < (least := max([1, *evaluate_at])):
         raise ValueError(f"sweep got {count} batches for seed {seed}, expected at least {least}.")
     losses = np.array(jax.device_get(pending))
-    states[count] = state
-    bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
-    bad += [max(at, 1) for at, kept in states.items() if not_finite(nnx.filter_state(kept, nnx.Param), None)]
-    return Run(name, rate, seed, losses, min(bad, default=None), {}, {}, graphdef, states)
-
-
-def _step(
-    graphdef: Any, transformation: Callable[[Any], Any], loss_fn: LossFn, update: Any, window: int | None,
-    state: nnx.State, of_optimizer: nnx.State, rate: Any, batch: Batch,
-) -> tuple[nnx.State, nnx.State, Array]:  # fmt: skip
-    """Take a training step at a learning rate; return the state of the model and the rule, that of the optimizer, the loss."""
-    graph, whole = nnx.split(_objects(graphdef, transformation, state, of_optimizer, rate))
-    found = Step(graph, loss_fn, update, window).run(whole, *checked(batch))
-    *network, optimizer = nnx.merge(graph, found.state, copy=True)
-    return nnx.state(tuple(network)), nnx.state(optimizer), found.loss
-
-
-def _objects(
-    graphdef: Any, transformation: Callable[[Any], Any], state: nnx.State, of_optimizer: nnx.State | None, rate: Any
-) -> tuple[Any, Any, nnx.Optimizer]:
-    """The model, the rule and the optimizer, from the state of the first two and that of the optimizer, None at the start."""
-    model, rule = nnx.merge(graphdef, state, copy=True)
-    optimizer = nnx.Optimizer(trained_together(model, rule), transformation(rate), wrt=nnx.Param)
-    if of_optimizer is not None:
-        nnx.update(optimizer, of_optimizer)
-    return model, rule, optimizer
+    bad = next((int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))), None)
+    kept = {at: nnx.filter_state(kept, lambda path, _: path[0] < 2) for at, kept in (states | {count: state}).items()}
+    return Run(name, rate, seed, losses, bad, {}, {}, nnx.graphdef(network), kept)
 
 
 def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -> Iterator[tuple[int, float]]:
@@ -438,8 +415,8 @@ def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
         return int(np.nanargmax(means) if mode == "max" else np.nanargmin(means))
     first = broken or next(run for run in runs if np.isnan(run.score("validation")))
     cause = (
-        f"the loss or the gradient of batch {first.not_finite} is not finite, or the parameters or a loss of held-out samples "
-        "after it. Try smaller rates, and see that inputs are finite and targets in range."
+        f"the step of batch {first.not_finite} is not finite, or a loss of held-out samples after it. Try smaller rates, and "
+        "see that inputs are finite and targets in range."
     )
     raise FloatingPointError(
         f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. At "
@@ -454,13 +431,12 @@ def _of(given: Any, rule: str) -> Any:
 
 def _check(
     make_model: Any,
-    optimizer: Any,
     rules: Any,
     by_rule: Mapping[str, Any],
     rates: Any,
     seeds: Any,
     trials: int,
-    sets: Any,
+    sets: Mapping[str, Any],
 ) -> None:
     """Raise TypeError or ValueError for arguments that do not fit together."""
     if not callable(make_model) or isinstance(make_model, nnx.Module):
@@ -472,7 +448,7 @@ def _check(
     for name, given in by_rule.items():
         if isinstance(given, Mapping) and (missing := [rule for rule in rules if rule not in given]):
             raise ValueError(f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule.")
-    if not all(callable(_of(optimizer, rule)) for rule in rules):
+    if not all(callable(_of(by_rule["optimizer"], rule)) for rule in rules):
         raise TypeError(
             "sweep expects as the optimizer a function that maps a learning rate to a transformation: optax.adam."
         )
