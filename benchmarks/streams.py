@@ -20,7 +20,8 @@ import optax
 from flax import nnx
 
 from slax_neurons import LI, LIF, connect, fluctuation_driven
-from slax_rules import RULES, Stream, cross_entropy, extend_stream, start_stream
+from slax_rules import RULES, cross_entropy, extend_stream, start_stream
+from slax_rules.stream import Stream
 
 PIECE = 1_000  # steps per call
 RATE = 0.02  # spikes per step and input

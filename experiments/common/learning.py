@@ -19,9 +19,9 @@ from experiments.common.networks import make_model
 from experiments.common.samples import SeedSamples
 from experiments.common.seeds import seeds_of
 from slax_neurons import Connect
-from slax_rules import RULES, TBPTT, Sweep, accuracy, cross_entropy, fit, sweep
+from slax_rules import RULES, TBPTT, accuracy, cross_entropy, fit, sweep
 from slax_rules.loop import trained_together
-from slax_rules.train.sweep import Run
+from slax_rules.train.sweep import Run, Sweep
 
 Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
 SamplesOf = Callable[[int], SeedSamples]

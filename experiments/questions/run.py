@@ -30,8 +30,9 @@ from experiments.common.networks import make_model
 from experiments.common.samples import Samples, SeedSamples
 from experiments.questions.sources import Counts, sampler_of
 from slax_neurons import Connect, connect
-from slax_rules import BPTT, OTPE, RULES, TBPTT, WindowGradient, cost
+from slax_rules import BPTT, OTPE, RULES, TBPTT, cost
 from slax_rules.train.sweep import Run
+from slax_rules.windows import WindowGradient
 
 NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing
 SHORTER = 0.01  # the length of the gradient of hidden layers under short_bptt

@@ -23,7 +23,8 @@ from experiments.common.learning import OPTIMIZERS, RATE, online_window
 from experiments.common.networks import make_model
 from experiments.common.seeds import seeds_of
 from experiments.streaming.sources import Source, make_source
-from slax_rules import BPTT, RULES, Stream, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
+from slax_rules import BPTT, RULES, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
+from slax_rules.stream import Stream
 from slax_rules.train.sweep import COMPILER_OPTIONS
 
 

@@ -4,7 +4,8 @@ import dataclasses
 
 import jax
 
-from slax_rules import RULES, Exactness, LayerRule, RuleEntry, eligibility_gradient, linearize, zero_eligibility
+from slax_rules import RULES, LayerRule, RuleEntry, eligibility_gradient, linearize, zero_eligibility
+from slax_rules.registry import Exactness
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
-from slax_rules import SLTT, Exactness, RuleEntry, testing
+from slax_rules import SLTT, RuleEntry, testing
+from slax_rules.registry import Exactness
 
 
 class Growing(SLTT):

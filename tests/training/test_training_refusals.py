@@ -11,6 +11,7 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import ALIF, LI, Dropout, RunningNorm, connect
+from slax_rules.train.fit import History
 from training.small import BATCHES, SAMPLER, B, C, N, T, made, numbers, optimizer_of, same, sample
 
 ERRORS = (TypeError, ValueError, KeyError, FloatingPointError, OSError, UserWarning)  # warnings are errors here
@@ -155,7 +156,7 @@ CALLS = {  # a call, and words of its error
     "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
     "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0"),
     "decay of outputs": (lambda: sr.OTPE(output_decay=np.float32(1.5)), "output_decay=1.5"),
-    "series": (lambda: sr.History(np.zeros(0), [{"loss": 1.0}]).series("error"), "expected one of: loss"),
+    "series": (lambda: History(np.zeros(0), [{"loss": 1.0}]).series("error"), "expected one of: loss"),
     "paths": (lambda: sr.agreement({"a": jnp.ones(1)}, {"b": jnp.ones(1)}), r"\['a \[1\]'\] .*\['b \[1\]'\]"),
     "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"\(T, B, features...\)"),
     "number of devices": (lambda: train(devices=2), r"devices=2.*jax.devices\(\)\[:2\]"),

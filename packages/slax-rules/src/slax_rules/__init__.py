@@ -9,7 +9,6 @@ from slax_rules.api import train_online as train_online
 from slax_rules.devices import split_batch as split_batch
 from slax_rules.engine.eligibility import eligibility_gradient as eligibility_gradient
 from slax_rules.engine.eligibility import zero_eligibility as zero_eligibility
-from slax_rules.engine.jacobians import LocalJacobians as LocalJacobians
 from slax_rules.engine.jacobians import linearize as linearize
 from slax_rules.losses import PerSequence as PerSequence
 from slax_rules.losses import PerStep as PerStep
@@ -25,11 +24,9 @@ from slax_rules.penalties import Penalty as Penalty
 from slax_rules.penalties import firing_rate as firing_rate
 from slax_rules.penalties import sparsity as sparsity
 from slax_rules.registry import *  # noqa: F403 - RULES, and the class of each rule
-from slax_rules.rewards import Trial as Trial
 from slax_rules.rewards import extend_trial as extend_trial
 from slax_rules.rewards import reward_gradient as reward_gradient
 from slax_rules.rewards import start_trial as start_trial
-from slax_rules.rules.base import FeedbackSignals as FeedbackSignals
 from slax_rules.rules.base import Layer as Layer
 from slax_rules.rules.base import LayerGradient as LayerGradient
 from slax_rules.rules.base import LayerRule as LayerRule
@@ -37,9 +34,7 @@ from slax_rules.rules.base import LayerWindow as LayerWindow
 from slax_rules.rules.base import PerLayer as PerLayer
 from slax_rules.rules.base import Route as Route
 from slax_rules.rules.base import Rule as Rule
-from slax_rules.rules.base import StepSize as StepSize
 from slax_rules.rules.base import Symmetric as Symmetric
-from slax_rules.rules.base import WindowGradient as WindowGradient
 from slax_rules.rules.fptt import fptt as fptt
 from slax_rules.rules.routes import Adaptive as Adaptive
 from slax_rules.rules.routes import Direct as Direct
@@ -47,7 +42,6 @@ from slax_rules.rules.routes import FixedBases as FixedBases
 from slax_rules.rules.routes import Local as Local
 from slax_rules.rules.routes import Random as Random
 from slax_rules.rules.routes import Target as Target
-from slax_rules.stream import Stream as Stream
 from slax_rules.stream import extend_stream as extend_stream
 from slax_rules.stream import look_ahead as look_ahead
 from slax_rules.stream import start_stream as start_stream
@@ -64,11 +58,9 @@ from slax_rules.train.checkpoints import save_weights as save_weights
 from slax_rules.train.cost import cost as cost
 from slax_rules.train.evaluate import evaluate as evaluate
 from slax_rules.train.evaluate import predict as predict
-from slax_rules.train.fit import History as History
 from slax_rules.train.fit import fit as fit
 from slax_rules.train.run_stream import Piece as Piece
 from slax_rules.train.run_stream import run_stream as run_stream
-from slax_rules.train.sweep import Sweep as Sweep
 from slax_rules.train.sweep import sweep as sweep
 
 __version__ = next((found.version for found in _distributions(name="slax-rules")), "not installed")

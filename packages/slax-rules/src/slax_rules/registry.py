@@ -30,7 +30,7 @@ from slax_rules.rules.uoro import UORO
 # What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, its name in this list.
 __all__ = [
     "BPTT", "DECOLLE", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE", "EProp",
-    "Exactness", "PPProp", "RuleEntry", "SnAp", "cite",
+    "PPProp", "RuleEntry", "SnAp", "cite",
 ]  # fmt: skip
 
 
@@ -46,7 +46,8 @@ class Exactness:
         condition: condition for the above, and other cases in which it is exact; empty if there is nothing to add.
 
     Example:
-        >>> from slax_rules import RULES, Exactness
+        >>> from slax_rules import RULES
+        >>> from slax_rules.registry import Exactness
         >>> print(RULES["tbptt"].exact)
         a sequence of up to 10 steps
         >>> print(Exactness(last_layers=1))

@@ -339,7 +339,8 @@ class LayerRule(Layerwise):
             A rule of your own whose windows have 100 steps, but fewer where layers are wide:
 
             >>> import dataclasses
-            >>> from slax_rules import OTTT, StepSize
+            >>> from slax_rules import OTTT
+            >>> from slax_rules.rules.base import StepSize
             >>> @dataclasses.dataclass(frozen=True)
             ... class InShortWindows(OTTT):
             ...     def default_window(self, size):

@@ -76,7 +76,7 @@ class History:
 
     Example:
         >>> import numpy as np
-        >>> from slax_rules import History
+        >>> from slax_rules.train.fit import History
         >>> records = [{"step": 10, "epoch": 0, "accuracy": 0.5}, {"step": 20, "epoch": 1, "accuracy": 0.75}]
         >>> history = History(np.linspace(1.1, 0.7, 20), records)
         >>> history
