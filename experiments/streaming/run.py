@@ -96,14 +96,15 @@ def stacked(trees: list[Any]) -> Any:
 
 def make_learner(config: dict[str, Any], source: Source) -> Learner:
     """The programs of a rule."""
+    transformation = optax.inject_hyperparams(OPTIMIZERS[config["optimizer"]])(learning_rate=1.0)
 
     def start(key: jax.Array, rate: Any) -> Stream:
         network_key, rule_key = random.split(key)
         model = make_model(config, nnx.Rngs(network_key))
         rule = RULES[config["rule"]].make(rngs=nnx.Rngs(rule_key), model=model)
         # The rate is a part of the optimizer's state, so that one program serves all rates.
-        transformation = optax.inject_hyperparams(OPTIMIZERS[config["optimizer"]])(learning_rate=rate)
         optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
+        optimizer.opt_state.hyperparams["learning_rate"][...] = rate
         shape = (1, config["layers"][0])
         return start_stream(model, optimizer, cross_entropy, shape, rule=rule, window=window_of(config, rule))
 

@@ -240,7 +240,7 @@ def _call(
     step = Step(graph, loss_fn, update, checked_window(window), penalties, mesh)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, devices.REPLICATED))
-    loss, gradient, changed = compiled(Step.__call__, step)(state, inputs, targets, mask, carry)
+    loss, gradient, changed = jitted(Step.__call__, step)(state, inputs, targets, mask, carry)
     if changed:  # and nothing else: under the user's own jax.jit, what did not change may belong to another trace
         leaves, structure = jax.tree.flatten(state)
         new = jax.tree.unflatten(structure, [changed.get(index) for index in range(len(leaves))])
@@ -252,14 +252,14 @@ def _call(
 # ---------------------------------------------------------------------------------------------------------------- programs
 
 
-def compiled(function: Callable[..., Any], *fixed: Any, **compiler_options: Any) -> Callable[..., Any]:
+def jitted(function: Callable[..., Any], *fixed: Any, **compiler_options: Any) -> Callable[..., Any]:
     """The function with its first arguments fixed, under `jax.jit`; the 64 programs that were used last are kept.
 
     Two programs are the same if their functions and fixed arguments are: graphs of modules and options by their values and
     types, so that 1, 1.0 and True differ, functions and transformations by identity.
     """
     try:
-        return _compiled(function, fixed, kind(fixed), tuple(compiler_options.items()))
+        return _jitted(function, fixed, kind(fixed), tuple(compiler_options.items()))
     except TypeError as error:
         raise TypeError(
             f"Got an option of the model, the rule, the optimizer, the loss or a penalty that cannot be compared: {error}. "
@@ -269,7 +269,7 @@ def compiled(function: Callable[..., Any], *fixed: Any, **compiler_options: Any)
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(function: Any, fixed: Any, kinds: Any, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+def _jitted(function: Any, fixed: Any, kinds: Any, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     _warn_if_made_anew((function, fixed))
     return jax.jit(functools.partial(function, *fixed), compiler_options=dict(options) or None)
 

@@ -53,7 +53,7 @@ class Penalty:
 
     function: Callable[[Array], Array]
     weight: float = 1.0
-    layers: tuple[int, ...] | None = None
+    layers: Sequence[int] | None = None
     of_mean: bool = False
 
     def __post_init__(self) -> None:

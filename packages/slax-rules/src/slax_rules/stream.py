@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import accumulates, as_shape, cast_inputs, check_sequence, input_dtype, scan_chunks
-from slax_rules.api import check_loss, check_optimizer, checked_window, compiled
+from slax_rules.api import check_loss, check_optimizer, checked_window, jitted
 from slax_rules.loop import initial_state, window_update
 from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
@@ -245,7 +245,7 @@ def start_stream(
     graph, state = nnx.split((model, rule, optimizer))
     dtype = jnp.dtype(input_dtype(model))
     program = StreamProgram(graph, loss_fn, window, penalties, tuple(input_shape), dtype)
-    return Stream(program, *jax.tree.map(jnp.array, compiled(StreamProgram.start, program)(state)))
+    return Stream(program, *jax.tree.map(jnp.array, jitted(StreamProgram.start, program)(state)))
 
 
 def extend_stream(
@@ -295,7 +295,7 @@ def extend_stream(
     _check_piece("extend_stream", stream, inputs, reset)
     if mask is not None:
         check_steps_and_samples(mask, inputs.shape[:2])
-    run = compiled(StreamProgram.extend, stream.program)
+    run = jitted(StreamProgram.extend, stream.program)
     objects, state, outputs, losses = run(stream.objects, stream.state, inputs, targets, mask, reset)
     return StreamStep(dataclasses.replace(stream, objects=objects, state=state), outputs, losses)
 
@@ -335,7 +335,7 @@ def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) ->
     """
     inputs, reset = jax.tree.map(jnp.asarray, (inputs, reset))
     _check_piece("look_ahead", stream, inputs, reset)
-    return compiled(StreamProgram.look_ahead, stream.program)(stream.objects, state, inputs, reset)
+    return jitted(StreamProgram.look_ahead, stream.program)(stream.objects, state, inputs, reset)
 
 
 def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) -> None:

@@ -12,7 +12,7 @@ from jax.tree_util import GetAttrKey, keystr
 from jaxtyping import Array, Bool, Float, PyTree
 
 from slax_neurons import Connect
-from slax_rules.api import compiled, gradients
+from slax_rules.api import gradients, jitted
 from slax_rules.losses import sum_dtype
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT
@@ -129,7 +129,7 @@ class GradientAgreement:
     def __call__(self, info: StepInfo) -> Metrics:
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
-        compare = compiled(_compare, graphdef, info.loss_fn, info.penalties, info.window, self.group)
+        compare = jitted(_compare, graphdef, info.loss_fn, info.penalties, info.window, self.group)
         return {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
             for name, measured in jax.device_get(compare(state, info.batch)).items()

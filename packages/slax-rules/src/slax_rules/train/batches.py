@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slax_neurons.building_blocks import check_sequence
-from slax_rules.api import compiled
+from slax_rules.api import jitted
 from slax_rules.masks import check_steps_and_samples
 
 # Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
@@ -68,7 +68,7 @@ class Sampler:
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Draw one batch."""
-        return compiled(draw, self.sample)(self.key, np.int32(epoch), np.int32(index))
+        return jitted(draw, self.sample)(self.key, np.int32(epoch), np.int32(index))
 
 
 def draw(sample: Callable[[Array], tuple[Any, ...]], key: Array, epoch: Any, index: Any) -> Batch:

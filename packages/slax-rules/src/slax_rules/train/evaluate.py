@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import cast_inputs, check_sequence, first_carry
-from slax_rules.api import compiled
+from slax_rules.api import jitted
 from slax_rules.devices import (
     BATCH_SHARDED,
     REPLICATED,
@@ -84,7 +84,7 @@ def evaluate(
     check_concrete("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
     options = loss_fn, tuple(table.items())
-    measures = {share: compiled(_measure, graphdef, *options, share) for share in {None, mesh}}
+    measures = {share: jitted(_measure, graphdef, *options, share) for share in {None, mesh}}
     pending = []
     for batch in map(as_batch, epoch_batches(batches)(0)):
         share = _divided_by(mesh, batch[0])
@@ -141,7 +141,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
     inputs = as_array(inputs, "inputs")
     share = _divided_by(mesh, inputs)
     there = inputs if share is None else device_put_as(inputs, NamedSharding(share, BATCH_SHARDED))
-    outputs, is_finite = compiled(_predict, graphdef, share)(state, there, carry)
+    outputs, is_finite = jitted(_predict, graphdef, share)(state, there, carry)
     if not isinstance(is_finite, jax.core.Tracer) and not is_finite:
         check_parameters("predict", model)
         raise FloatingPointError(f"predict got inputs that are not finite{HIDDEN}")

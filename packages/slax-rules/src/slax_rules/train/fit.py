@@ -21,12 +21,12 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Array
 
-from slax_rules.api import Step, check_loss, check_optimizer, checked_window, compiled, gradients
+from slax_rules.api import Step, check_loss, check_optimizer, checked_window, gradients, jitted
 from slax_rules.devices import REPLICATED, Devices, as_mesh, check_same_everywhere, local_shard, replicated, split_batch
 from slax_rules.loop import trained_together
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.masks import check_some_entry
-from slax_rules.penalties import Penalty, penalties_by_layer
+from slax_rules.penalties import Penalty, checked_penalties
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.train.agreement import by_path, module_names, readable_path
@@ -203,7 +203,7 @@ def fit(
     check_optimizer("fit", optimizer)
     check_is_rule(rule)
     check_callbacks(callbacks)
-    penalties_by_layer(penalties, model)
+    penalties = checked_penalties(penalties, model)
     window, table = checked_window(window), check_metrics("fit", metrics)
     check_update("fit", loss_fn, update, rule, window)
     _check_options(epochs, held_out, table, evaluate_every, early_stopping)
@@ -217,7 +217,7 @@ def fit(
     if mesh is not None:
         check_same_everywhere(state, mesh)
         state, flags = replicated((state, flags), mesh)
-    step = Step(graph, loss_fn, update, window, tuple(penalties), mesh)
+    step = Step(graph, loss_fn, update, window, penalties, mesh)
     of_epoch = batches if isinstance(batches, Sampler) else epoch_batches(batches, times=epochs)
     size = batches.steps if isinstance(batches, Sampler) else len(batches) if isinstance(batches, Sized) else None
     held_out_of = epoch_batches(() if held_out is None else held_out, "held_out", times=2)
@@ -360,7 +360,7 @@ class _Run:
         self.timed = self.sent, self.began
         if isinstance(self.batches, Sampler):
             sampler, epoch, first = self.batches, self.epoch, self.position
-            train = compiled(_sampled_steps, self.step, sampler.sample)
+            train = jitted(_sampled_steps, self.step, sampler.sample)
             while first < sampler.steps:
                 due = (every - self.sent % every for every in intervals)
                 count = min([STEPS_PER_CALL, sampler.steps - first, *due])
@@ -370,7 +370,7 @@ class _Run:
                 first += count
             return
         stream, self.stream = self.stream, None
-        train, mesh = compiled(guarded_step, self.step), self.step.mesh
+        train, mesh = jitted(guarded_step, self.step), self.step.mesh
         for given in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
             check_concrete("fit", given)
             for mask in given[2:] if mesh is None or not mesh.is_multi_process else ():

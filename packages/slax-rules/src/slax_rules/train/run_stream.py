@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.api import compiled
+from slax_rules.api import jitted
 from slax_rules.losses import LossFn
 from slax_rules.stream import Stream, extend_stream
 from slax_rules.train.batches import as_array
@@ -160,7 +160,7 @@ def _run(
     step, (model, rule, _) = 0, stream.merged()
     options = {"window": stream.program.window, "gamma": gamma, "metrics": ", ".join(dict(metrics))}
     identity = describe_run(model, rule, **options)
-    advance = compiled(_advance, metrics, gamma)
+    advance = jitted(_advance, metrics, gamma)
 
     def trees() -> dict[str, Any]:
         return parts(stream.objects) | {"state": stream.state, "sums": sums}

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array
 from scipy.special import stdtrit
 
-from slax_rules.api import Step, checked_window, compiled
+from slax_rules.api import Step, checked_window, jitted
 from slax_rules.loop import trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
@@ -371,7 +371,7 @@ def _train(
     rate_in_state = optimizer.opt_state.hyperparams["rate"]
     rate_in_state[...] = jnp.asarray(rate, rate_in_state.dtype)
     graph, state = nnx.split((*network, optimizer))
-    step = compiled(guarded_step, Step(graph, *options), **COMPILER_OPTIONS)
+    step = jitted(guarded_step, Step(graph, *options), **COMPILER_OPTIONS)
     healthy, is_zero = first_flags(network[0])
     states = {0: state} if 0 in evaluate_at else {}
     pending: list[Array] = []
