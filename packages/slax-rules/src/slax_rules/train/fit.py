@@ -183,8 +183,9 @@ def fit(
             finite: the inputs, a target, a parameter, the loss, a gradient, or the update.
 
     Warns:
-        UserWarning: once, for parameters whose gradient was exactly zero in each of the first ten steps; for BPTT or TBPTT with
-            `update="online"` and no `window`, since their gradient then does not flow through time.
+        UserWarning: once, for parameters whose gradient was exactly zero in each of the first ten steps, or of the first call
+            with a `Sampler`; for BPTT or TBPTT with `update="online"` and no `window`, since their gradient then does not flow
+            through time.
 
     Example:
         >>> from flax import nnx
