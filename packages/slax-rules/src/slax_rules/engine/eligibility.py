@@ -195,10 +195,10 @@ def _reverse(
         a, origins = carry
         point, delta, of_sum = data
         D, d, o, psi, *_ = with_leaky_sum(jacobians_at(*point), decay)
-        a = (*a[:-1], tree_sum([a[-1], of_sum]))
-        within = psi * tree_sum([delta, of_sum])
-        c = tree_sum([dot(d, a), None if delta is None else psi * delta])
-        before = transposed(D, a) if delta is None else add(scale(delta, o), transposed(D, a))
+        given = [(signal, *row) for signal, *row in ((delta, psi, o), (of_sum, d[-1], D[-1])) if signal is not None]
+        within = tree_sum(slope * signal for signal, slope, _ in given)
+        c = tree_sum([within, dot(d, a)])
+        before = reduce(add, [*(scale(signal, row) for signal, _, row in given), transposed(D, a)])
         ys = c, within, tuple(map(partial(dot, d), origins))
         return (before, tuple(map(partial(transposed, D), origins))), ys
 
