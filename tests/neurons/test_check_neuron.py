@@ -147,7 +147,7 @@ FAULTS = {
     NoSurrogate: "without a derivative",
     ReadsSamples: "a unit or a sample of others",
     ReadsUnits: "a unit or a sample of others",
-    Decays: r"membrane_decay = 0\.88.*, but its membrane decays by 0\.3\. Define",
+    Decays: r"membrane_decay = 0\.9, but its membrane decays by 0\.3\. Define",
     DecaysInOnePiece: r"membrane_decay = 0\.9, but its membrane decays by 0\.5",
     Saturates: "linear = True, but derivatives",
     Explodes: "is not finite under these currents. Pass others",

@@ -437,7 +437,7 @@ def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
     def by_code(value: Any) -> Any:
         """A value with the code of functions in their place."""
         if hasattr(value, "__code__"):
-            is_of_optax = value.__module__.startswith("optax")
+            is_of_optax = (value.__module__ or "").startswith("optax")
             functions.append((id(value), "a transformation of Optax" if is_of_optax else value.__qualname__))
             return value.__code__, value.__qualname__  # a decorator gives many functions one code
         if isinstance(value, nnx.GraphDef):

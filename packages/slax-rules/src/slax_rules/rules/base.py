@@ -11,13 +11,16 @@ What a layer is, and what a rule gets and returns for one (`Layer`, `LayerWindow
 import abc
 import dataclasses
 import functools
+import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+import types
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from flax import nnx
+from flax.typing import HashableMapping
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize as StepSize
@@ -50,19 +53,30 @@ class PytreeDataclass:
 
 def kind(option: Any) -> Any:
     """What tells options apart that Python calls equal: 1, 1.0 and True; 0.0 and -0.0; also inside tuples and dataclasses."""
+    exact: Any = type(option)
+    if exact in (str, int, bool, types.NoneType):  # most options
+        return exact
+    if exact is float:
+        return exact, math.copysign(1, option)
     if isinstance(option, tuple):
-        return (type(option), *map(kind, option))
+        return (exact, *map(kind, option))
     if isinstance(option, frozenset):
-        return (type(option), frozenset(map(kind, option)))
-    if isinstance(option, nnx.GraphDef):
+        return exact, frozenset(map(kind, option))
+    if exact is nnx.GraphDef:
         of_nodes = [getattr(node, "metadata", None) for node in option.nodes]
-        of_variables = [value for found in of_nodes if isinstance(found, Mapping) for value in found.values()]
+        of_variables = [value for found in of_nodes if isinstance(found, HashableMapping) for value in found.values()]
         values = [held.value for _, held in option.attributes if hasattr(held, "value")]
-        return tuple(map(kind, (*values, *of_variables)))
-    if dataclasses.is_dataclass(option) and not isinstance(option, type):
-        fields = [(field.compare, getattr(option, field.name)) for field in dataclasses.fields(option)]
-        return (type(option), *[kind(value) if is_compared else (kind(value), value) for is_compared, value in fields])
-    return (type(option), str(option)) if isinstance(option, float | complex | np.inexact) else type(option)
+        return tuple(map(kind, [*values, *of_variables]))
+    if hasattr(exact, "__dataclass_fields__"):
+        fields = [(is_compared, getattr(option, name)) for name, is_compared in _fields(exact)]
+        return (exact, *[kind(value) if is_compared else (kind(value), value) for is_compared, value in fields])
+    return (exact, str(option)) if isinstance(option, float | complex | np.inexact) else exact
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[tuple[str, bool], ...]:
+    """The names of a dataclass's fields, and whether they count when its values are compared."""
+    return tuple((field.name, field.compare) for field in dataclasses.fields(cls))
 
 
 def _flatten(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
