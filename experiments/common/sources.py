@@ -204,7 +204,9 @@ def digest_of_entry(kind: str, name: str, entry: Any) -> str:
 
 
 def plain(made: Any) -> Any:
-    """What stands for a function, a class or another object in a digest, in any process: its name and its options."""
+    """What stands for a function, an array or another object in a digest, in any process: its name, numbers and options."""
+    if hasattr(made, "tobytes"):
+        return [str(made.dtype), list(made.shape), made.tobytes().hex()]
     if isinstance(made, partial):
         return [made.func, made.args, made.keywords]
     if dataclasses.is_dataclass(made) and not isinstance(made, type):

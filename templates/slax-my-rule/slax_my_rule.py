@@ -14,12 +14,12 @@ class Discounted(LayerRule):
 
     memory: float
 
-    def initialize_traces(self, layer, inputs, states):
+    def init_layer(self, layer, inputs, states):
         return zero_eligibility(layer, inputs, states)
 
-    def window(self, layer, window, traces, signal):
-        def jacobians_at(point):
-            at = linearize(layer.neuron, point)
+    def layer_gradient(self, layer, window, traces, signal):
+        def jacobians_at(*point):
+            at = linearize(layer.neuron, *point)
             D, o = jax.tree.map(lambda array: self.memory * array, (at.D, at.o))
             return at._replace(D=D, o=o)
 

@@ -5,6 +5,7 @@ import importlib
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 
 from experiments.common import sources
@@ -101,6 +102,8 @@ def test_a_data_set_a_code_or_a_rule_of_a_script_counts_where_settings_name_it(t
     monkeypatch.setitem(RULES, "own", rule)
     other = dataclasses.replace(rule, options={"slope": 2.0})
     assert sources.digest_of_entry("rule", "own", rule) != sources.digest_of_entry("rule", "own", other)
+    zeros, ones = (dataclasses.replace(rule, options={"slope": np.full(3, value)}) for value in (0.0, 1.0))
+    assert sources.digest_of_entry("rule", "own", zeros) != sources.digest_of_entry("rule", "own", ones)
     monkeypatch.setitem(DATASETS, "mine", module.task)
     monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=False))
     settings = {"tasks": {"first": {"dataset": "mine", "code": "onset"}}, "rules": ["own", "otpe"]}

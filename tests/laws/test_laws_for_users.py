@@ -1,9 +1,15 @@
 """`check_rule` finds what is wrong with a rule. Where a law holds for the library's rules: test_laws.py."""
 
+import runpy
+from pathlib import Path
+
+import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
-from slax_rules import SLTT, RuleEntry, testing
+from slax_neurons import LI, LIF, connect
+from slax_rules import OSTL, RULES, SLTT, RuleEntry, cross_entropy, gradients, testing
 from slax_rules.registry import Exactness
 
 
@@ -49,3 +55,16 @@ class Broken(SLTT):
 def test_a_rule_that_breaks_a_law_is_told_which(rule, law):
     with pytest.raises(AssertionError, match=law):
         testing.check_rule(rule)
+
+
+def test_the_template_of_a_rule_is_ostl_when_it_forgets_nothing(monkeypatch):
+    monkeypatch.setitem(RULES, "discounted", None)  # to be taken out again
+    template = runpy.run_path(str(Path(__file__).parents[2] / "templates/slax-my-rule/slax_my_rule.py"))
+    assert RULES["discounted"].make() == template["Discounted"](memory=0.5)
+    model = connect([nnx.Linear(3, 4, rngs=nnx.Rngs(0)), LIF(threshold=0.3), nnx.Linear(4, 2, rngs=nnx.Rngs(1)), LI()])
+    inputs, labels = jnp.ones((6, 2, 3), jnp.float32), jnp.array([0, 1])
+    found, expected = (
+        gradients(model, cross_entropy, inputs, labels, rule=rule, window=3)[1]
+        for rule in (template["Discounted"](memory=1.0), OSTL())
+    )
+    assert jax.tree.all(jax.tree.map(jnp.allclose, found, expected))
