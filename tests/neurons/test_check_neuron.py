@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, NEURONS, AdLIF, Neuron, SpikingNeuron, Trainable, connect
+from slax_neurons import LI, LIF, NEURONS, AdLIF, Connect, Neuron, SpikingNeuron, Trainable, connect, fast_sigmoid
 from slax_neurons.testing import check_neuron
-from slax_rules import OTPE, OTTT, cross_entropy, gradients
+from slax_rules import OSTL, OTPE, OTTT, cross_entropy, gradients
 
 
 class Two(NamedTuple):
@@ -201,6 +201,27 @@ class Mixin:
 class Mixed(Mixin, LI): ...
 
 
+class OwnIntegrate(LIF):
+    def integrate(self, carry, inputs):
+        return 0.2 * carry + inputs
+
+
+class OwnFire(LIF):
+    def fire(self, membrane):
+        return 0.5 * membrane, self.spike(membrane)[1]
+
+
+class Neighbors(Base):
+    """Units that inhibit those which an integer matrix names."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.others = nnx.Variable(1 - jnp.eye(4, dtype=int))
+
+    def integrate(self, carry, inputs):
+        return 0.5 * carry + inputs - 0.3 * (carry @ self.others[...].astype(carry.dtype))
+
+
 def test_a_step_of_its_own_inherits_neither_decay_nor_linearity():
     """Rules say what they need; told of the decay, they are right."""
     check_neuron(HalfLife())
@@ -219,3 +240,27 @@ def test_a_step_of_its_own_inherits_neither_decay_nor_linearity():
     )
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert jnp.allclose(a, b, rtol=1e-6) and a.any()
+
+
+def test_what_is_inherited_is_true_of_the_step():
+    assert OwnIntegrate().membrane_decay is None and not OwnIntegrate.linear
+    assert OwnFire(decay=0.9).membrane_decay == pytest.approx(0.9) and not OwnFire.linear
+
+
+def coupled(x):
+    return fast_sigmoid()(x - x.mean(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("neuron", [Neighbors, lambda: LIF(spike_fn=coupled)])
+def test_units_that_see_each_other_are_refused_by_rules_for_layers(neuron):
+    model = connect([nnx.Linear(3, 4, rngs=nnx.Rngs(0)), neuron()])
+    with pytest.raises(TypeError, match="units see each other"):
+        gradients(model, cross_entropy, jnp.ones((5, 2, 3)), jnp.array([0, 2]), rule=OSTL())
+
+
+def test_a_stack_whose_call_is_replaced_is_refused():
+    with pytest.raises(TypeError, match=r"Gain defines unroll.*Hold a stack"):
+
+        class Gain(Connect):
+            def unroll(self, carry, inputs):
+                return carry, 3 * inputs

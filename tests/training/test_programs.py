@@ -22,8 +22,18 @@ import optax
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, connect, unroll
-from slax_rules import OTTT, Sampler, cross_entropy, evaluate, fit, gradients
+from slax_neurons import LI, LIF, connect, unroll
+from slax_rules import (
+    OTTT,
+    Sampler,
+    cross_entropy,
+    evaluate,
+    extend_stream,
+    fit,
+    gradients,
+    sparsity,
+    start_stream,
+)
 from training.small import BATCHES, SAMPLER, made, numbers, same
 
 
@@ -409,3 +419,71 @@ def test_a_function_keeps_what_it_has_read(kind):
     change(held)
     assert fit_loss(loss_fn) == before
     assert fit_loss(made_anew()) == pytest.approx(3 * before, rel=1e-6)
+
+
+class Weighted(nnx.Module):
+    """The outputs times a number that tells its option apart."""
+
+    def __init__(self, option):
+        self.option = option
+
+    def __call__(self, outputs):
+        return self.number(self.option) * outputs
+
+    def number(self, option):
+        if isinstance(option, frozenset):
+            return self.number(*option)
+        if dataclasses.is_dataclass(option):
+            return option.hidden
+        return {bool: 1.0, int: 2.0, float: 3.0}.get(type(option), 2.0 + float(np.copysign(1, option)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Hiding:
+    hidden: float = dataclasses.field(compare=False)
+
+
+EQUAL = {
+    "in a frozenset": [frozenset([1]), frozenset([True]), frozenset([1.0])],
+    "zeros of NumPy": [np.float32(0.0), np.float32(-0.0)],
+    "a field that is not compared": [Hiding(1.0), Hiding(2.0)],
+}
+
+
+def with_option(option):
+    return connect([nnx.Linear(4, 3, rngs=nnx.Rngs(0)), LI(), Weighted(option)])
+
+
+def squares(outputs, targets):
+    return jnp.square(outputs).sum(-1)
+
+
+@pytest.mark.parametrize("options", EQUAL.values(), ids=EQUAL)
+def test_options_that_python_calls_equal_have_programs_of_their_own(options):
+    inputs, targets = jnp.ones((3, 2, 4)), jnp.zeros(2)
+    losses = [float(gradients(with_option(option), squares, inputs, targets)[0]) for option in options]
+    assert len(set(losses)) == len(losses)
+
+
+def test_streams_under_the_users_jit_are_told_apart_by_the_types_of_options():
+    run = jax.jit(lambda stream, x, t: extend_stream(stream, x, t).losses.sum())
+    found = []
+    for option in (1, True, 1.0):
+        model = with_option(option)
+        optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        stream = start_stream(model, optimizer, squares, (2, 4), rule=OTTT())
+        found.append(float(run(stream, jnp.ones((3, 2, 4)), jnp.zeros((3, 2)))))
+    assert len(set(found)) == len(found)
+
+
+def test_penalties_may_be_any_iterable():
+    inputs, targets = jnp.ones((3, 2, 4)), jnp.zeros(2)
+    model = connect([nnx.Linear(4, 3, rngs=nnx.Rngs(0)), LIF(threshold=0.1)])
+    given = [sparsity(10.0)], (one for one in [sparsity(10.0)]), map(sparsity, [10.0])
+    losses = {float(gradients(model, squares, inputs, targets, penalties=penalties)[0]) for penalties in given}
+    assert len(losses) == 1 and losses != {float(gradients(model, squares, inputs, targets)[0])}
+
+
+def test_an_option_that_cannot_be_compared_is_told():
+    with pytest.raises(TypeError, match=r"option of the model.*unhashable type: 'dict'.*tuples"):
+        gradients(with_option({"a": 1}), squares, jnp.ones((3, 2, 4)), jnp.zeros(2))

@@ -20,7 +20,7 @@ import functools
 import operator
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -61,7 +61,7 @@ def gradients(
     rule: Rule = BPTT(),
     window: int | None = None,
     carry: Any = None,
-    penalties: Sequence[Penalty] = (),
+    penalties: Iterable[Penalty] = (),
 ) -> tuple[Float[Array, ""], nnx.State]:
     """Compute the loss of a sequence and its gradient under a learning rule, at fixed parameters.
 
@@ -134,7 +134,7 @@ def train_offline(
     rule: Rule = BPTT(),
     window: int | None = None,
     carry: Any = None,
-    penalties: Sequence[Penalty] = (),
+    penalties: Iterable[Penalty] = (),
 ) -> Float[Array, ""]:
     """Take one optimizer step with the gradient of the entire sequence, as computed by `gradients`, and return the loss.
 
@@ -180,7 +180,7 @@ def train_online(
     rule: Rule = BPTT(),
     window: int | None = None,
     carry: Any = None,
-    penalties: Sequence[Penalty] = (),
+    penalties: Iterable[Penalty] = (),
 ) -> Float[Array, ""]:
     """Take one optimizer step after each window of the sequence, and return the mean loss over the sequence.
 
@@ -225,7 +225,7 @@ def _call(
     rule: Any,
     window: int | None,
     carry: Any,
-    penalties: Sequence[Penalty],
+    penalties: Iterable[Penalty],
 ) -> tuple[Array, nnx.State | None]:
     """Check the arguments, run the program, and write what it changed into model, rule and optimizer."""
     check_is_rule(rule)

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -57,8 +56,6 @@ class Penalty:
     of_mean: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.weight, jax.Array | np.ndarray) and not isinstance(self.weight, jax.core.Tracer):
-            object.__setattr__(self, "weight", float(self.weight))
         if isinstance(self.layers, int):
             raise TypeError(f"Penalty got layers={self.layers}, expected numbers of layers: layers=({self.layers},).")
         if self.layers is not None:

@@ -6,7 +6,7 @@ time per step do not depend on how long a stream has been running.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -195,7 +195,7 @@ def start_stream(
     *,
     rule: Rule,
     window: int = 1,
-    penalties: Sequence[Penalty] = (),
+    penalties: Iterable[Penalty] = (),
 ) -> Stream:
     """Start to learn online from an unbounded stream, with the model at rest and without traces.
 

@@ -8,7 +8,7 @@ import dataclasses
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -130,7 +130,7 @@ def fit(
     callbacks: Sequence[Any] = (),
     checkpoints: Checkpoints | None = None,
     devices: Devices | None = None,
-    penalties: Sequence[Penalty] = (),
+    penalties: Iterable[Penalty] = (),
     progress: bool | None = None,
 ) -> History:
     """Train a model in place under a learning rule, for a number of epochs.
