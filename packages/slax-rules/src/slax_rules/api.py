@@ -68,7 +68,7 @@ def gradients(
     The loss is the mean over time and batch, or over the entries of `mask` that are true. State and traces are constants at the
     boundaries of windows, so memory does not grow with the number of windows. A call compiles a program for the structure of
     its arguments, and later calls with the same structure reuse it. As under `jax.jit`, functions are compared by identity, so
-    a loss that is made anew in each pass of a loop compiles in each, and values that a function reads besides its arguments,
+    a loss that is created in each pass of a loop compiles in each, and values that a function reads besides its arguments,
     such as global variables, are read when the program is compiled. The model and the rule stay unchanged except for variables
     that they change themselves, in place: the statistics of a BatchNorm in training (of each window) and of a `RunningNorm` in
     training (once for the sequence), and random streams.
@@ -99,7 +99,7 @@ def gradients(
         ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
 
     Warns:
-        UserWarning: a program that differs from a known one only in a function or a transformation that was made anew.
+        UserWarning: once, for the third program that differs from others only in a function or a transformation.
 
     Note:
         Over windows, losses and gradients are added up in float32 at least, and the gradient is returned in the dtype of the

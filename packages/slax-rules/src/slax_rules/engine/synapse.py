@@ -7,7 +7,7 @@ position, and per group if its channels are grouped. If x [J] are the entries of
 the weights W [J, O] of its group. Time is the first axis throughout.
 
 A linear map of the current that treats each feature alike, such as average pooling, acts on positions alone: the mapped current
-is the mapped patches times W (`Mapped`). Rows are then those of the mapped positions.
+is the mapped patches times W (`Mapped`). There is then a row for each mapped position.
 """
 
 import math
