@@ -14,8 +14,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # before JAX starts
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,11 +22,11 @@ from flax import nnx
 
 from benchmarks.turns import least_times
 from slax_neurons import LI, LIF, connect
-from slax_rules import BPTT, OSTL, OTPE, OTTT, EProp, cross_entropy, gradients, train_online
+from slax_rules import RULES, cross_entropy, gradients, train_online
 
 STEPS = 20
 WINDOWS = (20, 5, 1)
-RULES = (BPTT(), OTTT(), OSTL(), OTPE(), EProp())
+NAMES = ("bptt", "ottt", "ostl", "otpe", "e_prop")
 KINDS = ("gradients", "train_online")
 
 
@@ -61,10 +59,10 @@ def calls(sizes: list[int], batch: int) -> dict[tuple[str, int, str], Callable[[
         return functools.partial(jax.jit(run), state, inputs, labels)
 
     return {
-        (kind, window, type(rule).__name__): program(kind, window, rule)
+        (kind, window, name): program(kind, window, RULES[name].make())
         for kind in KINDS
         for window in WINDOWS
-        for rule in RULES
+        for name in NAMES
     }
 
 
@@ -74,16 +72,17 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--repeats", type=int, default=40)
     args = parser.parse_args()
-    names = [type(rule).__name__ for rule in RULES]
-    print("| network, B, K | BPTT, ms |", " | ".join(f"{name}: same, whole" for name in names[1:]), "|")
-    print("| --- |", " | ".join(["--:"] * len(names)), "|")
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # before JAX starts
+    titles = [RULES[name].title for name in NAMES]
+    print("| network, B, K | BPTT, ms |", " | ".join(f"{title}: same, whole" for title in titles[1:]), "|")
+    print("| --- |", " | ".join(["--:"] * len(titles)), "|")
     for name in args.networks:
         for batch in args.batches:
             times = least_times(calls([int(size) for size in name.split("-")], batch), args.repeats)
-            whole = times["gradients", STEPS, "BPTT"]
+            whole = times["gradients", STEPS, "bptt"]
             for kind in KINDS:
                 for window in WINDOWS:
-                    bptt, *others = (times[kind, window, rule] for rule in names)
+                    bptt, *others = (times[kind, window, rule] for rule in NAMES)
                     ratios = (f"{other / bptt:.2f}, {other / whole:.2f}" for other in others)
                     print(f"| {kind}: {name}, {batch}, {window} | {bptt:.2f} |", " | ".join(ratios), "|", flush=True)
 
