@@ -1,11 +1,32 @@
 """OSTL whose eligibilities are forgotten faster: the rule of slax's tutorial "Write your own learning rule"."""
 
 import dataclasses
+from functools import partial
 
 import jax
 
-from slax_rules import RULES, LayerRule, RuleEntry, eligibility_gradient, linearize, zero_eligibility
+from slax_neurons import Neuron
+from slax_rules import RULES, LayerRule, RuleEntry, eligibility_gradient, zero_eligibility
 from slax_rules.registry import Exactness
+
+
+def partly_detached(array, share):
+    """The array itself, through which only a share of the gradient passes."""
+    return share * array + (1 - share) * jax.lax.stop_gradient(array)
+
+
+class Forgetting(Neuron):
+    """A neuron that computes the same, but lets only a share of the derivative pass through its memory."""
+
+    def __init__(self, neuron, memory):
+        super().__init__(param_dtype=neuron.param_dtype)
+        self.neuron, self.memory = neuron, memory
+
+    def integrate(self, carry, inputs):
+        return self.neuron.integrate(jax.tree.map(partial(partly_detached, share=self.memory), carry), inputs)
+
+    def fire(self, membrane):
+        return self.neuron.fire(membrane)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +39,8 @@ class Discounted(LayerRule):
         return zero_eligibility(layer, inputs, states)
 
     def layer_gradient(self, layer, window, traces, signal):
-        def jacobians_at(*point):
-            at = linearize(layer.neuron, *point)
-            D, o = jax.tree.map(lambda array: self.memory * array, (at.D, at.o))
-            return at._replace(D=D, o=o)
-
-        return eligibility_gradient(layer, window, traces, signal, jacobians_at)
+        layer = dataclasses.replace(layer, neuron=Forgetting(layer.neuron, self.memory))
+        return eligibility_gradient(layer, window, traces, signal)
 
 
 RULES["discounted"] = RuleEntry(

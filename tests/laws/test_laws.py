@@ -6,6 +6,7 @@ import pytest
 import oracle
 from laws.table import ALL, MASK, NETWORKS, PENALTIES, TABLE, TARGETS, T, by_oracle, case, inputs_of, squares
 from slax_rules import RULES, Penalty, Target, firing_rate
+from slax_rules.engine import layerwise
 from slax_rules.testing import samples_are_independent, what_the_mask_leaves_out_changes_nothing, windows_change_nothing
 from stacks import deviation, worst
 
@@ -61,6 +62,27 @@ def test_gradient_is_linear_and_no_sample_sees_another(name):
 def test_windows_change_nothing():
     """test_random.py has other rules."""
     windows_change_nothing(case("ostl", "chain").trial())
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [("ostl", "states"), ("ostl", "delays"), ("otpe", "edges"), ("otpe", "linear last"), ("e_prop_adaptive", "conv")],
+)
+def test_pieces_change_nothing(name, network, monkeypatch):
+    """Windows of six steps in pieces of two, with trained neurons, edges, delays, penalties, and a route with parameters."""
+    monkeypatch.setattr(layerwise, "SHORTEST_PIECE", 2)
+    monkeypatch.setattr(layerwise, "PIECE_BYTES", 1)
+    lengths, forward = [], layerwise.forward
+    monkeypatch.setattr(layerwise, "forward", lambda *of: lengths.append(len(of[2])) or forward(*of))
+    here, penalties = case(name, network), PENALTIES if network == "edges" else []
+    found = here.run(mask=MASK, window=6, penalties=[penalty for penalty, _ in penalties])
+    expected = here.expected(mask=MASK, penalties=by_oracle(penalties, MASK))
+    assert set(lengths) == {
+        1,
+        2,
+        6,
+    }  # a step for the shapes of the traces, pieces, and the window, which is not run again
+    assert worst(found.gradients, expected.gradients) < EXACT
 
 
 def test_windows_change_nothing_of_losses_of_layers():

@@ -9,8 +9,8 @@ public, and each is documented where it is defined.
 * Carries: `first_carry`, `carry_without_buffer`, `delayed`, `DelayBuffer` for modules that an edge reads later, `DropoutState`.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
   `changes_when_called`, `accumulates` and `KEY_IN_CARRY` for what a call does besides computing its output.
-* Neurons: `fire_steps`, the results of `fire` for all steps; `carries_before`, the carry before each step;
-  `units_are_separate`, the first law of `check_neuron`.
+* Neurons: `scan_cell`, a loop over steps; `push_through_steps`, its derivative at known membranes; `fire_steps`, the results of
+  `fire` for all steps; `carries_before`, the carry before each step; `units_are_separate`, the first law of `check_neuron`.
 * Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
 * Names: `Named`, a dictionary with a KeyError that names the closest entry.
 
@@ -35,6 +35,8 @@ from slax_neurons.dropout import DropoutState as DropoutState
 from slax_neurons.named import Named as Named
 from slax_neurons.neurons.neuron import carries_before as carries_before
 from slax_neurons.neurons.neuron import fire_steps as fire_steps
+from slax_neurons.neurons.neuron import push_through_steps as push_through_steps
+from slax_neurons.neurons.neuron import scan_cell as scan_cell
 from slax_neurons.neurons.neuron import scan_steps as scan_steps
 from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS as SYNAPSE_OPTIONS
 from slax_neurons.synapses.synapse import accumulates as accumulates

@@ -389,25 +389,46 @@ def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tu
     state, carry, inputs = primals
     end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
 
-    def tangent(
-        state: nnx.State, carry: Any, inputs: Array, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array
-    ) -> Any:
-        def integrate(carry: Any, current: Array) -> Any:
-            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).integrate(*at[1:]), state, carry, current)[1]
+    def push(*point_and_tangents: Any) -> tuple[Any, Any]:
+        return push_through_steps(partial(nnx.merge, graphdef), *point_and_tangents)
 
-        def fire(membrane: Any) -> Any:
-            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).fire(at[1])[0], state, membrane)[1]
+    return (end, membranes), rematerialize(push)(state, carry, inputs, membranes, *tangents)
 
-        after = fire_steps(nnx.merge(graphdef, state), membranes)[0]
-        before = carries_before(carry, after)
-        # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan.
-        steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
 
-        def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
-            integrate, fire, d_current = at
-            d_membrane = integrate(d_state, d_carry, d_current)
-            return fire(d_state, d_membrane), d_membrane
+def push_through_steps(
+    make: Callable[[Any], Any],
+    params: Any,
+    carry: Any,
+    inputs: Array,
+    membranes: Any,
+    d_params: Any,
+    d_carry: Any,
+    d_inputs: Array,
+) -> tuple[Any, Any]:
+    """The derivative of a loop over time: the tangents of the last carry and of the membranes m_t, at known membranes.
 
-        return scan_steps(step, d_carry, (*steps, d_inputs))
+    Args:
+        make: makes the neuron from its parameters.
+        params: its parameters.
+        carry: the carry before the first step.
+        inputs: the currents, [T, *B, N].
+        membranes: m_t of all steps.
+        d_params: the tangent of the parameters; `d_carry` and `d_inputs` are those of the carry and of the currents.
+    """
 
-    return (end, membranes), rematerialize(tangent)(state, carry, inputs, membranes, *tangents)
+    def integrate(carry: Any, current: Array) -> Any:
+        return jax.linearize(lambda *at: make(at[0]).integrate(*at[1:]), params, carry, current)[1]
+
+    def fire(membrane: Any) -> Any:
+        return jax.linearize(lambda *at: make(at[0]).fire(at[1])[0], params, membrane)[1]
+
+    before = carries_before(carry, fire_steps(make(params), membranes)[0])
+    # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan.
+    steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
+
+    def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
+        integrate, fire, d_current = at
+        d_membrane = integrate(d_params, d_carry, d_current)
+        return fire(d_params, d_membrane), d_membrane
+
+    return scan_steps(step, d_carry, (*steps, d_inputs))

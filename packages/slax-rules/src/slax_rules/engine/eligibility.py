@@ -1,30 +1,46 @@
-"""Eligibility traces of a layer, exact within the layer, one window at a time: the basis of OSTL and its relatives.
+"""Eligibility traces of a layer, exact within the layer: the basis of OSTL and its relatives.
 
     eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
 
-for a weight with input x and for a bias (x = 1). K steps collapse into matrix products. With the reverse recursion inside the
-layer, from a_K = 0,
-
-    c_t = psi_t delta_t + d_t . a_t        a_{t-1} = o_t delta_t + D_t^T a_t        t = K..1
+for a weight with input x and for a bias (x = 1). No trace is computed for single steps, since over a window the gradient is
+that of reverse mode through the layer's own time. With c_t, the cotangent of the current, and a_0, that of the states before
+the window,
 
     gradient  sum_t c_t x_t + a_0 E_0        E_K = (D_K ... D_1) E_0 + sum_t (D_K ... D_{t+1}) d_t x_t
 
-where the factors of E_K come from the same recursion with delta = 0, started from a unit vector a_K for each state. A signal on
-a leaky sum of the outputs, which is one more state, is added to a_t of this state. States are tuples throughout, so that XLA
-fuses the operations on them.
+where the factors of E_K come from the same reverse pass without signals, from a unit cotangent of each state after the window.
+JAX transposes the neuron's loop over time for both, so no rule knows a leak, a reset or a number of states. The signal that is
+passed below is psi_t delta_t, of its own step alone: the path between layers is cut there, and this is all that tells OSTL
+from BPTT.
+
+A signal on the leaky sum of the outputs, r_t = decay r_{t-1} + s_t, is one more state, the last: its cotangent is a leaky sum
+of the signals back in time, which is added to the signals on the outputs.
+
+A window may be computed in pieces, from the last to the first: an `Adjoint` has what one passes to the piece before it.
 """
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.building_blocks import StepSize, scan_steps
-from slax_rules.engine.jacobians import LocalJacobians, States, add, dot, scale, tree_sum, with_leaky_sum
-from slax_rules.engine.layerwise import LayerGradient, LayerWindow
+from slax_neurons import Neuron
+from slax_neurons.building_blocks import StepSize, carry_without_buffer, push_through_steps, scan_cell, scan_steps
+from slax_rules.engine.input_traces import sum_to_parameter
+from slax_rules.engine.jacobians import (
+    States,
+    by_leaf,
+    dot,
+    is_state,
+    psi_of_steps,
+    states_of,
+    tree_sum,
+)
+from slax_rules.engine.passes import LayerGradient, LayerWindow
 from slax_rules.engine.stack import Layer
 from slax_rules.engine.synapse import (
     bias_gradient,
@@ -37,21 +53,17 @@ from slax_rules.engine.synapse import (
     synapse_gradients,
 )
 
-# The end of a window costs a product and a pass over the traces, so windows are long: twice the widest layer, as far as their
-# largest array stays between these bytes, and at least some steps. The window's arrays then take a few times the memory of the
-# traces (docs/performance.md).
-SMALLEST_ARRAY, LARGEST_ARRAY = 2**22, 2**24
+# After a window that is not the last, the traces cost a product and a pass over them, so windows are long: as far as their
+# largest array stays below these bytes, and at least some steps, and so many that this array is a quarter of the traces. A
+# window in one piece has several such arrays for each layer, one in pieces has about two (docs/performance.md).
+LARGEST_ARRAY, LARGEST_IN_ONE_PIECE = 2**24, 2**22
 SHORTEST_WINDOW = 128
 
-FEW_STEPS = 5  # up to which a pass over the traces for each step is faster on a CPU than a batched product
 
-JacobiansAt = Callable[[Any, Any, Any], LocalJacobians]  # at the state, the current and the membrane of a step
-
-
-def eligibility_window(size: StepSize) -> int:
+def eligibility_window(size: StepSize, *, in_pieces: bool = True) -> int:
     """The default number of steps of a window for rules with eligibility traces."""
-    steps = min(max(2 * size.width, SMALLEST_ARRAY // size.bytes), LARGEST_ARRAY // size.bytes)
-    return max(SHORTEST_WINDOW, steps)
+    largest = LARGEST_ARRAY if in_pieces else LARGEST_IN_ONE_PIECE
+    return max(SHORTEST_WINDOW, largest // size.bytes, size.width // 4)
 
 
 class EligibilityTraces(NamedTuple):
@@ -101,7 +113,6 @@ def eligibility_gradient(
     window: LayerWindow,
     traces: EligibilityTraces,
     on_output: Float[Array, "K B *N"] | None,
-    jacobians_at: JacobiansAt,
     *,
     on_sum: Float[Array, "K B *N"] | None = None,
     decay: Float[Array, ""] | None = None,
@@ -110,10 +121,12 @@ def eligibility_gradient(
 
         sum_t delta_t eps_t, for a signal on the outputs        sum_t delta_t R_t, for one on their leaky sum
 
+    A rule with other paths than those of the neuron, such as one that detaches the membrane of the step before, gives another
+    neuron: `dataclasses.replace(layer, neuron=...)`, with the same states and outputs, and these derivatives.
+
     Args:
         traces: E before the first step.
         on_output: the signal on the outputs of the neuron; None for none.
-        jacobians_at: returns the local Jacobians at the state, the current and the membrane of a step.
         on_sum: the signal on the leaky sum of the outputs, r_t = decay r_{t-1} + s_t, which is one more state, the last.
         decay: the decay of this sum; None if there is no sum.
 
@@ -122,19 +135,18 @@ def eligibility_gradient(
 
     Example:
         >>> import dataclasses
-        >>> from functools import partial
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LIF, connect
         >>> from slax_rules import OSTL, LayerRule, cross_entropy, gradients
-        >>> from slax_rules import eligibility_gradient, linearize, zero_eligibility
+        >>> from slax_rules import eligibility_gradient, zero_eligibility
         >>> @dataclasses.dataclass(frozen=True)
         ... class PlainOSTL(LayerRule):
         ...     def init_layer(self, layer, inputs, states):
         ...         return zero_eligibility(layer, inputs, states)
         ...     def layer_gradient(self, layer, window, traces, signal):
-        ...         return eligibility_gradient(layer, window, traces, signal, partial(linearize, layer.neuron))
+        ...         return eligibility_gradient(layer, window, traces, signal)
         >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LIF()])
         >>> inputs, labels = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
         >>> def gradient(rule):
@@ -142,88 +154,192 @@ def eligibility_gradient(
         >>> jax.tree.all(jax.tree.map(jnp.allclose, gradient(PlainOSTL()), gradient(OSTL())))
         True
     """
-    synapses, inputs = layer.traced_synapses, window.traced_inputs
-    reverse = _reverse(window, on_output, on_sum, jacobians_at, decay)
-    gradients = synapse_gradients(synapses, inputs, reverse.current)
+    last = zero_adjoint(window.carry, decay)
+    found, before, origins = reverse_pass(layer, window, last, on_output, on_sum, decay)
+    past, traces = close_window(layer, window, traces, before, origins, decay)
+    return found.plus(past), traces
+
+
+class Adjoint(NamedTuple):
+    """The cotangents of the states after a piece of a window, which the pieces after it leave.
+
+    Args:
+        states: a_t of each state of the neuron, for the signals.
+        leaky_sum: the same for the leaky sum of the outputs; None without a sum.
+        units: the same as `states` for a unit cotangent of each state after the window, and of the sum: [R, B, *N].
+        unit_sum: the cotangent of the sum for these, [R].
+    """
+
+    states: States
+    leaky_sum: Array | None
+    units: States
+    unit_sum: Array | None
+
+
+def zero_adjoint(carry: Any, decay: Float[Array, ""] | None) -> Adjoint:
+    """The cotangents after the last step of a window, for a carry of the layer's neuron."""
+    states = states_of(carry_without_buffer(carry))
+    count, sums = len(states), 0 if decay is None else 1
+    zeros = tuple(map(jnp.zeros_like, states))
+    units = tuple(
+        jnp.stack([jnp.full_like(state, row == s) for row in range(count + sums)]) for s, state in enumerate(states)
+    )
+    if decay is None:
+        return Adjoint(zeros, None, units, None)
+    return Adjoint(zeros, zeros[0], units, jnp.zeros(count + 1, states[0].dtype).at[-1].set(1))
+
+
+def reverse_pass(
+    layer: Layer,
+    window: LayerWindow,
+    after: Adjoint,
+    on_output: Float[Array, "K B *N"] | None,
+    on_sum: Float[Array, "K B *N"] | None = None,
+    decay: Float[Array, ""] | None = None,
+) -> tuple[LayerGradient, Adjoint, Float[Array, "K R B *N"]]:
+    """Go back through a piece of a window: its part of the gradient, without traces from before the window.
+
+    Returns:
+        The gradient, the cotangents before the piece, and the cotangents of the currents for each unit cotangent of `after`.
+    """
+    _, pull = neuron_derivative(layer.neuron, window)
+    given = [signal for signal in (on_output, on_sum) if signal is not None]
+    total, leaky_sum, unit_sum = tree_sum(given), None, None
+    steps, rows = len(total), len(after.units[0])
+    on_units = jnp.zeros((rows, steps), total.dtype)
+    if decay is not None:
+        assert on_sum is not None and after.unit_sum is not None
+
+        def add_step(later: Array, signal: Array) -> tuple[Array, Array]:
+            return decay * (signal + later), signal + later
+
+        leaky_sum, sums = scan_steps(add_step, after.leaky_sum, on_sum, reverse=True)
+        total = sums if on_output is None else on_output + sums
+        powers = decay ** jnp.arange(steps + 1, dtype=decay.dtype)
+        on_units, unit_sum = jnp.outer(after.unit_sum, powers[steps - 1 :: -1]), after.unit_sum * powers[steps]
+    neuron, states, current = pull((after.states, total))
+    on_units = jnp.broadcast_to(on_units.reshape(rows, steps, *[1] * (total.ndim - 1)), (rows, *total.shape))
+    _, units, origins = jax.vmap(pull, out_axes=(0, 0, 1))((after.units, on_units))
+    within = psi_of_steps(layer.neuron, window.steps) * tree_sum(given)
+    gradients = synapse_gradients(layer.traced_synapses, window.traced_inputs, current)
+    found = LayerGradient.of(layer, gradients, tuple(jax.tree.leaves(neuron)), within)
+    return found, Adjoint(states, leaky_sum, units, unit_sum), origins
+
+
+def close_window(
+    layer: Layer,
+    window: LayerWindow,
+    traces: EligibilityTraces,
+    before: Adjoint,
+    origins: Float[Array, "K R B *N"],
+    decay: Float[Array, ""] | None,
+) -> tuple[LayerGradient, EligibilityTraces]:
+    """The part of the gradient that passes through the traces before a window, and the traces after it.
+
+    Args:
+        window: the entire window.
+        before: the cotangents before its first step.
+        origins: the cotangents of the currents of all steps, for a unit cotangent of each state after the window.
+
+    Returns:
+        The part of the gradient, without a signal to pass below, and the traces.
+    """
+    shape = before.states[0].shape
+    start, rows = before.states, len(before.units[0])
+    transition = [tuple(state[row] for state in before.units) for row in range(rows)]
+    if decay is not None:  # no state depends on the sum, except the sum
+        assert before.leaky_sum is not None and before.unit_sum is not None
+        start = (*start, before.leaky_sum)
+        of_sum = jnp.broadcast_to(before.unit_sum[-1], shape)
+        transition = [(*row, of_sum if row is transition[-1] else None) for row in transition]
     kernels: list[tuple[Array, ...]] = []
-    for synapse, x, trace, gradient in zip(synapses, inputs, traces.kernels, gradients, strict=True):
+    past: list[dict[str, Array]] = []
+    for synapse, x, trace in zip(layer.traced_synapses, window.traced_inputs, traces.kernels, strict=True):
+        of_synapse = {}
         if trace:
-            start = tuple(current_rows(synapse, a) for a in reverse.start)
-            past = _contract(start, trace, groups_of(synapse))
-            gradient["kernel"] += row_weights(synapse, past).astype(gradient["kernel"].dtype)
-            trace = _end_traces(synapse, x, reverse, trace, past)
+            by_row = tuple(current_rows(synapse, a) for a in start)
+            by_weight = _contract(by_row, trace, groups_of(synapse))
+            of_synapse["kernel"] = row_weights(synapse, by_weight).astype(synapse.kernel.dtype)
+            trace = _end_traces(synapse, x, origins, transition, trace, by_weight)
+        if traces.bias and has_bias(synapse):
+            of_synapse["bias"] = bias_gradient(synapse, x, dot(start, traces.bias))
         kernels.append(trace)
-    bias = traces.bias
-    if bias:
-        past = dot(reverse.start, bias)
-        for synapse, x, gradient in zip(synapses, inputs, gradients, strict=True):
-            if has_bias(synapse):
-                gradient["bias"] += bias_gradient(synapse, x, past)
-        bias = tuple(
-            tree_sum([dot(row, bias), jnp.sum(origin, axis=0)])
-            for row, origin in zip(reverse.transition, reverse.origin, strict=True)
+        past.append(of_synapse)
+    bias = traces.bias and tuple(
+        tree_sum([dot(row, traces.bias), jnp.sum(origins[:, index], axis=0)]) for index, row in enumerate(transition)
+    )
+    neuron = tuple(
+        sum_to_parameter(dot(start, E), parameter) for E, parameter in zip(traces.neuron, layer.parameters, strict=True)
+    )
+    new = EligibilityTraces(tuple(kernels), bias, _neuron_traces(layer, window, traces.neuron, decay))
+    return LayerGradient.of(layer, past, neuron, None), new
+
+
+def _neuron_traces(
+    layer: Layer, window: LayerWindow, traces: tuple[tuple[Array, ...], ...], decay: Float[Array, ""] | None
+) -> tuple[tuple[Array, ...], ...]:
+    """The traces of the neuron's parameters after a window, per unit: the derivative of its loop along each parameter."""
+    if not traces:
+        return ()
+    push, _ = neuron_derivative(layer.neuron, window)
+    params, currents, new = nnx.state(layer.neuron, nnx.Param), jnp.zeros_like(window.currents), []
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    for (leaf, params_with), before in zip(by_leaf(zeros), traces, strict=True):
+        states = before if decay is None else before[:-1]
+        end, eligibilities = push(params_with(jnp.ones_like(leaf)), states, currents)
+        if decay is not None:
+            powers = decay ** jnp.arange(len(currents) + 1, dtype=decay.dtype)
+            end = *end, powers[-1] * before[-1] + jnp.tensordot(powers[-2::-1], eligibilities, 1)
+        new.append(tuple(end))
+    return tuple(new)
+
+
+Push = Callable[[Any, States, Array], tuple[States, Array]]
+
+
+def neuron_derivative(neuron: Neuron, window: LayerWindow) -> tuple[Push, Callable[..., tuple[Any, States, Array]]]:
+    """The derivative of a neuron's loop over the steps of a window, at their known states, currents and membranes.
+
+    Returns:
+        The linear map from tangents of the parameters, the states before the window and the currents to those of the states
+        after it and the outputs; and its transpose, from a tuple of cotangents of these.
+    """
+    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf[0], window.states))
+    states = states_of(leaves)
+
+    def make(params: Any) -> Neuron:
+        return nnx.merge(graphdef, params, rest)
+
+    def carry_with(states: States) -> Any:
+        given = iter(states)
+        return jax.tree.unflatten(structure, [next(given) if is_state(leaf) else leaf for leaf in leaves])
+
+    def run(params: Any, states: States, currents: Array) -> tuple[States, Array]:
+        end, outputs = scan_cell(make(params), carry_with(states), currents)
+        return states_of(end), outputs
+
+    def push(d_params: Any, d_states: States, d_currents: Array) -> tuple[States, Array]:
+        def output(membrane: Any, tangent: Any) -> Array:
+            at, along = (params, membrane), (d_params, tangent)
+            return jax.jvp(lambda params, membrane: make(params).fire(membrane)[1], at, along)[1]
+
+        d_end, d_membranes = push_through_steps(
+            make,
+            params,
+            carry_with(states),
+            window.currents,
+            window.membranes,
+            d_params,
+            carry_with(d_states),
+            d_currents,
         )
+        return states_of(d_end), jax.vmap(output)(window.membranes, d_membranes)
 
-    def of_step(step: Any) -> tuple[LocalJacobians, Any, States]:
-        point, on_output, on_sum = step
-        jacobians = with_leaky_sum(jacobians_at(*point), decay)
-        return jacobians, on_output, (*[None] * (len(jacobians.d) - 1), on_sum)
-
-    neuron, neuron_traces = neuron_parameter_gradients(layer, traces.neuron, (window.steps, on_output, on_sum), of_step)
-    found = LayerGradient.of(layer, gradients, neuron, reverse.within_step)
-    return found, EligibilityTraces(tuple(kernels), bias, neuron_traces)
-
-
-class _Reverse(NamedTuple):
-    """The result of the reverse recursion over a window, for the signals and for the origin of each state after it."""
-
-    current: Float[Array, "K B *N"]  # c_t, the cotangent of the current
-    within_step: Float[Array, "K B *N"]  # psi_t delta_t, its part within the step
-    origin: tuple[Float[Array, "K B *N"], ...]  # c_t for a unit cotangent of each state
-    start: tuple[Array, ...]  # a_0
-    transition: tuple[States, ...]  # D_K ... D_1
-
-
-def _reverse(
-    window: LayerWindow, on_output: Array | None, on_sum: Array | None, jacobians_at: JacobiansAt, decay: Array | None
-) -> _Reverse:
-    def transposed(D: tuple[States, ...], a: States) -> States:
-        """Return D^T a."""
-        return tuple(map(partial(dot, a), zip(*D, strict=True)))
-
-    def step(carry: tuple[States, tuple[States, ...]], data: tuple[Any, ...]) -> tuple[Any, Any]:
-        a, origins = carry
-        point, delta, of_sum = data
-        D, d, o, psi, *_ = with_leaky_sum(jacobians_at(*point), decay)
-        given = [(signal, *row) for signal, *row in ((delta, psi, o), (of_sum, d[-1], D[-1])) if signal is not None]
-        within = tree_sum(slope * signal for signal, slope, _ in given)
-        c = tree_sum([within, dot(d, a)])
-        before = reduce(add, [*(scale(signal, row) for signal, _, row in given), transposed(D, a)])
-        ys = c, within, tuple(map(partial(dot, d), origins))
-        return (before, tuple(map(partial(transposed, D), origins))), ys
-
-    ones, zeros = jnp.ones_like(window.currents[0]), jnp.zeros_like(window.currents[0])
-    first = jax.tree.map(lambda x: x[0], window.steps)
-    D = jax.eval_shape(lambda: with_leaky_sum(jacobians_at(*first), decay)).D
-    reached = _reached(D)
-    identity = tuple(
-        tuple(ones if s == r else zeros if (s, r) in reached else None for r in range(len(D))) for s in range(len(D))
-    )
-    a = tuple(zeros for _ in D)
-    (start, transition), (current, within, origin) = scan_steps(
-        step, (a, identity), (window.steps, on_output, on_sum), reverse=True
-    )
-    return _Reverse(current, within, origin, start, transition)
-
-
-def _reached(D: tuple[tuple[Any, ...], ...]) -> set[tuple[int, int]]:
-    """All (s, r) such that state s depends on an earlier state r."""
-    pairs = {(s, r) for s, row in enumerate(D) for r, entry in enumerate(row) if entry is not None}
-    while True:
-        more = {(s, q) for s, r in pairs for p, q in pairs if r == p} - pairs
-        if not more:
-            return pairs
-        pairs |= more
+    if not neuron.has_split_step:
+        push = jax.linearize(run, params, states, window.currents)[1]
+    pull = jax.linear_transpose(push, params, states, window.currents)
+    return push, pull
 
 
 def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int) -> Float[Array, "G J O"]:
@@ -251,7 +367,12 @@ def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int)
 
 
 def _end_traces(
-    synapse: Any, inputs: Array, reverse: _Reverse, trace: tuple[Array, ...], past: Float[Array, "G J O"]
+    synapse: Any,
+    inputs: Array,
+    origins: Float[Array, "K R B *N"],
+    transition: list[States],
+    trace: tuple[Array, ...],
+    past: Float[Array, "G J O"],
 ) -> tuple[Array, ...]:
     """The traces E after the window, in the memory of the traces before it, which `past` has been computed from.
 
@@ -261,29 +382,16 @@ def _end_traces(
     x = input_rows(synapse, inputs).astype(trace[0].dtype)
     new, done = list(trace), past
     for state in reversed(range(len(trace))):
-        factors, origin = reverse.transition[state], current_rows(synapse, reverse.origin[state], lead=1)
-        factors = _after(done, tuple(None if factor is None else current_rows(synapse, factor) for factor in factors))
-        done = new[state] = _end_trace(x, origin, factors, trace)
+        rows = tuple(None if factor is None else current_rows(synapse, factor) for factor in transition[state])
+        done = new[state] = _end_trace(x, current_rows(synapse, origins[:, state], lead=1), _after(done, rows), trace)
     return tuple(new)
 
 
 def _end_trace(x: Array, origin: Array, factors: States, trace: tuple[Array, ...]) -> Float[Array, "R J O"]:
-    """The trace of one state: a pass for each step if they are few and this is a CPU, else a product and a pass."""
+    """The trace of one state."""
     decayed = [factor[:, None] * old for factor, old in zip(factors, trace, strict=True) if factor is not None]
-
-    def by_step(x: Array, origin: Array, decayed: list[Array]) -> Array:
-        def add_step(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
-            return total + step[0][:, :, None] * step[1][:, None], None
-
-        first = reduce(jnp.add, [x[0][:, :, None] * origin[0][:, None], *decayed])
-        return first if len(x) == 1 else jax.lax.scan(add_step, first, (x[1:], origin[1:]))[0]
-
-    def at_once(x: Array, origin: Array, decayed: list[Array]) -> Array:
-        return reduce(jnp.add, [jnp.einsum("krj,kro->rjo", x, origin), *decayed])
-
-    if len(x) > FEW_STEPS:
-        return at_once(x, origin, decayed)
-    return jax.lax.platform_dependent(x, origin, decayed, cpu=by_step, default=at_once)
+    added = x[0][:, :, None] * origin[0][:, None] if len(x) == 1 else jnp.einsum("krj,kro->rjo", x, origin)
+    return reduce(jnp.add, [added, *decayed])
 
 
 def _after(done: Array, factors: States) -> States:
@@ -295,45 +403,3 @@ def _after(done: Array, factors: States) -> States:
     one = done[(0,) * done.ndim]
     never = jnp.isnan(one) & jnp.isfinite(one)
     return tuple(None if factor is None else jnp.where(never, 0, factor) for factor in factors)
-
-
-Traces = tuple[tuple[Array, ...], ...]  # for each parameter, one array [B, N] per state
-
-
-def neuron_parameter_gradients(
-    layer: Layer, traces: Traces, steps: Any, at: Callable[[Any], tuple[LocalJacobians, Any, States]]
-) -> tuple[tuple[Array, ...], Traces]:
-    """The gradient w.r.t. each of the neuron's parameters, and their traces after the window: one recursion per unit.
-
-        eps_t = o_t E_{t-1} + pO_t        E_t = D_t E_{t-1} + pS_t        gradient  sum_t delta_t eps_t + sigma_t . E_t
-
-    Args:
-        traces: E before the first step.
-        steps: the data of the steps that `at` needs, leaves [K, ...].
-        at: maps the data of a step to its Jacobians, of which D, pS, o and pO are read, to the signal delta on the output, and
-            to the signal sigma on each state after the step; None for none.
-    """
-    if not traces:
-        return (), ()
-
-    def step(carry: tuple[Any, Any], data: Any) -> tuple[Any, None]:
-        sums, traces = carry
-        (D, _, o, _, pS, pO), delta, on_states = at(data)
-        new = tuple(
-            tuple(tree_sum([dot(row, E), direct]) for row, direct in zip(D, directs, strict=True))
-            for E, directs in zip(traces, pS, strict=True)
-        )
-        eps = [None if delta is None else delta * tree_sum([dot(o, E), by]) for E, by in zip(traces, pO, strict=True)]
-        sums = tuple(tree_sum([*terms[:2], dot(on_states, terms[2])]) for terms in zip(sums, eps, new, strict=True))
-        return (sums, new), None
-
-    zero = tuple(jnp.zeros_like(states[0]) for states in traces)
-    (sums, traces), _ = scan_steps(step, (zero, traces), steps)
-    return tuple(map(sum_to_parameter, sums, layer.parameters)), traces
-
-
-def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
-    """Sum over samples, and over the units that share a parameter: the transpose of broadcasting it to all units."""
-    summed = jnp.sum(per_unit, axis=tuple(range(per_unit.ndim - parameter.ndim)))
-    shared = tuple(axis for axis, size in enumerate(parameter.shape) if size == 1 != summed.shape[axis])
-    return jnp.sum(summed, axis=shared, keepdims=True).astype(parameter.dtype)

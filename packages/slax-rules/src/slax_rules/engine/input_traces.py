@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from slax_neurons import Neuron, SpikingNeuron
 from slax_neurons.building_blocks import scan_steps
 from slax_rules.engine.jacobians import LocalJacobians, Matrix, States, add, by_leaf, dot, scale, slopes, tree_sum
-from slax_rules.engine.layerwise import LayerWindow
+from slax_rules.engine.passes import LayerWindow
 from slax_rules.engine.stack import Layer
 from slax_rules.engine.synapse import bias_gradient, has_bias, has_weights, kernel_gradient
 
@@ -287,3 +287,45 @@ def parameter_slopes(neuron: Neuron, state: Any, current: Array, membrane: Any) 
 
 def _leaves(tree: Any) -> tuple[Array, ...]:
     return tuple(jax.tree.leaves(tree))
+
+
+Traces = tuple[tuple[Array, ...], ...]  # for each parameter, one array [B, N] per state
+
+
+def neuron_parameter_gradients(
+    layer: Layer, traces: Traces, steps: Any, at: Callable[[Any], tuple[LocalJacobians, Any, States]]
+) -> tuple[tuple[Array, ...], Traces]:
+    """The gradient w.r.t. each of the neuron's parameters, and their traces after the window: one recursion per unit.
+
+        eps_t = o_t E_{t-1} + pO_t        E_t = D_t E_{t-1} + pS_t        gradient  sum_t delta_t eps_t + sigma_t . E_t
+
+    Args:
+        traces: E before the first step.
+        steps: the data of the steps that `at` needs, leaves [K, ...].
+        at: maps the data of a step to its Jacobians, of which D, pS, o and pO are read, to the signal delta on the output, and
+            to the signal sigma on each state after the step; None for none.
+    """
+    if not traces:
+        return (), ()
+
+    def step(carry: tuple[Any, Any], data: Any) -> tuple[Any, None]:
+        sums, traces = carry
+        (D, _, o, _, pS, pO), delta, on_states = at(data)
+        new = tuple(
+            tuple(tree_sum([dot(row, E), direct]) for row, direct in zip(D, directs, strict=True))
+            for E, directs in zip(traces, pS, strict=True)
+        )
+        eps = [None if delta is None else delta * tree_sum([dot(o, E), by]) for E, by in zip(traces, pO, strict=True)]
+        sums = tuple(tree_sum([*terms[:2], dot(on_states, terms[2])]) for terms in zip(sums, eps, new, strict=True))
+        return (sums, new), None
+
+    zero = tuple(jnp.zeros_like(states[0]) for states in traces)
+    (sums, traces), _ = scan_steps(step, (zero, traces), steps)
+    return tuple(map(sum_to_parameter, sums, layer.parameters)), traces
+
+
+def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
+    """Sum over samples, and over the units that share a parameter: the transpose of broadcasting it to all units."""
+    summed = jnp.sum(per_unit, axis=tuple(range(per_unit.ndim - parameter.ndim)))
+    shared = tuple(axis for axis, size in enumerate(parameter.shape) if size == 1 != summed.shape[axis])
+    return jnp.sum(summed, axis=shared, keepdims=True).astype(parameter.dtype)

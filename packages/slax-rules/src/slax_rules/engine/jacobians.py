@@ -187,19 +187,6 @@ def linearize(neuron: Neuron, state: Any, current: Float[Array, "*N"], membrane:
     return LocalJacobians(D=tuple(zip(*of_states, strict=True)), d=d, o=o, psi=psi, pS=pS, pO=pO)
 
 
-def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""] | None) -> LocalJacobians:
-    """Extend the Jacobians of a neuron by one state, the leaky sum of its outputs: r_t = decay r_{t-1} + s_t.
-
-    The trace of this state is the leaky sum of the eligibilities, R_t = decay R_{t-1} + eps_t. Without a decay there is no sum.
-    """
-    if decay is None:
-        return jacobians
-    D, d, o, psi, pS, pO = jacobians
-    return LocalJacobians(
-        D=(*((*row, None) for row in D), (*o, jnp.broadcast_to(decay, psi.shape))),
-        d=(*d, psi),
-        o=(*o, None),
-        psi=psi,
-        pS=tuple((*by_state, by_output) for by_state, by_output in zip(pS, pO, strict=True)),
-        pO=pO,
-    )
+def psi_of_steps(neuron: Neuron, steps: tuple[Any, Array, Any]) -> Float[Array, "K B *N"]:
+    """psi_t = ds_t / dI_t of each step, at `LayerWindow.steps`."""
+    return jax.vmap(lambda *step: linearize(neuron, *step).psi)(*steps)

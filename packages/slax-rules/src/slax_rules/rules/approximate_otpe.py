@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.engine.eligibility import neuron_parameter_gradients
 from slax_rules.engine.input_traces import (
     Filter,
     InputTraces,
@@ -16,6 +15,7 @@ from slax_rules.engine.input_traces import (
     check_linear,
     input_trace_gradients,
     linear_response,
+    neuron_parameter_gradients,
     output_slopes,
     parameter_slopes,
     response_jacobians,

@@ -26,9 +26,9 @@ from jaxtyping import Array, Float
 from slax_neurons.building_blocks import StepSize as StepSize
 from slax_neurons.building_blocks import even_length, first_carry, step_size, steps_in_cache
 from slax_rules.engine import layerwise
-from slax_rules.engine.layerwise import FeedbackSignals as FeedbackSignals
-from slax_rules.engine.layerwise import LayerGradient as LayerGradient
-from slax_rules.engine.layerwise import LayerWindow as LayerWindow
+from slax_rules.engine.passes import FeedbackSignals as FeedbackSignals
+from slax_rules.engine.passes import LayerGradient as LayerGradient
+from slax_rules.engine.passes import LayerWindow as LayerWindow
 from slax_rules.engine.stack import Layer as Layer
 from slax_rules.windows import Outputs, RuleState
 from slax_rules.windows import WindowGradient as WindowGradient
@@ -332,6 +332,7 @@ class LayerRule(Layerwise):
     """
 
     route: Route = dataclasses.field(default=Symmetric(), kw_only=True)
+    goes_back_in_pieces: ClassVar[bool] = False  # an `EligibilityRule`, whose windows may be cut
 
     @property
     def has_local_losses(self) -> bool:

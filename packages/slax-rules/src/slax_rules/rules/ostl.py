@@ -1,8 +1,7 @@
 """Online spatio-temporal learning, also along the connections of a recurrent layer."""
 
 import dataclasses
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -10,9 +9,16 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Edge
 from slax_neurons.building_blocks import DelayBuffer, StepSize
-from slax_rules.engine.eligibility import EligibilityTraces, eligibility_gradient, eligibility_window, zero_eligibility
+from slax_rules.engine.eligibility import (
+    Adjoint,
+    close_window,
+    eligibility_window,
+    reverse_pass,
+    zero_adjoint,
+    zero_eligibility,
+)
 from slax_rules.engine.influence import StateSpace, state_space
-from slax_rules.engine.jacobians import linearize
+from slax_rules.engine.jacobians import psi_of_steps
 from slax_rules.engine.synapse import has_weights, unmapped
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.rules.rtrl import RTRL
@@ -20,7 +26,62 @@ from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
-class OSTL(LayerRule):
+class EligibilityRule(LayerRule):
+    """The base of OSTL, OTPE and e-prop, whose windows may be computed in pieces, from the last to the first.
+
+    `ahead` is called once for a window, `back` for each piece, and `close` once more; `layer_gradient` is the three of them for
+    a window in one piece. A subclass with a leaky sum of its outputs defines `decay_of`.
+    """
+
+    goes_back_in_pieces: ClassVar[bool] = True
+
+    def default_window(self, size: StepSize) -> int:
+        return eligibility_window(size, in_pieces=not self.route.skips_layers)
+
+    def decay_of(self, layer: Layer, dtype: Any) -> Float[Array, ""] | None:
+        """The decay of the leaky sum on which signals are; None for signals on the outputs themselves."""
+        return None
+
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
+        sums = () if self.decay_of(layer, states[0].dtype) is None else states[:1]
+        return zero_eligibility(layer, inputs, (*states, *sums))
+
+    def ahead(self, layer: Layer, window: LayerWindow, traces: Any) -> tuple[Any, Any]:
+        """What `back` needs of each step, and the traces as far as the forward pass changes them."""
+        return (), traces
+
+    def last_adjoint(self, layer: Layer, window: LayerWindow) -> Adjoint:
+        """The cotangents after the last step of a window."""
+        return zero_adjoint(window.carry, self.decay_of(layer, window.currents.dtype))
+
+    def back(
+        self, layer: Layer, window: LayerWindow, steps: Any, after: Adjoint, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Adjoint, Array]:
+        """The gradient of a piece without the traces before the window, and what `reverse_pass` returns for the others."""
+        decay = self.decay_of(layer, signal.dtype)
+        if decay is None:
+            return reverse_pass(layer, window, after, signal)
+        # A penalty is on the outputs themselves; the rest of the signal is on their sum.
+        on_sum = signal if window.penalty is None else signal - window.penalty
+        return reverse_pass(layer, window, after, window.penalty, on_sum, decay)
+
+    def close(
+        self, layer: Layer, window: LayerWindow, traces: Any, before: Adjoint, origins: Array
+    ) -> tuple[LayerGradient, Any]:
+        """The part of the gradient that passes through the traces before the window, and the traces after it."""
+        return close_window(layer, window, traces, before, origins, self.decay_of(layer, window.currents.dtype))
+
+    def layer_gradient(
+        self, layer: Layer, window: LayerWindow, traces: Any, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Any]:
+        steps, traces = self.ahead(layer, window, traces)
+        found, before, origins = self.back(layer, window, steps, self.last_adjoint(layer, window), signal)
+        past, traces = self.close(layer, window, traces, before, origins)
+        return found.plus(past), traces
+
+
+@dataclasses.dataclass(frozen=True)
+class OSTL(EligibilityRule):
     """Online spatio-temporal learning (OSTL): one trace per weight and unit, exact within a layer.
 
         eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
@@ -64,23 +125,12 @@ class OSTL(LayerRule):
 
     recurrence: bool = False
 
-    def default_window(self, size: StepSize) -> int:
-        return eligibility_window(size)
-
     def check_layer(self, layer: Layer) -> None:
         if self.recurrence:
             RecurrentOSTL().check_layer(layer)
 
     def for_layer(self, layer: Layer) -> LayerRule:
         return RecurrentOSTL(route=self.route) if self.recurrence and layer.self_delays else self
-
-    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> EligibilityTraces:
-        return zero_eligibility(layer, inputs, states)
-
-    def layer_gradient(
-        self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, EligibilityTraces]:
-        return eligibility_gradient(layer, window, traces, signal, partial(linearize, layer.neuron))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +166,7 @@ class RecurrentOSTL(LayerRule):
         carry = ((), buffer._replace(outputs=buffer.outputs[-max(layer.self_delays) :]))
         (end, _), pull = space.vjp(carry, inputs)
         gradient = space.as_gradient(rule.gradient(space, pull, end, Outputs(signal), traces))
-        cotangent = jax.vmap(lambda *step: linearize(layer.neuron, *step).psi)(*window.steps) * signal
+        cotangent = psi_of_steps(layer.neuron, window.steps) * signal
         holder = nnx.merge(space.graphdef, gradient, space.rest)  # the layer, with gradients as its parameters
         neuron = tuple(jax.tree.leaves(nnx.state(holder.modules[1], nnx.Param)))
         found = LayerGradient(_by_synapse([holder.modules[0], *holder.synapses]), neuron, cotangent)

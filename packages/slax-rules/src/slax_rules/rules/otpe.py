@@ -1,17 +1,17 @@
 """OTPE, and the common parts of rules that sum eligibilities as the membranes of the layer above sum spikes."""
 
 import dataclasses
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_neurons.building_blocks import StepSize, scan_steps
-from slax_rules.engine.eligibility import EligibilityTraces, eligibility_gradient, eligibility_window, zero_eligibility
-from slax_rules.engine.jacobians import linearize
+from slax_neurons.building_blocks import scan_steps
+from slax_rules.engine.eligibility import Adjoint, EligibilityTraces
+from slax_rules.engine.jacobians import psi_of_steps
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
+from slax_rules.rules.ostl import EligibilityRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,33 +41,19 @@ class LeakySumRule(LayerRule):
 
 
 @dataclasses.dataclass(frozen=True)
-class SummedEligibilities(LeakySumRule):
+class SummedEligibilities(LeakySumRule, EligibilityRule):
     """The base of OTPE and e-prop, whose eligibilities eps are those of OSTL, summed.
 
         eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t
         R_t = k R_{t-1} + eps_t                gradient  sum_t delta_t R_t
 
     R is the trace of one more state of the neuron, the last, r_t = k r_{t-1} + s_t, of which delta is the signal. So the K
-    steps take the same few matrix products as OSTL, for S + 1 states: see `eligibility_gradient`. The gradient of a layer's own
-    penalties is a signal on the outputs themselves. The last layer has no sum: R_t = eps_t.
+    steps take the same few matrix products as OSTL, for S + 1 states: see `engine/eligibility.py`. The gradient of a layer's
+    own penalties is a signal on the outputs themselves. The last layer has no sum: R_t = eps_t.
     """
 
-    def default_window(self, size: StepSize) -> int:
-        return eligibility_window(size)
-
-    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
-        return zero_eligibility(layer, inputs, states if layer.above is None else (*states, states[0]))
-
-    def layer_gradient(
-        self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, Any]:
-        jacobians_at = partial(linearize, layer.neuron)
-        if layer.above is None:
-            return eligibility_gradient(layer, window, traces, signal, jacobians_at)
-        # A penalty is on the outputs themselves; the rest of the signal is on their sum.
-        on_output, on_sum = window.penalty, signal if window.penalty is None else signal - window.penalty
-        k = self.decay(layer, signal.dtype)
-        return eligibility_gradient(layer, window, traces, on_output, jacobians_at, on_sum=on_sum, decay=k)
+    def decay_of(self, layer: Layer, dtype: Any) -> Float[Array, ""] | None:
+        return None if layer.above is None else self.decay(layer, dtype)
 
 
 class OTPETraces(NamedTuple):
@@ -119,18 +105,31 @@ class OTPE(SummedEligibilities):
         sums = super().init_layer(layer, inputs, states)
         return sums if layer.above is None else OTPETraces(sums, init_leaky_mean(states[0]))
 
-    def layer_gradient(
-        self, layer: Layer, window: LayerWindow, traces: Any, signal: Float[Array, "K B *N"]
+    def ahead(self, layer: Layer, window: LayerWindow, traces: Any) -> tuple[Any, Any]:
+        if layer.above is None:
+            return (), traces
+        psi = psi_of_steps(layer.neuron, window.steps)
+        mean, g = leaky_means(traces.psi, psi, self.decay(layer, psi.dtype))
+        return g, traces._replace(psi=mean)
+
+    def back(
+        self, layer: Layer, window: LayerWindow, steps: Any, after: Adjoint, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Adjoint, Array]:
+        found, before, origins = super().back(layer, window, steps, after, signal)  # sum_t delta_t R_t
+        if layer.above is None:
+            return found, before, origins
+        g, below = steps, signal * steps
+        if window.penalty is not None:  # of the outputs themselves, not of their sum
+            below = below + window.penalty * (psi_of_steps(layer.neuron, window.steps) - g)
+        return found._replace(passed_below=below), before, origins
+
+    def close(
+        self, layer: Layer, window: LayerWindow, traces: Any, before: Adjoint, origins: Array
     ) -> tuple[LayerGradient, Any]:
         if layer.above is None:
-            return super().layer_gradient(layer, window, traces, signal)
-        gradient, sums = super().layer_gradient(layer, window, traces.sums, signal)  # sum_t delta_t R_t
-        psi = jax.vmap(lambda *step: linearize(layer.neuron, *step).psi)(*window.steps)
-        mean, g = leaky_means(traces.psi, psi, self.decay(layer, signal.dtype))
-        below = signal * g
-        if window.penalty is not None:  # of the outputs themselves, not of their sum
-            below = below + window.penalty * (psi - g)
-        return gradient._replace(passed_below=below), OTPETraces(sums, mean)
+            return super().close(layer, window, traces, before, origins)
+        past, sums = super().close(layer, window, traces.sums, before, origins)
+        return past, traces._replace(sums=sums)
 
 
 class LeakyMean(NamedTuple):

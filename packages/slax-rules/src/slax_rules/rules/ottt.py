@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.engine.eligibility import neuron_parameter_gradients
 from slax_rules.engine.input_traces import (
     InputTraces,
     check_linear,
     input_trace_gradients,
     linear_response,
+    neuron_parameter_gradients,
     parameter_slopes,
     response_jacobians,
     signal_within_step,

@@ -3,14 +3,13 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons import SpikingNeuron, Surrogate
 from slax_neurons.building_blocks import scan_steps
 from slax_rules.engine.input_traces import InputTraces, input_trace_gradients, leaky_filter, zero_input_traces
-from slax_rules.engine.jacobians import linearize
+from slax_rules.engine.jacobians import psi_of_steps
 from slax_rules.engine.synapse import synapse_gradients
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.rules.ottt import OTTT
@@ -99,7 +98,7 @@ class STLLR(LayerRule):
         self, layer: Layer, window: LayerWindow, traces: STLLRTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, STLLRTraces]:
         def slopes(neuron: Any) -> Float[Array, "K B *N"]:
-            return jax.vmap(lambda *step: linearize(neuron, *step).psi)(*window.steps)
+            return psi_of_steps(neuron, window.steps)
 
         psi = slopes(layer.neuron)
         secondary = psi if self.secondary is None else slopes(layer.neuron.replace(spike_fn=self.secondary))
