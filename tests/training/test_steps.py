@@ -247,9 +247,12 @@ def test_frames_of_events_become_numbers_before_the_first_module(step):
 
 
 def test_a_loss_that_is_not_a_number_has_no_gradient_that_is_one():
-    """Of a label that is not there; where the mask leaves it out, it may be any number."""
-    labels = LABELS.at[1].set(9)
-    for rule in (sr.BPTT(), sr.OTTT(), sr.RTRL()):
+    """Of a label that is not there; where the mask leaves it out, it may be any number. Also with signals of another route."""
+    labels, rngs = LABELS.at[1].set(9), nnx.Rngs(0)
+    routes = [sr.RULES[name].make(rngs=rngs) for name in ("decolle", "dfa", "drtp", "osttp")]
+    loss, gradient = sr.gradients(net(), sr.cross_entropy, X[:, 1:2], labels[1:2])  # of no label that is there
+    assert np.isnan(loss) and all(np.isnan(leaf).all() for leaf in jax.tree.leaves(gradient))
+    for rule in (sr.BPTT(), sr.OTTT(), sr.RTRL(), *routes):
         loss, gradient = sr.gradients(net(), sr.cross_entropy, X, labels, rule=rule)
         assert np.isnan(loss) and all(np.isnan(leaf).all() for leaf in jax.tree.leaves(gradient))
         mask = jnp.ones((T, B), bool).at[:, 1].set(False)

@@ -334,10 +334,10 @@ class Step:
         else:
             before = nnx.clone(model)
             value, found = sequence_gradient(rule, model, start, loss, self.window)
-            gradient, is_zero = None, ()
-            if optimizer is None:  # a label out of range makes the loss NaN, but no gradient
-                gradient = jax.tree.map(lambda leaf: jnp.where(jnp.isnan(value), jnp.nan, leaf), found.model)
+            if optimizer is None:
+                gradient, is_zero = found.model, ()
             else:
+                gradient = None
                 value, is_zero = optimizer_step(objects, before, value, found, some_count(loss)), zero_arrays(found)
         if axis is not None and sums:
             devices.add_running_sums(model, sums, axis)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_rules.masks import check_mask, check_takes_mask
@@ -123,9 +122,12 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
             f"label per output, {list(samples)}. {advice}"
         )
     logits = outputs.astype(sum_dtype(outputs.dtype))
-    labels = jnp.broadcast_to(jnp.where(valid, labels, 0), samples).astype(jnp.int32)
-    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return jnp.where(jnp.broadcast_to(valid, losses.shape), losses, jnp.nan)
+    is_label = jax.nn.one_hot(jnp.broadcast_to(labels, samples).astype(jnp.int32), logits.shape[-1], dtype=bool)
+    of_label = jnp.sum(
+        jnp.where(is_label, logits, 0), axis=-1
+    )  # its gradient is a selection; that of an index is a scatter
+    losses = jax.nn.logsumexp(logits, axis=-1) - of_label
+    return losses + jnp.broadcast_to(jnp.where(valid, 0, jnp.nan).astype(losses.dtype), samples)
 
 
 def squared_error(outputs: Float[Array, "B ..."], targets: Array) -> Float[Array, " B"]:

@@ -236,7 +236,7 @@ class WindowLoss:
         total = self.task(outputs.final)
         for index, penalty in self.penalties:
             total = total + penalty.weight * self._of_penalty(penalty, outputs.hidden[index]).astype(total.dtype)
-        return total
+        return _nan_with_slope(total) if self.penalties else total
 
     def task(self, final: Any) -> Float[Array, ""]:
         """The loss of outputs in the form of the model's."""
@@ -252,11 +252,12 @@ class WindowLoss:
         dtype = sum_dtype(losses.dtype)
         losses = losses if counts is None else jnp.where(counts, losses, 0)
         if self.weights is not None:
-            return jnp.sum(losses * self.weights.astype(losses.dtype), dtype=dtype)
-        if not is_whole:
-            return jnp.sum(losses, dtype=dtype) / self._count().astype(dtype)
-        samples = jnp.asarray(losses.size, jnp.int32) if counts is None else jnp.sum(counts, dtype=jnp.int32)
-        return jnp.sum(losses, dtype=dtype) / jnp.maximum(all_reduce(samples, self.axis), 1).astype(dtype)
+            return _nan_with_slope(jnp.sum(losses * self.weights.astype(losses.dtype), dtype=dtype))
+        count = self._count()
+        if is_whole:
+            samples = jnp.asarray(losses.size, jnp.int32) if counts is None else jnp.sum(counts, dtype=jnp.int32)
+            count = jnp.maximum(all_reduce(samples, self.axis), 1)
+        return _nan_with_slope(jnp.sum(losses, dtype=dtype) / count.astype(dtype))
 
     def targets(self, final: Any) -> Float[Array, "K B C"]:
         """The targets of each step in the shape of the outputs, divided by the number of losses in the mean."""
@@ -315,6 +316,11 @@ class KnownSignals:
         return self.loss.targets(final)
 
 
+def _nan_with_slope(value: Float[Array, ""]) -> Float[Array, ""]:
+    """A loss, whose gradient is NaN where it is NaN itself, as of a label out of range, which has no gradient otherwise."""
+    return value * jax.lax.stop_gradient(jnp.where(jnp.isnan(value), jnp.nan, 1).astype(value.dtype))
+
+
 def where_counted(mask: Array | None, values: Any) -> Any:
     """A tree of arrays [K, B, ...] with 0 where a loss does not count, so that its slope, which may be NaN there, is 0."""
     if mask is None:
@@ -341,7 +347,8 @@ def expand_targets(batch: Batch, outputs: Any) -> Float[Array, "K B C"]:
     def one(target: Array, is_per_step: bool, head: Array) -> Array:
         steps, samples = head.shape[:2]
         if jnp.issubdtype(target.dtype, jnp.integer) and target.ndim + 1 - is_per_step == head.ndim - 1:
-            target = jax.nn.one_hot(target, head.shape[-1], dtype=head.dtype)
+            one_hot = jax.nn.one_hot(target.astype(jnp.int32), head.shape[-1], dtype=head.dtype)
+            target = jnp.where(one_hot.any(axis=-1, keepdims=True), one_hot, jnp.nan)  # NaN for a label out of range
         if not is_per_step:
             target = jnp.broadcast_to(target[None], (steps, *target.shape))
         if target.shape != head.shape:
