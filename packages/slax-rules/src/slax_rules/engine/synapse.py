@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -193,8 +194,8 @@ def _cutter(synapse: nnx.Conv) -> nnx.Conv:
     features, size = synapse.in_features, math.prod(synapse.kernel_size)
     options = {name: getattr(synapse, name) for name in SYNAPSE_OPTIONS[nnx.Conv]}
     options |= {"feature_group_count": features, "use_bias": False}
-    with jax.ensure_compile_time_eval():
-        cutter = nnx.Conv(features, features * size, **options, rngs=nnx.Rngs(0))
-        entries = jnp.eye(size, dtype=cutter.kernel.dtype).reshape(*synapse.kernel_size, 1, size)
-        cutter.kernel[...] = jnp.tile(entries, (1,) * (len(synapse.kernel_size) + 1) + (features,))
+    # Without values of its own, and with a kernel of NumPy: each operation on arrays here would be a program to compile.
+    cutter = nnx.eval_shape(lambda: nnx.Conv(features, features * size, **options, rngs=nnx.Rngs(0)))
+    entries = np.tile(np.eye(size).reshape(*synapse.kernel_size, 1, size), features)
+    cutter.kernel = nnx.Param(entries.astype(synapse.param_dtype))
     return cutter
