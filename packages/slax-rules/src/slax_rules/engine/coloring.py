@@ -195,8 +195,8 @@ def jacobian_sparsity(
 
     jaxpr = jax.make_jaxpr(pullback)(output, point, *others).jaxpr
     size = output.shape[0]
+    marks = np.where(np.eye(size, dtype=bool), np.nan, 0).astype(output.dtype)
     with jax.ensure_compile_time_eval(), jax.debug_nans(False):
-        marks = jnp.where(jnp.eye(size, dtype=bool), jnp.asarray(jnp.nan, output.dtype), jnp.zeros((), output.dtype))
 
         def touched(mark: Any) -> Any:
             known = [mark, *[None] * (len(jaxpr.invars) - 1)]

@@ -163,15 +163,17 @@ def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
         return
     current = _output(synapse.synapse, jax.ShapeDtypeStruct((1, *inputs.shape), inputs.dtype))
     one_step = jax.ShapeDtypeStruct(current.shape[1:], current.dtype)
+
+    def moves(z: Array) -> Array:
+        of_feature = jax.vmap(lambda one: synapse.map(one[..., None])[..., 0], in_axes=-1, out_axes=-1)
+        alone = jax.vmap(lambda sample: of_feature(sample[None])[0])(z)
+        return jnp.any(synapse.map(0 * z)) | ~jnp.allclose(synapse.map(z), alone, atol=1e-2)
+
     try:
         jax.eval_shape(jax.linear_transpose(synapse.map, one_step), jax.eval_shape(synapse.map, one_step))
+        z = np.sin(np.arange(2 * math.prod(current.shape[2:]))).reshape(2, *current.shape[2:]).astype(current.dtype)
         with jax.ensure_compile_time_eval():
-            z = jnp.sin(jnp.arange(2 * math.prod(current.shape[2:]), dtype=current.dtype)).reshape(
-                2, *current.shape[2:]
-            )
-            of_feature = jax.vmap(lambda one: synapse.map(one[..., None])[..., 0], in_axes=-1, out_axes=-1)
-            alone = jax.vmap(lambda sample: of_feature(sample[None])[0])(z)
-            is_moved = jnp.any(synapse.map(0 * z)) | ~jnp.allclose(synapse.map(z), alone, atol=1e-2)
+            is_moved = jax.jit(moves)(z)  # one program, where each operation would be another
         if not isinstance(is_moved, jax.core.Tracer) and is_moved:  # JAX also transposes x + 1 and x - x.mean(0)
             raise ValueError("The map of zero is not zero, or the map of all features and samples is not that of each.")
     except (NotImplementedError, AssertionError, TypeError, ValueError) as error:
