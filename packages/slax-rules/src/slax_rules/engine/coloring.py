@@ -202,7 +202,7 @@ def jacobian_sparsity(
             known = [mark, *[None] * (len(jaxpr.invars) - 1)]
             results = _propagate(jaxpr, known)
             return [
-                jnp.zeros(leaf.shape, bool) if result is None else jnp.isnan(result)
+                np.zeros(leaf.shape, bool) if result is None else jnp.isnan(result)
                 for leaf, result in zip(jax.tree.leaves(point), results, strict=True)
             ]
 
@@ -221,7 +221,7 @@ def _propagate(jaxpr: Jaxpr, known: Sequence[Any]) -> list[Any]:
 
     def operand(var: Any) -> Any:
         value = get(var)
-        return jnp.ones(var.aval.shape, var.aval.dtype) if value is None else value
+        return np.ones(var.aval.shape, var.aval.dtype) if value is None else value
 
     for equation in jaxpr.eqns:
         operands = [get(var) for var in equation.invars]
