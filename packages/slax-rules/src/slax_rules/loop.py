@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import changes_when_called, first_carry, scan_chunks
+from slax_rules.engine.eligibility import without_past
 from slax_rules.losses import SequenceLoss, sum_dtype
 from slax_rules.penalties import run_with_layers
 from slax_rules.rules.base import Rule, RuleState
@@ -72,6 +73,8 @@ def sequence_gradient(
         return (value + found.loss.astype(value.dtype), gradient, found.state, changed), None
 
     zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), Gradients(params, own))
+    if size >= steps:
+        state = state._replace(traces=without_past(state.traces))
     start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if changes else None)
     # Nothing reads the traces after the last window. If they are large and windows are few, the last one is a program by
     # itself, of which XLA omits the computation of these traces.

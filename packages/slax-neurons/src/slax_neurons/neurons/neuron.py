@@ -384,7 +384,9 @@ def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inp
         membrane = neuron.integrate(before, current)
         return membrane, membrane
 
-    rest = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(neuron.integrate, carry, inputs[0]))
+    rest = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(neuron.integrate, carry, inputs[0])
+    )
     last, membranes = scan_steps(step, rest, (inputs, jnp.arange(len(inputs)) == 0))
     return neuron.fire(last)[0], membranes
 

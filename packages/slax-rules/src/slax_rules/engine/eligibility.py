@@ -80,6 +80,27 @@ class EligibilityTraces(NamedTuple):
     neuron: tuple[tuple[Array, ...], ...]
 
 
+class LayerTraces(NamedTuple):
+    """What continues to the next window of a layer.
+
+    Args:
+        past: the eligibility traces; None for a sequence in one window, which has none before it, and none are needed after it.
+        ahead: what goes ahead in time besides, such as the leaky mean of OTPE.
+    """
+
+    past: EligibilityTraces | None
+    ahead: Any
+
+
+def without_past(traces: Any) -> Any:
+    """The traces of a rule before a sequence in one window: no eligibility traces are added, and none are computed."""
+
+    def is_layer(part: Any) -> bool:
+        return isinstance(part, LayerTraces)
+
+    return jax.tree.map(lambda part: part._replace(past=None) if is_layer(part) else part, traces, is_leaf=is_layer)
+
+
 def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> EligibilityTraces:
     """Return the eligibility traces before the first step, all zero, for inputs [B, I] and the neuron's states at rest.
 
@@ -154,39 +175,43 @@ def eligibility_gradient(
         >>> jax.tree.all(jax.tree.map(jnp.allclose, gradient(PlainOSTL()), gradient(OSTL())))
         True
     """
-    last = zero_adjoint(window.carry, decay)
+    last = zero_adjoint(window.carry, decay, has_traces=True)
     found, before, origins = reverse_pass(layer, window, last, on_output, on_sum, decay)
+    assert origins is not None
     past, traces = close_window(layer, window, traces, before, origins, decay)
     return found.plus(past), traces
 
 
 class Adjoint(NamedTuple):
-    """The cotangents of the states after a piece of a window, which the pieces after it leave.
+    """The cotangents after a piece of a window, which the pieces after it leave.
 
     Args:
         states: a_t of each state of the neuron, for the signals.
-        leaky_sum: the same for the leaky sum of the outputs; None without a sum.
-        units: the same as `states` for a unit cotangent of each state after the window, and of the sum: [R, B, *N].
-        unit_sum: the cotangent of the sum for these, [R].
+        leaky_sum: the leaky sum of the signals back in time; None without a sum of the outputs.
+        units: the same as `states` for a unit cotangent of each state after the window, and of the sum, [R, B, *N]; none if
+            nobody needs the traces after the window.
+        unit_sum: the same as `leaky_sum` for these, [R].
     """
 
     states: States
     leaky_sum: Array | None
-    units: States
-    unit_sum: Array | None
+    units: States = ()
+    unit_sum: Array | None = None
 
 
-def zero_adjoint(carry: Any, decay: Float[Array, ""] | None) -> Adjoint:
+def zero_adjoint(carry: Any, decay: Float[Array, ""] | None, *, has_traces: bool) -> Adjoint:
     """The cotangents after the last step of a window, for a carry of the layer's neuron."""
     states = states_of(carry_without_buffer(carry))
-    count, sums = len(states), 0 if decay is None else 1
     zeros = tuple(map(jnp.zeros_like, states))
+    leaky_sum = None if decay is None else zeros[0]
+    if not has_traces:
+        return Adjoint(zeros, leaky_sum)
+    rows = range(len(states) + (decay is not None))
     units = tuple(
-        jnp.stack([jnp.full_like(state, row == s) for row in range(count + sums)]) for s, state in enumerate(states)
+        jnp.stack([jnp.full_like(state, row == number) for row in rows]) for number, state in enumerate(states)
     )
-    if decay is None:
-        return Adjoint(zeros, None, units, None)
-    return Adjoint(zeros, zeros[0], units, jnp.zeros(count + 1, states[0].dtype).at[-1].set(1))
+    unit_sum = None if decay is None else jnp.zeros(len(rows), decay.dtype).at[-1].set(1)
+    return Adjoint(zeros, leaky_sum, units, unit_sum)
 
 
 def reverse_pass(
@@ -196,33 +221,37 @@ def reverse_pass(
     on_output: Float[Array, "K B *N"] | None,
     on_sum: Float[Array, "K B *N"] | None = None,
     decay: Float[Array, ""] | None = None,
-) -> tuple[LayerGradient, Adjoint, Float[Array, "K R B *N"]]:
+) -> tuple[LayerGradient, Adjoint, Float[Array, "K R B *N"] | None]:
     """Go back through a piece of a window: its part of the gradient, without traces from before the window.
 
     Returns:
         The gradient, the cotangents before the piece, and the cotangents of the currents for each unit cotangent of `after`.
     """
     _, pull = neuron_derivative(layer.neuron, window)
-    given = [signal for signal in (on_output, on_sum) if signal is not None]
-    total, leaky_sum, unit_sum = tree_sum(given), None, None
-    steps, rows = len(total), len(after.units[0])
-    on_units = jnp.zeros((rows, steps), total.dtype)
+    signal = total = tree_sum([on_output, on_sum])
+    leaky_sum = None
     if decay is not None:
-        assert on_sum is not None and after.unit_sum is not None
 
         def add_step(later: Array, signal: Array) -> tuple[Array, Array]:
-            return decay * (signal + later), signal + later
+            total = signal + decay * later
+            return total, total
 
         leaky_sum, sums = scan_steps(add_step, after.leaky_sum, on_sum, reverse=True)
         total = sums if on_output is None else on_output + sums
-        powers = decay ** jnp.arange(steps + 1, dtype=decay.dtype)
-        on_units, unit_sum = jnp.outer(after.unit_sum, powers[steps - 1 :: -1]), after.unit_sum * powers[steps]
     neuron, states, current = pull((after.states, total))
-    on_units = jnp.broadcast_to(on_units.reshape(rows, steps, *[1] * (total.ndim - 1)), (rows, *total.shape))
-    _, units, origins = jax.vmap(pull, out_axes=(0, 0, 1))((after.units, on_units))
-    within = psi_of_steps(layer.neuron, window.steps) * tree_sum(given)
     gradients = synapse_gradients(layer.traced_synapses, window.traced_inputs, current)
+    within = psi_of_steps(layer.neuron, window.steps) * signal
     found = LayerGradient.of(layer, gradients, tuple(jax.tree.leaves(neuron)), within)
+    if not after.units:
+        return found, Adjoint(states, leaky_sum), None
+    rows, steps = len(after.units[0]), len(signal)
+    on_units, unit_sum = jnp.zeros((rows, steps), signal.dtype), after.unit_sum
+    if unit_sum is not None:  # a unit cotangent of the sum is a signal on each output, which decays back in time
+        assert decay is not None
+        powers = decay ** jnp.arange(steps + 1, dtype=decay.dtype)
+        on_units, unit_sum = jnp.outer(unit_sum, powers[steps - 1 :: -1]), unit_sum * powers[steps]
+    on_units = jnp.broadcast_to(on_units.reshape(rows, steps, *[1] * (signal.ndim - 1)), (rows, *signal.shape))
+    _, units, origins = jax.vmap(pull, out_axes=(0, 0, 1))((after.units, on_units))
     return found, Adjoint(states, leaky_sum, units, unit_sum), origins
 
 
@@ -249,7 +278,7 @@ def close_window(
     transition = [tuple(state[row] for state in before.units) for row in range(rows)]
     if decay is not None:  # no state depends on the sum, except the sum
         assert before.leaky_sum is not None and before.unit_sum is not None
-        start = (*start, before.leaky_sum)
+        start = (*start, decay * before.leaky_sum)
         of_sum = jnp.broadcast_to(before.unit_sum[-1], shape)
         transition = [(*row, of_sum if row is transition[-1] else None) for row in transition]
     kernels: list[tuple[Array, ...]] = []

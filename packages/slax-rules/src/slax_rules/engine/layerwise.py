@@ -17,7 +17,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Surrogate
-from slax_neurons.building_blocks import carry_without_buffer, changes_when_called, step_size, units_are_separate
+from slax_neurons.building_blocks import (
+    carry_without_buffer,
+    changes_when_called,
+    step_size,
+    steps_in_cache,
+    units_are_separate,
+)
 from slax_rules.engine.jacobians import states_of
 from slax_rules.engine.passes import (
     LayerGradient,
@@ -40,11 +46,6 @@ from slax_rules.engine.stack import (
 )
 from slax_rules.engine.synapse import check_maps
 from slax_rules.windows import Outputs, RuleState, WindowGradient
-
-# The largest array of a piece. All arrays of a piece and its layers are to stay in the cache, so there are more of them than in
-# BPTT, and pieces are shorter than its chunks (docs/performance.md).
-PIECE_BYTES = 2**19
-SHORTEST_PIECE = 32
 
 
 def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
@@ -144,16 +145,16 @@ def _in_pieces(rules: Sequence[Any], plain: Any, state: RuleState, inputs: Array
     layers, start = Stack.read(plain).layers, tuple(flat_carry(plain, state.carry))
 
     def ahead(before: tuple[tuple, tuple], inputs: Array) -> tuple[tuple[tuple, tuple], tuple]:
-        carries, traces = before
+        carries, of_rules = before
         run = forward(plain, carries, inputs)
-        layerwise = zip(rules, layers, run.windows, traces, strict=True)
-        steps, traces = zip(*(one.ahead(layer, *of) for one, layer, *of in layerwise), strict=True)
-        return (run.carries, traces), (carries, run.known, steps, run.read_by(loss))
+        layerwise = zip(rules, layers, run.windows, of_rules, strict=True)
+        steps, of_rules = zip(*(one.ahead(layer, *of) for one, layer, *of in layerwise), strict=True)
+        return (run.carries, of_rules), (carries, run.known, steps, run.read_by(loss))
 
-    (end, traces), (starts, *kept) = jax.lax.scan(ahead, (start, state.traces), _cut(inputs, size))
+    first = start, tuple(of_layer.ahead for of_layer in state.traces)
+    (end, of_rules), (starts, *kept) = jax.lax.scan(ahead, first, _cut(inputs, size))
     known, steps, outputs = _joined(kept)
     value, signals = jax.value_and_grad(loss)(outputs)
-    whole = forward(plain, start, inputs, known).windows
 
     def back(after: tuple[nnx.State, tuple], piece: tuple) -> tuple[tuple[nnx.State, tuple], tuple]:
         gradient, adjoints = after
@@ -168,16 +169,22 @@ def _in_pieces(rules: Sequence[Any], plain: Any, state: RuleState, inputs: Array
         gradient = backward(plain, gradient, rules, run, loss, signals, gradient_of)
         return (gradient, tuple(before)), tuple(origins)
 
-    last = tuple(one.last_adjoint(layer, window) for one, layer, window in zip(rules, layers, whole, strict=True))
+    has_traces = state.traces[0].past is not None
+    of_neurons = [start[index] for index in Stack.read(plain).neurons]
+    both = zip(rules, layers, of_neurons, strict=True)
+    last = tuple(one.last_adjoint(layer, carry, has_traces=has_traces) for one, layer, carry in both)
     pieces = starts, *(_cut(of_steps, size) for of_steps in (inputs, known, signals, steps))
     (gradient, adjoints), origins = jax.lax.scan(back, (zeros_of(plain), last), pieces, reverse=True)
-    holder, new = holding(plain, gradient), []
+    after = [one._replace(ahead=ahead) for one, ahead in zip(state.traces, of_rules, strict=True)]
+    if not has_traces:
+        return _Found(value, gradient, end, tuple(after), outputs)
+    whole, holder = forward(plain, start, inputs, known).windows, holding(plain, gradient)
     for number, one in enumerate(rules):
-        given = layers[number], whole[number], traces[number], adjoints[number], _joined(origins[number])
-        found, after = one.close(*given)
+        given = layers[number], whole[number], after[number].past, adjoints[number], _joined(origins[number])
+        found, past = one.close(*given)
         add_layer(Stack.read(plain), Stack.read(holder), number, one, found)
-        new.append(after)
-    return _Found(value, nnx.state(holder, nnx.Param), end, tuple(new), outputs)
+        after[number] = after[number]._replace(past=past)
+    return _Found(value, nnx.state(holder, nnx.Param), end, tuple(after), outputs)
 
 
 def steps_of_a_piece(rules: Sequence[Any], model: Any, carry: Any, inputs: Any) -> int:
@@ -190,7 +197,7 @@ def steps_of_a_piece(rules: Sequence[Any], model: Any, carry: Any, inputs: Any) 
     may_cut = all(one.goes_back_in_pieces and not one.route.skips_layers for one in rules)
     if not may_cut or changes_when_called(model) or jax.default_backend() != "cpu":
         return steps
-    length = max(SHORTEST_PIECE, PIECE_BYTES // step_size(model, carry, inputs).bytes)
+    length = steps_in_cache(step_size(model, carry, inputs))
     fits = [size for size in range(1, min(length, steps) + 1) if steps % size == 0]
     return fits[-1] if 4 * fits[-1] > length else steps
 

@@ -105,7 +105,7 @@ class ApproximateOTPE(LeakySumRule):
     def layer_gradient(
         self, layer: Layer, window: LayerWindow, traces: ApproximateOTPETraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, ApproximateOTPETraces]:
-        k = self.decay(layer, signal.dtype)
+        k = self.decay(layer)
         response = linear_response(layer.neuron)
         slopes = step_slopes(layer.neuron, window.membranes)
         mean, g = leaky_means(traces.slopes, slopes, k)

@@ -11,6 +11,8 @@ from slax_neurons import Connect, Edge
 from slax_neurons.building_blocks import DelayBuffer, StepSize
 from slax_rules.engine.eligibility import (
     Adjoint,
+    EligibilityTraces,
+    LayerTraces,
     close_window,
     eligibility_window,
     reverse_pass,
@@ -29,8 +31,9 @@ from slax_rules.windows import Outputs
 class EligibilityRule(LayerRule):
     """The base of OSTL, OTPE and e-prop, whose windows may be computed in pieces, from the last to the first.
 
-    `ahead` is called once for a window, `back` for each piece, and `close` once more; `layer_gradient` is the three of them for
-    a window in one piece. A subclass with a leaky sum of its outputs defines `decay_of`.
+    `ahead` is called for each piece in the order of time, `back` for each piece in reverse, and `close` for the window;
+    `layer_gradient` is the three of them for a window in one piece. A subclass with a leaky sum of its outputs defines
+    `decay_of`, and one with more that goes ahead in time `init_ahead` and `ahead`.
     """
 
     goes_back_in_pieces: ClassVar[bool] = True
@@ -38,27 +41,31 @@ class EligibilityRule(LayerRule):
     def default_window(self, size: StepSize) -> int:
         return eligibility_window(size, in_pieces=not self.route.skips_layers)
 
-    def decay_of(self, layer: Layer, dtype: Any) -> Float[Array, ""] | None:
+    def decay_of(self, layer: Layer) -> Float[Array, ""] | None:
         """The decay of the leaky sum on which signals are; None for signals on the outputs themselves."""
         return None
 
-    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
-        sums = () if self.decay_of(layer, states[0].dtype) is None else states[:1]
-        return zero_eligibility(layer, inputs, (*states, *sums))
+    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> LayerTraces:
+        sums = () if self.decay_of(layer) is None else states[:1]
+        return LayerTraces(zero_eligibility(layer, inputs, (*states, *sums)), self.init_ahead(layer, states))
 
-    def ahead(self, layer: Layer, window: LayerWindow, traces: Any) -> tuple[Any, Any]:
-        """What `back` needs of each step, and the traces as far as the forward pass changes them."""
-        return (), traces
+    def init_ahead(self, layer: Layer, states: tuple[Array, ...]) -> Any:
+        """What goes ahead in time, before the first step."""
+        return ()
 
-    def last_adjoint(self, layer: Layer, window: LayerWindow) -> Adjoint:
-        """The cotangents after the last step of a window."""
-        return zero_adjoint(window.carry, self.decay_of(layer, window.currents.dtype))
+    def ahead(self, layer: Layer, window: LayerWindow, before: Any) -> tuple[Any, Any]:
+        """What `back` needs of each step of a piece, and what goes ahead after it."""
+        return (), before
+
+    def last_adjoint(self, layer: Layer, carry: Any, *, has_traces: bool) -> Adjoint:
+        """The cotangents after the last step of a window, in the shapes of a carry of the layer's neuron."""
+        return zero_adjoint(carry, self.decay_of(layer), has_traces=has_traces)
 
     def back(
         self, layer: Layer, window: LayerWindow, steps: Any, after: Adjoint, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, Adjoint, Array]:
-        """The gradient of a piece without the traces before the window, and what `reverse_pass` returns for the others."""
-        decay = self.decay_of(layer, signal.dtype)
+    ) -> tuple[LayerGradient, Adjoint, Array | None]:
+        """The gradient of a piece without the traces before the window, and what else `reverse_pass` returns."""
+        decay = self.decay_of(layer)
         if decay is None:
             return reverse_pass(layer, window, after, signal)
         # A penalty is on the outputs themselves; the rest of the signal is on their sum.
@@ -66,18 +73,21 @@ class EligibilityRule(LayerRule):
         return reverse_pass(layer, window, after, window.penalty, on_sum, decay)
 
     def close(
-        self, layer: Layer, window: LayerWindow, traces: Any, before: Adjoint, origins: Array
-    ) -> tuple[LayerGradient, Any]:
+        self, layer: Layer, window: LayerWindow, past: EligibilityTraces, before: Adjoint, origins: Array
+    ) -> tuple[LayerGradient, EligibilityTraces]:
         """The part of the gradient that passes through the traces before the window, and the traces after it."""
-        return close_window(layer, window, traces, before, origins, self.decay_of(layer, window.currents.dtype))
+        return close_window(layer, window, past, before, origins, self.decay_of(layer))
 
     def layer_gradient(
-        self, layer: Layer, window: LayerWindow, traces: Any, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, Any]:
-        steps, traces = self.ahead(layer, window, traces)
-        found, before, origins = self.back(layer, window, steps, self.last_adjoint(layer, window), signal)
-        past, traces = self.close(layer, window, traces, before, origins)
-        return found.plus(past), traces
+        self, layer: Layer, window: LayerWindow, traces: LayerTraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, LayerTraces]:
+        last = self.last_adjoint(layer, window.carry, has_traces=traces.past is not None)
+        steps, ahead = self.ahead(layer, window, traces.ahead)
+        found, before, origins = self.back(layer, window, steps, last, signal)
+        if traces.past is None or origins is None:
+            return found, LayerTraces(None, ahead)
+        gradient, past = self.close(layer, window, traces.past, before, origins)
+        return found.plus(gradient), LayerTraces(past, ahead)
 
 
 @dataclasses.dataclass(frozen=True)

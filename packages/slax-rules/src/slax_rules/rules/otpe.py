@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import scan_steps
-from slax_rules.engine.eligibility import Adjoint, EligibilityTraces
+from slax_rules.engine.eligibility import Adjoint
 from slax_rules.engine.jacobians import psi_of_steps
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.rules.ostl import EligibilityRule
@@ -35,9 +35,10 @@ class LeakySumRule(LayerRule):
                 "its membrane_decay, with which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
             )
 
-    def decay(self, layer: Layer, dtype: Any) -> Float[Array, ""]:
+    def decay(self, layer: Layer) -> Float[Array, ""]:
         """The decay of the leaky sum: the decay given to the rule, or the next layer's membrane decay."""
-        return jnp.asarray(layer.above.membrane_decay if self.output_decay is None else self.output_decay, dtype)  # type: ignore[union-attr]
+        decay = layer.above.membrane_decay if self.output_decay is None else self.output_decay  # type: ignore[union-attr]
+        return jnp.asarray(decay, layer.neuron.param_dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +53,8 @@ class SummedEligibilities(LeakySumRule, EligibilityRule):
     own penalties is a signal on the outputs themselves. The last layer has no sum: R_t = eps_t.
     """
 
-    def decay_of(self, layer: Layer, dtype: Any) -> Float[Array, ""] | None:
-        return None if layer.above is None else self.decay(layer, dtype)
-
-
-class OTPETraces(NamedTuple):
-    """The eligibility traces E, the leaky sum R of the eligibilities eps, and the leaky mean of psi."""
-
-    sums: EligibilityTraces
-    psi: "LeakyMean"
+    def decay_of(self, layer: Layer) -> Float[Array, ""] | None:
+        return None if layer.above is None else self.decay(layer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,20 +95,18 @@ class OTPE(SummedEligibilities):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE(), window=5)
     """
 
-    def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
-        sums = super().init_layer(layer, inputs, states)
-        return sums if layer.above is None else OTPETraces(sums, init_leaky_mean(states[0]))
+    def init_ahead(self, layer: Layer, states: tuple[Array, ...]) -> Any:
+        return () if layer.above is None else init_leaky_mean(states[0])
 
-    def ahead(self, layer: Layer, window: LayerWindow, traces: Any) -> tuple[Any, Any]:
+    def ahead(self, layer: Layer, window: LayerWindow, before: Any) -> tuple[Any, Any]:
         if layer.above is None:
-            return (), traces
-        psi = psi_of_steps(layer.neuron, window.steps)
-        mean, g = leaky_means(traces.psi, psi, self.decay(layer, psi.dtype))
-        return g, traces._replace(psi=mean)
+            return (), before
+        mean, g = leaky_means(before, psi_of_steps(layer.neuron, window.steps), self.decay(layer))
+        return g, mean
 
     def back(
         self, layer: Layer, window: LayerWindow, steps: Any, after: Adjoint, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, Adjoint, Array]:
+    ) -> tuple[LayerGradient, Adjoint, Array | None]:
         found, before, origins = super().back(layer, window, steps, after, signal)  # sum_t delta_t R_t
         if layer.above is None:
             return found, before, origins
@@ -122,14 +114,6 @@ class OTPE(SummedEligibilities):
         if window.penalty is not None:  # of the outputs themselves, not of their sum
             below = below + window.penalty * (psi_of_steps(layer.neuron, window.steps) - g)
         return found._replace(passed_below=below), before, origins
-
-    def close(
-        self, layer: Layer, window: LayerWindow, traces: Any, before: Adjoint, origins: Array
-    ) -> tuple[LayerGradient, Any]:
-        if layer.above is None:
-            return super().close(layer, window, traces, before, origins)
-        past, sums = super().close(layer, window, traces.sums, before, origins)
-        return past, traces._replace(sums=sums)
 
 
 class LeakyMean(NamedTuple):
@@ -151,11 +135,15 @@ def leaky_means(before: LeakyMean, values: Any, decay: Float[Array, ""]) -> tupl
     w_t = decay w_{t-1} + 1        g_t = (decay w_{t-1} g_{t-1} + value_t) / w_t
     """
 
-    def step(before: LeakyMean, value: Any) -> tuple[LeakyMean, Any]:
-        weight = decay * before.weight
-        mean = jax.tree.map(lambda g, new: (weight * g + new) / (weight + 1), before.mean, value)
-        return LeakyMean(mean, weight + 1), mean
+    first = jax.tree.leaves(values)[0]
+    powers = decay ** jnp.arange(len(first) + 1, dtype=decay.dtype)
+    weights = jnp.outer(powers[1:], before.weight) + jnp.cumsum(powers[:-1])[:, None]  # w_t in closed form
 
-    axes = range(1, jax.tree.leaves(values)[0].ndim - 1)
-    (mean, weight), means = scan_steps(step, before._replace(weight=jnp.expand_dims(before.weight, axes)), values)
-    return LeakyMean(mean, weight.reshape(-1)), means
+    def step(mean: Any, at: tuple[Any, Array]) -> tuple[Any, Any]:
+        value, share = at
+        mean = jax.tree.map(lambda g, new: g + share * (new - g), mean, value)
+        return mean, mean
+
+    shares = jnp.expand_dims(1 / weights, range(2, first.ndim))
+    mean, means = scan_steps(step, before.mean, (values, shares))
+    return LeakyMean(mean, weights[-1]), means
