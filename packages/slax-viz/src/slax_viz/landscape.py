@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
-from tqdm import tqdm
 
 from slax_viz.arrays import finite
 from slax_viz.planes import Plane, finite_leaves
+from slax_viz.progress import progress
 from slax_viz.trees import check_alike, leaves_by_path
 
 Loss = Callable[[PyTree], Array]
@@ -56,15 +56,16 @@ def grid_around(
 def surface(
     loss: Loss, plane: Plane, *, xs: np.ndarray | Sequence, ys: np.ndarray | Sequence, batch: int = 16
 ) -> Float[np.ndarray, "Y X"]:
-    """The loss at origin + x d1 + y d2 for each x and y, with a progress bar.
+    """The loss at origin + x d1 + y d2 for each x and y, with a progress bar in a terminal after ten seconds.
 
     Args:
-        loss: maps a tree of parameters, with the origin's structure and dtypes, to one number. It is jitted, and vectorized
-            over `batch` trees. It closes over the data and a model without its parameters: see docs/landscapes.md.
+        loss: maps a tree of parameters, with the origin's structure and dtypes, to one number. It is jitted. It closes over
+            the data and a model without its parameters: see docs/landscapes.md.
         plane: plane on which to evaluate the loss.
         xs: [X], in units of the first direction.
         ys: [Y], in units of the second.
-        batch: number of losses computed together; it determines the memory, and otherwise affects only rounding.
+        batch: number of losses in one call of the program. On a CPU they are computed one after the other, which is faster
+            and takes the memory of one; elsewhere together. It affects only rounding.
 
     Returns:
         [Y, X], float32 or the loss's dtype if it is wider. NaN and infinite losses are kept; the bar counts them.
@@ -115,7 +116,7 @@ def interpolation(
         a: parameters at t = 0.
         b: parameters at t = 1, with the same paths, shapes and dtypes.
         ts: [n]; outside [0, 1] the line extends beyond the solutions.
-        batch: number of losses computed together.
+        batch: see `surface`.
 
     Returns:
         Losses [n], in the dtype that `surface` gives.
@@ -196,11 +197,13 @@ def _losses(
             f"Got a loss of {made}, expected one floating-point number. Take its mean, and leave out any other output."
         )
 
-    program = jax.jit(jax.vmap(at, in_axes=(0, None)))
+    # One after the other on a CPU, whose cache holds the arrays of one loss, but seldom those of several.
+    each = jax.lax.map if jax.default_backend() == "cpu" else lambda at, rows: jax.vmap(at)(rows)
+    program = jax.jit(lambda rows, trees: each(lambda row: at(row, trees), rows))
     size, n = min(batch, len(coefficients)), len(coefficients)
     values = np.zeros(n, np.promote_types(made.dtype, jnp.float32))
     broken = 0
-    with tqdm(total=n, desc="landscape", unit="losses", disable=None) as bar:
+    with progress(n, "landscape", "losses") as bar:
         for start in range(0, n, size):
             rows = coefficients[start : start + size]
             # Always `size` rows, so that one program serves all.
@@ -208,7 +211,7 @@ def _losses(
             values[start : start + size] = np.asarray(program(jnp.asarray(filled), aligned))[: len(rows)]
             broken += int(np.sum(~np.isfinite(values[start : start + size])))
             if broken:
-                bar.set_postfix_str(f"{broken} not finite")
+                bar.set_postfix_str(f"{broken} not finite", refresh=False)
             bar.update(len(rows))
     return values
 
