@@ -1,15 +1,14 @@
 """The extreme eigenvalues of a Hessian."""
 
-import math
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from slax_viz.curvature.flat import as_vector, dot
-from slax_viz.curvature.lanczos import ORDERS, Basis, extended_basis, first_basis, known_entries, ritz
-from slax_viz.curvature.product import Loss, check_finite, check_parameters, hessian_times
+from slax_viz.curvature.flat import as_vector, size_and_dtype
+from slax_viz.curvature.lanczos import ORDERS, Ritz, ritz, spanned_basis
+from slax_viz.curvature.product import Loss, check_finite, check_parameters, hessian_products, in_blocks
 
 
 class Eigenvalues(NamedTuple):
@@ -70,7 +69,7 @@ def hessian_eigenvalues(
         params: see `hessian_trace`. P is the number of entries of all leaves.
         key: random key for the random vectors.
         n_top: number of eigenvalues, 1 to P.
-        n_steps: maximum number of products with H, at least n_top; (n_steps + n_starts) P numbers are kept.
+        n_steps: maximum number of products with H, at least n_top; (n_steps + 2 n_starts) P numbers are kept.
         tolerance: see above. The error of an eigenvalue is about the residual's square over the gap to the next.
         order: the eigenvalues that come first: the largest, the smallest (most negative), or the largest in magnitude.
         n_starts: b, 1 to n_top, which is the default. For an eigenvalue with several eigenvectors, b of them are found
@@ -86,7 +85,7 @@ def hessian_eigenvalues(
 
     Note:
         The function can be jitted: `jax.jit(partial(hessian_eigenvalues, loss, n_top=5))(params, key)`. Otherwise each call
-        compiles.
+        compiles the product with H, and draws a progress bar in a terminal if it takes more than ten seconds.
 
     References:
         Lanczos, An iteration method for the solution of the eigenvalue problem, 1950, doi 10.6028/jres.045.026. Ruhe,
@@ -103,7 +102,7 @@ def hessian_eigenvalues(
         [3.0, 2.0]
     """
     check_parameters(params)
-    size = sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
+    size, dtype = size_and_dtype(params)
     if not 1 <= n_top <= size:
         raise ValueError(f"Got n_top={n_top}, expected 1 to {size}, the number of parameters.")
     starts = n_top if n_starts is None else n_starts
@@ -116,35 +115,22 @@ def hessian_eigenvalues(
     if order not in ORDERS:
         raise ValueError(f"Got order={order!r}, expected one of {', '.join(map(repr, ORDERS))}.")
 
-    n_steps = min(n_steps, size)
-
-    @jax.jit
-    def find(params: PyTree, key: Key[Array, ""]) -> Eigenvalues:
-        flat, unravel = as_vector(params)
-
-        def product(vector: Float[Array, " P"]) -> Float[Array, " P"]:
-            return as_vector(hessian_times(loss, params, unravel(vector)))[0]
-
-        def done(basis: Basis) -> Bool[Array, ""]:
-            _, _, residuals, largest = ritz(basis, n_top, order)
-            return (basis.steps >= n_top) & jnp.all(residuals <= tolerance * largest)
-
-        first = first_basis(flat.size, flat.dtype, key, starts=starts, n_steps=n_steps)
-        basis = extended_basis(product, first, done, key, starts)
-        values, combinations, _, largest = ritz(basis, n_top, order)
-        vectors = dot(combinations.T, basis.vectors[:n_steps])
-        vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
-        residuals = jax.lax.map(lambda pair: jnp.linalg.norm(product(pair[0]) - pair[1] * pair[0]), (vectors, values))
-        square, known = basis.projected[:n_steps], known_entries(basis)
-        return Eigenvalues(
-            values=values,
-            vectors=jax.vmap(unravel)(vectors),
-            residuals=residuals,
-            converged=residuals <= tolerance * largest,
-            asymmetry=jnp.max(jnp.abs(square - square.T), where=known, initial=0),
-            steps=basis.steps,
-        )
-
-    found = find(params, key)
+    products = hessian_products(loss, params)
+    options = {"n_top": n_top, "order": order, "tolerance": tolerance}
+    basis = spanned_basis(products, size, dtype, key, starts=starts, n_steps=min(n_steps, size), **options)
+    found = ritz(basis, **options)
     check_finite("an eigenvalue of the Hessian", found.values)
-    return found
+    return _with_residuals(params, found, in_blocks(products, found.vectors, starts), basis.steps)
+
+
+@jax.jit
+def _with_residuals(params: PyTree, found: Ritz, images: Float[Array, "n_top P"], steps: Int[Array, ""]) -> Eigenvalues:
+    residuals = jnp.linalg.norm(images - found.values[:, None] * found.vectors, axis=1)
+    return Eigenvalues(
+        values=found.values,
+        vectors=jax.vmap(as_vector(params)[1])(found.vectors),
+        residuals=residuals,
+        converged=residuals <= found.bound,
+        asymmetry=found.asymmetry,
+        steps=steps,
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,3 +18,9 @@ def as_vector(tree: PyTree) -> tuple[Float[Array, " P"], Callable[[Float[Array, 
     wide = "float64" if jnp.dtype("float64") in jax.tree.leaves(dtypes) else "float32"
     vector, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, wide), tree))
     return vector, lambda vector: jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), unravel(vector), dtypes)
+
+
+def size_and_dtype(tree: PyTree) -> tuple[int, Any]:
+    """Those of the vector."""
+    vector = jax.eval_shape(lambda: as_vector(tree)[0])
+    return vector.size, vector.dtype

@@ -1,13 +1,17 @@
 """The Lanczos method with full reorthogonalization, on vectors of P numbers; see `hessian_eigenvalues` for the equations."""
 
-from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from slax_viz.curvature.flat import dot
+from slax_viz.curvature.product import is_traced
+from slax_viz.progress import progress
 
 _CHECK_EVERY = 8  # steps between two convergence checks; each is an eigendecomposition of the small matrix
 _ROUNDING = 100  # a remainder below this counts as zero, in units of the rounding error of the largest product
@@ -20,75 +24,101 @@ class Basis(NamedTuple):
     vectors: Float[Array, "rows P"]
     projected: Float[Array, "rows m"]
     largest: Float[Array, ""]  # largest |H q| so far
-    steps: Int[Array, ""]
+    steps: Int[Array, ""]  # -b before the first vector
 
 
-def first_basis(size: int, dtype: Any, key: Key[Array, ""], *, starts: int, n_steps: int) -> Basis:
-    """The basis before the first product: b = starts random vectors of `size` numbers, with room for n_steps more."""
-    rows = n_steps + starts
+class Ritz(NamedTuple):
+    """The first values of the symmetric part of Q^T H Q, and their vectors in the space of parameters."""
 
-    def filled(row: Array, vectors: Array) -> Array:
-        return vectors.at[row].set(_random(vectors, jax.random.fold_in(key, row)))
+    values: Float[Array, " n_top"]
+    vectors: Float[Array, "n_top P"]
+    bound: Float[Array, ""]  # tolerance * largest |value|
+    asymmetry: Float[Array, ""]  # the largest |v . H w - w . H v| of vectors of the basis
+    done: Bool[Array, ""]  # all have converged, or the basis is full
 
-    vectors = jax.lax.fori_loop(0, starts, filled, jnp.zeros((rows, size), dtype))
-    return Basis(vectors, jnp.zeros((rows, n_steps), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.int32))
 
-
-def extended_basis(
-    product: Callable[[Array], Array], basis: Basis, done: Callable[[Basis], Array], key: Key[Array, ""], starts: int
+def spanned_basis(
+    products: Partial, size: int, dtype: Any, key: Key[Array, ""], *, starts: int, n_steps: int, **options: Any
 ) -> Basis:
-    """The basis extended by products with H, until it is full or `done(basis)` is true."""
-    n_steps = basis.projected.shape[1]
+    """The basis from b = starts random vectors of `size` numbers and products with H, until `ritz` is done.
 
-    def unfinished(basis: Basis) -> Bool[Array, ""]:
-        is_done = done(basis)
-        return (basis.steps < n_steps) & ~is_done
+    Args:
+        products: see `hessian_products`.
+        options: those of `ritz`.
+    """
+    zeros = jnp.zeros((starts, size), dtype)
+    vectors, projected = (jnp.asarray(np.zeros((n_steps + starts, columns), dtype)) for columns in (size, n_steps))
+    basis = Basis(vectors, projected, jnp.asarray(np.zeros((), dtype)), jnp.asarray(np.int32(-starts)))
 
-    def extended(basis: Basis) -> Basis:
-        end = jnp.minimum(basis.steps + _CHECK_EVERY, n_steps)
-        return jax.lax.fori_loop(basis.steps, end, lambda _, basis: _step(product, basis, starts, key), basis)
+    def started(_: Any, basis: Basis) -> Basis:  # zero has no remainder, so that a random vector takes its place
+        return _step(basis, zeros, key)
 
-    return jax.lax.while_loop(unfinished, extended, basis)
+    def extended(_: Any, basis: Basis) -> Basis:
+        return _step(basis, products(basis.vectors[basis.steps][None]), key)
+
+    def extended_by_some(basis: Basis) -> Basis:
+        return jax.lax.fori_loop(basis.steps, jnp.minimum(basis.steps + _CHECK_EVERY, n_steps), extended, basis)
+
+    def multiplied(basis: Basis, step: int) -> Float[Array, "b P"]:  # so many are known that have not been multiplied
+        return products(jax.lax.dynamic_slice_in_dim(basis.vectors, np.int32(step), starts))
+
+    if is_traced(key, zeros):
+        basis = jax.lax.fori_loop(0, starts, started, basis)
+    else:
+        basis = reduce(lambda basis, row: started(row, basis), range(starts), basis)
+    images = multiplied(basis, 0)
+    if is_traced(images, basis.steps):  # or the loss contains traced arrays of its own
+        return jax.lax.while_loop(lambda basis: ~ritz(basis, **options).done, extended_by_some, basis)
+    with progress(n_steps, "eigenvalues", "products") as bar:
+        for step in range(n_steps):
+            if step % _CHECK_EVERY == 0 and ritz(basis, **options).done:
+                break
+            images = multiplied(basis, step) if step and step % starts == 0 else images
+            basis = _step(basis, images, key)
+            bar.update()
+    return basis
 
 
-def known_entries(basis: Basis) -> Bool[Array, "m m"]:
-    """A mask of the entries of Q^T H Q computed so far."""
-    known = jnp.arange(basis.projected.shape[1], dtype=jnp.int32) < basis.steps
-    return known[:, None] & known[None]
-
-
-def ritz(
-    basis: Basis, n_top: int, order: str
-) -> tuple[Float[Array, " n_top"], Float[Array, "m n_top"], Float[Array, " n_top"], Float[Array, ""]]:
-    """The first values of the symmetric part of Q^T H Q, their vectors, |H v - value v|, and the largest |value|."""
+@partial(jax.jit, static_argnames=("n_top", "order", "tolerance"))
+def ritz(basis: Basis, *, n_top: int, order: str, tolerance: float) -> Ritz:
+    """What the basis shows of H."""
     m = basis.projected.shape[1]
     scale = jnp.linalg.norm(basis.projected)
     scale = jnp.where(scale == 0, 1, scale)
-    square, known = basis.projected[:m] / scale, known_entries(basis)
+    square, known = basis.projected[:m] / scale, jnp.arange(m, dtype=jnp.int32) < basis.steps
+    known = known[:, None] & known[None]
     # Entries not computed yet get the eigenvalue 2, which no other reaches.
     symmetric = jnp.where(known, (square + square.T) / 2, 2 * jnp.eye(m, dtype=square.dtype))
     values, combinations = jnp.linalg.eigh(symmetric)
     is_known = values < 1.5
     first = jnp.argsort(jnp.where(is_known, -ORDERS[order](values), jnp.inf))[:n_top]
-    largest = jnp.max(jnp.abs(values), where=is_known, initial=0) * scale
+    bound = tolerance * jnp.max(jnp.abs(values), where=is_known, initial=0) * scale
     values, combinations = values[first] * scale, combinations[:, first]
     residual = dot(basis.projected, combinations).at[:m].add(-values[None] * combinations)
-    return values, combinations, jnp.linalg.norm(residual, axis=0), largest
-
-
-def _step(product: Callable[[Array], Array], basis: Basis, starts: int, key: Key[Array, ""]) -> Basis:
-    """The basis after one more product; its remainder, or a random vector, is the new vector."""
-    row = basis.steps + starts  # row of the new vector
-    image = product(basis.vectors[basis.steps])
-    largest = jnp.maximum(basis.largest, jnp.linalg.norm(image))
-    rest, column = _orthogonal(image, basis.vectors)
-    length = jnp.linalg.norm(rest)
-    exhausted = length <= _ROUNDING * jnp.finfo(image.dtype).eps * largest
-    new = jax.lax.cond(
-        exhausted,
-        lambda: _random(basis.vectors, jax.random.fold_in(key, row)),
-        lambda: rest / length,
+    vectors = dot(combinations.T, basis.vectors[:m])
+    return Ritz(
+        values,
+        vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True),
+        bound,
+        jnp.max(jnp.abs(square - square.T), where=known, initial=0) * scale,
+        ((basis.steps >= n_top) & jnp.all(jnp.linalg.norm(residual, axis=0) <= bound)) | (basis.steps >= m),
     )
+
+
+@partial(jax.jit, donate_argnums=0)
+def _step(basis: Basis, images: Float[Array, "n P"], key: Key[Array, ""]) -> Basis:
+    """The basis after a product, one of n in turn; its remainder, or a random vector, is the new vector."""
+    image = images[basis.steps % len(images)]
+    row = basis.steps + len(basis.vectors) - basis.projected.shape[1]  # row of the new vector
+    largest = jnp.maximum(basis.largest, jnp.linalg.norm(image))
+    drawn = jax.random.normal(jax.random.fold_in(key, row), image.shape, image.dtype)
+    rest, column = jnp.stack([image, drawn], axis=1), jnp.zeros(len(basis.vectors), image.dtype)
+    for _ in range(2):  # the second pass removes rounding errors
+        correction = dot(basis.vectors, rest)
+        rest, column = rest - dot(basis.vectors.T, correction), column + correction[:, 0]
+    length, length_of_drawn = jnp.linalg.norm(rest, axis=0)
+    exhausted = length <= _ROUNDING * jnp.finfo(image.dtype).eps * largest
+    new = jnp.where(exhausted, rest[:, 1] / length_of_drawn, rest[:, 0] / length)
     room = row < image.size  # beyond it the vectors span the entire space, and the remainder is rounding error
     column = column.at[row].set(jnp.where(exhausted | ~room, 0, length))
     return Basis(
@@ -97,20 +127,3 @@ def _step(product: Callable[[Array], Array], basis: Basis, starts: int, key: Key
         largest,
         basis.steps + 1,
     )
-
-
-def _random(vectors: Float[Array, "rows P"], key: Key[Array, ""]) -> Float[Array, " P"]:
-    """A random unit vector orthogonal to `vectors`."""
-    drawn = jax.random.normal(key, vectors.shape[1:], vectors.dtype)
-    rest, _ = _orthogonal(drawn, vectors)
-    return rest / jnp.linalg.norm(rest)
-
-
-def _orthogonal(vector: Float[Array, " P"], vectors: Float[Array, "rows P"]) -> tuple[Array, Float[Array, " rows"]]:
-    """The part of `vector` orthogonal to `vectors`, and its components along them. A second pass removes rounding errors."""
-    parts = jnp.zeros(len(vectors), vectors.dtype)
-    for _ in range(2):
-        correction = dot(vectors, vector)
-        vector = vector - dot(correction, vectors)
-        parts = parts + correction
-    return vector, parts

@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, Key, PyTree
 
-from slax_viz.curvature.flat import as_vector, dot
-from slax_viz.curvature.product import Loss, check_finite, check_parameters, hessian_times
+from slax_viz.curvature.flat import dot, size_and_dtype
+from slax_viz.curvature.product import Loss, check_finite, check_parameters, hessian_products, in_blocks
+
+_AT_ONCE = 8  # samples in one call of a program
 
 
 class Trace(NamedTuple):
@@ -66,16 +69,14 @@ def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples:
     if n_samples < 2:
         raise ValueError(f"Got n_samples={n_samples}, expected at least 2 for a standard error.")
 
+    size, dtype = size_and_dtype(params)
+    products, keys = hessian_products(loss, params), jax.random.split(key, n_samples)
+
     @jax.jit
-    def draw(params: PyTree, keys: Key[Array, " n_samples"]) -> Float[Array, " n_samples"]:
-        flat, unravel = as_vector(params)
+    def draw(products: Partial, keys: Key[Array, " n_samples"], places: Int[Array, " n"]) -> Float[Array, " n"]:
+        signs = jax.vmap(lambda key: jax.random.rademacher(key, (size,), dtype))(keys[places])
+        return jax.vmap(dot)(signs, products(signs))
 
-        def sample(key: Key[Array, ""]) -> Float[Array, ""]:
-            signs = jax.random.rademacher(key, flat.shape, flat.dtype)
-            return dot(signs, as_vector(hessian_times(loss, params, unravel(signs)))[0])
-
-        return jax.lax.map(sample, keys)
-
-    samples = draw(params, jax.random.split(key, n_samples))
+    samples = in_blocks(Partial(draw, products, keys), jnp.arange(n_samples, dtype=jnp.int32), min(_AT_ONCE, n_samples))
     check_finite("a sample of the Hessian's trace", samples)
     return Trace(jnp.mean(samples), jnp.std(samples, ddof=1) / math.sqrt(n_samples), samples)
