@@ -1,5 +1,7 @@
 """Laws of planes through the space of parameters, and of losses on planes and lines."""
 
+import io
+import itertools
 from collections import OrderedDict
 
 import jax
@@ -8,7 +10,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_viz import Plane, barrier, interpolation, losses_at, pca_plane, random_plane, surface
+from slax_viz import (
+    Plane,
+    barrier,
+    hessian_eigenvalues,
+    hessian_trace,
+    interpolation,
+    losses_at,
+    pca_plane,
+    random_plane,
+    surface,
+)
 
 XS, YS = np.linspace(-1, 2, 5), np.linspace(-0.5, 1, 4)
 SHAPES = {"bias": (3,), "kernel": (4, 3)}
@@ -125,3 +137,17 @@ def test_line_between_solutions_and_its_barrier():
     assert barrier(np.where(ts == 0.5, np.inf, hill), ts) == np.inf
     assert np.isnan(barrier(np.where(ts == 0.5, np.nan, hill), ts))
     assert np.isnan(barrier(np.where(ts == 1, np.inf, hill), ts))
+
+
+def test_bars_appear_in_a_terminal_after_ten_seconds(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    plane = random_plane({"kernel": jnp.ones((2, 2))}, jax.random.key(0))
+    for seconds, shown in (0.1, False), (20.0, True):
+        monkeypatch.setattr("tqdm.std.time", itertools.count(0, seconds).__next__)
+        surface(lambda params: jnp.log(jnp.sum(params["kernel"])), plane, xs=[-9, 0, 9], ys=[-9, 9], batch=2)
+        assert ("landscape" in terminal.getvalue()) == ("not finite" in terminal.getvalue()) == shown
+    hessian_eigenvalues(quadratic, tree(0), jax.random.key(0))
+    hessian_trace(quadratic, tree(0), jax.random.key(0), n_samples=9)
+    assert "eigenvalues" in terminal.getvalue() and "curvature" in terminal.getvalue()
