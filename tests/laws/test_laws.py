@@ -76,7 +76,8 @@ def test_windows_change_nothing():
 )
 def test_pieces_change_nothing(name, network, window, monkeypatch):
     """Of two steps, with trained neurons, edges, delays, penalties, and a route with parameters; also without traces."""
-    monkeypatch.setattr(layerwise, "steps_in_cache", lambda size: 2)
+    monkeypatch.setattr(layerwise, "steps_in_cache", lambda size: 5)
+    monkeypatch.setattr(layerwise, "SHORTEST_PIECE", 2)
     lengths, forward = [], layerwise.forward
     monkeypatch.setattr(layerwise, "forward", lambda *of: lengths.append(len(of[2])) or forward(*of))
     here, penalties = case(name, network), PENALTIES if network == "edges" else []

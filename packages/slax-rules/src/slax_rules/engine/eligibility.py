@@ -59,6 +59,10 @@ from slax_rules.engine.synapse import (
 LARGEST_ARRAY, LARGEST_IN_ONE_PIECE = 2**24, 2**22
 SHORTEST_WINDOW = 128
 
+# Windows of so many steps pass over the traces once for each step on a CPU: a batched product needs one more array of their
+# size. With two steps it is faster all the same.
+FEW_STEPS = (1, 3, 4, 5)
+
 
 def eligibility_window(size: StepSize, *, in_pieces: bool = True) -> int:
     """The default number of steps of a window for rules with eligibility traces."""
@@ -417,10 +421,22 @@ def _end_traces(
 
 
 def _end_trace(x: Array, origin: Array, factors: States, trace: tuple[Array, ...]) -> Float[Array, "R J O"]:
-    """The trace of one state."""
+    """The trace of one state: a pass for each step if they are few and this is a CPU, else a product and a pass."""
     decayed = [factor[:, None] * old for factor, old in zip(factors, trace, strict=True) if factor is not None]
-    added = x[0][:, :, None] * origin[0][:, None] if len(x) == 1 else jnp.einsum("krj,kro->rjo", x, origin)
-    return reduce(jnp.add, [added, *decayed])
+
+    def by_step(x: Array, origin: Array, decayed: list[Array]) -> Array:
+        def add_step(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+            return total + step[0][:, :, None] * step[1][:, None], None
+
+        first = reduce(jnp.add, [x[0][:, :, None] * origin[0][:, None], *decayed])
+        return first if len(x) == 1 else jax.lax.scan(add_step, first, (x[1:], origin[1:]))[0]
+
+    def at_once(x: Array, origin: Array, decayed: list[Array]) -> Array:
+        return reduce(jnp.add, [jnp.einsum("krj,kro->rjo", x, origin), *decayed])
+
+    if len(x) in FEW_STEPS:
+        return jax.lax.platform_dependent(x, origin, decayed, cpu=by_step, default=at_once)
+    return at_once(x, origin, decayed)
 
 
 def _after(done: Array, factors: States) -> States:

@@ -47,6 +47,8 @@ from slax_rules.engine.stack import (
 from slax_rules.engine.synapse import check_maps
 from slax_rules.windows import Outputs, RuleState, WindowGradient
 
+SHORTEST_PIECE = 32  # steps
+
 
 def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
     """Raise TypeError or ValueError for a stack that the rules of its layers cannot handle; see `Rule.check`."""
@@ -197,8 +199,11 @@ def steps_of_a_piece(rules: Sequence[Any], model: Any, carry: Any, inputs: Any) 
     may_cut = all(one.goes_back_in_pieces and not one.route.skips_layers for one in rules)
     if not may_cut or changes_when_called(model) or jax.default_backend() != "cpu":
         return steps
-    length = steps_in_cache(step_size(model, carry, inputs))
-    fits = [size for size in range(1, min(length, steps) + 1) if steps % size == 0]
+    in_cache = steps_in_cache(step_size(model, carry, inputs))
+    if steps <= in_cache:
+        return steps
+    length = max(SHORTEST_PIECE, in_cache // 3)  # a piece has more arrays than a chunk of `unroll`, and keeps g of OTPE
+    fits = [size for size in range(1, length + 1) if steps % size == 0]
     return fits[-1] if 4 * fits[-1] > length else steps
 
 
