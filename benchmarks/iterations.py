@@ -1,6 +1,7 @@
 """What do rules cost beside BPTT, and do several steps in an iteration of the loop over time help? One table in one file.
 
 python -m benchmarks.iterations --output iterations.csv   # on the device that JAX finds; on a GPU: `experiments.gpu`
+python -m benchmarks.iterations --output cpu.csv --steps 1 --seconds 10 # what rules cost on a CPU: one step in an iteration
 python -m benchmarks.iterations --output trial.csv --tiny # tiny networks, to try it
 
 "one window" is the gradient of `benchmarks.rules`, of three layers of N with T = 256, and "windows" are the gradients of
@@ -14,6 +15,7 @@ import argparse
 import csv
 import itertools
 import statistics
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -34,7 +36,7 @@ COLUMNS += ("median_s", "least_s", "to_bptt", "temporaries_bytes", "error")
 KEY = COLUMNS[:7]  # of a group
 RULES = ("bptt", "sltt", "ottt", "ostl", "otpe", "e_prop")
 ITERATIONS = (8, 1, 16, 4)  # the default on a GPU and the one on a CPU before the others
-REPEATS, SECONDS = 100, 2.0  # rounds of a group, until these have taken so many seconds
+REPEATS = 100  # rounds of a group, as far as time allows
 
 
 class Case(NamedTuple):
@@ -72,11 +74,11 @@ CASES = (  # in the order of their importance
 TINY = (Case("one window", "4-4-4-4", 2, ("bptt", "ottt"), 8), Case("windows", "4-3-2", 2))
 
 
-def left(file: Path, device: str, tiny: bool) -> list[tuple[Case, int]]:
+def left(file: Path, device: str, tiny: bool, iterations: Sequence[int] = ()) -> list[tuple[Case, int]]:
     """The networks and the steps in an iteration whose rows are not in the file, in the order in which they are measured."""
     run = device, jax.__version__, commit()
     found = {tuple(row[name] for name in KEY) for row in rows_of_csv(file)} if file.exists() else set()
-    groups = [(case, steps) for steps, case in itertools.product(ITERATIONS, TINY if tiny else CASES)]
+    groups = [(case, steps) for steps, case in itertools.product(iterations or ITERATIONS, TINY if tiny else CASES)]
     return [
         (case, steps)
         for case, steps in groups
@@ -84,7 +86,7 @@ def left(file: Path, device: str, tiny: bool) -> list[tuple[Case, int]]:
     ]
 
 
-def measured(case: Case, steps: int) -> dict[tuple[Any, str], dict[str, Any]]:
+def measured(case: Case, steps: int, seconds: float = 2.0) -> dict[tuple[Any, str], dict[str, Any]]:
     """The last columns of each window and rule: the programs are compiled at the same time, then they take turns."""
     with scan_unroll(steps), jax.default_matmul_precision("float32"):
         lowered = {key: (program.lower(*of), of) for key, (program, of) in case.programs().items()}
@@ -102,7 +104,7 @@ def measured(case: Case, steps: int) -> dict[tuple[Any, str], dict[str, Any]]:
         programs = dict(zip(lowered, pool.map(compiled, lowered), strict=True))
     rows = {key: {"error": str(one).partition("\n")[0]} for key, one in programs.items() if isinstance(one, Exception)}
     calls = {key: partial(one, *lowered[key][1]) for key, one in programs.items() if key not in rows}
-    times = {key: [ms / 1e3 for ms in of] for key, of in times_of(calls, REPEATS, SECONDS).items()}
+    times = {key: [ms / 1e3 for ms in of] for key, of in times_of(calls, REPEATS, seconds).items()}
     bptt = next((statistics.median(of) for (_, rule), of in times.items() if rule == "bptt"), None)
     for key, of in times.items():
         median = statistics.median(of)
@@ -116,12 +118,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="the file, which may have rows already")
     parser.add_argument("--tiny", action="store_true", help="tiny networks")
+    parser.add_argument("--steps", nargs="+", type=int, default=ITERATIONS, help="steps in an iteration of the loop")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long the programs of a network take turns")
     options = parser.parse_args(arguments)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     run = jax.devices()[0].device_kind, jax.__version__, commit()
-    for case, steps in left(options.output, run[0], options.tiny):
+    for case, steps in left(options.output, run[0], options.tiny, options.steps):
         group = dict(zip(KEY, (*run, *case[:3], steps), strict=True))
-        found = measured(case, steps)
+        found = measured(case, steps, options.seconds)
         rows = [group | {"window": window, "rule": rule} | row for (window, rule), row in found.items()]
         with options.output.open("a", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")

@@ -30,10 +30,10 @@ def test_rows_of_a_network_are_written_together_and_not_measured_again(monkeypat
     assert list(dict.fromkeys(step.name.split()[0] for step in others)) == list(gpu.EXPERIMENTS)
     measured = iterations.measured
 
-    def cut(case, steps):
+    def cut(case, steps, seconds):
         if steps == 1:
             raise KeyboardInterrupt
-        return measured(case, steps)
+        return measured(case, steps, seconds)
 
     monkeypatch.setattr(iterations, "measured", cut)
     with pytest.raises(KeyboardInterrupt):

@@ -123,8 +123,9 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
         )
     logits = outputs.astype(sum_dtype(outputs.dtype))
     is_label = jax.nn.one_hot(jnp.broadcast_to(labels, samples).astype(jnp.int32), logits.shape[-1], dtype=bool)
-    of_label = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)  # an index would have a scatter as its gradient
-    losses = jax.nn.logsumexp(logits, axis=-1) - of_label
+    below_largest = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    of_label = jnp.sum(jnp.where(is_label, below_largest, 0), axis=-1)  # an index would have a scatter as its gradient
+    losses = jnp.log(jnp.sum(jnp.exp(below_largest), axis=-1)) - of_label
     return losses + jnp.broadcast_to(jnp.where(valid, 0, jnp.nan).astype(losses.dtype), samples)
 
 
