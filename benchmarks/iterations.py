@@ -15,7 +15,7 @@ import argparse
 import csv
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -91,17 +91,19 @@ def measured(case: Case, steps: int, seconds: float = 2.0) -> dict[tuple[Any, st
     with scan_unroll(steps), jax.default_matmul_precision("float32"):
         lowered = {key: (program.lower(*of), of) for key, (program, of) in case.programs().items()}
 
-    def compiled(key: tuple[Any, str]) -> Any:
-        """The compiled program after its first call, or the error of the device."""
+    def attempt(step: Callable[[], Any]) -> Any:
+        """What a step returns, or the error of the device."""
         try:
-            program = lowered[key][0].compile()
-            jax.block_until_ready(program(*lowered[key][1]))
+            return step()
         except jax.errors.JaxRuntimeError as failure:
             return failure
-        return program
 
     with ThreadPoolExecutor() as pool:
-        programs = dict(zip(lowered, pool.map(compiled, lowered), strict=True))
+        programs = dict(zip(lowered, pool.map(lambda key: attempt(lowered[key][0].compile), lowered), strict=True))
+    for key, one in programs.items():  # one after the other, since memory may not be enough for two
+        if not isinstance(one, Exception):
+            failure = attempt(lambda one=one, key=key: jax.block_until_ready(one(*lowered[key][1])) and None)
+            programs[key] = failure or one
     rows = {key: {"error": str(one).partition("\n")[0]} for key, one in programs.items() if isinstance(one, Exception)}
     calls = {key: partial(one, *lowered[key][1]) for key, one in programs.items() if key not in rows}
     times = {key: [ms / 1e3 for ms in of] for key, of in times_of(calls, REPEATS, seconds).items()}

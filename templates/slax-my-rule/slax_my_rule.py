@@ -4,6 +4,7 @@ import dataclasses
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
 from slax_neurons import Neuron
 from slax_rules import RULES, LayerRule, RuleEntry, eligibility_gradient, zero_eligibility
@@ -11,7 +12,9 @@ from slax_rules.registry import Exactness
 
 
 def partly_detached(array, share):
-    """The array itself, through which only a share of the gradient passes."""
+    """The array itself, through which only a share of the gradient passes; a random key or a count has none."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return array
     return share * array + (1 - share) * jax.lax.stop_gradient(array)
 
 
@@ -22,11 +25,8 @@ class Forgetting(Neuron):
         super().__init__(param_dtype=neuron.param_dtype)
         self.neuron, self.memory = neuron, memory
 
-    def integrate(self, carry, inputs):
-        return self.neuron.integrate(jax.tree.map(partial(partly_detached, share=self.memory), carry), inputs)
-
-    def fire(self, membrane):
-        return self.neuron.fire(membrane)
+    def __call__(self, carry, inputs):
+        return self.neuron(jax.tree.map(partial(partly_detached, share=self.memory), carry), inputs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Stacks, edges, delays, dropout and foreign modules: every way to run a stack is the network of the oracle."""
 
 import re
+from collections import namedtuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from slax_neurons import (
     scan_unroll,
     unroll,
 )
-from slax_neurons.building_blocks import mutates_state
+from slax_neurons.building_blocks import mutates_state, reverse_pass_of_jax
 from slax_neurons.unrolling import default_chunk, even_length, jax_is_faster
 from slax_rules import OTPE, cross_entropy, gradients
 from stacks import close, linear, pair
@@ -170,6 +171,57 @@ def test_loops_over_time_have_as_many_steps_in_an_iteration_as_is_said_forward_a
     learn = lambda x: gradients(connect(chain), cross_entropy, x, jnp.zeros(B, int), rule=OTPE(0.5))[1]  # noqa: E731
     with scan_unroll(3):
         assert "unroll=3" in str(jax.make_jaxpr(learn)(x))
+
+
+class FewerMembranes(Neuron):
+    """Two states, of which one membrane is made."""
+
+    carry_type = namedtuple("carry_type", ["u", "a"])
+
+    def integrate(self, carry, inputs):
+        return 0.8 * carry.u + inputs - 0.2 * carry.a
+
+    def fire(self, membrane):
+        return self.carry_type(jnp.sin(membrane), 0.5 * membrane), membrane**2
+
+
+class MoreMembranes(Neuron):
+    """One state, of which two membranes are made."""
+
+    def integrate(self, carry, inputs):
+        return 0.8 * carry + inputs, 0.3 * carry
+
+    def fire(self, membrane):
+        return jnp.sin(membrane[0]) + membrane[1], membrane[0] ** 2
+
+
+class SteepAtOne(Neuron):
+    """A membrane whose derivative by the state is infinite at a state of one, which no step begins with."""
+
+    def integrate(self, carry, inputs):
+        return 0.5 * jnp.sqrt(jnp.abs(1 - carry)) + inputs
+
+    def fire(self, membrane):
+        return membrane, membrane
+
+
+@pytest.mark.parametrize("cls", [FewerMembranes, MoreMembranes, SteepAtOne])
+def test_the_reverse_pass_of_a_loop_is_that_of_jax(cls, x64):
+    neuron, x = cls(param_dtype=jnp.float64), jnp.asarray(normal(T, B, 7))
+    carry = neuron.initialize_carry((B, 7))
+    if cls is SteepAtOne:  # the last state is one
+        x = x.at[-1].set(1 - 0.5 * jnp.sqrt(jnp.abs(1 - unroll(neuron, carry, x[:-1])[0])))
+        assert (unroll(neuron, carry, x)[0] == 1).any()
+
+    def loss(x):
+        return (unroll(neuron, carry, x)[1] ** 2).sum()
+
+    found = []
+    for by_jax in (True, False):
+        with reverse_pass_of_jax(by_jax):
+            found.append(jax.jit(jax.grad(loss))(x))
+    assert jnp.isfinite(found[0]).all()
+    close(*found)
 
 
 class Counter(Neuron):

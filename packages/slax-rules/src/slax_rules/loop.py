@@ -73,7 +73,7 @@ def sequence_gradient(
         return (value + found.loss.astype(value.dtype), gradient, found.state, changed), None
 
     zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), Gradients(params, own))
-    if size >= steps:
+    if size >= steps:  # eligibility traces are zero before the only window, and nobody reads them after it
         state = state._replace(traces=without_past(state.traces))
     start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if changes else None)
     # Nothing reads the traces after the last window. If they are large and windows are few, the last one is a program by

@@ -420,37 +420,45 @@ def push_through_steps(
         carry: the carry before the first step.
         inputs: the currents, [T, *B, N].
         membranes: m_t of all steps.
-        d_params: the tangent of the parameters; `d_carry` and `d_inputs` are those of the carry and of the currents.
+        d_params: the tangent of the parameters.
+        d_carry: the tangent of the carry before the first step.
+        d_inputs: the tangents of the currents.
     """
 
     after = fire_steps(make(params), membranes)[0]
+    before = carries_before(carry, after)
 
     def drive(before: Any, current: Array, d_current: Array) -> Any:
         """The part of a membrane's tangent that is known before the loop."""
         at, along = (params, current), (d_params, d_current)
         return jax.jvp(lambda params, current: make(params).integrate(before, current), at, along)[1]
 
-    def keep(before: Any, current: Array) -> Any:
+    def keeping(before: Any, current: Array) -> Any:
         """The linear map from the tangent of a carry to that of the next membrane."""
         return jax.linearize(lambda carry: make(params).integrate(carry, current), before)[1]
 
-    def fire(membrane: Any) -> Any:
+    def firing(membrane: Any) -> Any:
+        """The linear map from the tangents of the parameters and of a membrane to that of the carry."""
         return jax.linearize(lambda *at: make(at[0]).fire(at[1])[0], params, membrane)[1]
 
     # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan. It carries
     # the tangent of the next membrane as far as it is known, so that its transpose carries what it stores. After the last step
-    # there is none, but the tangent of the carry.
-    following = jnp.concatenate([inputs[1:], inputs[-1:]])
-    steps = jax.vmap(drive)(carries_before(carry, after), inputs, d_inputs), jax.vmap(fire)(membranes)
-    is_last = jnp.arange(len(inputs)) == len(inputs) - 1
+    # it carries the tangent of the carry; the map to a next membrane is then that of the first step, and is not used.
+    following = jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), (before, inputs))
+    steps = jax.vmap(drive)(before, inputs, d_inputs), jax.vmap(firing)(membranes), jax.vmap(keeping)(*following)
+    first, of_membrane = jax.tree.flatten(keeping(carry, inputs[0])(d_carry))
+    ends, of_carry = jax.tree.flatten(carry)
 
-    def step(d_kept: Any, at: tuple[Any, Any, Any, Array]) -> tuple[Any, Any]:
+    def padded(leaves: list[Array]) -> list[Array]:
+        """As many arrays as a membrane or a carry has, whichever has more."""
+        return leaves + [jnp.zeros_like(leaves[0])] * (max(len(first), len(ends)) - len(leaves))
+
+    def step(d_kept: list[Array], at: tuple[Any, Any, Any, Array]) -> tuple[list[Array], Any]:
         driven, fire, keep, is_last = at
-        d_membrane = jax.tree.map(jnp.add, jax.tree.unflatten(structure, d_kept), driven)
+        d_membrane = jax.tree.map(jnp.add, jax.tree.unflatten(of_membrane, d_kept[: len(first)]), driven)
         d_carry = fire(d_params, d_membrane)
-        pairs = zip(jax.tree.leaves(d_carry), jax.tree.leaves(keep(d_carry)), strict=True)
-        return [jnp.where(is_last, end, kept) for end, kept in pairs], d_membrane
+        d_end, d_next = (padded(jax.tree.leaves(tree)) for tree in (d_carry, keep(d_carry)))
+        return [jnp.where(is_last, end, kept) for end, kept in zip(d_end, d_next, strict=True)], d_membrane
 
-    first, structure = jax.tree.flatten(keep(carry, inputs[0])(d_carry))
-    end, d_membranes = scan_steps(step, first, (*steps, jax.vmap(keep)(after, following), is_last))
-    return jax.tree.unflatten(jax.tree.structure(carry), end), d_membranes
+    d_end, d_membranes = scan_steps(step, padded(first), (*steps, jnp.arange(len(inputs)) == len(inputs) - 1))
+    return jax.tree.unflatten(of_carry, d_end[: len(ends)]), d_membranes

@@ -52,6 +52,7 @@ from slax_rules.engine.synapse import (
     row_weights,
     synapse_gradients,
 )
+from slax_rules.losses import sum_dtype
 
 # After a window that is not the last, the traces cost a product and a pass over them, so windows are long: as far as their
 # largest array stays below these bytes, and at least some steps, and so many that this array is a quarter of the traces. A
@@ -228,6 +229,10 @@ def reverse_pass(
 ) -> tuple[LayerGradient, Adjoint, Float[Array, "K R B *N"] | None]:
     """Go back through a piece of a window: its part of the gradient, without traces from before the window.
 
+    Args:
+        after: the cotangents after the piece.
+        on_output: the signal on the outputs; `on_sum` is that on their leaky sum, and `decay` the decay of this sum.
+
     Returns:
         The gradient, the cotangents before the piece, and the cotangents of the currents for each unit cotangent of `after`.
     """
@@ -252,11 +257,17 @@ def reverse_pass(
     on_units, unit_sum = jnp.zeros((rows, steps), signal.dtype), after.unit_sum
     if unit_sum is not None:  # a unit cotangent of the sum is a signal on each output, which decays back in time
         assert decay is not None
-        powers = decay ** jnp.arange(steps + 1, dtype=decay.dtype)
+        powers = powers_of(decay, steps + 1).astype(signal.dtype)
         on_units, unit_sum = jnp.outer(unit_sum, powers[steps - 1 :: -1]), unit_sum * powers[steps]
     on_units = jnp.broadcast_to(on_units.reshape(rows, steps, *[1] * (signal.ndim - 1)), (rows, *signal.shape))
     _, units, origins = jax.vmap(pull, out_axes=(0, 0, 1))((after.units, on_units))
     return found, Adjoint(states, leaky_sum, units, unit_sum), origins
+
+
+def powers_of(decay: Float[Array, ""], count: int) -> Float[Array, " K"]:
+    """decay^0, decay^1, ..., in float32 at least, since half precision has no exponents above 256 or 2,048."""
+    wide = sum_dtype(decay.dtype)
+    return decay.astype(wide) ** jnp.arange(count, dtype=wide)
 
 
 def close_window(
@@ -284,7 +295,7 @@ def close_window(
         assert before.leaky_sum is not None and before.unit_sum is not None
         start = (*start, decay * before.leaky_sum)
         of_sum = jnp.broadcast_to(before.unit_sum[-1], shape)
-        transition = [(*row, of_sum if row is transition[-1] else None) for row in transition]
+        transition = [(*row, of_sum if number == rows - 1 else None) for number, row in enumerate(transition)]
     kernels: list[tuple[Array, ...]] = []
     past: list[dict[str, Array]] = []
     for synapse, x, trace in zip(layer.traced_synapses, window.traced_inputs, traces.kernels, strict=True):
@@ -321,7 +332,7 @@ def _neuron_traces(
         states = before if decay is None else before[:-1]
         end, eligibilities = push(params_with(jnp.ones_like(leaf)), states, currents)
         if decay is not None:
-            powers = decay ** jnp.arange(len(currents) + 1, dtype=decay.dtype)
+            powers = powers_of(decay, len(currents) + 1).astype(currents.dtype)
             end = *end, powers[-1] * before[-1] + jnp.tensordot(powers[-2::-1], eligibilities, 1)
         new.append(tuple(end))
     return tuple(new)

@@ -193,7 +193,7 @@ def steps_of_a_piece(rules: Sequence[Any], model: Any, carry: Any, inputs: Any) 
     """The steps of a window that are computed together: on a CPU a part that fits the cache, if all rules allow it.
 
     The window is one piece for rules that cannot go back piece by piece, for routes that skip layers, whose signals need the
-    whole window, and for models that change variables of their own.
+    whole window, for models that change variables of their own, and for a number of steps that no suitable length divides.
     """
     steps: int = inputs.shape[0]
     may_cut = all(one.goes_back_in_pieces and not one.route.skips_layers for one in rules)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import scan_steps
-from slax_rules.engine.eligibility import Adjoint
+from slax_rules.engine.eligibility import Adjoint, powers_of
 from slax_rules.engine.jacobians import psi_of_steps
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.rules.ostl import EligibilityRule
@@ -136,14 +136,15 @@ def leaky_means(before: LeakyMean, values: Any, decay: Float[Array, ""]) -> tupl
     """
 
     first = jax.tree.leaves(values)[0]
-    powers = decay ** jnp.arange(len(first) + 1, dtype=decay.dtype)
-    weights = jnp.outer(powers[1:], before.weight) + jnp.cumsum(powers[:-1])[:, None]  # w_t in closed form
+    powers = powers_of(decay, len(first) + 1)
+    # w_t in closed form
+    weights = jnp.outer(powers[1:], before.weight.astype(powers.dtype)) + jnp.cumsum(powers[:-1])[:, None]
 
     def step(mean: Any, at: tuple[Any, Array]) -> tuple[Any, Any]:
         value, share = at
         mean = jax.tree.map(lambda g, new: g + share * (new - g), mean, value)
         return mean, mean
 
-    shares = jnp.expand_dims(1 / weights, range(2, first.ndim))
+    shares = jnp.expand_dims((1 / weights).astype(first.dtype), range(2, first.ndim))
     mean, means = scan_steps(step, before.mean, (values, shares))
-    return LeakyMean(mean, weights[-1]), means
+    return LeakyMean(mean, weights[-1].astype(before.weight.dtype)), means
