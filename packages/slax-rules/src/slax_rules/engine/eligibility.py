@@ -55,9 +55,9 @@ from slax_rules.engine.synapse import (
 from slax_rules.losses import sum_dtype
 
 # After a window that is not the last, the traces cost a product and a pass over them, so windows are long: as far as their
-# largest array stays below these bytes, and at least some steps, and so many that this array is a quarter of the traces. A
-# window in one piece has several such arrays for each layer, one in pieces has about two (docs/performance.md).
-LARGEST_ARRAY, LARGEST_IN_ONE_PIECE = 2**24, 2**22
+# largest array stays below these bytes, and at least some steps, and so many that this array is a quarter of the traces. Longer
+# ones take more memory and no less time (docs/performance.md).
+LARGEST_ARRAY = 2**22
 SHORTEST_WINDOW = 128
 
 # Windows of so many steps pass over the traces once for each step on a CPU: a batched product needs one more array of their
@@ -65,10 +65,9 @@ SHORTEST_WINDOW = 128
 FEW_STEPS = (1, 3, 4, 5)
 
 
-def eligibility_window(size: StepSize, *, in_pieces: bool = True) -> int:
+def eligibility_window(size: StepSize) -> int:
     """The default number of steps of a window for rules with eligibility traces."""
-    largest = LARGEST_ARRAY if in_pieces else LARGEST_IN_ONE_PIECE
-    return max(SHORTEST_WINDOW, largest // size.bytes, size.width // 4)
+    return max(SHORTEST_WINDOW, LARGEST_ARRAY // size.bytes, size.width // 4)
 
 
 class EligibilityTraces(NamedTuple):

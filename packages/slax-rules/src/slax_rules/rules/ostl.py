@@ -26,6 +26,8 @@ from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.rules.rtrl import RTRL
 from slax_rules.windows import Outputs
 
+WINDOWS_IN_ONE = 4  # so many default windows need more memory with traces than as one window without
+
 
 @dataclasses.dataclass(frozen=True)
 class EligibilityRule(LayerRule):
@@ -39,7 +41,13 @@ class EligibilityRule(LayerRule):
     goes_back_in_pieces: ClassVar[bool] = True
 
     def default_window(self, size: StepSize) -> int:
-        return eligibility_window(size, in_pieces=not self.route.skips_layers)
+        return eligibility_window(size)
+
+    def offline_window(self, window: int | None, model: nnx.RNNCellBase, inputs: Any) -> int:
+        """As for any rule; but a sequence of a few default windows is one window, which needs no traces."""
+        steps, length = inputs.shape[0], super().offline_window(window, model, inputs)
+        is_short = window is None and not self.route.skips_layers and steps <= WINDOWS_IN_ONE * length
+        return steps if is_short else length
 
     def decay_of(self, layer: Layer) -> Float[Array, ""] | None:
         """The decay of the leaky sum on which signals are; None for signals on the outputs themselves."""
