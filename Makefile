@@ -16,13 +16,13 @@ figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checks
 
 tiny: $(V)/.ok ## make all figures at a toy scale, to see that everything works: figures/tiny/
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 snakemake figures/all --config scale=tiny
-	python -m experiments.common.golden_tables
+	python -m experiments.pipeline.golden_tables
 
 paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
 	snakemake figures/all --config scale=paper $(if $(wildcard /dev/nvidia0),--workflow-profile profiles/gpu)
 
 verify: $(V)/.ok ## check results, figures and spikes against their records
-	python -m experiments.verify
+	python -m experiments.pipeline verify
 
 pack: $(V)/.ok ## put the results of the full scale into the archives that come with the repository
 	python -m experiments.shipped pack

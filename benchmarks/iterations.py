@@ -27,8 +27,8 @@ from benchmarks import windows
 from benchmarks.peers import slax
 from benchmarks.side_by_side.workload import Workload
 from benchmarks.turns import times_of
-from experiments.common.records import commit
-from experiments.common.tables import rows_of_csv
+from experiments.drawing.tables import rows_of_csv
+from experiments.pipeline.results import commit
 from slax_neurons import scan_unroll
 
 COLUMNS = ("device", "jax", "commit", "task", "network", "batch", "steps_in_iteration", "window", "rule")

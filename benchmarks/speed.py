@@ -26,8 +26,8 @@ from benchmarks.peers.slax import layers_of, rules
 from benchmarks.side_by_side.jax_step import JaxStep
 from benchmarks.side_by_side.measure import machine
 from benchmarks.side_by_side.workload import small, uniform
-from experiments.common.records import commit
-from experiments.common.styles import STYLES
+from experiments.drawing.styles import STYLES
+from experiments.pipeline.results import commit
 from experiments.throughput.others import Others, cores_before
 from slax_neurons import connect
 from slax_rules import RULES, cross_entropy, train_online

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.common.yaml_files import read_yaml
+from experiments.pipeline.config import read_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("figures.md")

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from experiments.common.styles import STYLES
+from experiments.drawing.styles import STYLES
 from gallery.tables import Row, matching, read_table
 from slax_neurons import LIF, connect
 from slax_rules import RULES, cost

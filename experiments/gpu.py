@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import iterations
-from experiments.common.command_line import parser_of
-from experiments.common.job import jobs_of, settings_of
-from experiments.common.products import result_product
-from experiments.common.records import state_of
+from experiments.pipeline.command_line import parser_of
+from experiments.pipeline.job import jobs_of, settings_of
+from experiments.pipeline.results import result_product, state_of
 
 SCALES = {"gpu": "paper", "cpu": "tiny"}
 FIRST = ("n1024", "n2048", "n4096", "n512", "n6144", "rules_n128", "rules_n512")  # workloads, before the others
@@ -104,7 +103,7 @@ def steps(platform: str, device: str) -> Iterator[Step]:
         for name in sorted(jobs, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
             if jobs[name].spikes:
                 continue
-            product = result_product(experiment, scale, jobs[name], results=results)
+            product = result_product(experiment, scale, jobs, name, results=results)
             command = [sys.executable, "-m", "experiments.run", experiment, name, "--scale", scale]
             command += ["--set", "own_environments=false", "--results", str(results)] if apart else []
             is_current = state_of(product).kind == "current"

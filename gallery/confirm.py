@@ -12,7 +12,7 @@ with fresh tables count.
 from collections import Counter
 from pathlib import Path
 
-from experiments.common.command_line import parser_of
+from experiments.pipeline.command_line import parser_of
 from gallery.claims import Claim, Tables, correct, judge_all
 from gallery.claims_file import ClaimError
 from gallery.tables import read_table

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.common.yaml_files import read_yaml
+from experiments.pipeline.config import read_yaml
 from gallery.claims import Claim, Figure, Verdict
 from gallery.claims_file import ClaimError, read_checked
 from gallery.page_tables import Cells

@@ -27,9 +27,9 @@ from typing import Any
 
 import yaml
 
-from experiments.common.command_line import parser_of
-from experiments.common.names import CODES, COMPARISONS, FORMS, LIBRARIES, OPTIMIZERS, SPATIAL, TASKS, TEMPORAL, WAYS
-from experiments.common.products import FIGURES
+from experiments.drawing.names import CODES, COMPARISONS, FORMS, LIBRARIES, OPTIMIZERS, SPATIAL, TASKS, TEMPORAL, WAYS
+from experiments.pipeline.command_line import parser_of
+from experiments.pipeline.results import FIGURES
 from gallery.significance import difference
 from gallery.tables import Number, Row, matching, number, read_table
 from slax_rules import RULES

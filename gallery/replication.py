@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.common.yaml_files import read_yaml
+from experiments.pipeline.config import read_yaml
 from gallery import wording
 from gallery.claims import Claim, Figure, Tables
 from gallery.claims_file import ClaimError, read_checked

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.common.records import record_of, require
+from experiments.pipeline.results import record_of, require_intact
 
 
 class Run(NamedTuple):
@@ -44,7 +44,7 @@ def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
     files: dict[Path, list[Path]] = {}
     for path in paths:
         files.setdefault(record_of(path), []).append(path)
-    records = [require(of, "Make it again: `snakemake results`.") for of in files.values()]
+    records = [require_intact(of, "Make it again: `snakemake results`.") for of in files.values()]
     results = [json.loads(path.read_text(encoding="utf-8")) for of in files.values() for path in of]
     return run_of(results, records, [any(path in older for path in of) for of in files.values()])
 

@@ -3,7 +3,7 @@
 A relation is true by some margin: `above` by the difference, `below` by its negative, `near` by what is left of the tolerance.
 The mean of the samples estimates this margin, and Student's t distribution says how sure its sign is. `equal` is about every
 sample and needs no test. Accuracies on a test set that seeds have in common also vary with its samples: the error of their mean
-is that of `experiments.common.intervals`.
+is that of `experiments.drawing.statistics`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from experiments.common.intervals import freedom_and_error
+from experiments.drawing.statistics import freedom_and_error
 
 LEVEL = 0.05  # a p-value below it is significant
 # Samples are float32 numbers in seven digits: relative to the numbers compared, a smaller difference is rounding.

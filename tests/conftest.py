@@ -5,7 +5,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-from experiments.common.program_cache import keep_programs
+from experiments.pipeline.program_cache import keep_programs
 
 keep_programs()
 

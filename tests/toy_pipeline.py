@@ -43,7 +43,7 @@ SHIPPED = [yaml.safe_load(file.read_text())["outs"][0]["md5"][2:] for file in PO
 # One more job reads the numbers of all, and a figure has their squares.
 TOY = {
     "jobs.py": """
-from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job
+from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job
 
 def jobs(settings):
     for name, own in settings["jobs"].items():
@@ -72,7 +72,7 @@ def compute(config, *files):
 """,
     "plot.py": """
 from matplotlib import pyplot as plt
-from experiments.common.figures import Plot
+from experiments.drawing.figures import Plot
 
 def prepare(results):
     return sorted(result["square"] for result in results)

@@ -1,40 +1,29 @@
-"""The scale, checked configurations, and what of all products is there."""
+"""The scale, checked configurations, and the plan: which products are stale."""
 
 import fcntl
 import sys
+import time
 from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from experiments import shipped
-from experiments.common import yaml_files
-from experiments.common.job import SCALES, experiment_names
-from experiments.common.policy import OUTDATED, PEERS
-from experiments.common.products import MANIFEST, RAW, Pipeline, lacking, stored
-from experiments.common.records import RECORD, Forecast, settle
-from experiments.common.schemas import validator
+from experiments.pipeline import config as configurations
+from experiments.pipeline import shipped
+from experiments.pipeline.job import SCALES, experiment_names, unfinished
+from experiments.pipeline.plan import MANIFEST, OUTDATED, PEERS, RAW, Plan, stored
 
 
 def read_yaml(path):
     try:
-        return yaml_files.read_yaml(path)
+        return configurations.read_yaml(path)
     except yaml.YAMLError as error:
         raise WorkflowError(f"The configuration is not valid, no job was started.\n{error}") from None
 
 
 def check(value, schema, where):
-    """Stop the workflow before any job, with one line per mistake: where it is, what was given, and what is known."""
-    mistakes = []
-    for error in validator(schema).iter_errors(value):
-        place = ": ".join([where, ".".join(map(str, error.absolute_path))]).removesuffix(": ")
-        if error.validator == "additionalProperties":
-            known = error.schema["properties"]
-            unknown = ", ".join(repr(key) for key in error.instance if key not in known)
-            mistakes.append(f"{place}: unknown key {unknown}; known keys: {', '.join(known)}")
-        else:
-            mistakes.append(f"{place}: {error.message}")
-    if mistakes:
+    """Stop the workflow before any job, with one line per mistake."""
+    if mistakes := [*configurations.mistakes(value, schema, where)]:
         raise WorkflowError("\n".join(["The configuration is not valid, no job was started.", *mistakes]))
 
 
@@ -47,21 +36,22 @@ COMMAND_LINE_SCHEMA = {
     "additionalProperties": False,
 }
 check(config, COMMAND_LINE_SCHEMA, "--config")
+SCALE = config.get("scale", "quick")
+ASKED_FOR = {name: config.get(name) for name in ("peers", "outdated")}
+OPTIONS = [f"--scale {SCALE}", *(f"--{name} {value}" for name, value in ASKED_FOR.items() if value)]
+
 check(data_config := read_yaml("data/config.yaml"), read_yaml("workflow/data.schema.yaml"), "data/config.yaml")
 SETS = data_config["sets"]
 for name in experiment_names():
     path = f"experiments/{name}/config.yaml"
-    content, schema = read_yaml(path), read_yaml(f"experiments/{name}/config.schema.yaml")
-    check(content, read_yaml("workflow/config.schema.yaml"), path)
-    for scale, settings in content["scales"].items():
-        check(settings, schema, f"{path}: scales.{scale}")
+    check(content := read_yaml(path), read_yaml("workflow/config.schema.yaml"), path)
+    schema = Path(f"experiments/{name}/config.schema.yaml")
+    if SCALE in content["scales"] and schema.exists():
+        check(content["scales"][SCALE], read_yaml(schema), f"{path}: scales.{SCALE}")
 
-SCALE, PEERS_ASKED, OUTDATED_ASKED = config.get("scale", "quick"), config.get("peers"), config.get("outdated")
-ASKED_FOR = {"peers": PEERS_ASKED, "outdated": OUTDATED_ASKED}
-OPTIONS = [f"--scale {SCALE}", *(f"--{name} {value}" for name, value in ASKED_FOR.items() if value)]
-
-DRY = workflow.output_settings.dryrun  # nothing is renamed, written or deleted then
-MADE_RECORD = ".record.planned" if DRY else RECORD  # in a dry run one that is not there, since the record may still be
+# A job of a stale product has this file as an input. A rule makes it first, so Snakemake runs the job whatever it knows about
+# its files. The name is that of one run.
+STALE = f".snakemake/stale/{time.time_ns()}"
 
 
 def alone():
@@ -77,23 +67,34 @@ def alone():
     return file
 
 
-def made_record(product):
-    """The record of a product as the rule that makes it names it."""
-    return str(product.record).removesuffix(RECORD) + MADE_RECORD
+if workflow.is_main_process:
+    if not workflow.output_settings.dryrun:
+        ALONE = alone()
+    if SCALE == shipped.SCALE and ASKED_FOR["outdated"] != "remake" and (number := shipped.unpack()):
+        print(f"Unpacked from {shipped.FOLDER}/: the results of {number} jobs.", file=sys.stderr)
+PLAN = Plan(SCALE, **ASKED_FOR)
+for line in [*unfinished(), *PLAN.notes()] if workflow.is_main_process else []:
+    print(line, file=sys.stderr)
+
+TOLD = set()  # the labels of products whose reason was printed
 
 
-def to_make(products):
-    """The records of the products that have to be made first."""
-    if DRY:
-        return [made_record(product) for product in products if product.label in PIPELINE.pending]
-    return lacking(products)
+def stale_inputs(product, read):
+    """The inputs of the job that makes a product: none if it is current, and else those of `read` that are made before it.
+
+    This process says why a product is made again. A job on another machine sees what is there while the run is at work.
+    """
+    if not workflow.is_main_process:
+        return []
+    if product.label not in PLAN.stale:
+        return []
+    if product.label not in TOLD and PLAN.stale[product.label] != "not made yet":
+        TOLD.add(product.label)
+        print(f"{product.label} is made again: {PLAN.stale[product.label]}.", file=sys.stderr)
+    return [STALE, *records(one for one in read if one.label in PLAN.stale)]
 
 
-def asked(products):
-    """The records of products, whether they are there or have to be made."""
-    if DRY:
-        there = [product for product in products if product.label not in PIPELINE.pending and product.record.exists()]
-        return [*to_make(products), *(str(product.record) for product in there)]
+def records(products):
     return [str(product.record) for product in products]
 
 
@@ -101,43 +102,20 @@ def raw_of(wildcards):
     return [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]]
 
 
-def told_of_spikes():
+def left_out():
     """A line for each set whose raw files are not there."""
-    for name, files in PIPELINE.missing.items():
+    for name, files in PLAN.missing.items():
         raw = " and ".join(f"data/raw/{file}" for file in files)
-        reads = "what reads it and has no result" if PIPELINE.keep else "all that reads it"
+        reads = "what reads it and has no result" if PLAN.keep else "all that reads it"
         yield f"Left out, with {reads}: {name}, without {raw}. See docs/data.md."
 
 
-def told_of_peers():
+def peers_not_run():
     """A line for each experiment about the peers that are not run, since they are not asked for."""
-    for name, jobs in PIPELINE.jobs.items():
-        if PIPELINE.settings[name].get("own_environments") == "light":
+    for name, jobs in PLAN.jobs.items():
+        if PLAN.settings[name].get("own_environments") == "light":
             from experiments.throughput.jobs import CLOSEST, OURS
 
             peers = {contender.partition(":")[0] for job in jobs.values() for contender in job.config["contenders"]}
             not_run = sorted(peers - {*OURS, *CLOSEST})
             yield f"Not run in {name}, and drawn from the shipped results: {', '.join(not_run)}. To run them: --config peers=all"
-
-
-# The main process plans. Jobs on other machines read this file too, and see what is there while the run is at work.
-MADE_MANIFEST = MANIFEST
-if not workflow.is_main_process:
-    PIPELINE = Pipeline(SCALE, **ASKED_FOR)
-else:
-    SHIPS, UNPACKED = SCALE == shipped.SCALE and OUTDATED_ASKED != "remake", {}
-    if DRY:
-        UNPACKED = shipped.settings_of_lacking() if SHIPS else {}
-    else:
-        ALONE = alone()  # before anything is renamed or written
-        if SHIPS and (number := shipped.unpack_what_is_lacking()):
-            print(f"Unpacked from {shipped.FOLDER}/: the results of {number} jobs.", file=sys.stderr)
-    PIPELINE = Pipeline(SCALE, **ASKED_FOR, look=Forecast(UNPACKED) if DRY else settle)
-    for line in PIPELINE.told():
-        print(line, file=sys.stderr)
-    there = MANIFEST.exists() and not UNPACKED  # what would be unpacked has no checksum yet
-    if PIPELINE.pending or (there and MANIFEST.read_text(encoding="utf-8") != PIPELINE.manifest()):
-        if DRY:
-            MADE_MANIFEST = MANIFEST.with_name("all.planned")
-        else:
-            MANIFEST.unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 import re
 
+from experiments.pipeline.results import RECORD
+
 SHIPPED = sorted({raw for settings in SETS.values() for raw in settings["raw"] if stored(RAW / f"{raw}.dvc")})
 
 
@@ -20,15 +22,15 @@ rule raw_data:
 
 rule spikes:
     input:
+        lambda wildcards: stale_inputs(PLAN.spikes[wildcards.set], []),
         lambda wildcards: [raw for raw in raw_of(wildcards) if not Path(raw).exists()],
     output:
-        multiext("data/processed/{set}", ".npz", MADE_RECORD),
+        multiext("data/processed/{set}", ".npz", RECORD),
     log:
         "logs/data/{set}.log",
     wildcard_constraints:
-        set="|".join(PIPELINE.spikes) or "none",
+        set="|".join(PLAN.spikes) or "none",
     params:
         raw=raw_of,
-        made_from=lambda wildcards: PIPELINE.spikes[wildcards.set].digest(),
     shell:
-        "workflow/logged {log} python -m experiments.spikes {wildcards.set} --raw {params.raw:q}"
+        "workflow/logged {log} python -m experiments.pipeline spikes {wildcards.set} --raw {params.raw:q}"

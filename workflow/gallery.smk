@@ -4,16 +4,15 @@
 # Dates, commits and run times are taken from the records next to the results.
 rule gallery:
     input:
-        to_make([*PIPELINE.results.values(), *PIPELINE.drawn]),
+        lambda wildcards: stale_inputs(PLAN.page, [*PLAN.results.values(), *PLAN.drawn]),
     output:
-        page=report(str(PIPELINE.page.files[0]), category="all figures"),
-        text=str(PIPELINE.page.files[1]),
-        replication=str(PIPELINE.page.files[2]),
-        record=made_record(PIPELINE.page),
+        page=report(str(PLAN.page.files[0]), category="all figures"),
+        text=str(PLAN.page.files[1]),
+        replication=str(PLAN.page.files[2]),
+        record=str(PLAN.page.record),
     log:
         "logs/gallery.log",
     params:
         options=OPTIONS,
-        made_from=lambda wildcards: PIPELINE.page.digest(),
     shell:
         "workflow/logged {log} python -m gallery {params.options}"

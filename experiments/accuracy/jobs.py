@@ -1,5 +1,5 @@
 """One job for each task and rule, with all seeds."""
 
-from experiments.common.job import one_for_each_rule
+from experiments.pipeline.job import one_for_each_rule
 
 jobs = one_for_each_rule

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, length_curves, names, tables
+from experiments.drawing import figures, length_curves, names, statistics, tables
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_TESTS]
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -34,13 +34,13 @@ def rows(data: Data) -> Iterator[list[Any]]:
         for mode, update in updates_of(result).items():
             seeds = update["seeds"]
             head = [*start(task, rule, result), mode]
-            yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), intervals.SHARE)]
+            yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), statistics.SHARE)]
             quantities = {
                 "validation_accuracy": [seed["validation_accuracy"] for seed in seeds],
                 **tables.spikes_of(seeds),
             }
             for quantity, numbers in quantities.items():
-                yield [*head, quantity, *tables.without_tests(numbers, intervals.SHARE)]
+                yield [*head, quantity, *tables.without_tests(numbers, statistics.SHARE)]
     for (task, rule), accuracy in published.items():
         numbers = accuracy, *[None] * 5
         yield [*start(task, rule, tasks[task][rule]), "offline", "published_accuracy", *numbers]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.common import lengths
+from experiments.common import measures
 from experiments.common.learning import Update, choose, second_setting
 from experiments.common.measures import loss_at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
@@ -30,7 +30,7 @@ def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[
             "seed": run.seed,
             "accuracy": run.test[config["steps"]],
             "validation_accuracy": run.validation[config["steps"]],
-            **lengths.along(run, sampler(run.seed)),
+            **measures.along(run, sampler(run.seed)),
             "loss": loss_at_the_end(run.losses),
             "spikes": spikes_of_layers(run.network()[0], sampler(run.seed).test[0]),
         }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, names, tables
+from experiments.drawing import figures, names, statistics, tables
 from slax_rules import RULES
 from slax_viz import plot_membranes, plot_raster
 
@@ -42,7 +42,7 @@ def rows(rules: Rules) -> Iterator[list[Any]]:
         for stage, step in enumerate(result["config"]["measure_at"]):
             for quantity, layer in [("accuracy", ""), *itertools.product(QUANTITIES, layers_of(result))]:
                 numbers = of_seeds(result, stage, quantity, layer)
-                yield [task, rule, step, layer, quantity, *tables.of_seeds(numbers, intervals.SHARE)]
+                yield [task, rule, step, layer, quantity, *tables.of_seeds(numbers, statistics.SHARE)]
 
 
 def samples(rules: Rules) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -78,7 +78,7 @@ def draw(rules: Rules) -> Figure:
             rule: {step: of_seeds(result, i, quantity, layer) for i, step in enumerate(config["measure_at"])}
             for rule, result in rules.items()
         }
-        figures.draw_lines(ax, numbers, intervals.SHARE, scale=100)
+        figures.draw_lines(ax, numbers, statistics.SHARE, scale=100)
         ax.set(
             ylim=(0, 100) if quantity == "accuracy" else (0, None), xlim=(0, config["measure_at"][-1]), xlabel="updates"
         )

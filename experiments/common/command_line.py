@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiments.common.job import SCALES, experiment_names
-from experiments.common.policy import OUTDATED, PEERS
+from experiments.pipeline.job import SCALES, experiment_names
+from experiments.pipeline.plan import OUTDATED, PEERS
 
 SHARED: dict[str, dict[str, Any]] = {
     "experiment": {"choices": experiment_names()},

@@ -9,8 +9,7 @@ import jax
 from flax import nnx
 from jax import random
 
-from experiments.common.networks import make_model
-from experiments.common.tasks import task_maker
+from experiments.common.tasks import make_model, task_maker
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
 

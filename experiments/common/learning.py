@@ -15,9 +15,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.common.networks import make_model
-from experiments.common.samples import SeedSamples
-from experiments.common.seeds import seeds_of
+from experiments.common.samples import SeedSamples, seeds_of
+from experiments.common.tasks import make_model
 from slax_neurons import Connect
 from slax_rules import RULES, TBPTT, accuracy, cross_entropy, fit, sweep
 from slax_rules.loop import trained_together

@@ -10,8 +10,8 @@ from flax import nnx
 
 from experiments.common.samples import Samples
 from slax_neurons import Connect, Neuron, unroll
+from slax_rules import accuracy, cross_entropy, gradients, predict
 from slax_rules import agreement as agreement_of
-from slax_rules import cross_entropy, gradients
 from slax_rules.train.sweep import Run
 
 Layers = dict[str, dict[str, float | None]]
@@ -110,3 +110,41 @@ def agreements(run: Run, reached: nnx.State, batches: Samples) -> dict[str, Laye
     initial = agreement(model, rule, batches)
     nnx.update(model, reached)
     return {"initial": initial, "trained": agreement(model, rule, batches)}
+
+
+@jax.jit
+def is_right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Whether outputs [T, B, C] are right about each label, by the law of `accuracy`."""
+    return jax.vmap(accuracy, in_axes=(1, 0))(outputs[:, :, None], labels[:, None])
+
+
+def along(run: Run, samples: Any, is_right: Callable[..., jax.Array] = is_right) -> dict[str, Any]:
+    """The accuracies of a run after each number of batches except for 0, whether all seeds share its test set, and which of its
+    samples were right; test samples that a seed has for itself may have a mask.
+
+    Args:
+        run: the run.
+        samples: the `experiments.common.samples.SeedSamples` of its seed.
+        is_right: maps outputs [T, B, C] and labels [B] to whether they are right.
+    """
+    evaluated = [
+        {"batches": step, "accuracy": run.test[step], "validation_accuracy": run.validation[step]}
+        for step in run.steps
+        if step
+    ]
+    if samples.has_common_test:
+        for entry in evaluated:
+            entry["right"] = pack(right(run.network(entry["batches"])[0], samples.test, is_right))
+    return {"test_size": len(samples.test[1]), "common_test": samples.has_common_test, "lengths": evaluated}
+
+
+def right(
+    model: nnx.RNNCellBase, samples: tuple[Any, ...], is_right: Callable[..., jax.Array] = is_right
+) -> np.ndarray:
+    """Whether the model is right about each sample."""
+    inputs, labels = samples
+    return np.asarray(is_right(predict(model, jnp.asarray(inputs)), jnp.asarray(labels))).astype(bool)
+
+
+def pack(bits: np.ndarray) -> str:
+    return np.packbits(bits).tobytes().hex()

@@ -2,7 +2,7 @@
 
 A result `x.json` holds configuration, versions and numbers, `x.npz` arrays. They are reproducible bit for bit on one machine,
 except for measured times, which have a file of their own, `x.timing.json`. What differs from run to run is in the record of the
-job, `x.record.json`: see `experiments.common.records`.
+job, `x.record.json`: see `experiments.pipeline.results`.
 """
 
 import contextlib

@@ -4,14 +4,13 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from experiments.common.keys import key_of
 from experiments.common.tasks import task_maker
 from slax_data import Augmentation, Task, held_out
 
@@ -20,6 +19,22 @@ Samples = tuple[Any, ...]
 
 PART = 100  # batches that are drawn together, by one program
 CACHE_BYTES = 2**30  # bytes of the batches of all seeds that are kept for the next training; more are drawn again
+
+FIRST_SEED = "first_seed"  # `--set first_seed=2000` takes fresh seeds
+
+Use = Literal["samples", "start", "measurements"]
+
+
+def seeds_of(config: dict[str, Any], count: int | None = None) -> range:
+    """The seeds of a configuration, or so many of them, from the first one: 0 unless `first_seed` says another."""
+    first = config.get(FIRST_SEED, 0)
+    return range(first, first + (config["seeds"] if count is None else count))
+
+
+def key_of(seed: int, use: Use) -> jax.Array:
+    """The key of a seed for its samples, for the arrays before training, or for measurements of the trained network, so that no
+    two uses share random draws."""
+    return random.fold_in(random.key(seed), get_args(Use).index(use))
 
 
 class SeedSamples:

@@ -18,8 +18,8 @@ import jsonschema
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from experiments.common.sources import ROOT, added, library
-from experiments.common.yaml_files import read_yaml
+from experiments.pipeline.config import read_yaml
+from experiments.pipeline.job import ROOT, added, library
 
 SECOND_TRIALS = ROOT / "workflow/second_trials.schema.yaml"
 

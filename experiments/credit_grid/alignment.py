@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from experiments.common import figures, intervals, names, tables
-from experiments.common.styles import STYLES
 from experiments.credit_grid.grid import cells
+from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing.styles import STYLES
 
 if TYPE_CHECKING:
     from experiments.credit_grid.plot import Data, Panel
@@ -50,7 +50,7 @@ def rows(data: "Data") -> Iterator[list[Any]]:
             for stage in STAGES:
                 if found := correlations(panel, feedback, stage):
                     cells_ = len(pairs(panel, feedback, stage))
-                    yield [*panel.start, feedback, stage, cells_, *tables.of_seeds(found, intervals.COSINE)]
+                    yield [*panel.start, feedback, stage, cells_, *tables.of_seeds(found, statistics.COSINE)]
 
 
 def draw(data: "Data") -> Figure:

@@ -4,8 +4,7 @@ for the costs of all cells on some tasks."""
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.checks import check_known
-from experiments.common.job import ARRAYS, NUMBERS, TIMES, TRAINING_KEYS, Job, drop, each_task
+from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, TRAINING_KEYS, Job, check_known, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.common import figures, intervals, length_curves, names, tables
-from experiments.common.styles import LINE_RULES, STYLES
 from experiments.credit_grid import alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
+from experiments.drawing import figures, length_curves, names, statistics, tables
+from experiments.drawing.styles import LINE_RULES, STYLES
 from slax_rules import RULES
 
 STAGES = ("initial", "trained")
@@ -94,12 +94,12 @@ def rows(data: Data) -> Iterator[list[Any]]:
         for cell in (*REFERENCES, *cells(panel.config)):
             result, accuracies = panel.results[cell], panel.accuracies(cell)
             tested = [
-                (accuracies, intervals.SHARE),
+                (accuracies, statistics.SHARE),
                 *((accuracies - panel.accuracies(reference), (-1.0, 1.0)) for reference in REFERENCES),
             ]
             quantities = [
-                ([seed["loss"] for seed in result["seeds"]], intervals.POSITIVE),
-                *((cosines_of_hidden(panel, cell, stage), intervals.COSINE) for stage in STAGES),
+                ([seed["loss"] for seed in result["seeds"]], statistics.POSITIVE),
+                *((cosines_of_hidden(panel, cell, stage), statistics.COSINE) for stage in STAGES),
             ]
             counts = [result["trials"]["chosen"]["learning_rate"], len(accuracies), panel.carried[cell]]
             summaries = [*(tables.tested_summary(*of) for of in tested), *(tables.summary(*of) for of in quantities)]
@@ -119,8 +119,8 @@ def cosine_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for cell, stage, layer in itertools.product(cells(panel.config), STAGES, panel.layers):
             cosines, norms = (panel.agreements(cell, stage, layer, name) for name in ("cosine", "norm_ratio"))
-            numbers = [*tables.summary(cosines, intervals.COSINE), *tables.summary(norms, intervals.POSITIVE)]
-            yield [*panel.start, *cell_and_names(cell), stage, layer, intervals.count(cosines), *numbers]
+            numbers = [*tables.summary(cosines, statistics.COSINE), *tables.summary(norms, statistics.POSITIVE)]
+            yield [*panel.start, *cell_and_names(cell), stage, layer, statistics.count(cosines), *numbers]
 
 
 DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", *tables.OF_TESTS]
@@ -151,7 +151,7 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
 def difference_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for (base, comparison), numbers in differences(panel).items():
-            yield [*panel.start, base, comparison, *tables.of_tests(numbers, intervals.ANY)]
+            yield [*panel.start, base, comparison, *tables.of_tests(numbers, statistics.ANY)]
 
 
 COST_COLUMNS = ["task", *CELL, "carried", "carried_times_bptt", *tables.OF_COST]
@@ -184,7 +184,7 @@ def draw(data: Data) -> Figure:
     figure = draw_maps(data.panels, [values], (0, 100), "{:.0f}".format, names.TEST_ACCURACY, references=True)
     seeds = names.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
     ends = [
-        tables.tested_summary(panel.accuracies(cell), intervals.SHARE)[:3]
+        tables.tested_summary(panel.accuracies(cell), statistics.SHARE)[:3]
         for panel in data.panels
         for cell in panel.results
     ]
@@ -204,7 +204,7 @@ def draw_cosine(data: Data) -> Figure:
     figures.check_given("credit_grid_cosine", "tasks", data.panels)
     values = [
         [
-            {cell: intervals.mean_or_nan(cosines_of_hidden(panel, cell, stage)) for cell in cells(panel.config)}
+            {cell: statistics.mean_or_nan(cosines_of_hidden(panel, cell, stage)) for cell in cells(panel.config)}
             for panel in data.panels
         ]
         for stage in STAGES
@@ -224,7 +224,7 @@ def draw_cosine(data: Data) -> Figure:
 def draw_maps(
     shown: Sequence[Panel],
     values: Sequence[Sequence[dict[str, float]]],
-    bounds: intervals.Bounds,
+    bounds: statistics.Bounds,
     form: Callable[[float], str],
     label: str,
     stages: Sequence[str] = ("",),
@@ -282,7 +282,7 @@ def draw_differences(data: Data) -> Figure:
         figures.name_rows(ax, [labels[name] for name in shown])
         for (base, name), numbers in of.items():
             height = shown.index(name) + (0.17 if base == BASES[1] else -0.17)
-            of_seeds, tests = intervals.seeds_and_tests(numbers)
+            of_seeds, tests = statistics.seeds_and_tests(numbers)
             figures.draw_interval(ax, height, of_seeds, scale=100, tests=tests, **figures.look_of(base))
         ax.axvline(0, color="0.4", linewidth=0.8)
         for row in (row for row, name in enumerate(shown) if name.endswith("_minus_temporal")):
@@ -313,7 +313,7 @@ def draw_cost(data: Data) -> Figure:
             row = 1 + temporal.index(cell.split("/")[0])
             look = {"color": STYLES[temporal[row - 1]].color, "marker": "o", "markersize": 3}
             figures.draw_interval(
-                times, row, intervals.ratios(costs[cell]["milliseconds"], bptt), intervals.POSITIVE, **look
+                times, row, statistics.ratios(costs[cell]["milliseconds"], bptt), statistics.POSITIVE, **look
             )
             memory.plot(carried[cell], row, **look)
         look = {"color": STYLES[REFERENCE].color, "marker": "o", "markersize": 4}

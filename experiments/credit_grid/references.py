@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.common.networks import make_model
 from experiments.common.samples import make_sampler
+from experiments.common.tasks import make_model
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, carried_numbers, kept_numbers
 from experiments.credit_grid.run import results_of_cell
 from slax_rules.train.agreement import by_path

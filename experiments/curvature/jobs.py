@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import NUMBERS, TIMES, Job, drop
+from experiments.pipeline.job import NUMBERS, TIMES, Job, drop
 
 PARTS = ("solutions", "online", "windows")
 OF_TRIALS = ("rate_seeds", "learning_rates", "validation_size")

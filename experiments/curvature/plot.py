@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, names, tables
+from experiments.drawing import figures, names, statistics, tables
 from slax_rules import RULES
 
 COLUMNS = ["rule", "quantity", "which", *tables.OF_SEEDS]
 WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", *tables.OF_SEEDS, "rounds"]
 BOUNDS = {  # of the others: POSITIVE
-    **dict.fromkeys(("accuracy", "share_converged"), intervals.SHARE),
-    **dict.fromkeys(("eigenvalue", "trace", "trace_of_seed"), intervals.ANY),
-    "cosine": intervals.COSINE,
+    **dict.fromkeys(("accuracy", "share_converged"), statistics.SHARE),
+    **dict.fromkeys(("eigenvalue", "trace", "trace_of_seed"), statistics.ANY),
+    "cosine": statistics.COSINE,
 }
 ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
 LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
@@ -55,7 +55,7 @@ def rows_of_rule(result: dict[str, Any]) -> Iterator[list[Any]]:
     rule, seeds = result["config"]["rule"], result["seeds"]
 
     def row(quantity: str, which: Any, numbers: list[float]) -> list[Any]:
-        return [rule, quantity, which, *tables.of_seeds(numbers, BOUNDS.get(quantity, intervals.POSITIVE))]
+        return [rule, quantity, which, *tables.of_seeds(numbers, BOUNDS.get(quantity, statistics.POSITIVE))]
 
     for quantity in ("accuracy", "loss", "gradient"):
         yield row(quantity, "", [seed[quantity] for seed in seeds])
@@ -100,9 +100,9 @@ def window_rows(data: Data) -> Iterator[list[Any]]:
             if quantity == "temporary_bytes":  # it does not vary
                 yield [*start, numbers[0], *[None] * 5]
                 continue
-            cells = tables.summary(numbers, BOUNDS.get(quantity, intervals.POSITIVE))
+            cells = tables.summary(numbers, BOUNDS.get(quantity, statistics.POSITIVE))
             cells = small(cells) if quantity == "change" else cells
-            counts = [None, len(numbers)] if stage == "cost" else [intervals.count(numbers), None]
+            counts = [None, len(numbers)] if stage == "cost" else [statistics.count(numbers), None]
             yield [*start, *cells, *counts]
 
 
@@ -113,11 +113,11 @@ def draw(data: Data) -> Figure:
     figure, axes = figures.panels(1, 4, 0.24 * len(of_seeds) + 0.6, 0.4, sharey=True)
     spectrum, trace, loss, gradient = axes[0]
     for ax, label, bounds, number in (
-        (spectrum, "eigenvalue", intervals.ANY, lambda seed: seed["largest"]["values"][0]),
-        (spectrum, "eigenvalue", intervals.ANY, lambda seed: seed["smallest"]["values"][0]),
-        (trace, "trace", intervals.ANY, lambda seed: seed["trace"]["mean"]),
-        (loss, names.LOSS, intervals.POSITIVE, lambda seed: seed["loss"]),
-        (gradient, "norm (nats / unit of weights)", intervals.POSITIVE, lambda seed: seed["gradient"]),
+        (spectrum, "eigenvalue", statistics.ANY, lambda seed: seed["largest"]["values"][0]),
+        (spectrum, "eigenvalue", statistics.ANY, lambda seed: seed["smallest"]["values"][0]),
+        (trace, "trace", statistics.ANY, lambda seed: seed["trace"]["mean"]),
+        (loss, names.LOSS, statistics.POSITIVE, lambda seed: seed["loss"]),
+        (gradient, "norm (nats / unit of weights)", statistics.POSITIVE, lambda seed: seed["gradient"]),
     ):
         lines = [(rule, RULES[rule].title, [number(seed) for seed in seeds]) for rule, seeds in of_seeds.items()]
         figures.plot_seed_intervals(ax, lines, bounds)
@@ -142,7 +142,7 @@ def draw_windows(data: Data) -> Figure:
     for ax, (where, (_, label)) in zip(axes.flat, SHOWN.items(), strict=True):
         found = {rule: windows for (rule, *of_line), windows in data.lines.items() if tuple(of_line) == where}
         scale = {"accuracy": 100, "temporary_bytes": 1e-3}.get(where[-1], 1)
-        figures.draw_lines(ax, found, BOUNDS.get(where[-1], intervals.POSITIVE), scale, {"tbptt": "TBPTT"})
+        figures.draw_lines(ax, found, BOUNDS.get(where[-1], statistics.POSITIVE), scale, {"tbptt": "TBPTT"})
         limits = {"accuracy": (0, 100), "cosine": (0, 1.05)}
         ax.set(xlabel="K, steps of a window", ylabel=label, ylim=limits.get(where[-1], (0, None)))
         ax.set(xlim=(0, max(config["windows"])), xticks=config["windows"])

@@ -15,10 +15,9 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.keys import key_of
 from experiments.common.learning import finite_runs, train
 from experiments.common.measures import loss_of_params
-from experiments.common.samples import Samples, make_sampler
+from experiments.common.samples import Samples, key_of, make_sampler
 from slax_neurons import Connect
 from slax_viz import hessian_eigenvalues, hessian_trace
 

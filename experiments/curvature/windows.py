@@ -14,11 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.common.costs import costs
-from experiments.common.keys import key_of
 from experiments.common.learning import finite_runs, gradient_rule, train
 from experiments.common.measures import layer_of, plain_layers
-from experiments.common.networks import make_model
-from experiments.common.samples import make_sampler
+from experiments.common.samples import key_of, make_sampler
+from experiments.common.tasks import make_model
 from slax_neurons import Connect
 from slax_rules import RULES, agreement, cross_entropy, gradients
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, names, tables
+from experiments.drawing import figures, names, statistics, tables
 from slax_rules import RULES
 
 COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *tables.OF_TESTS]
@@ -32,9 +32,9 @@ def rows(tasks: tables.Results) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(tasks):
         config, seeds = result["config"], result["seeds"]
         head = [task, network_of(config), config["n_steps"], rule]
-        yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), intervals.SHARE)]
+        yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), statistics.SHARE)]
         for quantity, numbers in tables.spikes_of(seeds).items():
-            yield [*head, quantity, *tables.without_tests(numbers, intervals.SHARE)]
+            yield [*head, quantity, *tables.without_tests(numbers, statistics.SHARE)]
 
 
 def draw(tasks: tables.Results) -> Figure:

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.common.learning import RATE, WINDOW, Update, choose
-from experiments.common.lengths import along
-from experiments.common.measures import loss_at_the_end, spikes_of_layers
+from experiments.common.measures import along, loss_at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
 from experiments.deep.networks import NETWORKS
 from slax_rules import RULES

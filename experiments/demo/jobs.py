@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import ARRAYS, NUMBERS, Job, drop
+from experiments.pipeline.job import ARRAYS, NUMBERS, Job, drop
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen, nnx
 from jax import random
 
-from experiments.common.networks import demo_model
+from experiments.common.tasks import demo_model
 from slax_data import upstream_randman
 from slax_neurons import Connect
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import random
 
 from experiments.common.measures import loss_of_params
-from experiments.common.networks import paths_of
+from experiments.common.tasks import paths_of
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from slax_viz import grid_around, pca_plane, surface
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, names, tables
-from experiments.common.styles import STYLES
+from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_landscape
 
@@ -102,9 +102,16 @@ def of_seeds(notebooks: Notebooks) -> Iterator[tuple[tuple[str, str, int], list[
 
 def rows_of_seeds(notebooks: Notebooks) -> Iterator[list[Any]]:
     for (quantity, rule, after), numbers in of_seeds(notebooks):
-        bounds = intervals.SHARE if quantity.startswith("explained") else intervals.POSITIVE
+        bounds = statistics.SHARE if quantity.startswith("explained") else statistics.POSITIVE
         published = notebooks.published.get(("first", quantity, rule, "", after))
-        yield [quantity, rule, after, *tables.of_seeds(numbers, bounds), *intervals.further(numbers, bounds), published]
+        yield [
+            quantity,
+            rule,
+            after,
+            *tables.of_seeds(numbers, bounds),
+            *statistics.further(numbers, bounds),
+            published,
+        ]
 
 
 def draw(notebooks: Notebooks) -> Figure:
@@ -158,7 +165,7 @@ def draw_seeds(notebooks: Notebooks) -> Figure:
         values = next(of for (quantity, *_), of in numbers.items() if quantity == f"explained_{direction}")
         shares.plot([direction] * len(values), values, "o", color="0.45", markersize=3)
         shares.plot(direction, values[0], "o", color="black", markersize=4)
-        low, high = intervals.further(values, intervals.SHARE)
+        low, high = statistics.further(values, statistics.SHARE)
         if low is not None:
             shares.vlines(direction, low, high, color="0.8", linewidth=7, zorder=0)
         mark_published(shares, notebooks, f"explained_{direction}", "{:.1%}", at=direction)

@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common import figures, intervals, length_curves, names, tables
+from experiments.drawing import figures, length_curves, names, statistics, tables
 from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *tables.OF_SEEDS]
 STAGES = ("initial", "trained")  # before training, and where BPTT ends
-BOUNDS = {"accuracy": intervals.SHARE, "initial": intervals.COSINE, "trained": intervals.COSINE}
+BOUNDS = {"accuracy": statistics.SHARE, "initial": statistics.COSINE, "trained": statistics.COSINE}
 
 Tasks = dict[str, dict[int, dict[str, Any]]]
 Key = tuple[str, str]  # a quantity, and a layer or ""
@@ -57,7 +57,7 @@ def draw(tasks: Tasks) -> Figure:
     for by_depth, (layers, first, accuracy) in zip(tasks.values(), axes, strict=True):
         deepest, config = max(by_depth), tables.config_of(by_depth)
         figures.draw_lines(
-            layers, {rule: cosines(by_depth[deepest], rule) for rule in in_order(by_depth)}, intervals.COSINE
+            layers, {rule: cosines(by_depth[deepest], rule) for rule in in_order(by_depth)}, statistics.COSINE
         )
         layers.set(xlim=(1, deepest + 1), xlabel="layer, from the input to the read-out")
         draw_depths(first, by_depth, ("trained", "1"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from flax import nnx
 
-from experiments.common import lengths
+from experiments.common import measures
 from experiments.common.learning import choose
 from experiments.common.measures import agreements
 from experiments.common.samples import make_sampler
@@ -29,7 +29,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
         seeds = []
         for run in runs:
             numbers: dict[str, Any] = {"seed": run.seed, "accuracy": run.test[config["steps"]]}
-            numbers |= lengths.along(run, sampler(run.seed))
+            numbers |= measures.along(run, sampler(run.seed))
             if name == REFERENCE:
                 reached[run.seed] = nnx.state(run.network()[0])
             else:

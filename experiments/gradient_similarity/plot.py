@@ -11,18 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common import figures, intervals, names, tables
-from experiments.common.styles import STYLES
+from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing.styles import STYLES
 from slax_rules import RULES
 
 NOISE = {
-    "bias_squared": intervals.ANY,
-    "variance": intervals.POSITIVE,
-    "projection": intervals.ANY,
-    "cosine_of_means": intervals.ANY,
-    "relative_variance": intervals.POSITIVE,
+    "bias_squared": statistics.ANY,
+    "variance": statistics.POSITIVE,
+    "projection": statistics.ANY,
+    "cosine_of_means": statistics.ANY,
+    "relative_variance": statistics.POSITIVE,
 }
-BOUNDS = {"cosine": intervals.COSINE, "norm_ratio": intervals.POSITIVE, **NOISE}
+BOUNDS = {"cosine": statistics.COSINE, "norm_ratio": statistics.POSITIVE, **NOISE}
 # Defined where the rule's own gradient is, which may hold for other seeds.
 COUNTED = ("cosine_of_means", "relative_variance")
 NOISE_MARKS: dict[str, dict[str, Any]] = {
@@ -94,11 +94,13 @@ def agreement_rows(quantity: str, results: Results) -> Iterator[list[Any]]:
     for place, layers, start in stages_of(results):
         for rule, layer in itertools.product(rules_of(place[0]), layers):
             numbers, batches = (of_seeds(*place, "rules", rule, layer, name) for name in (quantity, "batches"))
-            cells = [intervals.count(numbers), int(min(batches)), *tables.summary(numbers, BOUNDS[quantity])]
+            cells = [statistics.count(numbers), int(min(batches)), *tables.summary(numbers, BOUNDS[quantity])]
             if quantity == "cosine":
                 is_hidden = layer != layers[-1]
-                cells += tables.summary(of_seeds(*place, "spikes", layer), intervals.SHARE) if is_hidden else [None] * 4
-                cells += tables.summary(of_seeds(*place, "test_accuracy"), intervals.SHARE)
+                cells += (
+                    tables.summary(of_seeds(*place, "spikes", layer), statistics.SHARE) if is_hidden else [None] * 4
+                )
+                cells += tables.summary(of_seeds(*place, "test_accuracy"), statistics.SHARE)
             yield [*start, rule, layer, *cells]
 
 
@@ -113,7 +115,7 @@ def noise_rows(results: Results) -> Iterator[list[Any]]:
     for place, layers, start in stages_of(results):
         for rule, layer in itertools.product(["bptt", *rules_of(place[0])], layers):
             where = *place, "rules", rule, layer
-            counts = [intervals.count(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
+            counts = [statistics.count(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
             cells = [cell for name in NOISE for cell in tables.summary(of_all_seeds(*where, name), BOUNDS[name])]
             yield [*start, rule, layer, *counts, *cells]
 
@@ -125,9 +127,9 @@ def term_rows(results: Results) -> Iterator[list[Any]]:
     for place, layers, start in stages_of(results):
         for layer, term in itertools.product(layers, TERMS):
             where = *place, "terms", term, layer
-            count, norms = intervals.count(of_seeds(*where, "share")), of_seeds(*where, "norm_ratio")
-            shares = tables.summary(of_all_seeds(*where, "share"), intervals.ANY)
-            yield [*start, layer, term, count, *shares, *tables.summary(norms, intervals.POSITIVE)]
+            count, norms = statistics.count(of_seeds(*where, "share")), of_seeds(*where, "norm_ratio")
+            shares = tables.summary(of_all_seeds(*where, "share"), statistics.ANY)
+            yield [*start, layer, term, count, *shares, *tables.summary(norms, statistics.POSITIVE)]
 
 
 def title_of(result: dict[str, Any]) -> str:

@@ -15,11 +15,10 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.keys import key_of
 from experiments.common.learning import finite_runs, train
 from experiments.common.measures import activity, check_rising, layer_of
-from experiments.common.networks import demo_model, make_model
-from experiments.common.samples import Samples, make_sampler
+from experiments.common.samples import Samples, key_of, make_sampler
+from experiments.common.tasks import demo_model, make_model
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from slax_neurons import Connect
 from slax_rules import RULES, UORO, cross_entropy, gradients

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import ARRAYS, NUMBERS, Job, drop, each_task
+from experiments.pipeline.job import ARRAYS, NUMBERS, Job, drop, each_task
 
 # The settings that affect the surfaces but not the training runs.
 SURFACE_SETTINGS = ("grid", "random", "line_points", "batch", "planes", "origin", "random_planes")

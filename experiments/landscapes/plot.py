@@ -12,8 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common import figures, intervals, names, tables
-from experiments.common.styles import STYLES
+from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing.styles import STYLES
 from experiments.landscapes.walks import explained_by_walks, lengths_of
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
@@ -72,18 +72,18 @@ def path_rows(task: Task) -> Iterator[list[Any]]:
     shares = {"explained_1": explained[:, 0], "explained_2": explained[:, 1], "explained_both": explained.sum(axis=1)}
     for quantity, numbers in shares.items():
         for plane, of_plane in [("", numbers), *((plane, numbers[:1]) for plane in task.config["planes"])]:
-            yield [task.name, plane, "", quantity, "", *tables.of_seeds(of_plane.tolist(), intervals.SHARE)]
+            yield [task.name, plane, "", quantity, "", *tables.of_seeds(of_plane.tolist(), statistics.SHARE)]
     for quantity, numbers in by_walks(task).items():
-        yield [task.name, "", "", quantity, "", *tables.of_seeds(numbers, intervals.SHARE)]
+        yield [task.name, "", "", quantity, "", *tables.of_seeds(numbers, statistics.SHARE)]
     for rule, (i, step) in itertools.product(task.rules, enumerate(task.training_steps)):
         quantities = {name: [seed[name][i] for seed in task.trained[rule]["seeds"]] for name in ("loss", "accuracy")}
         quantities["from_start"] = [seed["from_start"][rule][i] for seed in task.seeds]
         for quantity, numbers in quantities.items():
-            bounds = intervals.SHARE if quantity == "accuracy" else intervals.POSITIVE
+            bounds = statistics.SHARE if quantity == "accuracy" else statistics.POSITIVE
             yield [task.name, "", rule, quantity, step, *tables.of_seeds(numbers, bounds)]
         for plane in task.config["planes"]:
             for quantity, number in zip(("x", "y", "loss_on_plane"), path(task, plane, rule)[i].tolist(), strict=True):
-                yield [task.name, plane, rule, quantity, step, *tables.of_seeds([number], intervals.ANY)]
+                yield [task.name, plane, rule, quantity, step, *tables.of_seeds([number], statistics.ANY)]
 
 
 def by_walks(task: Task) -> dict[str, list[float]]:
@@ -119,11 +119,11 @@ def random_rows(task: Task) -> Iterator[list[Any]]:
     steps = task.arrays["steps"].tolist()
     for rule in task.rules if task.config["random_planes"] else ():
         rises = [seed["rise"][rule] for seed in task.seeds]
-        yield [task.name, rule, "rise", "", "", *tables.of_seeds(rises, intervals.ANY)]
+        yield [task.name, rule, "rise", "", "", *tables.of_seeds(rises, statistics.ANY)]
         for (j, y), (i, x) in itertools.product(enumerate(steps), enumerate(steps)):
             losses = task.arrays[f"random/{rule}"][:, j, i].tolist()
             for quantity, numbers in (("loss_of_first_seed", losses[:1]), ("loss", losses)):
-                yield [task.name, rule, quantity, x, y, *tables.of_seeds(numbers, intervals.POSITIVE)]
+                yield [task.name, rule, quantity, x, y, *tables.of_seeds(numbers, statistics.POSITIVE)]
 
 
 def line_rows(task: Task) -> Iterator[list[Any]]:
@@ -132,7 +132,7 @@ def line_rows(task: Task) -> Iterator[list[Any]]:
         losses = task.arrays[f"line/{rule}"].T.tolist()
         numbers |= {("loss", t): of_seeds for t, of_seeds in zip(task.arrays["ts"].tolist(), losses, strict=True)}
         for where, of_seeds in numbers.items():
-            yield [task.name, rule, *where, *tables.of_seeds(of_seeds, intervals.POSITIVE)]
+            yield [task.name, rule, *where, *tables.of_seeds(of_seeds, statistics.POSITIVE)]
 
 
 def others(task: Task) -> dict[str, str]:
@@ -248,7 +248,7 @@ def draw_around(axes: np.ndarray, task: Task) -> list[Axes]:
     for ax in empty:
         ax.remove()
     rises = [(rule, title, [seed["rise"][rule] for seed in task.seeds]) for rule, title in task.rules.items()]
-    figures.plot_seed_intervals(last, rises, intervals.ANY)
+    figures.plot_seed_intervals(last, rises, statistics.ANY)
     last.set_xlabel("rise on such a plane (nats)")
     return list(axes[: len(task.rules)])
 
@@ -266,7 +266,7 @@ def draw_lines(tasks: list[Task]) -> Figure:
         ax.set_xlim(0, 1)
     of_all = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
     barriers = [(rule, title, [seed["barrier"][rule] for seed in task.seeds]) for task, rule, title in of_all]
-    figures.plot_seed_intervals(right, barriers, intervals.POSITIVE)
+    figures.plot_seed_intervals(right, barriers, statistics.POSITIVE)
     right.set_xlabel("barrier from BPTT (nats)")
     figures.name_panels(axes[0], [*(textwrap.fill(task.title, 26) for task in tasks), "barriers"])
     figures.label_lines(left)

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 from jax import random
 
-from experiments.common.networks import demo_model, make_model
+from experiments.common.tasks import demo_model, make_model
 from slax_data import make_task
 from slax_neurons import Connect
 

@@ -20,8 +20,8 @@ from flax import nnx
 from jax import random
 
 from experiments.common.measures import loss_of_params
-from experiments.common.networks import Trajectory, paths_of
-from experiments.common.seeds import seeds_of
+from experiments.common.samples import seeds_of
+from experiments.common.tasks import Trajectory, paths_of
 from experiments.landscapes.problem import make_problem
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 

@@ -14,8 +14,7 @@ from jax import random
 
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_of_params
-from experiments.common.samples import in_parts
-from experiments.common.seeds import seeds_of
+from experiments.common.samples import in_parts, seeds_of
 from experiments.landscapes.problem import make_problem
 from slax_neurons import Connect, unroll
 from slax_rules import RULES, TBPTT, Every, accuracy

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import Job, each_task
+from experiments.pipeline.job import Job, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, names, tables
+from experiments.drawing import figures, names, statistics, tables
 
 COLUMNS = ["task", "quantity", *tables.OF_TESTS, "steps"]
 BOUNDS = {"smape": (0.0, 200.0)} | dict.fromkeys(
-    ("accuracy", "connection_sparsity", "activation_sparsity"), intervals.SHARE
+    ("accuracy", "connection_sparsity", "activation_sparsity"), statistics.SHARE
 )
 SHOWN = (
     *("footprint", "connection_sparsity", "activation_sparsity"),
@@ -41,7 +41,7 @@ def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for result in results:
         task, seeds = result["config"]["task"], result["seeds"]
         for quantity in (result["metric"], "baseline", *SHOWN):
-            cells = tables.of_tests(of_seeds(result, quantity), BOUNDS.get(quantity, intervals.POSITIVE))
+            cells = tables.of_tests(of_seeds(result, quantity), BOUNDS.get(quantity, statistics.POSITIVE))
             yield [task, quantity, *cells, seeds[0]["n_steps"]]
 
 
@@ -54,13 +54,13 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     for row, result in enumerate(results):
         metric, numbers = result["metric"], partial(of_seeds, result)
         ax, factor = scores[metrics.index(metric)], SCORES[metric][1]
-        scores_of, tests = intervals.seeds_and_tests(numbers(metric))
+        scores_of, tests = statistics.seeds_and_tests(numbers(metric))
         figures.draw_interval(ax, row, scores_of, BOUNDS[metric], scale=factor, tests=tests, **look)
         ax.plot(factor * numbers("baseline").mean(), row, "|", color="0.4", markersize=9, markeredgewidth=1.5)
-        figures.draw_interval(silent, row, numbers("activation_sparsity")[:, 0], intervals.SHARE, scale=100, **look)
+        figures.draw_interval(silent, row, numbers("activation_sparsity")[:, 0], statistics.SHARE, scale=100, **look)
         for name, mark in OPERATIONS.items():
             if numbers(name).any():
-                figures.draw_interval(operations, row, numbers(name)[:, 0], intervals.POSITIVE, **mark)
+                figures.draw_interval(operations, row, numbers(name)[:, 0], statistics.POSITIVE, **mark)
     titles = [names.title_of(result["config"] | {"n_steps": result["seeds"][0]["n_steps"]}) for result in results]
     for ax in axes[0]:
         figures.name_rows(ax, titles)

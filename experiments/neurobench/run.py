@@ -16,11 +16,9 @@ from flax import nnx
 from jax import random
 
 from experiments.common.learning import fit_or_stop
-from experiments.common.lengths import pack, right
-from experiments.common.measures import loss_at_the_end
-from experiments.common.networks import make_model
-from experiments.common.samples import in_parts
-from experiments.common.seeds import seeds_of
+from experiments.common.measures import loss_at_the_end, pack, right
+from experiments.common.samples import in_parts, seeds_of
+from experiments.common.tasks import make_model
 from slax_data import make_task
 from slax_data.sets.mackey_glass import (
     NEUROBENCH_SERIES,

@@ -4,7 +4,7 @@ trained."""
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import Job, drop, each_task
+from experiments.pipeline.job import Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

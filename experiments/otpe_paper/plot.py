@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, names, tables
-from experiments.common.styles import STYLES
+from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing.styles import STYLES
 from slax_rules import RULES
 
 KEY = ("rule", "quantity", "layer", "parameter", "batches")
@@ -132,16 +132,16 @@ def rows(data: Data) -> Iterator[list[Any]]:
     for run, results in data.runs.items():
         known = data.known(run)
         for key, numbers in numbers_of(results).items():
-            bounds = intervals.COSINE if key[1] == "cosine" else intervals.SHARE
+            bounds = statistics.COSINE if key[1] == "cosine" else statistics.SHARE
             cells: list[Any] = [*run, *key, *tables.of_seeds(numbers, bounds)]
             yield cells + (beside(numbers, bounds, known[key]) if key in known else [None] * 4)
 
 
-def beside(numbers: list[float | None], bounds: intervals.Bounds, of: Printed) -> list[float | None]:
+def beside(numbers: list[float | None], bounds: statistics.Bounds, of: Printed) -> list[float | None]:
     """A printed number, how far our mean is above it, and where the mean of as many further seeds of ours would be."""
     ours = mean(numbers)
     apart = None if ours is None else ours - of.value
-    return [of.value, apart, *intervals.further(numbers, bounds, of.seeds)]
+    return [of.value, apart, *statistics.further(numbers, bounds, of.seeds)]
 
 
 def draw(data: Data) -> Figure:
@@ -196,7 +196,7 @@ def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
         at = layers.index(layer) + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2)
         look: Any = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 4, "elinewidth": 1.2}
         ax.plot([at + 0.06] * len(cosines), np.array(cosines, float), ".", color=STYLES[rule].color, markersize=2)
-        figures.draw_interval(ax, at, cosines, intervals.COSINE, upright=True, **look)
+        figures.draw_interval(ax, at, cosines, statistics.COSINE, upright=True, **look)
         if found := known.get(key):
             ax.plot(at, found.value, marker="s", **OPEN)
     ax.set_axis_on()
@@ -211,7 +211,7 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
         if quantity == "accuracy":
             curves.setdefault(rule, {})[float(batches)] = accuracies
     last = max(max(curve) for curve in curves.values())
-    figures.draw_lines(ax, curves, intervals.SHARE, scale=100, rules=curves)
+    figures.draw_lines(ax, curves, statistics.SHARE, scale=100, rules=curves)
     for number, rule in enumerate(curves, start=1):
         look = OPEN | {"marker": "s", "markeredgecolor": STYLES[rule].color, "markersize": 4.5}
         for (of, quantity, *_, batches), found in known.items():

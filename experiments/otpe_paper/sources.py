@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from experiments.common.keys import key_of
-from experiments.common.samples import PART, Samples, number_of_parts
+from experiments.common.samples import PART, Samples, key_of, number_of_parts
 from experiments.common.tasks import task_maker
 from experiments.otpe_paper import draws
 

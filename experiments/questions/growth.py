@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.common.costs import gradient_program
-from experiments.common.networks import make_model
+from experiments.common.tasks import make_model
 from slax_neurons import unroll
 from slax_neurons.building_blocks import shortest_memory
 from slax_rules import BPTT, OTPE, TBPTT

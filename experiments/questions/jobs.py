@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import TRAINING_KEYS, Job, drop, each_task
+from experiments.pipeline.job import TRAINING_KEYS, Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

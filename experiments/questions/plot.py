@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, length_curves, names, tables
-from experiments.common.styles import STYLES
+from experiments.drawing import figures, length_curves, names, statistics, tables
+from experiments.drawing.styles import STYLES
 from slax_rules import RULES
 
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
@@ -76,7 +76,7 @@ def time_rows(data: Data) -> Iterator[list[Any]]:
         for way in (way for way in LEGS if way in ways):
             rate = ways[way]["trials"]["chosen"]["learning_rate"]
             cells = [1 / ways[way]["config"]["layers"][-1], rate]
-            yield [task, way, *cells, *tables.of_tests(tables.tested(task, ways[way]["seeds"]), intervals.SHARE)]
+            yield [task, way, *cells, *tables.of_tests(tables.tested(task, ways[way]["seeds"]), statistics.SHARE)]
 
 
 def draw_time(data: Data) -> Figure:
@@ -177,7 +177,7 @@ def cells_of(result: dict[str, Any]) -> list[Any]:
     return [
         result["trials"]["chosen"]["learning_rate"],
         *of_memory,
-        *tables.of_seeds(accuracies(result), intervals.SHARE),
+        *tables.of_seeds(accuracies(result), statistics.SHARE),
     ]
 
 
@@ -278,7 +278,7 @@ def optimizer_rows(data: Data) -> Iterator[list[Any]]:
             for way in in_order(ways):
                 start = [task, optimizer, way]
                 rate, reached = ways[way]["trials"]["chosen"]["learning_rate"], accuracies(ways[way])
-                yield [*start, "accuracy", rate, *tables.of_seeds(reached, intervals.SHARE)]
+                yield [*start, "accuracy", rate, *tables.of_seeds(reached, statistics.SHARE)]
                 gap = [one - other for one, other in zip(reached, accuracies(ways["bptt"]), strict=True)]
                 yield [*start, "minus_bptt", rate, *tables.of_seeds(gap, (-1.0, 1.0))]
 

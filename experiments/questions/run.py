@@ -24,10 +24,9 @@ from flax import nnx
 
 from experiments.common.costs import gradient_program
 from experiments.common.learning import choose, named_rule
-from experiments.common.lengths import along
-from experiments.common.measures import loss_at_the_end
-from experiments.common.networks import make_model
+from experiments.common.measures import along, loss_at_the_end
 from experiments.common.samples import Samples, SeedSamples
+from experiments.common.tasks import make_model
 from experiments.questions.sources import Counts, sampler_of
 from slax_neurons import Connect, connect
 from slax_rules import BPTT, OTPE, RULES, TBPTT, cost

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.checks import check_known
-from experiments.common.job import TIMES, TRAINING_KEYS, Job, drop, each_task
+from experiments.pipeline.job import TIMES, TRAINING_KEYS, Job, check_known, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, length_curves, names, tables
-from experiments.common.styles import STYLES
+from experiments.drawing import figures, length_curves, names, statistics, tables
+from experiments.drawing.styles import STYLES
 from slax_rules import RULES
 
-BOUNDS = {"spikes": intervals.SHARE, "cosine": intervals.COSINE, "norm_ratio": intervals.POSITIVE}
+BOUNDS = {"spikes": statistics.SHARE, "cosine": statistics.COSINE, "norm_ratio": statistics.POSITIVE}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", *tables.OF_TESTS]
 # Marks of tasks, which differ in shape and filling; the color belongs to the rule.
 TASK_MARKS: tuple[dict[str, Any], ...] = (
@@ -59,7 +59,7 @@ def accuracies(result: dict[str, Any], mode: str) -> np.ndarray:
 def table_rows(data: Data) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(data.tasks):
         for mode in stages_of(result):
-            yield [task, rule, mode, "", "accuracy", *tables.of_tests(accuracies(result, mode), intervals.SHARE)]
+            yield [task, rule, mode, "", "accuracy", *tables.of_tests(accuracies(result, mode), statistics.SHARE)]
             for (layer, quantity), numbers in quantities(result, mode).items():
                 yield [task, rule, mode, layer, quantity, *tables.without_tests(numbers, BOUNDS[quantity])]
 
@@ -107,7 +107,7 @@ def draw_cosine(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
         for stage, height, mark in zip(stages, (-0.16, 0.16), marks, strict=True):
             cosines = quantities(results[rule], stage)["1", "cosine"]
             look = {"color": STYLES[rule].color, "markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, **mark}
-            figures.draw_interval(ax, row + height, cosines, intervals.COSINE, **look)
+            figures.draw_interval(ax, row + height, cosines, statistics.COSINE, **look)
     ax.axvline(0, color="0.45", linewidth=0.6, zorder=0)
     figures.draw_levels(ax, ceiling=1, upright=True)
     ax.set(xlim=(-0.2, 1.03), xlabel=names.COSINE)
@@ -125,8 +125,8 @@ def draw_cost(data: Data) -> Figure:
         mark = {"linestyle": "", "markersize": 4, **TASK_MARKS[number]}
         for name, entry in cost["rules"].items():
             place, height = {"color": STYLES[name].color, **mark}, rules.index(name) + shift
-            ratios = intervals.ratios(entry["milliseconds"], bptt)
-            figures.draw_interval(times, height, ratios, intervals.POSITIVE, elinewidth=1, **place)
+            ratios = statistics.ratios(entry["milliseconds"], bptt)
+            figures.draw_interval(times, height, ratios, statistics.POSITIVE, elinewidth=1, **place)
             memory.plot(entry["temporary_bytes"] / 1000, height, **place)
         label = f"{names.title_of(cost['config']).replace(chr(10), ', ')}: BPTT takes {np.median(bptt):.2g} ms"
         looks.append({"color": figures.NO_RULE, "label": label, **mark})

@@ -8,11 +8,10 @@ gradients of the rule and of BPTT at the same parameters and on the same batch.
 
 from typing import Any
 
-from experiments.common import lengths
+from experiments.common import measures
 from experiments.common.learning import choose, gradient_rule, second_setting
 from experiments.common.measures import agreement, loss_at_the_end, spikes_of_layers
-from experiments.common.samples import make_sampler
-from experiments.common.seeds import seeds_of
+from experiments.common.samples import make_sampler, seeds_of
 from slax_rules import RULES
 
 
@@ -37,5 +36,5 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
                         model, gradient_rule(config["rule"], rule), samples.others(config["eval_batches"])
                     ),
                 }
-            numbers[update] |= {"loss": loss_at_the_end(run.losses), **lengths.along(run, samples)}
+            numbers[update] |= {"loss": loss_at_the_end(run.losses), **measures.along(run, samples)}
     return {"trials": trials, "seeds": seeds}

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures
+from experiments.drawing import figures
 from slax_neurons import NEURONS
 from slax_viz import plot_membrane
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.common.checks import check_known
+from experiments.pipeline.job import check_known
 from slax_neurons import NEURONS, Neuron
 
 

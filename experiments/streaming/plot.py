@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, names, tables
+from experiments.drawing import figures, names, statistics, tables
 
 COLUMNS = ["task", "rule", "quantity", *tables.OF_SEEDS]
 NEAR = 0.05  # the accuracy has recovered when it is this close to the end of the segment
@@ -39,11 +39,11 @@ def quantities(result: dict[str, Any]) -> dict[str, tuple[list[float], tuple[flo
     segment, the samples until it has recovered, and the memory."""
     right, config = segments(result), result["config"]
     return {
-        "accuracy": (right.mean(axis=(1, 2)).tolist(), intervals.SHARE),
-        "early": (right[:, :, : config["ends"]].mean(axis=(1, 2)).tolist(), intervals.SHARE),
-        "late": (right[:, :, -config["ends"] :].mean(axis=(1, 2)).tolist(), intervals.SHARE),
+        "accuracy": (right.mean(axis=(1, 2)).tolist(), statistics.SHARE),
+        "early": (right[:, :, : config["ends"]].mean(axis=(1, 2)).tolist(), statistics.SHARE),
+        "late": (right[:, :, -config["ends"] :].mean(axis=(1, 2)).tolist(), statistics.SHARE),
         "recovery": (recovery(result), (0.0, float(config["segment"]))),
-        "bytes": ([float(result["bytes"])] * config["seeds"], intervals.POSITIVE),
+        "bytes": ([float(result["bytes"])] * config["seeds"], statistics.POSITIVE),
     }
 
 
@@ -61,7 +61,7 @@ def draw(tasks: tables.Results) -> Figure:
         config = tables.config_of(rules)
         places = ((np.arange(PARTS) + 0.5) * config["segment"] / PARTS).tolist()
         curves = {rule: dict(zip(places, curve(result).T.tolist(), strict=True)) for rule, result in rules.items()}
-        figures.draw_lines(within, curves, intervals.SHARE, scale=100)
+        figures.draw_lines(within, curves, statistics.SHARE, scale=100)
         within.set(xlabel="samples since the change", xlim=(0, config["segment"]))
         for rule in figures.line_rules(rules):
             numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["bytes"] / 1000

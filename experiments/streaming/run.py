@@ -18,10 +18,9 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.keys import key_of
 from experiments.common.learning import OPTIMIZERS, RATE, online_window
-from experiments.common.networks import make_model
-from experiments.common.seeds import seeds_of
+from experiments.common.samples import key_of, seeds_of
+from experiments.common.tasks import make_model
 from experiments.streaming.sources import Source, make_source
 from slax_rules import BPTT, RULES, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
 from slax_rules.stream import Stream

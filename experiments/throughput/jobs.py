@@ -1,12 +1,10 @@
 """One job for each workload, in which all contenders take turns. A job needs the environment of each contender's library."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from experiments.common.job import TIMES, Job, drop
+from experiments.pipeline.job import TIMES, Job, drop
 
-ROOT = Path(__file__).parents[2]
 OURS = ("slax", "plain", "matmul")
 CLOSEST = ("slax_original", "spyx", "jaxpike")  # the libraries that are timed without being asked for
 
@@ -20,10 +18,9 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         light = settings["own_environments"] == "light"
         if light:
             timed = [peer for peer in timed if peer in (*OURS, *CLOSEST)]
-        files = [str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("benchmarks/side_by_side/*.py"))]
-        files += [f"benchmarks/peers/{peer}.py" for peer in timed]
-        if settings["own_environments"]:
-            files += [f"benchmarks/.envs/{peer}.json" for peer in timed if not (light and peer in OURS)]
+        sources = ["benchmarks/side_by_side", *(f"benchmarks/peers/{peer}.py" for peer in timed)]
         if light:
-            files.append("experiments/throughput/shipped.csv")
-        yield Job(workload, config, endings=(TIMES,), files=tuple(files))
+            sources.append("experiments/throughput/shipped.csv")
+        apart = [peer for peer in timed if settings["own_environments"] and not (light and peer in OURS)]
+        needs = tuple(f"benchmarks/.envs/{peer}.json" for peer in apart)
+        yield Job(workload, config, endings=(TIMES,), sources=tuple(sources), needs=needs)

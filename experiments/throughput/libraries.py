@@ -1,6 +1,6 @@
 """The names and appearance of contenders and published bars in the figures."""
 
-from experiments.common import names
+from experiments.drawing import names
 from slax_rules import RULES
 
 LOOKS = {  # color and marker

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, tables
+from experiments.drawing import figures, tables
 from experiments.throughput.libraries import LIBRARIES, published_library
 from experiments.throughput.times import (
     SIZE,

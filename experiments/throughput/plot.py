@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common import figures, names, tables
-from experiments.common.styles import STYLES
+from experiments.drawing import figures, names, tables
+from experiments.drawing.styles import STYLES
 from experiments.throughput import order
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 from experiments.throughput.times import (

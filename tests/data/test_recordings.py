@@ -11,7 +11,7 @@ from small_sets import SPEAKERS, spoken_digit, words, write_words
 from small_sets import spoken_digits as write_spoken_digits
 from small_sets import ssc as write_ssc
 
-from experiments.common.make_spikes import make_spikes
+from experiments.pipeline.spikes import make_spikes
 from slax_data import bin_events, encode_recordings, make_task, shd, spoken_digits, ssc
 from slax_data.audio.sounds import Sound
 from slax_data.storage.packed import sets_of_arrays, unpacked

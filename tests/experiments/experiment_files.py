@@ -4,8 +4,8 @@ import csv
 import importlib
 import json
 
-from experiments.common.job import figures_of, jobs_of
-from experiments.common.tables import write_table
+from experiments.drawing.tables import write_table
+from experiments.pipeline.job import figures_of, jobs_of
 
 
 def config_of(experiment, job, settings, scale="quick"):

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.common.job import scales_of
-from experiments.common.schemas import rule_names
-from experiments.common.sources import library
-from experiments.common.yaml_files import read_yaml
+from experiments.pipeline.config import read_yaml, rule_names
+from experiments.pipeline.job import library, scales_of
 from slax_data import DATASETS, ENCODERS
 from slax_neurons import NEURONS
 from slax_rules import RULES

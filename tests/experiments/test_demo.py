@@ -13,10 +13,10 @@ from experiment_files import config_of
 from flax import nnx
 from jax import random
 
-from experiments.common.job import scales_of
 from experiments.common.learning import transformation
 from experiments.demo import cosines, initial, plot, train
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
+from experiments.pipeline.job import scales_of
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
 from slax_rules.train.agreement import by_path
 

@@ -5,12 +5,12 @@ import importlib
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments.common.figures import draw_interval
-from experiments.common.intervals import interval, ratio_interval
-from experiments.common.job import experiment_names, jobs_of, scales_of
-from experiments.common.names import TASKS
-from experiments.common.styles import STYLES
-from experiments.common.tables import SUMMARY, summary_columns
+from experiments.drawing.figures import draw_interval
+from experiments.drawing.names import TASKS
+from experiments.drawing.statistics import interval, ratio_interval
+from experiments.drawing.styles import STYLES
+from experiments.drawing.tables import SUMMARY, summary_columns
+from experiments.pipeline.job import experiment_names, jobs_of, scales_of
 from slax_rules import RULES
 from slax_viz import style
 

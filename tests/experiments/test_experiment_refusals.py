@@ -8,11 +8,9 @@ from flax import nnx
 
 from benchmarks import speed
 from experiments import plot, run
-from experiments.common import sources
-from experiments.common.job import jobs_of, settings_of
-from experiments.common.networks import demo_model, paths_of
-from experiments.common.tasks import task_maker
+from experiments.common.tasks import demo_model, paths_of, task_maker
 from experiments.gradient_similarity.run import _as_json
+from experiments.pipeline.job import jobs_of, settings_of
 from slax_rules import SLTT, RuleEntry
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.common import golden_tables
+from experiments.pipeline import golden_tables
 
 KEPT = [
     {"rule": "ostl", "cosine": "0.5", "low": "", "values": ""},

@@ -9,11 +9,11 @@ import pytest
 from experiment_files import config_of
 from flax import nnx
 
-from experiments.common.job import settings_of
-from experiments.common.networks import make_model
+from experiments.common.tasks import make_model
 from experiments.credit_grid import grid
 from experiments.curvature import windows
 from experiments.gradient_similarity import plot, run
+from experiments.pipeline.job import settings_of
 from slax_rules import RULES, cross_entropy, gradients
 
 DEEP = {"layers": [10, 8, 7, 4], "input_rate": 0.1, "initial_rate": 0.05, "decay": 0.9, "read_out_decay": 0.9}

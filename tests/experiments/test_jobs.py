@@ -7,9 +7,9 @@ import pytest
 
 from experiments import plot, run
 from experiments.common import job as jobs
-from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
-from experiments.common.records import commit, read_record, seal_and_write
-from experiments.common.seeds import seeds_of
+from experiments.common.samples import seeds_of
+from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
+from experiments.pipeline.results import commit, read_record, seal_and_write
 from experiments.step_response import run as of_one_neuron
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]

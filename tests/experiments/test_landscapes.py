@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from scipy import stats
 
-from experiments.common.networks import demo_model, paths_of
+from experiments.common.tasks import demo_model, paths_of
 from experiments.landscapes.walks import explained_by_walks, lengths_of
 from slax_rules.train.agreement import by_path
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.common.golden_tables import read
+from experiments.pipeline.golden_tables import read
 
 TABLES = {path.stem: read(path) for path in sorted((Path(__file__).parents[1] / "references").glob("*.csv"))}
 LAST = {"64-10-10": "2", "24-16-16-9": "3"}  # the last layers of the networks of gradient_similarity

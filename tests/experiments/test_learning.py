@@ -9,7 +9,7 @@ from flax import nnx
 from experiments.common import learning
 from experiments.common.learning import choose, second_setting, train, transformation
 from experiments.common.measures import agreement, compare, layer_of, spikes_of_layers
-from experiments.common.networks import make_model
+from experiments.common.tasks import make_model
 from slax_neurons import LI, LIF, Edge, connect
 from slax_rules import OTTT, RULES, cross_entropy, gradients
 from slax_rules.train.sweep import Run, Sweep

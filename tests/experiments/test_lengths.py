@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.common import intervals, length_curves, lengths, tables
-from experiments.common.intervals import freedom_and_error
+from experiments.common import measures
 from experiments.common.learning import finite_runs, train
 from experiments.common.samples import make_sampler
+from experiments.drawing import length_curves, statistics, tables
+from experiments.drawing.statistics import freedom_and_error
 
 CONFIG = {"task": "tiny", "dataset": "randman", "code": "time", "input_rate": 0.2, "initial_rate": 0.3}
 CONFIG |= {"layers": [8, 7, 3], "n_steps": 6, "steps": 5, "batch_size": 8, "rule": "bptt", "seeds": 1, "anneal": False}
@@ -30,7 +31,7 @@ def test_error_over_seeds_and_samples_is_the_closed_form_of_a_bootstrap():
     assert np.var(draws) == pytest.approx(closed, rel=0.03)
     freedom, error = freedom_and_error([(np.var(seeds, ddof=1), 6), (np.var(samples, ddof=1), 40)])
     assert error**2 == pytest.approx(closed + parts[0] / 6 + parts[1] / 40 - np.mean(rest**2) / 240, rel=1e-12)
-    mean, low, high, *_ = tables.tested_summary(right, intervals.SHARE)
+    mean, low, high, *_ = tables.tested_summary(right, statistics.SHARE)
     expected = right.mean(), *stats.t.interval(0.95, freedom, right.mean(), error)
     assert (mean, low, high) == pytest.approx(expected)
 
@@ -40,7 +41,7 @@ def test_recordings_of_one_speaker_and_digit_count_once():
         np.array([[1, 0, 1], [1, 1, 0]]), 5, axis=1
     )  # two seeds, three speakers who are always right or wrong
     seeds = [
-        {"common_test": True, "test_size": 15, "lengths": [{"batches": 3, "right": lengths.pack(bits)}]}
+        {"common_test": True, "test_size": 15, "lengths": [{"batches": 3, "right": measures.pack(bits)}]}
         for bits in groups
     ]
     assert tables.tested("spoken_digits", seeds).tolist() == [[1, 0, 1], [1, 1, 0]]
@@ -60,14 +61,14 @@ def test_curve_is_flat_if_its_last_gain_is_surely_below_a_point(center):
 def test_bits_reproduce_the_accuracy_and_a_point_on_the_way_is_a_training_of_this_length():
     sampler = make_sampler(CONFIG, None)
     (run,) = finite_runs(train(CONFIG, "offline", sampler, "here", rates=[0.03], seeds=1))
-    own = lengths.along(run, sampler(0))
+    own = measures.along(run, sampler(0))
     assert not own["common_test"] and not any("right" in entry for entry in own["lengths"])
-    found = lengths.along(run, SimpleNamespace(test=sampler(0).test, has_common_test=True))
+    found = measures.along(run, SimpleNamespace(test=sampler(0).test, has_common_test=True))
     assert [entry["batches"] for entry in found["lengths"]] == [3, 5] and found["common_test"]
     for entry in found["lengths"]:
-        assert lengths.unpack(entry["right"], 21).mean() == pytest.approx(entry["accuracy"], abs=1e-6)
+        assert statistics.unpack(entry["right"], 21).mean() == pytest.approx(entry["accuracy"], abs=1e-6)
         assert entry["accuracy"] == run.test[entry["batches"]]
-    assert lengths.tested([found], 3).shape == (1, 21) and lengths.tested([own]).tolist() == [[run.test[5]]]
+    assert statistics.tested([found], 3).shape == (1, 21) and statistics.tested([own]).tolist() == [[run.test[5]]]
     short = CONFIG | {"steps": 3}
     (alone,) = finite_runs(train(short, "offline", make_sampler(short, None), "here", rates=[0.03], seeds=1))
     assert alone.losses.tolist() == run.losses[:3].tolist() and alone.validation[3] == run.validation[3]

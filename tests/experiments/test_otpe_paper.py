@@ -8,9 +8,9 @@ from flax import nnx
 from jax import random
 from scipy import stats
 
-from experiments.common.job import settings_of
-from experiments.common.make_spikes import make_spikes
 from experiments.otpe_paper import draws, plot, run
+from experiments.pipeline.job import settings_of
+from experiments.pipeline.spikes import make_spikes
 from slax_data import upstream_randman
 from slax_rules import cross_entropy, evaluate
 from tests.data.small_sets import write_words

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.common.program_cache import ROOT
+from experiments.pipeline.program_cache import ROOT
 
 PROGRAM = """
 import sys
-from experiments.common import program_cache
+from experiments.pipeline import program_cache
 program_cache.ROOT = program_cache.Path(sys.argv[1])
 print(program_cache.keep_programs())
 import jax

@@ -10,8 +10,8 @@ from experiment_files import as_written, config_of, tables
 from flax import nnx
 from jax import random
 
-from experiments.common.job import settings_of
 from experiments.credit_grid import alignment
+from experiments.pipeline.job import settings_of
 from experiments.questions import growth, run, sources
 from slax_data import mnist_5k
 from slax_neurons import unroll

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from experiments.common.job import ARRAYS, Job
-from experiments.common.products import in_order, result_product
-from experiments.common.records import Product, state_of, write_record
+from experiments.pipeline.job import ARRAYS, Job
+from experiments.pipeline.plan import in_order, result_product
+from experiments.pipeline.results import Product, state_of, write_record
 
 RUN = {"commit": "0123", "date": "2026-01-01", "machine": "m", "wall_seconds": 1.0}
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import yaml
-
-from experiments.common.records import Product, write_record
 from experiments.resources import HEAD, main
+
+from experiments.pipeline.results import Product, write_record
 
 RECORDS = {
     "tiny/demo/a": {"wall_seconds": 3.4, "peak_megabytes": 900, "device": "cpu"},

@@ -6,10 +6,9 @@ import tarfile
 import pytest
 
 from experiments import shipped
-from experiments.common.job import ARRAYS, NUMBERS, Job
-from experiments.common.products import SHIPPED_INPUTS, STORE, result_product, shipped_inputs, spikes_product
-from experiments.common.records import Product, state_of, write_record
-from experiments.common.result_files import write_json
+from experiments.pipeline.job import ARRAYS, NUMBERS, Job
+from experiments.pipeline.plan import SHIPPED_INPUTS, STORE, result_product, shipped_inputs, spikes_product
+from experiments.pipeline.results import Product, state_of, write_json, write_record
 
 
 @pytest.fixture

@@ -8,14 +8,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from experiments.common import sources
 from slax_data import DATASETS, ENCODERS, Encoder
 from slax_rules import RULES, RuleEntry
 
 FILES = {
     "experiments/__init__.py": "",
     "experiments/common/__init__.py": "",
-    "experiments/common/one.py": "from experiments.common import (\n    two,\n)\nimport numpy",
+    "experiments/common/one.py": "from experiments.common import \n, \n    two\nimport numpy",
     "experiments/common/two.py": '"""Use it:\n\nimport slax_viz\n"""\nimport slax_rules.deep as deep',
     "experiments/common/other.py": "",
     "experiments/common/stand_ins/tqdm.py": "",
@@ -67,7 +66,7 @@ def test_comments_docstrings_and_empty_lines_are_not_part_of_a_program():
 
 
 def test_results_do_not_depend_on_the_command_and_the_list_of_jobs():
-    code = set(sources.code("experiments/common/result_files.py", "experiments/accuracy/run.py"))
+    code = set(sources.code("experiments/pipeline/results.py", "experiments/accuracy/run.py"))
     assert any(name.startswith("packages/slax-rules/src/slax_rules/") for name in code)
     apart = {f"experiments/{name}.py" for name in ("run", "common/job", "common/records", "common/program_cache")}
     assert not apart & code and all((sources.ROOT / file).is_file() for file in code)

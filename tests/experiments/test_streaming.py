@@ -9,9 +9,9 @@ from experiment_files import as_written, config_of, tables
 from flax import nnx
 from jax import random
 
-from experiments.common.job import settings_of
-from experiments.common.keys import key_of
-from experiments.common.networks import make_model
+from experiments.common.samples import key_of
+from experiments.common.tasks import make_model
+from experiments.pipeline.job import settings_of
 from experiments.streaming import run, sources
 from slax_data import spike_trains
 from slax_rules import RULES, cross_entropy, extend_stream, start_stream

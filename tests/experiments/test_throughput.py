@@ -14,8 +14,8 @@ from scipy import stats
 
 from benchmarks.side_by_side import contenders, equations
 from benchmarks.side_by_side.workload import DECAY, INPUT_RATE, uniform
-from experiments.common.job import jobs_of
-from experiments.common.policy import with_peers
+from experiments.pipeline.job import jobs_of
+from experiments.pipeline.plan import with_peers
 from experiments.throughput import libraries, memory, order, others, run, shipped, times
 
 ROOT = Path(run.__file__).parent

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import yaml
 from matplotlib.figure import Figure
 
-from experiments.common.products import page_product
-from experiments.common.records import Product, write_record
+from experiments.pipeline.plan import page_product
+from experiments.pipeline.results import Product, write_record
 from gallery.__main__ import write
 
 HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."

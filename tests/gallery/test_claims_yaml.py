@@ -11,7 +11,7 @@ import pytest
 import yaml
 from small_gallery import cell, claim, figure
 
-from experiments.common.job import SCALES
+from experiments.pipeline.job import SCALES
 from gallery.claims import Kind
 from gallery.claims_file import SCHEMA, ClaimError, read_claims
 from gallery.quantifiers import expand

@@ -8,8 +8,8 @@ import pytest
 from markupsafe import escape
 from small_gallery import HOSTILE, TABLES, build, record, result, write_small_gallery
 
-from experiments.common.records import read_record
-from experiments.common.yaml_files import read_yaml
+from experiments.pipeline.config import read_yaml
+from experiments.pipeline.results import read_record
 from gallery import wording
 from gallery.claims import judge_all
 from gallery.claims_file import ClaimError, read_claims

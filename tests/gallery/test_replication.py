@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.common.job import experiment_names
+from experiments.pipeline.job import experiment_names
 from gallery.claims import Claim, Figure
 from gallery.claims_file import ClaimError, read_claims
 from gallery.outcomes import compared, counted, ordered, together

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common.job import experiment_names, jobs_of, settings_of
+from experiments.pipeline.job import experiment_names, jobs_of, settings_of
 
 ROOT = Path(__file__).parents[2]
 MISSING = ("jaxtyping", "tqdm", "orbax", "slax")

@@ -28,8 +28,8 @@ EDITED = """
 import os, sys
 from pathlib import Path
 
-from experiments.common.products import Pipeline
-from experiments.common.records import Forecast
+from experiments.pipeline.plan import Pipeline
+from experiments.pipeline.results import Forecast
 
 scale, *files = sys.argv[1:]
 for file in map(Path, files):
@@ -116,8 +116,8 @@ EDITS = {
     "experiments/toy/run.py": RESULTS | DRAWN,
     "experiments/toy/total.py": {"toy total"} | DRAWN,
     "experiments/toy/plot.py": DRAWN,
-    "experiments/common/result_files.py": RESULTS | DRAWN,
-    "experiments/common/make_spikes.py": {"spikes japanese_vowels"},
+    "experiments/pipeline/results.py": RESULTS | DRAWN,
+    "experiments/pipeline/spikes.py": {"spikes japanese_vowels"},
     "packages/slax-data/src/slax_data/storage/packed.py": {"spikes japanese_vowels"},
     "packages/slax-viz/src/slax_viz/__init__.py": DRAWN,
     "requirements.lock": {"spikes japanese_vowels"} | RESULTS | DRAWN,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import lengths
-from experiments.common.intervals import POSITIVE, Bounds, count, interval, ratio_interval, ratios, seeds_and_tests
+from experiments.drawing import statistics
+from experiments.drawing.statistics import POSITIVE, Bounds, count, interval, ratio_interval, ratios, seeds_and_tests
 from slax_rules import RULES
 
 Results = dict[str, dict[str, dict[str, Any]]]
@@ -85,7 +85,7 @@ def tested(task: str, seeds: Sequence[dict[str, Any]], batches: int | None = Non
     These are test samples, or the means of all recordings of one speaker and digit, which are alike: [S, I]. It is [S, 1] if
     each seed has a test set of its own.
     """
-    matrix = lengths.tested(seeds, batches)
+    matrix = statistics.tested(seeds, batches)
     alike = ALIKE.get(task, 1) if matrix.shape[1] > 1 else 1
     return matrix.reshape(len(matrix), -1, alike).mean(axis=2)
 

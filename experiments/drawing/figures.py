@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
-from experiments.common import names
-from experiments.common.intervals import ANY, SHARE, Bounds, interval, ratio_interval, seeds_and_tests
-from experiments.common.styles import LINE_RULES, STYLES
+from experiments.drawing import names
+from experiments.drawing.statistics import ANY, SHARE, Bounds, interval, ratio_interval, seeds_and_tests
+from experiments.drawing.styles import LINE_RULES, STYLES
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, style
 
@@ -200,7 +200,7 @@ def draw_interval(
         bounds: bounds of each number.
         scale: factor of what is drawn, such as 100 for percent.
         geometric: draw the geometric mean, of ratios.
-        tests: the means of the samples of a test set that seeds have in common, see `intervals.interval`.
+        tests: the means of the samples of a test set that seeds have in common, see `statistics.interval`.
         look: options of `Axes.errorbar`.
 
     Returns:

@@ -1,30 +1,33 @@
-"""The jobs of an experiment: every result that it consists of, and the settings that the result depends on.
+"""What there is to compute: experiments, their settings, and the jobs of each scale.
 
-`experiments/<name>/jobs.py` has a function `jobs`, which maps the settings of one scale to jobs. The pipeline and
-`python -m experiments.run` both read it. It imports nothing that takes time, since each call of Snakemake reads it.
+An experiment is a folder of four files. `config.yaml` has the settings of each scale, `jobs.py` a function `jobs` that maps
+the settings of one scale to jobs, `run.py` a function `compute` that maps the settings of a job to its numbers, and `plot.py`
+the figures, `FIGURES`. `claims.yaml` and `config.schema.yaml` may be added. `python -m experiments.new NAME` writes all four.
+
+`jobs.py` imports nothing that takes time, since each call of Snakemake reads it.
 """
 
+import ast
 import dataclasses
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import yaml
+from experiments.pipeline.config import read_yaml
 
-from experiments.common.checks import check_known
-from experiments.common.records import RECORD
-from experiments.common.seeds import FIRST_SEED
-from experiments.common.yaml_files import read_yaml
-
-EXPERIMENTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "experiments"
+FILES = ("config.yaml", "jobs.py", "run.py", "plot.py")
 SCALES = ("tiny", "quick", "full", "paper")
+KEPT = ("full",)  # scales whose results come with the repository: they are used although the sources have changed since
 NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
 
 # The settings of training and of its evaluation, on which the cost of a gradient does not depend.
 TRAINING_KEYS = (
-    FIRST_SEED,
+    "first_seed",
     "seeds",
     "rate_seeds",
     "steps",
@@ -52,8 +55,8 @@ class Job:
             can hold; ARRAYS, a dict of arrays; TIMES, a dict of measured times, which differ from run to run.
         spikes: the set of data/config.yaml that it reads, given to `compute` as the path of a file.
         reads: names of other jobs whose arrays it reads, given to `compute` as paths.
-        files: further files that the pipeline has to make first, or that its numbers depend on. A Python file stands for
-            itself and for all that it imports.
+        sources: further files of the repository that it depends on.
+        needs: files that the pipeline has to make first.
     """
 
     name: str
@@ -62,7 +65,8 @@ class Job:
     endings: tuple[str, ...] = (NUMBERS,)
     spikes: str | None = None
     reads: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def is_exclusive(self) -> bool:
@@ -82,48 +86,66 @@ class Job:
 
 
 def experiment_names() -> list[str]:
-    """The names of all experiments, which are the folders with a jobs.py."""
-    return sorted(path.parent.name for path in EXPERIMENTS.glob("*/jobs.py"))
+    """The names of all experiments that have their four files."""
+    return sorted(path.parent.name for path in EXPERIMENTS.glob("*/config.yaml") if not missing_files(path.parent.name))
+
+
+def unfinished() -> Iterator[str]:
+    """A sentence on each folder that has some of the four files and lacks others."""
+    for folder in sorted({path.parent for file in FILES[:2] for path in EXPERIMENTS.glob(f"*/{file}")}):
+        if missing := missing_files(folder.name):
+            yield f"experiments/{folder.name} is left out, since it has no {' and no '.join(missing)}."
+
+
+def missing_files(experiment: str) -> list[str]:
+    """Which of the four files of an experiment are not there. Jobs may name other modules than run.py."""
+    there = {path.name for path in (EXPERIMENTS / experiment).glob("*.*")}
+    computes = [name for name in there if name.endswith(".py") and name != "jobs.py" and not name.startswith("plot")]
+    return [file for file in FILES if file not in there and not (file == "run.py" and computes)]
 
 
 def scales_of(experiment: str) -> dict[str, dict[str, Any]]:
     """The settings of all scales from the experiment's config.yaml."""
-    scales: dict[str, dict[str, Any]] = _read(experiment, "config.yaml")["scales"]
+    scales: dict[str, dict[str, Any]] = read_yaml(EXPERIMENTS / experiment / "config.yaml")["scales"]
     return scales
 
 
 def settings_of(experiment: str, scale: str) -> dict[str, Any]:
     """The settings of a scale from the experiment's config.yaml."""
+    if missing := missing_files(experiment):
+        raise SystemExit(f"experiments/{experiment} has no {' and no '.join(missing)}, which an experiment needs.")
     scales = scales_of(experiment)
     check_known("scale", scale, scales, f" of {experiment}")
     return scales[scale]
 
 
 def jobs_of(experiment: str, scale: str, settings: dict[str, Any]) -> dict[str, Job]:
-    """The jobs of an experiment by name, for the settings of a scale.
+    """The jobs of an experiment by name, for the settings of a scale, each after those that it reads.
 
     Raises:
         ValueError: two jobs that make the same file.
     """
     module = importlib.import_module(f"experiments.{experiment}.jobs")
     found = [dataclasses.replace(job, config=job.config | {"scale": scale}) for job in module.jobs(settings)]
-    files = [file for job in found for file in [*job.outputs, f"{job.name}{RECORD}"]]
-    twice = sorted({file for file in files if files.count(file) > 1})
-    if twice:
+    files = [file for job in found for file in (*job.outputs, job.name)]
+    if twice := sorted({file for file in files if files.count(file) > 1}):
         raise ValueError(f"experiments/{experiment}/jobs.py makes {', '.join(twice)} twice.")
-    return {job.name: job for job in found}
+    jobs = {job.name: job for job in found}
+    return {name: jobs[name] for name in TopologicalSorter({job.name: job.reads for job in found}).static_order()}
 
 
 def figures_of(experiment: str) -> list[str]:
-    """The stems of the experiment's figures, from its claims.yaml."""
-    return [figure["stem"] for figure in _read(experiment, "claims.yaml")["figures"]]
-
-
-def _read(experiment: str, name: str) -> Any:
-    try:
-        return read_yaml(EXPERIMENTS / experiment / name)
-    except yaml.YAMLError as error:
-        raise SystemExit(str(error)) from None
+    """The stems of the experiment's figures: the keys of `FIGURES` in its plot.py, read without running it."""
+    for node in ast.parse((EXPERIMENTS / experiment / "plot.py").read_bytes()).body:
+        if (
+            isinstance(node, ast.Assign)
+            and ast.unparse(node.targets[0]) == "FIGURES"
+            and isinstance(node.value, ast.Dict)
+        ):
+            return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+    raise SystemExit(
+        f'experiments/{experiment}/plot.py has no FIGURES, expected a dict: FIGURES = {{"stem": Plot(...)}}.'
+    )
 
 
 def each_task(settings: dict[str, Any]) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
@@ -144,6 +166,12 @@ def one_for_each_rule(settings: dict[str, Any]) -> Iterator[Job]:
             yield Job(f"{task}/{rule}", config | {"rule": rule}, spikes=config.get("spikes"))
 
 
-def drop(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+def drop(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """The settings except for some."""
     return {name: value for name, value in settings.items() if name not in names}
+
+
+def check_known(kind: str, name: str | None, known: Collection[str], where: str = "") -> None:
+    """Stop with a list of the known names of a kind, such as "task", if `name` is not one of them."""
+    if name not in known:
+        raise SystemExit(f"There is no {kind} {name!r}{where}, expected one of: {', '.join(known)}.")

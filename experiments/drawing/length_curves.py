@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import figures, intervals, lengths, names, tables
-from experiments.common.styles import STYLES
+from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing.styles import STYLES
 from slax_rules import RULES
 
 COLUMNS = ["batches", "quantity", *tables.OF_TESTS, "flat"]  # after what `plot` starts with
@@ -41,11 +41,11 @@ class Curve(NamedTuple):
 
     @property
     def batches(self) -> list[int]:
-        return lengths.lengths_of(self.seeds) or [self.steps]
+        return statistics.lengths_of(self.seeds) or [self.steps]
 
     def gains(self) -> list[float]:
         """The validation accuracy that each seed gains from the second last length to the last."""
-        before, after = (lengths.validated(self.seeds, batches) for batches in self.batches[-2:])
+        before, after = (statistics.validated(self.seeds, batches) for batches in self.batches[-2:])
         return np.subtract(after, before).tolist()
 
 
@@ -71,12 +71,12 @@ def rows(curve: Curve) -> Iterator[list[Any]]:
         yield [
             *start,
             "accuracy",
-            *tables.of_tests(tables.tested(curve.cells[0], curve.seeds, batches), intervals.SHARE),
+            *tables.of_tests(tables.tested(curve.cells[0], curve.seeds, batches), statistics.SHARE),
             None,
         ]
-        if lengths.lengths_of(curve.seeds):
-            validated = lengths.validated(curve.seeds, batches)
-            yield [*start, "validation_accuracy", *tables.without_tests(validated, intervals.SHARE), None]
+        if statistics.lengths_of(curve.seeds):
+            validated = statistics.validated(curve.seeds, batches)
+            yield [*start, "validation_accuracy", *tables.without_tests(validated, statistics.SHARE), None]
     if len(curve.batches) > 1:
         start, gains = [*curve.cells, curve.batches[-1]], curve.gains()
         yield [*start, "gain", *tables.without_tests(gains, (-1.0, 1.0)), int(is_flat(gains))]
@@ -140,7 +140,7 @@ def draw_curve(ax: Axes, curve: Curve) -> None:
     found = []
     for batches in curve.batches:
         mean, low, high, *_ = tables.tested_summary(
-            tables.tested(curve.cells[0], curve.seeds, batches), intervals.SHARE
+            tables.tested(curve.cells[0], curve.seeds, batches), statistics.SHARE
         )
         found.append((batches, *(np.nan if end is None else 100 * float(end) for end in (mean, low, high))))
     at, mean, low, high = np.array(found).T
@@ -151,5 +151,5 @@ def draw_curve(ax: Axes, curve: Curve) -> None:
 def is_flat(gains: Sequence[float]) -> bool:
     """True if a validation curve is flat: with 97.5 % confidence, the mean gain of the seeds from the second last length to the
     last is below a point. Two seeds are the fewest that can tell."""
-    _, _, high = intervals.interval(gains, (-1.0, 1.0))
+    _, _, high = statistics.interval(gains, (-1.0, 1.0))
     return high is not None and high < FLAT

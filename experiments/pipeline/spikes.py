@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.pipeline.config import ROOT, read_yaml
 from slax_data import Cochlea, encode_recordings, japanese_vowel_spikes, shd, spoken_digit_spikes, spoken_digits
 from slax_data.storage.packed import SpikeTrains, arrays_of_sets
 from slax_data.storage.whole_files import atomic_write, check_sha256
@@ -39,6 +40,7 @@ def spikes_by_speaker(
     return sets
 
 
+SETS: dict[str, Any] = read_yaml(ROOT / "data/config.yaml")["sets"]
 MAKERS = {
     "spoken_digits": spoken_digit_spikes,
     "spoken_digits_by_speaker": spikes_by_speaker,
@@ -47,7 +49,7 @@ MAKERS = {
 }
 
 
-def make_spikes(settings: Mapping[str, Any], raw: Sequence[Path], output: Path) -> None:
+def write_spikes(settings: Mapping[str, Any], raw: Sequence[Path], output: Path) -> None:
     """Write the spikes of a set to an .npz file.
 
     Args:

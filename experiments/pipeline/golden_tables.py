@@ -1,7 +1,7 @@
 """Compare the tables made at the tiny scale with the stored ones, number by number.
 
-    python -m experiments.common.golden_tables            # after `make tiny`
-    python -m experiments.common.golden_tables --renew    # stores the current tables: check `git diff` before committing
+    python -m experiments.pipeline.golden_tables            # after `make tiny`
+    python -m experiments.pipeline.golden_tables --renew    # stores the current tables: check `git diff` before committing
 
 The stored tables, and the tolerances of their numbers on another processor, are listed in tests/references/tolerances.yaml.
 Times and memory differ from run to run and are not included.
@@ -12,15 +12,15 @@ import shutil
 import sys
 from pathlib import Path
 
-from experiments.common.command_line import parser_of
-from experiments.common.yaml_files import read_yaml
+from experiments.pipeline.command_line import parser_of
+from experiments.pipeline.config import read_yaml
 
 REFERENCES = Path("tests/references")
 SHOWN = 5  # differences reported for each table
 
 
 def main() -> None:
-    parser = parser_of("experiments.common.golden_tables", __doc__)
+    parser = parser_of("experiments.pipeline.golden_tables", __doc__)
     parser.add_argument("--figures", type=Path, default=Path("figures/tiny"), help="folder of the tables")
     parser.add_argument("--renew", action="store_true", help="keep them as references")
     arguments = parser.parse_args()

@@ -115,3 +115,37 @@ def seeds_and_tests(matrix: Any) -> tuple[list[float], np.ndarray]:
 def count(numbers: Iterable[float | None]) -> int:
     """How many of the numbers are not missing."""
     return sum(number is not None for number in numbers)
+
+
+def unpack(text: str, count: int) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count).astype(bool)
+
+
+def lengths_of(seeds: Sequence[dict[str, Any]]) -> list[int]:
+    """The numbers of batches at which the seeds of a result were evaluated."""
+    return [entry["batches"] for entry in seeds[0].get("lengths", [])]
+
+
+def tested(seeds: Sequence[dict[str, Any]], batches: int | None = None) -> np.ndarray:
+    """The test accuracies of seeds after some batches, at the end by default, as a matrix [S, I] whose rows have them as means.
+
+    It has which samples of a common test set were right, or [S, 1] the accuracies if each seed has a test set of its own.
+    """
+    if "lengths" not in seeds[0]:  # before training, and of a result that has the end alone
+        return np.array([[seed["accuracy"]] for seed in seeds])
+    entries = [_entry(seed, batches) for seed in seeds]
+    if not seeds[0]["common_test"]:
+        return np.array([[entry["accuracy"]] for entry in entries])
+    return np.array([unpack(entry["right"], seeds[0]["test_size"]) for entry in entries], float)
+
+
+def validated(seeds: Sequence[dict[str, Any]], batches: int) -> list[float]:
+    """The validation accuracies of seeds after some batches."""
+    return [_entry(seed, batches)["validation_accuracy"] for seed in seeds]
+
+
+def _entry(seed: dict[str, Any], batches: int | None) -> dict[str, Any]:
+    (entry,) = (
+        seed["lengths"][-1:] if batches is None else [one for one in seed["lengths"] if one["batches"] == batches]
+    )
+    return entry
