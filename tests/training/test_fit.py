@@ -1,9 +1,7 @@
 """The outer loop: it is the training step again and again, and nothing that looks at it changes it."""
 
-import contextlib
 import inspect
 import json
-import logging
 import time
 
 import jax
@@ -270,37 +268,3 @@ def test_nothing_is_told_of_parameters_that_had_a_gradient_or_are_not_trained():
     model, _ = with_biases_of(-100.0, MOMENTUM)
     only_bias = nnx.All(nnx.Param, nnx.PathContains(2), nnx.PathContains("bias"))
     sr.fit(model, nnx.Optimizer(model, MOMENTUM, wrt=only_bias), sr.cross_entropy, BATCHES)
-
-
-@pytest.mark.parametrize("source", [SAMPLER, BATCHES], ids=["sampler", "list"])
-def test_a_run_is_one_program_and_another_learning_rate_is_the_same(source):
-    """With an evaluation, one more; counted by JAX's own log of compilations."""
-    transformation = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
-    loss_fn = lambda outputs, labels: sr.cross_entropy(outputs, labels)  # noqa: E731 - a function that no other test has
-
-    def run(rate, **options):
-        model, _ = made()
-        optimizer = optimizer_of(model, transformation=transformation)
-        optimizer.opt_state.hyperparams["learning_rate"][...] = np.float32(rate)
-        with count_compilations() as count:
-            history = sr.fit(model, optimizer, loss_fn, source, epochs=2, **options)
-        return history.losses, len(count)
-
-    first, compiled = run(0.1)
-    other, again = run(0.5)
-    _, evaluated = run(0.5, held_out=BATCHES[:1], metrics={"accuracy": sr.accuracy})
-    assert (compiled, again, evaluated) == (1, 0, 1) and not np.allclose(first, other)
-
-
-@contextlib.contextmanager
-def count_compilations():
-    """A list with an entry for each program that XLA compiles."""
-    found, logger = [], logging.getLogger("jax._src.interpreters.pxla")
-    handler = logging.Handler()
-    handler.emit = lambda record: found.append(record) if record.getMessage().startswith("Compiling") else None
-    logger.addHandler(handler)
-    try:
-        with jax.log_compiles():
-            yield found
-    finally:
-        logger.removeHandler(handler)

@@ -1,7 +1,6 @@
 """Rules are values: equal where their options are, and trees of their arrays for JAX and Flax."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Edge, connect
-from slax_rules import BPTT, OSTL, RULES, SLTT, LayerRule, PerLayer, Random, Symmetric, cross_entropy, gradients
+from slax_rules import BPTT, OSTL, RULES, SLTT, LayerRule, Random, Symmetric, cross_entropy, gradients
 from stacks import inputs, linear
 from training.small import same
 
@@ -73,49 +72,6 @@ def test_a_rule_of_ones_own_may_hold_arrays(array):
     for a, b, c in zip(*map(jax.tree.leaves, (one, four, zero)), strict=True):
         np.testing.assert_allclose(b[..., :], a * (16.0 if a.shape[-1] == 6 else 4.0), rtol=1e-6)
         assert a.any() and not c.any()
-
-
-def total(outputs, labels):
-    return outputs.sum(axis=1)
-
-
-KINDS = {int: 1.0, float: 2.0, bool: 4.0}
-
-
-@dataclasses.dataclass(frozen=True)
-class ByKind(SLTT):
-    """Weighs its gradient by the type of an option."""
-
-    option: Any = 1
-
-    def layer_gradient(self, layer, window, traces, signal):
-        return super().layer_gradient(layer, window, traces, KINDS[type(self.option)] * signal)
-
-
-class ScalesByKind(nnx.Module):
-    """A module that does so with what passes."""
-
-    def __init__(self, option):
-        self.option = option
-
-    def __call__(self, x):
-        return KINDS[type(self.option)] * x
-
-
-@pytest.mark.parametrize("place", ["rule", "rule of a layer", "module"])
-def test_one_and_true_are_different_options(place):
-    """Of a rule, by itself or for a layer, and of a module: none finds the program of another."""
-    x = inputs(6, 3, 7, dtype=jnp.float32)
-
-    def bias(option):
-        last = [ScalesByKind(option)] if place == "module" else []
-        net = connect([linear(7, 4, 0, jnp.float32), LI(), *last])
-        rule = {"rule": ByKind(option), "rule of a layer": PerLayer([ByKind(option)]), "module": SLTT()}[place]
-        return gradients(net, total, x, LABELS, rule=rule)[1]["modules"][0]["bias"][...]
-
-    one, *others = map(bias, (1, 1.0, True, 1))
-    for found, factor in zip(others, (2, 4, 1), strict=True):
-        np.testing.assert_array_equal(found, factor * one)
 
 
 @pytest.mark.parametrize("tied", [True, False])
