@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from toy_pipeline import Tree, ended, jobs
+from toy_pipeline import Tree, jobs
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "containers/Dockerfile").read_text().replace("\\\n", "")
-# `apptainer ... exec OPTIONS IMAGE COMMAND`: the command runs with the variables of the image, and its image is written down.
-APPTAINER = """#!/bin/sh -e
-if [ "$1" = --version ]; then echo "apptainer version 1.3.4"; exit; fi
-while [ "${1%.sif}" = "$1" ]; do shift; done
-echo "$1" >> images
-shift
-exec env VARIABLES "$@"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +44,3 @@ def test_pipeline_runs_inside(image, tmp_path):
     found = "import slax_rules; print(slax_rules.__file__, slax_rules.__version__)"
     said = subprocess.check_output(["python", "-c", found], cwd=tree.path, env=image, text=True)
     assert said.startswith(f"{tree.path}/packages/slax-rules/src/")
-
-
-def test_snakemake_runs_each_job_in_the_image(image, tmp_path):
-    tree = Tree.new(tmp_path / "tree", jobs(a=0, b=0))
-    binary = tmp_path / "bin" / "apptainer"
-    binary.parent.mkdir()
-    binary.write_text(APPTAINER.replace("VARIABLES", " ".join(f"{name}={value}" for name, value in image.items())))
-    binary.chmod(0o755)
-    base = os.environ | {"PATH": f"{binary.parent}:{os.environ['PATH']}"}
-    run = tree.start("figures/all", options=("--sdm", "apptainer"), base=base)
-    assert ended(run) == 0, tree.said()
-    steps = re.search(r"^total +(\d+)$", tree.said(), re.MULTILINE)[1]
-    assert (tree.path / "images").read_text().splitlines() == ["containers/slax.sif"] * int(steps)
