@@ -49,17 +49,6 @@ class Whole(Neuron):
         return 0.9 * carry + inputs, carry
 
 
-class Drawing(LIF):
-    """Draws random numbers from a stream of its own in each step."""
-
-    def __init__(self):
-        super().__init__()
-        self.rngs = rngs().noise.fork()
-
-    def integrate(self, carry, inputs):
-        return super().integrate(carry, inputs) + jax.random.normal(self.rngs(), inputs.shape)
-
-
 class NoSlope(LIF):
     """Makes spikes without a surrogate gradient."""
 
@@ -104,10 +93,6 @@ def in_stack(n):
     return connect([connect([synapse(), LIF()]), synapse(n, 3), LI()])
 
 
-def to_target(targets, loss):
-    return under(sr.OSTL(route=sr.Target(rngs=rngs())), labels=targets, loss=loss)
-
-
 def optimizer(of):
     return nnx.Optimizer(of, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param)
 
@@ -116,10 +101,9 @@ def online(model, x=X, loss=sr.cross_entropy, **options):
     return sr.train_online(model, optimizer(model), loss, x, LABELS, **options)
 
 
-HIDDEN, PLAIN, TRACKS = [synapse(7, 6), LIF()], {"use_bias": False, "use_scale": False}, jnp.zeros((T, B, 4), F32)
+HIDDEN, PLAIN, TRACKS = [synapse(7, 6), LIF()], {"use_bias": False, "use_scale": False}, jnp.zeros((T, B, 2), F32)
 ONTO_FUNCTION, RECURRENT = Edge(1, 0, synapse=lambda x: x), sr.OSTL(recurrence=True)
 TYPE_ERRORS = [
-    (lambda: under(sr.OSTL(), LIF()), "stack made by connect"),
     (lambda: under(sr.OTTT(), [synapse()]), "without neurons"),
     (lambda: under(sr.SLTT(), [nnx.LSTMCell(7, 4, rngs=rngs()), LI()]), "LSTMCell as module 0"),
     (lambda: under(sr.PPProp(), [*HIDDEN, nnx.Dropout(0.5, rngs=rngs()), synapse(6), LIF()]), r"slax_neurons\.Dropout"),
@@ -130,16 +114,13 @@ TYPE_ERRORS = [
     (lambda: under(sr.OTTT(), between(lambda x: jnp.maximum(x, 0))), "Move it after"),
     (lambda: under(sr.OSTL(), between(lambda x: x + 1)), "linear map"),
     (lambda: under(sr.OSTL(), between(lambda x: x - x.mean(0, keepdims=True))), "linear map"),
-    (lambda: under(sr.OTTT(), between(lambda x: x - x.mean(-1, keepdims=True))), "linear map"),
     (lambda: under(sr.SLTT(), between(lambda x: x[..., ::-1])), "linear map"),
     (lambda: under(sr.SLTT(), between(lambda x: x * jnp.arange(x.shape[-1], dtype=x.dtype)[None])), "linear map"),
     (lambda: under(sr.OSTL(), between(Dropout(0.5, rngs=rngs()))), "Move it after"),
-    (lambda: under(sr.OSTL(), [synapse(), Drawing()]), r"neurons\.md"),
     (lambda: under(sr.OSTL(), [synapse(), LIF()], Edge(1, 0, synapse=norm())), "RunningNorm"),
     (lambda: under(sr.OSTL(), [*HIDDEN, synapse(6), LIF()], Edge(0, 2, synapse=synapse(6))), "begin at the neuron"),
     (lambda: under(sr.OSTL(), [lambda x: x, synapse(), LIF()], Edge(2, 0, synapse=synapse(4, 7))), "Let it end there"),
     (lambda: under(sr.OSTL(), [*HIDDEN, synapse(6, 6), LI(), late()]), "learned delays"),
-    (lambda: under(sr.OSTL(), [*HIDDEN, late(), synapse(6), LI()], Edge(2, 0, 1, synapse(6, 6))), "learned delays"),
     (lambda: under(RECURRENT, [late(7), *HIDDEN], Edge(2, 1, 1, synapse(6, 6))), "RTRL"),
     (lambda: under(RECURRENT, [*HIDDEN, synapse(6), LI()], Edge(3, 0, 1, synapse(4, 6))), "another layer"),
     (lambda: under(sr.OTTT(), layers(BRF(), LIF())), "linear except"),
@@ -161,17 +142,14 @@ TYPE_ERRORS = [
     (lambda: under(sr.OSTL(), loss=lambda y, t: y.sum(-1) > 0), "no gradient"),
     (lambda: under(sr.OSTL(), loss=SEQUENCE(lambda y, t: y[-1, :, 0]), mask=ONES), "third argument"),
     (lambda: under(sr.OSTL(), mask=sr.OSTL()), r"by name.*rule=OTPE\(\)"),
-    (lambda: to_target(TRACKS[..., :2], lambda y, t: sr.squared_error(y[..., :2], t)), "route=Direct"),
-    (lambda: to_target({"a": TRACKS}, lambda y, t: sr.squared_error(y, t["a"])), "route=Direct"),
+    (lambda: under(sr.OSTL(route=sr.Target(rngs=rngs())), labels=TRACKS, loss=lambda y, t: y[..., 0]), "route=Direct"),
     (lambda: online(model(), loss=SEQUENCE(lambda y, t: y[-1, :, 0])), "train_offline"),
     (lambda: sr.train_offline(model(), optax.sgd(0.1), sr.cross_entropy, X, LABELS), "as the optimizer"),
-    (lambda: under(sr.OSTL(), penalties=sr.firing_rate(0.1)), "list of penalties"),
     (lambda: under(sr.OSTL(), layers(LI()), penalties=[sr.firing_rate(0.1)]), "spiking neurons"),
     (lambda: under(sr.BPTT(), connect([behind_norm(), synapse(4), LI()]), penalties=[sr.sparsity(1.0)]), r"model\.eval"),
     *((make, r"rngs=nnx\.Rngs\(0\)") for make in (sr.UORO, sr.Random, sr.DECOLLE)),
     (lambda: sr.RULES["uoro"].make(), "rngs="),
     (lambda: sr.RULES["e_prop_adaptive"].make(rngs=rngs()), "no model"),
-    (lambda: sr.Adaptive(LIF(), rngs=rngs()), "stack made by connect"),
     (lambda: sr.cite(type("Mine", (sr.OTPE,), {})()), "got Mine"),
 ]  # fmt: skip
 VALUE_ERRORS = [
@@ -180,35 +158,23 @@ VALUE_ERRORS = [
     (lambda: under(sr.RTRL(), [LIF(), Dropout(0.5, per="step", rngs=rngs())]), "Dropout"),
     (lambda: under(sr.SnAp(), [LIF(), nnx.Dropout(0.5, rngs=rngs())]), "when called"),
     (lambda: online(behind_norm(), jnp.ones((4, B, 7), F32), rule=sr.TBPTT(2), window=4), "window=2"),
-    (lambda: under(sr.BPTT(), x=X[:, 0]), "features"),
     (lambda: under(sr.BPTT(), x=X[:0]), "0 steps"),
     (lambda: under(sr.OSTL(), x=X[:, :0], labels=LABELS[:0]), "0 samples"),
     (lambda: under(sr.OSTL(), in_stack(5), carry=in_stack(4).initialize_carry((B, 7))), "module 2"),
-    (lambda: under(sr.OSTL(), carry=((),)), "a carry of 1"),
-    (lambda: under(sr.OSTL(), carry=model().initialize_carry((2, 7))), "a carry of"),
     (lambda: under(sr.BPTT(), window=0), "window of 0"),
     (lambda: under(sr.BPTT(), labels=LABELS[:2]), r"targets of shape \[2\]"),
     (lambda: under(sr.BPTT(), x=X[:, :T], labels=jnp.zeros((T, T))), r"PerStep\(.*PerSequence\("),
-    (lambda: under(sr.BPTT(), labels=sr.PerStep(LABELS)), r"targets of shape \[3\]"),
     (lambda: under(sr.BPTT(), labels=jnp.eye(4)[LABELS]), "one-hot"),
     (lambda: under(sr.OSTL(), loss=lambda y, t: y), "one loss per sample"),
-    (lambda: under(sr.OSTL(), loss=SEQUENCE(lambda y, t: y.mean())), "one loss per sample"),
     (lambda: under(sr.BPTT(), mask=np.zeros((T, B), bool)), "a single true"),
     (lambda: under(sr.BPTT(), mask=np.ones((B, T), bool)), r"mask\.T"),
     (lambda: sr.train_offline(model(), optimizer(layers(LI())), sr.cross_entropy, X, LABELS), "does not fit"),
     (lambda: under(sr.OSTL(), penalties=[sr.firing_rate(0.1, layers=(-1,))]), "layer -1"),
     (lambda: under(sr.OSTL(), penalties=[sr.Penalty(lambda y: y.sum())]), "of_mean=True"),
     (lambda: under(sr.OSTL(), penalties=[sr.Penalty(lambda y: y, of_mean=True)]), "one number"),
-    (lambda: sr.firing_rate(1.5), "target=1.5"),
-    (lambda: sr.PPProp(decay=1 - 1e-9), "decay="),
-    (lambda: sr.STLLR(lambda_pre=1.1), "lambda_pre=1.1"),
     (lambda: sr.FixedBases("triangle"), "triangle"),
     (lambda: sr.SnAp(n=0), "n=0"),
-    (lambda: sr.TBPTT(steps=0), "steps=0"),
-    (lambda: sr.valid_steps(jnp.array([1.0]), 3), "integer"),
     (lambda: sr.valid_steps(np.array([4]), 3), "from 4 to 4"),
-    (lambda: sr.random_steps(jax.random.key(0), 0.0, 3, 2), "probability=0.0"),
-    (lambda: sr.accuracy(LABELS, jnp.ones((T, B, 4))), "come first"),
     (lambda: sr.accuracy(jnp.ones((T, B, 4)), jnp.zeros((T, B), int)), "per step"),
     (lambda: sr.squared_error(jnp.ones((B, 2)), jnp.zeros(B, int)), "from labels"),
     (lambda: sr.cross_entropy(jnp.ones((B, 4)), jnp.array([0, 4, 1])), "from 0 to 4"),

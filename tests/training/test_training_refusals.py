@@ -11,16 +11,10 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import ALIF, LI, Dropout, RunningNorm, connect
-from slax_rules.train.fit import History
 from training.small import BATCHES, SAMPLER, B, C, N, T, made, numbers, optimizer_of, same, sample
 
 ERRORS = (TypeError, ValueError, KeyError, FloatingPointError, OSError, UserWarning)  # warnings are errors here
 pytestmark = pytest.mark.usefixtures("no_shape_checks")  # as users run it, so that the packages' own errors are seen
-
-
-def refused(call, match):
-    with pytest.raises(ERRORS, match=f"(?s){match}"):
-        call()
 
 
 def rngs():
@@ -43,13 +37,8 @@ def calls_back(returned):
     return train(callbacks=[sr.Every(1, lambda info: returned)])
 
 
-def evaluated(batches):
-    return sr.evaluate(made()[0], sr.cross_entropy, batches)
-
-
 X, LABELS = BATCHES[0]
 HELD, NO_ENTRY, TRACK = {"held_out": BATCHES}, np.zeros((T, B), bool), np.zeros((T, B), int)
-OF_SEQUENCE = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.mean(axis=0), labels))
 
 
 def stream(model=None, shape=(B, N), **options):
@@ -101,9 +90,6 @@ CALLS = {  # a call, and words of its error
     "no epochs": (lambda: train(epochs=0), "epochs=0"),
     "update": (lambda: train(update="onlin"), "'onlin'.*\"online\""),
     "window": (lambda: train(window=0), "window of 0 steps"),
-    "half a step": (lambda: train(window=2.5), "window=2.5"),
-    "loss": (lambda: train(loss_fn=3), "int as loss_fn"),
-    "route": (lambda: train(rule=sr.OSTL(route="random")), r"route='random'.*Random\(rngs=nnx.Rngs"),
     "optimizer of a rule": (
         lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), r"nnx.Optimizer\(\(model, rule\), ...\)"
     ),
@@ -116,13 +102,8 @@ CALLS = {  # a call, and words of its error
         "The metric 'a' got a mask",
     ),
     "metrics alone": (lambda: train(metrics={"accuracy": sr.accuracy}), "expected held_out"),
-    "metric loss": (lambda: train(metrics={"loss": sr.accuracy}, **HELD), 'a metric named "loss"'),
-    "no such metric": (lambda: train(early_stopping=sr.EarlyStopping("accuracy"), **HELD), "expected one of: loss"),
     "empty held-out set": (lambda: train(held_out=[]), "evaluate got no batches"),
-    "held-out iterator": (lambda: train(held_out=iter(BATCHES)), "as held_out, which can be read only once"),
-    "callbacks at no step": (lambda: train(callbacks=[sr.Every(0, print)]), "every 0 steps"),
     "function as a callback": (lambda: train(callbacks=[print]), r"print among the callbacks.*Every\(100, print\)"),
-    "one callback": (lambda: train(callbacks=sr.Every(1, print)), "Every as callbacks"),
     "callback without names": (lambda: calls_back(True), "numbers by name.* raise StopTraining"),
     "callback of words": (lambda: calls_back({"a": "b"}), "'b' as 'a'"),
     "online without a window": (lambda: train(update="online"), "BPTT and no window"),
@@ -131,79 +112,52 @@ CALLS = {  # a call, and words of its error
     ),
     "many models": (lambda: vectorized(evaluated_of), r"inside jax.vmap.*sweep\(...\)"),
     "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels.squeeze\("),
-    "one-hot labels": (lambda: train([(X, np.eye(C, dtype=int)[LABELS])]), r"labels.argmax\(-1\)"),
-    "list of labels": (lambda: train([(X, LABELS.tolist())]), "list of numbers.*jnp.asarray"),
-    "ties": (lambda: sr.accuracy(jnp.ones((T, B, C)), jnp.asarray(LABELS), ties="all"), "ties='all'"),
     "early stopping by an array": (lambda: sr.EarlyStopping("m", mode="max").update(None, np.zeros(3), 1), r"shape \[3\]"),
     "function without a result": (lambda: train(lambda epoch: None), "returned None"),
     "no batches": (lambda: train(lambda epoch: []), "Epoch 0 gave no batches"),
     "one batch": (lambda: train(BATCHES[0]), r"one batch as batches.*\[\(inputs, targets\)\]"),
     "inputs alone": (lambda: train([(X,)]), "a batch of 1 entries"),
-    "text": (lambda: train([("abc", LABELS)]), "str 'abc' as inputs"),
-    "images batch first": (lambda: train([(np.ones((B, T, 2, 2)), LABELS)]), "which is batch first"),
     "no features": (lambda: train([(X[:, 0], np.zeros(T, int))]), r"\[6, 5\], expected \[T, B, features...\]"),
-    "no mask entry": (lambda: train([(X, LABELS, NO_ENTRY)]), "without a single true entry"),
-    "number of batches": (lambda: train(7), "int 7 as batches"),
-    "class of a sampler": (lambda: train(sr.Sampler), r"the class Sampler.*Make one: Sampler\(...\)"),
-    "no loss": (lambda: sr.gradients(made()[0], None, X, LABELS), "NoneType as loss_fn"),
-    "devices twice": (lambda: train(devices=jax.devices() * 2), "each device once"),
     "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "list_iterator as batches, which can be read only once"),
-    "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "without a single true entry"),
+    "no entry to evaluate": (
+        lambda: sr.evaluate(made()[0], sr.cross_entropy, [(X, LABELS, NO_ENTRY)]), "without a single true entry"
+    ),
     "several batches": (lambda: sr.predict(made()[0], BATCHES), r"\[predict\(model, inputs\) for"),
-    "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "metric 'error'"),
-    "task as a sampler": (lambda: sr.Sampler(BATCHES, jax.random.key(0), 4), "Sampler got list"),
     "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"jax.random.key\(7\)"),
-    "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
-    "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0"),
-    "decay of outputs": (lambda: sr.OTPE(output_decay=np.float32(1.5)), "output_decay=1.5"),
-    "series": (lambda: History(np.zeros(0), [{"loss": 1.0}]).series("error"), "expected one of: loss"),
-    "paths": (lambda: sr.agreement({"a": jnp.ones(1)}, {"b": jnp.ones(1)}), r"\['a \[1\]'\] .*\['b \[1\]'\]"),
     "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"\(T, B, features...\)"),
     "number of devices": (lambda: train(devices=2), r"devices=2.*jax.devices\(\)\[:2\]"),
     "stream: shape": (lambda: stream(shape=(N,)), r"\(B, features...\)"),
-    "stream: window": (lambda: stream(window=0), "window of 0 steps"),
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
     "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"expected \[L, 4, 5\]"),
     "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
     "stream: no targets": (lambda: runs((X, None)), "targets of shape None"),
-    "stream: one step": (lambda: runs((X[0], TRACK[0])), r"inputs of shape \[4, 5\]"),
     "stream: shape of a metric": (
         lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda outputs, labels: outputs[:, :1] * 0}), "The metric 'error'"
     ),
-    "stream: half-life": (lambda: runs(half_life=0.0), "half_life=0.0"),
-    "stream: by name": (lambda: runs({"inputs": 1}), "gave dict, expected a Piece"),
     "trial: keys of a rule": (lambda: trial(sr.UORO(rngs=rngs())), "random key in the state"),
     "trial: parameters": (lambda: trial(sr.OSTL(route=sr.Adaptive(made()[0], rngs=rngs()))), "with parameters of its"),
     "trial: masks of steps": (lambda: trial(model=drops()), r"model.eval\(\)"),
-    "trial: discount": (lambda: acts(discount=1.5), "discount=1.5"),
-    "trial: loss of a sequence": (lambda: acts(loss_fn=OF_SEQUENCE), "got a SequenceLoss"),
     "trial: samples": (lambda: acts(X[:, :2]), "expected the 4 samples"),
     "trial: mask": (lambda: acts(mask=jnp.ones((B, T), bool)), r"expected bool\[6, 4\]"),
     "trial: actions": (lambda: acts(act=lambda y: y[-1].argmax(-1)), r"actions of shape \[4\]"),
     "trial: rewards": (lambda: sr.reward_gradient(trial(), jnp.ones((T, B))), r"rewards of shape \[6, 4\]"),
-    "fptt: alpha": (lambda: sr.fptt(optax.sgd(0.1), alpha=0.0), "alpha=0.0"),
-    "fptt: variant": (lambda: sr.fptt(optax.sgd(0.1), variant="own"), "variant='own'"),
     "fptt: no parameters": (lambda: without_parameters(jnp.ones(3)), "fptt got no parameters"),
     "sweep: model": (lambda: swept(made()[0]), "a function that maps nnx.Rngs"),
     "sweep: no cell": (lambda: swept(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), "expected a cell"),
     "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "a function that maps a learning rate"),
     "sweep: list of rules": (lambda: swept(rules=[sr.BPTT()]), "rules by name"),
-    "sweep: rates": (lambda: swept(rates=[0.1, -0.1]), "different positive numbers"),
-    "sweep: seeds": (lambda: swept(trial_seeds=3), "expected different seeds"),
     "sweep: validation": (lambda: swept(validation=None), "no validation samples"),
-    "sweep: update": (lambda: swept(update="on"), 'update=.on.'),
-    "sweep: no window": (lambda: swept(update="online"), "sweep got BPTT and no window"),
     "sweep: copies": (lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "same network from the seeds"),
-    "sweep: iterator": (lambda: swept(test=iter(BATCHES)), "as test, which can be read only once"),
     "sweep: windows": (lambda: swept(window={"bptt": None}), "none for ottt"),
     "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "4 batches for seed 0"),
-    "sweep: mode": (lambda: swept(metric=sr.cross_entropy), "mode=None"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_that_cannot_be_served(name):
-    refused(*CALLS[name])
+    call, match = CALLS[name]
+    with pytest.raises(ERRORS, match=f"(?s){match}"):
+        call()
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +168,6 @@ def folder(tmp_path_factory):
     (folder / "renamed").mkdir()
     (folder / "renamed" / "99").write_bytes((folder / "run" / "4").read_bytes())
     sr.save_weights(folder / "weights", made()[0])
-    (folder / "text").write_text("not weights")
     np.savez(folder / "arrays.npz", a=np.zeros(3))
     return folder
 
@@ -253,18 +206,14 @@ FILES = {
     "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"rule: BPTT\(remat=False\) saved, OSTL\(.*=True\) here"),
     "window": (lambda f: resumed(f, window=2), "window: None saved, 2 here"),
     "options": (lambda f: resumed(f, nodes=other_threshold), "modules/1/threshold/number: .* saved, 0.25 here"),
-    "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),
-    "length": (lambda f: resumed(f, batches=sr.Sampler(sample, SAMPLER.key, 5)), "batches_per_epoch: 4 saved, 5 here"),
     "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4"),
     "early stopping by NaN": (
         lambda f: resumed(f, "new", early_stopping=sr.EarlyStopping("nan", mode="min"), metrics={"nan": nan}, **HELD), "got NaN"
     ),
     "another neuron": (lambda f: loaded(f, adaptive()), "do not match this model: 1 ALIF: LIF saved, ALIF here"),
-    "no stack": (lambda f: loaded(f, nnx.Linear(N, 6, rngs=rngs())), "model: Connect saved, Linear here"),
     "eight differences": (lambda f: loaded(f, connect([LI()])), r"0 LI: Linear saved, LI here; .* nothing here"),
     "no array": (lambda f: loaded(f, connect([LI()]), strict=False), "No array fits"),
     "nothing": (lambda f: loaded(f, made()[0], "nothing"), "does not exist"),
-    "text": (lambda f: loaded(f, made()[0], "text"), "text is damaged, or holds no weights"),
     "arrays": (lambda f: loaded(f, made()[0], "arrays.npz"), "arrays.npz is damaged, or holds no weights"),
     "no checkpoint": (lambda f: loaded(f, made()[0], ""), "holds no checkpoint"),
     "no folder": (lambda f: sr.save_weights(f / "none" / "weights", made()[0]), "there is no folder"),
@@ -274,4 +223,5 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_does_not_fit(name, folder):
     call, match = FILES[name]
-    refused(lambda: call(folder), match)
+    with pytest.raises(ERRORS, match=match):
+        call(folder)

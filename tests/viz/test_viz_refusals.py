@@ -13,7 +13,7 @@ ROWS = [{"w": row} for row in np.eye(3, dtype=np.float32)]
 PLANE = viz.Plane(ROWS[0], (ROWS[1], ROWS[2]))
 SPIKES = np.ones((6, 4, 3))
 XS = [0.0, 1.0]
-TS, SQUARE = np.linspace(0, 1, 3), np.ones((2, 2))
+SQUARE = np.ones((2, 2))
 AX = Figure().add_subplot()
 
 
@@ -36,11 +36,8 @@ def landscape(losses=SQUARE, path=SQUARE, plot=viz.plot_landscape, ax=AX, **opti
 REFUSED = [
     (lambda: viz.mean_interval([[0, 1, 2], [3, 4, np.nan]]), r"Got 1 samples that .*, the first at index \[1, 2\]"),
     (lambda: viz.firing_rates(np.ones((3, 2))), r"spikes of shape \[3, 2\], expected \[T, B, N\], time first"),
-    (lambda: viz.firing_rates({"a": SPIKES}), r"layers \['a'\], .* Call it by layer"),
-    (lambda: viz.firing_rates(SPIKES * np.nan), "NaN or infinite numbers in spikes"),
     (lambda: viz.firing_rates(SPIKES, mask=np.ones((4, 6), bool)), r"mask of bool\[4, 6\], expected bool\[6, 4\]"),
     (pca(*ROWS, {"w": np.full(3, np.nan)}), "infinite numbers in checkpoint 3 of 'a'"),
-    (pca(*ROWS, {"v": np.ones(3)}), r"only in checkpoint 3 of 'a', \['v'\]"),
     (pca(*({"w": np.full(3, x)} for x in (0.1, 0.2, 0.7))), "3 checkpoints that lie on a line"),
     (lambda: viz.random_plane({"b": np.ones(3)}, KEY), "expected weights to move that are not all zero"),
     (lambda: viz.Plane(ROWS[0], (ROWS[1], {"w": -3 * ROWS[1]["w"]})), "zero or collinear"),
@@ -48,15 +45,9 @@ REFUSED = [
     (surface(lambda params: params["w"]), "a loss of ShapeDtypeStruct.*, expected one floating-point number"),
     (lambda: viz.barrier(np.ones(2), [0, 0.9]), "t = 0 and t = 1 among them"),
     (eigenvalues(lambda x: jnp.sum(x**1.5), jnp.array([1.0, -1.0])), "Got NaN or infinite numbers in .*Hessian"),
-    (eigenvalues(n_top=4), "n_top=4, expected 1 to 3"),
     (lambda: viz.plot_cosine_similarity(AX, {"a": 0.9}), r"a of shape \[\], expected \[seeds, layers\]"),
-    (landscape(np.ones((2, 3))), r"Got losses of shape \[2, 3\]"),
     (landscape(plot=viz.plot_landscape_3d), "Got Axes, expected axes in space"),
-    (lambda: viz.plot_membrane(AX, np.zeros(3), spikes=np.full(3, 0.5)), "numbers other than 0 and 1 in spikes"),
-    (
-        lambda: viz.plot_raster(AX, {"a": np.ones((3, 2)), "b": np.ones((4, 2))}),
-        "different steps, {'a': 3, 'b': 4}, expected the same",
-    ),
+    (lambda: viz.plot_raster(AX, {"a": np.ones((3, 2)), "b": np.ones((4, 2))}), "different steps, {'a': 3, 'b': 4}"),
 ]
 
 
