@@ -103,11 +103,10 @@ def test_a_finished_run_is_returned_as_it_was_and_the_newest_are_kept(finished, 
 
 
 def test_a_batch_is_described_as_on_a_device_and_a_rule_without_addresses():
-    inputs, labels = (np.asarray(leaf) for leaf in BATCHES[0])
-    assert describe_batch((inputs.astype(float), labels.astype(int))) == describe_batch(BATCHES[0])
-    rule = sr.PerLayer((sr.OTPE(output_decay=0.5), sr.OSTL(route=sr.Random(rngs=nnx.Rngs(0)))))
-    assert "output_decay=0.5" in describe_rule(rule) and "route=Random" in describe_rule(rule)
-    assert " at 0x" not in describe_rule(rule)
+    (inputs, labels), route = BATCHES[0], sr.Random(rngs=nnx.Rngs(0))
+    assert describe_batch((inputs.astype(float), labels)) == describe_batch(BATCHES[0])
+    described = describe_rule(sr.PerLayer((sr.OTPE(output_decay=0.5), sr.OSTL(route=route))))
+    assert "output_decay=0.5" in described and "route=Random" in described and " at 0x" not in described
 
 
 def test_evaluation_at_the_end_of_an_epoch_is_made_once(tmp_path):
@@ -120,7 +119,7 @@ def test_evaluation_at_the_end_of_an_epoch_is_made_once(tmp_path):
     assert run(tmp_path / "run", evaluate_every=None) == whole
 
 
-@pytest.mark.parametrize("place", [None, 0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("place", [None, 0.1, 0.5, 0.99])
 def test_a_damaged_checkpoint_is_refused_or_nothing_was_lost(place, finished, directory):
     """It ends in the middle, or has a wrong bit."""
     newest = directory / "8"
@@ -281,78 +280,60 @@ def test_damaged_weights_are_refused_or_nothing_was_lost(tmp_path):
     assert refused > 50
 
 
-def rewritten(path, members=None, **changes):
-    """The file at `path` with some members changed, deflated, as another tool may write it."""
+def rewritten(path, make, name):
+    """The file at `path` with one member changed by `make`; "deflated", as another tool may write it."""
     with np.load(path) as archive:
-        found = dict(archive) | changes
-    (np.savez if members is None else np.savez_compressed)(path, **found)
+        found = dict(archive)
+    with path.open("wb") as file:  # whatever its suffix
+        (np.savez_compressed if make == "deflated" else np.savez)(file, **found | {name: member(make, found[name])})
+
+
+def member(make, found):
+    if isinstance(make, dict):
+        return np.array(json.dumps(json.loads(str(found)) | make))
+    return make(found) if callable(make) else found if make == "deflated" else np.array(make)
 
 
 KERNEL = "modules/0/kernel"
-FOREIGN = {  # what another tool may make of an array of float32[5, 6], and what is told
-    "big endian": (lambda kernel: kernel.astype(">f4"), ">f4"),
-    "float64": (lambda kernel: kernel.astype(np.float64), "float64"),
-    "transposed": (lambda kernel: kernel.T, r"\[6, 5\]"),
-    "a line of zeros": (lambda kernel: np.zeros(30_000_000, np.float32), r"\[30000000\]"),
-    "objects": (lambda kernel: np.full((5, 6), None), "object"),
-    "not finite": (lambda kernel: kernel * np.nan, "NaN in 0 Linear/kernel"),
+FOREIGN = {  # a member of a file, what another tool may make of it, and what is told
+    "big endian": (KERNEL, lambda kernel: kernel.astype(">f4"), ">f4"),
+    "float64": (KERNEL, lambda kernel: kernel.astype(np.float64), "float64"),
+    "transposed": (KERNEL, lambda kernel: kernel.T, r"\[6, 5\]"),
+    "a line of zeros": (KERNEL, lambda kernel: np.zeros(30_000_000, np.float32), r"\[30000000\]"),
+    "objects": (KERNEL, lambda kernel: np.full((5, 6), None), "object"),
+    "not finite": (KERNEL, lambda kernel: kernel * np.nan, "NaN in 0 Linear/kernel"),
+    **{text: ("about", text, "") for text in ("[]", "null", "{}", "text")},
+    "deflated": ("about", "deflated", "compressed"),
+    "types": ("about", {"types": "Linear"}, ""),
+    "arrays": ("about", {"arrays": [KERNEL]}, ""),
 }
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_arrays_that_are_not_as_described_are_refused_before_they_are_read(kind, tmp_path):
-    make, told = FOREIGN[kind]
-    saved, path = made()[0], tmp_path / "weights.npz"
-    sr.save_weights(path, saved)
-    rewritten(path, **{KERNEL: make(np.asarray(saved.modules[0].kernel[...]))})
+def test_what_is_not_as_described_is_refused_before_it_is_read(kind, tmp_path):
+    name, make, told = FOREIGN[kind]
+    sr.save_weights(tmp_path / "weights", made()[0])
+    rewritten(tmp_path / "weights", make, name)
     model, _ = made()
     before = numbers(model)
     tracemalloc.start()
-    with pytest.raises(ValueError, match=f"is damaged, or holds no weights: .*{told}"):
-        sr.load_weights(path, model)
+    with pytest.raises(
+        ValueError, match=f"is damaged, or holds no weights: .*{told}.*Expected a file that save_weights"
+    ):
+        sr.load_weights(tmp_path / "weights", model)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000  # a line of zeros would take 120 MB
     tracemalloc.stop()
     assert same(numbers(model), before)
 
 
 def test_a_checkpoint_with_a_foreign_array_is_refused(directory):
-    name = f"model/{KERNEL}"
-    with np.load(directory / "8") as archive:
-        kernel = archive[name]
-    (directory / "8").rename(directory / "8.npz")
-    rewritten(directory / "8.npz", **{name: kernel.astype(">f4")})
-    (directory / "8.npz").rename(directory / "8")
+    rewritten(directory / "8", lambda kernel: kernel.astype(">f4"), f"model/{KERNEL}")
     with pytest.raises(ValueError, match=r"checkpoint of step 8 .* is damaged: .*>f4"):
         run(directory)
 
 
-@pytest.mark.parametrize("about", ["[]", "null", "7", '"text"', "{}", "deflated", "no types", "types", "arrays"])
-def test_a_damaged_description_is_one_error(about, tmp_path):
-    path = tmp_path / "weights.npz"
-    sr.save_weights(path, made()[0])
-    with np.load(path) as archive:
-        found = json.loads(str(archive["about"]))
-    changed = {
-        "deflated": found,
-        "no types": {name: found[name] for name in found if name != "types"},
-        "types": found | {"types": "Linear"},
-        "arrays": found | {"arrays": list(found["arrays"])},
-    }
-    text = json.dumps(changed[about]) if about in changed else about
-    rewritten(path, members="deflated" if about == "deflated" else None, about=np.array(text))
-    with pytest.raises(ValueError, match=r"is damaged, or holds no weights: .*Expected a file that save_weights wrote"):
-        sr.load_weights(path, made()[0])
-
-
 def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path):
     (tmp_path / "target").mkdir()
-    target, link = tmp_path / "target" / "weights", tmp_path / "link"
-    sr.save_weights(target, made()[0])
-    link.symlink_to(target)
-    model, _ = made()
-    model.modules[0].kernel[...] *= 2
-    sr.save_weights(link, model)
-    assert link.is_symlink() and not target.is_symlink()
-    other, _ = made()
-    sr.load_weights(target, other)
-    assert same(numbers(other), numbers(model))
+    (tmp_path / "link").symlink_to(tmp_path / "target" / "weights")
+    sr.save_weights(tmp_path / "link", made()[0])
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target" / "weights").is_file()
