@@ -59,16 +59,13 @@ def drawn(mine, experiment, jobs, *changes):
     return list(csv.DictReader((folder / f"figures/tiny/{experiment}.csv").read_text().splitlines()))
 
 
-def test_the_test_of_the_template_passes(mine):
+def test_the_template_passes_its_test_and_is_in_the_figure_and_in_the_table_of_rules(mine):
     run, folder = mine
     assert "1 passed" in run("-m", "pytest", "-q", cwd=folder / "slax-my-rule")
-
-
-def test_the_rule_is_in_the_figure_beside_otpe_and_in_the_table_of_rules(mine):
     changes = ("seeds=1", "measure_at=[0]", "eval_batches=4", "tasks.randman_small.rules=[discounted, otpe]")
     rows = drawn(mine, "gradient_similarity", ["randman_small"], *changes)
     assert {row["rule"] for row in rows} == {"otpe", "discounted"}
-    table = mine[0]("-c", "import slax_my_rule; from docs.rules_page import rules_table; print(rules_table())")
+    table = run("-c", "import slax_my_rule; from docs.rules_page import rules_table; print(rules_table())")
     assert "| `discounted` | Discounted |" in table
 
 

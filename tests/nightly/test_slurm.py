@@ -5,6 +5,7 @@ It is no service of the system: a temporary folder has its keys, configuration, 
 
 import contextlib
 import getpass
+import json
 import os
 import re
 import shutil
@@ -121,15 +122,6 @@ def slurm():
         yield Slurm(Path(folder), programs)
 
 
-def test_a_result_is_that_of_a_local_run_bit_for_bit(slurm, tmp_path):
-    target = "results/tiny/step_response/lif.json"
-    there, here = (Tree.new(tmp_path / place / "tree", jobs(a=0), "step_response") for place in ("there", "here"))
-    assert there.run(target, options=OPTIONS, base=slurm.environment) == 0, there.said()
-    assert here.run(target) == 0, here.said()
-    assert list(here.made()) == [target] and there.made() == here.made()
-    assert len(slurm.jobs(there)) == 1
-
-
 def test_jobs_that_fail_or_take_too_long_or_are_cancelled_are_told_and_alone_made_again(slurm, tmp_path):
     good, bad = jobs(zero=0, slow=300, cancelled=300), {"number": -1, "seconds": 0, "alone": False}
     tree = Tree.new(tmp_path / "tree", good | {"bad": bad})
@@ -151,6 +143,20 @@ def test_jobs_that_fail_or_take_too_long_or_are_cancelled_are_told_and_alone_mad
     tree.set(jobs(zero=0, slow=0, cancelled=0) | {"bad": bad | {"number": 5}})
     assert tree.run(*targets, options=OPTIONS, base=slurm.environment) == 0, tree.said()
     assert len(tree.made()) == 4 and kept.stat().st_mtime_ns == before
+
+
+def test_a_node_that_goes_down_loses_no_result(slurm, tmp_path):
+    tree = Tree.new(tmp_path / "tree", jobs(a=8, b=8, c=8, d=8, e=8))
+    run = tree.start(*results(*"abcde"), options=OPTIONS, base=slurm.environment)
+    slurm.wait_for((tree.path / "ran-on-n2").exists)
+    lost = {job["JobId"] for job in slurm.jobs(tree) if job["NodeList"] == "n2"}
+    slurm.ask("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    code = ended(run)
+    again = {job["JobId"] for job in slurm.jobs(tree) if job["Restarts"] != "0"}
+    slurm.ask("scontrol", "update", "nodename=n2", "state=resume")
+    assert code == 0, tree.said()
+    assert lost and again == lost
+    assert [json.loads(content)["square"] for content in tree.made().values()] == [0, 1, 4, 9, 16]
 
 
 def test_a_job_that_measures_times_has_a_node_for_itself(slurm, tmp_path):

@@ -11,8 +11,7 @@ import pytest
 from flax import nnx
 
 import slax_neurons
-from slax_neurons import SpikingNeuron, connect, unroll
-from slax_rules import OSTL, cross_entropy, gradients
+from slax_neurons import SpikingNeuron, unroll
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("pages/*.md"))
@@ -100,20 +99,6 @@ def test_spikes_loss_and_step_are_those_of_the_framework(name):
         assert deviation(after["model"].modules[2 * index].kernel[...] - before, change) < bound
 
 
-@pytest.mark.parametrize(
-    ("name", "decay", "their_start", "their_slope"),
-    [("spyx", 0.9, 0.9, 1.0), ("jaxpike", np.exp(-0.1), np.log(10.0), 0.1 * np.exp(-0.1))],
-)
-def test_gradient_of_a_decay_is_that_of_the_framework(name, decay, their_start, their_slope):
-    """Theirs is trained as `beta` or as log tau, ours as its logit: `slope` is the derivative of the decay by either."""
-    our_slope = decay * (1 - decay)
-    neurons = ours(name)["after"]["model"].modules[1::2]
-    trained = [float(parameter) for one in neurons for parameter in jax.tree.leaves(nnx.state(one, nnx.Param))]
-    our_changes = np.array(trained) - np.log(decay / (1 - decay))
-    their_changes = recorded(name)["trained_decays"] - their_start
-    np.testing.assert_allclose(our_changes / our_slope, their_changes / their_slope, rtol=1e-3)
-
-
 @entries("Neurons")
 def test_neuron_is_that_of_the_framework(name, index, text):
     """Its outputs, and the gradient of a weighted sum of them with respect to the currents."""
@@ -155,26 +140,3 @@ def test_neurons_and_surrogates_of_the_page_for_readers_are_those_that_are_compa
     compared = dict(pair for heading in HEADINGS for pair in rows(name, heading))
     shown = {theirs: ours for theirs, ours in pairs if theirs in compared}
     assert len(shown) >= 3 and shown.items() <= compared.items()
-
-
-def gradients_of_layers(neuron, **options):
-    """Of two layers of a neuron that is made for each of them."""
-    rngs = nnx.Rngs(0)
-    model = connect([nnx.Linear(8, 10, rngs=rngs), neuron(), nnx.Linear(10, 3, rngs=rngs), neuron()])
-    for layer in model.modules[::2]:
-        layer.kernel[...] *= 10
-    inputs = jax.random.bernoulli(jax.random.key(0), 0.4, (20, 3, 8)).astype(jnp.float32)
-    _, gradient = gradients(model, cross_entropy, inputs, jnp.arange(3), **options)
-    return [np.asarray(gradient["modules"][i]["kernel"][...]) for i in (0, 2)]
-
-
-@pytest.mark.parametrize(
-    ("name", "neuron"),
-    [("snntorch", "LateReset"), ("spyx", "LateReset"), ("jaxpike", "WeightedLIF"), ("braintrace", "HardReset")],
-)
-def test_neurons_of_the_pages_work_under_rules_for_layers(name, neuron):
-    """Shown by OSTL, which is exact in the last layer."""
-    make = evaluated(name, f"lambda: {neuron}(decay=0.9)")
-    hidden, last = gradients_of_layers(make, rule=OSTL())
-    assert np.abs(hidden).max() > 0
-    assert deviation(last, gradients_of_layers(make)[1]) < ROUNDING

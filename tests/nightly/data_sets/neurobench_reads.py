@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["neurobench[mackey-glass]==2.3.0", "h5py", "scipy", "slax-data"]
+# dependencies = ["neurobench[mackey-glass]==2.3.0", "scipy", "slax-data"]
 #
 # [tool.uv]
 # # What reading these sets does not need, of what NeuroBench asks for.
@@ -25,7 +25,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import h5py
 import jax
 import neurobench.datasets as nb
 import numpy as np
@@ -67,32 +66,6 @@ def mackey_glass(folder: Path) -> None:
         assert np.array_equal(values[2:, 2 - lag, 0], signal[2 - lag : 100 - lag].astype(np.float32))
 
 
-def primate_reaching(folder: Path) -> None:
-    """A file as MATLAB writes them: times of spikes of 2 units in each of 3 channels, every 4 ms where the cursor is."""
-    steps = 40
-    t = 0.004 * np.arange(steps)
-    at = {(unit, channel): np.sort(rng.choice(steps - 2, 6, False)) + 1 for unit in range(2) for channel in range(3)}
-    with h5py.File(folder / "indy_small.mat", "w") as file:
-        references = np.empty((2, 3), object)
-        for place, bins in at.items():
-            stored = file.create_dataset(f"times/{place[0]}_{place[1]}", data=t[bins][None] + 0.001)
-            references[place] = stored.ref
-        file.create_dataset("spikes", data=references, dtype=h5py.ref_dtype)
-        file["t"] = t[None]
-        file["cursor_pos"] = rng.normal(size=(2, steps)).cumsum(axis=1)
-        file["target_pos"] = np.repeat(rng.normal(size=(2, 4)), steps // 4, axis=1)
-    dataset = nb.PrimateReaching(str(folder), "indy_small", num_steps=1, bin_width=0.004, download=False)
-    assert len(dataset.ind_train) > 10
-    frames, velocities, _ = neurobench_arrays(dataset, dataset.ind_train)
-    assert frames.shape == (len(dataset.ind_train), 1, 3) and set(np.unique(frames)) == {0, 1}
-    assert velocities.shape == (len(dataset.ind_train), 2)
-    for channel in range(3):
-        fired = {int(step) for unit in range(2) for step in at[unit, channel]}
-        found = {int(index) for index, frame in zip(dataset.ind_train, frames, strict=True) if frame[0, channel]}
-        # NeuroBench gives a spike to the end of its bin, and its bins begin one before the first sample.
-        assert found == {step + 2 for step in fired} & set(map(int, dataset.ind_train)), (fired, found)
-
-
-for check in (eeg_trials, mackey_glass, primate_reaching):
+for check in (eeg_trials, mackey_glass):
     with tempfile.TemporaryDirectory() as name:
         check(Path(name))
