@@ -6,7 +6,6 @@
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from experiment_files import config_of
@@ -14,7 +13,7 @@ from flax import nnx
 from jax import random
 
 from experiments.common.learning import transformation
-from experiments.demo import cosines, initial, plot, train
+from experiments.demo import cosines, initial, plot
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from experiments.pipeline.job import scales_of
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
@@ -73,35 +72,3 @@ def test_the_cosines_of_the_third_notebook_are_the_published_ones():
     assert len(published) == len(found) == 4
     for (layer, name), value in published.items():
         assert found[f"{layer}/{name.removeprefix('cosine_of_')}"] == pytest.approx(value, abs=1e-6)
-
-
-SMALL = {"seeds": 2, "layers": [12, 6, 10], "n_steps": 5, "batch_size": 8, "test_size": 40, "checkpoint_every": 3}
-
-
-def test_the_last_checkpoint_is_the_best_on_validation():
-    """Trained again batch by batch, and the best chosen by hand."""
-    config = config_of("demo", "first/bptt", CONFIG["tiny"] | {"first": CONFIG["tiny"]["first"] | SMALL})
-    numbers, arrays = train.compute(config)
-    with random_bits():
-        model = first_network(config["layers"], random.key(0))
-        sample = sampler(config["layers"], config["n_steps"])
-        draw = jax.jit(partial(sample, batch_size=8))
-        training, validation = first_keys(random.key(0), 6)
-        optimizer = nnx.Optimizer(model, transformation(config, config["learning_rate"]), wrt=nnx.Param)
-        step = nnx.jit(lambda *of: train_offline(*of[:2], cross_entropy, *of[2:], rule=BPTT()))
-        ends, scores = [nnx.clone(nnx.state(model, nnx.Param))], []
-        for train_key, validation_key in zip(training, validation, strict=True):
-            step(model, optimizer, *draw(train_key))
-            ends.append(nnx.clone(nnx.state(model, nnx.Param)))
-            scores.append(train.loss_on(model, ends[-1], *draw(validation_key)))
-        best = int(np.argmin(scores)) + 1
-        chosen = [ends[0], ends[3], ends[best]]
-        test_set = sample(training[-1], batch_size=40)
-        losses = [train.loss_on(model, params, *test_set) for params in [*chosen, ends[-1]]]
-    seed, other = numbers["seeds"]
-    assert seed["best_after"] == best
-    assert other["seed"] == 1 and other["loss"][0] != seed["loss"][0]  # it draws weights and batches of its own
-    np.testing.assert_allclose([*seed["loss"], seed["loss_at_the_end"]], losses, rtol=1e-5)
-    for number, params in enumerate(chosen):
-        for path, leaf in by_path(params).items():
-            np.testing.assert_allclose(arrays[path][0, number], leaf, rtol=0, atol=1e-5)

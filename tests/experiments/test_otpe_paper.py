@@ -1,19 +1,15 @@
 """The experiments of the OTPE paper: the authors' samples, network, loss and accuracy, and when cosines are measured."""
 
-import jax
 import numpy as np
 import pytest
-from experiment_files import as_written, config_of
+from experiment_files import as_written
 from flax import nnx
 from jax import random
 from scipy import stats
 
 from experiments.otpe_paper import draws, plot, run
-from experiments.pipeline.job import settings_of
-from experiments.pipeline.spikes import make_spikes
 from slax_data import upstream_randman
 from slax_rules import cross_entropy, evaluate
-from tests.data.small_sets import write_words
 
 SIZES = {"n_classes": 3, "n_units": 4, "dim": 2, "alpha": 1.0}
 
@@ -73,38 +69,6 @@ def test_network_loss_and_accuracy_are_the_authors():
     right = (counts.argmax(axis=-1) == labels) & (counts.max(axis=-1) > 0)
     assert 0 < right.mean() < 1
     assert found["loss"] == pytest.approx(losses.mean(), rel=1e-5) and found["accuracy"] == pytest.approx(right.mean())
-
-
-def test_recordings_are_trained_and_cosines_are_of_the_weights_before_the_batch(tmp_path):
-    """From files in the format of SHD, through the steps of the pipeline."""
-    rng = np.random.default_rng(0)
-    events = [np.sort(rng.uniform(0, 1.37, (80, 2000))), rng.integers(0, 700, (80, 2000))]
-    labels = np.tile(np.arange(20, dtype=np.uint8), 4)
-    raw = [write_words(tmp_path / f"shd_{split}.h5", *events, labels, speakers=4) for split in ("train", "test")]
-    options = {"n_steps": 6, "with_validation": True}
-    make_spikes({"maker": "shd", "raw": dict.fromkeys(("a", "b")), "options": options}, raw, tmp_path / "shd.npz")
-    tiny = settings_of("otpe_paper", "tiny") | {"measure_every": 2, "evaluate_every": 2, "batch_size": 4}
-    task = {"spikes": "shd", "update": "offline", "batches": 4, "learning_rate": 0.01, "layers": [700, 9, 9, 20]}
-    settings = tiny | {"n_steps": 6, "tasks": {"shd_offline": task | {"rules": ["bptt"]}}}
-    config, measured = config_of("otpe_paper", "shd_offline/recordings", settings), []
-
-    def compare(model, *batch):
-        measured.append((np.asarray(model.modules[0].kernel[...]), *map(np.asarray, batch)))
-        return {"otpe": {"all": {"cosine": np.float32(0.5), "defined": len(measured) == 1}}}
-
-    config |= {"compared": ["otpe"]}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.nnx, "jit", lambda function: compare)
-        (seed, _) = run.compute(config, tmp_path / "shd.npz")["seeds"]
-    scores = seed["rules"]["bptt"]["accuracy"]
-    assert scores.keys() == {"validation", "test"} and all(len(numbers) == 2 for numbers in scores.values())
-    assert seed["cosines"] == {"otpe": {"all": [0.5, None]}}
-    with draws.random_bits():
-        drawn = list(run.source_of(config, tmp_path / "shd.npz").batches(0))
-        first = np.asarray(run.network(config, nnx.Rngs(0)).modules[0].kernel[...])
-    for (kernel, *batch), index in zip(measured[:2], (0, 2), strict=True):
-        jax.tree.map(np.testing.assert_array_equal, tuple(batch), tuple(map(np.asarray, drawn[index])))
-        assert (kernel == first).all() == (index == 0)
 
 
 def result_of(weights, accuracies, cosines, manifold=0):

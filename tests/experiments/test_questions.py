@@ -12,7 +12,7 @@ from jax import random
 
 from experiments.credit_grid import alignment
 from experiments.pipeline.job import settings_of
-from experiments.questions import growth, run, sources
+from experiments.questions import run, sources
 from slax_data import mnist_5k
 from slax_neurons import unroll
 from slax_rules import BPTT, OTPE, cross_entropy, gradients
@@ -116,21 +116,6 @@ def test_a_rule_with_the_lengths_of_another_one_keeps_its_direction_in_each_arra
     assert max(abs(norm(one) / norm(other) - 1) for one, other in zip(bptt, otpe, strict=True)) > 0.1
     for one, along, long in zip(*(map(np.asarray, leaves) for leaves in (found, direction, length)), strict=True):
         np.testing.assert_allclose(one, along * norm(long) / norm(along), rtol=1e-4, atol=1e-9)
-
-
-def test_chunks_have_the_gradient_of_bptt_and_need_less_memory():
-    model, rng = run.network(CONFIG | {"way": "bptt"}, nnx.Rngs(0)), np.random.default_rng(0)
-    batch = jnp.asarray(rng.random((12, 8, 4)) < 0.4, jnp.float32), jnp.arange(8) % 3
-    bptt, *others = (
-        jax.tree.leaves(gradients(model, cross_entropy, *batch, rule=rule)[1])
-        for rule in (BPTT(), growth.InChunks(), BPTT(remat=True))
-    )
-    for one, *same in zip(bptt, *others, strict=True):
-        for other in same:
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
-    config = CONFIG | {"batch_size": 4}
-    recomputed, in_chunks, whole = (growth.least(config, way, 64) for way in ("recomputed", "in_chunks", "bptt"))
-    assert recomputed < in_chunks < whole / 2
 
 
 def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_path):
