@@ -103,15 +103,6 @@ def test_online_updates_are_those_of_the_authors(name):
     assert worst(trained, leaves(case)) > 0.05
 
 
-def test_otpe_has_the_gradient_of_the_authors_in_each_step():
-    case = recorded("authors", "slow")
-    layers, signal = layers_of(case), oracle.softmax_cross_entropy(case["labels"])
-    steps, carry = leaves(case, "otpe/steps/"), oracle.start(RULES["otpe"], layers, len(case["labels"]))
-    for t, x in enumerate(case["inputs"]):
-        carry, _, found = oracle.advance(RULES["otpe"], layers, carry, x, partial(signal, t))
-        assert worst(found, [{name: array[t] for name, array in layer.items()} for layer in steps]) < EXACT
-
-
 # ------------------------------------------------------------------------------------- where their definitions are others
 
 

@@ -4,7 +4,6 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -121,34 +120,6 @@ def test_a_flax_cell_needs_no_key():
 # --------------------------------------------------------------------------------------------------- transformations around
 
 
-@pytest.mark.parametrize("name", ["e_prop_adaptive", "uoro"])
-def test_a_second_call_traces_nothing(name):
-    """Of `gradients` and of the training step, with other numbers, and a rule that is made anew."""
-    traced, model = 0, net(fixed=True)
-
-    def counting(outputs, labels):
-        nonlocal traced
-        traced += 1
-        return sr.cross_entropy(outputs, labels)
-
-    def call(seed):
-        x, labels = inputs(T, B, 7, seed), jnp.roll(LABELS, seed)
-        before = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model))]
-        run(model, x, labels, made(name, model), counting)
-        jax.tree.map(np.testing.assert_array_equal, before, jax.tree.leaves(nnx.state(model)))
-        if "online" in sr.RULES[name].updates:
-            sr.train_online(model, optimizer, counting, x, labels, rule=made(name, model), window=4)
-        sr.train_offline(model, optimizer, counting, x, labels, rule=made(name, model), window=WINDOW)
-
-    rule = made(name, model)
-    trained = (model, rule) if name == "e_prop_adaptive" else model
-    optimizer = nnx.Optimizer(trained, optax.sgd(0.1), wrt=nnx.Param)
-    call(0)
-    first = traced
-    call(1)
-    assert traced == first > 0
-
-
 @pytest.mark.parametrize("name", ["otpe", "e_prop_adaptive", "uoro"])
 def test_gradient_is_the_same_under_transformations(name):
     models = [net(fixed=True) for _ in range(2)]
@@ -169,36 +140,6 @@ def test_gradient_is_the_same_under_transformations(name):
         assert furthest(jax.tree.map(lambda leaf, index=index: leaf[index], found), expected) < 1e-11
     jitted = nnx.jit(lambda model, rule: run(model, xs[1], rule=rule))
     assert furthest(jitted(models[1], made(name, models[1])), expected) < 1e-11
-
-
-def test_training_in_a_scan_is_training_step_by_step():
-    """A step of `jax.lax.scan` over states, under `jax.jit`, of a rule with a random stream."""
-    batches = jnp.stack([inputs(T, B, 7, seed) for seed in range(3)])
-
-    def make():
-        model = net(fixed=True)
-        optimizer = nnx.Optimizer(model, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param)
-        return model, optimizer, sr.UORO(rngs=nnx.Rngs(0))
-
-    graphdef, state = nnx.split(make())
-
-    @jax.jit
-    def epoch(state, batches):
-        def step(state, x):
-            model, optimizer, rule = nnx.merge(graphdef, state, copy=True)
-            loss = sr.train_offline(model, optimizer, sr.cross_entropy, x, LABELS, rule=rule, window=WINDOW)
-            return nnx.state((model, optimizer, rule)), loss
-
-        return jax.lax.scan(step, state, batches)
-
-    after, losses = epoch(state, batches)
-    model, optimizer, rule = make()
-    expected = [
-        sr.train_offline(model, optimizer, sr.cross_entropy, x, LABELS, rule=rule, window=WINDOW) for x in batches
-    ]
-    np.testing.assert_allclose(losses, expected, rtol=1e-12)
-    assert len(set(map(float, losses))) == 3
-    assert furthest(nnx.state(nnx.merge(graphdef, after)[0]), nnx.state(model)) < EXACT
 
 
 # ------------------------------------------------------------------------------------------------------------- the registry

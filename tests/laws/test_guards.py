@@ -93,12 +93,6 @@ def test_a_tracer_that_is_passed_on_is_the_same_object():
     assert seen == [True, False]
 
 
-def test_options_are_attributes_of_a_graph_with_their_types():
-    """By which programs of 1 and of True are told apart."""
-    graphdef = nnx.graphdef(nnx.Linear(1, 1, use_bias=True, rngs=nnx.Rngs(0)))
-    assert dict(graphdef.attributes)["use_bias"].value is True
-
-
 def test_derivatives_that_are_always_zero_are_none():
     twos, none = slopes(lambda x: (2 * x, jnp.ones_like(x)), jnp.zeros(3))
     assert none is None and (twos == 2).all()

@@ -79,7 +79,7 @@ def trials(draw):
     }
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=14, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(trial=trials())
 def test_gradient_of_a_random_network_is_that_of_the_oracle(trial):
     entry = TABLE[trial["rule"]]

@@ -58,13 +58,6 @@ class NoSlope(LIF):
         return membrane, (membrane > 1).astype(membrane.dtype)
 
 
-class Mix(LIF):
-    """The first unit inhibits all others."""
-
-    def integrate(self, carry, inputs):
-        return super().integrate(carry, inputs) - 0.5 * carry[..., :1]
-
-
 def per_unit():
     return LIF(decay=np.linspace(0.5, 0.9, 4))
 
@@ -126,7 +119,6 @@ TYPE_ERRORS = [
     (lambda: under(sr.OTTT(), layers(BRF(), LIF())), "linear except"),
     (lambda: under(sr.OTTT(), layers(NoSlope(), LIF())), r"self\.spike"),
     (lambda: under(sr.ApproximateOTPE(), layers(per_unit(), LIF())), "for each neuron"),
-    (lambda: under(sr.OSTL(), layers(Mix())), "see each other"),
     (lambda: under(sr.PPProp(), layers(Whole(), LIF())), "integrate"),
     (lambda: under(sr.PPProp(), layers(LIF(decay=Trainable(0.9)))), "Trainable"),
     (lambda: under(sr.STLLR(secondary=LIF().spike_fn), layers(LI(), LIF())), "Leave secondary out"),
