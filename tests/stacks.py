@@ -10,25 +10,8 @@ import numpy as np
 from flax import nnx
 
 import oracle
-from slax_neurons import (
-    ALIF,
-    BRF,
-    IF,
-    LI,
-    LIF,
-    SURROGATES,
-    AdEx,
-    AdLIF,
-    Connect,
-    CuBaLIF,
-    Delay,
-    Edge,
-    Izhikevich,
-    Neuron,
-    SpikingNeuron,
-    Trainable,
-    connect,
-)
+import slax_neurons as sn
+from slax_neurons import SURROGATES, Connect, Delay, Edge, Neuron, Trainable, connect
 
 # How the oracle calls parameters that have another name in the packages.
 ORACLE_NAMES = {"synapse_decay": "current_decay", "beta": "adaptation"}
@@ -112,7 +95,7 @@ class NoisyState(NamedTuple):
     key: jax.Array  # one for each sample
 
 
-class Noisy(SpikingNeuron):
+class Noisy(sn.SpikingNeuron):
     """A leaky membrane with noise, whose keys are in the carry."""
 
     carry_type = NoisyState
@@ -262,17 +245,17 @@ _ADAPTIVE = {"decay": 0.8, "adaptation_decay": 0.9, "a": 0.2, "b": 0.4, "thresho
 _EXPONENTIAL = {"tau": 9.4, "tau_w": 144.0, "a": 0.1, "b": 2.7}
 _EXPONENTIAL |= {"v_onset": -50.4, "slope_factor": 2.0, "v_reset": -70.6, "threshold": 20.0}
 _NEURONS = {
-    "if": (IF, functools.partial(oracle.LIF, 1.0), {"threshold": 1.0}),
-    "lif": (LIF, oracle.LIF, {"decay": 0.9, "threshold": 1.0}),
-    "li": (LI, oracle.LI, {"decay": 0.9}),
-    "cuba_lif": (CuBaLIF, oracle.CuBaLIF, {"synapse_decay": 0.6, "decay": 0.9, "threshold": 1.0}),
-    "alif": (ALIF, oracle.ALIF, {"decay": 0.9, "adaptation_decay": 0.8, "beta": 0.3, "threshold": 1.0}),
-    "adlif": (AdLIF, oracle.AdLIF, _ADAPTIVE),
+    "if": (sn.IF, functools.partial(oracle.LIF, 1.0), {"threshold": 1.0}),
+    "lif": (sn.LIF, oracle.LIF, {"decay": 0.9, "threshold": 1.0}),
+    "li": (sn.LI, oracle.LI, {"decay": 0.9}),
+    "cuba_lif": (sn.CuBaLIF, oracle.CuBaLIF, {"synapse_decay": 0.6, "decay": 0.9, "threshold": 1.0}),
+    "alif": (sn.ALIF, oracle.ALIF, {"decay": 0.9, "adaptation_decay": 0.8, "beta": 0.3, "threshold": 1.0}),
+    "adlif": (sn.AdLIF, oracle.AdLIF, _ADAPTIVE),
     "izhikevich": (
-        Izhikevich,
+        sn.Izhikevich,
         oracle.Izhikevich,
         {"a": 0.02, "b": 0.2, "c": -65.0, "d": 8.0, "threshold": 30.0},
     ),
-    "adex": (AdEx, oracle.AdEx, _EXPONENTIAL),
-    "brf": (BRF, oracle.BRF, {"omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}),
+    "adex": (sn.AdEx, oracle.AdEx, _EXPONENTIAL),
+    "brf": (sn.BRF, oracle.BRF, {"omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}),
 }

@@ -62,15 +62,6 @@ class Decays(LI):
         return 0.3 * carry + inputs
 
 
-class DecaysInOnePiece(LI):
-    """S2, declared anew."""
-
-    membrane_decay = 0.9
-
-    def __call__(self, carry, inputs):
-        return (u := 0.5 * carry + inputs), u
-
-
 class Saturates(Base):
     linear = True
 
@@ -91,13 +82,6 @@ class OwnSpikes(Neuron):
 
     def fire(self, membrane):
         return membrane - jax.nn.sigmoid(membrane), jax.nn.sigmoid(membrane)
-
-
-class Ignores(Base):
-    """No current reaches it."""
-
-    def integrate(self, carry, inputs):
-        return 0.5 * carry + jax.lax.stop_gradient(inputs)
 
 
 class Counts(Base):
@@ -148,16 +132,14 @@ FAULTS = {
     ReadsSamples: "a unit or a sample of others",
     ReadsUnits: "a unit or a sample of others",
     Decays: r"membrane_decay = 0\.9, but its membrane decays by 0\.3\. Define",
-    DecaysInOnePiece: r"membrane_decay = 0\.9, but its membrane decays by 0\.5",
     Saturates: "linear = True, but derivatives",
     Explodes: "is not finite under these currents. Pass others",
     OwnSpikes: "linear = True, but derivatives",
-    Ignores: "without a derivative",
     Counts: "States of integrate and fire are like the current",
     OtherDtype: "before a step, and of .* after it. Make all states of param_dtype",
     SpikesAlone: "End fire, or __call__, with: return carry, output",
-    Forgets: "that are not those of its steps. Leave unroll",
     LateStates: "that are not those of its steps. Leave unroll",
+    Forgets: "that are not those of its steps. Leave unroll",
 }
 
 

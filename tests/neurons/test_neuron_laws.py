@@ -271,11 +271,5 @@ def test_both_forms_of_adlif_are_stable_between_the_borders_of_the_docstring(x64
     np.testing.assert_allclose([*sizes(1.0)], np.sqrt(alpha * beta), rtol=1e-12)  # where they ring
 
 
-def test_a_change_of_parameters_shows_in_the_next_unroll_and_every_neuron_is_tried():
-    """Outside jit, where JAX keeps what it once traced."""
-    model = layer_of("lif", jnp.float32)[0]
-    x, carry = jnp.asarray(X, jnp.float32), model.initialize_carry((B, 5))
-    before = unroll(model, carry, x)[1]
-    nnx.update(model, jax.tree.map(lambda leaf: leaf - 1, nnx.state(model)))
-    assert not np.array_equal(unroll(model, carry, x)[1], before)
+def test_every_neuron_is_tried():
     assert set(NEURONS) == {options["kind"] for options in LAYERS.values()} | {"ltc"}

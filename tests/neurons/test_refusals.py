@@ -38,26 +38,6 @@ def pair(edges, *more, **options):
     return connect([linear(), LIF(), *more], edges, **options)
 
 
-class Opaque(sn.Neuron):
-    """Its membrane cannot be told from its carry, and it spikes without a spike function."""
-
-    spikes, threshold = True, 1.0
-
-    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
-        return {"v": jnp.zeros(input_shape)}
-
-    def __call__(self, carry, inputs):
-        return {"v": 0.5 * carry["v"] + inputs}, 0 * inputs
-
-
-class Own(sn.Synapse):
-    def __init__(self, kernel, bias=None):
-        self.kernel, self.bias = nnx.Param(kernel), bias
-
-    def effective(self):
-        return self.kernel[...], self.bias
-
-
 def init(neuron, shape=(100, N), *, rate=0.1, **options):
     return sn.fluctuation_driven(neuron, rate=rate, **options)(jax.random.key(0), shape)
 
@@ -91,7 +71,6 @@ CASES = [
     (lambda: run(connect([Counts(nnx.Variable), LIF()]), chunk=3), V, "Put mutates_state = True into"),
     (lambda: Delay(3, 5, delays=[1.0, 2.0]), V, r"expected \[1, 3\] or a number"),
     (lambda: type("Own", (sn.Synapse,), {"__call__": lambda self, x: x}), TE, r"Define effective\(\) alone"),
-    (lambda: Own(jnp.ones((3, 3, 2, 4)))(jnp.ones((1, 5, 5, 2))), V, "A convolution names"),
     (lambda: Masked(LIF(), 1), TE, "expected a Linear, a Conv without a mask"),
     (lambda: Masked(linear(), np.full((N, N), 0.3)), V, "mask > threshold"),
     (lambda: sn.LowRank(Masked(linear(), np.ones((N, N))), 2), TE, r"Quantized\(LowRank"),
@@ -100,7 +79,6 @@ CASES = [
     (lambda: health(connect([LIF(), LIF()]), X.at[1, 0, 2].set(jnp.nan)), V, "into 0 LIF of which 1 are NaN"),
     (lambda: init(IF()), V, "Give the length of sequences"),
     (lambda: init(LIF(threshold=1e-4), threshold=1.0), V, "Raise its threshold"),
-    (lambda: init(Opaque()), TE, "Define it"),
 ]  # fmt: skip
 
 

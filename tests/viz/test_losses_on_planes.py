@@ -10,17 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_viz import (
-    Plane,
-    barrier,
-    hessian_eigenvalues,
-    hessian_trace,
-    interpolation,
-    losses_at,
-    pca_plane,
-    random_plane,
-    surface,
-)
+import slax_viz as viz
 
 XS, YS = np.linspace(-1, 2, 5), np.linspace(-0.5, 1, 4)
 SHAPES = {"bias": (3,), "kernel": (4, 3)}
@@ -56,8 +46,8 @@ def at(origin, x, a, y=0.0, b=None):
 def test_surface_is_the_loss_at_each_point_of_the_plane(dtype, batch, precision):
     with jax.enable_x64(dtype == np.float64):
         origin, d1, d2 = (tree(seed, dtype) for seed in range(3))
-        other = Plane(origin, (d1, reordered(d2)))  # leaves are matched by path
-        losses = surface(quadratic, other, xs=XS, ys=YS, batch=batch)
+        other = viz.Plane(origin, (d1, reordered(d2)))  # leaves are matched by path
+        losses = viz.surface(quadratic, other, xs=XS, ys=YS, batch=batch)
         assert losses.dtype == dtype
         expected = [[quadratic(at(origin, x, d1, y, d2)) for x in XS.astype(dtype)] for y in YS.astype(dtype)]
         np.testing.assert_allclose(losses, expected, rtol=precision)
@@ -75,8 +65,8 @@ def test_losses_get_the_structure_and_dtypes_of_the_origin_and_keep_what_is_not_
     axes = [
         jax.tree.map(lambda leaf, row=row: jnp.asarray(row)[:, None], params) for row in np.eye(2, dtype=np.float32)
     ]
-    plane = Plane(jax.tree.map(jnp.zeros_like, params), (axes[0], axes[1]))
-    losses = surface(loss, plane, xs=[-1, 0.5, 2], ys=[0], batch=2)
+    plane = viz.Plane(jax.tree.map(jnp.zeros_like, params), (axes[0], axes[1]))
+    losses = viz.surface(loss, plane, xs=[-1, 0.5, 2], ys=[0], batch=2)
     assert losses.dtype == np.float32 and seen == {(jax.tree.structure(params), np.dtype(jnp.bfloat16))}
     np.testing.assert_array_equal(losses, [[np.nan, 0.5, np.inf]])
 
@@ -85,69 +75,69 @@ def test_losses_get_the_structure_and_dtypes_of_the_origin_and_keep_what_is_not_
 def test_plane_is_that_of_the_largest_moments_about_its_origin(origin):
     offsets = POINTS - (POINTS.mean(axis=0) if origin is None else POINTS[3])
     values, vectors = np.linalg.eigh(offsets.T @ offsets)
-    plane, other = (pca_plane(rules, origin=origin) for rules in (RULES, dict(reversed(RULES.items()))))
+    plane, other = (viz.pca_plane(rules, origin=origin) for rules in (RULES, dict(reversed(RULES.items()))))
     np.testing.assert_allclose(plane.explained, values[[-1, -2]] / values.sum(), rtol=1e-5)
     np.testing.assert_allclose(vector(plane.origin), (POINTS - offsets)[0], atol=1e-6)
     for direction, same, expected in zip(plane.directions, other.directions, vectors.T[[-1, -2]], strict=True):
         sign = np.sign(np.sum(expected * np.abs(expected)))  # that of its larger half
         np.testing.assert_allclose(vector(direction), sign * expected, atol=1e-5)
         np.testing.assert_allclose(vector(same), sign * expected, atol=1e-5)
-    upstream = pca_plane(RULES, origin=RULES["bptt"][3], centered=True)
+    upstream = viz.pca_plane(RULES, origin=RULES["bptt"][3], centered=True)
     assert origin or plane.explained == pytest.approx(upstream.explained, rel=1e-12)  # as Slax 0.0.1 had them
 
 
 def test_coordinates_are_those_of_the_nearest_point_and_losses_there_those_of_checkpoints_on_the_plane():
-    plane = random_plane(tree(0), jax.random.key(0))
+    plane = viz.random_plane(tree(0), jax.random.key(0))
     d1, d2 = map(vector, plane.directions)
     assert abs(d1 @ d2) > 0.1  # so that a plain product would not do
     ((x, y),) = plane.coordinates([tree(3)])
     rest = vector(tree(3)) - vector(plane.origin) - x * d1 - y * d2
     np.testing.assert_allclose([rest @ d1, rest @ d2], 0, atol=1e-5)
     on_it = [at(tree(0), s, tree(1), t, tree(2)) for s, t in ((0, 0), (1, 0.5), (2, -1))]
-    flat = pca_plane({"bptt": on_it})
+    flat = viz.pca_plane({"bptt": on_it})
     np.testing.assert_allclose(sum(flat.explained), 1, atol=1e-6)
-    losses = losses_at(quadratic, flat, flat.coordinates(on_it))
+    losses = viz.losses_at(quadratic, flat, flat.coordinates(on_it))
     np.testing.assert_allclose(losses, list(map(quadratic, on_it)), rtol=1e-4)
 
 
 def test_random_directions_are_as_long_as_their_weights():
     params = tree(0)
     params["kernel"][:, 1] = 0
-    for direction in random_plane(params, jax.random.key(0)).directions:
+    for direction in viz.random_plane(params, jax.random.key(0)).directions:
         norms = (np.linalg.norm(one["kernel"], axis=0) for one in (direction, params))
         np.testing.assert_allclose(*norms, rtol=1e-5)
         assert not np.any(direction["bias"])
-    learned = random_plane(
+    learned = viz.random_plane(
         {"kernel": params["kernel"], "delays": {"unconstrained": np.ones((2, 3))}}, jax.random.key(0)
     )
     assert not np.any(learned.directions[0]["delays"]["unconstrained"])
-    one, two = (random_plane(params, jax.random.key(seed)).directions[0] for seed in (0, 1))
+    one, two = (viz.random_plane(params, jax.random.key(seed)).directions[0] for seed in (0, 1))
     assert np.max(np.abs(vector(one) - vector(two))) > 0.1
 
 
 def test_line_between_solutions_and_its_barrier():
     ts = np.linspace(-0.5, 1.5, 9)
-    losses = interpolation(quadratic, tree(0), reordered(tree(1)), ts, batch=4)
+    losses = viz.interpolation(quadratic, tree(0), reordered(tree(1)), ts, batch=4)
     step = jax.tree.map(np.subtract, tree(1), tree(0))
     np.testing.assert_allclose(losses, [quadratic(at(tree(0), np.float32(t), step)) for t in ts], rtol=1e-5)
     ts = np.linspace(-1, 2, 31).round(1)
     hill = 1 + 2 * ts + 3 * ts * (1 - ts)
-    assert barrier(np.square(ts - 0.3), ts) == 0
-    np.testing.assert_allclose(barrier(np.where(ts > 1, 100, hill), ts), 0.75)  # what lies beyond does not count
-    assert barrier(np.where(ts == 0.5, np.inf, hill), ts) == np.inf
-    assert np.isnan(barrier(np.where(ts == 0.5, np.nan, hill), ts))
-    assert np.isnan(barrier(np.where(ts == 1, np.inf, hill), ts))
+    assert viz.barrier(np.square(ts - 0.3), ts) == 0
+    np.testing.assert_allclose(viz.barrier(np.where(ts > 1, 100, hill), ts), 0.75)  # what lies beyond does not count
+    assert viz.barrier(np.where(ts == 0.5, np.inf, hill), ts) == np.inf
+    assert np.isnan(viz.barrier(np.where(ts == 0.5, np.nan, hill), ts))
+    assert np.isnan(viz.barrier(np.where(ts == 1, np.inf, hill), ts))
 
 
 def test_bars_appear_in_a_terminal_after_ten_seconds(monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", terminal)
-    plane = random_plane({"kernel": jnp.ones((2, 2))}, jax.random.key(0))
+    plane = viz.random_plane({"kernel": jnp.ones((2, 2))}, jax.random.key(0))
     for seconds, shown in (0.1, False), (20.0, True):
         monkeypatch.setattr("tqdm.std.time", itertools.count(0, seconds).__next__)
-        surface(lambda params: jnp.log(jnp.sum(params["kernel"])), plane, xs=[-9, 0, 9], ys=[-9, 9], batch=2)
+        viz.surface(lambda params: jnp.log(jnp.sum(params["kernel"])), plane, xs=[-9, 0, 9], ys=[-9, 9], batch=2)
         assert ("landscape" in terminal.getvalue()) == ("not finite" in terminal.getvalue()) == shown
-    hessian_eigenvalues(quadratic, tree(0), jax.random.key(0))
-    hessian_trace(quadratic, tree(0), jax.random.key(0), n_samples=9)
+    viz.hessian_eigenvalues(quadratic, tree(0), jax.random.key(0))
+    viz.hessian_trace(quadratic, tree(0), jax.random.key(0), n_samples=9)
     assert "eigenvalues" in terminal.getvalue() and "curvature" in terminal.getvalue()
