@@ -89,11 +89,3 @@ def test_batches_are_samples_with_their_own_targets():
     assert inputs.shape == (10, 6, 2) and len(set(targets)) == 6
     np.testing.assert_array_equal(mask.sum(axis=0), LENGTHS[targets.astype(int)])
     np.testing.assert_array_equal(inputs, np.where(mask, targets, 0)[..., None].repeat(2, axis=2))
-
-
-def test_a_transform_makes_steps_of_anything():
-    items = [({"x": np.full((4, 3), i)}, i % 2) for i in range(6)]
-    splits = {"train": items[:4], "test": items[4:]}
-    inputs, labels = indexed_task(splits, n_classes=2, transform=lambda sample: sample["x"] - 1).full_split("test")
-    np.testing.assert_array_equal(inputs, np.float32([[[3], [4]]]) + np.zeros((4, 2, 3)))
-    assert labels.tolist() == [0, 1]

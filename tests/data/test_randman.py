@@ -90,16 +90,6 @@ def test_spikes_are_at_floor_of_y_times_steps_inside_the_window():
     np.testing.assert_array_equal(rated.sum(axis=0), np.tile(step + 1, (4, 1)))
 
 
-def test_every_choice_of_steps_is_equally_likely_and_units_choose_alone_in_the_rate_code():
-    spikes = np.asarray(randman(KEY, constant(np.full(40, 0.15)), n_steps=10, batch_size=100, code="rate")[0])
-    chosen = spikes.reshape(10, -1).astype(int).T @ (1 << np.arange(10))  # 2 of 10 steps: 45 choices
-    counts = np.unique(chosen, return_counts=True)[1]
-    assert len(counts) == 45 and ((counts - 4000 / 45) ** 2 / (4000 / 45)).sum() < 78.7  # chi-squared, level 0.001
-    correlation = np.corrcoef(spikes.reshape(10, -1).T)[np.triu_indices(4000, k=1)]
-    assert abs(correlation.mean()) < 2e-3
-    np.testing.assert_allclose(correlation.std(), 1 / 3, rtol=0.01)  # 1 / sqrt(T - 1) for independent trains
-
-
 @pytest.mark.parametrize("batch_size", [34, 9])
 def test_classes_are_balanced_in_random_order(batch_size):
     draw = jax.jit(jax.vmap(lambda key: randman(key, constant([0.5], 10), n_steps=3, batch_size=batch_size)[1]))

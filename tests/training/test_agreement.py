@@ -23,24 +23,16 @@ def test_numbers_are_those_of_their_definitions(x64):
     assert layer == ours["all"]
 
 
-def test_scale_changes_the_norm_ratio_alone():
+def test_scale_changes_the_norm_ratio_alone_and_what_is_not_defined_is_flagged_and_never_nan():
     g, r = jnp.array([1.0, 2.0, -1.0]), jnp.array([3.0, 1.0, 1.0])
     plain = sr.agreement(g, r)["all"]
-    for scale in (1e-30, 1e-20, 1e30):
+    for scale in (1e-30, 1e30):
         scaled = sr.agreement(g * scale, r)["all"]
         assert scaled.cosine == pytest.approx(float(plain.cosine), rel=1e-6) and scaled.defined
         assert scaled.norm_ratio == pytest.approx(scale * float(plain.norm_ratio), rel=1e-6)
         assert scaled.sign_agreement == plain.sign_agreement
-
-
-def test_what_is_not_defined_is_flagged_and_never_nan():
-    for g, r, has_reference in (
-        ([0.0, 0.0], [1.0, 2.0], True),
-        ([1.0, 2.0], [0.0, 0.0], False),
-        ([1.0, jnp.nan], [1.0, 2.0], False),
-        ([1.0, 2.0], [1.0, jnp.inf], False),
-    ):
-        measured = sr.agreement(jnp.array(g), jnp.array(r))["all"]
+    for one, other, has_reference in ((0 * g, r, True), (g, 0 * r, False), (g * jnp.nan, r, False), (g, r / 0, False)):
+        measured = sr.agreement(one, other)["all"]
         assert not measured.defined and measured.has_reference == has_reference
         assert np.isfinite([measured.cosine, measured.norm_ratio, measured.sign_agreement]).all()
 
@@ -66,14 +58,8 @@ def test_layers_have_the_names_of_health_and_summary():
         lambda: [sr.agreement(params, params, **options) for options in ({"model": model}, {}, layer)]
     )
     named, plain, by_layer = found
-    layers = [
-        "0 Linear",
-        "1 -> 0 Linear",
-        "1 -> 0 Linear (2 steps late)",
-        "2.0 Linear",
-        "2.1 -> 2.0 Linear",
-        "2.1 LIF/decay",
-    ]
+    layers = ["0 Linear", "1 -> 0 Linear", "1 -> 0 Linear (2 steps late)", "2.0 Linear", "2.1 -> 2.0 Linear"]
+    layers.append("2.1 LIF/decay")
     assert sorted({name.rpartition("/")[0] for name in named if name != "all"}) == [*layers, "3 Linear"]
     assert {"2.1 LIF", "0 Linear"} <= by_layer.keys() and "all" not in by_layer and "modules/0/kernel" in plain
 
@@ -81,15 +67,9 @@ def test_layers_have_the_names_of_health_and_summary():
 @pytest.mark.parametrize(
     "training, options, ours, theirs",
     [
-        (
-            {"rule": sr.OTTT(), "window": 2},
-            {"rule": sr.PerLayer((sr.OTTT(), sr.OSTL())), "reference": sr.SLTT()},
-            sr.PerLayer((sr.OTTT(), sr.OSTL())),
-            sr.SLTT(),
-        ),
+        ({"rule": sr.BPTT(), "window": 2}, {"rule": sr.OTTT(), "reference": sr.SLTT()}, sr.OTTT(), sr.SLTT()),
         # BPTT online is the truncated gradient: with updates after windows of three steps it flows within them.
         ({"rule": sr.BPTT(), "update": "online", "window": 3}, {}, sr.TBPTT(3), sr.BPTT()),
-        ({"rule": sr.TBPTT(2), "update": "online", "window": 3}, {}, sr.TBPTT(2), sr.BPTT()),
     ],
 )
 def test_it_is_measured_at_the_parameters_and_the_batch_of_its_step(training, options, ours, theirs):

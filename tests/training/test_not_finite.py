@@ -91,17 +91,12 @@ def labels_of(label, *where):
 STEP = np.arange(T)[:, None]
 ALTERNATING = (6e4 * np.where(STEP % 2, -1, 1)[..., None] * X).astype(np.float16)
 TARGETS = np.full((T, B, C), np.nan, np.float32)
-SHORTER = (np.arange(B) > 0) | (STEP < 3)  # sample 0 ends after three steps, with labels of -1 from there on
-PAST = labels_of(-1, slice(3, None), 0)
 PENALTY = sr.Penalty(lambda rates: -jnp.log(rates).sum(), of_mean=True)
-NUMBERED = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.sum(axis=0), labels))
 CAUSES = {  # what is told, and what differs from a run without a fault
     "overflow": ("In float16, compute", {"nodes": lambda: made(optax.sgd(0.1), dtype=jnp.float16), "x": ALTERNATING}),
     "label": (f"a label of sample 2 is out of range: {C}. Expected 0 to 2", {"targets": labels_of(C, 0, 2)}),
-    "label of a sequence": (f"a label of sample 2 .*: {C}", {"loss_fn": NUMBERED, "targets": np.array([0, 1, C, 0])}),
     "target": ("a target of sample 0 is not finite", {"loss_fn": sr.squared_error, "targets": TARGETS}),
     "loss": ("the loss is -inf, of inputs, targets and parameters that", {"loss_fn": logarithm}),
-    "loss before labels that do not count": ("the loss is -inf", {"loss_fn": logarithm, "targets": PAST, "mask": SHORTER}),
     "gradient": ("the gradient of 2 Linear/kernel NaN.* and of 3 more arrays", {"loss_fn": root}),
     "penalty": ("the loss is (nan|inf).* penalties handle zeros", {"x": 0 * X, "rule": sr.SLTT(), "penalties": [PENALTY]}),
     "update of a model with keys": ("the update makes", {"nodes": lambda: made(optax.sgd(jnp.nan), modules=[dropout()])}),

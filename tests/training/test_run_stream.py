@@ -76,13 +76,6 @@ def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_pi
     assert deviation((found.outputs, numbers(found.stream)), (expected.outputs, numbers(expected.stream))) == 0
 
 
-def test_a_label_out_of_range_is_named():
-    labels = np.array(LABELS)
-    labels[12, 1] = C
-    with pytest.raises(FloatingPointError, match=r"steps 10 to 14: .*\. A label of sample 1 is out of range: 4"):
-        last(sr.run_stream(stream_of(), pieces(labels=labels)))
-
-
 @pytest.mark.parametrize("rule", ["otpe", "uoro"])
 def test_a_run_that_was_stopped_continues_bit_for_bit(rule, tmp_path):
     """At any piece, with a checkpoint every ten steps, and at the end of a loop that is left."""
@@ -99,7 +92,7 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(rule, tmp_path):
         return info
 
     whole = start()
-    for stop in (5, 10, 15):
+    for stop in (5, 10):
         start(stop, str(stop))
         again = start(folder=str(stop))
         saved = {path.name for path in (tmp_path / str(stop)).iterdir()}

@@ -226,7 +226,7 @@ def test_gradients_of_many_windows_are_added_up_in_float32():
         assert [float(leaf.squeeze()) for leaf in jax.tree.leaves(gradient)] == pytest.approx([1, 1], rel=1e-2)
 
 
-@pytest.mark.parametrize("step", [sr.train_offline, sr.train_online, None])
+@pytest.mark.parametrize("step", [sr.train_online, None])
 def test_frames_of_events_become_numbers_before_the_first_module(step):
     frames = jnp.asarray(np.random.default_rng(0).integers(0, 250, (T, B, 7)), jnp.uint8)
     found = []

@@ -15,7 +15,7 @@ from scipy import stats
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
 from slax_rules.train.sweep import interval
-from training.small import Killed, optimizer_of
+from training.small import optimizer_of
 
 RATES, STEPS = (0.01, 0.1), 4
 BPTT = {"bptt": sr.BPTT()}
@@ -156,7 +156,7 @@ def test_picture_has_the_means_and_a_ring_at_the_chosen_rate(found):
     found.draw(ax, {"ottt": {"color": "red"}})
     means, ring = ax.lines[2:]
     np.testing.assert_allclose(means.get_ydata(), found.validation("ottt").mean(axis=1))
-    assert ring.get_xdata() == [found.chosen["ottt"]] and means.get_color() == "red" and ax.get_xscale() == "log"
+    assert ring.get_xdata() == [found.chosen["ottt"]] and means.get_color() == "red"
 
 
 def test_online_rules_have_windows_optimizers_and_draws_of_their_own():
@@ -172,27 +172,23 @@ def test_online_rules_have_windows_optimizers_and_draws_of_their_own():
     assert not all(np.array_equal(*pair) for pair in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Killed])
-def test_an_interruption_keeps_the_runs_so_far(error):
+def test_an_interruption_keeps_the_runs_so_far():
     """While the second rule is trained: the table has the first."""
+    read = []
 
     def interrupted(seed):
         read.append(seed)
         if len(read) == 6:
-            raise error
+            raise KeyboardInterrupt
         return batches(seed)
 
-    read = []
-    with pytest.raises(error) as raised:
+    with pytest.raises(KeyboardInterrupt) as raised:
         run(batches=interrupted)
     found = raised.value.sweep
-    assert [len(runs) for runs in found.trials["bptt"]] == [2, 2] and [len(runs) for runs in found.trials["ottt"]] == [
-        1,
-        0,
-    ]
+    assert {name: [len(runs) for runs in trials] for name, trials in found.trials.items()} == {
+        "bptt": [2, 2], "ottt": [1, 0],
+    }  # fmt: skip
     assert [row["rule"] for row in found.rows()] == ["bptt"] and "bptt" in str(found)
-    read = list(range(10))
-    assert found.chosen == run(rules=BPTT).chosen
 
 
 def test_lists_and_samplers_are_batches_of_all_seeds_and_of_each():
@@ -220,10 +216,12 @@ def test_a_run_that_is_not_finite_is_told_and_its_rate_not_chosen():
     assert "rate 10, seed 0, batch 1; rate 10, seed 1, batch 1" in str(found)
 
 
-def test_scores_before_a_run_is_not_finite_are_kept_and_those_after_it_are_nan():
-    def broken(seed):  # inputs of the third batch, for a seed without trials
-        return [(inputs * (np.nan if (seed, i) == (1, 2) else 1), y) for i, (inputs, y) in enumerate(batches(seed))]
+def broken(seed):
+    """Inputs that are not finite in the third batch, for a seed without trials."""
+    return [(inputs * (np.nan if (seed, i) == (1, 2) else 1), y) for i, (inputs, y) in enumerate(batches(seed))]
 
+
+def test_scores_before_a_run_is_not_finite_are_kept_and_those_after_it_are_nan():
     found = run_bptt(batches=broken, trial_seeds=1, evaluate_at=(2,))
     assert [one.not_finite for one in found.best["bptt"]] == [None, 3]
     assert np.isfinite(found.test("bptt", 2)).all() and list(np.isnan(found.test("bptt"))) == [False, True]
@@ -245,19 +243,12 @@ def test_held_out_losses_that_are_not_finite_mark_their_run_alone():
     assert found.rows()[0]["not_finite"] == [(0.1, 1, STEPS)] and "rate 0.1, seed 1, batch 4" in str(found)
 
 
-def broken_model(rngs):
-    model = make_model(rngs)
-    model.modules[0].kernel[...] *= jnp.nan
-    return model
-
-
 ALONE = {"validation": None, "test": None}
 STOPPED = {  # the first is at the last update, of one batch
     "update": ({"optimizer": breaks, "rates": [10.0], "batches": lambda seed: batches(seed, 1)}, "At 10, seed 0, .* batch 1"),
     "label": ({"validation": wrong(label=7)}, "At 0.1, seed 1, .* batch 4"),
     "inputs": ({"test": wrong(inputs=np.nan)}, "inputs that are not finite"),
     "metric": ({"metric": lambda outputs, labels: jnp.nan * outputs.sum(), "rates": RATES}, "the metric is not a number"),
-    "weights": ({"make_model": broken_model, **ALONE, "evaluate_at": [0]}, "bptt: .* batch 1"),
 }  # fmt: skip
 
 
