@@ -27,9 +27,11 @@ T, B, N, H, C = 6, 8, 3, 4, 3
 DEVICES = 8
 MEAN = sr.SequenceLoss(lambda y, labels, *mask: sr.cross_entropy(y.mean(axis=0), labels))
 PENALTIES = (sr.firing_rate(0.1, 3.0),)
-# Autodiff, influence of all parameters, traces of outputs, weights of the rule that learn, traces of inputs with losses of
-# layers, targets in place of errors
-KINDS = ["bptt", "rtrl", "otpe", "e_prop_adaptive", "decolle", "drtp"]
+KINDS = [
+    "bptt",
+    "otpe",
+    "e_prop_adaptive",
+]  # autodiff, traces, weights of the rule that learn; the others are for the night
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random", "e_prop_adaptive")
 DRAWS = np.random.default_rng(0)
 INPUTS, LABELS = (DRAWS.random((T, B, N)) < 0.5).astype(float), np.arange(B) % C
@@ -145,18 +147,24 @@ def of_sharded_weights(devices):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_rule_gives_the_numbers_of_one_device(name, x64):
-    assert deviation(of_rule(name), 2 if name == "rtrl" else DEVICES) < 1e-12
+    assert deviation(of_rule(name)) < 1e-12
 
 
 @pytest.mark.parametrize("name", sorted(sr.RULES.keys() - {"uoro", *KINDS}))
 def test_another_rule_gives_the_numbers_of_one_device(name, x64):
-    assert deviation(of_rule(name), 2 if name == "ottt" else DEVICES) < 1e-12
+    assert deviation(of_rule(name), 2 if name in ("ottt", "rtrl") else DEVICES) < 1e-12
 
 
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")
-@pytest.mark.parametrize("measure", [of_norms, of_fit, of_sampled_fit, of_sharded_weights])
+@pytest.mark.parametrize("measure", [of_norms, of_fit])
 def test_what_is_trained_and_measured_is_that_of_one_device(measure, x64):
     """Flax's BatchNorm keeps its statistics in float32."""
+    with jax.numpy_dtype_promotion("standard"):
+        assert deviation(measure) < 1e-12
+
+
+@pytest.mark.parametrize("measure", [of_sampled_fit, of_sharded_weights])
+def test_another_training_is_that_of_one_device(measure, x64):
     with jax.numpy_dtype_promotion("standard"):
         assert deviation(measure) < 1e-12
 

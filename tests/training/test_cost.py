@@ -51,6 +51,6 @@ def test_recomputation_keeps_the_carries_between_chunks_and_the_steps_of_one():
 
 def test_each_kind_of_rule_has_a_cost_and_the_inputs_need_no_memory():
     net = model()
-    for name in ("rtrl", "otpe", "decolle", "e_prop_adaptive", "uoro"):
+    for name in ("rtrl", "e_prop_adaptive", "uoro"):
         rule = RULES[name].make(rngs=nnx.Rngs(0), model=net)
         assert cost(net, rule, (10**5, 10**3, I), window=50).carried_bytes > 0, name

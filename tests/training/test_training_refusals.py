@@ -38,7 +38,7 @@ def calls_back(returned):
 
 
 X, LABELS = BATCHES[0]
-HELD, NO_ENTRY, TRACK = {"held_out": BATCHES}, np.zeros((T, B), bool), np.zeros((T, B), int)
+NO_ENTRY, TRACK = np.zeros((T, B), bool), np.zeros((T, B), int)
 
 
 def stream(model=None, shape=(B, N), **options):
