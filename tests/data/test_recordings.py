@@ -11,7 +11,7 @@ from small_sets import SPEAKERS, spoken_digit, words, write_words
 from small_sets import spoken_digits as write_spoken_digits
 from small_sets import ssc as write_ssc
 
-from experiments.pipeline.spikes import make_spikes
+from experiments.pipeline.spikes import write_spikes
 from slax_data import bin_events, encode_recordings, make_task, shd, spoken_digits, ssc
 from slax_data.audio.sounds import Sound
 from slax_data.storage.packed import sets_of_arrays, unpacked
@@ -108,7 +108,7 @@ def test_bad_words_are_errors_that_name_the_file(times, units, labels, told, tmp
 def test_the_pipeline_keeps_the_spikes_of_the_files(folder, tmp_path):
     names = ("shd_train.h5", "shd_test.h5")
     settings = {"maker": "shd", "raw": dict.fromkeys(names), "options": {"n_steps": 10}}
-    make_spikes(settings, [folder / name for name in names], tmp_path / "shd.npz")
+    write_spikes(settings, [folder / name for name in names], tmp_path / "shd.npz")
     for split, trains in sets_of_arrays(load_arrays(tmp_path / "shd.npz")).items():
         np.testing.assert_array_equal(trains.packed, shd(folder, split=split, n_steps=10).packed)
 
