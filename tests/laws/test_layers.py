@@ -467,16 +467,21 @@ def test_gradient_in_single_precision_is_that_of_the_oracle():
 class ByPlace(LIF):
     """The first units of a sample excite and the others inhibit, told by their place in [B, N]."""
 
-    linear, axis = True, 1
+    linear = True
 
     def fire(self, membrane):
         carry, spikes = super().fire(membrane)
-        first, others = jnp.split(spikes, [2], axis=self.axis)
-        return carry, jnp.concatenate([first, -others], axis=self.axis)
+        return carry, self.signed(spikes)
+
+    def signed(self, spikes):
+        return jnp.concatenate([spikes[:, :2], -spikes[:, 2:]], axis=1)
 
 
 class FromTheEnd(ByPlace):
-    linear, axis = True, -1
+    linear = True
+
+    def signed(self, spikes):
+        return jnp.concatenate([spikes[..., :2], -spikes[..., 2:]], axis=-1)
 
 
 @pytest.mark.parametrize("rule", [sr.OSTL(), sr.OTTT(), sr.ApproximateOTPE(), sr.PPProp(), sr.STLLR()])
