@@ -4,11 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import LI, LIF, connect, unroll
-from stacks import furthest, linear
 
 T, B, C = 7, 3, 4
 LABELS = jnp.array([0, 3, 2])
@@ -50,27 +47,6 @@ def test_labels_out_of_range_are_an_error_or_nan_under_jit(labels):
     assert jnp.isnan(jax.jit(sr.accuracy)(y, jnp.array(labels)))
     wrong = [not 0 <= label < C for label in labels]
     np.testing.assert_array_equal(jnp.isnan(jax.jit(sr.cross_entropy)(y, jnp.array(labels))), np.tile(wrong, (T, 1)))
-
-
-def test_a_sequence_loss_is_that_of_autodiff_in_any_windows(x64):
-    """With targets of the sequence and of its steps, which come as they are."""
-
-    def of_both(y, targets):
-        return jnp.square(y - targets["track"]).mean(axis=(0, 2)) + sr.cross_entropy(y.mean(axis=0), targets["label"])
-
-    double = {"param_dtype": jnp.float64}
-    model = connect([linear(7, 6, 0), LIF(threshold=0.7, **double), linear(6, C, 1), LI(**double)])
-    x, targets = jnp.asarray(X), {"track": jnp.asarray(TRACKS), "label": LABELS}
-
-    def autodiff(model):
-        return of_both(unroll(model, model.initialize_carry((B, 7)), x)[1], targets).mean()
-
-    def found(rule, window):
-        return sr.gradients(model, sr.SequenceLoss(of_both), x, targets, rule=rule, window=window)
-
-    expected, in_windows = nnx.jit(nnx.value_and_grad(autodiff))(model), found(sr.OSTL(), 2)
-    assert furthest(found(sr.BPTT(), 3), expected) < 1e-12
-    assert furthest(in_windows, found(sr.OSTL(), T)) < 1e-12 and furthest(in_windows[0], expected[0]) < 1e-12
 
 
 # ---------------------------------------------------------------------------------------------------------------- accuracy

@@ -182,6 +182,7 @@ def test_options_that_python_calls_equal_are_told_apart_wherever_they_are():
         for within in WITHIN:
             kinds = {kind(within(option)) for option in options}
             assert len(kinds) == len(options) and kinds == {kind(within(option)) for option in options}
+    assert Hiding(1.0) == Hiding(2.0) and kind(Hiding(1.0)) != kind(Hiding(2.0))
 
 
 NO_TRACE = sr.SLTT()
