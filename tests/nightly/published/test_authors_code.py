@@ -169,6 +169,8 @@ def test_tess_finds_what_its_authors_found(waveform, x64):
 class BellecLIF(LIF):
     """v_t = decay v_{t-1} + I_t - threshold s_{t-1}, in u = v - (threshold / decay) s: the reset does not decay."""
 
+    linear = True
+
     def fire(self, membrane):
         spikes = self.spike(membrane)[1]
         return membrane - self.threshold(membrane) / self.decay(membrane) * jax.lax.stop_gradient(spikes), spikes
