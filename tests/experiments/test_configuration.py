@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.pipeline.config import read_yaml, rule_names
-from experiments.pipeline.job import library, scales_of
+from experiments.pipeline.config import library, mistakes, read_yaml
+from experiments.pipeline.job import scales_of
 from slax_data import DATASETS, ENCODERS
 from slax_neurons import NEURONS
 from slax_rules import RULES
@@ -36,10 +36,11 @@ def test_merged_mapping_may_be_overridden(tmp_path):
 
 
 def test_names_are_those_of_the_tables():
-    assert rule_names() == list(RULES)
+    assert [*library("rule")] == list(RULES)
     for entry in RULES.values():  # which the page of rules shows
         assert all((entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites)), entry.title
-    assert rule_names(gradients_alone=True) == [name for name, rule in RULES.items() if rule.optimizer is None]
+        name = next(name for name in RULES if RULES[name] is entry)
+        assert bool([*mistakes(name, {"$ref": "urn:slax:gradient"}, "rule")]) == (entry.optimizer is not None)
     assert [*library("data set")] == [*DATASETS] and [*library("code")] == [*ENCODERS]
     assert [*library("neuron")] == [*NEURONS]
 

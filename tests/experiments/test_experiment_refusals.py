@@ -11,7 +11,8 @@ from experiments import plot, run
 from experiments.common.tasks import demo_model, paths_of, task_maker
 from experiments.gradient_similarity.run import _as_json
 from experiments.pipeline.job import jobs_of, settings_of
-from slax_rules import SLTT, RuleEntry
+from experiments.pipeline.results import own_sources
+from slax_rules import RULES, SLTT, RuleEntry
 
 
 def compute(experiment, job, **changes):
@@ -24,7 +25,6 @@ def prepare(experiment, *results):
     importlib.import_module(f"experiments.{experiment}.plot").prepare(list(results))
 
 
-NOWHERE = type("Own", (SLTT,), {"__module__": "nowhere"})
 OTHERS = {"layers": [64, 8, 5], "dataset": "digits", "code": "latency"}
 FINITE = {"bptt": np.array(True), "ostl": np.array(False)}
 BPTT = {"config": {"task": "demo", "rule": "bptt"}, "seeds": []}
@@ -41,10 +41,6 @@ STOPS = [
     (lambda: run.main(["accuracy", "spoken_digits/bptt", "--data", "/nowhere"]), "no /nowhere/spoken_digits.npz"),
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
-    (
-        lambda: sources.digest_of_entry("rule", "own", RuleEntry("own", NOWHERE)),
-        "rule 'own', whose Own is in no file, expected one",
-    ),
     (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),
     (
         lambda: plot.main(["step_response", "--results", "/nowhere"]),
@@ -57,3 +53,9 @@ STOPS = [
 def test_what_does_not_fit_stops(call, message):
     with pytest.raises(SystemExit, match=message):
         call()
+
+
+def test_a_rule_in_no_file_stops(monkeypatch):
+    monkeypatch.setitem(RULES, "own", RuleEntry("own", type("Own", (SLTT,), {"__module__": "nowhere"})))
+    with pytest.raises(SystemExit, match="rule 'own', which is in no file, expected one"):
+        own_sources({"rule": "own"})
