@@ -26,6 +26,7 @@ PARTS = (
     "CITATION.cff",
     "README.md",
     "packages",
+    "templates/experiment",
     "data/config.yaml",
     "data/raw/.gitignore",
     "data/raw/japanese_vowels.npz.dvc",

@@ -243,6 +243,18 @@ def test_a_wrong_configuration_stops_before_any_job(tree, file, text, config, to
     assert "no job was started" in tree.said() and told in tree.said() and "Traceback" not in tree.said()
 
 
+def test_a_new_experiment_has_results_and_a_figure_and_an_unfinished_one_stops_nothing(tree):
+    assert tree.python("experiments.new", "fano")[0] == 0 and "already" in tree.python("experiments.new", "fano")[1]
+    (tree.path / "experiments/half").mkdir()
+    (tree.path / "experiments/half/config.yaml").write_text("scales: {}\n")
+    assert tree.run("figures/tiny/fano.png", options=DRY) == 0 and tree.ran() == {"fano_run", "fano_figures"}
+    assert "experiments/half is left out, since it has no jobs.py and no run.py and no plot.py." in tree.said()
+    small = ("--set", "rules=[sltt]", "--set", "steps=1", "--set", "learning_rates=[0.01]", "--results", "trial")
+    assert tree.python("experiments.run", "fano", "--scale", "tiny", *small)[0] == 0
+    code, said = tree.python("experiments.plot", "fano", "--scale", "tiny", "--results", "trial", "--output", "trial")
+    assert code == 0 and (tree.path / "trial/tiny/fano.csv").read_text().count("sltt") == 1, said
+
+
 def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
     raw = tree.path / "data/raw/japanese_vowels.npz"
     (tree.path / SPIKES).unlink()
