@@ -30,11 +30,8 @@ pack: $(V)/.ok ## put the results of the full scale into the archives that come 
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
-docs: $(DOCS)/.ok docs/speed.png ## make an offline website of the pages: site/index.html
+docs: $(DOCS)/.ok ## make an offline website of the pages: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
-
-docs/speed.png: benchmarks/speed.csv | $(V)/.ok
-	python -m benchmarks.speed draw
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 

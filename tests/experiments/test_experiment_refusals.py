@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import speed
 from experiments import plot, run
 from experiments.common.tasks import demo_model, paths_of, task_maker
 from experiments.gradient_similarity.run import _as_json
@@ -35,7 +34,6 @@ STOPS = [
     (lambda: _as_json({"task": "a"}, 0, {"finite": FINITE}), "Gradients of a are NaN or infinite: ostl"),
     (lambda: task_maker({"task": "a", "spikes": "some"}, None), "a reads spikes, expected the file some.npz"),
     (lambda: prepare("landscapes", BPTT, BPTT, SURFACES), "two results of the task demo and the rule bptt, expected"),
-    (lambda: speed.mark_of("0a1b+", 0.1, False), "files that no commit has, expected none. Commit them; or mark the"),
     (lambda: paths_of(demo_model([4, 3], nnx.Rngs(0)), {}, 0), "they were made with another configuration"),
     (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the quick scale, expected"),
     (lambda: run.main(["accuracy", "spoken_digits/bptt", "--data", "/nowhere"]), "no /nowhere/spoken_digits.npz"),
