@@ -3,6 +3,7 @@
 The page follows from `FIGURES` in experiments/*/plot.py and from experiments/*/claims.yaml.
 """
 
+import argparse
 import importlib
 from functools import partial
 from pathlib import Path
@@ -51,4 +52,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser("python -m docs.figures_page", description=__doc__).parse_args()
     PAGE.write_text(page(), encoding="utf-8")
