@@ -58,7 +58,7 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
     sys.modules.update(stand_ins())
     sys.path.insert(0, str(ROOT))  # as of a script in the folder of the clone
-    for page in map(Path, sys.argv[1:]):
+    for page in [Path(name).resolve() for name in sys.argv[1:]]:
         start, error = time.process_time(), None
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
