@@ -421,7 +421,7 @@ def checked_window(window: Any) -> int | None:
     return window
 
 
-# ------------------------------------------------------------------------------------------- what was made anew, in a warning
+# ------------------------------------------------------------------------- functions made in each pass of a loop
 
 
 @functools.lru_cache(maxsize=256)

@@ -155,7 +155,7 @@ def check_takes_mask(what: str, function: Callable[..., Any], *arguments: Any) -
     try:
         inspect.signature(function, follow_wrapped=False).bind(*arguments)
     except ValueError:
-        pass  # Python knows no signature of some functions in C; the call itself tells
+        pass  # Python knows no signature of some functions in C; the call itself shows it
     except TypeError as error:
         raise TypeError(
             f"{what} got a mask, expected that it takes one as a third argument: lambda outputs, targets, mask: ... Some steps "

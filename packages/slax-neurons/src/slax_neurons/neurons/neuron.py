@@ -125,7 +125,7 @@ class NeuronCell(nnx.RNNCellBase):
             raise ValueError(
                 f"{name} got another {attribute}, {self.fixed[attribute]}. Make one: {name}({attribute}=...)."
             )
-        # A class of one's own may put a variable, a module or a function in a parameter's place.
+        # A user's class may put a variable, a module or a function in a parameter's place.
         is_made = value is None or callable(value) or isinstance(value, nnx.Variable | nnx.Module)
         if isinstance(old, Parameter) and not is_made:
             value = Parameter(old.name, value, old.domain, self.param_dtype)
@@ -322,7 +322,7 @@ class SpikingNeuron(Neuron):
 
 
 scan_unroll = jax.make_user_context(None)
-"""`with scan_unroll(16):` loops over time, also those of rules, run 16 steps in an iteration: `unroll` of `jax.lax.scan`.
+"""`with scan_unroll(16):` loops over time, also in rules, run 16 steps in an iteration: `unroll` of `jax.lax.scan`.
 
 More steps save kernel launches on a GPU and take longer to compile; results are equal. The default is 1 on a CPU, and elsewhere
 8, since two of the three launches of an iteration belong to the loop and not to the step.
@@ -358,7 +358,7 @@ rematerialize = partial(jax.checkpoint, prevent_cse=False)
 def fire_steps(neuron: Any, membranes: Any) -> tuple[Any, Any]:
     """The carries and the outputs that `fire` makes of the membranes of all steps [T, *B, N], each step by itself.
 
-    `fire` gets [*B, N], as in a single step, since a neuron may tell its units by their place: s[:, :3].
+    `fire` gets [*B, N], as in a single step, since a neuron may select units by index: s[:, :3].
     """
     return jax.vmap(lambda membrane: neuron.fire(membrane))(membranes)
 
