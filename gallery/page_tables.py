@@ -85,7 +85,7 @@ class Cells:
 
     def difference(self, ours: Number, table: Sequence[Row], row: Row) -> Number:
         """The number minus the one of another row, with the interval of what belongs together."""
-        keys = {name: row[name] for name in KEYS if name in row}
+        keys = {name: row[name] for name in KEYS & set(row)}
         found = matching(table, keys | self.minus)
         if len(found) != 1:
             raise SystemExit(
@@ -113,20 +113,8 @@ class Cells:
 
 
 # The columns that say which numbers of a table belong together.
-KEYS = (
-    "task",
-    "code",
-    "depth",
-    "layer",
-    "quantity",
-    "mode",
-    "rule",
-    "training_steps",
-    "batches",
-    "temporal",
-    "spatial",
-    "which",
-)
+KEYS = {"task", "code", "depth", "layer", "quantity", "mode", "rule"}
+KEYS |= {"training_steps", "batches", "temporal", "spatial", "which"}
 
 
 def sure_digits(half: float) -> int:
