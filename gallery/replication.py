@@ -8,31 +8,23 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.pipeline.config import read_yaml
 from gallery import wording
 from gallery.claims import Claim, Figure, Tables
 from gallery.claims_file import ClaimError, read_checked
-from gallery.outcomes import Line, Outcome, Pair, compared, counted, named, ordered, together
-from gallery.quantifiers import replaced
-from gallery.replication_times import times
+from gallery.outcomes import Outcome, compared, counted, named, ordered, together
 from gallery.significance import RESOLUTION
 from gallery.tables import Number, matching, number
 
 DATA = Path(__file__).with_name("replication.yaml")
 SCHEMA = read_yaml(DATA.with_name("replication.schema.yaml"))
-FULL = "full"  # the scale at which each row that is named has to be there, or a reason
-OF_CLAIMS: dict[str, Outcome] = {
-    "holds": "same",
-    "does not hold": "different",
-    "unresolved": "unresolved",
-    "not run": "not run",
-}
-
+OF_CLAIMS: dict[str, Outcome] = {"holds": "same", "does not hold": "different"}
+REFERENCE = "slax_original"  # the library whose time is 1
 # The rules in words, after "the same if".
 RULES = {
     "within": "our number and its interval lie within {} of the published one",
@@ -40,11 +32,44 @@ RULES = {
     "above": "our number and its interval lie above the published one",
 }
 ORDER = "the larger of two published numbers is the larger one here, and our interval of the difference excludes 0"
-OF_TIMES = (
-    "the library is slower than slax 0.0.1 both here and there, or faster, and our interval of the factor excludes 1"
-)
+OF_TIMES = "the library is slower than slax 0.0.1 both here and there, or faster, and our interval excludes 1"
 
 Entry = dict[str, Any]
+
+
+class Line(NamedTuple):
+    """Something published beside ours.
+
+    `cells` are what it is and what is published; `ours` is empty where there is nothing to show, and `note` says why. `outcomes`
+    has no entry if nothing is judged, and several if several numbers are judged one by one; `standing` is what to say instead
+    of an outcome. `published` is how many numbers are published in it.
+    """
+
+    cells: tuple[str, ...]
+    ours: str = ""
+    outcomes: tuple[Outcome, ...] = ()
+    standing: Outcome | None = None
+    note: str = ""
+    published: int = 1
+
+    @property
+    def judged(self) -> int:
+        """How many of its published numbers are judged one by one."""
+        return sum(outcome != "not run" for outcome in self.outcomes)
+
+    @property
+    def verdict(self) -> str:
+        """In words, with the sign; of lines in whose order alone something is judged, that it is."""
+        outcome = together(self.outcomes) or self.standing
+        parts = (named(outcome) if outcome else "in pairs", counted(self.outcomes, "devices"), self.note)
+        return ": ".join(part for part in parts if part and (part != parts[1] or outcome == "in part"))
+
+
+class Pair(NamedTuple):
+    """The outcome for the order of two published numbers, and what the order is here."""
+
+    outcome: Outcome
+    here: str
 
 
 @dataclass(frozen=True)
@@ -64,22 +89,18 @@ class Item:
     orders: tuple[Pair, ...] = ()
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        return [outcome for line in self.lines for outcome in line.outcomes]
-
-    @property
     def outcome(self) -> Outcome:
-        orders = [pair.outcome for pair in self.orders]
-        return together([*self.outcomes, *orders]) or self.about.get("standing", "not run")
+        found = [outcome for line in self.lines for outcome in line.outcomes]
+        return together([*found, *(pair.outcome for pair in self.orders)]) or self.about.get("standing", "not run")
 
     @property
     def verdict(self) -> str:
         """The outcome with its sign, and the numbers behind it."""
-        is_run = self.outcome != "not run" and len(self.outcomes) > 1
-        same, words = ("same side", "on the same side") if "times" in self.about else ("same", "the same")
-        parts = [counted(self.outcomes, self.about.get("unit", "numbers"), words)] if is_run else []
+        found = [outcome for line in self.lines for outcome in line.outcomes]
+        is_run = self.outcome != "not run" and len(found) > 1
+        parts = [counted(found, self.about.get("unit", "numbers"))] if is_run else []
         parts += [f"order of {counted((pair.outcome for pair in self.orders), 'pairs')}"] if self.orders else []
-        return ": ".join(filter(None, [named(self.outcome, same), "; ".join(parts)]))
+        return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
 
     @property
     def reversed(self) -> list[str]:
@@ -92,35 +113,10 @@ class Item:
         return [line for line in self.lines if line.ours]
 
     @property
-    def rest(self) -> list[Line]:
-        """The other lines."""
-        return [line for line in self.lines if not line.ours]
-
-    def table(self, lines: Sequence[Line]) -> list[tuple[str, ...]]:
-        """The titles of the columns, and the cells of these lines.
-
-        There is no column of ours if none has one, nor of verdicts if no line has one. The reason why nothing of an item is
-        compared belongs to the item, and to a claim.
-        """
-        ours = any(line.ours for line in lines)
-        verdict = (bool(self.shown) or "claims" in self.about) and any(line.verdict for line in lines)
-        title = "verdict, p after Holm" if "claims" in self.about else "verdict"
-        rows = [(line.cells, line.ours or "none", line.verdict or "in pairs") for line in lines]
-        return [
-            (*cells, *([mine] if ours else []), *([said] if verdict else []))
-            for cells, mine, said in [(self.columns, "ours", title), *rows]
-        ]
-
-    @property
-    def example(self) -> tuple[str, str]:
-        """What is published and ours in its first line that is judged, or that has something of ours; of times, in the first
-        line of each library."""
-        if "claims" in self.about:
-            return "in words", f"{len(self.lines)} claims"
-        lines = [line for line in self.shown if line.judged] or self.shown or list(self.lines)
-        first = {line.cells[0]: line for line in reversed(lines)} if "times" in self.about else {"": lines[0]}
-        told = [(f"{line.cells[0]}: {line.factors or line.cells[1]}", line.ours) for line in reversed(first.values())]
-        return "; ".join(one for one, _ in told), "; ".join(filter(None, (mine for _, mine in told))) or "none"
+    def table(self) -> list[tuple[str, ...]]:
+        """The titles of the columns, and the cells of the lines with something of ours."""
+        rows = [(*line.cells, line.ours, line.verdict) for line in self.shown]
+        return [(*self.columns, "ours", "verdict"), *rows] if rows else []
 
     @property
     def how(self) -> str:
@@ -145,44 +141,29 @@ class Replication:
     def counts(self) -> Counter[Outcome]:
         return Counter(item.outcome for item in self.items)
 
-    @property
-    def published(self) -> int:
-        """How many numbers are published. Those that two items compare count once."""
-        return sum(self._numbers(shown=False).values())
-
-    @property
-    def beside(self) -> int:
-        """How many of them stand beside a number of ours."""
-        return sum(self._numbers(shown=True).values())
-
-    @property
-    def judged(self) -> int:
-        """How many of them have a verdict of their own."""
-        return sum(self._numbers(shown=True, judged=True).values())
-
-    def of(self, key: str, value: str) -> list[Item]:
-        """The items whose entries have a value, such as the paper `slax`."""
-        return [item for item in self.items if item.about.get(key) == value]
-
-    def outcome(self, topic: str) -> Outcome:
-        """What the items of a topic have in common."""
-        return together(item.outcome for item in self.of("topic", topic)) or "not run"
-
-    def _numbers(self, shown: bool, judged: bool = False) -> dict[tuple[str, ...], int]:
-        """The numbers of each line, which several items may compare."""
+    def numbers(self, shown: bool = False, judged: bool = False) -> int:
+        """How many numbers are published, or of these stand beside ours, or have a verdict of their own. Those that two items
+        compare count once."""
         numbers: dict[tuple[str, ...], int] = {}
         for item in self.items:
             for line in (item.shown if shown else item.lines) if "claims" not in item.about else ():
                 # Times are judged one by one, and the mean of several numbers as a whole.
                 verdicts = line.judged if "times" in item.about else line.published * line.judged
-                count = verdicts if judged else line.published
                 key = (item.about["paper"], *line.cells)
-                numbers[key] = max(count, numbers.get(key, 0))
-        return numbers
+                numbers[key] = max(verdicts if judged else line.published, numbers.get(key, 0))
+        return sum(numbers.values())
 
 
-def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Path = DATA) -> Replication:
+def replication(
+    figures: Sequence[Figure], tables: Tables, path: Path = DATA, *, is_complete: bool = False
+) -> Replication:
     """All items of replication.yaml, judged.
+
+    Args:
+        figures: with their judged claims.
+        tables: the rows of the figures that are there.
+        path: the file.
+        is_complete: a row that is named, and has no reason to be missing, has to be in its table.
 
     Raises:
         ClaimError: the file is not valid, or an item names a claim or a cell that does not exist.
@@ -190,60 +171,55 @@ def replication(figures: Sequence[Figure], tables: Tables, scale: str, path: Pat
     content, mistakes = read_checked(path, SCHEMA), []
     claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
     items = []
-    for about in content["items"]:
+    for about in content.pop("items"):
         try:
-            items.append(_judged(about, claims, tables, scale))
+            items.append(_judged(about, claims, tables, is_complete))
         except ValueError as error:
-            mistakes.append(f"{about['id']}: {error}")
+            mistakes.append(f"{path.name}: {about['id']}: {error}")
     if mistakes:
-        raise ClaimError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
-    return Replication({key: value for key, value in content.items() if key != "items"}, tuple(items))
+        raise ClaimError("\n".join(mistakes))
+    return Replication(content, tuple(items))
 
 
-def _judged(about: Entry, claims: dict[str, Claim], tables: Tables, scale: str) -> Item:
+def _judged(about: Entry, claims: Mapping[str, Claim], tables: Tables, is_complete: bool) -> Item:
     if "claims" in about:
-        known = {name: claims[name] for name in about["claims"] if name in claims}
         here = {name.split("/")[0] for name in claims}
-        if unknown := [name for name in about["claims"] if name not in known and name.split("/")[0] in here]:
+        named_here = [name for name in about["claims"] if name.split("/")[0] in here]
+        if unknown := [name for name in named_here if name not in claims]:
             raise ValueError(f"there is no claim {', '.join(unknown)}: name one as EXPERIMENT/ID")
-        return Item(about, ("our claim that tests it",), tuple(map(_claimed, known.values())))
+        return Item(about, ("our claim that tests it",), tuple(_claimed(claims[name]) for name in named_here))
     if "times" in about:
-        columns, lines = times(about["times"], tables)
-        return Item(about, columns, tuple(lines))
-    found = [(one, _number(about, one, tables, scale)) for one in about.get("numbers", ())]
+        return Item(about, *_times(about["times"], tables))
+    found = [(one, _number(about, one, tables, is_complete)) for one in about.get("numbers", ())]
     orders = tuple(_orders(about, found)) if "order" in about else ()
     return Item(about, ("what", "published"), tuple(_line(about, one, ours) for one, ours in found), orders)
 
 
 def _claimed(claim: Claim) -> Line:
-    """The verdict on a claim, with its weakest condition."""
+    """The verdict on a claim, with its weakest comparison."""
     weakest = claim.weakest
-    ours = "" if weakest is None else wording.difference(weakest) or wording.ours(weakest)
-    more = f"; the weakest of {len(claim.conditions)} conditions" if len(claim.conditions) > 1 else ""
-    return Line(
-        (claim.statement,), ours and ours + more, (OF_CLAIMS[claim.verdict],), note="; ".join(wording.outcome(claim))
-    )
+    ours = "" if weakest is None else wording.difference(weakest) or wording.in_short(claim)
+    more = f"; the weakest of {len(claim.comparisons)}" if ours and len(claim.comparisons) > 1 else ""
+    verdict: Outcome = OF_CLAIMS.get(claim.verdict) or ("unresolved" if claim.verdict == "unresolved" else "not run")
+    return Line((claim.sentence,), ours + more, (verdict,), note=wording.outcome(claim))
 
 
-def _number(about: Entry, one: Entry, tables: Tables, scale: str) -> Number | None:
+def _number(about: Entry, one: Entry, tables: Tables, is_complete: bool) -> Number | None:
     """The number of ours for a published one, None if there is none."""
     if "ours" not in about:
         return None
-    cell = replaced(about["ours"], one)
-    rows = matching(tables.get(cell["file"], []), cell["where"])
-    if len(rows) > 1:
-        raise ValueError(f"{cell['file']}.csv has {len(rows)} rows where {cell['where']}, expected one")
-    ours = number(rows[0], cell["column"]) if rows else None
-    if ours is None and scale == FULL and cell["file"] in tables and "reason" not in about:
-        raise ValueError(
-            f"{cell['file']}.csv has no row or no number where {cell['where']}: correct it, or give a reason"
-        )
+    where = about["ours"] | one.get("at", {})
+    table, column = where.pop("table"), where.pop("column", "mean")
+    rows = matching(tables.get(table, []), where)
+    ours = number(rows[0], column) if len(rows) == 1 else None
+    if len(rows) > 1 or (ours is None and is_complete and table in tables and "reason" not in about):
+        raise ValueError(f"{table}.csv has {len(rows)} rows or no number where {where}: correct it, or give a reason")
     return ours
 
 
 def _line(about: Entry, one: Entry, ours: Number | None) -> Line:
     listed = one["published"] if isinstance(one["published"], list) else [one["published"]]
-    cells = (replaced(about["label"], one), ", ".join(f"{value:,}" for value in listed))
+    cells = (one["name"], ", ".join(f"{value:,}" for value in listed))
     if ours is None:
         return Line(cells, "", ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
     rule = about.get("rule", {})
@@ -260,15 +236,77 @@ def _value(one: Entry) -> float:
     return statistics.fmean(one["published"]) if isinstance(one["published"], list) else float(one["published"])
 
 
-def _orders(about: Entry, found: list[tuple[Entry, Number | None]]) -> Iterator[Pair]:
-    """The outcomes for the pairs of numbers that have the same values of the variables in `order`, and differ as published.
+def _orders(about: Entry, found: Sequence[tuple[Entry, Number | None]]) -> Iterator[Pair]:
+    """The outcomes for the pairs of numbers that are at the same values of the columns in `order`, and differ as published.
 
     A number that is fixed by construction is in no pair: on which side of it another one lies is no result either.
     """
     run = [(one, ours) for one, ours in found if ours is not None and not one.get("by_construction")]
     for (one, ours), (other, theirs) in itertools.combinations(run, 2):
         apart = not math.isclose(_value(one), _value(other), rel_tol=RESOLUTION)
-        if apart and all(one[name] == other[name] for name in about["order"]):
+        if apart and all(one["at"][name] == other["at"][name] for name in about["order"]):
             low, high = sorted(((one, ours), (other, theirs)), key=lambda side: side[1].value)
-            told = [f"{replaced(about['label'], side)} ({_value(side):.4g} published)" for side, _ in (low, high)]
-            yield Pair(ordered((_value(one), ours), (_value(other), theirs)), " lies below ".join(told))
+            texts = [f"{side['name']} ({_value(side):.4g} published)" for side, _ in (low, high)]
+            yield Pair(ordered((_value(one), ours), (_value(other), theirs)), " lies below ".join(texts))
+
+
+def _times(about: Entry, tables: Tables) -> tuple[tuple[str, ...], tuple[Line, ...]]:
+    """The published times of libraries beside ours: the titles of the cells, and a line for each library and number of units.
+
+    Seconds on a GPU and on a CPU cannot be compared. Whether a library is slower or faster than slax 0.0.1 can, so that the
+    factor over its time on the same device is given.
+
+    Args:
+        about: `names`, how libraries are called, by their names in the tables; `seconds`, the table of times, published and
+            ours; `ratios`, the table with ours of pairs of libraries; `where`, which of our workloads are compared; `inputs`,
+            kinds of input, of which the first one that is there is judged.
+        tables: the rows of the figures.
+    """
+    rows = matching(tables.get(about["seconds"], []), {"source": "published"})
+    devices = list(dict.fromkeys(row["device"] for row in rows))
+    seconds = {(row["peer"], row["n"], row["device"]): row["seconds"] for row in rows}
+    lines = []
+    for peer, n in dict.fromkeys((row["peer"], row["n"]) for row in rows):
+        factors, cells = [], []
+        for device in devices:
+            time, reference = seconds.get((peer, n, device)), seconds.get((REFERENCE, n, device))
+            cells.append(f"{float(time):g} s" if time else "-" if time is None else "no bar")
+            if time and reference and peer != REFERENCE:
+                factors.append(float(time) / float(reference))
+                cells[-1] += f", {_short(factors[-1])}"
+        here = _reference(about, n, tables) if peer == REFERENCE else _factors(about, peer, n, factors, tables)
+        count = sum(bool(seconds.get((peer, n, device))) for device in devices)
+        if count:
+            lines.append(here._replace(cells=(about["names"][peer], f"{int(n):,}", *cells), published=count))
+    return ("library", "units", *devices), tuple(lines)
+
+
+def _factors(about: Entry, peer: str, n: str, published: Sequence[float], tables: Tables) -> Line:
+    """Our factor of a library, for each kind of input that was timed, the judged one first."""
+    rows = matching(tables.get(about["ratios"], []), {"library": REFERENCE, "other": peer, "n": n} | about["where"])
+    timed = {row["inputs"]: ratio for row in rows if (ratio := number(row, "ratio"))}
+    found = {inputs: timed[inputs] for inputs in about["inputs"] if inputs in timed}
+    if not found:
+        note = next((row["reason"] for row in rows if row["reason"]), "not measured at this size")
+        return Line((), "", ("not run",) * len(published), note=note)
+    texts = [f"{_short(1 / one.value)} ({1 / one.high:.2f} to {1 / one.low:.2f}), {name}" for name, one in found.items()]
+    low, high = (1 / end for end in next(iter(found.values()))[2:0:-1])
+    outcomes: list[Outcome] = []
+    for factor in published:
+        if factor != 1:
+            outcomes.append("unresolved" if low <= 1 <= high else "same" if (low > 1) == (factor > 1) else "different")
+    return Line((), "; ".join(texts), tuple(outcomes), "not comparable")
+
+
+def _reference(about: Entry, n: str, tables: Tables) -> Line:
+    """The seconds of slax 0.0.1 here."""
+    rows = matching(tables[about["seconds"]], {"source": "measured", "peer": REFERENCE, "n": n} | about["where"])
+    seconds = [float(row["seconds"]) for row in rows if row["seconds"]]
+    if not seconds:
+        return Line((), "", ("not run",), note="not measured at this size")
+    return Line((), f"{min(seconds):.3g} s", standing="not comparable", note="a CPU")
+
+
+def _short(factor: float) -> str:
+    """A factor in two or three digits: 1.05x, 1.4x, 107x."""
+    return f"{factor:.{0 if factor >= 9.95 else 2 if factor < 1.095 else 1}f}x"
