@@ -211,8 +211,9 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str, *, is_complete:
                     judged.append(judge(claim, figure["stem"], tables, scale, strict))
                 except ValueError as error:
                     mistakes.append(f"{path}: {figure['stem']}: {claim['id']}: {error}")
-            texts = (_one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published"))
-            figures.append(Figure(path.parent.name, *texts, tuple(judged), "supplement" in figure))
+            texts = {key: _one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published")}
+            is_supplement = "supplement" in figure
+            figures.append(Figure(path.parent.name, claims=tuple(judged), is_supplement=is_supplement, **texts))
     stems = [figure.stem for figure in figures]
     mistakes += [f"the stem {stem} belongs to two figures" for stem in {*stems} if stems.count(stem) > 1]
     if mistakes:
@@ -247,8 +248,8 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: 
     for one in claim["comparisons"]:
         left, right = (_find(one[side], stem, tables, elsewhere, strict) for side in ("left", "right"))
         comparisons.append(_compare(one, left, right, claim["kind"] == "check"))
-    texts = (_one_line(claim.get(key, "")) for key in ("sentence", "source", "written", "why"))
-    return Claim(claim["id"], claim["kind"], *texts, tuple(comparisons))
+    texts = {key: _one_line(claim.get(key, "")) for key in ("sentence", "source", "written", "why")}
+    return Claim(claim["id"], claim["kind"], comparisons=tuple(comparisons), **texts)
 
 
 class _Found(NamedTuple):
@@ -272,7 +273,7 @@ def _find(cell: dict[str, Any] | float, stem: str, tables: Tables, elsewhere: st
     try:
         rows = matching(tables[table], where)
         if len(rows) > 1 or (strict and not rows):
-            raise ValueError(f"has {len(rows)} rows where {spelled}, expected one{_nearest(tables[table], where)}")
+            raise ValueError(f"has {len(rows)} rows where {spelled}, expected one: see its columns, or say the `scale`")
         value = number(rows[0], column) if rows else None
     except ValueError as error:
         raise ValueError(f"{table}.csv {error}.") from None
@@ -313,16 +314,6 @@ def _compare(written: dict[str, Any], left: _Found, right: _Found, is_check: boo
     )
     reason = "" if apart else f"a test needs two {(ours if ours.samples else than).unit}s or more"
     return compared._replace(difference=apart, reason=reason)
-
-
-def _nearest(rows: Sequence[Row], where: dict[str, Any]) -> str:
-    """The first condition that leaves no row, and the values that its column has instead."""
-    for name in where:
-        left = matching(rows, {name: where[name]})
-        if not left:
-            return f"; {name} there: {', '.join(dict.fromkeys(row[name] or '(empty)' for row in rows)) or 'no rows'}"
-        rows = left
-    return ""
 
 
 def _one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from experiments.pipeline.config import read_yaml
 from gallery.claims import Figure, Tables, Verdict
 from gallery.claims_file import ClaimError, read_checked
 from gallery.tables import matching, number
-from gallery.wording import SHARES, plus_minus
+from gallery.wording import plus_minus
 
 DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
@@ -52,9 +52,9 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
 def _text(cell: dict[str, Any], stem: str, tables: Tables) -> str:
     """The number of a table as it stands in a sentence, empty where the scale has none."""
     column = cell.get("column", "mean")
-    where = {name: wanted for name, wanted in cell.items() if name not in ("table", "column")}
+    where = {name: wanted for name, wanted in cell.items() if name not in ("table", "column", "percent")}
     rows = matching(tables.get(cell.get("table", stem), ()), where)
     if len(rows) > 1:
         raise ClaimError(f"{DATA.name}: there are {len(rows)} rows where {where}, expected one")
     value = number(rows[0], column) if rows else None
-    return "" if value is None else plus_minus(value, 100 if cell.get("quantity", column) in SHARES else 1)
+    return "" if value is None else plus_minus(value, 100 if cell.get("percent") else 1)

@@ -8,18 +8,14 @@ from typing import Literal, get_args
 from gallery.significance import RESOLUTION, difference
 from gallery.tables import Number
 
-Outcome = Literal[
-    "same", "in part", "different", "unresolved", "not run", "not comparable", "by construction", "no number", "not read"
-]
-SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○····", strict=True))
+Outcome = Literal["same", "in part", "different", "unresolved", "not run", "no number", "not read"]
+SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○··", strict=True))
 MEANINGS: dict[Outcome, str] = {
     "same": "by the rule that the item states",
     "in part": "some of its numbers, orders or claims are the same; others are not, are unresolved or are not run",
     "different": "by the same rule",
     "unresolved": "our interval is compatible with both",
     "not run": "there is no number of ours; the item says why",
-    "not comparable": "both are there, but not of the same thing; the item says why",
-    "by construction": "any correct program has this number, so it is shown and not counted",
     "no number": "a diagram or a piece of code; the item says what corresponds to it here",
     "not read": "we could not read it; the item says what we could read",
 }
@@ -38,10 +34,10 @@ def together(outcomes: Iterable[Outcome]) -> Outcome | None:
 
 
 def counted(outcomes: Iterable[Outcome], unit: str) -> str:
-    """How many there are of each: "5 of 6 numbers the same, 1 unresolved"."""
+    """How many there are of each: "5 of 6 numbers the same, 1 unresolved". `unit` says what the same is: "numbers the same"."""
     counts = Counter(outcomes)
     rest = [f"{counts[outcome]} {outcome}" for outcome in SYMBOLS if counts[outcome] and outcome != "same"]
-    return ", ".join([f"{counts['same']} of {counts.total()} {unit} the same", *rest])
+    return ", ".join([f"{counts['same']} of {counts.total()} {unit}", *rest])
 
 
 def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -> Outcome:

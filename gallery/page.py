@@ -2,6 +2,7 @@
 REPLICATION.md, what both papers publish beside ours."""
 
 import base64
+import functools
 import io
 import re
 import textwrap
@@ -26,10 +27,8 @@ PAPERS = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^
 
 
 class Content(NamedTuple):
-    """What is on the page and in the texts.
-
-    `figures` have their judged claims, `runs` made them, by experiment, and `pictures` has the PNG file of each stem that has one.
-    """
+    """What is on the page and in the texts: `figures` with their judged claims, the `runs` that made them, by experiment, and the
+    PNG files of `pictures`, by stem."""
 
     scale: str
     figures: Sequence[Figure]
@@ -80,12 +79,13 @@ def _rendered(template: str, content: Content, **more: Any) -> str:
     )
 
 
+@functools.cache
 def picture(path: Path) -> str:
-    """The attributes of an image: its content and its size in pixels of a screen, of which the file has two for each."""
+    """The attributes of an image: its content in 256 colors, and its size on a screen, half of that of the file."""
     with Image.open(path) as image:
-        packed = io.BytesIO()
-        image.convert("RGB").save(packed, "WEBP", lossless=True)
-        width, height = image.size
+        packed, (width, height) = io.BytesIO(), image.size
+        colors = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        colors.convert("RGB").save(packed, "WEBP", lossless=True)
     content = base64.b64encode(packed.getvalue()).decode()
     return Markup(f'src="data:image/webp;base64,{content}" width="{width // 2}" height="{height // 2}"')
 

@@ -1,7 +1,7 @@
 """What both papers and their repositories publish, beside ours: replication.yaml, judged by the tables of the figures.
 
 An item of replication.yaml has published `numbers`, which are judged by a `rule` (outcomes.py), by their `order`, or by both;
-or `claims`, our claims that test what is published in words; or `times` of libraries; or none of these, and a `standing`.
+or `claims`, our claims that test what is published in words; or `ratios` of times; or none of these, and a `standing`.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from experiments.pipeline.config import read_yaml
 from gallery import wording
-from gallery.claims import Claim, Figure, Tables
+from gallery.claims import Claim, Figure, Tables, Verdict
 from gallery.claims_file import ClaimError, read_checked
 from gallery.outcomes import Outcome, compared, counted, named, ordered, together
 from gallery.significance import RESOLUTION
@@ -23,8 +23,12 @@ from gallery.tables import Number, matching, number
 
 DATA = Path(__file__).with_name("replication.yaml")
 SCHEMA = read_yaml(DATA.with_name("replication.schema.yaml"))
-OF_CLAIMS: dict[str, Outcome] = {"holds": "same", "does not hold": "different"}
-REFERENCE = "slax_original"  # the library whose time is 1
+OF_CLAIMS: dict[Verdict, Outcome] = {
+    "holds": "same",
+    "does not hold": "different",
+    "unresolved": "unresolved",
+    "not run": "not run",
+}
 # The rules in words, after "the same if".
 RULES = {
     "within": "our number and its interval lie within {} of the published one",
@@ -32,7 +36,7 @@ RULES = {
     "above": "our number and its interval lie above the published one",
 }
 ORDER = "the larger of two published numbers is the larger one here, and our interval of the difference excludes 0"
-OF_TIMES = "the library is slower than slax 0.0.1 both here and there, or faster, and our interval excludes 1"
+SIDE = "it lies on the same side of 1 as our ratio, whose interval excludes 1"
 
 Entry = dict[str, Any]
 
@@ -40,29 +44,23 @@ Entry = dict[str, Any]
 class Line(NamedTuple):
     """Something published beside ours.
 
-    `cells` are what it is and what is published; `ours` is empty where there is nothing to show, and `note` says why. `outcomes`
-    has no entry if nothing is judged, and several if several numbers are judged one by one; `standing` is what to say instead
-    of an outcome. `published` is how many numbers are published in it.
+    `cells` are what it is and what is published; `ours` is empty where there is nothing to show, and `note` says why.
+    `outcomes` has one for each published number that is judged. `published` is how many numbers there are.
     """
 
     cells: tuple[str, ...]
-    ours: str = ""
-    outcomes: tuple[Outcome, ...] = ()
-    standing: Outcome | None = None
+    ours: str
+    outcomes: tuple[Outcome, ...]
     note: str = ""
     published: int = 1
 
     @property
-    def judged(self) -> int:
-        """How many of its published numbers are judged one by one."""
-        return sum(outcome != "not run" for outcome in self.outcomes)
-
-    @property
     def verdict(self) -> str:
-        """In words, with the sign; of lines in whose order alone something is judged, that it is."""
-        outcome = together(self.outcomes) or self.standing
-        parts = (named(outcome) if outcome else "in pairs", counted(self.outcomes, "devices"), self.note)
-        return ": ".join(part for part in parts if part and (part != parts[1] or outcome == "in part"))
+        """In words, with the sign; where only the order of several lines is judged, that it is."""
+        outcome = together(self.outcomes)
+        parts = [named(outcome) if outcome else "" if self.note else "in pairs", self.note]
+        parts[1:1] = [counted(self.outcomes, "the same")] if outcome == "in part" else []
+        return ": ".join(filter(None, parts))
 
 
 class Pair(NamedTuple):
@@ -89,17 +87,20 @@ class Item:
     orders: tuple[Pair, ...] = ()
 
     @property
+    def outcomes(self) -> list[Outcome]:
+        return [outcome for line in self.lines for outcome in line.outcomes]
+
+    @property
     def outcome(self) -> Outcome:
-        found = [outcome for line in self.lines for outcome in line.outcomes]
-        return together([*found, *(pair.outcome for pair in self.orders)]) or self.about.get("standing", "not run")
+        together_with = [*self.outcomes, *(pair.outcome for pair in self.orders)]
+        return together(together_with) or self.about.get("standing", "not run")
 
     @property
     def verdict(self) -> str:
         """The outcome with its sign, and the numbers behind it."""
-        found = [outcome for line in self.lines for outcome in line.outcomes]
-        is_run = self.outcome != "not run" and len(found) > 1
-        parts = [counted(found, self.about.get("unit", "numbers"))] if is_run else []
-        parts += [f"order of {counted((pair.outcome for pair in self.orders), 'pairs')}"] if self.orders else []
+        is_run, unit = self.outcome != "not run" and len(self.outcomes) > 1, self.about.get("unit", "numbers the same")
+        parts = [counted(self.outcomes, unit)] if is_run else []
+        parts += [f"order of {counted([one.outcome for one in self.orders], 'pairs the same')}"] if self.orders else []
         return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
 
     @property
@@ -126,7 +127,7 @@ class Item:
         distance = " or ".join(dict.fromkeys(map(str, distances)))
         parts = [f"{RULES[rule['by']].format(distance)} ({rule['why']})"] if rule else []
         parts += [ORDER] if "order" in self.about else []
-        parts += [OF_TIMES] if "times" in self.about else []
+        parts += [SIDE] if "ratios" in self.about else []
         return "; and for an order, if ".join(parts)
 
 
@@ -147,8 +148,8 @@ class Replication:
         numbers: dict[tuple[str, ...], int] = {}
         for item in self.items:
             for line in (item.shown if shown else item.lines) if "claims" not in item.about else ():
-                # Times are judged one by one, and the mean of several numbers as a whole.
-                verdicts = line.judged if "times" in item.about else line.published * line.judged
+                # The mean of several numbers is judged as a whole, and ratios one by one.
+                verdicts = len(line.outcomes) if "ratios" in item.about else line.published * len(line.outcomes)
                 key = (item.about["paper"], *line.cells)
                 numbers[key] = max(verdicts if judged else line.published, numbers.get(key, 0))
         return sum(numbers.values())
@@ -188,8 +189,8 @@ def _judged(about: Entry, claims: Mapping[str, Claim], tables: Tables, is_comple
         if unknown := [name for name in named_here if name not in claims]:
             raise ValueError(f"there is no claim {', '.join(unknown)}: name one as EXPERIMENT/ID")
         return Item(about, ("our claim that tests it",), tuple(_claimed(claims[name]) for name in named_here))
-    if "times" in about:
-        return Item(about, *_times(about["times"], tables))
+    if "ratios" in about:
+        return _ratios(about, tables)
     found = [(one, _number(about, one, tables, is_complete)) for one in about.get("numbers", ())]
     orders = tuple(_orders(about, found)) if "order" in about else ()
     return Item(about, ("what", "published"), tuple(_line(about, one, ours) for one, ours in found), orders)
@@ -197,11 +198,9 @@ def _judged(about: Entry, claims: Mapping[str, Claim], tables: Tables, is_comple
 
 def _claimed(claim: Claim) -> Line:
     """The verdict on a claim, with its weakest comparison."""
-    weakest = claim.weakest
-    ours = "" if weakest is None else wording.difference(weakest) or wording.in_short(claim)
+    ours = (claim.weakest and wording.difference(claim.weakest)) or wording.in_short(claim)
     more = f"; the weakest of {len(claim.comparisons)}" if ours and len(claim.comparisons) > 1 else ""
-    verdict: Outcome = OF_CLAIMS.get(claim.verdict) or ("unresolved" if claim.verdict == "unresolved" else "not run")
-    return Line((claim.sentence,), ours + more, (verdict,), note=wording.outcome(claim))
+    return Line((claim.sentence,), ours + more, (OF_CLAIMS[claim.verdict],), wording.outcome(claim))
 
 
 def _number(about: Entry, one: Entry, tables: Tables, is_complete: bool) -> Number | None:
@@ -221,14 +220,14 @@ def _line(about: Entry, one: Entry, ours: Number | None) -> Line:
     listed = one["published"] if isinstance(one["published"], list) else [one["published"]]
     cells = (one["name"], ", ".join(f"{value:,}" for value in listed))
     if ours is None:
-        return Line(cells, "", ("not run",), note=about.get("reason", "not at this scale"), published=len(listed))
+        return Line(cells, "", ("not run",), about.get("reason", "not at this scale"), len(listed))
     rule = about.get("rule", {})
     distance = one.get("distance", rule.get("distance", 0.0))
     outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
     mine = wording.with_interval(ours)
     if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
-        return Line(cells, mine, standing="by construction", published=len(listed))
-    return Line(cells, mine, outcomes, published=len(listed))
+        return Line(cells, mine, (), "by construction", len(listed))
+    return Line(cells, mine, outcomes, "", len(listed))
 
 
 def _value(one: Entry) -> float:
@@ -250,63 +249,31 @@ def _orders(about: Entry, found: Sequence[tuple[Entry, Number | None]]) -> Itera
             yield Pair(ordered((_value(one), ours), (_value(other), theirs)), " lies below ".join(texts))
 
 
-def _times(about: Entry, tables: Tables) -> tuple[tuple[str, ...], tuple[Line, ...]]:
-    """The published times of libraries beside ours: the titles of the cells, and a line for each library and number of units.
+def _ratios(about: Entry, tables: Tables) -> Item:
+    """The published ratios of times beside ours, with a line for each library and number of units.
 
-    Seconds on a GPU and on a CPU cannot be compared. Whether a library is slower or faster than slax 0.0.1 can, so that the
-    factor over its time on the same device is given.
-
-    Args:
-        about: `names`, how libraries are called, by their names in the tables; `seconds`, the table of times, published and
-            ours; `ratios`, the table with ours of pairs of libraries; `where`, which of our workloads are compared; `inputs`,
-            kinds of input, of which the first one that is there is judged.
-        tables: the rows of the figures.
+    Seconds on a GPU and on a CPU cannot be compared. Which of two libraries is the faster one on a device can, so each
+    published ratio is judged by its side of 1. Of two kinds of inputs, the one that comes first in the table counts.
     """
-    rows = matching(tables.get(about["seconds"], []), {"source": "published"})
-    devices = list(dict.fromkeys(row["device"] for row in rows))
-    seconds = {(row["peer"], row["n"], row["device"]): row["seconds"] for row in rows}
-    lines = []
-    for peer, n in dict.fromkeys((row["peer"], row["n"]) for row in rows):
-        factors, cells = [], []
-        for device in devices:
-            time, reference = seconds.get((peer, n, device)), seconds.get((REFERENCE, n, device))
-            cells.append(f"{float(time):g} s" if time else "-" if time is None else "no bar")
-            if time and reference and peer != REFERENCE:
-                factors.append(float(time) / float(reference))
-                cells[-1] += f", {_short(factors[-1])}"
-        here = _reference(about, n, tables) if peer == REFERENCE else _factors(about, peer, n, factors, tables)
-        count = sum(bool(seconds.get((peer, n, device))) for device in devices)
-        if count:
-            lines.append(here._replace(cells=(about["names"][peer], f"{int(n):,}", *cells), published=count))
-    return ("library", "units", *devices), tuple(lines)
+    where, devices = about["ratios"], about["devices"]
+    rows = matching(tables.get(where["table"], []), {name: one for name, one in where.items() if name != "table"})
+    lines = {}
+    for row in rows:
+        published = [float(row[device]) for device in devices if row[device]]
+        ours, key = number(row, "ratio"), (row["other"], row["n"])
+        if key in lines or not published:
+            continue
+        cells = (about["names"][row["other"]], f"{int(row['n']):,}", *(row[device] or "-" for device in devices))
+        if ours is None:
+            lines[key] = Line(cells, "", ("not run",) * len(published), row["reason"], len(published))
+            continue
+        sides = tuple(_side(ours, one) for one in published if one != 1)
+        lines[key] = Line(cells, f"{wording.with_interval(ours)}, {row['inputs']}", sides, "", len(published))
+    return Item(about, ("library", "units", *devices.values()), tuple(lines.values()))
 
 
-def _factors(about: Entry, peer: str, n: str, published: Sequence[float], tables: Tables) -> Line:
-    """Our factor of a library, for each kind of input that was timed, the judged one first."""
-    rows = matching(tables.get(about["ratios"], []), {"library": REFERENCE, "other": peer, "n": n} | about["where"])
-    timed = {row["inputs"]: ratio for row in rows if (ratio := number(row, "ratio"))}
-    found = {inputs: timed[inputs] for inputs in about["inputs"] if inputs in timed}
-    if not found:
-        note = next((row["reason"] for row in rows if row["reason"]), "not measured at this size")
-        return Line((), "", ("not run",) * len(published), note=note)
-    texts = [f"{_short(1 / one.value)} ({1 / one.high:.2f} to {1 / one.low:.2f}), {name}" for name, one in found.items()]
-    low, high = (1 / end for end in next(iter(found.values()))[2:0:-1])
-    outcomes: list[Outcome] = []
-    for factor in published:
-        if factor != 1:
-            outcomes.append("unresolved" if low <= 1 <= high else "same" if (low > 1) == (factor > 1) else "different")
-    return Line((), "; ".join(texts), tuple(outcomes), "not comparable")
-
-
-def _reference(about: Entry, n: str, tables: Tables) -> Line:
-    """The seconds of slax 0.0.1 here."""
-    rows = matching(tables[about["seconds"]], {"source": "measured", "peer": REFERENCE, "n": n} | about["where"])
-    seconds = [float(row["seconds"]) for row in rows if row["seconds"]]
-    if not seconds:
-        return Line((), "", ("not run",), note="not measured at this size")
-    return Line((), f"{min(seconds):.3g} s", standing="not comparable", note="a CPU")
-
-
-def _short(factor: float) -> str:
-    """A factor in two or three digits: 1.05x, 1.4x, 107x."""
-    return f"{factor:.{0 if factor >= 9.95 else 2 if factor < 1.095 else 1}f}x"
+def _side(ours: Number, published: float) -> Outcome:
+    """Whether a ratio lies on the published side of 1."""
+    if ours.low <= 1 <= ours.high:
+        return "unresolved"
+    return "same" if (ours.low > 1) == (published > 1) else "different"

@@ -82,16 +82,16 @@ def compared(comparison: Comparison) -> str:
 
 
 def in_short(claim: Claim) -> str:
-    """The two numbers of a claim's weakest comparison with the sign between them, in three digits: "97.7 % > 92.5 %"."""
+    """The two numbers of a claim's weakest comparison with the sign between them, in three digits: "97.7 > 92.5 %"."""
     weakest = claim.weakest
     if weakest is None or weakest.left is None or weakest.right is None:
         return ""
     unit, sign = (100, " %") if weakest.quantity in SHARES else (1, "")
     numbers = [unit * one for one in (weakest.left.value, weakest.right.value, weakest.tolerance or 0.0)]
-    left, right, tolerance = (f"{one:.3g}{sign}" if abs(one) < 1000 else f"{in_digits(one)}{sign}" for one in numbers)
+    left, right, tolerance = (f"{one:.3g}" if abs(one) < 1000 else in_digits(one) for one in numbers)
     if weakest.tolerance is not None:
-        return f"{left} near {right} ± {tolerance}"
-    return f"{left} {'=' if left == right else '>' if numbers[0] > numbers[1] else '<'} {right}"
+        return f"{left} near {right} ± {tolerance}{sign}"
+    return f"{left} {'=' if left == right else '>' if numbers[0] > numbers[1] else '<'} {right}{sign}"
 
 
 def by_interest(claims: Iterable[Claim]) -> list[Claim]:
@@ -115,4 +115,10 @@ def duration(seconds: float) -> str:
 def counted(counts: Mapping[str, int], letters: int | None = None) -> str:
     """Names, or their first letters and a "+" at the end, with their numbers of jobs, unless there is only one name."""
     short = {name[:letters] + "+" * (name[:letters] != name and name.endswith("+")): of for name, of in counts.items()}
-    return ", ".join(short) if len(short) < 2 else ", ".join(f"{name} ({of} jobs)" for name, of in sorted(short.items()))
+    return (
+        ", ".join(short) if len(short) < 2 else ", ".join(f"{name} ({of} jobs)" for name, of in sorted(short.items()))
+    )
+
+
+def versions(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items())
