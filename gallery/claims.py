@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from gallery.claims_file import ClaimError, read_claims
 from gallery.significance import DECIMAL, LEVEL, RESOLUTION, Difference, Evidence, difference, holm
-from gallery.tables import Number, Row, matching, number
+from gallery.tables import Number, Row, find, spelled
 
 Verdict = Literal["holds", "does not hold", "unresolved", "not run"]
 Kind = Literal["finding", "replication", "check"]
@@ -248,37 +248,26 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: 
     for one in claim["comparisons"]:
         left, right = (_find(one[side], stem, tables, elsewhere, strict) for side in ("left", "right"))
         comparisons.append(_compare(one, left, right, claim["kind"] == "check"))
-    texts = {key: _one_line(claim.get(key, "")) for key in ("sentence", "source", "written", "why")}
-    return Claim(claim["id"], claim["kind"], comparisons=tuple(comparisons), **texts)
+    sentence, source, written, why = (_one_line(claim.get(key, "")) for key in ("sentence", "source", "written", "why"))
+    return Claim(claim["id"], claim["kind"], sentence, source, written, why, tuple(comparisons))
 
 
 class _Found(NamedTuple):
     """A number, or None and the reason why there is none, with its table and row."""
 
     number: Number | None
+    reason: str = ""
     table: str = ""
     row: str = ""
-    reason: str = ""
 
 
-def _find(cell: dict[str, Any] | float, stem: str, tables: Tables, elsewhere: str, strict: bool) -> _Found:
-    if not isinstance(cell, dict):
-        return _Found(Number(cell, cell, cell))
-    where = {name: wanted for name, wanted in cell.items() if name not in ("table", "column")}
-    table, column = cell.get("table", stem), cell.get("column", "mean")
-    spelled = ", ".join(f"{name} is {'empty' if one in (None, '') else one}" for name, one in where.items())
-    row = f"{table}.csv: {column} where {spelled}"
-    if elsewhere or table not in tables:
-        return _Found(None, table, row, elsewhere or f"there is no {table}.csv")
-    try:
-        rows = matching(tables[table], where)
-        if len(rows) > 1 or (strict and not rows):
-            raise ValueError(f"has {len(rows)} rows where {spelled}, expected one: see its columns, or say the `scale`")
-        value = number(rows[0], column) if rows else None
-    except ValueError as error:
-        raise ValueError(f"{table}.csv {error}.") from None
-    lacking = f"{table}.csv has no number there" if rows else "is left out at this scale"
-    return _Found(value, table, row, "" if value else lacking)
+def _find(side: dict[str, Any] | float, stem: str, tables: Tables, elsewhere: str, strict: bool) -> _Found:
+    if not isinstance(side, dict):
+        return _Found(Number(side, side, side))
+    table, column, where = spelled(side, stem)
+    texts = (f"{name} is {'empty' if one in (None, '') else one}" for name, one in where.items())
+    value, reason = (None, elsewhere) if elsewhere else find(side, tables, stem, strict=strict)
+    return _Found(value, reason, table, f"{table}.csv: {column} where {', '.join(texts)}")
 
 
 def _compare(written: dict[str, Any], left: _Found, right: _Found, is_check: bool) -> Comparison:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments.pipeline.config import read_yaml
 from gallery.claims import Figure, Tables, Verdict
 from gallery.claims_file import ClaimError, read_checked
-from gallery.tables import matching, number
+from gallery.tables import find
 from gallery.wording import plus_minus
 
 DATA = Path(__file__).with_name("findings.yaml")
@@ -39,7 +39,11 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
         for name in one["claims"]:
             if name not in claims or claims[name].kind == "check":
                 raise ClaimError(f"{path.name}: there is no finding or replication {name}: name one as EXPERIMENT/ID")
-        texts = {name: _text(cell, one["figure"], tables) for name, cell in one.get("numbers", {}).items()}
+        texts = {}
+        for name, place in one.get("numbers", {}).items():
+            times = 100 if place.pop("percent", False) else 1
+            value, _ = find(place, tables, one["figure"])
+            texts[name] = plus_minus(value, times) if value else ""
         verdicts = {claims[name].verdict for name in one["claims"]}
         order: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
         verdict = next(verdict for verdict in order if verdict in verdicts)
@@ -47,14 +51,3 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
             sentence, caveat = (" ".join(one[key].split()).format(**texts) for key in ("sentence", "caveat"))
             found.append(Finding(one["headline"], sentence, caveat, by_stem[one["figure"]], verdict))
     return found
-
-
-def _text(cell: dict[str, Any], stem: str, tables: Tables) -> str:
-    """The number of a table as it stands in a sentence, empty where the scale has none."""
-    column = cell.get("column", "mean")
-    where = {name: wanted for name, wanted in cell.items() if name not in ("table", "column", "percent")}
-    rows = matching(tables.get(cell.get("table", stem), ()), where)
-    if len(rows) > 1:
-        raise ClaimError(f"{DATA.name}: there are {len(rows)} rows where {where}, expected one")
-    value = number(rows[0], column) if rows else None
-    return "" if value is None else plus_minus(value, 100 if cell.get("percent") else 1)

@@ -27,8 +27,8 @@ PAPERS = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^
 
 
 class Content(NamedTuple):
-    """What is on the page and in the texts: `figures` with their judged claims, the `runs` that made them, by experiment, and the
-    PNG files of `pictures`, by stem."""
+    """What is on the page and in the texts: `figures` with their judged claims, the `runs` that made them, by experiment, and
+    the PNG files of `pictures`, by stem."""
 
     scale: str
     figures: Sequence[Figure]

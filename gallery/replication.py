@@ -19,7 +19,7 @@ from gallery.claims import Claim, Figure, Tables, Verdict
 from gallery.claims_file import ClaimError, read_checked
 from gallery.outcomes import Outcome, compared, counted, named, ordered, together
 from gallery.significance import RESOLUTION
-from gallery.tables import Number, matching, number
+from gallery.tables import Number, find, matching, number, spelled
 
 DATA = Path(__file__).with_name("replication.yaml")
 SCHEMA = read_yaml(DATA.with_name("replication.schema.yaml"))
@@ -92,8 +92,8 @@ class Item:
 
     @property
     def outcome(self) -> Outcome:
-        together_with = [*self.outcomes, *(pair.outcome for pair in self.orders)]
-        return together(together_with) or self.about.get("standing", "not run")
+        found = [*self.outcomes, *(pair.outcome for pair in self.orders)]
+        return together(found) or self.about.get("standing", "not run")
 
     @property
     def verdict(self) -> str:
@@ -207,12 +207,10 @@ def _number(about: Entry, one: Entry, tables: Tables, is_complete: bool) -> Numb
     """The number of ours for a published one, None if there is none."""
     if "ours" not in about:
         return None
-    where = about["ours"] | one.get("at", {})
-    table, column = where.pop("table"), where.pop("column", "mean")
-    rows = matching(tables.get(table, []), where)
-    ours = number(rows[0], column) if len(rows) == 1 else None
-    if len(rows) > 1 or (ours is None and is_complete and table in tables and "reason" not in about):
-        raise ValueError(f"{table}.csv has {len(rows)} rows or no number where {where}: correct it, or give a reason")
+    strict = is_complete and about["ours"]["table"] in tables and "reason" not in about
+    ours, lacking = find(about["ours"] | one.get("at", {}), tables, strict=strict)
+    if strict and ours is None:
+        raise ValueError(f"{one['name']}: {lacking}, and no reason is given")
     return ours
 
 
@@ -255,20 +253,16 @@ def _ratios(about: Entry, tables: Tables) -> Item:
     Seconds on a GPU and on a CPU cannot be compared. Which of two libraries is the faster one on a device can, so each
     published ratio is judged by its side of 1. Of two kinds of inputs, the one that comes first in the table counts.
     """
-    where, devices = about["ratios"], about["devices"]
-    rows = matching(tables.get(where["table"], []), {name: one for name, one in where.items() if name != "table"})
-    lines = {}
-    for row in rows:
+    (table, _, where), devices, lines = spelled(about["ratios"], ""), about["devices"], {}
+    for row in matching(tables.get(table, []), where):
         published = [float(row[device]) for device in devices if row[device]]
         ours, key = number(row, "ratio"), (row["other"], row["n"])
         if key in lines or not published:
             continue
         cells = (about["names"][row["other"]], f"{int(row['n']):,}", *(row[device] or "-" for device in devices))
-        if ours is None:
-            lines[key] = Line(cells, "", ("not run",) * len(published), row["reason"], len(published))
-            continue
-        sides = tuple(_side(ours, one) for one in published if one != 1)
-        lines[key] = Line(cells, f"{wording.with_interval(ours)}, {row['inputs']}", sides, "", len(published))
+        sides = tuple("not run" if ours is None else _side(ours, one) for one in published if one != 1)
+        mine = f"{wording.with_interval(ours)}, {row['inputs']}" if ours else ""
+        lines[key] = Line(cells, mine, sides, row["reason"], len(published))
     return Item(about, ("library", "units", *devices.values()), tuple(lines.values()))
 
 
