@@ -68,6 +68,7 @@ def _rendered(template: str, content: Content, **more: Any) -> str:
         content._asdict(),
         experiments=dict(sorted(experiments.items())),
         claims=claims,
+        claimed={figure.stem for figure in content.figures},
         counts=Counter((claim.kind, claim.written, claim.verdict) for claim in claims),
         changed=sum(claim.uncorrected != claim.verdict for claim in claims),
         wording=wording,

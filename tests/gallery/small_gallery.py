@@ -17,6 +17,7 @@ TABLES = {
         "task,rule,mean,low,high,values\n"
         "first,bptt,2.0,1.75,2.25,1.9 2 2.1\nfirst,otpe,1.0,0.78,1.22,0.9 1.05 1.05\nsecond,bptt,2.0,2.0,2.0,2 2 2\n"
     ),
+    "alone": "rule,mean\nbptt,1\n",  # in no claims.yaml
     "memory": "rule,bytes\nbptt,4096\notpe,1024\n",
     "agreement": (
         "rule,layer,cosine,cosine_low,cosine_high,cosine_values\n"
