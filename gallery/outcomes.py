@@ -10,15 +10,6 @@ from gallery.tables import Number
 
 Outcome = Literal["same", "in part", "different", "unresolved", "not run", "no number", "not read"]
 SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○··", strict=True))
-MEANINGS: dict[Outcome, str] = {
-    "same": "by the rule that the item states",
-    "in part": "some of its numbers, orders or claims are the same; others are not, are unresolved or are not run",
-    "different": "by the same rule",
-    "unresolved": "our interval is compatible with both",
-    "not run": "there is no number of ours; the item says why",
-    "no number": "a diagram or a piece of code; the item says what corresponds to it here",
-    "not read": "we could not read it; the item says what we could read",
-}
 
 
 def named(outcome: Outcome) -> str:

@@ -18,9 +18,9 @@ from PIL import Image
 from gallery import wording
 from gallery.claims import Figure
 from gallery.findings import Finding
-from gallery.outcomes import MEANINGS, named
+from gallery.outcomes import named
 from gallery.replication import Replication
-from gallery.runs import Run
+from gallery.runs import Run, together
 
 HERE = Path(__file__).parent
 PAPERS = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^\s,;]*[^\s,;:.)])")
@@ -60,7 +60,6 @@ def _rendered(template: str, content: Content, **more: Any) -> str:
     )
     environment.filters |= {"linked": linked, "named": named, "plain": plain, "unlinked": unlinked, "picture": picture}
     claims = [claim for figure in content.figures for claim in figure.claims]
-    runs = content.runs.values()
     experiments: dict[str, list[Figure]] = {}
     for figure in sorted(content.figures, key=lambda figure: figure.is_supplement):
         experiments.setdefault(figure.experiment, []).append(figure)
@@ -72,10 +71,7 @@ def _rendered(template: str, content: Content, **more: Any) -> str:
         counts=Counter((claim.kind, claim.written, claim.verdict) for claim in claims),
         changed=sum(claim.uncorrected != claim.verdict for claim in claims),
         wording=wording,
-        meanings=MEANINGS,
-        **{name: sum((getattr(run, name) for run in runs), Counter()) for name in ("commits", "devices", "machines")},
-        older=sum(sum(run.older.values()) for run in runs),
-        seconds=sum(run.seconds for run in runs),
+        every=together(content.runs.values()),
         **more,
     )
 

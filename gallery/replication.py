@@ -29,14 +29,6 @@ OF_CLAIMS: dict[Verdict, Outcome] = {
     "unresolved": "unresolved",
     "not run": "not run",
 }
-# The rules in words, after "the same if".
-RULES = {
-    "within": "our number and its interval lie within {} of the published one",
-    "seeds": "the published number lies between our smallest and our largest seed",
-    "above": "our number and its interval lie above the published one",
-}
-ORDER = "the larger of two published numbers is the larger one here, and our interval of the difference excludes 0"
-SIDE = "it lies on the same side of 1 as our ratio, whose interval excludes 1"
 
 Entry = dict[str, Any]
 
@@ -118,17 +110,6 @@ class Item:
         """The titles of the columns, and the cells of the lines with something of ours."""
         rows = [(*line.cells, line.ours, line.verdict) for line in self.shown]
         return [(*self.columns, "ours", "verdict"), *rows] if rows else []
-
-    @property
-    def how(self) -> str:
-        """The rules of the comparison, in words."""
-        rule = self.about.get("rule", {})
-        distances = [one.get("distance", rule.get("distance")) for one in self.about.get("numbers", ())]
-        distance = " or ".join(dict.fromkeys(map(str, distances)))
-        parts = [f"{RULES[rule['by']].format(distance)} ({rule['why']})"] if rule else []
-        parts += [ORDER] if "order" in self.about else []
-        parts += [SIDE] if "ratios" in self.about else []
-        return "; and for an order, if ".join(parts)
 
 
 @dataclass(frozen=True)

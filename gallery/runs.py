@@ -1,5 +1,6 @@
 """The runs that made the figures of an experiment, from its results and their records."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -10,22 +11,32 @@ from experiments.pipeline.results import record_of, require_intact
 
 
 class Run(NamedTuple):
-    """All results of one experiment taken together. One job can make several results, with one record.
+    """Results of an experiment, or of several, with the record of each job, which can make several results; and the records of
+    jobs that are older than the sources."""
 
-    `versions` has, by name, all versions that occur, and `libraries` the same for each library that was timed.
-    """
+    results: list[dict[str, Any]]
+    records: list[dict[str, Any]]
+    older: list[dict[str, Any]]
 
-    results: int
-    seeds: list[int]
-    versions: dict[str, str]
-    libraries: dict[str, dict[str, str]]
-    devices: Counter[str]  # with their numbers of jobs, as for machines and commits
-    machines: Counter[str]
-    commits: Counter[str]
-    first: str  # date and time
-    last: str
-    seconds: float
-    older: Counter[str]  # commits of jobs that are older than the sources
+    @property
+    def seconds(self) -> float:
+        return sum(record["wall_seconds"] for record in self.records)
+
+    @property
+    def seeds(self) -> list[int]:
+        ranges = (range(one["seed"], one["seed"] + len(one.get("seeds") or [1])) for one in self.results)
+        return sorted({seed for seeds in ranges for seed in seeds})
+
+    @property
+    def versions(self) -> list[str]:
+        """The names and versions of all packages, also of those of the libraries that were timed."""
+        timed = [one["versions"] for result in self.results for one in result.get("records", ()) if one.get("versions")]
+        of_results = [result["versions"] for result in self.results]
+        return sorted({f"{name} {version}" for found in of_results + timed for name, version in found.items()})
+
+    def counts(self, key: str) -> Counter[str]:
+        """How many jobs have each value of an entry of the record, such as the commit."""
+        return Counter(record[key] for record in self.records)
 
 
 def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
@@ -39,31 +50,10 @@ def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
         files.setdefault(record_of(path), []).append(path)
     records = [require_intact(of, "Make it again: `snakemake results`.") for of in files.values()]
     results = [json.loads(path.read_text(encoding="utf-8")) for of in files.values() for path in of]
-    timed: dict[str, list[dict[str, str]]] = {}
-    for one in (one for result in results for one in result.get("records", ()) if one.get("versions")):
-        timed.setdefault(one["name"].partition(":")[0], []).append(one["versions"])
-    first_seeds = (range(result["seed"], result["seed"] + len(result.get("seeds") or [1])) for result in results)
-    dates = sorted(record["date"] for record in records)
-    return Run(
-        results=len(results),
-        seeds=sorted({seed for seeds in first_seeds for seed in seeds}),
-        versions=_versions(result["versions"] for result in results),
-        libraries={name: _versions(found) for name, found in timed.items()},
-        devices=Counter(record["device"] for record in records),
-        machines=Counter(record["machine"] for record in records),
-        commits=Counter(record["commit"] for record in records),
-        first=dates[0],
-        last=dates[-1],
-        seconds=sum(record["wall_seconds"] for record in records),
-        older=Counter(
-            record["commit"]
-            for record, of in zip(records, files.values(), strict=True)
-            if any(path in older for path in of)
-        ),
-    )
+    late = [any(path in older for path in of) for of in files.values()]
+    return Run(results, records, [record for record, is_older in zip(records, late, strict=True) if is_older])
 
 
-def _versions(found: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """By name, all versions that occur."""
-    pairs = sorted({pair for versions in found for pair in versions.items()})
-    return {name: " and ".join(version for other, version in pairs if other == name) for name, _ in pairs}
+def together(runs: Iterable[Run]) -> Run:
+    """All results and jobs of several runs."""
+    return Run(*(list(itertools.chain(*parts)) for parts in zip(*runs, Run([], [], []), strict=True)))

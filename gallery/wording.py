@@ -112,13 +112,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def counted(counts: Mapping[str, int], letters: int | None = None) -> str:
-    """Names, or their first letters and a "+" at the end, with their numbers of jobs, unless there is only one name."""
-    short = {name[:letters] + "+" * (name[:letters] != name and name.endswith("+")): of for name, of in counts.items()}
-    return (
-        ", ".join(short) if len(short) < 2 else ", ".join(f"{name} ({of} jobs)" for name, of in sorted(short.items()))
-    )
-
-
-def versions(found: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+def counted(counts: Mapping[str, int]) -> str:
+    """Names with their numbers of jobs, which are omitted if there is only one name."""
+    many = (f"{name} ({number} jobs)" for name, number in sorted(counts.items()))
+    return ", ".join(counts if len(counts) < 2 else many) or "not recorded"

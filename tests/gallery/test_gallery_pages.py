@@ -14,7 +14,7 @@ from gallery.claims import judge_all
 from gallery.claims_file import ClaimError, read_claims
 from gallery.findings import DATA, findings
 from gallery.page import HERE, linked
-from gallery.runs import read_run
+from gallery.runs import read_run, together
 from gallery.tables import Number, read_table
 from gallery.wording import plus_minus
 
@@ -118,10 +118,9 @@ def test_runs_are_taken_together(tmp_path):
         content = result("first") | {"seed": seed, "versions": {"jax": version}}
         path = written(tmp_path / f"{seed}.json", json.dumps(content))
         paths += certified([path], date=f"2026-01-{day}", device=device)
-    made = read_run(paths, {paths[1]})
-    assert (made.results, made.seeds, made.versions) == (3, [3, 4, 5, 6, 7, 8, 9], {"jax": "1 and 2"})
-    assert dict(made.devices) == {"gpu": 2, "cpu": 1} and made.older.total() == 1
-    assert (made.first, made.last, made.seconds) == ("2026-01-01", "2026-01-03", 120.0)
+    made = together([read_run(paths[:2], {paths[1]}), read_run(paths[2:])])
+    assert (len(made.results), made.seeds, made.versions) == (3, [3, 4, 5, 6, 7, 8, 9], ["jax 1", "jax 2"])
+    assert made.counts("device") == {"gpu": 2, "cpu": 1} and len(made.older) == 1 and made.seconds == 120.0
 
 
 def test_number_in_a_sentence_has_the_digits_that_its_interval_leaves_sure():
