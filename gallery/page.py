@@ -76,15 +76,19 @@ def _rendered(template: str, content: Content, **more: Any) -> str:
     )
 
 
-@functools.cache
 def picture(path: Path) -> str:
-    """The attributes of an image: its content in 256 colors, and its size on a screen, half of that of the file."""
-    with Image.open(path) as image:
+    """The attributes of an image: its content, and its size on a screen, half of that of the file."""
+    return _attributes(path.read_bytes())
+
+
+@functools.cache  # some pictures are on the page twice
+def _attributes(content: bytes) -> str:
+    with Image.open(io.BytesIO(content)) as image:
         packed, (width, height) = io.BytesIO(), image.size
         colors = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         colors.convert("RGB").save(packed, "WEBP", lossless=True)
-    content = base64.b64encode(packed.getvalue()).decode()
-    return Markup(f'src="data:image/webp;base64,{content}" width="{width // 2}" height="{height // 2}"')
+    text = base64.b64encode(packed.getvalue()).decode()
+    return Markup(f'src="data:image/webp;base64,{text}" width="{width // 2}" height="{height // 2}"')
 
 
 def linked(text: str) -> Markup:
