@@ -1,4 +1,4 @@
-"""The page of figures and the site in Chromium: nothing is loaded from elsewhere, and they fit a window and a phone."""
+"""The page of figures and the site in Chromium: nothing is loaded from elsewhere, and they fit a phone."""
 
 import json
 import shutil
@@ -17,13 +17,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="not installed: packages chromium and chromium-driver of the system"
 )
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-)
+OPTIONS = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking")
 SITE = Path(__file__).parents[2] / "site"
 PAGES = ("index.html", "rules.html", "RESULTS.html", "experiments/accuracy.html", "api/slax_rules.html")
 site = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="`make docs` makes the site, and has not")
@@ -38,8 +32,8 @@ def built(tmp_path_factory):
 def started(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for option in [*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(option)
+    for option in (*OPTIONS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(f"--{option}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # selenium's, of its own pipes
