@@ -72,9 +72,18 @@ def test_right_number_is_multiplied_or_gets_more_errors_sample_by_sample(margin,
     assert min(found.evidence) == pytest.approx(stats.ttest_rel(MIDDLE, right).pvalue)
 
 
-@pytest.mark.parametrize("right, holds", [(1.4, True), (1.6, False), ("low", True), ("wide", False)])
-def test_check_has_to_be_true_in_every_sample_and_has_no_p_value(right, holds):
-    (found,) = correct([judged("middle", "above", right, kind="check")])
+@pytest.mark.parametrize(
+    "left, right, holds",
+    [
+        ("middle", 1.4, True),
+        ("middle", 1.6, False),
+        ("middle", "low", True),
+        ("middle", "wide", False),
+        ("single", 1, True),
+    ],
+)
+def test_check_has_to_be_true_in_every_sample_and_has_no_p_value(left, right, holds):
+    (found,) = correct([judged(left, "above", right, kind="check")])
     assert (found.verdict, found.p, found.corrected) == ("holds" if holds else "does not hold", None, None)
 
 
@@ -87,6 +96,12 @@ def test_samples_of_the_same_table_and_task_are_paired_and_others_are_not():
     for other in ({"task": "32"}, {"depth": "3"}, {"values": "0.45 0.55"}, {"rounds": "3"}):
         assert not number(cells, "mean").is_paired_with(number(cells | other, "mean"))
     assert number(cells, "mean").is_paired_with(number(cells | {"mean": "0.7", "rule": "otpe", "layer": "2"}, "mean"))
+
+
+def test_a_test_set_that_seeds_have_in_common_is_a_sample_as_well():
+    cells = {"task": "a", "mean": "0.5", "low": "0.4", "high": "0.6", "values": "0.5 0.5"}
+    (with_tests, without) = (judged({}, "above", 0.2, rows=[cells | {"tests": tests}]) for tests in ("1 1 2 0", ""))
+    assert 0 < with_tests.p < 1 and without.p is None
 
 
 def test_geometric_means_are_compared_by_their_logarithms():
@@ -175,8 +190,9 @@ def test_correction_is_for_all_experiments_together_and_all_mistakes_are_named(t
         judge_all(paths, tables, "full")
     for named in ("x: absent: ", "x: gone: ", "three/claims.yaml: figures: v: 'title'", "the stem x belongs"):
         assert named in str(error.value)
-    left_out = judge_all(paths[2:3], tables, "full", is_complete=False)
-    assert [one.verdict for one in left_out[0].claims] == ["not run"] * 2
+    for scale, is_complete in (("full", False), ("quick", True)):
+        (left_out,) = judge_all(paths[2:3], tables, scale, is_complete=is_complete)
+        assert [one.verdict for one in left_out.claims] == ["not run"] * 2
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ NUMBERS["numbers"] = [
 NUMBERS["numbers"][2]["by_construction"] = True
 
 
-def judged(tmp_path, tables, figures=(), **item):
-    content = copy.deepcopy(CONTENT) | {"items": [{"id": "it", **ITEM, **copy.deepcopy(item)}]}
+def judged(tmp_path, tables, figures=(), copies=("it",), **item):
+    content = copy.deepcopy(CONTENT) | {"items": [{"id": name, **ITEM, **copy.deepcopy(item)} for name in copies]}
     return replication(
         figures,
         tables,
@@ -78,6 +78,8 @@ def test_numbers_and_their_order_are_judged_and_one_by_construction_is_not(tmp_p
     assert [line.outcomes for line in item.lines] == [("different",), ("same",), ()] and item.outcome == "in part"
     assert [pair.outcome for pair in item.orders] == ["different"] and len(item.reversed) == 1
     assert (report.numbers(), report.numbers(shown=True), report.numbers(shown=True, judged=True)) == (4, 4, 3)
+    again = judged(tmp_path, table(a=0.28, b=0.32, c=1), copies=("it", "again"), **NUMBERS)
+    assert len(again.items) == 2 and again.numbers() == 4  # what two items compare counts once
     (wrong,) = judged(tmp_path, table(a=0.5, b=0.32, c=0.8), **NUMBERS).items
     assert [line.outcomes for line in wrong.lines] == [("same",), ("same",), ("different",)]
 
