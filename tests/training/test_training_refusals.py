@@ -11,7 +11,7 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import ALIF, LI, Dropout, RunningNorm, connect
-from slax_rules.train.fit import History
+from slax_rules.train.history import History
 from training.small import BATCHES, SAMPLER, B, C, N, T, made, numbers, optimizer_of, same, sample
 
 ERRORS = (TypeError, ValueError, KeyError, FloatingPointError, OSError, UserWarning)  # warnings are errors here

@@ -1,7 +1,7 @@
 """Masks: the steps and samples whose losses count, and the checks of a mask.
 
 A mask is boolean, [T, B], and true where a loss counts. It acts on losses alone: the network runs over all steps, so padding
-belongs at the end of a sequence, where nothing that counts follows, and must be finite.
+belongs at the end of a sequence. Inputs after the last step of a sample that counts are replaced by zeros, whatever they are.
 """
 
 import inspect
@@ -118,7 +118,13 @@ def _checked_lengths(name: str, lengths: Any, n_steps: int) -> Integer[Array, " 
     return ends
 
 
-def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
+def without_padding(inputs: Array, mask: Array) -> Array:
+    """Inputs [T, B, ...] with zeros after the last step of each sample that counts: even NaN does no harm there."""
+    counts_later = jax.lax.cummax(jnp.asarray(mask, jnp.int8), axis=0, reverse=True) > 0
+    return jnp.where(counts_later.reshape(*mask.shape, *[1] * (inputs.ndim - 2)), inputs, jnp.zeros((), inputs.dtype))
+
+
+def check_mask(mask: Any, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is one of steps and samples and, if its values are known, true somewhere."""
     check_steps_and_samples(mask, shape)
     check_some_entry(mask)
@@ -135,7 +141,7 @@ def check_some_entry(mask: Array | np.ndarray) -> None:
         )
 
 
-def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
+def check_steps_and_samples(mask: Any, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is boolean and of `shape` [T, B], or TypeError if it is not an array."""
     if not hasattr(mask, "dtype"):
         raise TypeError(

@@ -100,6 +100,12 @@ def bin_events(
             f"Got {np.count_nonzero(~inside)} of {exact.size} times at or after the end of the window, {duration:.6g}, the "
             f"last at {exact.max():.6g}, expected times before it. Give a longer duration, or outside='drop' to leave them out."
         )
+    if 2 * np.count_nonzero(inside) < exact.size:
+        warnings.warn(
+            f"Got {np.count_nonzero(~inside)} of {exact.size} times at or after the end of the window, {duration:.6g}, and "
+            "left them out: more than half. Give times and duration in the same unit.",
+            stacklevel=2,
+        )
     if exact.size >= 10 and 100 * exact.max() < duration:
         warnings.warn(
             f"Got {exact.size} times up to {exact.max():.6g} for a duration of {duration:.6g}, less than 1 % of it. "

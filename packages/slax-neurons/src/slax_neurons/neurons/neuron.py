@@ -4,9 +4,11 @@
 `SpikingNeuron` one with a threshold and a reset. The derivative of their loop over time is `integrate_and_fire`'s own.
 """
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar, TypedDict
 
@@ -228,7 +230,8 @@ class Neuron(NeuronCell):
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
                     f"{list(inputs.shape)} per step, expected the same of both. Make it with initialize_carry({inputs.shape}), "
-                    f"and, if the dtypes differ, the neuron with param_dtype={inputs.dtype.name}, or cast the inputs."
+                    f"and, if the dtypes differ, the neuron with param_dtype={inputs.dtype.name}, or cast the inputs. Counts "
+                    "in the carry need a neuron that defines __call__ alone."
                 )
 
 
@@ -304,6 +307,10 @@ class SpikingNeuron(Neuron):
             )
             raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
+        number = threshold.value if isinstance(threshold, Trainable) else threshold
+        if type(self).initialize_carry is Neuron.initialize_carry and np.all(np.asarray(number) <= 0):
+            at_rest = "whose units at rest, at 0, fire in each step"
+            warnings.warn(f"{name} got threshold={number}, {at_rest}, expected numbers above 0.", stacklevel=2)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
         self.reset = reset
         self.stop_reset_gradient = stop_reset_gradient
@@ -344,10 +351,25 @@ def scan_steps(
     return jax.lax.scan(step, carry, xs, reverse=reverse, unroll=unroll)
 
 
+@contextlib.contextmanager
+def explained_branches(neuron: Any) -> Iterator[None]:
+    """Add to JAX's error about an `if` on an array what to write in a neuron."""
+    try:
+        yield
+    except (jax.errors.ConcretizationTypeError, ValueError) as error:
+        if isinstance(error, jax.errors.ConcretizationTypeError) or "truth value" in str(error):
+            name = type(neuron).__name__
+            error.add_note(
+                f"A step of {name} is compiled for all units: choose by jnp.where(condition, one, other), not by if."
+            )
+        raise
+
+
 def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:
     """Run a cell step by step."""
     # Not the cell itself: JAX caches traces by function, and would keep this cell's parameters alive.
-    return scan_steps(lambda carry, inputs: cell(carry, inputs), carry, inputs)
+    with explained_branches(cell):
+        return scan_steps(lambda carry, inputs: cell(carry, inputs), carry, inputs)
 
 
 # For the reverse pass, a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan.

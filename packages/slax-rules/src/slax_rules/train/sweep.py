@@ -22,7 +22,8 @@ from slax_rules.masks import check_some_entry
 from slax_rules.rules.base import check_is_rule
 from slax_rules.train.batches import as_batch, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate
-from slax_rules.train.fit import check_update, first_flags, guarded_step, make_bar
+from slax_rules.train.fit import check_update, make_bar
+from slax_rules.train.steps import Flags, guarded_step
 
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -373,13 +374,13 @@ def _train(
     rate_in_state[...] = jnp.asarray(rate, rate_in_state.dtype)
     graph, state = nnx.split((*network, optimizer))
     step = jitted(guarded_step, Step(graph, *options), **COMPILER_OPTIONS)
-    healthy, is_zero = first_flags(network[0])
+    flags = Flags.first(network[0])
     states = {0: state} if 0 in evaluate_at else {}
     pending: list[Array] = []
     for batch in map(as_batch, batches):
         for mask in batch[2:]:
             check_some_entry(mask)
-        state, healthy, is_zero, loss = step(state, healthy, is_zero, batch)
+        state, flags, loss = step(state, flags, batch)
         pending.append(loss)
         if len(pending) in evaluate_at:
             states[len(pending)] = state
@@ -425,6 +426,14 @@ def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
     )
 
 
+def _are_same(validation: Any, test: Any) -> bool:
+    """Whether two sources are the same object, or lists with the same inputs first."""
+    if validation is None or test is None:
+        return False
+    lists = isinstance(validation, list | tuple) and isinstance(test, list | tuple) and validation and test
+    return validation is test or bool(lists and validation[0][0] is test[0][0])
+
+
 def _of(given: Any, rule: str) -> Any:
     """The value for a rule, of one for all or a dict with one for each."""
     return given[rule] if isinstance(given, Mapping) else given
@@ -461,6 +470,11 @@ def _check(
         )
     if sets["validation"] is None and len(rates) > 1:
         raise ValueError("sweep got several rates and no validation samples to choose by. Give some: validation=[...].")
+    if _are_same(sets["validation"], sets["test"]):
+        raise ValueError(
+            "sweep got the same samples for validation and test, expected others: rates are chosen by the first, so only new "
+            "samples tell how good the choice is."
+        )
     for name, given in sets.items():
         if given is not None:
             epoch_batches(given, name, times=2)
