@@ -139,8 +139,10 @@ TIMES = np.arange(20.0)
         ),
         (lambda: stored_task({"train": (np.full((2, 3, 4), 1e300), np.arange(2))}, n_classes=2), ValueError, "infinities"),
         (
-            lambda: sweep(lambda rngs: stack(seed=rngs), optax.sgd, cross_entropy, [BATCH], rules={"a": BPTT()}, rates=[0.1], seeds=[0],
-                          validation=[BATCH], test=[BATCH]),
+            lambda: sweep(
+                lambda rngs: stack(seed=rngs), optax.sgd, cross_entropy, [BATCH], rules={"a": BPTT()}, rates=[0.1],
+                seeds=[0], validation=[BATCH], test=[BATCH],
+            ),
             ValueError,
             "the same samples for validation and test",
         ),
