@@ -70,7 +70,7 @@ def to_nir(
         >>> from flax import nnx
         >>> from slax_neurons import LIF, connect
         >>> from slax_neurons.nir import to_nir
-        >>> model = connect([nnx.Linear(8, 16, rngs=nnx.Rngs(0)), LIF()])
+        >>> model = connect([nnx.Linear(8, 16, rngs=nnx.Rngs(0)), LIF(reset="zero")])
         >>> graph = to_nir(model, dt=1e-3, input_shape=(8,))
         >>> {name: type(node).__name__ for name, node in graph.nodes.items()}
         {'input': 'Input', 'affine_0': 'Affine', 'lif_1': 'LIF', 'output': 'Output'}

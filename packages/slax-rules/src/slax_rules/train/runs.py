@@ -19,7 +19,7 @@ def interval(numbers: np.ndarray) -> dict[str, float]:
 
     Example:
         >>> import numpy as np
-        >>> from slax_rules.train.sweep import interval
+        >>> from slax_rules.train.runs import interval
         >>> {name: round(number, 3) for name, number in interval(np.array([0.8, 0.9, 1.0])).items()}
         {'mean': 0.9, 'low': 0.652, 'high': 1.148}
     """
