@@ -45,7 +45,7 @@ from slax_rules.loop import (
     zero_arrays,
 )
 from slax_rules.losses import LossFn, SequenceLoss
-from slax_rules.masks import check_mask, without_padding
+from slax_rules.masks import check_mask, with_finite_padding
 from slax_rules.penalties import Penalty, checked_penalties, penalties_by_layer
 from slax_rules.rules.base import Rule, RuleState, check_is_rule, kind
 from slax_rules.rules.bptt import BPTT
@@ -316,7 +316,7 @@ class Step:
         model, rule, _ = objects
         inputs = cast_inputs(model, inputs)
         if mask is not None:
-            inputs = without_padding(inputs, mask)
+            inputs = with_finite_padding(inputs, mask)
         batch = Batch.read(inputs, targets, mask)
         one_step = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
         rule.check(model, one_step)

@@ -1,7 +1,7 @@
 """Masks: the steps and samples whose losses count, and the checks of a mask.
 
 A mask is boolean, [T, B], and true where a loss counts. It acts on losses alone: the network runs over all steps, so padding
-belongs at the end of a sequence. Inputs after the last step of a sample that counts are replaced by zeros, whatever they are.
+belongs at the end of a sequence, where nothing that counts follows. It may hold NaN, which is replaced by zeros.
 """
 
 import inspect
@@ -118,10 +118,11 @@ def _checked_lengths(name: str, lengths: Any, n_steps: int) -> Integer[Array, " 
     return ends
 
 
-def without_padding(inputs: Array, mask: Array) -> Array:
-    """Inputs [T, B, ...] with zeros after the last step of each sample that counts: even NaN does no harm there."""
+def with_finite_padding(inputs: Array, mask: Array) -> Array:
+    """Inputs [T, B, ...] with zeros for NaN and infinities after the last step of each sample that counts."""
     counts_later = jax.lax.cummax(jnp.asarray(mask, jnp.int8), axis=0, reverse=True) > 0
-    return jnp.where(counts_later.reshape(*mask.shape, *[1] * (inputs.ndim - 2)), inputs, jnp.zeros((), inputs.dtype))
+    kept = counts_later.reshape(*mask.shape, *[1] * (inputs.ndim - 2)) | jnp.isfinite(inputs)
+    return jnp.where(kept, inputs, jnp.zeros((), inputs.dtype))
 
 
 def check_mask(mask: Any, shape: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 from slax_neurons.building_blocks import check_sequence
 from slax_rules.api import jitted
 from slax_rules.arrays import as_array, as_arrays, described, is_array
-from slax_rules.masks import check_steps_and_samples, without_padding
+from slax_rules.masks import check_steps_and_samples, with_finite_padding
 
 # Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
 Batch = tuple[Any, ...]
@@ -129,7 +129,7 @@ def as_batch(batch: Any) -> Batch:
 
 
 def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
-    """Return the inputs without padding, the targets, and the mask or None, once their shapes are checked, in a compiled step.
+    """Return the inputs, the targets, and the mask or None, once their shapes are checked, in a compiled step.
 
     Raises:
         ValueError: a mask of a wrong shape; inputs whose first axis is the batch, so that targets fit only if the first two
@@ -148,7 +148,7 @@ def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
             "[B, T, features...]. Expected time first, [T, B, features...]: inputs.swapaxes(0, 1)."
         )
     inputs = jnp.asarray(inputs)
-    return (without_padding(inputs, masks[0]), targets, masks[0]) if masks else (inputs, targets, None)
+    return (with_finite_padding(inputs, masks[0]), targets, masks[0]) if masks else (inputs, targets, None)
 
 
 def _called(batches: Epochs, epoch: int) -> Iterable[Any]:
