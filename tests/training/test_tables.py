@@ -58,3 +58,33 @@ def test_learning_curves_are_means_of_runs_within_the_limits():
     assert [line.get_label() for line in ax.get_lines()] == ["bptt", "otpe"]
     plt.close(figure)
     assert found._repr_html_().count("<tr>") == 3
+
+
+def with_decay(rngs, decay, width=6):
+    return connect([nnx.Linear(8, width, rngs=rngs), LIF(decay=decay), nnx.Linear(width, 3, rngs=rngs), LI()])
+
+
+def test_any_setting_can_be_swept():
+    """Each point is the training with this setting alone, and the best one is chosen."""
+    options = {"rules": {"otpe": OTPE()}, "seeds": 2, "validation": [(INPUTS, LABELS)]}
+    data = lambda seed: [(INPUTS, LABELS)] * 3  # noqa: E731
+    found = sweep(
+        with_decay,
+        optax.sgd,
+        cross_entropy,
+        data,
+        rates=[0.3, 0.1],
+        settings={"decay": [0.5, 0.9], "width": [4]},
+        **options,
+    )
+    assert found.points == tuple(
+        {"rate": rate, "decay": decay, "width": 4} for decay in (0.5, 0.9) for rate in (0.1, 0.3)
+    )
+    assert found.validation("otpe").shape == (4, 2) and found.rates == (0.1, 0.3)
+    alone = sweep(lambda rngs: with_decay(rngs, 0.9, 4), optax.sgd, cross_entropy, data, rates=[0.3, 0.1], **options)
+    for point, index in ((2, 0), (3, 1)):
+        for run, same in zip(found.trials["otpe"][point], alone.trials["otpe"][index], strict=True):
+            np.testing.assert_array_equal(run.losses, same.losses)
+    best = int(np.argmax(found.validation("otpe").mean(axis=1)))
+    assert found.chosen["otpe"] == found.points[best] and found.best["otpe"] == found.trials["otpe"][best]
+    assert found.rows()[0]["decay"] == found.chosen["otpe"]["decay"] and "decay" in str(found).splitlines()[0]

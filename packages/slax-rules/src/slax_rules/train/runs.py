@@ -36,7 +36,7 @@ class Run:
     """One training of a `sweep`.
 
     Args:
-        rule, rate, seed: the name of its rule, its learning rate and its seed.
+        rule, point, seed: the name of its rule, its learning rate and other settings by name, and its seed.
         losses: the loss of each batch.
         not_finite: the first batch, counted from 1, whose step, or a loss of held-out samples after it, was not finite, as in
             `fit`; or None. The run is not evaluated from there on.
@@ -47,7 +47,7 @@ class Run:
     """
 
     rule: str
-    rate: float
+    point: dict[str, Any]
     seed: int
     losses: np.ndarray
     not_finite: int | None
@@ -55,6 +55,12 @@ class Run:
     test: dict[int, float]
     _graphdef: Any = dataclasses.field(repr=False)
     _states: dict[int, Any] = dataclasses.field(repr=False)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        rate: float = self.point["rate"]
+        return rate
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -94,24 +100,29 @@ class Sweep:
     """The result of `sweep`; `print` shows its table.
 
     Args:
-        rates: the learning rates, increasing.
-        trials: by rule, the runs `[rates][seeds]` that the learning rate was chosen by.
-        chosen: by rule, the learning rate with the best mean score on the validation samples, the smaller of two equals.
-        best: by rule, the runs of all seeds at that rate.
+        points: what was tried: each learning rate, "rate", in increasing order, for each combination of settings.
+        trials: by rule, the runs `[points][seeds]` that the point was chosen by.
+        chosen: by rule, the point with the best mean score on the validation samples, the first of two equals.
+        best: by rule, the runs of all seeds at that point.
         limits: the least and largest possible score, to which the intervals of the table are clipped: 0 and 1 for `accuracy`.
 
     Example:
         See `sweep`.
     """
 
-    rates: tuple[float, ...]
+    points: tuple[dict[str, Any], ...]
     trials: dict[str, list[list[Run]]]
-    chosen: dict[str, float]
+    chosen: dict[str, dict[str, Any]]
     best: dict[str, list[Run]]
     limits: tuple[float, float] = (-np.inf, np.inf)
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates, increasing."""
+        return tuple(dict.fromkeys(point["rate"] for point in self.points))
+
     def validation(self, rule: str) -> np.ndarray:
-        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite.
+        """The final scores of the trials on validation samples, by point and seed [P, S]; NaN for a run that was not finite.
 
         Raises:
             ValueError: a sweep without validation samples.
@@ -143,18 +154,18 @@ class Sweep:
         return {rule: interval(self.test(rule, step) - base) for rule in others}
 
     def rows(self) -> list[dict[str, Any]]:
-        """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
+        """The table: for each rule the chosen rate and the other settings, the mean score on validation samples, the mean score on test samples with
         its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
         found = []
         for rule, best in self.best.items():
-            trials = self.trials[rule][self.rates.index(self.chosen[rule])]
+            trials = self.trials[rule][self.points.index(self.chosen[rule])]
             runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
             is_tested = all(run.test or run.not_finite for run in best)
             score = interval(self.test(rule)) if is_tested else None
             low, high = np.clip([score["low"], score["high"]], *self.limits).tolist() if score else (None, None)
             mean = float(np.mean([run.score("validation") for run in trials])) if trials[0].validation else None
-            row = {"rule": rule, "rate": self.chosen[rule], "validation": mean, "test": score and score["mean"]}
-            broken = [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite]
+            row = {"rule": rule, **self.chosen[rule], "validation": mean, "test": score and score["mean"]}
+            broken = [(run.point, run.seed, run.not_finite) for run in runs if run.not_finite]
             found.append(row | {"low": low, "high": high, "seeds": len(best), "not_finite": broken})
         return found
 
@@ -171,24 +182,26 @@ class Sweep:
 
     def _cells(self) -> list[list[str]]:
         """The rows of the table as text, with its head."""
-        rows = [["rule", "rate", "validation", "test", "95 % interval", "seeds", "runs that were not finite"]]
+        names = list(self.points[0])
+        rows = [["rule", *names, "validation", "test", "95 % interval", "seeds", "runs that were not finite"]]
         for row in self.rows():
             numbers = (row[name] for name in ("validation", "test", "low", "high"))
             chosen_by, score, low, high = ("-" if number is None else f"{number:.4f}" for number in numbers)
             interval = f"{low:>6} to {high:>6}" if row["seeds"] > 1 else "-"
-            broken = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
-            rows.append(
-                [row["rule"], f"{row['rate']:g}", chosen_by, score, interval, str(row["seeds"]), broken or "none"]
+            broken = "; ".join(
+                f"{in_words(point)}, seed {seed}, batch {step}" for point, seed, step in row["not_finite"]
             )
+            values = [as_text(row[name]) for name in names]
+            rows.append([row["rule"], *values, chosen_by, score, interval, str(row["seeds"]), broken or "none"])
         return rows
 
     def __str__(self) -> str:
         """The table as text."""
         width = max([4, *map(len, self.best)])
         lines = []
-        for number, (rule, rate, chosen_by, score, interval, seeds, broken) in enumerate(self._cells()):
-            middle = f"{interval:16}  {seeds:>5}" if number else f"{interval:16}  {seeds}"
-            lines.append(f"{rule:{width}}  {rate:>8}  {chosen_by:>10}  {score:>6}  {middle}  {broken}")
+        for rule, *values, chosen_by, score, interval, seeds, broken in self._cells():
+            tried = "".join(f"  {value:>8}" for value in values)
+            lines.append(f"{rule:{width}}{tried}  {chosen_by:>10}  {score:>6}  {interval:16}  {seeds:>5}  {broken}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -217,16 +230,32 @@ class Sweep:
         ax.legend()
 
     def draw(self, ax: Any, styles: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """Draw the mean score on the validation samples against the learning rate, with a ring at the chosen rate.
+        """Draw the mean score on the validation samples against the learning rate, at the chosen settings, with a ring at the
+        chosen rate.
 
         Args:
             ax: axes of Matplotlib.
             styles: by rule, options of `ax.plot`, such as {"otpe": {"color": "C1"}}.
         """
         for rule in self.best:
-            means, best = self.validation(rule).mean(axis=1), self.rates.index(self.chosen[rule])
+            shown = [
+                index
+                for index, point in enumerate(self.points)
+                if point | {"rate": 0} == self.chosen[rule] | {"rate": 0}
+            ]
+            means, best = self.validation(rule).mean(axis=1)[shown], self.rates.index(self.chosen[rule]["rate"])
             style = {"marker": "o", "markersize": 4, "label": rule} | dict((styles or {}).get(rule, {}))
             (line,) = ax.plot(self.rates, means, **style)
             ax.plot(self.rates[best], means[best], "o", markersize=11, fillstyle="none", color=line.get_color())
         ax.set(xscale="log", xlabel="learning rate", ylabel="score on validation samples")
         ax.legend()
+
+
+def in_words(point: Mapping[str, Any]) -> str:
+    """A point as text: "rate 0.01, decay 0.9"."""
+    return ", ".join(f"{name} {as_text(value)}" for name, value in point.items())
+
+
+def as_text(value: Any) -> str:
+    """A number in few digits, and anything else as it prints."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -1,6 +1,7 @@
 """The comparison of learning rules: each is trained with several seeds, at the learning rate that validation samples choose."""
 
 import functools
+import itertools
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from slax_rules.rules.base import check_is_rule
 from slax_rules.train.batches import as_batch, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate
 from slax_rules.train.fit import check_update, make_bar
-from slax_rules.train.runs import Run, Sweep
+from slax_rules.train.runs import Run, Sweep, in_words
 from slax_rules.train.steps import Flags, guarded_step
 
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
@@ -33,13 +34,14 @@ START = 1
 
 
 def sweep(
-    make_model: Callable[[nnx.Rngs], nnx.RNNCellBase],
+    make_model: Callable[..., nnx.RNNCellBase],
     optimizer: Callable[[Any], optax.GradientTransformation] | Mapping[str, Any],
     loss_fn: LossFn,
     batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     *,
     rules: Mapping[str, Any],
     rates: Sequence[float],
+    settings: Mapping[str, Sequence[Any]] | None = None,
     seeds: SupportsIndex | Sequence[int] = 5,
     trial_seeds: int | None = None,
     validation: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
@@ -53,13 +55,13 @@ def sweep(
 ) -> Sweep:
     """Train a model under each of several rules, with several learning rates and seeds, and compare them fairly.
 
-    Every rule gets the same number of trials: one training for each rate and seed. For a given seed, all rules start from the
-    same weights and see the same batches in the same order. The rate of a rule is the one with the best mean score on
-    validation samples. Test samples are read only after this choice, and only by the networks that were trained at that rate.
-    One compiled program per rule serves all its rates and seeds.
+    Every rule gets the same number of trials: one training for each rate, setting and seed. For a given seed, all rules start
+    from the same weights and see the same batches in the same order. The rate and the setting of a rule are those with the best
+    mean score on validation samples. Test samples are read only after this choice, and only by the networks that were trained
+    with it. One compiled program per rule and setting serves all its rates and seeds.
 
     Args:
-        make_model: maps `nnx.Rngs` to a new model.
+        make_model: maps `nnx.Rngs`, and the values of a setting by name, to a new model.
         optimizer: maps a learning rate to an Optax transformation: `optax.adam`, or `lambda rate: optax.chain(...)`. The rate
             is a traced number, not a float. Or a dict with one for each rule: FPTT is `lambda rate: fptt(optax.adam(rate))`.
         loss_fn: see `fit`.
@@ -68,9 +70,12 @@ def sweep(
         rules: by name, a rule, as for `fit`; or a function `make(rngs=..., model=...)` for a rule
             that draws random numbers, such as `RULES["decolle"].make`.
         rates: the learning rates.
+        settings: by name, the values of further settings, such as `{"decay": [0.9, 0.98], "width": [64, 128]}`: every
+            combination is tried, as `make_model(rngs, decay=0.9, width=64)`.
         seeds: the seeds, or their number, counted from 0.
-        trial_seeds: the number of seeds that try all rates; the others train at the chosen rate alone. All by default.
-        validation: batches by which rates are chosen, or a function that maps a seed to them; optional for a single rate.
+        trial_seeds: the number of seeds that try all rates and settings; the others train with the chosen ones alone. All by
+            default.
+        validation: batches by which they are chosen, or a function that maps a seed to them; optional for a single rate.
         test: batches for the final score, or a function that maps a seed to them; none by default.
         metric: the score: maps outputs, targets, and the mask if there is one to a number; see `evaluate`.
         mode: "max" if a larger score is better, "min" if a smaller one is. It may be omitted for `accuracy`.
@@ -107,7 +112,7 @@ def sweep(
         ...     make_model, optax.adam, cross_entropy, batches, rules={"bptt": BPTT(), "ottt": OTTT()}, rates=[1e-3, 1e-2],
         ...     seeds=3, validation=lambda seed: batches(100 + seed, 1), test=lambda seed: batches(200 + seed, 1))
         >>> found.chosen
-        {'bptt': 0.01, 'ottt': 0.01}
+        {'bptt': {'rate': 0.01}, 'ottt': {'rate': 0.01}}
         >>> found.test("ottt").shape, sorted(found.differences("bptt")["ottt"])
         ((3,), ['high', 'low', 'mean'])
     """
@@ -115,39 +120,45 @@ def sweep(
     numbers = tuple(map(operator.index, seeds))
     count = len(numbers) if trial_seeds is None else trial_seeds
     sets = {"batches": batches, "validation": validation, "test": test}
-    _check(make_model, rules, {"optimizer": optimizer, "window": window}, rates, numbers, count, sets)
+    _check(make_model, rules, {"optimizer": optimizer, "window": window}, rates, settings, numbers, count, sets)
     rates = tuple(sorted(rates))
+    names, values = zip(*(settings or {}).items(), strict=True) if settings else ((), ())
+    points = tuple(
+        {"rate": rate, **dict(zip(names, chosen, strict=True))}
+        for chosen in itertools.product(*values)
+        for rate in rates
+    )
     is_accuracy = accuracy in (metric, getattr(metric, "func", None))
-    mode = "max" if mode is None and (is_accuracy or validation is None or len(rates) == 1) else mode
+    mode = "max" if mode is None and (is_accuracy or validation is None or len(points) == 1) else mode
     if mode not in ("min", "max"):
         raise ValueError(f'sweep got mode={mode!r}, expected "max" if a larger score is better, or "min".')
-    found = Sweep(rates, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
+    found = Sweep(points, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
     windows = {name: checked_window(_of(window, name)) for name in rules}
     for name, rule in rules.items():
         check_update("sweep", loss_fn, update, rule, windows[name])
-    total = len(rules) * (len(rates) * count + len(numbers) - count)
+    total = len(rules) * (len(points) * count + len(numbers) - count)
     with closing(make_bar(total, 0, progress)) as bar:
 
-        def trained(name: str, rate: float, seed: int) -> Run:
-            network, options = _network(make_model, rules[name], seed), (loss_fn, update, windows[name])
-            of_seed = epoch_batches(batches)(seed)
-            run = _train(network, _of(optimizer, name), options, of_seed, evaluate_at, name, rate, seed)
+        def trained(name: str, point: Mapping[str, Any], seed: int) -> Run:
+            network = _network(make_model, rules[name], seed, {key: point[key] for key in names})
+            options, of_seed = (loss_fn, update, windows[name]), epoch_batches(batches)(seed)
+            run = _train(network, _of(optimizer, name), options, of_seed, evaluate_at, name, point, seed)
             if validation is not None:
                 run.validation.update(_scores(run, loss_fn, epoch_batches(validation)(seed), metric))
-            bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
+            bar.set_postfix({"rule": name, **point, "seed": seed}, refresh=False)
             bar.update(1)
             return run
 
         try:
             for name in rules:
-                trials = found.trials[name] = [[] for _ in rates]
-                for runs, rate in zip(trials, rates, strict=True):
+                trials = found.trials[name] = [[] for _ in points]
+                for runs, point in zip(trials, points, strict=True):
                     for seed in numbers[:count]:
-                        runs.append(trained(name, rate, seed))
+                        runs.append(trained(name, point, seed))
                 chosen = _choose(name, found, validation is not None, mode)
-                found.chosen[name], found.best[name] = rates[chosen], list(trials[chosen])
+                found.chosen[name], found.best[name] = points[chosen], list(trials[chosen])
                 for seed in numbers[count:]:
-                    found.best[name].append(trained(name, rates[chosen], seed))
+                    found.best[name].append(trained(name, points[chosen], seed))
                 for run in () if test is None else found.best[name]:
                     run.test.update(_scores(run, loss_fn, epoch_batches(test)(run.seed), metric))
         except BaseException as error:
@@ -167,10 +178,10 @@ def sweep(
     return found
 
 
-def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tuple[Any, Any]:
-    """The model and the rule of a seed. The weights do not depend on the rule."""
+def _network(make_model: Callable[..., Any], rule: Any, seed: int, setting: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The model and the rule of a seed and a setting. The weights do not depend on the rule."""
     model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), START))
-    model = make_model(nnx.Rngs(model_key))
+    model = make_model(nnx.Rngs(model_key), **setting)
     if not isinstance(model, nnx.RNNCellBase):
         raise TypeError(f"make_model returned {type(model).__name__}, expected a cell, such as the stack of connect.")
     made = callable(rule) and not isinstance(rule, type)
@@ -187,12 +198,12 @@ def _with_rate_in_state(make: Callable[[Any], optax.GradientTransformation]) -> 
 
 def _train(
     network: tuple[Any, Any], make: Callable[[Any], Any], options: tuple[Any, ...], batches: Iterable[Any],
-    evaluate_at: Sequence[int], name: str, rate: float, seed: int,
+    evaluate_at: Sequence[int], name: str, point: Mapping[str, Any], seed: int,
 ) -> Run:  # fmt: skip
-    """Train once, under the rule of this name, with a rate and a seed."""
+    """Train once, under the rule of this name, at the rate of a point, with a seed."""
     optimizer = nnx.Optimizer(trained_together(*network), _with_rate_in_state(make), wrt=nnx.Param)
     rate_in_state = optimizer.opt_state.hyperparams["rate"]
-    rate_in_state[...] = jnp.asarray(rate, rate_in_state.dtype)
+    rate_in_state[...] = jnp.asarray(point["rate"], rate_in_state.dtype)
     graph, state = nnx.split((*network, optimizer))
     step = jitted(guarded_step, Step(graph, *options), **COMPILER_OPTIONS)
     flags = Flags.first(network[0])
@@ -210,7 +221,7 @@ def _train(
     losses = np.array(jax.device_get(pending))
     bad = next((int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))), None)
     kept = {at: nnx.filter_state(kept, lambda path, _: path[0] < 2) for at, kept in (states | {count: state}).items()}
-    return Run(name, rate, seed, losses, bad, {}, {}, nnx.graphdef(network), kept)
+    return Run(name, dict(point), seed, losses, bad, {}, {}, nnx.graphdef(network), kept)
 
 
 def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -> Iterator[tuple[int, float]]:
@@ -242,8 +253,8 @@ def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
         "see that inputs are finite and targets in range."
     )
     raise FloatingPointError(
-        f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. At "
-        f"{first.rate:g}, seed {first.seed}, {cause if broken else 'the metric is not a number. Check it.'}"
+        f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. With "
+        f"{in_words(first.point)}, seed {first.seed}, {cause if broken else 'the metric is not a number. Check it.'}"
     )
 
 
@@ -265,6 +276,7 @@ def _check(
     rules: Any,
     by_rule: Mapping[str, Any],
     rates: Any,
+    settings: Any,
     seeds: Any,
     trials: int,
     sets: Mapping[str, Any],
@@ -289,8 +301,16 @@ def _check(
         raise ValueError(
             f"sweep got the seeds {seeds}, {trials} of them for trials, expected different seeds, 1 or more."
         )
-    if sets["validation"] is None and len(rates) > 1:
-        raise ValueError("sweep got several rates and no validation samples to choose by. Give some: validation=[...].")
+    if any(isinstance(values, str) or not np.size(values) for values in (settings or {}).values()):
+        raise ValueError(
+            f'sweep got settings={settings}, expected a list of values for each: {{"decay": [0.9, 0.98]}}.'
+        )
+    if sets["validation"] is None and (
+        len(rates) > 1 or any(np.size(values) > 1 for values in (settings or {}).values())
+    ):
+        raise ValueError(
+            "sweep got several rates or settings and no validation samples to choose by. Give some: validation=[...]."
+        )
     if _are_same(sets["validation"], sets["test"]):
         raise ValueError(
             "sweep got the same samples for validation and test, expected others: rates are chosen by the first, so only new "
