@@ -154,8 +154,9 @@ class Sweep:
         return {rule: interval(self.test(rule, step) - base) for rule in others}
 
     def rows(self) -> list[dict[str, Any]]:
-        """The table: for each rule the chosen rate and the other settings, the mean score on validation samples, the mean score on test samples with
-        its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
+        """The table: for each rule the chosen rate and settings, the mean score on validation samples, the mean score on test
+        samples with its interval (None without such samples), the number of seeds, and (point, seed, batch) of runs that were
+        not finite."""
         found = []
         for rule, best in self.best.items():
             trials = self.trials[rule][self.points.index(self.chosen[rule])]
