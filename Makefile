@@ -4,15 +4,13 @@ export PATH := $(CURDIR)/$(V)/bin:$(PATH)
 MEMBERS := $(wildcard packages/*)
 DOCS := .venvs/docs
 RELEASE := .venvs/release
-FAST := tests/viz tests/gallery tests/neurons/test_surrogates_and_parameters.py tests/laws/test_oracle.py \
- $(filter-out %/test_contract.py %/test_randman.py %/test_recordings.py,$(wildcard tests/data/test_*.py))
 CORE := tests/neurons/test_surrogates_and_parameters.py tests/training/test_checkpoints.py tests/data/test_sets.py tests/viz/test_hessians.py
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
 
 figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checksums in figures/all
-	$(if $(wildcard .git),dvc repro,snakemake figures/all)
+	snakemake figures/all
 
 tiny: $(V)/.ok ## make all figures at a toy scale, to see that everything works: figures/tiny/
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 snakemake figures/all --config scale=tiny
@@ -25,32 +23,15 @@ verify: $(V)/.ok ## check results, figures and spikes against their records
 	python -m experiments.pipeline verify
 
 pack: $(V)/.ok ## put the results of the full scale into the archives that come with the repository
-	python -m experiments.shipped pack
+	python -m experiments.pipeline pack
 	dvc add -q shipped/*.tar.xz
 	dvc push -q shipped/*.tar.xz.dvc
-
-crate: $(V)/.ok $(RELEASE)/.ok ## write figures, results and how they were made to crate/, an RO-Crate; SCALE=quick, ...
-	rm -rf crate && mkdir -p logs
-	python -m experiments.provenance --scale $(or $(SCALE),full) > logs/provenance.json
-	$(RELEASE)/bin/python -m release.crate crate < logs/provenance.json
-
-deposit: $(V)/.ok ## write the archives of results with metadata and checksums, as Zenodo takes them: deposit/
-	python -m experiments.deposit write
-
-fetch-results: $(V)/.ok ## get the archives of results of a deposit: make fetch-results DOI=10.5281/zenodo.NUMBER
-	python -m experiments.deposit fetch $(DOI)
 
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
-docs: $(DOCS)/.ok docs/speed.png ## make an offline website of the pages: site/index.html
+docs: $(DOCS)/.ok ## make an offline website of the pages: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
-
-docs-serve: $(DOCS)/.ok docs/speed.png ## show the site at http://127.0.0.1:8000 while you write
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve
-
-docs/speed.png: benchmarks/speed.csv | $(V)/.ok
-	python -m benchmarks.speed draw
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -59,9 +40,6 @@ test: $(V)/.ok ## run the tests, in about eight minutes on two cores
 
 nightly: lowest newest docs $(RELEASE)/.ok ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
 	$(PYTEST) tests/nightly
-
-references: $(V)/.ok ## record again what other code computed, and compare: NAMES of tests/recorders/recorders.csv, or all
-	python -m tests.recorders.compare $(NAMES)
 
 MUTANTS := .venvs/mutants
 COSMIC_RAY := uv tool run --quiet --from cosmic-ray==8.7.0
@@ -72,17 +50,11 @@ mutants: $(V)/.ok ## list small faults in the engine and the rules (PART=rules: 
 	 && $(COSMIC_RAY) cosmic-ray baseline $$part.toml && $(COSMIC_RAY) cosmic-ray exec $$part.toml $$part.sqlite \
 	 && $(COSMIC_RAY) cr-report --surviving-only --show-diff $$part.sqlite || exit 1; done
 
-check: $(V)/.ok ## lint, types and, beside them, the fast tests: run it while you work
-	$(MAKE) --no-print-directory --output-sync=target -j 2 lint fast
-
-fast:
-	pytest -q $(FAST)
-
-lowest: $(V)/.ok ## run the core tests with the lowest versions that the packages allow
+lowest: $(V)/.ok # the core tests with the lowest versions that the packages allow
 	uv venv -q --clear --python $(V)/bin/python .venvs/$@
 	$(call core_tests,lowest-direct)
 
-newest: $(V)/.ok ## run the core tests with the newest versions that the packages allow, if there is Python 3.12 or newer with it
+newest: $(V)/.ok # and with the newest ones, if there is Python 3.12 or newer with them
 	uv venv -q --clear --no-python-downloads --python '>=3.12' .venvs/$@ || uv venv -q --clear --python $(V)/bin/python .venvs/$@
 	$(call core_tests,highest)
 
@@ -103,14 +75,6 @@ lint: $(V)/.ok $(RELEASE)/.ok ## check style, the workflow, the container, and w
 	lint-imports
 	mypy
 
-benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benchmarks/*.md
-	for part in bptt_speed bptt_overhead bptt_memory rules_speed rules_length rules_small; do \
-	 module=benchmarks.$${part%_*} out=results/benchmarks/$$part \
-	 && python -m $$module.run $${part#*_} && python -m benchmarks.side_by_side.tables $$out.json > $$out.md || exit 1; done
-
-speed: $(V)/.ok ## append a line for this commit to benchmarks/speed.csv; ANYWAY=1 on a busy machine, which marks it
-	python -m benchmarks.speed $(if $(ANYWAY),--anyway)
-
 claims: $(V)/.ok ## update docs/RESULTS.md, docs/REPLICATION.md, and tables and pictures of pages from the full scale
 	snakemake figures/all --config scale=full
 	cp figures/RESULTS.md figures/REPLICATION.md docs/
@@ -125,9 +89,6 @@ lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group docs -o requirements-docs.lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group release -o requirements-release.lock
 	rm uv.lock
-
-codemeta: $(V)/.ok ## update codemeta.json after a change of CITATION.cff or a pyproject.toml
-	python -m release.codemeta
 
 release-check: $(V)/.ok $(RELEASE)/.ok ## build the packages and import them from their wheels alone: dist/
 	rm -rf dist
@@ -154,4 +115,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack crate deposit fetch-results references cuda docs docs-serve codemeta release-check test nightly mutants check fast lowest newest lint benchmark speed claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs test nightly mutants lowest newest lint claims lock release-check clean

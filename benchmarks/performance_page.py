@@ -1,7 +1,7 @@
 """Write the tables of docs/performance.md from benchmarks/results/*.csv: `python -m benchmarks.performance_page`.
 
-The cells are those that `make benchmark` and the other programs print; a file begins with what printed them, on which machine
-and when. To replace a table, replace the file.
+A file begins with the command that measured its numbers, the machine and the date. The rows of `benchmarks.rules` are arranged
+side by side, and the others are what the command prints. To replace a table, replace the file.
 """
 
 import csv

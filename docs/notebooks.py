@@ -4,6 +4,7 @@ A block of Python becomes a cell of code, and the text between two blocks a cell
 draw them, and links to files lead nowhere in a notebook that was downloaded alone, so they become text.
 """
 
+import argparse
 import json
 import re
 from collections.abc import Iterator
@@ -65,5 +66,6 @@ def notebook_of(page: Path) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser("python -m docs.notebooks", description=__doc__).parse_args()
     for page in pages():
         page.with_suffix(".ipynb").write_text(notebook_of(page), encoding="utf-8")

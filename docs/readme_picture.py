@@ -4,6 +4,7 @@
 scale, which `snakemake figures/all --config scale=full` draws from the shipped results.
 """
 
+import argparse
 import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,7 @@ def draw(ax: Axes, lines: Sequence[Line]) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser("python -m docs.readme_picture", description=__doc__).parse_args()
     table = read_table(TABLE)
     with style():
         figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="none")

@@ -1,5 +1,6 @@
 """Write the table of all rules into docs/rules.md: `python docs/rules_page.py`."""
 
+import argparse
 from pathlib import Path
 
 from slax_rules import RULES
@@ -18,6 +19,7 @@ def rules_table() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser("python docs/rules_page.py", description=__doc__).parse_args()
     before, rest = PAGE.read_text(encoding="utf-8").split("<!-- rules -->\n")
     after = rest.split("\n<!-- end -->")[1]
     PAGE.write_text(f"{before}<!-- rules -->\n{rules_table()}\n<!-- end -->{after}", encoding="utf-8")

@@ -5,7 +5,7 @@
 
 It needs JAX, Flax, Optax, matplotlib, numpy, and scikit-learn for the tasks on digits, and stops at once without a GPU. First
 it times rules beside BPTT in one window and in short ones, with 1, 4, 8 and 16 steps in an iteration of the loop over time:
-`benchmarks.iterations`, in results/gpu/speed.csv. Then it makes results of the paper scale in the order of their importance:
+`benchmarks.rules`, in results/gpu/rules.csv. Then it makes results of the paper scale in the order of their importance:
 throughput of this repository and of what else can be imported, gradient similarity, landscapes, accuracy. It stops when the
 time is over, and the same command continues where it stopped, with the rows or the job that were not finished. `gpu.tar.gz` has
 everything that was made, with the name of the device. Unpack it at the top of a checkout: `snakemake figures/all --config
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import iterations
+from benchmarks import rules
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.job import jobs_of, settings_of
 from experiments.pipeline.results import result_product, state_of
@@ -92,9 +92,10 @@ def found_device() -> str:
 def steps(platform: str, device: str) -> Iterator[Step]:
     """All steps in the order of their importance."""
     times, scale = RESULTS / platform, SCALES[platform]
-    speed, tiny = times / "speed.csv", platform == "cpu"
-    command = [sys.executable, "-m", "benchmarks.iterations", "--output", str(speed), *(["--tiny"] if tiny else [])]
-    yield Step("speed of rules", command, (speed,), not iterations.left(speed, device, tiny))
+    table, tiny = times / "rules.csv", platform == "cpu"
+    command = [sys.executable, "-m", "benchmarks.rules", "--output", str(table), *(["--tiny"] if tiny else [])]
+    is_current = not rules.left(table, device, rules.cases_of(tiny=tiny), rules.ITERATIONS)
+    yield Step("times of rules", command, (table,), is_current)
     for experiment in EXPERIMENTS:
         apart = experiment == "throughput"
         results = times if apart else RESULTS

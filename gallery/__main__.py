@@ -15,7 +15,7 @@ from experiments.pipeline.results import Product, begin, require_intact, run_of,
 from gallery.claims import judge_all
 from gallery.claims_file import ClaimError
 from gallery.findings import findings
-from gallery.page import page, replication_page, results_page
+from gallery.page import Content, page, text
 from gallery.replication import replication
 from gallery.runs import read_run
 from gallery.tables import read_table
@@ -29,7 +29,7 @@ def main() -> None:
         results.setdefault(experiment, []).extend(file for file in product.files if file in plan.shown)
     older = set(files_of(plan.older))
     claims = sorted(Path("experiments").glob("*/claims.yaml"))
-    write(plan.page, plan.scale, claims, results, files_of(plan.drawn), older)
+    write(plan.page, plan.scale, claims, results, files_of(plan.drawn), older, is_complete=not plan.left_out)
 
 
 def write(
@@ -39,6 +39,8 @@ def write(
     results: Mapping[str, Sequence[Path]],
     figures: Sequence[Path],
     older: Collection[Path] = (),
+    *,
+    is_complete: bool = True,
 ) -> None:
     """Write the files of the page and their record.
 
@@ -49,27 +51,27 @@ def write(
         results: the results of each experiment, ending in .json.
         figures: all .csv, .png and .svg of the figures.
         older: the results that are older than the sources.
+        is_complete: no job of the scale was left out.
     """
     started = time.perf_counter()
     for path in figures:
         require_intact([path], "Draw it again: `python -m experiments.plot EXPERIMENT`.")
-    files = {path.name: path for path in sorted(figures)}
-    tables = {path.stem: read_table(path) for path in figures if path.suffix == ".csv"}
+    tables = {path.stem: read_table(path) for path in sorted(figures) if path.suffix == ".csv"}
     try:
-        judged = judge_all(sorted(claims), tables, scale)
-        found, published = findings(judged, tables), replication(judged, tables, scale)
+        judged = judge_all(sorted(claims), tables, scale, is_complete=is_complete)
+        published = replication(judged, tables, is_complete=is_complete and scale == "full")
+        found = findings(judged, tables)
     except ClaimError as error:
         raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
     runs = {experiment: read_run(sorted(paths), older) for experiment, paths in results.items()}
+    pictures = {path.stem: path for path in sorted(figures) if path.suffix == ".png"}
+    content = Content(scale, judged, found, published, runs, pictures)
     made_from = begin(product)
-    texts = (
-        page(judged, runs, files, tables, scale, found, published),
-        results_page(judged, runs, scale, found),
-        replication_page(judged, runs, scale, published),
-    )
-    for path, text in zip(product.files, texts, strict=True):
+    for path, whole in zip(
+        product.files, (page(content), text(content, "results"), text(content, "replication")), strict=True
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(whole, encoding="utf-8")
     write_record(product, made_from, **run_of(started))
 
 

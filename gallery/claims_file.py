@@ -1,5 +1,16 @@
-"""The reading and checking of an experiment's claims.yaml."""
+"""The reading of an experiment's claims.yaml.
 
+A claim compares a number at the left with one at the right. Each is a cell of a table, found by values of columns; the one at
+the right is in the row of the one at the left, except for the columns that it names. A list of values stands for each of them:
+
+    left: {task: randman, rule: otpe, layer: [1, 2], column: cosine}
+    relation: above
+    right: {rule: [ottt, ostl]}
+
+stands for four comparisons.
+"""
+
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +19,6 @@ import jsonschema
 import yaml
 
 from experiments.pipeline.config import read_yaml
-from gallery.quantifiers import expand
 
 SCHEMA = read_yaml(Path(__file__).with_name("claims.schema.yaml"))
 
@@ -23,76 +33,74 @@ def read_checked(path: Path, schema: dict[str, Any]) -> Any:
     Raises:
         ClaimError: it does not fit.
     """
-    content = read_yaml(path)
+    try:
+        content = read_yaml(path)
+    except yaml.YAMLError as error:
+        raise ClaimError(str(error)) from None
     errors = jsonschema.Draft202012Validator(schema).iter_errors(content)
-    mistakes = [f"{path.name}: {'.'.join(map(str, error.path))}: {error.message}" for error in errors]
-    if mistakes:
+    if mistakes := [f"{path}: {_place(content, error.absolute_path)}{error.message}" for error in errors]:
         raise ClaimError("\n".join(mistakes))
     return content
 
 
 def read_claims(path: Path) -> list[dict[str, Any]]:
-    """The figures of a claims.yaml, checked. Each claim has the keys that its figure's `defaults` give it, and its conditions,
-    without variables, in a list under `all`.
+    """The figures of a claims.yaml. Each claim has what the `defaults` of its figure say, and its `comparisons`.
 
     Raises:
         ClaimError: the file is not valid.
     """
-    try:
-        content = read_yaml(path)
-    except yaml.YAMLError as error:
-        raise ClaimError(str(error)) from None
-    mistakes = list(_mistakes(content))
-    if not mistakes:
-        for figure in content["figures"]:
-            for index, claim in enumerate(figure["claims"]):
-                whole = figure.get("defaults", {}) | claim
-                try:
-                    for key in ("kind", "source", *(() if whole.get("kind") == "check" else ("written",))):
-                        if key not in whole:
-                            raise ValueError(f"{key} is missing here and in the defaults")
-                    figure["claims"][index] = expanded = expand(whole)
-                    if _has_a_margin(expanded) and "why" not in whole:
-                        raise ValueError("a margin has a reason: say `why`")
-                except ValueError as error:
-                    mistakes.append(f"{figure['stem']}: {claim['id']}: {error}")
-        mistakes += _mistakes(content)
+    figures: list[dict[str, Any]] = read_checked(path, SCHEMA)["figures"]
+    mistakes = []
+    for figure in figures:
+        figure["claims"] = [figure.get("defaults", {}) | claim for claim in figure["claims"]]
+        for claim in figure["claims"]:
+            lacking = list(_lacking(claim))
+            mistakes += [f"{path}: {figure['stem']}: {claim['id']}: {one}" for one in lacking]
+            claim["comparisons"] = [] if lacking else list(comparisons(claim))
+    for key, of in (("stem", figures), ("id", [claim for figure in figures for claim in figure["claims"]])):
+        values = [one[key] for one in of]
+        mistakes += [f"{path}: the {key} {one} occurs twice" for one in dict.fromkeys(values) if values.count(one) > 1]
     if mistakes:
-        raise ClaimError("\n".join(f"{path}: {mistake}" for mistake in dict.fromkeys(mistakes)))
-    return content["figures"]
+        raise ClaimError("\n".join(mistakes))
+    return figures
 
 
-def _has_a_margin(claim: dict[str, Any]) -> bool:
-    """True if how near is near enough is a matter of choice. What a check leaves to rounding is not."""
-    margins = [one["relation"] == "near" or "error_times" in str(one["than"]) for one in claim["all"]]
-    return claim["kind"] != "check" and any(margins)
+def comparisons(claim: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The comparisons of a claim, each between two cells, or a cell and a number. Those under `all` change the claim's own."""
+    for part in claim.get("all", [{}]):
+        whole = claim | part
+        right = whole["right"]
+        for left in _cells(claim.get("left", {}) | part.get("left", {})):
+            for other in _cells(right) if isinstance(right, dict) else [right]:
+                than = left | other if isinstance(right, dict) else right
+                yield {"left": left, "relation": whole["relation"], "right": than, "margin": whole.get("margin")}
 
 
-def _mistakes(content: Any) -> Iterator[str]:
-    """One line per mistake: its location, the value received, and the value expected."""
-    for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(content):
-        message = error.message
-        if error.validator == "additionalProperties":
-            message = f"{message}; known keys: {', '.join(error.schema.get('properties', {}))}"
-        elif error.validator == "oneOf":
-            message = f"got the keys {', '.join(error.instance)}, expected either ours, relation and than, or all"
-        elif error.validator == "not":
-            message = f"tolerance and relative belong to the relation near, got {error.instance.get('relation')}"
-        yield _place(content, list(error.absolute_path)) + message
-    if isinstance(content, dict):
-        figures = [figure for figure in content.get("figures") or [] if isinstance(figure, dict)]
-        claims = [claim for figure in figures for claim in figure.get("claims") or [] if isinstance(claim, dict)]
-        for key, of in (("stem", figures), ("id", claims)):
-            values = [one[key] for one in of if key in one]
-            for value in dict.fromkeys(value for value in values if values.count(value) > 1):
-                yield f"the {key} {value} occurs {values.count(value)} times, expected once"
+def _cells(place: dict[str, Any]) -> list[dict[str, Any]]:
+    """One place for each combination of the values that stand in lists."""
+    values = [value if isinstance(value, list) else [value] for value in place.values()]
+    return [dict(zip(place, chosen, strict=True)) for chosen in itertools.product(*values)]
 
 
-def _place(content: Any, path: list[str | int]) -> str:
-    """The location of a mistake, with the stem and the id in place of indices."""
+def _lacking(claim: dict[str, Any]) -> Iterator[str]:
+    """What a claim lacks. How near is near enough is a choice, which needs a reason; a check leaves room for rounding alone."""
+    is_check = claim.get("kind") == "check"
+    for key in ("kind", "source") if is_check else ("kind", "source", "written"):
+        if key not in claim:
+            yield f"{key} is missing here and in the defaults"
+    for whole in (claim | part for part in claim.get("all", [{}])):
+        yield from (f"{key} is missing" for key in ("left", "relation", "right") if key not in whole)
+        is_near, margin = whole.get("relation") == "near", whole.get("margin")
+        if is_near and margin is None:
+            yield "near needs a margin"
+        if (is_near or "errors" in str(margin)) and not is_check and "why" not in claim:
+            yield "a margin has a reason: say `why`"
+
+
+def _place(content: Any, path: Any) -> str:
+    """Where a mistake is, with the stem and the id in place of numbers."""
     names = []
     for key in path:
         content = content[key]
-        named = content.get("stem") or content.get("id") if isinstance(content, dict) else None
-        names.append(str(named or key))
-    return "".join(f"{name}: " for name in names if name not in ("figures", "claims") or name == names[-1])
+        names.append(str((content.get("stem") or content.get("id") if isinstance(content, dict) else None) or key))
+    return "".join(f"{name}: " for name in names)

@@ -13,61 +13,45 @@ from collections import Counter
 from pathlib import Path
 
 from experiments.pipeline.command_line import parser_of
-from gallery.claims import Claim, Tables, correct, judge_all
+from gallery.claims import correct, judge_all
 from gallery.claims_file import ClaimError
 from gallery.tables import read_table
-
-CLAIMS = "experiments/*/claims.yaml"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = parser_of("python -m gallery.confirm", __doc__, "--scale")
-    parser.add_argument(
-        "--first", type=Path, default=Path("figures"), help="folder of the first figures; default: figures"
-    )
+    parser.add_argument("--first", type=Path, default=Path("figures"), help="folder of the first figures: figures")
     parser.add_argument("--fresh", type=Path, required=True, help="folder of the figures of fresh seeds")
     options = parser.parse_args(arguments)
-    first, fresh = (tables_in(folder / options.scale) for folder in (options.first, options.fresh))
+    first, fresh = (
+        {path.stem: read_table(path) for path in sorted((folder / options.scale).glob("*.csv"))}
+        for folder in (options.first, options.fresh)
+    )
+    if not fresh:
+        raise SystemExit("Got no tables, expected some below --fresh: `python -m experiments.plot` draws them.")
+    if same := [stem for stem, rows in fresh.items() if rows == first.get(stem)]:
+        raise SystemExit(f"Got the same tables of {', '.join(same)}, expected fresh seeds: draw with other --results.")
+    try:
+        judged = [
+            judge_all(sorted(Path().glob("experiments/*/claims.yaml")), of, options.scale) for of in (first, fresh)
+        ]
+    except ClaimError as error:
+        raise SystemExit(str(error)) from None
+    pairs = [
+        (f"{one.experiment}/{before.id}", before, after)
+        for one, other in zip(*judged, strict=True)
+        for before, after in zip(one.claims, other.claims, strict=True)
+        if one.stem in fresh and before.kind != "check" and before.written == "after"
+        if before.verdict in ("holds", "does not hold")
+    ]
     counts: Counter[str] = Counter()
-    for name, before, after in pairs(sorted(Path().glob(CLAIMS)), first, fresh, options.scale):
+    for (name, before, _), after in zip(pairs, correct([after for _, _, after in pairs]), strict=True):
         outcome = "confirmed" if after.verdict == before.verdict else "not confirmed"
         counts[outcome] += 1
         print(f"{outcome:14}{name}: {before.verdict}, on fresh seeds {after.verdict}")
     print(
         ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "There is no claim to confirm."
     )
-
-
-def tables_in(folder: Path) -> Tables:
-    return {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
-
-
-def pairs(paths: list[Path], first: Tables, fresh: Tables, scale: str) -> list[tuple[str, Claim, Claim]]:
-    """The claims that fresh seeds can confirm by name, with what the first tables and the fresh ones say.
-
-    Raises:
-        SystemExit: there is no table, or one that is equal to the first, or claims cannot be judged.
-    """
-    if same := [stem for stem, rows in fresh.items() if rows == first.get(stem)]:
-        raise SystemExit(f"Got the same tables of {', '.join(same)}, expected fresh seeds: draw with other --results.")
-    if not fresh:
-        raise SystemExit("Got no tables, expected some below --fresh: `python -m experiments.plot` draws them.")
-    try:
-        both = [judge_all(paths, tables, scale) for tables in (first, fresh)]
-    except ClaimError as error:
-        raise SystemExit(str(error)) from None
-    before, after = (
-        {(figure.experiment, figure.stem, claim.id): claim for figure in judged for claim in figure.claims}
-        for judged in both
-    )
-    chosen = [
-        key
-        for key, claim in before.items()
-        if key[1] in fresh and claim.kind != "check" and claim.written == "after"
-        if claim.verdict in ("holds", "does not hold")
-    ]
-    together = correct([after[key] for key in chosen])
-    return [("/".join((key[0], key[2])), before[key], now) for key, now in zip(chosen, together, strict=True)]
 
 
 if __name__ == "__main__":

@@ -3,76 +3,17 @@
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 from gallery.significance import RESOLUTION, difference
 from gallery.tables import Number
 
-Outcome = Literal[
-    "same",
-    "in part",
-    "different",
-    "unresolved",
-    "not run",
-    "not comparable",
-    "by construction",
-    "no number",
-    "not read",
-]
-SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○····", strict=True))
-MEANINGS: dict[Outcome, str] = {
-    "same": "by the rule that the item states",
-    "in part": "some of its numbers, orders or claims are the same; others are not, are unresolved or are not run",
-    "different": "by the same rule",
-    "unresolved": "our interval is compatible with both",
-    "not run": "there is no number of ours; the item says why",
-    "not comparable": "both are there, but not of the same thing; the item says why",
-    "by construction": "any correct program has this number, so it is shown and not counted",
-    "no number": "a diagram or a piece of code; the item says what corresponds to it here",
-    "not read": "we could not read it; the item says what we could read",
-}
+Outcome = Literal["same", "in part", "different", "unresolved", "not run", "no number", "not read"]
+SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○··", strict=True))
 
 
-class Line(NamedTuple):
-    """Something published beside ours.
-
-    `cells` are what it is and what is published; `ours` is empty where there is nothing to show, and `note` says why.
-    `outcomes` has no entry if nothing is judged, and `standing` is what to say then; it has several if several numbers are
-    judged one by one. `published` is how many numbers are published in it, and `factors` says in
-    few words what several of them are. `same` is the word for the outcome "same".
-    """
-
-    cells: tuple[str, ...]
-    ours: str = ""
-    outcomes: tuple[Outcome, ...] = ()
-    standing: Outcome | None = None
-    note: str = ""
-    published: int = 1
-    factors: str = ""
-    same: str = "same"
-
-    @property
-    def judged(self) -> int:
-        """How many of its published numbers are judged one by one."""
-        return sum(outcome != "not run" for outcome in self.outcomes)
-
-    @property
-    def verdict(self) -> str:
-        """In words, with the sign; empty where only the order of several lines is judged."""
-        outcome = together(self.outcomes) or self.standing
-        counts = counted(self.outcomes, "devices", self.same) if outcome == "in part" else ""
-        return ": ".join(filter(None, [named(outcome, self.same) if outcome else "", counts, self.note]))
-
-
-class Pair(NamedTuple):
-    """The outcome for the order of two published numbers, and what the order is here."""
-
-    outcome: Outcome
-    here: str
-
-
-def named(outcome: Outcome, same: str = "same") -> str:
-    return f"{SYMBOLS[outcome]} {same if outcome == 'same' else outcome}"
+def named(outcome: Outcome) -> str:
+    return f"{SYMBOLS[outcome]} {outcome}"
 
 
 def together(outcomes: Iterable[Outcome]) -> Outcome | None:
@@ -83,11 +24,11 @@ def together(outcomes: Iterable[Outcome]) -> Outcome | None:
     return next((outcome for outcome in ("different", "unresolved") if outcome in distinct), next(iter(distinct), None))
 
 
-def counted(outcomes: Iterable[Outcome], unit: str, same: str = "the same") -> str:
-    """How many there are of each: "5 of 6 numbers the same, 1 unresolved"."""
+def counted(outcomes: Iterable[Outcome], unit: str) -> str:
+    """How many there are of each: "5 of 6 numbers the same, 1 unresolved". `unit` says what the same is: "numbers the same"."""
     counts = Counter(outcomes)
     rest = [f"{counts[outcome]} {outcome}" for outcome in SYMBOLS if counts[outcome] and outcome != "same"]
-    return ", ".join([f"{counts['same']} of {counts.total()} {unit} {same}", *rest])
+    return ", ".join([f"{counts['same']} of {counts.total()} {unit}", *rest])
 
 
 def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -> Outcome:

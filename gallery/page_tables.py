@@ -3,21 +3,18 @@
     python -m gallery.page_tables            # write them
     python -m gallery.page_tables --check    # fail if one is not current
 
-A page marks a table by what its cells are, in YAML, here the accuracy of each rule on each task in deep.csv:
+A comment before the table says what its cells are, in YAML, and another one ends it. Each begins a line of its own:
 
     <!-- numbers deep: {rows: rule, columns: task, where: {quantity: accuracy}, times: 100} -->
     <!-- end -->
 
-and a single number by <!-- number deep: {where: {task: digits, rule: ottt}, value: mean} --><!-- end -->, on one line, behind a
-word: in Markdown, a comment at the beginning of a line ends the paragraph and the bullet.
-
-A decimal number or a percentage that a section `Results` or `What comes out` has elsewhere is refused: it was copied by hand.
-
-The keys are the fields of `Cells`. In place of the name of a column of the file, `columns` may be a mapping from the titles of
-the columns to keys that differ from the others', such as `{loss: {where: {quantity: loss}}}`.
+This is the accuracy of each rule on each task in deep.csv. The keys are the fields of `Cells`. In place of the name of a column
+of the file, `columns` may be a mapping from the titles of the columns to keys that differ from the others', such as `{loss:
+{where: {quantity: loss}}}`.
 """
 
 import dataclasses
+import itertools
 import math
 import re
 import subprocess
@@ -34,12 +31,7 @@ from gallery.significance import difference
 from gallery.tables import Number, Row, matching, number, read_table
 from slax_rules import RULES
 
-NUMBER = re.compile(r"(?<=<!-- number )(\w+): (\{.*?\})( -->).*?(?=<!-- end -->)")
-SECTION = re.compile(r"^## (?:Results|What comes out)$(.*?)(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
-NO_RESULT = re.compile(r"<!-- number.*?<!-- end -->|`[^`]*`|\]\([^)]*\)|95 %\s+interval|\d+\.\d+\.\d+", flags=re.DOTALL)
-BY_HAND = re.compile(r"\d*\.\d+|\d+ %")
-BEGINS = re.compile(r"^[ >]*(?:[*+-] +|\d+[.)] +)?<!-- number ", flags=re.MULTILINE)
-MARK = re.compile(r"(?<=<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
+MARK = re.compile(r"(?<=^<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=^<!-- end -->$)", flags=re.DOTALL | re.MULTILINE)
 NAMES = {
     "rule": {name: rule.title for name, rule in RULES.items()},
     "way": {name: rule.title for name, rule in RULES.items()} | WAYS,
@@ -57,7 +49,7 @@ NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """What the cells of a table have.
+    """What is in the cells of a table.
 
     Args:
         rows: the column of the file, or several, whose values are the rows; a mapping to lists of values chooses and orders.
@@ -65,9 +57,9 @@ class Cells:
         value: the column with the number.
         minus: values of columns; the number is its difference from the one that has these, seed by seed.
         times: a factor, such as 100 for percent.
-        digits: digits after the point; by default, as many as the interval leaves sure.
-        join: a column whose values follow each other in a cell, as those of several layers, without intervals.
-        slash: a column and two values, whose numbers stand in a cell as `a / b`.
+        digits: digits after the point; by default, as many as are significant beside the interval.
+        join: a column; the numbers of its values, such as layers, follow each other in a cell, without intervals.
+        slash: a column and two values, whose numbers are in a cell as `a / b`.
     """
 
     rows: str | list[str] | dict[str, list[Any]] = ()
@@ -93,7 +85,7 @@ class Cells:
 
     def difference(self, ours: Number, table: Sequence[Row], row: Row) -> Number:
         """The number minus the one of another row, with the interval of what belongs together."""
-        keys = {name: row[name] for name in KEYS if name in row}
+        keys = {name: row[name] for name in KEYS & set(row)}
         found = matching(table, keys | self.minus)
         if len(found) != 1:
             raise SystemExit(
@@ -121,20 +113,8 @@ class Cells:
 
 
 # The columns that say which numbers of a table belong together.
-KEYS = (
-    "task",
-    "code",
-    "depth",
-    "layer",
-    "quantity",
-    "mode",
-    "rule",
-    "training_steps",
-    "batches",
-    "temporal",
-    "spatial",
-    "which",
-)
+KEYS = {"task", "code", "depth", "layer", "quantity", "mode", "rule"}
+KEYS |= {"training_steps", "batches", "temporal", "spatial", "which"}
 
 
 def sure_digits(half: float) -> int:
@@ -167,21 +147,14 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
     lines = [["", *columns], ["---"] * (1 + len(columns))]
     for column, wanted in rows.items():
         if missing := {str(value) for value in wanted or ()} - {row[column] for row in table}:
-            raise SystemExit(f"A table has the rows {', '.join(sorted(missing))} of {column}, which its file has not.")
-    for values in product_of(rows, table):
+            raise SystemExit(f"The file of a table lacks the {column} {', '.join(sorted(missing))}.")
+    for some in itertools.product(*(wanted or in_order(column, table) for column, wanted in rows.items())):
+        values = dict(zip(rows, some, strict=True))
         texts = [one.text(table, values) for one in cells]
         if any(texts):
             named = ", ".join(filter(None, (name_of(*item) for item in values.items())))
-            lines.append([named or ", ".join(values.values()), *texts])
+            lines.append([named or ", ".join(some), *texts])
     return "".join("".join(f"| {cell} " if cell else "| " for cell in line) + "|\n" for line in lines)
-
-
-def product_of(rows: Mapping[str, list[Any] | None], table: Sequence[Row]) -> list[dict[str, Any]]:
-    """The values of the columns that make the rows, the last one changing fastest."""
-    found: list[dict[str, Any]] = [{}]
-    for column, values in rows.items():
-        found = [one | {column: value} for one in found for value in values or in_order(column, table)]
-    return found
 
 
 def page(text: str, figures: Path) -> str:
@@ -191,28 +164,9 @@ def page(text: str, figures: Path) -> str:
         table = read_table(figures / f"{mark[1]}.csv")
         return f"{mark[1]}: {mark[2]}{mark[3]}" + filled(table, **yaml.safe_load(mark[2]))
 
-    def fill_one(mark: re.Match[str]) -> str:
-        found = Cells(**yaml.safe_load(mark[2])).text(read_table(figures / f"{mark[1]}.csv"), {})
-        if not found:
-            raise SystemExit(f"{mark[1]}.csv has no number for {mark[2]}.")
-        return f"{mark[1]}: {mark[2]}{mark[3]}{found}"
-
-    marks = len(MARK.findall(text)) + len(NUMBER.findall(text))
-    if text.count("<!-- number") != marks or marks > text.count("<!-- end -->"):
-        raise SystemExit(
-            'A page has a mark without its end, or one that is not written as "<!-- numbers NAME: {...} -->".'
-        )
-    if BEGINS.search(text):
-        raise SystemExit(
-            "A line begins with the mark of a number, which ends its paragraph in Markdown. Put a word before it."
-        )
-    for section in SECTION.findall(text):
-        if by_hand := BY_HAND.findall(NO_RESULT.sub("", section)):
-            raise SystemExit(
-                f"The section with the results has numbers without a mark: {', '.join(by_hand)}. Write them as "
-                '"<!-- number NAME: {...} --><!-- end -->", or say it in words.'
-            )
-    return NUMBER.sub(fill_one, MARK.sub(fill, text))
+    if not text.count("<!-- numbers") == len(MARK.findall(text)) <= text.count("<!-- end -->"):
+        raise SystemExit('A mark has no end, or is not written as "<!-- numbers NAME: {...} -->" on lines of its own.')
+    return MARK.sub(fill, text)
 
 
 def main() -> None:
@@ -232,7 +186,7 @@ def main() -> None:
         if new == text:
             continue
         if options.check:
-            raise SystemExit(f"{path}: its tables are not those of {options.figures}. Write them: `make claims`.")
+            raise SystemExit(f"{path}: its tables differ from {options.figures}. Write them: `make claims`.")
         path.write_text(new, encoding="utf-8")
 
 

@@ -1,8 +1,9 @@
 """The runs that made the figures of an experiment, from its results and their records."""
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,29 +11,32 @@ from experiments.pipeline.results import record_of, require_intact
 
 
 class Run(NamedTuple):
-    """All results of one experiment taken together.
+    """Results of an experiment, or of several, with the record of each job, which can make several results; and the records of
+    jobs that are older than the sources."""
 
-    One job can make several results, with one record.
+    results: list[dict[str, Any]]
+    records: list[dict[str, Any]]
+    older: list[dict[str, Any]]
 
-    `settings` are the settings that all results have in common; `differing` has, by name, the values of the others. Names of
-    nested settings are joined by dots. `versions` has, by name, all versions that occur, and `libraries` the same for each
-    library that was timed.
-    """
+    @property
+    def seconds(self) -> float:
+        return sum(record["wall_seconds"] for record in self.records)
 
-    results: int
-    settings: dict[str, Any]
-    differing: dict[str, list[Any]]
-    versions: dict[str, list[str]]
-    libraries: dict[str, dict[str, list[str]]]
-    seeds: list[int]
-    seeds_each: list[int]  # numbers of seeds in a result, counted from its own seed
-    devices: dict[str, int]  # with their numbers of jobs, as for machines and commits
-    machines: dict[str, int]
-    commits: dict[str, int]
-    first: str  # date and time
-    last: str
-    seconds: float
-    older: dict[str, int]  # commits of jobs that are older than the sources
+    @property
+    def seeds(self) -> list[int]:
+        ranges = (range(one["seed"], one["seed"] + len(one.get("seeds") or [1])) for one in self.results)
+        return sorted({seed for seeds in ranges for seed in seeds})
+
+    @property
+    def versions(self) -> list[str]:
+        """The names and versions of all packages, also of those of the libraries that were timed."""
+        timed = [one["versions"] for result in self.results for one in result.get("records", ()) if one.get("versions")]
+        of_results = [result["versions"] for result in self.results]
+        return sorted({f"{name} {version}" for found in of_results + timed for name, version in found.items()})
+
+    def counts(self, key: str) -> Counter[str]:
+        """How many jobs have each value of an entry of the record, such as the commit."""
+        return Counter(record[key] for record in self.records)
 
 
 def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
@@ -46,64 +50,10 @@ def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
         files.setdefault(record_of(path), []).append(path)
     records = [require_intact(of, "Make it again: `snakemake results`.") for of in files.values()]
     results = [json.loads(path.read_text(encoding="utf-8")) for of in files.values() for path in of]
-    return run_of(results, records, [any(path in older for path in of) for of in files.values()])
+    late = [any(path in older for path in of) for of in files.values()]
+    return Run(results, records, [record for record, is_older in zip(records, late, strict=True) if is_older])
 
 
-def run_of(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], older: Sequence[bool]) -> Run:
-    """The run of these results, from the records of their jobs, and whether each of these is older than the sources."""
-    settings, differing = in_common([_flat(result["config"]) for result in results])
-    of_libraries: dict[str, list[dict[str, str]]] = {}
-    for timed in (record for result in results for record in result.get("records", ()) if record.get("versions")):
-        of_libraries.setdefault(timed["name"].partition(":")[0], []).append(timed["versions"])
-    dates = sorted(record["date"] for record in records)
-    return Run(
-        results=len(results),
-        settings=settings,
-        differing=differing,
-        versions=_versions(result["versions"] for result in results),
-        libraries={name: _versions(found) for name, found in of_libraries.items()},
-        seeds=sorted({result["seed"] for result in results}),
-        seeds_each=sorted({len(result["seeds"]) for result in results if isinstance(result.get("seeds"), list)}),
-        **{f"{name}s": _counts(record[name] for record in records) for name in ("device", "machine", "commit")},
-        first=dates[0],
-        last=dates[-1],
-        seconds=sum(record["wall_seconds"] for record in records),
-        older=_counts(record["commit"] for record, is_older in zip(records, older, strict=True) if is_older),
-    )
-
-
-def in_common(configs: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """The settings with the same value in all configurations, and all values of the others in order of appearance."""
-    common, differing = {}, {}
-    for name in sorted(set().union(*configs)):
-        values = [config[name] for config in configs if name in config]
-        distinct = [value for index, value in enumerate(values) if value not in values[:index]]
-        if len(distinct) == 1 and len(values) == len(configs):
-            common[name] = distinct[0]
-        else:
-            differing[name] = distinct
-    return common, differing
-
-
-def together(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """The sum of several counts, the greatest first, equal ones in the order of their names."""
-    total = sum(map(Counter, counts), Counter())
-    return dict(Counter(dict(sorted(total.items()))).most_common())
-
-
-def _versions(found: Iterable[dict[str, str]]) -> dict[str, list[str]]:
-    """By name, all versions that occur."""
-    pairs = sorted({pair for versions in found for pair in versions.items()})
-    return {name: [version for other, version in pairs if other == name] for name, _ in pairs}
-
-
-def _counts(names: Iterable[str]) -> dict[str, int]:
-    return together([Counter(names)])
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        nested = isinstance(value, dict) and value
-        flat |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
-    return flat
+def together(runs: Iterable[Run]) -> Run:
+    """All results and jobs of several runs."""
+    return Run(*(list(itertools.chain(*parts)) for parts in zip(*runs, Run([], [], []), strict=True)))

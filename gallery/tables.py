@@ -1,7 +1,7 @@
 """The tables of the figures: the row that a claim is about, and a number in it with its interval and its samples."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +85,39 @@ def number(row: Row, column: str) -> Number | None:
     setting = tuple(row.get(name) for name in SETTING)
     tests = tuple(float(text) / len(samples) for text in row.get(f"{prefix}tests", "").split())
     return Number(value, low, high, samples, unit, setting, row.get(f"{prefix}mean") == "geometric", tests)
+
+
+def spelled(place: dict[str, Any], table: str) -> tuple[str, str, dict[str, Any]]:
+    """The table, the column and the values of columns of a place: by default the column `mean` of the given table."""
+    where = {name: wanted for name, wanted in place.items() if name not in ("table", "column")}
+    return place.get("table", table), place.get("column", "mean"), where
+
+
+def find(
+    place: dict[str, Any], tables: Mapping[str, Sequence[Row]], table: str = "", *, strict: bool = False
+) -> tuple[Number | None, str]:
+    """The number at a place, or None and the reason why there is none.
+
+    Args:
+        place: values of columns, and perhaps a `table` and a `column`.
+        tables: the rows of the figures that are there, by stem.
+        table: in which it is unless the place names another one.
+        strict: a row that is missing is a mistake.
+
+    Raises:
+        ValueError: the place is not one row, or not in a table as it is.
+    """
+    stem, column, where = spelled(place, table)
+    if stem not in tables:
+        return None, f"there is no {stem}.csv"
+    try:
+        rows = matching(tables[stem], where)
+        if len(rows) > 1 or (strict and not rows):
+            raise ValueError(f"has {len(rows)} rows where {where}, expected one")
+        value = number(rows[0], column) if rows else None
+    except ValueError as error:
+        raise ValueError(f"{stem}.csv {error}.") from None
+    return value, "" if value else f"{stem}.csv has no number there" if rows else "is left out at this scale"
 
 
 def _same(cell: str, wanted: Any) -> bool:

@@ -1,18 +1,16 @@
-"""Numbers, verdicts and durations in words, shared by the page and the text."""
+"""Numbers, verdicts and durations in words, for the page and the texts."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
-from gallery.claims import Claim, Condition, Verdict
-from gallery.runs import Run
+from gallery.claims import Claim, Comparison, Verdict
 from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.
 VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "unresolved": "≈", "not run": "○"}
 BY_INTEREST: tuple[Verdict, ...] = ("does not hold", "holds", "unresolved", "not run")
 SHARES = ("accuracy", "last_accuracy", "best_accuracy", "early", "late")  # quantities that are in percent
-NO_BREAK = "\u00a0"
 
 
 def in_digits(value: float) -> str:
@@ -25,43 +23,37 @@ def in_digits(value: float) -> str:
 
 
 def with_interval(number: Number) -> str:
-    ends = f" {interval(number.low, number.high)}" if number.low < number.high else ""
+    ends = f" ({in_digits(number.low)} to {in_digits(number.high)})" if number.low < number.high else ""
     return f"{in_digits(number.value)}{ends}"
 
 
-def interval(low: float, high: float) -> str:
-    return _between(in_digits(low), in_digits(high))
+def plus_minus(number: Number, times: float = 1.0) -> str:
+    """A number in a sentence, with half the width of its interval, in as many digits as this leaves sure."""
+    value, low, high = (times * one for one in number[:3])
+    half = (high - low) / 2
+    if half == 0:
+        return in_digits(value) if abs(value) >= 1000 else f"{value:.3g}"
+    exponent = math.floor(math.log10(half))
+    digits = max(0, -exponent + (half / 10**exponent < 2))  # one digit of the half width, or two where it begins with 1
+    return f"{value:.{digits}f} ± {half:.{digits}f}"
 
 
-def _between(low: str, high: str) -> str:
-    return f"({low}{NO_BREAK}to{NO_BREAK}{high})"
+def difference(comparison: Comparison) -> str:
+    """The left number minus the right one, with its interval, and what it is over: "-0.1 (-0.2 to 0), over 5 pairs of seeds".
 
-
-def _factor(value: float) -> str:
-    """A factor in three digits."""
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
-
-
-def difference(condition: Condition) -> str:
-    """Our number minus the other one with its interval, and what it is over: "-0.1 (-0.2 to 0), over 5 pairs of seeds".
-
-    Of geometric means, it is our number over the other one: "a factor of 1.1 (1.05 to 1.15), over 20 rounds".
+    Of geometric means, it is the left number over the right one: "a factor of 1.1 (1.05 to 1.15), over 20 rounds".
     """
-    found, ours, than = condition.difference, condition.ours, condition.than
-    if found is None or ours is None or than is None or found.kind == "exact":
+    found, left, right = comparison.difference, comparison.left, comparison.right
+    if found is None or left is None or right is None or found.kind == "exact":
         return ""
-    unit = ours.unit if ours.samples else than.unit
-    first, second = found.counts[0], f" and {found.counts[-1]} {than.unit}s, not paired"
-    over = {
-        "one sample": f"{first} {unit}s",
-        "paired": f"{first} pairs of {unit}s",
-        "not paired": f"{first}{'' if unit == than.unit else f' {unit}s'}{second}",
-    }[found.kind]
-    mean, ends = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}", interval(*found.interval)
-    if found.is_of_logarithms:
-        factor, *around = (_factor(math.exp(number)) for number in (found.mean, *found.interval))
-        mean, ends = f"a factor of {factor}", _between(*around)
-    return f"{mean}, the same in {over}" if found.is_constant else f"{mean} {ends}, over {over}"
+    unit = (left if left.samples else right).unit
+    over = f"{found.counts[0]} {'pairs of ' if found.kind == 'paired' else ''}{unit}s"
+    if found.kind == "not paired":
+        over += f" and {found.counts[1]} {right.unit}s, not paired"
+    ends = (found.mean, *found.interval)
+    mean, low, high = (f"{math.exp(end):.3g}" if found.is_of_logarithms else in_digits(end) for end in ends)
+    sign = "a factor of " if found.is_of_logarithms else "+" if found.mean > 0 else ""
+    return f"{sign}{mean}, the same in {over}" if found.is_constant else f"{sign}{mean} ({low} to {high}), over {over}"
 
 
 def p_value(p: float) -> str:
@@ -69,7 +61,7 @@ def p_value(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
-def outcome(claim: Claim) -> list[str]:
+def outcome(claim: Claim) -> str:
     """What is to be said in addition to the verdict: its p-value, the verdict without the correction if it is another one, and
     for a claim that is not decided, which way the means point, and why it is not."""
     parts = [] if claim.corrected is None else [p_value(claim.corrected)]
@@ -77,35 +69,31 @@ def outcome(claim: Claim) -> list[str]:
         parts.append(f"{claim.uncorrected} before the correction")
     if claim.verdict == "unresolved" and claim.direction:
         parts.append(claim.direction)
-    return [*parts, *claim.reasons]
+    return "; ".join([*parts, *claim.reasons])
 
 
-def compared(condition: Condition) -> str:
-    """The comparison to which our number is subject: "above 0.99", "near 0.7, within 0.05"."""
-    if condition.than is None:
+def compared(comparison: Comparison) -> str:
+    """The relation and the right number: "above 0.99", "near 0.7, within 0.05"."""
+    if comparison.right is None:
         return ""
-    relation = "equal to" if condition.relation == "equal" else condition.relation
-    text = f"{relation} {with_interval(condition.than)}"
-    return text if condition.tolerance is None else f"{text}, within {in_digits(condition.tolerance)}"
-
-
-def ours(condition: Condition) -> str:
-    return "" if condition.ours is None else with_interval(condition.ours)
+    relation = "equal to" if comparison.relation == "equal" else comparison.relation
+    text = f"{relation} {with_interval(comparison.right)}"
+    return text if comparison.tolerance is None else f"{text}, within {in_digits(comparison.tolerance)}"
 
 
 def in_short(claim: Claim) -> str:
-    """The two numbers of a claim's weakest condition with the sign between them, in three digits: "97.7 % > 92.5 %"."""
+    """The two numbers of a claim's weakest comparison with the sign between them, in three digits, and the number of samples:
+    "97.7 > 92.5 % (10)"."""
     weakest = claim.weakest
-    if weakest is None or weakest.ours is None or weakest.than is None:
+    if weakest is None or weakest.left is None or weakest.right is None or weakest.difference is None:
         return ""
-    unit = 100 if weakest.quantity in SHARES else 1
-    numbers = (unit * weakest.ours.value, unit * weakest.than.value, unit * (weakest.tolerance or 0.0))
-    ours, than, tolerance = (
-        f"{_factor(one) if abs(one) < 1000 else in_digits(one)}{' %' if unit > 1 else ''}" for one in numbers
-    )
-    sign = "=" if ours == than else ">" if numbers[0] > numbers[1] else "<"
-    text = f"{ours} {sign} {than}" if weakest.tolerance is None else f"{ours} beside {than} ± {tolerance}"
-    return text if len(claim.conditions) == 1 else f"{text}, the weakest of {len(claim.conditions)}"
+    unit, sign = (100, " %") if weakest.quantity in SHARES else (1, "")
+    numbers = [unit * one for one in (weakest.left.value, weakest.right.value, weakest.tolerance or 0.0)]
+    left, right, tolerance = (f"{one:.3g}" if abs(one) < 1000 else in_digits(one) for one in numbers)
+    between = "=" if left == right else ">" if numbers[0] > numbers[1] else "<"
+    text = f"{left} {between} {right}" if weakest.tolerance is None else f"{left} near {right} ± {tolerance}"
+    exact = weakest.difference.kind == "exact"
+    return f"{text}{sign}" if exact else f"{text}{sign} ({'+'.join(map(str, weakest.difference.counts))})"
 
 
 def by_interest(claims: Iterable[Claim]) -> list[Claim]:
@@ -113,52 +101,20 @@ def by_interest(claims: Iterable[Claim]) -> list[Claim]:
     return sorted(claims, key=lambda claim: BY_INTEREST.index(claim.verdict))
 
 
-def checks(claims: Sequence[Claim]) -> str:
-    """How many checks hold: "5 checks hold", "4 of 5 checks hold, 1 not run"."""
+def verdicts(claims: Iterable[Claim]) -> str:
+    """How many claims have each verdict: "5 hold, 1 unresolved"."""
     counts = Counter(claim.verdict for claim in claims)
-    rest = [f"{counts[verdict]} {verdict}" for verdict in BY_INTEREST if verdict != "holds" and counts[verdict]]
-    many = f"{len(claims)} check{'s' if len(claims) > 1 else ''}"
-    hold = "hold" if len(claims) > 1 else "holds"
-    return ", ".join([f"{counts['holds']} of {many} {hold}" if rest else f"{many} {hold}", *rest])
-
-
-def published(claim: Claim, condition: Condition) -> str:
-    return claim.published if condition.published is None else in_digits(condition.published)
-
-
-def period(first: str, last: str) -> str:
-    """The period between two dates, to the minute; dates are in UTC, as in the records."""
-    start, end = (date[:16].replace("T", " ") for date in (first, last))
-    return f"{start} UTC" if start == end else f"{start} to {end} UTC"
+    words = {"holds": "hold", "does not hold": "do not hold"}
+    return ", ".join(f"{counts[one]} {words.get(one, one)}" for one in VERDICT_SYMBOLS if counts[one])
 
 
 def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def older(run: Run) -> str:
-    """Which results of an experiment are older than the sources; empty if there are none."""
-    if not run.older:
-        return ""
-    jobs = f"{sum(run.older.values())} of {sum(run.commits.values())} jobs are older than the sources"
-    return f"{jobs}: made at commit {commits(run.older)}"
-
-
-def counted(counts: dict[str, int]) -> str:
+def counted(counts: Mapping[str, int]) -> str:
     """Names with their numbers of jobs, which are omitted if there is only one name."""
-    if len(counts) < 2:
-        return "".join(counts)
-    return ", ".join(f"{name} ({number} jobs)" for name, number in counts.items())
-
-
-def commits(counts: dict[str, int]) -> str:
-    """Commits in short form, keeping the + that marks uncommitted changes."""
-    return counted({name[:10] + "+" * name.endswith("+"): number for name, number in counts.items()})
-
-
-def versions(found: dict[str, list[str]]) -> str:
-    return ", ".join(f"{name} {' and '.join(of)}" for name, of in found.items())
+    many = (f"{name} ({number} jobs)" for name, number in sorted(counts.items()))
+    return ", ".join(counts if len(counts) < 2 else many) or "not recorded"

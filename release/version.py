@@ -1,6 +1,6 @@
 """The version of all packages, which is in pyproject.toml alone: write it into the packages, CITATION.cff and the template.
 
-python -m release.version && make codemeta
+python -m release.version
 """
 
 import re

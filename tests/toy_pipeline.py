@@ -26,13 +26,14 @@ PARTS = (
     "CITATION.cff",
     "README.md",
     "packages",
+    "templates/experiment",
     "data/config.yaml",
     "data/raw/.gitignore",
     "data/raw/japanese_vowels.npz.dvc",
     "data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz.dvc",
     "data/store",
     "shipped/.gitignore",
-    "experiments/common",
+    *(f"experiments/{folder}" for folder in ("common", "drawing", "pipeline")),
     "benchmarks/__init__.py",
     "benchmarks/side_by_side",
     *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
@@ -91,7 +92,6 @@ FIGURES = {"toy": Plot(["square"], rows, draw)}
 figures:
   - {stem: toy, title: Squares, shows: Squares, alt: Dots, published: not in the paper, claims: []}
 """,
-    "config.schema.yaml": "type: object\n",
 }
 
 PATIENCE = 300  # seconds for one command: whatever happens, a test ends

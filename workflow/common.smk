@@ -1,6 +1,7 @@
 """The scale, checked configurations, and the plan: which products are stale."""
 
 import fcntl
+import os
 import sys
 import time
 from pathlib import Path
@@ -49,14 +50,12 @@ for name in experiment_names():
     if SCALE in content["scales"] and schema.exists():
         check(content["scales"][SCALE], read_yaml(schema), f"{path}: scales.{SCALE}")
 
-# A job of a stale product has this file as an input. A rule makes it first, so Snakemake runs the job whatever it knows about
-# its files. The name is that of one run.
-STALE = f".snakemake/stale/{time.time_ns()}"
+# An input of each job of a stale product. It is newer than the files that are there, so Snakemake runs the job.
+STALE = Path(".snakemake/stale")
 
 
 def alone():
     """Lock this folder: only one run is at work at a time. The lock ends with its process, unlike Snakemake's (`nolock`)."""
-    Path(".snakemake").mkdir(exist_ok=True)
     file = Path(".snakemake/alone").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,6 +67,7 @@ def alone():
 
 
 if workflow.is_main_process:
+    STALE.parent.mkdir(exist_ok=True)
     if not workflow.output_settings.dryrun:
         ALONE = alone()
     if SCALE == shipped.SCALE and ASKED_FOR["outdated"] != "remake" and (number := shipped.unpack()):
@@ -76,7 +76,16 @@ PLAN = Plan(SCALE, **ASKED_FOR)
 for line in [*unfinished(), *PLAN.notes()] if workflow.is_main_process else []:
     print(line, file=sys.stderr)
 
-TOLD = set()  # the labels of products whose reason was printed
+if workflow.is_main_process:
+    stale = [product for product in [*PLAN.listed, PLAN.page] if product.label in PLAN.stale]
+    for file in (file for product in stale for file in (*product.files, product.record)):
+        if file.exists() and file.stat().st_mtime > time.time() - 1:  # a clock was wrong
+            os.utime(file, (1, 1))
+    if PLAN.manifest_is_stale and not workflow.output_settings.dryrun:
+        MANIFEST.unlink(missing_ok=True)
+    STALE.write_text(str(time.time_ns()))  # another content than any that Snakemake remembers
+
+EXPLAINED = set()  # the labels of products whose reason was printed
 
 
 def stale_inputs(product, read):
@@ -84,14 +93,12 @@ def stale_inputs(product, read):
 
     This process says why a product is made again. A job on another machine sees what is there while the run is at work.
     """
-    if not workflow.is_main_process:
+    if product.label not in PLAN.stale or not workflow.is_main_process:
         return []
-    if product.label not in PLAN.stale:
-        return []
-    if product.label not in TOLD and PLAN.stale[product.label] != "not made yet":
-        TOLD.add(product.label)
+    if product.label not in EXPLAINED and PLAN.stale[product.label] != "not made yet":
+        EXPLAINED.add(product.label)
         print(f"{product.label} is made again: {PLAN.stale[product.label]}.", file=sys.stderr)
-    return [STALE, *records(one for one in read if one.label in PLAN.stale)]
+    return [str(STALE), *records(one for one in read if one.label in PLAN.stale)]
 
 
 def records(products):

@@ -2,21 +2,15 @@
 # requires-python = ">=3.12"
 # dependencies = ["braintrace==0.2.8", "jax==0.12.0.1"]
 #
+# [tool.benchmark]
+# neuron = { equation = "subtract", differs = "nothing" }
+#
 # [tool.benchmark.variants.bptt]
 # default = {}
 #
 # [tool.benchmark.variants.rules]
-# d_rtrl = {}
 # d_rtrl_chunk_32 = {}
-# d_rtrl_chunk_128 = {}
 # pp_prop = {}
-# pp_prop_chunk_32 = {}
-#
-# [tool.benchmark.limits.rules]
-# d_rtrl = { width = 128, steps = 256 }
-#
-# [tool.benchmark.neurons]
-# all = { equation = "subtract", differs = "nothing" }
 # ///
 """braintrace and its foundation, brainstate, with the neuron of slax, since they have none of their own.
 
@@ -29,9 +23,7 @@ smoothing of 0.9 from its examples, which is also our default.
 
 `RULE_chunk_K` is the same with `vjp_method="multi-step"` and `chunk_size=K`. In a chunk the signal goes back through time and
 layers: with K = T the gradient equals BPTT's; with smaller K it depends on K and lies between the rule's and BPTT's, whereas
-ours is the rule's for every K. For pp_prop in chunks, its documentation says that the correction of the traces' start is off.
-
-Step by step, D-RTRL takes seconds where the chunks take tenths of a second, so it is omitted for wide nets and long sequences.
+ours is the rule's for every K. Step by step, D-RTRL takes seconds where the chunks take tenths of a second, so it is left out.
 
 Parity: the equations of slax; fast sigmoid of slope 25 (`InvSquareGrad`).
 """
@@ -88,13 +80,9 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
 
 
 def rules(variant: str, workload: Workload) -> JaxStep:
-    name, _, steps = variant.partition("_chunk_")
-    chunk = int(steps) if steps else None
-    rule = {"d_rtrl": braintrace.D_RTRL, "pp_prop": braintrace.pp_prop}[name]
-    options = {"vjp_method": "multi-step"} if chunk else {}
-    if name == "pp_prop":
-        options["decay_or_rank"] = 0.9
-
+    chunk = 32 if variant == "d_rtrl_chunk_32" else None
+    rule = braintrace.D_RTRL if chunk else braintrace.pp_prop
+    options = {"vjp_method": "multi-step"} if chunk else {"decay_or_rank": 0.9}
     inputs = jnp.asarray(workload.inputs())
     learner = braintrace.compile(network_of(workload), rule, inputs[0], batch_size=workload.batch, **options)
     states = brainstate.graph.states(learner)

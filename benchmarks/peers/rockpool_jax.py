@@ -2,11 +2,11 @@
 # requires-python = ">=3.11"
 # dependencies = ["rockpool==3.1.0", "jax==0.10.2"]
 #
+# [tool.benchmark]
+# neuron = { equation = "synapse_subtract", differs = "a synapse, which decays before it acts" }
+#
 # [tool.benchmark.variants.bptt]
 # default = {}
-#
-# [tool.benchmark.neurons]
-# all = { equation = "synapse_subtract", differs = "a synapse, which decays before it acts" }
 # ///
 """Rockpool on JAX: its `LIFJax` on [B, T, N], a scan vectorized over the batch, after a product on all steps together.
 

@@ -2,28 +2,23 @@
 # requires-python = ">=3.11"
 # dependencies = ["slax==0.0.1", "jax==0.10.2", "flax==0.12.8"]
 #
+# [tool.benchmark]
+# neuron = { equation = "subtract", differs = "nothing" }
+#
 # [tool.benchmark.variants.bptt]
 # whole = {}
 # layers = {}
-#
-# [tool.benchmark.variants.rules]
-# bptt = {}
-# ottt = {}
-#
-# [tool.benchmark.neurons]
-# all = { equation = "subtract", differs = "nothing" }
 # ///
-"""slax 0.0.1, from which this repository started: the part that runs on a current JAX. `slax_original_jax04` has the rest.
+"""slax 0.0.1, from which this repository started: BPTT on a current JAX. `slax_original_jax04` has its rules.
 
 In `bptt`, `whole` is `RNN` around the entire net, `layers` runs each Dense on all steps together and an `RNN` around each LIF,
 both with `unroll=1`. Without that argument every step is written out in the program, which for T = 256 and N = 128 took minutes
 and gigabytes to compile and more than ten times as long to run, so it is not included.
 
-In `rules` it is its modules `OTTT`, `DenseOSTL` and `DenseOTPE` around each [Dense, LIF], with `DenseOSTL` in the last layer
-under OTPE, and `RTRL` around the entire net, as in its own tests. Its `train_online_deferred` and `train_offline` write every
-step out in the program, which takes minutes and gigabytes to compile for long sequences, so the loops here are the
-same as scans: the sum of the gradients of each step's loss with a constant carry, and for BPTT the gradient of the entire scan.
-Its OTPE advances the trace twice per step and has psi_t twice in the signal below; its other rules have our equations.
+In `rules` it is its modules `OTTT` and `DenseOSTL` around each [Dense, LIF]. Its `train_online_deferred` writes every step out
+in the program, which takes minutes and gigabytes to compile for long sequences, so the loop here is the same as a scan: the sum
+of the gradients of each step's loss with a constant carry. Both rules have our equations. Its OTPE, which advances the trace
+twice per step, and its RTRL take seconds at sizes at which the others take tenths of a second, and are left out.
 
 Parity: the equations of slax.
 """
@@ -57,7 +52,9 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
 
 
 def rules(variant: str, workload: Workload) -> JaxStep:
-    model = slax.connect(under_rule(variant, layers_of(workload)))
+    model = slax.connect(
+        [slax.OTTT(one, DECAY) if variant == "ottt" else slax.DenseOSTL(one) for one in layers_of(workload)]
+    )
     inputs = workload.inputs()
     params, rest = start(model, inputs[0], workload)
 
@@ -75,14 +72,7 @@ def rules(variant: str, workload: Workload) -> JaxStep:
         (_, loss, gradient), _ = jax.lax.scan(step, total, inputs)
         return loss / len(inputs), jax.tree.map(lambda g: g / len(inputs), gradient)
 
-    def through_time(params, inputs, labels):
-        def loss(params):
-            _, losses = jax.lax.scan(lambda carry, x: step_loss(params, carry, x, labels)[::-1], rest, inputs)
-            return losses.mean()
-
-        return jax.value_and_grad(loss)(params)
-
-    return JaxStep(through_time if variant == "bptt" else online, params, inputs, workload.labels())
+    return JaxStep(online, params, inputs, workload.labels())
 
 
 def layers_of(workload: Workload) -> list[list[nn.Module]]:
@@ -103,18 +93,6 @@ def start(model: nn.Module, inputs, workload: Workload) -> tuple:
 def rest_of(variables: dict):
     """The carry at rest, since init returns the state after its first step."""
     return jax.tree.map(jnp.zeros_like, variables["carry"])
-
-
-def under_rule(variant: str, layers: list[list[nn.Module]]) -> list:
-    """The modules of the net under a rule."""
-    if variant == "bptt":
-        return list(itertools.chain(*layers))
-    if variant == "rtrl":
-        return [slax.RTRL([slax.connect(list(itertools.chain(*layers)))])]
-    if variant == "ottt":
-        return [slax.OTTT(layer, DECAY) for layer in layers]
-    hidden = slax.DenseOSTL if variant == "ostl" else lambda layer: slax.DenseOTPE(layer, DECAY)
-    return [*map(hidden, layers[:-1]), slax.DenseOSTL(layers[-1])]
 
 
 def spikes_of(variant: str, currents):

@@ -5,21 +5,10 @@
 # ]
 #
 # [tool.benchmark.variants.rules]
-# bptt = {}
 # ottt = {}
 # ostl = {}
-# otpe = {}
-# rtrl = {}
-#
-# [tool.benchmark.limits.rules]
-# ostl = { width = 256, steps = 256 }
-# otpe = { width = 128, steps = 256 }
-# rtrl = { width = 64 }
 # ///
-"""slax 0.0.1 on the JAX of its time, where all of its rules run: see `slax_original`, whose file describes them.
-
-OSTL, OTPE and RTRL take seconds at sizes at which the others take tenths of a second, and are omitted there.
-"""
+"""slax 0.0.1 on the JAX of its time, where its rules run: see `slax_original`, whose file describes them."""
 
 from benchmarks.peers.slax_original import rules
 

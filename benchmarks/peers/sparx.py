@@ -2,19 +2,15 @@
 # requires-python = ">=3.12"
 # dependencies = ["sparxml==0.1.1", "jax==0.11.2", "flax==0.12.12"]
 #
+# [tool.benchmark]
+# neuron = { equation = "subtract", differs = "nothing but the surrogate" }
+#
 # [tool.benchmark.variants.bptt]
 # default = {}
 #
 # [tool.benchmark.variants.rules]
 # ottt = {}
 # e_prop = {}
-# e_prop_full_reset = {}
-#
-# [tool.benchmark.limits.rules]
-# e_prop_full_reset = { width = 256 }
-#
-# [tool.benchmark.neurons]
-# all = { equation = "subtract", differs = "nothing but the surrogate" }
 # ///
 """sparx (published as sparxml): Flax's Dense with its neuron, and its rules.
 
@@ -25,8 +21,7 @@ It requires exactly JAX 0.11.2, so its compiler differs from most others.
 `rules` is `ottt` and `eprop` of `sparx.learn`, with `LIFCell`. Neither has our three layers of neurons. `ottt` ends in a linear
 layer that is read out directly, so the last of our three layers has no neuron; its first layer learns from the input itself,
 not from a trace of it. `e_prop` has one recurrent layer and a leaky read-out: its three matrices belong to the input, the
-recurrence and the read-out. Both detach the reset, so that `eprop` filters the inputs once for all units; `e_prop_full_reset`
-differentiates it, as our rules do.
+recurrence and the read-out. Both detach the reset, so that `eprop` filters the inputs once for all units.
 
 Parity: the equations of slax, except for the differences above. The surrogate is arctan, its default, in `bptt`, and the fast
 sigmoid of slope 25 in `rules`.
@@ -61,8 +56,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
 
 
 def rules(variant: str, workload: Workload) -> JaxStep:
-    detach = variant != "e_prop_full_reset"
-    cell = LIFCell(DECAY, THRESHOLD, surrogate=FastSigmoid(25.0), detach_reset=detach)
+    cell = LIFCell(DECAY, THRESHOLD, surrogate=FastSigmoid(25.0), detach_reset=True)
     steps = workload.steps
 
     def loss(outputs, labels):

@@ -3,28 +3,22 @@
 # dependencies = ["spikingjelly==2.0.0", "torch==2.15.0", "numpy"]
 #
 # [tool.benchmark]
+# neuron = { equation = "subtract", differs = "nothing but H(0) and the surrogate" }
 # dtypes.bptt = ["float32", "bfloat16"]
 #
 # [tool.benchmark.variants.bptt]
 # default = {}
-# 1_thread = { OMP_NUM_THREADS = "1" }
 #
 # [tool.benchmark.variants.rules]
-# ottt = {}
 # ottt_1_thread = { OMP_NUM_THREADS = "1" }
-# sltt = {}
-# sltt_1_thread = { OMP_NUM_THREADS = "1" }
-#
-# [tool.benchmark.neurons]
-# all = { equation = "subtract", differs = "nothing but H(0) and the surrogate" }
 # ///
-"""SpikingJelly: its multi-step mode, and its rules OTTT and SLTT.
+"""SpikingJelly: its multi-step mode, and its rule OTTT.
 
 `bptt` is `step_mode="m"`: each layer on all steps together. Its fused kernels are for CUDA; on a CPU it runs its PyTorch code.
 
-`rules` is `ottt_online_training(online=False)` over an `OTTTSequential` of `Linear` and `OTTTLIFNode`, and over a `Sequential`
-of `Linear` and `SLTTLIFNode`, a Python loop with a backward pass at every step. Its first layer learns from the input itself,
-not from a trace of it. An optimizer is part of the call; its learning rate is 0, so that the weights stay fixed.
+`rules` is `ottt_online_training(online=False)` over an `OTTTSequential` of `Linear` and `OTTTLIFNode`, a Python loop with a
+backward pass at every step, on one thread, the fastest. Its first layer learns from the input itself, not from a trace of it.
+An optimizer is part of the call; its learning rate is 0, so that the weights stay fixed.
 
 Parity: the equations of slax (`decay_input=False`, `v_reset=None`). In `bptt` the surrogate is sigmoid, its default. In `rules`
 it is `SoftSign(25)`, whose derivative is 12.5 times that in slax, and no gradient passes the reset.
@@ -56,11 +50,8 @@ def bptt(variant: str, workload: Workload) -> TorchStep:
 
 
 def rules(variant: str, workload: Workload) -> TorchStep:
-    traced = variant.startswith("ottt")
-    kind = neuron.OTTTLIFNode if traced else neuron.SLTTLIFNode
-    new_neuron = partial(kind, **NEURON, surrogate_function=surrogate.SoftSign(25.0))
-    container = layer.OTTTSequential if traced else torch.nn.Sequential
-    net = container(*layers_of(workload, torch.nn.Linear, new_neuron)).to(DEVICE)
+    new_neuron = partial(neuron.OTTTLIFNode, **NEURON, surrogate_function=surrogate.SoftSign(25.0))
+    net = layer.OTTTSequential(*layers_of(workload, torch.nn.Linear, new_neuron)).to(DEVICE)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
     inputs = tensor(workload.inputs()).transpose(0, 1)
     labels = tensor(workload.labels(), "int64")[:, None].expand(-1, workload.steps)

@@ -2,12 +2,12 @@
 # requires-python = ">=3.11"
 # dependencies = ["spyx==1.0.0", "jax==0.10.2", "flax==0.12.8"]
 #
+# [tool.benchmark]
+# neuron = { equation = "late_spike", differs = "the spike comes a step later" }
+#
 # [tool.benchmark.variants.bptt]
 # whole = {}
 # layers = {}
-#
-# [tool.benchmark.neurons]
-# all = { equation = "late_spike", differs = "the spike comes a step later" }
 # ///
 """spyx: `whole` is `spyx.nn.run` on a `Sequential`, as in its documentation; `layers` runs each Linear on all steps together
 and `spyx.nn.run` on each neuron.

@@ -12,7 +12,6 @@ import numpy as np
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD
 
 SYNAPSE_DECAY = 0.8  # for peers whose neuron has a synapse: its current decays before or after it acts
-PARTS_OF_ONE = 4096  # resolution of fixed-point numbers
 
 
 def subtract(current: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -32,28 +31,14 @@ def late_spike(current: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...]:
     return u > THRESHOLD, DECAY * u + current - THRESHOLD * (u > THRESHOLD)
 
 
-def synapse_to_zero(current: np.ndarray, u: np.ndarray, i: np.ndarray) -> tuple[np.ndarray, ...]:
-    """v_t = d u_{t-1} + 0.2 (i_{t-1} + I_t); s_t = H(v_t - 1); u_t = v_t (1 - s_t); i_t = 0.8 (i_{t-1} + I_t)."""
-    v = DECAY * u + (1 - SYNAPSE_DECAY) * (i + current)
-    return v > THRESHOLD, v * (v <= THRESHOLD), SYNAPSE_DECAY * (i + current)
-
-
 def synapse_subtract(current: np.ndarray, u: np.ndarray, i: np.ndarray) -> tuple[np.ndarray, ...]:
     """i_t = 0.8 (i_{t-1} + I_t / 4); v_t = d u_{t-1} + i_t; s_t = H(v_t - 1); u_t = v_t - s_t."""
     i = SYNAPSE_DECAY * (i + (1 - SYNAPSE_DECAY) / SYNAPSE_DECAY * current)
     return *subtract(i, u), i
 
 
-def fixed_point_to_zero(current: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Multiples of 1 / 4096, truncated toward zero: v_t = d u_{t-1} + I_t; s_t = H(v_t - 1); u_t = v_t (1 - s_t)."""
-    kept = PARTS_OF_ONE - round(PARTS_OF_ONE * (1 - DECAY))
-    v = np.trunc(u * kept / PARTS_OF_ONE) + np.trunc(PARTS_OF_ONE * current)
-    return v > PARTS_OF_ONE * THRESHOLD, v * (v <= PARTS_OF_ONE * THRESHOLD)
-
-
 EQUATIONS: dict[str, Callable[..., tuple[np.ndarray, ...]]] = {
-    function.__name__: function
-    for function in (subtract, late_reset, late_spike, synapse_to_zero, synapse_subtract, fixed_point_to_zero)
+    one.__name__: one for one in (subtract, late_reset, late_spike, synapse_subtract)
 }
 
 

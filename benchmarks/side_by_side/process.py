@@ -7,22 +7,16 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.side_by_side.contenders import ROOT, BenchmarkError, Contender, python_of
+from benchmarks.side_by_side.contenders import ROOT, BenchmarkError, Contender
+from benchmarks.side_by_side.environment import python_of
 from benchmarks.side_by_side.workload import Workload
 
 # The processes of a workload share one device, and JAX would take three quarters of its memory in each. On a GPU, JAX's
 # matrix products would use TF32, unlike PyTorch's defaults.
 COMMON_ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
 # Snakemake, and for XLA workflow/logged, set these to the threads of the rule. Without them each library uses its default.
-NUMBERS_OF_THREADS = {
-    "OMP_NUM_THREADS",
-    "GOTO_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NPROC",
-}
+LIBRARIES = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
+NUMBERS_OF_THREADS = {"NPROC", "VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES)}
 
 
 class Process:
@@ -33,7 +27,7 @@ class Process:
     """
 
     def __init__(self, contender: Contender, workload: Workload):
-        arguments = [contender.benchmark, contender.file, contender.variant, json.dumps(workload)]
+        arguments = [contender.benchmark, contender.peer, contender.variant, json.dumps(workload)]
         command = [python_of(contender), "-m", "benchmarks.side_by_side.worker", *arguments]
         self.log = contender.log
         pipe = subprocess.PIPE

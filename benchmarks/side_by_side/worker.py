@@ -1,6 +1,6 @@
-"""Run one contender in its own environment: `python -m benchmarks.side_by_side.worker BENCHMARK FILE VARIANT WORKLOAD`.
+"""Run one contender in its own environment: `python -m benchmarks.side_by_side.worker BENCHMARK PEER VARIANT WORKLOAD`.
 
-The file is that of a peer, and the workload is JSON. The worker speaks JSON, one object per line. It reports its first step,
+The workload is JSON. The worker speaks JSON, one object per line. It reports its first step,
 then answers each {"seconds": S} on standard input with the times of as many steps as fit into S seconds, at least one; in
 between it waits. Whatever a library prints goes to standard error. The worker needs only the standard library and the
 dependencies of the peer's file.
@@ -15,34 +15,32 @@ import resource
 import sys
 import time
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
-from benchmarks.side_by_side.contenders import GPU, contenders_of, script
+from benchmarks.side_by_side.contenders import GPU, contender, script
 from benchmarks.side_by_side.equations import check
 from benchmarks.side_by_side.workload import Workload
 
 
 def main() -> None:
-    benchmark, file, variant, workload = sys.argv[1:]
-    file = Path(file)
+    benchmark, peer, variant, workload = sys.argv[1:]
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def reply(values: dict) -> None:
         print(json.dumps(values), file=replies, flush=True)
 
-    module = importlib.import_module(f"benchmarks.peers.{file.stem}")
-    (contender,) = (c for c in contenders_of(file) if (c.benchmark, c.variant) == (benchmark, variant))
-    if contender.neuron:
-        check(contender.neuron["equation"], partial(module.spikes_of, variant))
+    module, stated = importlib.import_module(f"benchmarks.peers.{peer}"), contender(benchmark, f"{peer}:{variant}")
+    if stated.neuron:
+        check(stated.neuron["equation"], partial(module.spikes_of, variant))
     reply({"ready": True})
     step = None
     for line in sys.stdin:
         request = json.loads(line)
         if "first_step" in request:
             step = getattr(module, benchmark)(variant, Workload(*json.loads(workload)))
-            told = first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)}
+            told = first_step(step) | {"python": sys.version.split()[0], "versions": versions(stated.file)}
         else:
             told = {"times": timed(step, request["seconds"])}
         step.release()
@@ -93,17 +91,10 @@ def peak_memory() -> int:
 
 
 def versions(file: Path) -> dict[str, str]:
-    """The installed versions of the dependencies of a peer's file."""
+    """The installed versions of the dependencies of a peer's file; a package imported without being installed is ours."""
     names = [re.match(r"[\w.-]+", requirement)[0] for requirement in script(file)["dependencies"]]
-    return {name: version_of(name) for name in names}
-
-
-def version_of(name: str) -> str:
-    """The version of an installed package; a package imported without being installed is one of ours."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "this checkout"
+    installed = {one.name.lower(): one.version for one in distributions()}
+    return {name: installed.get(name, "this checkout") for name in names}
 
 
 if __name__ == "__main__":

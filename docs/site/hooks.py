@@ -72,7 +72,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     name = page.file.src_uri
     if name not in PATHS:
         return markdown
-    markdown = markdown.replace("<!-- speed -->", "![The least times of the lines of speed.csv](speed.png)")
     parts = FENCE.split(markdown)
     for index in range(0, len(parts), 2):
         text = re.sub(

@@ -20,7 +20,7 @@ from experiments.common.tasks import make_model
 from slax_neurons import Connect
 from slax_rules import RULES, TBPTT, accuracy, cross_entropy, fit, sweep
 from slax_rules.loop import trained_together
-from slax_rules.train.sweep import Run, Sweep
+from slax_rules.train.runs import Run, Sweep
 
 Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
 SamplesOf = Callable[[int], SeedSamples]

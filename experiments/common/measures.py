@@ -12,7 +12,7 @@ from experiments.common.samples import Samples
 from slax_neurons import Connect, Neuron, unroll
 from slax_rules import accuracy, cross_entropy, gradients, predict
 from slax_rules import agreement as agreement_of
-from slax_rules.train.sweep import Run
+from slax_rules.train.runs import Run
 
 Layers = dict[str, dict[str, float | None]]
 

@@ -15,7 +15,7 @@ from experiments.common.measures import along, loss_at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
 from experiments.deep.networks import NETWORKS
 from slax_rules import RULES
-from slax_rules.train.sweep import Run
+from slax_rules.train.runs import Run
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:

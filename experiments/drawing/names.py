@@ -90,17 +90,10 @@ LIBRARIES = {
 }
 FORMS = {  # of a library, where several are timed
     "layers": "layer by layer",
-    "layers_1_thread": "layer by layer, 1 thread",
     "whole": "whole network per step",
-    "whole_1_thread": "whole network per step, 1 thread",
     "default": "as installed",
     "devices": "two CPU devices",
-    "1_thread": "1 thread",
-    "cupy": "CuPy",
-    "triton": "Triton",
-    "unroll_1": "a step at a time",
     "unroll_1_remat": "a step at a time, recomputed",
-    "checkpointed_16": "16 checkpoints",
     "checkpointed_32": "32 checkpoints",
     "ostl_window_32": "OSTL, windows of 32",
     "otpe_window_32": "OTPE, windows of 32",

@@ -210,6 +210,8 @@ def require(product: Product, keep: bool, how: str) -> dict[str, Any]:
         SystemExit: the product is missing, damaged, of other settings or, without `keep`, from other sources or inputs. The
             message ends with `how`, what to do.
     """
+    if missing := [file for file in (*product.files, product.record) if not file.is_file()]:
+        raise SystemExit(f"There is no {missing[0]}. {how}")
     state = state_of(product)
     if not state.is_used(keep):
         raise SystemExit(f"{product.files[0]} is not used: {state.why}. {how}")

@@ -30,7 +30,7 @@ from experiments.common.tasks import make_model
 from experiments.questions.sources import Counts, sampler_of
 from slax_neurons import Connect, connect
 from slax_rules import BPTT, OTPE, RULES, TBPTT, cost
-from slax_rules.train.sweep import Run
+from slax_rules.train.runs import Run
 from slax_rules.windows import WindowGradient
 
 NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing

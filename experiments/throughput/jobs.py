@@ -3,21 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.pipeline.job import TIMES, Job, drop
+from experiments.pipeline.job import ROOT, TIMES, Job, drop
 
-OURS = ("slax", "plain", "matmul")
+PEERS = ROOT / "benchmarks/peers"
+OURS = ("slax", "matmul")
 CLOSEST = ("slax_original", "spyx", "jaxpike")  # the libraries that are timed without being asked for
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
+    light = settings["own_environments"] == "light"
     for workload, own in settings["workloads"].items():
         names = settings["contenders"][own["benchmark"]]
         config = drop(settings, "workloads") | {"workload": workload, "contenders": names} | own
         peers = sorted({name.split(":")[0] for name in config["contenders"]})
         timed = [peer for peer in peers if own["size"] <= config["left_out"].get(peer, own["size"])]
-        light = settings["own_environments"] == "light"
-        if light:
-            timed = [peer for peer in timed if peer in (*OURS, *CLOSEST)]
+        timed = [peer for peer in timed if (PEERS / f"{peer}.py").exists() and (not light or peer in (*OURS, *CLOSEST))]
         sources = ["benchmarks/side_by_side", *(f"benchmarks/peers/{peer}.py" for peer in timed)]
         if light:
             sources.append("experiments/throughput/shipped.csv")

@@ -12,14 +12,12 @@ class Others:
     """A watch on the processor time of all programs except this one and its child processes, which have to have ended."""
 
     def __init__(self) -> None:
-        self._time, self._busy, self._own = time.perf_counter(), busy_seconds(), own_seconds()
+        self.start = time.perf_counter(), other_seconds()
 
     def cores(self) -> float | None:
         """How many cores the others have used on average since the watch was made; None where nothing counts them."""
-        now, busy = time.perf_counter(), busy_seconds()
-        if busy is None or self._busy is None:
-            return None
-        return max(0.0, busy - self._busy - (own_seconds() - self._own)) / (now - self._time)
+        (then, before), now, seconds = self.start, time.perf_counter(), other_seconds()
+        return None if seconds is None or before is None else max(0.0, seconds - before) / (now - then)
 
 
 def cores_before() -> float | None:
@@ -38,8 +36,8 @@ def check(cores: float | None, most: float | None, when: str) -> None:
         )
 
 
-def busy_seconds() -> float | None:
-    """The time that the cores which we may use were not idle, including what other virtual machines took of them."""
+def other_seconds() -> float | None:
+    """How long the cores that we may use were busy, in other virtual machines too, without this process and its children."""
     if not STAT.exists():
         return None
     ours, ticks = {f"cpu{core}" for core in os.sched_getaffinity(0)}, 0
@@ -47,9 +45,4 @@ def busy_seconds() -> float | None:
         if name in ours:
             user, nice, system, _idle, _waiting, irq, softirq, steal, *_guests = map(int, counts)
             ticks += user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def own_seconds() -> float:
-    """The processor time of this process and of its children that have ended."""
-    return sum(os.times()[:4])
+    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])

@@ -10,16 +10,16 @@ With `starts`, all processes are started that many times, one start after the ot
 `others_at_most`, the program stops if other programs use more cores than this before a start or during it.
 """
 
+import csv
 import os
+from pathlib import Path
 from typing import Any
 
-from benchmarks.side_by_side.contenders import Contender, contenders
+from benchmarks.side_by_side.contenders import Contender, contender
 from benchmarks.side_by_side.measure import measure
 from benchmarks.side_by_side.workload import Workload, uniform
 from experiments.throughput.jobs import CLOSEST, OURS
-from experiments.throughput.memory import free_bytes, that_fit
 from experiments.throughput.others import Others, check, cores_before
-from experiments.throughput.shipped import shipped
 
 NOT_ASKED = "not run: asked for with --config peers=all"
 
@@ -31,9 +31,11 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     sizes = (config[name] for name in ("steps", "size", "batch", "dtype"))
     workload = uniform(*sizes, config.get("inputs", "spikes"))
     check(before := cores_before(), config.get("others_at_most"), "before the first start")
-    records, during = of_all_starts(config, workload, that_fit(chosen_of(config), workload, free_bytes()))
+    records, during = of_all_starts(config, workload, chosen_of(config))
     if config["own_environments"] == "light":
-        known = shipped(config["workload"])
+        with Path(__file__).with_name("shipped.csv").open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["workload"] == config["workload"]]
+        known = {row["contender"]: float(row["ratio"]) for row in rows}
         records = [record | {"shipped": known.get(record["name"])} for record in records]
     return {"load": load, "others": {"before": before, "during": during}, "records": records}
 
@@ -42,11 +44,12 @@ def of_all_starts(
     config: dict[str, Any], workload: Workload, chosen: list[Contender]
 ) -> tuple[list[dict[str, Any]], list[float | None]]:
     """The records of the first start, with the rounds of all, and how many cores other programs used during each start. What
-    fails in a start has failed, and is not started again."""
+    fails or is left out in a start is not started again."""
     found: dict[str, dict[str, Any]] = {}
     during = []
     for start in range(config.get("starts", 1)):
-        able = [one for one in chosen if not found.get(one.name, {}).get("error")]
+        gone = {name for name, record in found.items() if record["error"] or record["left_out"]}
+        able = [one for one in chosen if one.name not in gone]
         first, watch = start * config["rounds"], Others()
         for record in measure(workload, able, config["rounds"], config["seconds"], first_round=first):
             before = found.setdefault(record["name"], record | {"rounds": []})
@@ -54,25 +57,20 @@ def of_all_starts(
             before["error"] = record["error"]
         during.append(watch.cores())
         check(during[-1], config.get("others_at_most"), f"during start {start + 1}")
-    return [found[contender.name] for contender in chosen], during
+    return list(found.values()), during
 
 
 def chosen_of(config: dict[str, Any]) -> list[Contender]:
-    found = {contender.name: contender for contender in contenders(config["benchmark"], config["contenders"])}
-    chosen = [found[name]._replace(left_out=left_out(config, found[name])) for name in config["contenders"]]
-    if not config["own_environments"]:
-        return [contender._replace(here=True) for contender in chosen]
-    light = config["own_environments"] == "light"  # ours run with the current interpreter
-    return [c._replace(here=True) if light and c.peer in OURS else c.as_recorded() for c in chosen]
-
-
-def left_out(config: dict[str, Any], contender: Contender) -> str | None:
-    """The reason why a contender is not timed, or None: not asked for, or too slow for so many units at this scale."""
-    if config["own_environments"] == "light" and contender.peer not in (*OURS, *CLOSEST):
-        return NOT_ASKED
-    most = config["left_out"].get(contender.peer, config["size"])
-    if config["size"] <= most:
-        return None
-    return f"left out at the scale {config['scale']!r} for the time that it takes" + (
-        f" above N = {most}" if most else ""
-    )
+    """The contenders of the configuration, and the reason for each that is not timed: not asked for, no file in
+    benchmarks/peers, or too slow for so many units at this scale."""
+    own, size, found = config["own_environments"], config["size"], []
+    for one in (contender(config["benchmark"], name) for name in config["contenders"]):
+        is_ours, reason, most = one.peer in OURS, one.left_out, config["left_out"].get(one.peer, size)
+        if own == "light" and not is_ours and one.peer not in CLOSEST:
+            reason = NOT_ASKED
+        elif size > most and not reason:
+            above = f" above N = {most}" if most else ""
+            reason = f"left out at the scale {config['scale']!r} for the time that it takes{above}"
+        is_here = not own or (own == "light" and is_ours)  # runs with the current interpreter
+        found.append((one if is_here else one.as_recorded())._replace(here=is_here, left_out=reason))
+    return found

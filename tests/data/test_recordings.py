@@ -20,6 +20,7 @@ from slax_data.storage.whole_files import load_arrays
 KEY = random.key(0)
 
 
+@pytest.mark.filterwarnings("ignore:Got .* times at or after the end")
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 2)), max_size=12), st.integers(1, 9), st.floats(0.1, 3))
 def test_a_unit_spikes_in_the_steps_that_hold_its_events(events, n_steps, duration):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.pipeline.config import read_yaml, rule_names
-from experiments.pipeline.job import library, scales_of
+from experiments.pipeline.config import library, mistakes, read_yaml
+from experiments.pipeline.job import scales_of
 from slax_data import DATASETS, ENCODERS
 from slax_neurons import NEURONS
 from slax_rules import RULES
@@ -36,10 +36,11 @@ def test_merged_mapping_may_be_overridden(tmp_path):
 
 
 def test_names_are_those_of_the_tables():
-    assert rule_names() == list(RULES)
+    assert [*library("rule")] == list(RULES)
     for entry in RULES.values():  # which the page of rules shows
         assert all((entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites)), entry.title
-    assert rule_names(gradients_alone=True) == [name for name, rule in RULES.items() if rule.optimizer is None]
+        name = next(name for name in RULES if RULES[name] is entry)
+        assert bool([*mistakes(name, {"$ref": "urn:slax:gradient"}, "rule")]) == (entry.optimizer is not None)
     assert [*library("data set")] == [*DATASETS] and [*library("code")] == [*ENCODERS]
     assert [*library("neuron")] == [*NEURONS]
 
@@ -53,9 +54,9 @@ def test_every_neuron_is_in_the_configuration():
 
 
 @pytest.mark.parametrize("kind", NEURONS.values())
-def test_page_has_equations_and_defaults_of_every_neuron(kind):
+def test_page_has_defaults_and_docstring_has_equations_of_every_neuron(kind):
     (row,) = re.findall(rf"^\| `{kind.__name__}` \|.*$", PAGE, re.MULTILINE)
     for argument in inspect.signature(vars(kind).get("__init__", lambda: None)).parameters.values():
         if isinstance(argument.default, int | float):
             assert f"`{argument.name}={argument.default:.4g}`" in row
-    assert len(re.findall(rf"^\*\*{kind.__name__}\*\*.*\n\n    ", PAGE, re.MULTILINE)) == 1
+    assert re.search(r"^    u_t = .*$", inspect.getdoc(kind), re.MULTILINE)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import speed
 from experiments import plot, run
 from experiments.common.tasks import demo_model, paths_of, task_maker
 from experiments.gradient_similarity.run import _as_json
 from experiments.pipeline.job import jobs_of, settings_of
-from slax_rules import SLTT, RuleEntry
+from experiments.pipeline.results import own_sources
+from slax_rules import RULES, SLTT, RuleEntry
 
 
 def compute(experiment, job, **changes):
@@ -24,7 +24,6 @@ def prepare(experiment, *results):
     importlib.import_module(f"experiments.{experiment}.plot").prepare(list(results))
 
 
-NOWHERE = type("Own", (SLTT,), {"__module__": "nowhere"})
 OTHERS = {"layers": [64, 8, 5], "dataset": "digits", "code": "latency"}
 FINITE = {"bptt": np.array(True), "ostl": np.array(False)}
 BPTT = {"config": {"task": "demo", "rule": "bptt"}, "seeds": []}
@@ -35,16 +34,11 @@ STOPS = [
     (lambda: _as_json({"task": "a"}, 0, {"finite": FINITE}), "Gradients of a are NaN or infinite: ostl"),
     (lambda: task_maker({"task": "a", "spikes": "some"}, None), "a reads spikes, expected the file some.npz"),
     (lambda: prepare("landscapes", BPTT, BPTT, SURFACES), "two results of the task demo and the rule bptt, expected"),
-    (lambda: speed.mark_of("0a1b+", 0.1, False), "files that no commit has, expected none. Commit them; or mark the"),
     (lambda: paths_of(demo_model([4, 3], nnx.Rngs(0)), {}, 0), "they were made with another configuration"),
     (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the quick scale, expected"),
     (lambda: run.main(["accuracy", "spoken_digits/bptt", "--data", "/nowhere"]), "no /nowhere/spoken_digits.npz"),
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
-    (
-        lambda: sources.digest_of_entry("rule", "own", RuleEntry("own", NOWHERE)),
-        "rule 'own', whose Own is in no file, expected one",
-    ),
     (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),
     (
         lambda: plot.main(["step_response", "--results", "/nowhere"]),
@@ -57,3 +51,9 @@ STOPS = [
 def test_what_does_not_fit_stops(call, message):
     with pytest.raises(SystemExit, match=message):
         call()
+
+
+def test_a_rule_in_no_file_stops(monkeypatch):
+    monkeypatch.setitem(RULES, "own", RuleEntry("own", type("Own", (SLTT,), {"__module__": "nowhere"})))
+    with pytest.raises(SystemExit, match="rule 'own', which is in no file, expected one"):
+        own_sources({"rule": "own"})

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from experiments import plot, run
-from experiments.common import job as jobs
 from experiments.common.samples import seeds_of
+from experiments.pipeline import job as jobs
 from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
-from experiments.pipeline.results import commit, read_record, seal_and_write
+from experiments.pipeline.results import commit, digest_of, read_record, result_product, write_json
 from experiments.step_response import run as of_one_neuron
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
@@ -71,7 +71,8 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
     result.write_text(result.read_text().replace("1", "2", 1))
     assert computed() == ["lif"]
     record = result.with_suffix(".record.json")
-    seal_and_write(record, read_record(record) | {"made_from": "of other sources"})
+    older = read_record(record) | {"made_from": "of other sources"}
+    write_json(record, older | {"sha256_of_the_rest": digest_of(older)})
     assert computed("--outdated", "keep") == []
     assert computed() == ["lif"]
     assert computed("--set", "current_off=150") == NEURONS
@@ -79,7 +80,7 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
 
 def test_tasks_without_their_spikes_are_left_out_and_said_to_be(tmp_path, monkeypatch, capsys):
     computed = []
-    monkeypatch.setattr(run, "run", lambda job, *_: computed.append(job.name))
+    monkeypatch.setattr(run, "run", lambda experiment, job, *_: computed.append(job.name))
     run.main(["accuracy", "--results", str(tmp_path), "--data", str(tmp_path)])
     rules = settings_of("accuracy", "quick")["rules"]
     assert computed == [f"{task}/{rule}" for task in ("randman", "digits") for rule in rules]
@@ -129,13 +130,14 @@ def test_a_change_of_a_setting(change, changed):
 
 def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
     module = type("module", (), {"compute": staticmethod(lambda config: ({"cells": [1]}, {"cells": [0.5]}))})
-    both = Job("both", {}, endings=(NUMBERS, TIMES))
+    both = Job("both", {"scale": "tiny"}, endings=(NUMBERS, TIMES))
     with monkeypatch.context() as patch:
         patch.setattr(run.importlib, "import_module", lambda name: module)
-        run.run(both, run.Paths("thing", "tiny", tmp_path, tmp_path), {})
-    folder = tmp_path / "tiny" / "thing"
+        product = result_product("activity", "tiny", {"both": both}, "both", results=tmp_path)
+        run.run("activity", both, {"both": product})
+    folder = tmp_path / "tiny" / "activity"
     assert sorted(path.name for path in folder.iterdir()) == ["both.json", "both.record.json", "both.timing.json"]
-    (result,) = plot.read(folder, [both], "thing", tmp_path, keep=False)
+    (result,) = plot.read({"both": product}, {"both": both}, False, "the command")
     assert result["cells"] == [1] and result["times"]["cells"] == [0.5]
 
 

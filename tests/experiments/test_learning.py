@@ -12,7 +12,7 @@ from experiments.common.measures import agreement, compare, layer_of, spikes_of_
 from experiments.common.tasks import make_model
 from slax_neurons import LI, LIF, Edge, connect
 from slax_rules import OTTT, RULES, cross_entropy, gradients
-from slax_rules.train.sweep import Run, Sweep
+from slax_rules.train.runs import Run, Sweep
 
 CONFIG = {"task": "tiny", "input_rate": 0.02, "initial_rate": 0.3, "layers": [12, 8, 7, 3], "n_steps": 6, "steps": 4}
 CONFIG |= {"rule": "ottt", "learning_rates": [0.1, 0.01, 1.0], "seeds": 3, "rate_seeds": 2, "online_window": 4}

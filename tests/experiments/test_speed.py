@@ -1,53 +1,41 @@
-"""The record of speed, on a case that is counted by hand, and the page of performance with its tables."""
+"""The record of speed, and the page of performance with its tables."""
 
-import jax
-import jax.numpy as jnp
+import csv
+
 import pytest
 
-from benchmarks import performance_page, speed
-from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks import performance_page, rules, speed
 
 
 def test_page_has_the_tables_of_the_files():
     text = performance_page.PAGE.read_text()
     assert performance_page.page(text) == text
-    assert len(performance_page.TABLE.findall(text)) + text.count("<!-- numbers ") == text.count(
-        "\n| --"
-    )  # no other table
+    names = [found[1] for found in performance_page.TABLE.finditer(text)]
+    assert set(names) == {file.stem for file in performance_page.RESULTS.glob("*.csv")}
+    assert len(names) + text.count("<!-- numbers ") == text.count("\n| --")  # no other table
 
 
-def by_hand(terms):
-    """Three iterations of a sine and some sums on [5], then a product: 3 (1 + terms) + 1 operations, of 20 bytes each."""
-
-    def body(x, _):
-        x = jnp.sin(x)
-        for _ in range(terms):
-            x = x + x
-        return x, None
-
-    return JaxStep(lambda x: (jax.jit(lambda y: y * y)(jax.lax.scan(body, x, length=3)[0]), None), jnp.ones(5))
-
-
-def test_a_line_has_all_columns_and_is_compared_with_the_programs(monkeypatch, tmp_path, capsys):
-    header, terms = speed.FILE.read_text().partition("\n")[0] + "\n", 3
-    monkeypatch.setattr(speed, "step_of", lambda case: by_hand(terms))
-    monkeypatch.setattr(speed, "commit", lambda: "0a1b+")
-    monkeypatch.setattr(speed, "cores_before", lambda: 1.3)
-    monkeypatch.setattr(speed, "SECONDS", 1e-3)
+def test_release_has_one_line_with_all_columns_and_none_of_a_busy_machine(monkeypatch, tmp_path):
+    lines = [speed.FILE.read_text().partition("\n")[0], "0.0.1" + "," * 29]
+    about = {"commit": "0a1b+", "date": "2026-12-01", "machine": "Linux a processor"}
+    monkeypatch.setattr(speed, "run_of", lambda _: about)
+    monkeypatch.setattr(speed, "SECONDS", 0.01)
+    monkeypatch.setattr(rules, "REPEATS", 3)
     monkeypatch.setattr(speed, "FILE", tmp_path / "speed.csv")
-    monkeypatch.setattr(speed, "PICTURE", tmp_path / "speed.png")
-    speed.FILE.write_text(header)
-    with pytest.raises(SystemExit, match=r"1\.30 cores"):
-        speed.record(anyway=False)
-    speed.draw()
-    assert not speed.lines()
-    speed.record(anyway=True)
-    (line,) = speed.lines()
-    assert line["mark"] == "busy uncommitted" and line["commit"] == "0a1b+" and "" not in line.values()
-    assert {(line[f"{case}_operations"], line[f"{case}_bytes"]) for case in speed.CASES} == {("13", "260")}
-    assert all(0 < float(line[f"{case}_ms"]) < 1e3 for case in speed.CASES)
-    speed.check()
-    assert "::warning" not in capsys.readouterr().out
-    terms = 4  # 16 operations
-    speed.check()
-    assert capsys.readouterr().out.count("operations is 16, +23%") == len(speed.CASES)
+    monkeypatch.setattr(speed, "CASES", {name: rules.TINY[0]._replace(rules=speed.TIMED) for name in speed.CASES})
+    speed.FILE.write_text("\n".join([*lines, ""]))
+    busy = iter([1.3, 0.0, 0.0, 0.0, 0.1])
+    monkeypatch.setattr(speed, "cores_before", lambda: next(busy))
+    monkeypatch.setattr(speed.Others, "cores", lambda _: next(busy))
+    for why in (r"1\.30 cores before the first case", "files that no commit has"):
+        with pytest.raises(SystemExit, match=why):
+            speed.main()
+    about["commit"] = "0a1b"
+    speed.main()
+    first = speed.FILE.read_text()
+    assert first.startswith("\n".join(lines))
+    with speed.FILE.open(newline="") as file:
+        old, line = csv.DictReader(file)
+    assert old["release"] == "0.0.1" and "" not in line.values() and line["commit"] == "0a1b"
+    for name in (f"{case}_{rule}" for case in speed.CASES for rule in speed.TIMED):
+        assert 0 < float(line[f"{name}_ms"]) < 1e3 and int(line[f"{name}_temporaries"]) > 0

@@ -7,18 +7,17 @@ from typing import NamedTuple
 import yaml
 from matplotlib.figure import Figure
 
-from experiments.pipeline.plan import page_product
-from experiments.pipeline.results import Product, write_record
+from experiments.pipeline.results import Made, Product, write_record
 from gallery.__main__ import write
 
 HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."
 LONG = "an_identifier_without_any_place_to_break_" * 3
-
 TABLES = {
     "speed": (
         "task,rule,mean,low,high,values\n"
         "first,bptt,2.0,1.75,2.25,1.9 2 2.1\nfirst,otpe,1.0,0.78,1.22,0.9 1.05 1.05\nsecond,bptt,2.0,2.0,2.0,2 2 2\n"
     ),
+    "alone": "rule,mean\nbptt,1\n",  # in no claims.yaml
     "memory": "rule,bytes\nbptt,4096\notpe,1024\n",
     "agreement": (
         "rule,layer,cosine,cosine_low,cosine_high,cosine_values\n"
@@ -27,13 +26,9 @@ TABLES = {
 }
 
 
-def cell(column, **where):
-    return {"where": where, "column": column}
-
-
-def claim(name, ours, relation, than, **more):
-    about = {"id": name, "kind": "finding", "statement": name, "source": "ours", "written": "after"}
-    return about | {"ours": ours, "relation": relation, "than": than} | more
+def claim(name, left, relation, right, **more):
+    about = {"id": name, "kind": "finding", "sentence": name, "source": "ours", "written": "after"}
+    return about | {"left": left, "relation": relation, "right": right} | more
 
 
 def figure(stem, title, claims):
@@ -41,21 +36,21 @@ def figure(stem, title, claims):
     return {"stem": stem, "title": title, "claims": claims} | about
 
 
-def mean(**where):
-    return cell("mean", **where)
-
-
-OTPE, BPTT = mean(task="first", rule="otpe"), mean(task="first", rule="bptt")
+OTPE, BPTT, SECOND = (
+    {"task": task, "rule": rule} for task, rule in (("first", "otpe"), ("first", "bptt"), ("second", "bptt"))
+)
 SPEED = [
-    claim("faster", OTPE, "below", BPTT),
-    claim("much_faster", OTPE, "below", 1.1, statement=HOSTILE),
-    claim("as_published", mean(task="second", rule="bptt"), "near", 2.1, tolerance=0.2, published=2.5, why="a fifth"),
+    claim("faster", OTPE, "below", {"rule": "bptt"}),
+    claim("much_faster", OTPE, "below", 1.1, sentence=HOSTILE),
+    claim("as_published", SECOND, "near", 2.1, margin=0.2, why="a fifth"),
 ]
 MEMORY = [
-    claim("on_paper", cell("bytes", rule="bptt"), "above", 1, scale="paper"),
-    claim("counted", cell("bytes", rule="otpe"), "equal", 1024, kind="check"),
+    claim("on_paper", {"rule": "bptt", "column": "bytes"}, "above", 1, scale="paper"),
+    claim("counted", {"rule": "otpe", "column": "bytes"}, "equal", 1024, kind="check"),
 ]
-AGREEMENT = [claim("perfect_everywhere", cell("cosine", rule="ostl", layer=1), "above", 0.95, source="doi 10.1000/182")]
+AGREEMENT = [
+    claim("perfect", {"rule": "ostl", "layer": 1, "column": "cosine"}, "above", 0.95, source="doi 10.1000/182")
+]
 CLAIMS = {
     "cost": [figure("speed", "Speed of all rules", SPEED), figure("memory", "Memory of all rules", MEMORY)],
     "similarity": [figure("agreement", "Agreement with BPTT", AGREEMENT)],
@@ -76,20 +71,19 @@ class SmallGallery(NamedTuple):
 def write_small_gallery(folder):
     claims, results, figures = [], [], []
     for experiment, content in CLAIMS.items():
-        claims.append(
-            written(folder / "experiments" / experiment / "claims.yaml", yaml.safe_dump({"figures": content}))
-        )
+        text = yaml.safe_dump({"figures": content})
+        claims.append(written(folder / "experiments" / experiment / "claims.yaml", text))
         for task in ("first", "second"):
-            path = folder / "results/quick" / experiment / f"{task}.json"
-            results.append(written(path, json.dumps(result(task))))
-            certified([path])
+            path = written(folder / "results/quick" / experiment / f"{task}.json", json.dumps(result(task)))
+            results += certified([path])
     for stem, table in TABLES.items():
-        figures.append(written(folder / "figures/quick" / f"{stem}.csv", table))
-        drawing = Figure(figsize=(12, 3))
+        drawing = Figure(figsize=(7, 3))
         drawing.subplots().plot([0, 1], [0, 1])
-        for form in ("png", "svg"):
-            figures.append(folder / "figures/quick" / f"{stem}.{form}")
-            drawing.savefig(figures[-1])
+        pictures = [folder / "figures/quick" / f"{stem}.{form}" for form in ("png", "svg")]
+        figures.append(written(folder / "figures/quick" / f"{stem}.csv", table))
+        for path in pictures:
+            drawing.savefig(path, dpi=200)
+        figures += pictures
         certified(figures[-3:])
     pages = [folder / "figures" / name for name in ("index.html", "RESULTS.md", "REPLICATION.md")]
     return SmallGallery(claims, results, figures, *pages)
@@ -97,14 +91,13 @@ def write_small_gallery(folder):
 
 def build(small):
     """Write the page and the texts of a gallery, and return it."""
-    made = page_product((small.page, small.text, small.replication), "quick", *small[:3])
     results = {name: [path for path in small.results if path.parent.name == name] for name in CLAIMS}
-    write(made, "quick", small.claims, results, small.figures)
+    write(Product("the page", tuple(small[3:]), {}, ()), "quick", small.claims, results, small.figures)
     return small
 
 
-def result(task, **config):
-    config = {"scale": "quick", "task": task, "steps": 20, "optimizer": {"name": "adamax", "rate": 0.01}} | config
+def result(task):
+    config = {"scale": "quick", "task": task, "steps": 20, "optimizer": {"name": "adamax", "rate": 0.01}}
     return {"config": config, "seed": 7, "seeds": [{}, {}, {}], "versions": {"python": "3.11.7", "jax": "0.10.2"}}
 
 
@@ -114,8 +107,9 @@ def record(**changes):
 
 
 def certified(files, **changes):
-    """Write the record of files."""
-    write_record(Product("", tuple(files), {}), "", **record(**changes))
+    """The files, with a record."""
+    write_record(Product("", tuple(files), {}, ()), Made("", {}), **record(**changes))
+    return files
 
 
 def written(path, text):

@@ -1,195 +1,254 @@
-"""Verdicts: each relation right and wrong, checks, what is paired, missing or a mistake, and the correction."""
+"""Claims as they are read and judged: comparisons, margins, verdicts, what is paired, missing or a mistake, the correction."""
+
+import importlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from scipy import stats
-from small_gallery import cell, claim, figure
+from small_gallery import claim, figure, written
 
-from gallery.claims import correct, evaluate_claim, judge_all
-from gallery.claims_file import ClaimError
-from gallery.quantifiers import expand
+from experiments.pipeline.job import SCALES
+from gallery.claims import correct, judge, judge_all
+from gallery.claims_file import SCHEMA, ClaimError, comparisons, read_claims
 from gallery.significance import holm
+from gallery.tables import matching, number
 
-# The samples of the rows of a rule; a number alone has none.
-SAMPLES = {
-    "low": [0.9, 1.0, 1.1],
-    "middle": [1.5, 2.0, 2.5],  # its interval is 0.758 to 3.242
-    "wide": [1.0, 2.2, 3.4],
-    "constant": [2.0, 2.0, 2.0],
-    "exact": 2.0,
-    "lost": None,
-    "negative": -2.0,
-    "single": [2.0],
-}
-
-
-def row(rule, half):
-    """The row of a rule; rows of different halves are of different tasks, so that they are not paired."""
-    samples, cells = SAMPLES[rule], dict.fromkeys(("mean", "low", "high", "values"), "")
-    if isinstance(samples, list):
-        ends = (min(samples), max(samples)) if len(samples) > 1 else ("", "")  # what they are does not matter here
-        cells = {"mean": np.mean(samples), "low": ends[0], "high": ends[1], "values": " ".join(map(str, samples))}
-    elif samples is not None:
-        cells["mean"] = samples
-    return {"rule": rule, "half": half, "task": half} | {name: str(cell) for name, cell in cells.items()}
-
-
-ROWS = [row(rule, half) for rule in SAMPLES for half in "ab"]
-TABLES = {"x": ROWS, "y": [{"rule": "middle", "mean": "7"}], "empty": []}
+ROOT = Path(__file__).parents[2]
+# The samples of the rows of a rule. The interval of `middle` is 0.758 to 3.242.
+SAMPLES = {"low": [0.9, 1.0, 1.1], "middle": [1.5, 2.0, 2.5], "wide": [1.0, 2.2, 3.4], "single": [2.0]}
+NUMBERS = {"exact": 2.0, "lost": "", "negative": -2.0}  # without samples
 MIDDLE = SAMPLES["middle"]
+ROWS = [
+    {
+        "rule": rule,
+        "task": task,
+        "mean": str(np.mean(of)),
+        "low": str(min(of)),
+        "high": "9",
+        "values": " ".join(map(str, of)),
+    }
+    for rule, of in SAMPLES.items()
+    for task in "ab"
+]
+ROWS += [{"rule": rule, "task": "a", "mean": str(mean), "low": "", "values": ""} for rule, mean in NUMBERS.items()]
 
 
-def side(name, half="a"):
-    return cell("mean", rule=name, half=half) if isinstance(name, str) else name
-
-
-def judged(ours, relation, than, *, at="full", stem="x", **more):
-    return evaluate_claim(expand(claim("it", side(ours), relation, side(than), **more)), stem, TABLES, at)
-
-
-def several(*parts):
-    """A claim of several conditions."""
-    conditions = [{"ours": side(ours), "relation": relation, "than": side(than)} for ours, relation, than in parts]
-    return evaluate_claim({"id": "it", "kind": "finding", "all": conditions}, "x", TABLES, "full")
-
-
-@pytest.mark.parametrize(
-    "ours, relation, than, near, verdict",
-    [
-        ("middle", "above", 0.7, {}, "holds"),
-        ("middle", "above", 0.8, {}, "unresolved"),
-        ("middle", "above", 3.3, {}, "does not hold"),
-        ("middle", "above", "low", {}, "holds"),  # pair by pair by 0.6, 1 and 1.4; the two intervals overlap
-        ("exact", "above", "middle", {}, "unresolved"),
-        ("middle", "near", 2.2, {"tolerance": 1.45}, "holds"),  # the difference is -1.442 to 1.042
-        ("middle", "near", 2.2, {"tolerance": 1.44}, "unresolved"),
-        ("middle", "near", 4.0, {"tolerance": 0.75}, "does not hold"),  # -3.242 to -0.758
-        ("negative", "near", -2.2, {"tolerance": 0.1, "relative": True}, "holds"),
-    ],
-)
-def test_relation_is_tested(ours, relation, than, near, verdict):
-    assert judged(ours, relation, than, **near).verdict == verdict
+def judged(left, relation, right, *, at="full", rows=ROWS, **more):
+    left, right = ({"rule": side} if isinstance(side, str) else side for side in (left, right))
+    whole = claim("it", {"task": "a"} | left, relation, right, **more)
+    return judge(whole | {"comparisons": list(comparisons(whole))}, "x", {"x": rows}, at, strict=at == "full")
 
 
 @pytest.mark.parametrize(
-    "ours, relation, than, more, holds",
+    "left, relation, right, margin, verdict",
     [
-        ("middle", "above", 1.4, {}, True),
-        ("middle", "near", 2.0, {"tolerance": 0.5}, True),
-        ("low", "below", "middle", {}, True),
-        ("low", "below", cell("mean", rule="middle", half="b"), {}, True),
-        ("exact", "equal", 2.0, {}, True),
-        ("single", "above", 2.5, {}, False),
+        ("middle", "above", 0.7, None, "holds"),
+        ("middle", "above", 0.8, None, "unresolved"),
+        ("middle", "above", 3.3, None, "does not hold"),
+        ("middle", "above", 0.5, 0.25, "holds"),
+        ("middle", "above", 0.5, 0.3, "unresolved"),
+        ("middle", "below", 3.5, 0.25, "holds"),
+        ("middle", "below", 3.5, 0.3, "unresolved"),
+        ("middle", "above", "low", None, "holds"),  # pair by pair by 0.6, 1 and 1.4; the two intervals overlap
+        ("exact", "above", "middle", None, "unresolved"),
+        ("middle", "near", 2.2, 1.45, "holds"),  # the difference is -1.442 to 1.042
+        ("middle", "near", 2.2, 1.44, "unresolved"),
+        ("middle", "near", 4.0, 0.75, "does not hold"),  # -3.242 to -0.758
+        ("negative", "near", -2.2, {"share": 0.1}, "holds"),
+        ("negative", "near", -2.2, {"share": 0.05}, "does not hold"),
     ],
 )
-def test_check_has_to_be_true_in_every_sample_and_has_no_p_value(ours, relation, than, more, holds):
-    (found,) = correct([judged(ours, relation, than, kind="check", **more)])
+def test_relation_is_tested_with_its_margin(left, relation, right, margin, verdict):
+    assert judged(left, relation, right, margin=margin).verdict == verdict
+
+
+@pytest.mark.parametrize("margin, right", [({"times": 1.5}, [1.35, 1.5, 1.65]), ({"errors": 3}, [0.7, 1.0, 1.3])])
+def test_right_number_is_multiplied_or_gets_more_errors_sample_by_sample(margin, right):
+    (found,) = judged("middle", "above", "low", margin=margin).comparisons
+    assert found.right.samples == pytest.approx(right)
+    assert min(found.evidence) == pytest.approx(stats.ttest_rel(MIDDLE, right).pvalue)
+
+
+@pytest.mark.parametrize(
+    "left, right, holds",
+    [
+        ("middle", 1.4, True),
+        ("middle", 1.6, False),
+        ("middle", "low", True),
+        ("middle", "wide", False),
+        ("single", 1, True),
+    ],
+)
+def test_check_has_to_be_true_in_every_sample_and_has_no_p_value(left, right, holds):
+    (found,) = correct([judged(left, "above", right, kind="check")])
     assert (found.verdict, found.p, found.corrected) == ("holds" if holds else "does not hold", None, None)
 
 
-def test_number_can_be_compared_with_another_one_plus_and_times_something():
-    low = np.array(SAMPLES["low"])
-    changes = ({"plus": 0.5}, low + 0.5), ({"times": 1.5}, 1.5 * low), ({"error_times": 3}, 1 - 3 * (1 - low))
-    for change, than in changes:
-        (found,) = judged("middle", "above", side("low") | change).conditions
-        assert found.than[:3] == pytest.approx((than.mean(), than.min(), than.max()))
-        assert found.difference.kind == "paired" and next(iter(change)).replace("_", " ") in found.rows[1]
-        assert min(found.evidence) == pytest.approx(stats.ttest_rel(MIDDLE, than).pvalue)
-
-
 def test_samples_of_the_same_table_and_task_are_paired_and_others_are_not():
-    kinds = {"a": "paired", "b": "not paired"}
-    for half, kind in kinds.items():
-        found = evaluate_claim(expand(claim("it", side("middle"), "above", side("low", half))), "x", TABLES, "full")
-        assert found.conditions[0].difference.kind == kind
+    for task, kind in {"a": "paired", "b": "not paired"}.items():
+        found = judged("middle", "above", {"rule": "low", "task": task})
+        assert found.comparisons[0].difference.kind == kind
     assert found.p == pytest.approx(stats.ttest_ind(MIDDLE, SAMPLES["low"], equal_var=False).pvalue)
+    cells = {"task": "64-50", "mean": "0.5", "low": "0.4", "high": "0.6", "values": "0.45 None 0.55"}
+    for other in ({"task": "32"}, {"depth": "3"}, {"values": "0.45 0.55"}, {"rounds": "3"}):
+        assert not number(cells, "mean").is_paired_with(number(cells | other, "mean"))
+    assert number(cells, "mean").is_paired_with(number(cells | {"mean": "0.7", "rule": "otpe", "layer": "2"}, "mean"))
+
+
+def test_a_test_set_that_seeds_have_in_common_is_a_sample_as_well():
+    cells = {"task": "a", "mean": "0.5", "low": "0.4", "high": "0.6", "values": "0.5 0.5"}
+    (with_tests, without) = (judged({}, "above", 0.2, rows=[cells | {"tests": tests}]) for tests in ("1 1 2 0", ""))
+    assert 0 < with_tests.p < 1 and without.p is None
 
 
 def test_geometric_means_are_compared_by_their_logarithms():
     """Ratios whose arithmetic mean is above 1 only since noise is not symmetric."""
-    cells = {"name": "noise", "ratio": "1.0", "ratio_low": "0.1", "ratio_high": "10", "ratio_values": "0.25 0.25 4 4"}
-    tables = {"x": [cells | {"ratio_mean": "geometric"}, cells | {"name": "plain", "ratio_mean": ""}]}
-
-    def found(name):
-        whole = expand(claim("it", cell("ratio", name=name), "above", 1.0))
-        return evaluate_claim(whole, "x", tables, "full").conditions[0].difference
-
-    assert found("noise").mean == pytest.approx(0.0, abs=1e-12) and found("noise").is_of_logarithms
-    assert found("plain").mean == pytest.approx(1.125) and not found("plain").is_of_logarithms
+    cells = {"task": "a", "ratio": "1.0", "ratio_low": "0.1", "ratio_high": "10", "ratio_values": "0.25 0.25 4 4"}
+    means = {}
+    for kind in ("geometric", ""):
+        found = judged({"column": "ratio"}, "above", 1.0, rows=[cells | {"ratio_mean": kind}])
+        means[kind] = found.comparisons[0].difference.mean
+    assert means == {"geometric": pytest.approx(0.0, abs=1e-12), "": pytest.approx(1.125)}
 
 
 P = {border: stats.ttest_1samp(MIDDLE, border).pvalue for border in (0.5, 0.7, 2.5, 3.3, 4.0)}
-LOST, FEW = ["x.csv has no number there"], ["a test needs two seeds or more"]
 
 
 @pytest.mark.parametrize(
-    "parts, verdict, p, reasons",
+    "parts, verdict, p",
     [
-        ([("middle", "above", 0.5), ("middle", "above", 0.7)], "holds", P[0.7], []),
-        ([("exact", "above", 1), ("exact", "below", 3)], "holds", None, []),
-        ([("middle", "above", 0.5), ("middle", "below", 2.5)], "unresolved", P[2.5], []),
-        ([("middle", "above", 3.3), ("middle", "above", 0.5)], "unresolved", 2 * P[3.3], []),
-        ([("middle", "above", 4.0), ("lost", "above", 1)], "does not hold", 2 * P[4.0], []),
-        ([("middle", "above", 0.5), ("lost", "above", 1)], "not run", None, LOST),
-        ([("middle", "above", 0.5), ("single", "above", 1)], "unresolved", None, FEW),
+        ([("middle", "above", 0.5), ("middle", "above", 0.7)], "holds", P[0.7]),
+        ([("exact", "above", 1), ("exact", "below", 3)], "holds", None),
+        ([("middle", "above", 0.5), ("middle", "below", 2.5)], "unresolved", P[2.5]),
+        ([("middle", "above", 3.3), ("middle", "above", 0.5)], "unresolved", 2 * P[3.3]),
+        ([("middle", "above", 4.0), ("lost", "above", 1)], "does not hold", 2 * P[4.0]),
+        ([("middle", "above", 0.5), ("lost", "above", 1)], "not run", None),
+        ([("middle", "above", 0.5), ("single", "above", 1)], "unresolved", None),
     ],
 )
-def test_claim_holds_if_all_conditions_hold_and_fails_if_one_fails(parts, verdict, p, reasons):
+def test_claim_holds_if_all_comparisons_hold_and_fails_if_one_fails(parts, verdict, p):
     """The p-value is the largest one of all, or the smallest one times their number."""
-    found = several(*parts)
-    assert (found.verdict, found.reasons) == (verdict, reasons)
-    assert found.p == (None if p is None else pytest.approx(p))
+    parts = [{"left": {"rule": left}, "relation": relation, "right": right} for left, relation, right in parts]
+    found = judged({}, "above", 0, all=parts)
+    assert found.verdict == verdict and found.p == (None if p is None else pytest.approx(p))
 
 
 def test_tested_claims_are_corrected_together_and_others_take_no_part():
-    tested = [("middle", "above", 0.5), ("middle", "above", 0.7), ("wide", "above", 1.0)]
-    others = [("exact", "above", 1), ("single", "above", 1), ("lost", "above", 1)]
-    found = correct([several(one) for one in (*others, *tested)])
-    p = [stats.ttest_1samp(SAMPLES[ours], than).pvalue for ours, _, than in tested]
+    tested = [("middle", 0.5), ("middle", 0.7), ("wide", 1.0)]
+    found = correct(
+        [judged(left, "above", right) for left, right in [("exact", 1), ("single", 1), ("lost", 1), *tested]]
+    )
+    p = [stats.ttest_1samp(SAMPLES[left], right).pvalue for left, right in tested]
     assert [one.corrected for one in found] == [None, None, None, *map(pytest.approx, holm(p))]
     assert [one.verdict for one in found] == ["holds", "unresolved", "not run", *["unresolved"] * 3]
     assert [one.uncorrected for one in found[3:]] == ["holds", "holds", "unresolved"]
 
 
+def test_what_is_not_there_is_not_run_and_says_why():
+    cases = [
+        ("middle", 3, {"scale": "paper"}),
+        ("absent", 3, {"at": "quick"}),
+        ("middle", "lost", {}),
+        ({"table": "y"}, 3, {}),
+    ]
+    for left, right, more in cases:
+        found = judged(left, "below", right, **more)
+        assert found.verdict == "not run" and all(found.reasons)
+
+
+def test_values_in_lists_make_one_comparison_each_and_parts_change_the_claim():
+    whole = claim("it", {"rule": "otpe", "layer": [1, None]}, "above", {"rule": ["ottt", "ostl"]})
+    pairs = [(layer, other) for layer in (1, None) for other in ("ottt", "ostl")]
+    found = [(one["left"], one["right"]) for one in comparisons(whole)]
+    assert found == [({"rule": "otpe", "layer": n}, {"rule": other, "layer": n}) for n, other in pairs]
+    parts = [{"left": {"layer": 1}, "right": 0.5}, {"left": {"layer": 2}, "relation": "below", "right": 3}]
+    found = [(one["left"], one["relation"], one["right"]) for one in comparisons(whole | {"all": parts})]
+    assert found == [({"rule": "otpe", "layer": 1}, "above", 0.5), ({"rule": "otpe", "layer": 2}, "below", 3)]
+    (example, _) = re.findall(r"```yaml\n(.*?)```", (ROOT / "gallery/README.md").read_text(), flags=re.DOTALL)
+    assert SCHEMA["$defs"]["scale"]["enum"] == list(SCALES) and yaml.safe_load(example)["figures"]
+
+
+def claims_file(folder, *figures):
+    return written(folder / "claims.yaml", yaml.safe_dump({"figures": list(figures)}))
+
+
+def test_correction_is_for_all_experiments_together_and_all_mistakes_are_named(tmp_path):
+    one, *others = [claim(name, {"rule": "middle", "task": "a"}, "above", 0.7) for name in ("it", "other", "third")]
+    paths = [claims_file(tmp_path / "one", figure("x", "X\nx", [one]))]
+    paths.append(claims_file(tmp_path / "more", figure("y", "Y", [one]), figure("z", "Z", others)))
+    tables = dict.fromkeys("xyz", ROWS)
+    found = judge_all(paths, tables, "full")
+    assert [(one.experiment, one.stem, one.title) for one in found[:2]] == [("one", "x", "X x"), ("more", "y", "Y")]
+    assert [len(one.claims) for one in found] == [1, 1, 2]
+    assert all(each.corrected == pytest.approx(4 * P[0.7]) for one in found for each in one.claims)
+    wrong = [claim(name, {"rule": name}, "above", 1) for name in ("absent", "gone")]
+    paths += [claims_file(tmp_path / "two", figure("x", "X", wrong)), claims_file(tmp_path / "three", {"stem": "v"})]
+    with pytest.raises(ClaimError) as error:
+        judge_all(paths, tables, "full")
+    for named in ("x: absent: ", "x: gone: ", "three/claims.yaml: figures: v: 'title'", "the stem x belongs"):
+        assert named in str(error.value)
+    for scale, is_complete in (("full", False), ("quick", True)):
+        (left_out,) = judge_all(paths[2:3], tables, scale, is_complete=is_complete)
+        assert [one.verdict for one in left_out.claims] == ["not run"] * 2
+
+
 @pytest.mark.parametrize(
-    "ours, than, more, reason",
+    "changes, named",
     [
-        ("middle", 3, {"scale": "paper"}, "is about the paper scale"),
-        ("middle", "absent", {"needs": "spoken_digits"}, "needs spoken_digits"),
-        ("absent", 3, {"at": "quick"}, "is left out at the quick scale"),
-        ("middle", "lost", {}, "x.csv has no number there"),
-        ("middle", 3, {"stem": "gone"}, "there is no gone.csv"),
+        ({"relation": "near", "margin": 1}, "it: a margin has a reason"),
+        ({"relation": "near", "why": "so"}, "it: near needs a margin"),
+        ({"margin": {"errors": 1.2}}, "it: a margin has a reason"),
+        ({"relatoin": "above"}, "'relatoin' was unexpected"),
+        ({"source": ...}, "it: source is missing"),
+        ({"right": ...}, "it: right is missing"),
+        ({"id": "a b"}, "does not match"),
     ],
 )
-def test_what_is_not_there_is_not_run(ours, than, more, reason):
-    found = judged(ours, "below", than, **more)
-    assert (found.verdict, found.reasons) == ("not run", [reason])
+def test_mistakes_in_a_claim_are_named_with_their_place(tmp_path, changes, named):
+    one = claim("it", {"rule": "otpe"}, "above", 1) | changes
+    one = {key: value for key, value in one.items() if value is not ...}
+    with pytest.raises(ClaimError, match=named):
+        read_claims(claims_file(tmp_path, figure("x", "X", [one])))
 
 
-def claims_file(folder, experiment, *figures):
-    path = folder / experiment / "claims.yaml"
-    path.parent.mkdir()
-    path.write_text(yaml.safe_dump({"figures": figures}))
-    return path
+def test_defaults_of_a_figure_are_those_of_its_claims(tmp_path):
+    defaults = {"source": "the paper", "scale": ["quick", "full"]}
+    one = figure("x", "X", [claim("it", {"rule": "otpe"}, "above", 1)]) | {"defaults": defaults}
+    (found,) = read_claims(claims_file(tmp_path, one))
+    assert [found["claims"][0][key] for key in defaults] == ["ours", ["quick", "full"]]
 
 
-def test_all_mistakes_of_all_files_are_told_at_once(tmp_path):
-    wrong = [claim(name, cell("mean", rule=name), "above", 1) for name in ("absent", "gone")]
-    paths = [claims_file(tmp_path, "one", figure("x", "X", wrong)), claims_file(tmp_path, "two", {"stem": "y"})]
-    with pytest.raises(ClaimError) as error:
-        judge_all(paths, TABLES, "full")
-    told = ["one/claims.yaml: x: absent: ", "one/claims.yaml: x: gone: ", "two/claims.yaml: y: 'title' is a required"]
-    assert [text for text in told if text not in str(error.value)] == []
+@pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/*/claims.yaml")), ids=lambda path: path.parent.name)
+def test_every_figure_has_claims_and_docs_have_those_that_are_run(path):
+    figures, docs = read_claims(path), (ROOT / "docs/RESULTS.md").read_text().replace("\\", "")
+    drawn = importlib.import_module(f"experiments.{path.parent.name}.plot").FIGURES
+    assert drawn.keys() == {each["stem"] for each in figures}
+    part = docs.partition(f"\n## {path.parent.name}\n")[2].partition("\n## ")[0]
+    claims = [one for each in figures for one in each["claims"] if one["kind"] != "check"]
+    shown = [one["id"] for one in claims if f"| {' '.join(one['sentence'].split())} |" in part]
+    not_run = re.search(r"not run: (\d+)\.", " ".join(part.split()))
+    assert len(claims) - len(shown) == (int(not_run[1]) if not_run else 0), "run `make claims`"
 
 
-def test_correction_is_for_all_experiments_together(tmp_path):
-    names = ("it", "other", "third")
-    one, *others = [claim(name, side("middle"), "above", 0.7, statement=f"{name}\n is so.") for name in names]
-    paths = [claims_file(tmp_path, "one", figure("x", "X\nx", [one]))]
-    paths.append(claims_file(tmp_path, "more", figure("y", "Y", [one]), figure("z", "Z", others)))
-    found = judge_all(paths, {"x": ROWS, "y": ROWS, "z": ROWS}, "full")
-    assert [(one.experiment, one.stem, one.title) for one in found[:2]] == [("one", "x", "X x"), ("more", "y", "Y")]
-    assert found[0].claims[0].statement == "it is so."
-    corrected = [[each.corrected for each in one.claims] for one in found]
-    assert corrected == [[pytest.approx(4 * P[0.7])] * count for count in (1, 1, 2)]
+def test_cells_are_compared_as_numbers_or_else_as_text():
+    rows = [{"task": "64-50", "layer": "1"}, {"task": "64-50", "layer": ""}, {"task": "1e1", "layer": "2.0"}]
+    wanted = [{"task": "64-50", "layer": 1}, {"layer": 2}, {"layer": None}, {"layer": ""}, {"task": 10}, {"task": "64"}]
+    assert [[rows.index(row) for row in matching(rows, where)] for where in wanted] == [[0], [2], [1], [1], [2], []]
+    with pytest.raises(ValueError, match="has no column rule"):
+        matching(rows, {"rule": 1})
+
+
+def test_number_has_the_interval_and_samples_beside_it():
+    row = {
+        "cosine": "0.5",
+        "cosine_low": "-1",
+        "cosine_high": "1",
+        "cosine_values": "0 None",
+        "low": "7",
+        "rounds": "2",
+    }
+    assert number(row, "cosine")[:5] == (0.5, -1.0, 1.0, (0.0, None), "round")
+    assert number(row, "low")[:4] == (7.0, 7.0, 7.0, ()) and number(row | {"low": ""}, "low") is None

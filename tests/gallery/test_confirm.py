@@ -2,18 +2,18 @@
 
 import pytest
 import yaml
-from small_gallery import BPTT, MEMORY, OTPE, claim, figure, mean, written
+from small_gallery import MEMORY, OTPE, SECOND, claim, figure, written
 
 from gallery import confirm
 
 TABLE = "task,rule,mean,low,high,values\nfirst,bptt,2,,,1.9 2 2.1\nfirst,otpe,{0},,,{1}\nsecond,bptt,2,,,2 2 2\n"
-SLOWER = claim("slower", OTPE, "above", BPTT)
+SLOWER = claim("slower", OTPE, "above", {"rule": "bptt"})
 CLAIMS = [
-    claim("faster", OTPE, "below", BPTT),
+    claim("faster", OTPE, "below", {"rule": "bptt"}),
     claim("below_the_least", OTPE, "below", 1.3),
-    claim("before", OTPE, "below", BPTT, written="before"),
+    claim("before", OTPE, "below", {"rule": "bptt"}, written="before"),
     claim("open", OTPE, "below", 1.0),
-    claim("twice", mean(task="second", rule="bptt"), "equal", 2.0, kind="check"),
+    claim("twice", SECOND, "equal", 2.0, kind="check"),
     SLOWER,
 ]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gallery.claims import Condition
+from gallery.claims import Comparison
 from gallery.significance import LEVEL, RESOLUTION, difference, holm
 from gallery.tables import Number
 
@@ -13,7 +13,7 @@ SURE = {True: (0.0, 1.0), False: (1.0, 0.0)}
 
 
 def judged(relation, found, tolerance=None):
-    return Condition(ONE, relation, ONE, tolerance, None, (), found)
+    return Comparison(ONE, relation, ONE, tolerance, (), found)
 
 
 def samples(*counts):

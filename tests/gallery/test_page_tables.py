@@ -1,4 +1,4 @@
-"""Tables of pages are those of the figures: which cell has which number, with its interval, and what is told otherwise."""
+"""The tables of pages have the numbers of the figures: which cell has which number, and its interval."""
 
 import re
 
@@ -50,26 +50,9 @@ def test_a_cell_with_several_rows_is_refused(filled):
         filled("{rows: rule, columns: quantity, where: {mode: offline}}")
 
 
-def test_a_sentence_has_a_number(filled, tmp_path):
-    mark = "takes <!-- number two: {where: {rule: otpe, mode: online}, times: 100, digits: 1} -->%s<!-- end --> %%."
-    assert page(mark % "old", tmp_path) == mark % "70.0"
-    with pytest.raises(SystemExit, match=r"two\.csv has no number for"):
-        page((mark % "").replace("otpe", "ottt"), tmp_path)
-
-
 @pytest.mark.parametrize(
-    ("sentence", "refused"),
-    [
-        ("OTPE reaches 95 %.", "without a mark: 95 %"),
-        ("Half the width of a 95 %\ninterval, of `decay=.9`, [here](a.1.md), in slax 0.0.1.", None),
-        ("It takes <!-- number two: {where: {rule: otpe, mode: online}} -->0.7<!-- end --> and has two layers.", None),
-    ],
+    "mark", ["<!-- numbers two: {rows: rule} -->", "In <!-- numbers two: {rows: rule} -->\n<!-- end -->"]
 )
-def test_a_section_with_results_has_no_number_that_was_copied_by_hand(tmp_path, sentence, refused):
-    (tmp_path / "two.csv").write_text(TABLE)
-    text = f"## What is measured\n\nThe rate is 0.1.\n\n## What comes out\n\n{sentence}\n"
-    if refused is None:
-        assert page(text, tmp_path) == text
-    else:
-        with pytest.raises(SystemExit, match=refused):
-            page(text, tmp_path)
+def test_a_mark_without_its_end_or_within_a_line_is_refused(tmp_path, mark):
+    with pytest.raises(SystemExit, match="on lines of its own"):
+        page(mark, tmp_path)

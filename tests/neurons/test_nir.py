@@ -22,6 +22,8 @@ RANDOM = np.random.default_rng(1)
 DATA = Path(__file__).parent / "data"
 ZEROS = np.zeros(N)
 
+pytestmark = pytest.mark.filterwarnings("ignore:to_nir got a neuron with reset")
+
 
 def uniform(low, high, *shape):
     return RANDOM.uniform(low, high, shape or (N,))

@@ -124,6 +124,7 @@ CASES += [
 
 @pytest.mark.parametrize(("call", "error", "match"), CASES, ids=[case[2][:50] for case in CASES])
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:to_nir got a neuron with reset")
 def test_it_is_an_error_that_says_what_to_do(call, error, match, no_shape_checks):
     with pytest.raises(error, match=match):
         call()

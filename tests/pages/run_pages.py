@@ -39,18 +39,10 @@ class Recordings(list):
 
 
 def stand_ins() -> dict[str, types.ModuleType]:
-    """Other libraries' readers of sets, with small sets of the true form: the libraries and the sets are not installed."""
-    rng = np.random.default_rng(0)
-    examples = [{"image": rng.integers(256, size=(28, 28, 1)).astype(np.uint8), "label": i % 10} for i in range(20)]
-    parts = {
-        "tonic": {},
-        "tonic.datasets": {"NMNIST": Recordings},
-        "tensorflow_datasets": {"data_source": lambda name, split: examples},
-    }
-    modules = {name: types.ModuleType(name) for name in parts}
-    for name, content in parts.items():
-        vars(modules[name]).update(content)
+    """Another library's reader of a set, with a small set of the true form: neither is installed."""
+    modules = {name: types.ModuleType(name) for name in ("tonic", "tonic.datasets")}
     modules["tonic"].datasets = modules["tonic.datasets"]  # type: ignore[attr-defined]
+    modules["tonic.datasets"].NMNIST = Recordings  # type: ignore[attr-defined]
     return modules
 
 
@@ -58,7 +50,7 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
     sys.modules.update(stand_ins())
     sys.path.insert(0, str(ROOT))  # as of a script in the folder of the clone
-    for page in map(Path, sys.argv[1:]):
+    for page in [Path(name).resolve() for name in sys.argv[1:]]:
         start, error = time.process_time(), None
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)

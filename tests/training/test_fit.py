@@ -211,7 +211,7 @@ def test_a_bar_is_for_terminals_and_elsewhere_an_epoch_is_a_line(capsys):
         (BATCHES, True, bar),
         (SAMPLER, True, bar),
     ):
-        options = {"held_out": BATCHES, "metrics": {"accuracy": sr.accuracy}, "progress": progress}
+        options = {"held_out": BATCHES[:], "metrics": {"accuracy": sr.accuracy}, "progress": progress}
         sr.fit(*made(), sr.cross_entropy, source, epochs=2, **options)
         shown = capsys.readouterr().err
         assert [text for text in (*bar, *line) if text in shown] == list(told)

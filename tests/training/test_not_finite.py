@@ -13,6 +13,8 @@ from training.small import BATCHES, MOMENTUM, B, C, T, batch, made, numbers, sam
 
 X, LABELS = BATCHES[0]
 
+pytestmark = pytest.mark.filterwarnings("ignore:fit got inputs up to")
+
 
 def broken(value=np.nan, at=(2, 1, 3)):
     """A batch with one entry that is not finite."""

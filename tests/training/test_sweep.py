@@ -14,7 +14,7 @@ from scipy import stats
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
-from slax_rules.train.sweep import interval
+from slax_rules.train.runs import interval
 from training.small import optimizer_of
 
 RATES, STEPS = (0.01, 0.1), 4

@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from release import codemeta, version
+from release import version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -93,12 +93,3 @@ def test_the_package_to_copy_asks_for_the_present_slax_rules():
     assert required.name == "slax-rules" and required.specifier.contains(present)
     later = tomllib.loads(version.asking_for(text, "0.10.2"))["project"]
     assert (later["dependencies"], later["version"]) == (["slax-rules>=0.10"], "0.1.0")
-
-
-def test_codemeta_is_current_and_knows_a_person_by_orcid():
-    assert read("codemeta.json") == codemeta.current(), "make codemeta"
-    person = {"family-names": "Curie", "given-names": "Marie", "orcid": "https://orcid.org/0000-0002-1825-0097"}
-    known = {"@type": "Person", "familyName": "Curie", "givenName": "Marie", "@id": person["orcid"]}
-    citation = {"title": "S", "version": "1", "authors": [person], "references": [], "doi": "10.5281/zenodo.1"}
-    made = codemeta.codemeta(citation, PROJECT["project"], [])
-    assert made["author"] == [known] and made["@id"] == "https://doi.org/10.5281/zenodo.1" and made["name"] == "S"

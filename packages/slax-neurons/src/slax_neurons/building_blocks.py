@@ -10,9 +10,10 @@ public, and each is documented where it is defined.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
   `changes_when_called`, `accumulates` and `KEY_IN_CARRY` for what a call does besides computing its output.
 * Neurons: `scan_cell`, a loop over steps; `push_through_steps`, its derivative at known membranes; `fire_steps`, the results of
-  `fire` for all steps; `carries_before`, the carry before each step; `units_are_separate`, the first law of `check_neuron`.
-* Inputs: `check_sequence`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
-* Names: `Named`, a dictionary with a KeyError that names the closest entry.
+  `fire` for all steps; `carries_before`, the carry before each step; `units_are_separate` and `spikes_are_binary`, two laws of
+  `check_neuron`.
+* Inputs: `check_sequence`, `check_rngs`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
+* Names and tables: `Named`, a dictionary with a KeyError that names the closest entry; `html_table`, rows for a notebook.
 
 Example:
     The gradient of a sequence with respect to the inputs, in chunks of 10 steps:
@@ -30,6 +31,7 @@ Example:
     (20, 2, 8)
 """
 
+from slax_neurons.analysis.model_summary import html_table as html_table
 from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import DropoutState as DropoutState
 from slax_neurons.named import Named as Named
@@ -38,11 +40,13 @@ from slax_neurons.neurons.neuron import fire_steps as fire_steps
 from slax_neurons.neurons.neuron import push_through_steps as push_through_steps
 from slax_neurons.neurons.neuron import scan_cell as scan_cell
 from slax_neurons.neurons.neuron import scan_steps as scan_steps
+from slax_neurons.parameter import check_rngs as check_rngs
 from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS as SYNAPSE_OPTIONS
 from slax_neurons.synapses.synapse import accumulates as accumulates
 from slax_neurons.synapses.synapse import effective_synapse as effective_synapse
 from slax_neurons.synapses.synapse import is_plain as is_plain
 from slax_neurons.synapses.synapse import is_synapse as is_synapse
+from slax_neurons.testing import spikes_are_binary as spikes_are_binary
 from slax_neurons.testing import units_are_separate as units_are_separate
 from slax_neurons.unrolling import KEY_IN_CARRY as KEY_IN_CARRY
 from slax_neurons.unrolling import StepSize as StepSize

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import rematerialize
-from slax_neurons.parameter import ClosedInterval, Constant, Parameter, ParameterValue, Trainable
+from slax_neurons.parameter import ClosedInterval, Constant, Parameter, ParameterValue, Trainable, check_rngs
 
 
 class DelayBuffer(NamedTuple):
@@ -103,6 +103,7 @@ class Delay(nnx.RNNCellBase):
                 raise ValueError(f"Delay got {name}={size}, expected at least 1.")
         if width is not None and not 0 < width < np.inf:
             raise ValueError(f"Delay got width={width}, expected a number of steps > 0, or None for interpolation.")
+        check_rngs("Delay", rngs)
         if delays is not None and rngs is not None:
             raise ValueError("Delay got delays and rngs, expected one of them. Give rngs if delays are to be drawn.")
         self.in_features = in_features

@@ -124,6 +124,12 @@ class ClosedInterval(Domain):
         return value
 
 
+def check_rngs(name: str, rngs: Any) -> None:
+    """Raise TypeError for a random key or a number in place of random streams; `name` is what got it."""
+    if not (rngs is None or isinstance(rngs, nnx.Rngs | nnx.RngStream)):
+        raise TypeError(f"{name} got {type(rngs).__name__} as rngs, expected random streams: rngs=nnx.Rngs(0).")
+
+
 def positive(owner: str, name: str, value: float) -> float:
     """Return `value`, or raise ValueError unless it is above zero."""
     if not value > 0:

@@ -179,15 +179,6 @@ def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
         carry: its carry, or the shapes and dtypes of one.
     """
     graphdef, state = nnx.split(neuron)
-    random = np.random.default_rng(0)
-
-    def some(leaf: Any) -> Array:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.split(jax.random.key(0), leaf.shape)
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            return jnp.asarray(random.uniform(size=leaf.shape), leaf.dtype)
-        is_known = isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, jax.core.Tracer)
-        return jnp.asarray(leaf) if is_known else jnp.ones(leaf.shape, leaf.dtype)  # such as a mask of connections
 
     @jax.jit
     def reaches(variables: Any, carry: Any, scale: Array, marked: Array) -> Array:
@@ -199,7 +190,7 @@ def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
         return jnp.any(jnp.stack([jnp.any(jnp.isfinite(x) & (x != 0) & ~marked) for x in (*_states(after), output)]))
 
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
-        variables, start = jax.tree.map(some, (state, carry))
+        variables, start = _random_like((state, carry))
         shape = _states(start)[0].shape
         numbers = np.arange(math.prod(shape)).reshape(shape)
         if not isinstance(neuron, Neuron):
@@ -208,6 +199,37 @@ def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
         return not any(
             reaches(variables, start, scale, half) for half in halves for scale in jnp.array([0.5, 5.0, -5.0])
         )
+
+
+def spikes_are_binary(neuron: NeuronCell, carry: Any) -> bool:
+    """Whether the outputs of a neuron with `spikes = True` are 0 or 1, in one step on random numbers.
+
+    Args:
+        neuron: any neuron; its parameters may be tracers.
+        carry: its carry, or the shapes and dtypes of one.
+    """
+    if not neuron.spikes or not _states(carry):
+        return True
+    graphdef, state = nnx.split(neuron)
+    with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
+        variables, start = _random_like((state, carry))
+        _, output = nnx.merge(graphdef, variables)(start, 3.0 * _states(start)[0])
+        return bool(jnp.isin(output, jnp.array([0, 1], output.dtype)).all())
+
+
+def _random_like(tree: Any) -> Any:
+    """A tree of the same shapes and dtypes with random numbers between 0 and 1; integers and booleans that are known stay."""
+    random = np.random.default_rng(0)
+
+    def some(leaf: Any) -> Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0), leaf.shape)
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.asarray(random.uniform(size=leaf.shape), leaf.dtype)
+        is_known = isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, jax.core.Tracer)
+        return jnp.asarray(leaf) if is_known else jnp.ones(leaf.shape, leaf.dtype)  # such as a mask of connections
+
+    return jax.tree.map(some, tree)
 
 
 def _states(carry: Any) -> list[Array]:

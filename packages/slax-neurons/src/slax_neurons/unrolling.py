@@ -20,7 +20,7 @@ from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from slax_neurons.delay import Delay, DelayBuffer
-from slax_neurons.neurons.neuron import Neuron, fire_steps, rematerialize, scan_cell
+from slax_neurons.neurons.neuron import Neuron, explained_branches, fire_steps, rematerialize, scan_cell
 from slax_neurons.synapses.synapse import RunningSum, accumulates, with_effective_weights
 
 # A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that
@@ -307,7 +307,7 @@ def even_length(steps: int, length: int) -> int:
     return -(-steps // next(divisors, pieces))
 
 
-def check_sequence(inputs: Array) -> None:
+def check_sequence(inputs: Any) -> None:
     """Raise TypeError unless the inputs of a sequence are an array, ValueError unless they are [T, B, features...], T >= 1."""
     if not hasattr(inputs, "ndim"):
         raise TypeError(f"Got a {type(inputs).__name__} as inputs, expected an array: jnp.asarray(inputs).")
@@ -375,7 +375,8 @@ class Function(nnx.Module):
 
 def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """Run one step of a cell, or of a module without a carry, whose carry is ()."""
-    return module(carry, inputs) if isinstance(module, nnx.RNNCellBase) else (carry, module(inputs))
+    with explained_branches(module):
+        return module(carry, inputs) if isinstance(module, nnx.RNNCellBase) else (carry, module(inputs))
 
 
 def first_carry(cell: nnx.RNNCellBase, input_shape: tuple[int, ...], rngs: Any = None) -> Any:

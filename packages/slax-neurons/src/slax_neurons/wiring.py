@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.dropout import Dropout
 from slax_neurons.neurons.neuron import Neuron, scan_steps
+from slax_neurons.parameter import check_rngs
 from slax_neurons.synapses.synapse import can_be_copied, fresh_copy, geometry_of, is_synapse, kind
 from slax_neurons.unrolling import (
     Function,
@@ -149,6 +150,7 @@ class Connect(nnx.RNNCellBase):
             raise ValueError("connect got no modules, expected at least one, as in connect([Linear(...), LIF()]).")
         self.modules = nnx.List([as_module(module, f"module {index}") for index, module in enumerate(modules)])
         listed = as_edges(edges, len(self.modules))
+        check_rngs("connect", rngs)
         self.synapses = nnx.List([edge_synapse(self.modules, edge, rngs) for edge in listed])
         self.edges = tuple(dataclasses.replace(edge, synapse=None) for edge in listed)
 

@@ -47,6 +47,7 @@ from slax_rules.stream import look_ahead as look_ahead
 from slax_rules.stream import start_stream as start_stream
 from slax_rules.train.agreement import GradientAgreement as GradientAgreement
 from slax_rules.train.agreement import agreement as agreement
+from slax_rules.train.agreement import gradient_norms as gradient_norms
 from slax_rules.train.batches import Sampler as Sampler
 from slax_rules.train.callbacks import EarlyStopping as EarlyStopping
 from slax_rules.train.callbacks import Every as Every

@@ -28,11 +28,12 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from slax_neurons import RunningSum, end_sequence
 from slax_neurons.building_blocks import cast_inputs, changes_when_called, check_sequence, scan_chunks
 from slax_rules import devices
+from slax_rules.arrays import as_array, as_arrays, is_array
 from slax_rules.loop import (
     Objects,
     initial_state,
@@ -44,7 +45,7 @@ from slax_rules.loop import (
     zero_arrays,
 )
 from slax_rules.losses import LossFn, SequenceLoss
-from slax_rules.masks import check_mask
+from slax_rules.masks import check_mask, with_finite_padding
 from slax_rules.penalties import Penalty, checked_penalties, penalties_by_layer
 from slax_rules.rules.base import Rule, RuleState, check_is_rule, kind
 from slax_rules.rules.bptt import BPTT
@@ -54,9 +55,9 @@ from slax_rules.windows import Batch, WindowLoss, all_reduce, count_losses
 def gradients(
     model: nnx.RNNCellBase,
     loss_fn: LossFn | SequenceLoss,
-    inputs: Shaped[Array, "T B ..."],
+    inputs: Any,
     targets: Any,
-    mask: Array | None = None,
+    mask: Any = None,
     *,
     rule: Rule = BPTT(),
     window: int | None = None,
@@ -76,7 +77,8 @@ def gradients(
     Args:
         model: a cell.
         loss_fn: the loss of one step, which maps outputs [B, ...] and targets [B, ...] to losses [B]; or a `SequenceLoss`.
-        inputs: time first, [T, B, features...]. A batch split over devices by `split_batch` is processed on them.
+        inputs: time first, [T, B, features...]: an array of JAX or NumPy, or a tensor. A batch split over devices by
+            `split_batch` is processed on them.
         targets: one per sequence, [B, ...], or one per step, [T, B, ...], or a tree of such arrays. If the shape fits
             both (T = B), use `PerStep(targets)` or `PerSequence(targets)`.
         mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
@@ -127,9 +129,9 @@ def train_offline(
     model: nnx.RNNCellBase,
     optimizer: nnx.Optimizer,
     loss_fn: LossFn | SequenceLoss,
-    inputs: Shaped[Array, "T B ..."],
+    inputs: Any,
     targets: Any,
-    mask: Array | None = None,
+    mask: Any = None,
     *,
     rule: Rule = BPTT(),
     window: int | None = None,
@@ -173,9 +175,9 @@ def train_online(
     model: nnx.RNNCellBase,
     optimizer: nnx.Optimizer,
     loss_fn: LossFn,
-    inputs: Shaped[Array, "T B ..."],
+    inputs: Any,
     targets: Any,
-    mask: Array | None = None,
+    mask: Any = None,
     *,
     rule: Rule = BPTT(),
     window: int | None = None,
@@ -219,9 +221,9 @@ def _call(
     model: nnx.RNNCellBase,
     optimizer: nnx.Optimizer | None,
     loss_fn: Any,
-    inputs: Array,
+    inputs: Any,
     targets: Any,
-    mask: Array | None,
+    mask: Any,
     rule: Any,
     window: int | None,
     carry: Any,
@@ -231,8 +233,10 @@ def _call(
     check_is_rule(rule)
     check_loss("gradients" if update == "none" else f"train_{update}", loss_fn)
     penalties = checked_penalties(penalties, model) if penalties != () else ()
+    inputs, targets = as_array(inputs, "inputs"), as_arrays(targets, "targets")
     check_sequence(inputs)
     if mask is not None:
+        mask = as_array(mask, "a mask") if is_array(mask) else mask
         check_mask(mask, inputs.shape[:2])
     objects = (model, rule, optimizer)
     graph, state = nnx.split(objects)
@@ -311,6 +315,8 @@ class Step:
         objects = Objects(*nnx.merge(self.graph, state, copy=True))
         model, rule, _ = objects
         inputs = cast_inputs(model, inputs)
+        if mask is not None:
+            inputs = with_finite_padding(inputs, mask)
         batch = Batch.read(inputs, targets, mask)
         one_step = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
         rule.check(model, one_step)
@@ -421,7 +427,7 @@ def checked_window(window: Any) -> int | None:
     return window
 
 
-# ------------------------------------------------------------------------------------------- what was made anew, in a warning
+# ------------------------------------------------------------------------- functions made in each pass of a loop
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,8 +14,14 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from slax_neurons import unroll
-from slax_neurons.building_blocks import changes_when_called, first_carry, scan_chunks
+from slax_neurons import Connect, NeuronCell, unroll
+from slax_neurons.building_blocks import (
+    carry_without_buffer,
+    changes_when_called,
+    first_carry,
+    scan_chunks,
+    spikes_are_binary,
+)
 from slax_rules.engine.eligibility import without_past
 from slax_rules.losses import SequenceLoss, sum_dtype
 from slax_rules.penalties import run_with_layers
@@ -45,7 +51,21 @@ class Objects(NamedTuple):
 def initial_state(rule: Rule, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct, carry: Any = None) -> RuleState:
     """The state before the first window, for inputs [B, features...] of a step, with the model at rest by default."""
     carry = first_carry(model, inputs.shape) if carry is None else carry
+    check_spikes(model, carry)
     return RuleState(carry, rule.init(model, carry, inputs))
+
+
+def check_spikes(model: Any, carry: Any) -> None:
+    """Raise TypeError for a neuron of the user's own whose outputs should be spikes and are not 0 or 1."""
+    if isinstance(model, Connect):
+        for module, entry in zip(model.modules, carry, strict=False):
+            check_spikes(module, carry_without_buffer(entry))
+    is_own = isinstance(model, NeuronCell) and not type(model).__module__.startswith("slax_neurons.")
+    if is_own and not spikes_are_binary(model, carry):
+        raise TypeError(
+            f"Got {type(model).__name__}, whose outputs are not 0 or 1, although it has spikes = True. Return the carry first "
+            "and then the spikes, which spike_fn makes: return carry, spikes. A neuron with other outputs is a Neuron."
+        )
 
 
 def sequence_gradient(

@@ -89,7 +89,7 @@ class PerSequence:
     targets: Any
 
 
-def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array, "*T B"]:
+def cross_entropy(outputs: Float[Array, "... C"], labels: Array) -> Float[Array, "..."]:
     """The softmax cross entropy of outputs, -log softmax(outputs)[label], in float32 at least.
 
     Args:
@@ -112,11 +112,12 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
     valid = _valid("cross_entropy", labels, outputs.shape[-1])
     samples = outputs.shape[:-1]
     if labels.ndim > len(samples) or labels.shape != samples[len(samples) - labels.ndim :]:
-        advice = (
-            "Take an axis of length 1 away: labels.squeeze(-1)."
-            if labels.shape[-1:] == (1,)
-            else "Make labels of one-hot vectors with labels.argmax(-1). Labels of each step are [T, B]: labels.T."
-        )
+        advice = "Make labels of one-hot vectors with labels.argmax(-1). Labels of each step are [T, B]: labels.T."
+        if labels.shape[-1:] == (1,):
+            advice = "Take an axis of length 1 away: labels.squeeze(-1)."
+        elif outputs.ndim == 1 and labels.ndim == 1:
+            total = "SequenceLoss(lambda outputs, labels: cross_entropy(outputs.sum(0), labels))"
+            advice = f"A loss gets the outputs of one step, [B, C]. For a loss of all steps, [T, B, C], give a {total}."
         raise ValueError(
             f"cross_entropy got labels of shape {list(labels.shape)} for outputs of shape {list(outputs.shape)}, expected one "
             f"label per output, {list(samples)}. {advice}"

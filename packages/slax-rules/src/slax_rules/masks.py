@@ -1,7 +1,7 @@
 """Masks: the steps and samples whose losses count, and the checks of a mask.
 
 A mask is boolean, [T, B], and true where a loss counts. It acts on losses alone: the network runs over all steps, so padding
-belongs at the end of a sequence, where nothing that counts follows, and must be finite.
+belongs at the end of a sequence, where nothing that counts follows. It may hold NaN, which is replaced by zeros.
 """
 
 import inspect
@@ -118,7 +118,14 @@ def _checked_lengths(name: str, lengths: Any, n_steps: int) -> Integer[Array, " 
     return ends
 
 
-def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
+def with_finite_padding(inputs: Array, mask: Array) -> Array:
+    """Inputs [T, B, ...] with zeros for NaN and infinities after the last step of each sample that counts."""
+    counts_later = jax.lax.cummax(jnp.asarray(mask, jnp.int8), axis=0, reverse=True) > 0
+    kept = counts_later.reshape(*mask.shape, *[1] * (inputs.ndim - 2)) | jnp.isfinite(inputs)
+    return jnp.where(kept, inputs, jnp.zeros((), inputs.dtype))
+
+
+def check_mask(mask: Any, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is one of steps and samples and, if its values are known, true somewhere."""
     check_steps_and_samples(mask, shape)
     check_some_entry(mask)
@@ -135,7 +142,7 @@ def check_some_entry(mask: Array | np.ndarray) -> None:
         )
 
 
-def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
+def check_steps_and_samples(mask: Any, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is boolean and of `shape` [T, B], or TypeError if it is not an array."""
     if not hasattr(mask, "dtype"):
         raise TypeError(
@@ -155,7 +162,7 @@ def check_takes_mask(what: str, function: Callable[..., Any], *arguments: Any) -
     try:
         inspect.signature(function, follow_wrapped=False).bind(*arguments)
     except ValueError:
-        pass  # Python knows no signature of some functions in C; the call itself tells
+        pass  # Python knows no signature of some functions in C; the call itself shows it
     except TypeError as error:
         raise TypeError(
             f"{what} got a mask, expected that it takes one as a third argument: lambda outputs, targets, mask: ... Some steps "

@@ -177,7 +177,7 @@ def penalties_by_layer(
 def run_with_layers(
     unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, layers: tuple[int, ...]
 ) -> tuple[Any, Outputs]:
-    """Run a model with `unroll`, and return the carry and its outputs, with those of some hidden layers by number."""
+    """Run a model with `unroll`, and return the carry and its outputs, with the outputs of some hidden layers by number."""
     if not layers:
         carry, final = unroll(model, carry, inputs)
         return carry, Outputs(final)

@@ -205,14 +205,16 @@ RULES: Named[RuleEntry] = Named({
     ),
     "rtrl": RuleEntry(
         "RTRL", RTRL, requires="any cell", exact=ALWAYS, omits="nothing",
-        memory="all states times all parameters of the model", time="all states times P", cites=("williams1989rtrl",),
+        memory="for each state, the parameters that reach it: those of its unit and of the layers below",
+        time="all states times P",
+        cites=("williams1989rtrl",),
     ),
     "snap": RuleEntry(
         "SnAp-1", SnAp, requires="any cell",
         exact=Exactness(condition="without edges, for parameters that reach all states of their neuron in one step (not "
             "weights before BRF); with n steps' reach, where n steps reach all"),
         omits="the influence of a parameter on states that it does not reach within n steps",
-        memory="all states times all parameters of the model, masked", time="all states squared times P",
+        memory="for each state, the parameters that reach it within n steps", time="all states squared times P",
         cites=("menick2021snap",), options={"n": 1},
     ),
     "uoro": RuleEntry(

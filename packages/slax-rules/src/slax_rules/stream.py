@@ -160,6 +160,10 @@ class Stream:
         """A copy of the model with its present parameters."""
         return self.merged()[0]
 
+    def copy_to(self, model: nnx.RNNCellBase) -> None:
+        """Give a model the present numbers of the stream's: a stream leaves the model that it was started with as it was."""
+        nnx.update(model, nnx.state(self.model))
+
     def merged(self) -> tuple[nnx.RNNCellBase, Rule, nnx.Optimizer]:
         """Copies of the model, the rule and the optimizer."""
         return nnx.merge(self.program.graph, self.objects, copy=True)

@@ -35,7 +35,7 @@ class Batch:
 
     @classmethod
     def read(cls, inputs: Any, targets: Any, mask: Array | None = None) -> "Batch":
-        """Tell from the shapes, or from `PerStep` and `PerSequence`, which targets belong to steps.
+        """Find from the shapes, or from `PerStep` and `PerSequence`, which targets belong to steps.
 
         Raises:
             ValueError: targets that have neither one entry per step nor one per sequence, or that could have either.
@@ -207,7 +207,7 @@ class WindowLoss:
     Args:
         loss_fn: the loss of a step, or a `SequenceLoss`, for which the window is the entire sequence.
         batch: the targets and the mask of the window.
-        count: the number of losses in the mean, by default those that count in this window.
+        count: the number of losses in the mean, by default the number that counts in this window.
         layers: the numbers of the hidden layers whose outputs `Outputs.hidden` has.
         penalties: penalties, each with the index of its layer among these.
         axis: the name of the mesh axis over the batch, or None for one device.

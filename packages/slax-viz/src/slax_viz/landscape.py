@@ -197,7 +197,7 @@ def _losses(
             f"Got a loss of {made}, expected one floating-point number. Take its mean, and leave out any other output."
         )
 
-    # One after the other on a CPU, whose cache holds the arrays of one loss, but seldom those of several.
+    # One after the other on a CPU, whose cache holds the arrays of one loss, but seldom of several.
     each = jax.lax.map if jax.default_backend() == "cpu" else lambda at, rows: jax.vmap(at)(rows)
     program = jax.jit(lambda rows, trees: each(lambda row: at(row, trees), rows))
     size, n = min(batch, len(coefficients)), len(coefficients)

@@ -29,7 +29,7 @@ def delta_encode(signal: Float[Array, "T B *S N"], *, threshold: float) -> Float
         threshold: h, above 0, in units of the signal.
 
     Returns:
-        Spikes of shape [T, B, ..., 2 N], 0 or 1: the N units (or channels) of up spikes, then those of down spikes. The first
+        Spikes of shape [T, B, ..., 2 N], 0 or 1: the N units (or channels) of up spikes, then the N of down spikes. The first
         step has none.
 
     Raises:

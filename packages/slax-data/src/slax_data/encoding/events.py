@@ -65,6 +65,21 @@ def bin_events(
         >>> frames.shape, int(frames[0, 3, 1, 0]), int(frames[1, 0, 2, 1])
         ((2, 4, 4, 2), 2, 1)
     """
+    made = binned(times, units, n_units=n_units, n_steps=n_steps, duration=duration, outside=outside, counts=counts)
+    late = np.count_nonzero(np.asarray(times) >= duration)
+    if 2 * late > np.size(times):
+        warnings.warn(
+            f"Got {late} of {np.size(times)} times at or after the end of the window, {duration:.6g}, and left them out: more "
+            "than half. Give times and duration in the same unit.",
+            stacklevel=2,
+        )
+    return made
+
+
+def binned(
+    times: Any, units: Any, *, n_units: int, n_steps: int, duration: float, outside: str, counts: bool = False
+) -> np.ndarray:
+    """`bin_events` without a word about how many events are left out."""
     check_size("n_units", n_units)
     check_window(n_steps, duration, outside)
     times, units = np.asarray(times), np.asarray(units)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, PRNGKeyArray
 from tqdm import tqdm
 
 from slax_data.checks import check_choice, check_classes, check_labels, check_size
-from slax_data.encoding.events import bin_events, check_window
+from slax_data.encoding.events import binned, check_window
 from slax_data.extras import import_extra
 from slax_data.storage.packed import SpikeTrains, cached_sets, packed_trains
 from slax_data.storage.whole_files import file_stamp, resolve_folder
@@ -245,7 +245,7 @@ def _read(
             check_classes({split: labels[rows]}, n_classes=words.n_classes)
             for row in tqdm(rows, desc=file.name, unit="recordings", disable=None):
                 try:
-                    spikes = bin_events(times[row], units[row], n_units=N_UNITS, **window)
+                    spikes = binned(times[row], units[row], n_units=N_UNITS, **window)
                 except ValueError as error:
                     raise ValueError(f"recording {row}: {error}") from error
                 merged = np.any(spikes.reshape(len(spikes), -1, pool), axis=-1)

@@ -142,8 +142,10 @@ def packed_trains(
 def _narrow(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """Real numbers as float32, and integers in the fewest bytes that hold all of them."""
     if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            values = values.astype(np.float32, copy=False)
         check_finite("recordings", values)
-        return values.astype(np.float32, copy=False)
+        return values
     low, high, limits = values.min(), values.max(), np.iinfo(np.int32)
     if low < limits.min or high > limits.max:
         raise ValueError(

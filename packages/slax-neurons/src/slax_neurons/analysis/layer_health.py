@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Int, Shaped
 
 from slax_neurons.analysis.activity import measured
-from slax_neurons.analysis.model_summary import aligned
+from slax_neurons.analysis.model_summary import aligned, html_table
 from slax_neurons.neurons.neuron import NeuronCell
 from slax_neurons.surrogates import Surrogate
 from slax_neurons.synapses.synapse import with_effective_weights
@@ -98,13 +98,16 @@ class Health:
         unit-steps have support."""
         return not any(layer.problems for layer in self.layers)
 
+    def _hints(self) -> list[str]:
+        """A line for each problem that some layer has."""
+        sick = {problem: [layer.name for layer in self.layers if problem in layer.problems] for problem in HINTS}
+        return [f"{problem}, in {', '.join(layers)}: {HINTS[problem]}" for problem, layers in sick.items() if layers]
+
     def __str__(self) -> str:
-        lines = aligned([COLUMNS, *map(_row, self.layers)], left=1)
-        for problem, hint in HINTS.items():
-            sick = [layer.name for layer in self.layers if problem in layer.problems]
-            if sick:
-                lines.append(f"{problem}, in {', '.join(sick)}: {hint}")
-        return "\n".join(lines)
+        return "\n".join([*aligned([COLUMNS, *map(_row, self.layers)], left=1), *self._hints()])
+
+    def _repr_html_(self) -> str:
+        return html_table([COLUMNS, *map(_row, self.layers)], left=1, notes=self._hints())
 
 
 def _row(layer: LayerHealth) -> tuple[str, ...]:

@@ -64,9 +64,9 @@ class AdLIF(SpikingNeuron):
         (-1, 1) and b from (0, 2), clip them there during training, start from random states, and use a boxcar surrogate; the
         defaults are inside these ranges.
 
-        Baronig et al. draw, per neuron, membrane time constants from (5, 25) steps, those of the recovery current from (60,
-        300), a from (0, 1) and b from (0, 2), and clip them there; the default `adaptation_decay` forgets a little faster. They
-        fire above the threshold, reset to zero, `reset="zero"`, with `stop_reset_gradient=True`, and have the surrogate
+        Baronig et al. draw, per neuron, membrane time constants from (5, 25) steps, time constants of the recovery current from
+        (60, 300), a from (0, 1) and b from (0, 2), and clip them there; the default `adaptation_decay` forgets a little faster.
+        They fire above the threshold, reset to zero, `reset="zero"`, with `stop_reset_gradient=True`, and have the surrogate
         exp(-5 |v - threshold|). In the Euler-forward form that they compare with, w_t follows u_{t-1} and s_{t-1}; it diverges
         for a part of these parameters, and is not offered here. The additive form is not that form.
 

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import NeuronCell, scan_steps
+from slax_neurons.parameter import check_rngs
 from slax_neurons.surrogates import SpikeFunction, multi_gaussian, spike_function
 
 
@@ -72,6 +73,7 @@ class LTC(NeuronCell):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_rngs("LTC", rngs)
         self.in_features = self.out_features = features
         self.membrane_gate = nnx.Linear(2 * features, features, param_dtype=param_dtype, rngs=rngs)
         self.adaptation_gate = nnx.Linear(2 * features, features, param_dtype=param_dtype, rngs=rngs)

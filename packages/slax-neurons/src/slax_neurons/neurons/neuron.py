@@ -4,9 +4,11 @@
 `SpikingNeuron` one with a threshold and a reset. The derivative of their loop over time is `integrate_and_fire`'s own.
 """
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar, TypedDict
 
@@ -125,7 +127,7 @@ class NeuronCell(nnx.RNNCellBase):
             raise ValueError(
                 f"{name} got another {attribute}, {self.fixed[attribute]}. Make one: {name}({attribute}=...)."
             )
-        # A class of one's own may put a variable, a module or a function in a parameter's place.
+        # A user's class may put a variable, a module or a function in a parameter's place.
         is_made = value is None or callable(value) or isinstance(value, nnx.Variable | nnx.Module)
         if isinstance(old, Parameter) and not is_made:
             value = Parameter(old.name, value, old.domain, self.param_dtype)
@@ -228,7 +230,8 @@ class Neuron(NeuronCell):
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
                     f"{list(inputs.shape)} per step, expected the same of both. Make it with initialize_carry({inputs.shape}), "
-                    f"and, if the dtypes differ, the neuron with param_dtype={inputs.dtype.name}, or cast the inputs."
+                    f"and, if the dtypes differ, the neuron with param_dtype={inputs.dtype.name}, or cast the inputs. Counts "
+                    "in the carry need a neuron that defines __call__ alone."
                 )
 
 
@@ -304,6 +307,10 @@ class SpikingNeuron(Neuron):
             )
             raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
+        number = threshold.value if isinstance(threshold, Trainable) else threshold
+        if type(self).initialize_carry is Neuron.initialize_carry and np.all(np.asarray(number) <= 0):
+            at_rest = "whose units at rest, at 0, fire in each step"
+            warnings.warn(f"{name} got threshold={number}, {at_rest}, expected numbers above 0.", stacklevel=2)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
         self.reset = reset
         self.stop_reset_gradient = stop_reset_gradient
@@ -322,7 +329,7 @@ class SpikingNeuron(Neuron):
 
 
 scan_unroll = jax.make_user_context(None)
-"""`with scan_unroll(16):` loops over time, also those of rules, run 16 steps in an iteration: `unroll` of `jax.lax.scan`.
+"""`with scan_unroll(16):` loops over time, also in rules, run 16 steps in an iteration: `unroll` of `jax.lax.scan`.
 
 More steps save kernel launches on a GPU and take longer to compile; results are equal. The default is 1 on a CPU, and elsewhere
 8, since two of the three launches of an iteration belong to the loop and not to the step.
@@ -344,10 +351,25 @@ def scan_steps(
     return jax.lax.scan(step, carry, xs, reverse=reverse, unroll=unroll)
 
 
+@contextlib.contextmanager
+def explained_branches(neuron: Any) -> Iterator[None]:
+    """Add to JAX's error about an `if` on an array what to write in a neuron."""
+    try:
+        yield
+    except (jax.errors.ConcretizationTypeError, ValueError) as error:
+        if isinstance(error, jax.errors.ConcretizationTypeError) or "truth value" in str(error):
+            name = type(neuron).__name__
+            error.add_note(
+                f"A step of {name} is compiled for all units: choose by jnp.where(condition, one, other), not by if."
+            )
+        raise
+
+
 def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:
     """Run a cell step by step."""
     # Not the cell itself: JAX caches traces by function, and would keep this cell's parameters alive.
-    return scan_steps(lambda carry, inputs: cell(carry, inputs), carry, inputs)
+    with explained_branches(cell):
+        return scan_steps(lambda carry, inputs: cell(carry, inputs), carry, inputs)
 
 
 # For the reverse pass, a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan.
@@ -358,7 +380,7 @@ rematerialize = partial(jax.checkpoint, prevent_cse=False)
 def fire_steps(neuron: Any, membranes: Any) -> tuple[Any, Any]:
     """The carries and the outputs that `fire` makes of the membranes of all steps [T, *B, N], each step by itself.
 
-    `fire` gets [*B, N], as in a single step, since a neuron may tell its units by their place: s[:, :3].
+    `fire` gets [*B, N], as in a single step, since a neuron may select units by index: s[:, :3].
     """
     return jax.vmap(lambda membrane: neuron.fire(membrane))(membranes)
 

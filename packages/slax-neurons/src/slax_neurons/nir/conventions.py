@@ -9,6 +9,7 @@ from slax_neurons.parameter import one_of
 
 Values = np.ndarray | np.number  # one value per neuron, or one for all, as NumPy returns them
 INTEGRATIONS = ("exponential", "euler")
+STEP = "slax_dt"  # in a graph's metadata: the length of a step with which time constants were written, in seconds
 INTEGRATION = "slax_integration"  # in a graph's metadata: the integration by which time constants translate into decays
 
 

@@ -1,5 +1,6 @@
 """Conversion of NIR's graphs to stacks."""
 
+import math
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import DTypeLike
 
 from slax_neurons.delay import Delay
 from slax_neurons.neurons.neuron import RESETS
-from slax_neurons.nir.conventions import INTEGRATION, Integration, Values, expect, library, shape_last
+from slax_neurons.nir.conventions import INTEGRATION, STEP, Integration, Values, expect, library, shape_last
 from slax_neurons.nir.graph import Link, Plan, is_neuron, label, plan
 from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.nodes import READERS, Options, read_neuron, scaled
@@ -52,7 +53,7 @@ def from_nir(
     Raises:
         ImportError: the package nir is not installed.
         TypeError: anything other than a NIR graph.
-        ValueError: a node that cannot be expressed, or an option out of range.
+        ValueError: a node that cannot be expressed, an option out of range, or another `dt` than the one of `to_nir`.
 
     References:
         Pedersen et al.: Neuromorphic intermediate representation: a unified instruction set for interoperable
@@ -76,6 +77,12 @@ def from_nir(
     """
     if not isinstance(graph, library().NIRGraph):
         raise TypeError(f"from_nir got {type(graph).__name__}, expected a nir.NIRGraph, as nir.read gives it.")
+    written = float(graph.metadata.get(STEP, dt))
+    if not math.isclose(written, dt, rel_tol=1e-6):
+        raise ValueError(
+            f"from_nir got dt={dt} for a graph that to_nir wrote with dt={written}, expected the same: the weights belong to "
+            f"steps of this length. from_nir(graph, dt={written})."
+        )
     kind = graph.metadata.get(INTEGRATION, "exponential") if integration is None else integration
     options = Options(
         Integration(kind, dt), one_of("from_nir", "reset", reset, RESETS), spike_fn, trainable, param_dtype

@@ -1,15 +1,17 @@
 """Conversion of stacks to NIR's graphs."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
-from slax_neurons.nir.conventions import INTEGRATION, Integration, expect, library, shape_first
+from slax_neurons.nir.conventions import INTEGRATION, STEP, Integration, expect, library, shape_first
 from slax_neurons.nir.graph import plan
 from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.nodes import NODES, WRITERS, write_delay, write_neuron
@@ -20,7 +22,9 @@ from slax_neurons.wiring import Connect, Edge, as_module, as_shape, check_featur
 Shape = tuple[int, ...]
 
 
-def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: str = "exponential") -> Any:
+def to_nir(
+    model: Any, *, dt: float, input_shape: tuple[int, ...], integration: str = "exponential", fold_r: bool = False
+) -> Any:
     """Convert a stack of Linear, Conv, Delay, IF, LIF, LI and CuBaLIF to a NIR graph, for `nir.write`.
 
     Trained parameters are written by value; `from_nir` returns the same numbers, bit for bit in float32. NIR cannot express how
@@ -40,7 +44,10 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
         input_shape: shape of one sample in one step, without batch, channels last: (64,) or (height, width, channels).
             In the graph it has the channels first.
         integration: "exponential" writes time constants for which a decay is exp(-dt / tau), "euler" time constants
-            for which it is 1 - dt / tau, as norse and snnTorch read them. It is noted in the graph's metadata.
+            for which it is 1 - dt / tau, as norse and snnTorch read them. It is noted in the graph's metadata, and so is
+            `dt`.
+        fold_r: whether the resistance r of a LIF or LI, the factor of its current, is multiplied into the weights before it and
+            written as 1, for readers that ignore r, as norse 1.1 does.
 
     Returns:
         A `nir.NIRGraph`.
@@ -48,11 +55,12 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
     Raises:
         ImportError: the package nir is not installed.
         TypeError: a model that is not a stack, or a module that has no node in NIR.
-        ValueError: a setting that no node supports, or an edge that NIR cannot express.
+        ValueError: a setting that no node supports, an edge that NIR cannot express, or with `fold_r`, a neuron after anything
+            but weights of its own.
 
-    Note:
-        Other frameworks read every reset as one to zero: train with `reset="zero"` for them. The reset is noted in the graph's
-        metadata, which `from_nir` reads.
+    Warns:
+        UserWarning: a neuron with `reset="subtract"`. Other frameworks read every reset as one to zero: train with
+            `reset="zero"` for them. The reset is noted in the graph's metadata, which `from_nir` reads.
 
     References:
         Pedersen et al.: Neuromorphic intermediate representation: a unified instruction set for interoperable
@@ -62,7 +70,7 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
         >>> from flax import nnx
         >>> from slax_neurons import LIF, connect
         >>> from slax_neurons.nir import to_nir
-        >>> model = connect([nnx.Linear(8, 16, rngs=nnx.Rngs(0)), LIF()])
+        >>> model = connect([nnx.Linear(8, 16, rngs=nnx.Rngs(0)), LIF(reset="zero")])
         >>> graph = to_nir(model, dt=1e-3, input_shape=(8,))
         >>> {name: type(node).__name__ for name, node in graph.nodes.items()}
         {'input': 'Input', 'affine_0': 'Affine', 'lif_1': 'LIF', 'output': 'Output'}
@@ -71,7 +79,36 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
     check_stack(model, "to_nir")
     shape = as_shape("to_nir", input_shape, "that of one sample in one step, such as (64,)")
     check_features(model.modules[0], 0, shape)
-    return _Writer(nir, Integration(integration, dt)).graph(with_effective_weights(model), shape)
+    if any(getattr(part, "reset", None) == "subtract" for _, part in nnx.iter_modules(model)):
+        warnings.warn(
+            'to_nir got a neuron with reset="subtract", which other frameworks read as a reset to zero; from_nir reads it as '
+            'it is. For others, train with reset="zero".',
+            stacklevel=2,
+        )
+    graph = _Writer(nir, Integration(integration, dt)).graph(with_effective_weights(model), shape)
+    return _with_folded_r(graph) if fold_r else graph
+
+
+def _with_folded_r(graph: Any) -> Any:
+    """The graph with the resistance of each neuron in the weights before it."""
+    for name, node in graph.nodes.items():
+        r = np.asarray(getattr(node, "r", 1.0))
+        if np.all(r == 1):
+            continue
+        of_channels = r.reshape(len(r), -1)
+        before = [sender for sender, reader in graph.edges if reader == name]
+        others = [reader for sender, reader in graph.edges if sender in before and reader != name]
+        is_own = not others and all(hasattr(graph.nodes[sender], "weight") for sender in before)
+        says = "expected one resistance for each channel, and Linear or Conv modules of its own before it. Leave out fold_r."
+        expect(
+            f"fold_r for {name} after {', '.join(before)},", is_own and np.all(of_channels == of_channels[:, :1]), says
+        )
+        for weights in map(graph.nodes.get, before):
+            weights.weight = weights.weight * of_channels[:, 0].reshape(-1, *[1] * (weights.weight.ndim - 1))
+            if getattr(weights, "bias", None) is not None:
+                weights.bias = weights.bias * of_channels[:, 0]
+        node.r = np.ones_like(r)
+    return graph
 
 
 class Signal(list[Any]):
@@ -104,7 +141,7 @@ class _Writer:
         for edge in edges:
             cure = "from node to node, expected one, as in NIR. Put slax_neurons.nir.Scale(1.0) into one of them."
             expect("two paths without a module", edges.count(edge) == 1, f"from {edge[0]} to {edge[1]}, {cure}")
-        metadata = {INTEGRATION: self.integration.kind}
+        metadata = {INTEGRATION: self.integration.kind, STEP: self.integration.dt}
         graph = self.nir.NIRGraph(self.nodes, edges, metadata=metadata, type_check=False)
         self._check_delayed(graph, {(name, reader) for name, reader, delayed in terms if delayed})
         return graph

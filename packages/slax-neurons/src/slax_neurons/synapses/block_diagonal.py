@@ -9,6 +9,8 @@ from flax.nnx.nn.dtypes import promote_dtype
 from flax.nnx.nn.linear import default_bias_init, default_kernel_init
 from jaxtyping import Array, DTypeLike, Float
 
+from slax_neurons.parameter import check_rngs
+
 
 class BlockDiagonal(nnx.Module):
     """A linear map in G blocks: group g of the inputs reaches only group g of the outputs.
@@ -68,6 +70,7 @@ class BlockDiagonal(nnx.Module):
         self.groups = groups
         self.dtype = dtype
         block = (in_features // groups, out_features // groups)
+        check_rngs("BlockDiagonal", rngs)
         keys = jax.random.split(rngs.params(), groups)
         self.kernel = nnx.Param(jax.vmap(lambda key: kernel_init(key, block, param_dtype))(keys))
         self.bias = nnx.Param(bias_init(rngs.params(), (out_features,), param_dtype)) if use_bias else nnx.data(None)

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from slax_neurons.parameter import Constant, positive
+from slax_neurons.parameter import Constant, check_rngs, positive
 from slax_neurons.synapses.synapse import Reparameterized, effective_weights, is_plain
 
 
@@ -118,6 +118,7 @@ class Masked(Reparameterized):
         if not 0 < density <= 1:
             raise ValueError(f"Masked.random got density={density}, expected a number in (0, 1].")
         kernel = effective_weights(synapse)[0]
+        check_rngs("Masked.random", rngs)
         ranks = jax.random.permutation(rngs.params(), kernel.size).reshape(kernel.shape)
         count = round(density * kernel.size)
         if not count:

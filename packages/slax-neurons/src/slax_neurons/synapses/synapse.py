@@ -301,7 +301,7 @@ def accumulates(module: nnx.Module) -> bool:
 
 
 def end_sequence(model: Any) -> None:
-    """Tell all modules of a model that a sequence has ended: those with running sums use them, and set them to zero.
+    """End a sequence in all modules of a model: modules with running sums use them, and set them to zero.
 
     The functions of `slax_rules` do this themselves, after each batch: `gradients`, `train_offline`, `train_online` and `fit`.
     Call it after an `unroll` of your own in training.

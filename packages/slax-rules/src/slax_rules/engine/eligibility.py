@@ -10,7 +10,7 @@ the window,
 
 where the factors of E_K come from the same reverse pass without signals, from a unit cotangent of each state after the window.
 JAX transposes the neuron's loop over time for both, so no rule knows a leak, a reset or a number of states. The signal that is
-passed below is psi_t delta_t, of its own step alone: the path between layers is cut there, and this is all that tells OSTL
+passed below is psi_t delta_t, of its own step alone: the path between layers is cut there, which alone distinguishes OSTL
 from BPTT.
 
 A signal on the leaky sum of the outputs, r_t = decay r_{t-1} + s_t, is one more state, the last: its cotangent is a leaky sum
@@ -146,7 +146,7 @@ def eligibility_gradient(
 
         sum_t delta_t eps_t, for a signal on the outputs        sum_t delta_t R_t, for one on their leaky sum
 
-    A rule with other paths than those of the neuron, such as one that detaches the membrane of the step before, gives another
+    A rule with other paths than the neuron's, such as one that detaches the membrane of the step before, gives another
     neuron: `dataclasses.replace(layer, neuron=...)`, with the same states and outputs, and these derivatives.
 
     Args:

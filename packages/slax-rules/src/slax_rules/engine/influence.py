@@ -240,7 +240,7 @@ def _coloring(
 
 
 def _keys(carry: Any) -> list[Any]:
-    """The random keys in a carry, except for those of a Dropout, which nothing reads: one that is on was refused."""
+    """The random keys in a carry, except in a Dropout, which nothing reads: one that is on was refused."""
     leaves = jax.tree.leaves(carry, is_leaf=lambda part: isinstance(part, DropoutState))
     arrays = (leaf for leaf in leaves if not isinstance(leaf, DropoutState))
     return [leaf for leaf in arrays if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]

@@ -115,7 +115,7 @@ def window(rule: Any, model: Any, state: RuleState, inputs: Float[Array, "K B ..
 
 
 class _Found(NamedTuple):
-    """The result of a window; the gradient is that of the stack with plain synapses, and the carries are those of its chain."""
+    """The result of a window; the gradient and the carries belong to the stack with plain synapses and to its chain."""
 
     loss: Array
     gradient: nnx.State

@@ -211,8 +211,8 @@ def forward(
     """Run K steps forward, layer by layer, from the carries of the modules of the chain.
 
     In a stack with delayed edges, all steps are first run to obtain the delayed outputs; each layer is then recomputed from
-    known inputs. With what is `known` from a first pass, neurons are not run again, and the last carries are not those of the
-    neurons.
+    known inputs. With what is `known` from a first pass, neurons are not run again, and the last carries are not the
+    neurons' own.
     """
     stack = Stack.read(model)
     stepped = None

@@ -217,7 +217,7 @@ def flat_carry(stack: Connect, carry: Any) -> list[Any]:
 
 
 def stacked_carry(stack: Connect, entries: Iterator[Any], like: Any) -> tuple[tuple[Any, ...], Any]:
-    """The carry of a stack, in the form of `like`, from those of the modules of the chain; and the last of these."""
+    """The carry of a stack, in the form of `like`, from the carries of the modules of the chain, and the last of these."""
     carry, last = [], None
     for module, form in zip(stack.modules, like, strict=True):
         if isinstance(module, Connect):

@@ -52,7 +52,7 @@ class PytreeDataclass:
 
 
 def kind(option: Any) -> Any:
-    """What tells options apart that Python calls equal: 1, 1.0 and True; 0.0 and -0.0; also inside tuples and dataclasses."""
+    """A key that separates options that Python calls equal: 1, 1.0 and True; 0.0 and -0.0; also in tuples and dataclasses."""
     exact: Any = type(option)
     if exact in (str, int, bool, types.NoneType):  # most options
         return exact

@@ -43,7 +43,7 @@ class LeakySumRule(LayerRule):
 
 @dataclasses.dataclass(frozen=True)
 class SummedEligibilities(LeakySumRule, EligibilityRule):
-    """The base of OTPE and e-prop, whose eligibilities eps are those of OSTL, summed.
+    """The base of OTPE and e-prop, whose eligibilities are OSTL's eps, summed.
 
         eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t
         R_t = k R_{t-1} + eps_t                gradient  sum_t delta_t R_t

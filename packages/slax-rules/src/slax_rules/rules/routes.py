@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_neurons.building_blocks import check_rngs
 from slax_rules.engine.stack import Stack, check_stack, with_plain_synapses
 from slax_rules.engine.synapse import has_weights
 from slax_rules.rules.base import FeedbackSignals, Layer, Route
@@ -98,6 +99,7 @@ class Adaptive(Route, nnx.Module):
     """
 
     def __init__(self, model: Any, *, rngs: nnx.Rngs):
+        check_rngs(type(self).__name__, rngs)
         check_stack(type(self).__name__, model)
         layers = Stack.read(with_plain_synapses(model)).layers
         for layer in layers:
@@ -129,9 +131,10 @@ def _kernel(synapse: Any) -> Array:
 
 def _key(route: Route, rngs: nnx.Rngs | None, tag: str) -> nnx.RngKey:
     """The key of a route's matrices; TypeError without random streams."""
+    name = type(route).__name__
     if rngs is None:
-        name = type(route).__name__
         raise TypeError(f"{name} got no rngs, expected random streams. Give them: {name}(rngs=nnx.Rngs(0)).")
+    check_rngs(name, rngs)
     return nnx.RngKey(rngs.params(), tag=tag)
 
 

@@ -97,6 +97,27 @@ def agreement(
     return {name: _agreement(pairs) for name, pairs in groups.items()}
 
 
+def gradient_norms(gradient: PyTree, model: nnx.Module | None = None) -> dict[str, Float[Array, ""]]:
+    """The Euclidean norm of each array of a gradient, or of any tree of parameters, by name.
+
+    Args:
+        gradient: tree of floating-point arrays, as returned by `gradients`.
+        model: the model of the gradient, for names such as "0 Linear/kernel"; see `agreement`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import cross_entropy, gradient_norms, gradients
+        >>> model = connect([nnx.Linear(8, 3, rngs=nnx.Rngs(0)), LI()])
+        >>> _, gradient = gradients(model, cross_entropy, jnp.ones((20, 2, 8)), jnp.array([0, 2]))
+        >>> list(gradient_norms(gradient, model))
+        ['0 Linear/bias', '0 Linear/kernel']
+    """
+    names = module_names(model)
+    return {readable_path(path, names): jnp.linalg.norm(jnp.ravel(leaf)) for path, leaf in by_path(gradient).items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class GradientAgreement:
     """A callback of `fit` that compares the gradients of the training rule and of another rule, on the same batch.

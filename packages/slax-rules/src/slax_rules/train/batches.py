@@ -12,7 +12,8 @@ from jaxtyping import Array, Key
 
 from slax_neurons.building_blocks import check_sequence
 from slax_rules.api import jitted
-from slax_rules.masks import check_steps_and_samples
+from slax_rules.arrays import as_array, as_arrays, described, is_array
+from slax_rules.masks import check_steps_and_samples, with_finite_padding
 
 # Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
 Batch = tuple[Any, ...]
@@ -23,8 +24,8 @@ class Sampler:
     """Batches drawn by key: batch i of epoch e is `sample(fold_in(fold_in(key, e), i))`.
 
     `fit` draws them inside its jitted steps, many steps in one call. What the function reads besides its key, such as NumPy's
-    random numbers or a file, is read once, when it is compiled. Each call of `fit` begins with epoch 0: another call with the
-    same sampler draws the same batches again.
+    random numbers or a file, is read once, when it is compiled. A call of `fit` with an optimizer that has taken steps goes on
+    with the epochs after these steps, so that several calls draw other batches, as one call with more epochs does.
 
     Args:
         sample: maps a key to (inputs, targets) or (inputs, targets, mask), under `jit`, as in
@@ -106,7 +107,7 @@ def epoch_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Epo
         return lambda epoch: _called(batches, epoch)
     if isinstance(batches, Iterable):
         return lambda epoch: batches
-    raise TypeError(f"Got {_described(batches)} as {name}, expected {KINDS}. A data set of samples needs a loader.")
+    raise TypeError(f"Got {described(batches)} as {name}, expected {KINDS}. A data set of samples needs a loader.")
 
 
 def as_batch(batch: Any) -> Batch:
@@ -116,34 +117,19 @@ def as_batch(batch: Any) -> Batch:
         TypeError: a batch without two or three entries, or entries that are not arrays.
     """
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-        got = f"{len(batch)} entries" if isinstance(batch, tuple | list) else _described(batch)
+        got = f"{len(batch)} entries" if isinstance(batch, tuple | list) else described(batch)
         hint = ": (batch['inputs'], batch['targets'])" if isinstance(batch, Mapping) else ""
         raise TypeError(f"Got a batch of {got}, expected (inputs, targets) or (inputs, targets, mask){hint}.")
     inputs, targets, *mask = batch
     return (
         as_array(inputs, "inputs"),
-        jax.tree.map(lambda leaf: as_array(leaf, "targets"), targets, is_leaf=is_array),
+        as_arrays(targets, "targets"),
         *(as_array(valid, "a mask") for valid in mask if valid is not None),
     )
 
 
-def as_array(value: Any, name: str) -> Array | np.ndarray:
-    """Return a NumPy or JAX array unchanged, and anything else, such as a PyTorch tensor on any device, as a NumPy array.
-
-    Raises:
-        TypeError: a value that is not an array of numbers.
-    """
-    if isinstance(value, jax.Array | np.ndarray):
-        array = value
-    else:
-        array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
-    if isinstance(array, np.ndarray) and array.dtype.kind in "OSU":
-        raise TypeError(f"Got {_described(value)} as {name}, expected an array of numbers.")
-    return array
-
-
 def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
-    """Return the inputs, the targets, and the mask or None, once their shapes are checked, as in a compiled step.
+    """Return the inputs, the targets, and the mask or None, once their shapes are checked, in a compiled step.
 
     Raises:
         ValueError: a mask of a wrong shape; inputs whose first axis is the batch, so that targets fit only if the first two
@@ -161,12 +147,8 @@ def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
             f"Got inputs of shape {list(inputs.shape)} with targets of shape {list(leaves[0].shape)}, which is batch first, "
             "[B, T, features...]. Expected time first, [T, B, features...]: inputs.swapaxes(0, 1)."
         )
-    return jnp.asarray(inputs), targets, masks[0] if masks else None
-
-
-def is_array(value: Any) -> bool:
-    """True for an array or a tensor."""
-    return hasattr(value, "__array__") or hasattr(value, "detach")
+    inputs = jnp.asarray(inputs)
+    return (with_finite_padding(inputs, masks[0]), targets, masks[0]) if masks else (inputs, targets, None)
 
 
 def _called(batches: Epochs, epoch: int) -> Iterable[Any]:
@@ -176,7 +158,3 @@ def _called(batches: Epochs, epoch: int) -> Iterable[Any]:
             "A function of batches returned None, expected an iterable of batches. Return a list, or yield them."
         )
     return found
-
-
-def _described(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}" if isinstance(value, int | float | str) else type(value).__name__

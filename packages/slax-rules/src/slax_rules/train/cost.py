@@ -8,7 +8,14 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.building_blocks import as_shape, first_carry, input_dtype, reverse_pass_of_jax, shortest_memory
+from slax_neurons.building_blocks import (
+    as_shape,
+    first_carry,
+    html_table,
+    input_dtype,
+    reverse_pass_of_jax,
+    shortest_memory,
+)
 from slax_rules.loop import initial_state
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT
@@ -44,6 +51,11 @@ class Cost:
     def predicted_bytes(self) -> int:
         """The bytes per sample that are carried or kept at a time, a lower bound without intermediate results."""
         return self.carried_bytes + self.window_bytes
+
+    def _repr_html_(self) -> str:
+        numbers = (self.window, self.predicted_bytes, self.carried_bytes, self.window_bytes, self.bptt_bytes)
+        head = ("steps of a window", "bytes per sample", "carried", "kept by a window", "BPTT")
+        return html_table([head, [f"{number:,}" for number in numbers]], left=0)
 
     def __str__(self) -> str:
         return (

@@ -15,102 +15,30 @@ from itertools import islice
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding
 from jaxtyping import Array
 
-from slax_rules.api import Step, check_loss, check_optimizer, checked_window, gradients, jitted
-from slax_rules.devices import REPLICATED, Devices, as_mesh, check_same_everywhere, local_shard, replicated, split_batch
-from slax_rules.loop import trained_together
+from slax_rules.api import Step, check_loss, check_optimizer, checked_window, jitted
+from slax_rules.devices import Devices, as_mesh, check_same_everywhere, local_shard, replicated, split_batch
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.masks import check_some_entry
 from slax_rules.penalties import Penalty, checked_penalties
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
-from slax_rules.train.agreement import by_path, module_names, readable_path
-from slax_rules.train.batches import Batch, Batches, Sampler, as_batch, checked, draw, epoch_batches
-from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks, offline_rule
+from slax_rules.train.batches import Batch, Batches, Sampler, as_batch, epoch_batches
+from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks
 from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, weights, whole
-from slax_rules.train.evaluate import (
-    Metric,
-    check_concrete,
-    check_metrics,
-    check_parameters,
-    evaluate,
-    not_finite,
-    predict,
-    where_not_finite,
-)
-
-# Maximum steps of a sampler in one call. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,
-# 0.22 with 5, 0.21 with 50; with fewer steps, the bar is smoother.
-STEPS_PER_CALL = 50
+from slax_rules.train.evaluate import Metric, check_concrete, check_metrics, check_parameters, evaluate
+from slax_rules.train.history import History
+from slax_rules.train.remarks import cause_of_fault, epochs_taken, remark_on_inputs, remarks, zero_gradients
+from slax_rules.train.steps import STEPS_PER_CALL, Flags, guarded_step, sampled_steps
 
 # Steps after which parameters are named whose gradient was exactly zero in all of them.
 ZERO_STEPS = 10
 
 # What a checkpoint keeps of a run beside arrays and records.
 SAVED = ("done", "epoch", "position", "last", "stopping")
-
-ADVICE = (
-    "Lower the learning rate, clip gradients, optax.chain(optax.clip_by_global_norm(1.0), ...), and see how loss_fn, "
-    "surrogates and penalties handle zeros and large numbers. In float16, compute in bfloat16 or float32, or give Adam "
-    "eps=1e-4, since its default is 0 in float16."
-)
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class History:
-    """The numbers of a training run, including steps before a resume. It prints in one line.
-
-    Args:
-        losses: the loss of each batch before its update, [steps].
-        records: one record, in order, for each evaluation and each callback that returned numbers: "step", "epoch", and the
-            numbers by name. An evaluation has "loss", on the held-out set, and the metrics. None marks a number that was not
-            defined. An array, such as a confusion matrix, is a nested list.
-        best_step: the step of the best evaluation, if early stopping was used.
-        stopped_early: whether early stopping or a callback ended the run.
-        resumed_from: the step of the checkpoint that the run resumed from, if it did.
-
-    Example:
-        >>> import numpy as np
-        >>> from slax_rules.train.fit import History
-        >>> records = [{"step": 10, "epoch": 0, "accuracy": 0.5}, {"step": 20, "epoch": 1, "accuracy": 0.75}]
-        >>> history = History(np.linspace(1.1, 0.7, 20), records)
-        >>> history
-        History(20 steps; last loss 0.7; 2 records of accuracy)
-        >>> history.series("accuracy")
-        (array([10, 20]), array([0.5 , 0.75]))
-    """
-
-    losses: np.ndarray
-    records: list[dict[str, Any]]
-    best_step: int | None = None
-    stopped_early: bool = False
-    resumed_from: int | None = None
-
-    def __repr__(self) -> str:
-        last = f"; last loss {self.losses[-1]:.4g}" if len(self.losses) else ""
-        records = f"; {len(self.records)} records of {', '.join(self._names())}" if self.records else ""
-        return f"History({len(self.losses)} steps{last}{records})"
-
-    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the steps and values of one number, where it is defined; [records, ...] for arrays.
-
-        Raises:
-            KeyError: no record has it.
-        """
-        found = [(record["step"], record[name]) for record in self.records if name in record]
-        if not found:
-            names = ", ".join(self._names()) or "none, there are no records"
-            raise KeyError(f"The history got no {name!r}, expected one of: {names}.")
-        defined = [(step, value) for step, value in found if value is not None]
-        return np.array([step for step, _ in defined], int), np.array([value for _, value in defined], float)
-
-    def _names(self) -> list[str]:
-        return sorted({name for record in self.records for name in record} - {"step", "epoch"})
 
 
 def fit(
@@ -184,8 +112,9 @@ def fit(
 
     Warns:
         UserWarning: once, for parameters whose gradient was exactly zero in each of the first ten steps, or of the first call
-            with a `Sampler`; for BPTT or TBPTT with `update="online"` and no `window`, since their gradient then does not flow
-            through time.
+            with a `Sampler`; for updates at the end of the run that changed nothing, as after a schedule that has ended; for
+            held-out batches that are the training batches, inputs above 10 in the first batch, and a Dropout that is off; for
+            BPTT or TBPTT with `update="online"` and no `window`, since their gradient then does not flow through time.
 
     Example:
         >>> from flax import nnx
@@ -213,7 +142,7 @@ def fit(
     check_parameters("fit", model)
     mesh = None if devices is None else as_mesh(devices)
     graph, state = nnx.split(objects)
-    flags = first_flags(model)
+    flags = Flags.first(model)
     home = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
         check_same_everywhere(state, mesh)
@@ -223,7 +152,11 @@ def fit(
     size = batches.steps if isinstance(batches, Sampler) else len(batches) if isinstance(batches, Sized) else None
     held_out_of = epoch_batches(() if held_out is None else held_out, "held_out", times=2)
     evaluation = lambda: evaluate(model, loss_fn, held_out_of(0), metrics=table, devices=devices)  # noqa: E731
-    run = _Run(objects, step, of_epoch, size, state, *flags, evaluation, early_stopping)
+    run = _Run(objects, step, of_epoch, size, state, flags, evaluation, early_stopping)
+    if isinstance(batches, Sampler):
+        run.first_epoch = epochs_taken(batches, optimizer, update, window)
+    for text in remarks(model, batches, held_out):
+        warnings.warn(text, UserWarning, stacklevel=2)
     schedule: list[tuple[int, Callable[[], None]]]
     schedule = [(callback.every, partial(run.look, callback)) for callback in callbacks]
     schedule += [] if evaluate_every is None else [(evaluate_every, run.evaluate)]
@@ -241,7 +174,7 @@ def fit(
                         for action in due:
                             action()
                         run.timed = run.sent, time.perf_counter()
-                    if text := run.zero_gradients(ZERO_STEPS):
+                    for text in run.warnings(ZERO_STEPS):
                         warnings.warn(text, UserWarning, stacklevel=2)
                     if run.is_over() and run.position != run.size:
                         break
@@ -251,8 +184,9 @@ def fit(
                         run.evaluate()
                     run.end_epoch(f"fit: epoch {run.epoch + 1} of {epochs}" if progress is None else "")
             run.synchronize()
-            if text := run.zero_gradients(1):
-                warnings.warn(text, UserWarning, stacklevel=2)
+            for text in (*run.warnings(1), run.standstill()):
+                if text:
+                    warnings.warn(text, UserWarning, stacklevel=2)
             run.save()
         except BaseException as error:
             error.history = run.history()  # type: ignore[attr-defined]
@@ -309,7 +243,7 @@ class _Run:
         batches: a `Sampler`, or a function that maps an epoch to its batches.
         size: the steps of an epoch, if they are known.
         state: the state of (model, rule, optimizer) after the steps that were sent to the device.
-        healthy, is_zero: on the device, whether all steps were finite, and for each parameter whether all gradients were zero.
+        flags: on the device, what the steps so far were like.
         evaluation: evaluates the model on the held-out set.
         early_stopping: see `fit`.
         sent, done: steps that were sent to the device, and steps whose losses were read, counted over all epochs.
@@ -326,8 +260,7 @@ class _Run:
     batches: Any
     size: int | None
     state: nnx.State
-    healthy: Any
-    is_zero: Any
+    flags: Flags
     evaluation: Callable[[], dict[str, Any]]
     early_stopping: EarlyStopping | None
     sent: int = 0
@@ -352,6 +285,7 @@ class _Run:
     timed: tuple[int, float] = (0, 0.0)  # the step and the time from which steps are timed
     seconds: float = 0.0
     has_looked: bool = False
+    first_epoch: int = 0  # of the epochs of a sampler
 
     # ------------------------------------------------------------------------------------------------- steps on the device
 
@@ -360,8 +294,8 @@ class _Run:
         self.began = time.perf_counter()
         self.timed = self.sent, self.began
         if isinstance(self.batches, Sampler):
-            sampler, epoch, first = self.batches, self.epoch, self.position
-            train = jitted(_sampled_steps, self.step, sampler.sample)
+            sampler, epoch, first = self.batches, self.first_epoch + self.epoch, self.position
+            train = jitted(sampled_steps, self.step, sampler.sample)
             while first < sampler.steps:
                 due = (every - self.sent % every for every in intervals)
                 count = min([STEPS_PER_CALL, sampler.steps - first, *due])
@@ -374,6 +308,8 @@ class _Run:
         train, mesh = jitted(guarded_step, self.step), self.step.mesh
         for given in map(as_batch, iter(self.batches(self.epoch)) if stream is None else stream):
             check_concrete("fit", given)
+            if not self.sent and (text := remark_on_inputs(self.objects[0], given[0])):
+                warnings.warn(text, UserWarning, stacklevel=3)
             for mask in given[2:] if mesh is None or not mesh.is_multi_process else ():
                 check_some_entry(mask)
             self.send(1, lambda _, given=given: given, train, given if mesh is None else split_batch(given, mesh))
@@ -385,7 +321,7 @@ class _Run:
 
     def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
         """Send a call of so many steps to the device, and read the losses of the call before."""
-        self.state, self.healthy, self.is_zero, losses = train(self.state, self.healthy, self.is_zero, *arguments)
+        self.state, self.flags, losses = train(self.state, self.flags, *arguments)
         self.read()
         self.unread = count, losses, batch
         self.sent += count
@@ -488,49 +424,35 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------------------- what is warned of
 
-    def zero_gradients(self, least: int) -> str:
+    def warnings(self, least: int) -> Iterator[str]:
         """Once, after at least so many steps: a warning that names parameters whose gradient was always zero."""
         steps = self.sent - (self.resumed_from or 0)
-        if self.has_looked or steps < least:
+        if not self.has_looked and steps >= least:
+            self.has_looked = True
+            if names := zero_gradients(*self.objects, jax.device_get(self.flags.is_zero)):
+                yield (
+                    f"fit got a gradient of exactly zero in each of the first {steps} steps for {names}, which therefore "
+                    "does not learn. Possible causes: no spike reaches it, or the layers after it are silent "
+                    "(slax_neurons.health says where); a Delay or a late edge above it, under a rule that passes signals "
+                    "within the step; a neuron without a surrogate; a module that is not used. To leave parameters as they "
+                    "are, give the optimizer the others: nnx.Optimizer(..., wrt=...)."
+                )
+
+    def standstill(self) -> str:
+        """At the end of a run: a warning of updates that changed nothing."""
+        still, steps = int(self.flags.still), self.sent - (self.resumed_from or 0)
+        if still < max(ZERO_STEPS, steps // 10):
             return ""
-        self.has_looked = True
-        model, rule, optimizer = self.objects
-        objects = trained_together(model, rule)
-        trained, prefix = by_path(nnx.state(objects, optimizer.wrt)), "" if objects is model else "0/"
-        flags = zip(by_path(nnx.state(model, nnx.Param)), jax.device_get(self.is_zero), strict=True)
-        zero = [path for path, is_zero in flags if is_zero and prefix + path in trained]
-        names = ", ".join(readable_path(path, module_names(model)) for path in zero)
-        return names and (
-            f"fit got a gradient of exactly zero in each of the first {steps} steps for {names}, which therefore does "
-            "not learn. Possible causes: no spike reaches it, or the layers after it are silent (slax_neurons.health says "
-            "where); a Delay or a late edge above it, under a rule that passes signals within the step; a neuron without a "
-            "surrogate; a module that is not used. To leave parameters as they are, give the optimizer the others: "
-            "nnx.Optimizer(..., wrt=...)."
+        return (
+            f"The last {still} of {steps} steps changed no parameter by more than a millionth of its array. Possible causes: a "
+            "schedule of the learning rate that has ended, since it counts updates, one per batch offline and one per window "
+            f"online, {int(self.objects[2].step[...])} so far; an optimizer that has trained another model; a rate of 0."
         )
 
     def cause(self, batch: Batch) -> str:
         """What is not finite in a step with this batch, and what to do about it."""
-        step = self.step
         nnx.update(self.objects, local_shard(self.state))
-        model, rule, _ = nnx.clone(self.objects)
-        inputs, targets, mask = checked(jax.tree.map(jnp.asarray, batch))
-        if where := where_not_finite(inputs, "time step", "sample", *["feature"] * (inputs.ndim - 2)):
-            return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
-        loss, gradient = jnp.zeros(()), None
-        if mask is None or mask.any():  # in the share of this process
-            rule = offline_rule(rule, step.update, step.window)
-            loss, gradient = gradients(
-                model, step.loss_fn, inputs, targets, mask, rule=rule, window=step.window, penalties=step.penalties
-            )
-        if not np.isfinite(loss):
-            fault = fault_of_targets(targets, mask, predict(model, inputs))
-            return fault or f"the loss is {float(loss)}, of inputs, targets and parameters that are finite. {ADVICE}"
-        if gradient is not None and (bad := not_finite(gradient, model)):
-            more = f", and of {len(bad) - 1} more arrays" if bad[1:] else ""
-            return f"the gradient of {bad[-1]}{more}, though the loss is finite. {ADVICE}"
-        what = "updates within the sequence make" if step.update == "online" else "the update makes"
-        elsewhere = ", or those are in the share of another process" if jax.process_count() > 1 else ""
-        return f"{what} numbers that are not finite, of a gradient that is finite at first{elsewhere}. {ADVICE}"
+        return cause_of_fault(self.step, *nnx.clone(self.objects[:2]), batch)
 
     # ------------------------------------------------------------------------------------------------------------ checkpoints
 
@@ -577,7 +499,7 @@ class _Run:
         """
         epoch, index = self.last
         if isinstance(self.batches, Sampler):
-            return self.batches.batch(epoch, index)
+            return self.batches.batch(self.first_epoch + epoch, index)
         if is_loader and self.position == 0:
             return None
         stream = iter(self.batches(epoch))
@@ -589,75 +511,6 @@ class _Run:
             )
         self.stream = stream if self.position else None
         return None if is_loader else as_batch(batch)
-
-
-def fault_of_targets(targets: Any, mask: Any, outputs: Any) -> str | None:
-    """The first target that counts and is not finite, or is no class of outputs [T, B, C]; None if there is none."""
-    *shape, classes = jax.tree.leaves(outputs)[0].shape
-    counts = np.ones(shape[:2], bool) if mask is None else np.asarray(mask)
-    for leaf in map(np.asarray, jax.tree.leaves(targets)):
-        is_label = np.issubdtype(leaf.dtype, np.integer)
-        wrong = (leaf < 0) | (leaf >= classes) if is_label else ~np.isfinite(leaf)
-        its = counts if leaf.shape[:2] == counts.shape else counts.any(axis=0)
-        for place in np.argwhere(wrong & its.reshape(*its.shape, *[1] * (leaf.ndim - its.ndim))).tolist()[:1]:
-            target, sample = leaf[tuple(place)], place[its.ndim - 1]
-            if not is_label:
-                return f"a target of sample {sample} is not finite. Expected finite numbers."
-            text = f"a label of sample {sample} is out of range: {target}. Expected 0 to {classes - 1} for outputs of"
-            return f"{text} {classes} classes: renumber the labels, or widen the read-out."
-    return None
-
-
-def first_flags(model: nnx.Module) -> tuple[Any, tuple[Any, ...]]:
-    """What `guarded_step` gets before the first step: that all steps were finite, and all gradients of each parameter zero."""
-    return np.True_, tuple(np.True_ for _ in jax.tree.leaves(nnx.state(model, nnx.Param)))
-
-
-def guarded_step(
-    step: Step, state: nnx.State, healthy: Array, is_zero: tuple[Array, ...], batch: Batch
-) -> tuple[Any, ...]:
-    """Take a training step. One whose inputs, loss, gradient or result is not finite changes nothing, nor does any after it.
-
-    Returns:
-        The state, whether all steps so far were finite, for each parameter whether all its gradients so far were zero, and the
-        loss, NaN if the step was not finite.
-    """
-    inputs, targets, mask = checked(batch)
-    found = step.run(state, inputs, targets, mask)
-    # Inputs that are not finite may leave no mark on a gradient, since spikes mask them.
-    finite = jnp.isfinite(found.loss) & jnp.isfinite(inputs).all()
-    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(found.state), strict=True):
-        if new is not old and jnp.issubdtype(new.dtype, jnp.inexact):
-            finite &= jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
-    healthy &= finite
-    state = jax.tree.map(lambda new, old: new if new is old else jnp.where(healthy, new, old), found.state, state)
-    is_zero = tuple(before & now for before, now in zip(is_zero, found.is_zero, strict=True))
-    result = state, healthy, is_zero, jnp.where(finite, found.loss, jnp.nan)
-    if step.mesh is None:
-        return result
-    return jax.lax.with_sharding_constraint(result, NamedSharding(step.mesh, REPLICATED))
-
-
-def _sampled_steps(
-    step: Step, sample: Callable[[Array], Any], state: nnx.State, healthy: Array, is_zero: tuple[Array, ...],
-    key: Array, epoch: Array, first: Array, last: Array,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Train on batches first to last - 1 of an epoch, at most `STEPS_PER_CALL`, up to a step that is not finite.
-
-    It is one program for any number of them. The losses of steps that were not taken are NaN.
-    """
-
-    def goes_on(total: tuple[Any, ...]) -> Array:
-        index, _, healthy, *_ = total
-        return (index < last) & healthy
-
-    def take(total: tuple[Any, ...]) -> tuple[Any, ...]:
-        index, state, healthy, is_zero, losses = total
-        *after, loss = guarded_step(step, state, healthy, is_zero, draw(sample, key, epoch, index))
-        return index + 1, *after, losses.at[index - first].set(loss.astype(losses.dtype))
-
-    losses = jnp.full(STEPS_PER_CALL, jnp.nan, jnp.result_type(float))
-    return jax.lax.while_loop(goes_on, take, (first, state, healthy, is_zero, losses))[1:]
 
 
 def _as_number(name: str, value: Any) -> Any:

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slax_rules.api import jitted
+from slax_rules.arrays import as_array
 from slax_rules.losses import LossFn
 from slax_rules.stream import Stream, extend_stream
-from slax_rules.train.batches import as_array
 from slax_rules.train.checkpoints import Checkpoints, describe_run, parts, whole
 from slax_rules.train.evaluate import check_metrics, where_not_finite
-from slax_rules.train.fit import ADVICE, fault_of_targets, make_bar
+from slax_rules.train.fit import make_bar
+from slax_rules.train.remarks import ADVICE, fault_of_targets
 
 Source = Iterable[Any] | Callable[[int], Iterable[Any]]
 Metrics = tuple[tuple[str, LossFn], ...]
@@ -94,6 +95,9 @@ def run_stream(
     progress: bool | None = None,
 ) -> Iterator[StreamInfo]:
     """Predict and learn from a source until it is exhausted, in constant memory and time per step.
+
+    The model that the stream was started with stays as it was, as under `jax.jit`: `stream.copy_to(model)` gives it what was
+    learned, with the last `StreamInfo.stream`.
 
     Nothing is read from the source before the loop over this function asks for the next piece, so a source that can wait, such
     as a generator or a socket, runs at the speed of the model. Predictions are the outputs that the model learns from, so in

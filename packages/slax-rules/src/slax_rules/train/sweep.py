@@ -1,7 +1,7 @@
 """The comparison of learning rules: each is trained with several seeds, at the learning rate that validation samples choose."""
 
-import dataclasses
 import functools
+import itertools
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,9 @@ from slax_rules.masks import check_some_entry
 from slax_rules.rules.base import check_is_rule
 from slax_rules.train.batches import as_batch, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate
-from slax_rules.train.fit import check_update, first_flags, guarded_step, make_bar
+from slax_rules.train.fit import check_update, make_bar
+from slax_rules.train.runs import Run, Sweep, in_words
+from slax_rules.train.steps import Flags, guarded_step
 
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -31,193 +33,15 @@ COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 START = 1
 
 
-def interval(numbers: np.ndarray) -> dict[str, float]:
-    """The "mean" of numbers x_1, ..., x_n, and "low" and "high", the limits of Student's 95 % confidence interval for it.
-
-        mean ± t s / sqrt(n),    s^2 = sum_i (x_i - mean)^2 / (n - 1)
-
-    where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
-
-    Example:
-        >>> import numpy as np
-        >>> from slax_rules.train.sweep import interval
-        >>> {name: round(number, 3) for name, number in interval(np.array([0.8, 0.9, 1.0])).items()}
-        {'mean': 0.9, 'low': 0.652, 'high': 1.148}
-    """
-    from scipy.special import stdtrit  # here, since it takes a tenth of a second to import, and training does without
-
-    mean, count = float(np.mean(numbers)), len(numbers)
-    error = np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
-    half = float(stdtrit(count - 1, 0.975) * error)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
-
-
-@dataclasses.dataclass(eq=False)
-class Run:
-    """One training of a `sweep`.
-
-    Args:
-        rule, rate, seed: the name of its rule, its learning rate and its seed.
-        losses: the loss of each batch.
-        not_finite: the first batch, counted from 1, whose step, or a loss of held-out samples after it, was not finite, as in
-            `fit`; or None. The run is not evaluated from there on.
-        validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
-
-    Example:
-        `sweep(...).best["otpe"][0]` is the run of the rule "otpe" with the first seed, at the learning rate that was chosen.
-    """
-
-    rule: str
-    rate: float
-    seed: int
-    losses: np.ndarray
-    not_finite: int | None
-    validation: dict[int, float]
-    test: dict[int, float]
-    _graphdef: Any = dataclasses.field(repr=False)
-    _states: dict[int, Any] = dataclasses.field(repr=False)
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """The numbers of batches at which it was evaluated; the last is the end."""
-        return tuple(self._states)
-
-    def network(self, step: int | None = None) -> tuple[Any, Any]:
-        """The model and the rule after this number of batches, one of `steps`; at the end by default.
-
-        Raises:
-            ValueError: a number of batches at which the run was not evaluated.
-        """
-        model, rule = nnx.merge(self._graphdef, self._states[self._kept(step)], copy=True)
-        return model, rule
-
-    def score(self, samples: Literal["validation", "test"], step: int | None = None) -> float:
-        """A score, or NaN for a run that was not finite before.
-
-        Raises:
-            ValueError: a sweep without these samples, or a number of batches at which the run was not evaluated.
-        """
-        scores: dict[int, float] = getattr(self, samples)
-        if not scores and self.not_finite is None:
-            raise ValueError(f"Got no {samples} samples. To have a score of them: sweep(..., {samples}=[...]).")
-        return scores.get(self._kept(step), np.nan)
-
-    def _kept(self, step: int | None) -> int:
-        step = self.steps[-1] if step is None else step
-        if step not in self._states:
-            known = ", ".join(map(str, self.steps))
-            raise ValueError(f"Got {step} batches, expected one of: {known}. Ask for it: evaluate_at=({step},).")
-        return step
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """The result of `sweep`; `print` shows its table.
-
-    Args:
-        rates: the learning rates, increasing.
-        trials: by rule, the runs `[rates][seeds]` that the learning rate was chosen by.
-        chosen: by rule, the learning rate with the best mean score on the validation samples, the smaller of two equals.
-        best: by rule, the runs of all seeds at that rate.
-        limits: the least and largest possible score, to which the intervals of the table are clipped: 0 and 1 for `accuracy`.
-
-    Example:
-        See `sweep`.
-    """
-
-    rates: tuple[float, ...]
-    trials: dict[str, list[list[Run]]]
-    chosen: dict[str, float]
-    best: dict[str, list[Run]]
-    limits: tuple[float, float] = (-np.inf, np.inf)
-
-    def validation(self, rule: str) -> np.ndarray:
-        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite.
-
-        Raises:
-            ValueError: a sweep without validation samples.
-        """
-        return np.array([[run.score("validation") for run in runs] for runs in self.trials[rule]])
-
-    def test(self, rule: str, step: int | None = None) -> np.ndarray:
-        """The scores on the test samples by seed [S], after a number of batches of `evaluate_at`, or at the end; NaN for a run
-        that was not finite before.
-
-        Raises:
-            ValueError: a sweep without test samples, or a number of batches at which the runs were not evaluated.
-        """
-        return np.array([run.score("test", step) for run in self.best[rule]])
-
-    def differences(self, reference: str, step: int | None = None) -> dict[str, dict[str, float]]:
-        """For each other rule, its test score minus the reference's: "mean", "low" and "high" of the differences of equal
-        seeds, the limits of the 95 % interval.
-
-        All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
-
-        Raises:
-            ValueError: a reference that is no rule of this sweep.
-        """
-        if reference not in self.best:
-            raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
-        base = self.test(reference, step)
-        others = (rule for rule in self.best if rule != reference)
-        return {rule: interval(self.test(rule, step) - base) for rule in others}
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
-        its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
-        found = []
-        for rule, best in self.best.items():
-            trials = self.trials[rule][self.rates.index(self.chosen[rule])]
-            runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
-            is_tested = all(run.test or run.not_finite for run in best)
-            score = interval(self.test(rule)) if is_tested else None
-            low, high = np.clip([score["low"], score["high"]], *self.limits).tolist() if score else (None, None)
-            mean = float(np.mean([run.score("validation") for run in trials])) if trials[0].validation else None
-            row = {"rule": rule, "rate": self.chosen[rule], "validation": mean, "test": score and score["mean"]}
-            broken = [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite]
-            found.append(row | {"low": low, "high": high, "seeds": len(best), "not_finite": broken})
-        return found
-
-    def __str__(self) -> str:
-        """The table as text."""
-        width = max([4, *map(len, self.best)])
-        lines = [
-            f"{'rule':{width}}  {'rate':>8}  validation    test  95 % interval     seeds  runs that were not finite"
-        ]
-        for row in self.rows():
-            numbers = (row[name] for name in ("validation", "test", "low", "high"))
-            chosen_by, score, low, high = ("-" if number is None else f"{number:.4f}" for number in numbers)
-            interval = f"{low:>6} to {high:>6}" if row["seeds"] > 1 else "-"
-            broken = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
-            text = f"{row['rule']:{width}}  {row['rate']:8g}  {chosen_by:>10}  {score:>6}  {interval:16}"
-            lines.append(f"{text}  {row['seeds']:5}  {broken or 'none'}")
-        return "\n".join(lines)
-
-    def draw(self, ax: Any, styles: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """Draw the mean score on the validation samples against the learning rate, with a ring at the chosen rate.
-
-        Args:
-            ax: axes of Matplotlib.
-            styles: by rule, options of `ax.plot`, such as {"otpe": {"color": "C1"}}.
-        """
-        for rule in self.best:
-            means, best = self.validation(rule).mean(axis=1), self.rates.index(self.chosen[rule])
-            style = {"marker": "o", "markersize": 4, "label": rule} | dict((styles or {}).get(rule, {}))
-            (line,) = ax.plot(self.rates, means, **style)
-            ax.plot(self.rates[best], means[best], "o", markersize=11, fillstyle="none", color=line.get_color())
-        ax.set(xscale="log", xlabel="learning rate", ylabel="score on validation samples")
-        ax.legend()
-
-
 def sweep(
-    make_model: Callable[[nnx.Rngs], nnx.RNNCellBase],
+    make_model: Callable[..., nnx.RNNCellBase],
     optimizer: Callable[[Any], optax.GradientTransformation] | Mapping[str, Any],
     loss_fn: LossFn,
     batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     *,
     rules: Mapping[str, Any],
     rates: Sequence[float],
+    settings: Mapping[str, Sequence[Any]] | None = None,
     seeds: SupportsIndex | Sequence[int] = 5,
     trial_seeds: int | None = None,
     validation: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
@@ -231,13 +55,13 @@ def sweep(
 ) -> Sweep:
     """Train a model under each of several rules, with several learning rates and seeds, and compare them fairly.
 
-    Every rule gets the same number of trials: one training for each rate and seed. For a given seed, all rules start from the
-    same weights and see the same batches in the same order. The rate of a rule is the one with the best mean score on
-    validation samples. Test samples are read only after this choice, and only by the networks that were trained at that rate.
-    One compiled program per rule serves all its rates and seeds.
+    Every rule gets the same number of trials: one training for each rate, setting and seed. For a given seed, all rules start
+    from the same weights and see the same batches in the same order. The rate and the setting of a rule are those with the best
+    mean score on validation samples. Test samples are read only after this choice, and only by the networks that were trained
+    with it. One compiled program per rule and setting serves all its rates and seeds.
 
     Args:
-        make_model: maps `nnx.Rngs` to a new model.
+        make_model: maps `nnx.Rngs`, and the values of a setting by name, to a new model.
         optimizer: maps a learning rate to an Optax transformation: `optax.adam`, or `lambda rate: optax.chain(...)`. The rate
             is a traced number, not a float. Or a dict with one for each rule: FPTT is `lambda rate: fptt(optax.adam(rate))`.
         loss_fn: see `fit`.
@@ -246,9 +70,12 @@ def sweep(
         rules: by name, a rule, as for `fit`; or a function `make(rngs=..., model=...)` for a rule
             that draws random numbers, such as `RULES["decolle"].make`.
         rates: the learning rates.
+        settings: by name, the values of further settings, such as `{"decay": [0.9, 0.98], "width": [64, 128]}`: every
+            combination is tried, as `make_model(rngs, decay=0.9, width=64)`.
         seeds: the seeds, or their number, counted from 0.
-        trial_seeds: the number of seeds that try all rates; the others train at the chosen rate alone. All by default.
-        validation: batches by which rates are chosen, or a function that maps a seed to them; optional for a single rate.
+        trial_seeds: the number of seeds that try all rates and settings; the others train with the chosen ones alone. All by
+            default.
+        validation: batches by which they are chosen, or a function that maps a seed to them; optional for a single rate.
         test: batches for the final score, or a function that maps a seed to them; none by default.
         metric: the score: maps outputs, targets, and the mask if there is one to a number; see `evaluate`.
         mode: "max" if a larger score is better, "min" if a smaller one is. It may be omitted for `accuracy`.
@@ -285,7 +112,7 @@ def sweep(
         ...     make_model, optax.adam, cross_entropy, batches, rules={"bptt": BPTT(), "ottt": OTTT()}, rates=[1e-3, 1e-2],
         ...     seeds=3, validation=lambda seed: batches(100 + seed, 1), test=lambda seed: batches(200 + seed, 1))
         >>> found.chosen
-        {'bptt': 0.01, 'ottt': 0.01}
+        {'bptt': {'rate': 0.01}, 'ottt': {'rate': 0.01}}
         >>> found.test("ottt").shape, sorted(found.differences("bptt")["ottt"])
         ((3,), ['high', 'low', 'mean'])
     """
@@ -293,39 +120,45 @@ def sweep(
     numbers = tuple(map(operator.index, seeds))
     count = len(numbers) if trial_seeds is None else trial_seeds
     sets = {"batches": batches, "validation": validation, "test": test}
-    _check(make_model, rules, {"optimizer": optimizer, "window": window}, rates, numbers, count, sets)
+    _check(make_model, rules, {"optimizer": optimizer, "window": window}, rates, settings, numbers, count, sets)
     rates = tuple(sorted(rates))
+    names, values = zip(*(settings or {}).items(), strict=True) if settings else ((), ())
+    points = tuple(
+        {"rate": rate, **dict(zip(names, chosen, strict=True))}
+        for chosen in itertools.product(*values)
+        for rate in rates
+    )
     is_accuracy = accuracy in (metric, getattr(metric, "func", None))
-    mode = "max" if mode is None and (is_accuracy or validation is None or len(rates) == 1) else mode
+    mode = "max" if mode is None and (is_accuracy or validation is None or len(points) == 1) else mode
     if mode not in ("min", "max"):
         raise ValueError(f'sweep got mode={mode!r}, expected "max" if a larger score is better, or "min".')
-    found = Sweep(rates, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
+    found = Sweep(points, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
     windows = {name: checked_window(_of(window, name)) for name in rules}
     for name, rule in rules.items():
         check_update("sweep", loss_fn, update, rule, windows[name])
-    total = len(rules) * (len(rates) * count + len(numbers) - count)
+    total = len(rules) * (len(points) * count + len(numbers) - count)
     with closing(make_bar(total, 0, progress)) as bar:
 
-        def trained(name: str, rate: float, seed: int) -> Run:
-            network, options = _network(make_model, rules[name], seed), (loss_fn, update, windows[name])
-            of_seed = epoch_batches(batches)(seed)
-            run = _train(network, _of(optimizer, name), options, of_seed, evaluate_at, name, rate, seed)
+        def trained(name: str, point: Mapping[str, Any], seed: int) -> Run:
+            network = _network(make_model, rules[name], seed, {key: point[key] for key in names})
+            options, of_seed = (loss_fn, update, windows[name]), epoch_batches(batches)(seed)
+            run = _train(network, _of(optimizer, name), options, of_seed, evaluate_at, name, point, seed)
             if validation is not None:
                 run.validation.update(_scores(run, loss_fn, epoch_batches(validation)(seed), metric))
-            bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
+            bar.set_postfix({"rule": name, **point, "seed": seed}, refresh=False)
             bar.update(1)
             return run
 
         try:
             for name in rules:
-                trials = found.trials[name] = [[] for _ in rates]
-                for runs, rate in zip(trials, rates, strict=True):
+                trials = found.trials[name] = [[] for _ in points]
+                for runs, point in zip(trials, points, strict=True):
                     for seed in numbers[:count]:
-                        runs.append(trained(name, rate, seed))
+                        runs.append(trained(name, point, seed))
                 chosen = _choose(name, found, validation is not None, mode)
-                found.chosen[name], found.best[name] = rates[chosen], list(trials[chosen])
+                found.chosen[name], found.best[name] = points[chosen], list(trials[chosen])
                 for seed in numbers[count:]:
-                    found.best[name].append(trained(name, rates[chosen], seed))
+                    found.best[name].append(trained(name, points[chosen], seed))
                 for run in () if test is None else found.best[name]:
                     run.test.update(_scores(run, loss_fn, epoch_batches(test)(run.seed), metric))
         except BaseException as error:
@@ -345,10 +178,10 @@ def sweep(
     return found
 
 
-def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tuple[Any, Any]:
-    """The model and the rule of a seed. The weights do not depend on the rule."""
+def _network(make_model: Callable[..., Any], rule: Any, seed: int, setting: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The model and the rule of a seed and a setting. The weights do not depend on the rule."""
     model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), START))
-    model = make_model(nnx.Rngs(model_key))
+    model = make_model(nnx.Rngs(model_key), **setting)
     if not isinstance(model, nnx.RNNCellBase):
         raise TypeError(f"make_model returned {type(model).__name__}, expected a cell, such as the stack of connect.")
     made = callable(rule) and not isinstance(rule, type)
@@ -365,21 +198,21 @@ def _with_rate_in_state(make: Callable[[Any], optax.GradientTransformation]) -> 
 
 def _train(
     network: tuple[Any, Any], make: Callable[[Any], Any], options: tuple[Any, ...], batches: Iterable[Any],
-    evaluate_at: Sequence[int], name: str, rate: float, seed: int,
+    evaluate_at: Sequence[int], name: str, point: Mapping[str, Any], seed: int,
 ) -> Run:  # fmt: skip
-    """Train once, under the rule of this name, with a rate and a seed."""
+    """Train once, under the rule of this name, at the rate of a point, with a seed."""
     optimizer = nnx.Optimizer(trained_together(*network), _with_rate_in_state(make), wrt=nnx.Param)
     rate_in_state = optimizer.opt_state.hyperparams["rate"]
-    rate_in_state[...] = jnp.asarray(rate, rate_in_state.dtype)
+    rate_in_state[...] = jnp.asarray(point["rate"], rate_in_state.dtype)
     graph, state = nnx.split((*network, optimizer))
     step = jitted(guarded_step, Step(graph, *options), **COMPILER_OPTIONS)
-    healthy, is_zero = first_flags(network[0])
+    flags = Flags.first(network[0])
     states = {0: state} if 0 in evaluate_at else {}
     pending: list[Array] = []
     for batch in map(as_batch, batches):
         for mask in batch[2:]:
             check_some_entry(mask)
-        state, healthy, is_zero, loss = step(state, healthy, is_zero, batch)
+        state, flags, loss = step(state, flags, batch)
         pending.append(loss)
         if len(pending) in evaluate_at:
             states[len(pending)] = state
@@ -388,7 +221,7 @@ def _train(
     losses = np.array(jax.device_get(pending))
     bad = next((int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))), None)
     kept = {at: nnx.filter_state(kept, lambda path, _: path[0] < 2) for at, kept in (states | {count: state}).items()}
-    return Run(name, rate, seed, losses, bad, {}, {}, nnx.graphdef(network), kept)
+    return Run(name, dict(point), seed, losses, bad, {}, {}, nnx.graphdef(network), kept)
 
 
 def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -> Iterator[tuple[int, float]]:
@@ -420,9 +253,17 @@ def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
         "see that inputs are finite and targets in range."
     )
     raise FloatingPointError(
-        f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. At "
-        f"{first.rate:g}, seed {first.seed}, {cause if broken else 'the metric is not a number. Check it.'}"
+        f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. With "
+        f"{in_words(first.point)}, seed {first.seed}, {cause if broken else 'the metric is not a number. Check it.'}"
     )
+
+
+def _are_same(validation: Any, test: Any) -> bool:
+    """Whether two sources are the same object, or lists with the same inputs first."""
+    if validation is None or test is None:
+        return False
+    lists = isinstance(validation, list | tuple) and isinstance(test, list | tuple) and validation and test
+    return validation is test or bool(lists and validation[0][0] is test[0][0])
 
 
 def _of(given: Any, rule: str) -> Any:
@@ -435,6 +276,7 @@ def _check(
     rules: Any,
     by_rule: Mapping[str, Any],
     rates: Any,
+    settings: Any,
     seeds: Any,
     trials: int,
     sets: Mapping[str, Any],
@@ -459,8 +301,21 @@ def _check(
         raise ValueError(
             f"sweep got the seeds {seeds}, {trials} of them for trials, expected different seeds, 1 or more."
         )
-    if sets["validation"] is None and len(rates) > 1:
-        raise ValueError("sweep got several rates and no validation samples to choose by. Give some: validation=[...].")
+    if any(isinstance(values, str) or not np.size(values) for values in (settings or {}).values()):
+        raise ValueError(
+            f'sweep got settings={settings}, expected a list of values for each: {{"decay": [0.9, 0.98]}}.'
+        )
+    if sets["validation"] is None and (
+        len(rates) > 1 or any(np.size(values) > 1 for values in (settings or {}).values())
+    ):
+        raise ValueError(
+            "sweep got several rates or settings and no validation samples to choose by. Give some: validation=[...]."
+        )
+    if _are_same(sets["validation"], sets["test"]):
+        raise ValueError(
+            "sweep got the same samples for validation and test, expected others: rates are chosen by the first, so only new "
+            "samples tell how good the choice is."
+        )
     for name, given in sets.items():
         if given is not None:
             epoch_batches(given, name, times=2)

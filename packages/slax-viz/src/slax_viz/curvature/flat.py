@@ -21,6 +21,6 @@ def as_vector(tree: PyTree) -> tuple[Float[Array, " P"], Callable[[Float[Array, 
 
 
 def size_and_dtype(tree: PyTree) -> tuple[int, Any]:
-    """Those of the vector."""
+    """The size and the dtype of the vector of a tree."""
     vector = jax.eval_shape(lambda: as_vector(tree)[0])
     return vector.size, vector.dtype

@@ -44,7 +44,7 @@ def spanned_basis(
 
     Args:
         products: see `hessian_products`.
-        options: those of `ritz`.
+        options: the options of `ritz`.
     """
     zeros = jnp.zeros((starts, size), dtype)
     vectors, projected = (jnp.asarray(np.zeros((n_steps + starts, columns), dtype)) for columns in (size, n_steps))

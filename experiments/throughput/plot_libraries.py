@@ -1,0 +1,60 @@
+"""The names and appearance of contenders and published bars in the figures."""
+
+from pathlib import Path
+
+from experiments.drawing import names
+from experiments.drawing.tables import rows_of_csv
+from slax_rules import RULES
+
+BARS = rows_of_csv(Path(__file__).with_name("published.csv"))
+DEVICES = list(dict.fromkeys(row["device"] for row in BARS))
+LOOKS = {  # color and marker of each library that is timed or published
+    "slax": ("#D55E00", "o"),
+    "plain": ("#E69F00", "h"),
+    "matmul": ("#000000", "_"),
+    "slax_original": ("#CC79A7", "s"),
+    "spyx": ("#0072B2", "^"),
+    "jaxpike": ("#56B4E9", "v"),
+    "sparx": ("#009E73", "D"),
+    "braintrace": ("#8FD3BE", "P"),
+    "rockpool_jax": ("#882255", "<"),
+    "rockpool_torch": ("#AA4499", ">"),
+    "snntorch": ("#332288", "X"),
+    "spikingjelly": ("#999933", "*"),
+    "spikingjelly_cuda": ("#666600", "p"),
+    "norse": ("#4D4D4D", "8"),
+}
+LIBRARIES = {
+    library: {"label": names.LIBRARIES[library], "color": color, "marker": marker}
+    for library, (color, marker) in LOOKS.items()
+}
+# Contenders of the rules benchmark whose variant is not named after the rule of ours that they match or resemble most:
+# see benchmarks/README.md. That of jaxpike does except for a factor per layer.
+RULE_OF = {"braintrace:d_rtrl_chunk_32": "ostl", "jaxpike:e_prop": "ottt", "spikingjelly:ottt_1_thread": "ottt"}
+
+
+def published_library(framework: str, device: str) -> str:
+    """Our name for the library of a published bar; SpikingJelly ran on CuPy where there was an NVIDIA GPU."""
+    if framework.startswith("spikingjelly"):
+        return "spikingjelly_cuda" if device in ("T4", "A100") else "spikingjelly"
+    return "slax_original" if framework == "slax" else framework.replace(" ", "_")
+
+
+def rule_of(name: str) -> str:
+    """The rule of ours that a contender of the rules benchmark matches or resembles most."""
+    return RULE_OF.get(name, name.partition(":")[2].partition("_window_")[0])
+
+
+def row_label(name: str, others: list[str]) -> str:
+    """The name of the library, with its form where more than one form has a row."""
+    peer, _, form = name.partition(":")
+    several = sum(other.startswith(f"{peer}:") for other in others) > 1
+    return LIBRARIES[peer]["label"] + (f", {names.FORMS.get(form, form.replace('_', ' '))}" if several else "")
+
+
+def rule_label(name: str) -> str:
+    """The rule that a contender computes, its library, and in which form, where a library has several."""
+    library, steps = name.partition(":")[0].removesuffix("_jax04"), name.rpartition("_")[2]
+    forms = {"_window_": f", windows of {steps}", "_chunk_": f", BPTT in chunks of {steps}"}
+    form = next((text for mark, text in forms.items() if mark in name), "")
+    return f"{RULES[rule_of(name)].title}: {LIBRARIES[library]['label']}{form}"

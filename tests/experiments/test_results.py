@@ -1,0 +1,203 @@
+"""What a result is made from, its record, and the archives of shipped results. What the pipeline makes of it: tests/workflow."""
+
+import dataclasses
+import importlib
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from experiments.pipeline import results, shipped
+from experiments.pipeline.job import ARRAYS, NUMBERS, Job
+from experiments.pipeline.plan import STORE
+from experiments.pipeline.results import (
+    ROOT,
+    Product,
+    begin,
+    checksums_below,
+    figure_product,
+    own_sources,
+    result_product,
+    spikes_product,
+    state_of,
+    write_record,
+)
+from slax_data import DATASETS, ENCODERS, Encoder
+from slax_rules import RULES, RuleEntry
+
+RUN = {"commit": "0123", "date": "2026-01-01", "machine": "m", "wall_seconds": 1.0}
+
+
+def made(product: Product, text: str = "made") -> Product:
+    """The product after its files and its record were written."""
+    for file in product.files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{file.name} {text}")
+    write_record(product, begin(product), **RUN)
+    return product
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def product(folder):
+    (folder / "input.npz").write_text("1")
+    files = (folder / "thing.json", folder / "thing.npz")
+    return made(Product("thing", files, {"seeds": 2}, ("requirements.lock",), {"input": folder / "input.npz"}))
+
+
+def test_every_changed_byte_of_a_record_is_seen(product):
+    content = product.record.read_bytes()
+    for place, byte in enumerate(content):
+        product.record.write_bytes(content[:place] + bytes([byte ^ 1]) + content[place + 1 :])
+        assert state_of(product).kind == "damaged", content[max(0, place - 20) : place + 20]
+
+
+def test_a_product_is_current_while_files_settings_sources_and_inputs_are_the_same(product, folder):
+    assert state_of(product).kind == "current"
+    other = dataclasses.replace(product, settings={"seeds": 3, "rate": 0.1})
+    assert state_of(other).why == "made with other settings: rate, seeds" and not state_of(other).is_used(keep=True)
+    moved = state_of(dataclasses.replace(product, sources=("dvc.yaml",)))
+    assert moved.kind == "older" and moved.is_used(keep=True) and not moved.is_used(keep=False)
+    assert "is about other files" in state_of(dataclasses.replace(product, files=product.files[:1])).why
+    (folder / "input.npz").write_text("2")
+    assert state_of(product).why == "made from another input than the present one"
+    (folder / "input.npz").unlink()  # as in a clone that lacks it
+    assert state_of(product).kind == "current"
+    product.files[1].write_text("edited")
+    assert state_of(product).why == f"{product.files[1]} differs from its record"
+    product.files[1].unlink()
+    assert state_of(product).kind == "missing"
+
+
+def test_what_reads_a_result_follows_its_settings_and_its_content(folder):
+    jobs = {"a": Job("a", {"steps": 1}, endings=(ARRAYS,)), "sum": Job("sum", {}, reads=("a",))}
+    other = jobs | {"a": dataclasses.replace(jobs["a"], config={"steps": 2})}
+    product = made(result_product("activity", "tiny", jobs, "sum"))
+    assert state_of(result_product("activity", "tiny", other, "sum")).kind == "older"
+    first = made(result_product("activity", "tiny", jobs, "a"))
+    assert state_of(product).kind == "older"  # it was made without these arrays
+    made(product)
+    write_record(first, begin(first), **RUN | {"wall_seconds": 2.0})
+    assert state_of(product).kind == "current"
+    made(first, "made otherwise")
+    assert state_of(product).kind == "older"
+
+
+def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
+    jobs = {"a": Job("a", {}, sources=("benchmarks/side_by_side",))}
+    computing = set(checksums_below(*result_product("questions", "tiny", jobs, "a").sources))
+    drawing = set(checksums_below(*figure_product("questions", "questions_time", "tiny", jobs).sources))
+    used = {"experiments/common/learning.py", "experiments/questions/run.py", "benchmarks/side_by_side/tables.py"}
+    assert used | {"packages/slax-rules/src/slax_rules/api.py", "experiments/__init__.py"} <= computing
+    assert {"experiments/questions/plot.py", "experiments/drawing/figures.py"} <= drawing
+    assert not computing & {"experiments/questions/plot.py", "experiments/questions/jobs.py", "experiments/run.py"}
+    assert not any("slax-viz" in file or "drawing" in file for file in computing)
+    assert any("slax-viz" in file for file in result_product("landscapes", "tiny", jobs, "a").sources)
+    assert drawing & computing == {"requirements.lock"} and all((ROOT / file).is_file() for file in computing | drawing)
+
+
+@pytest.mark.parametrize("text", ['X = """a\n\nb"""\n', "# a comment\n", "from ..common import x\n"])
+def test_any_change_of_a_source_changes_the_digest(folder, monkeypatch, text):
+    monkeypatch.setattr(results, "ROOT", folder)
+    (folder / "one.py").write_text('X = """a\nb"""\n')
+    before = checksums_below.__wrapped__(".")
+    (folder / "one.py").write_text(text)
+    assert checksums_below.__wrapped__(".") != before
+
+
+OWN = """
+from slax_rules import SLTT
+
+class Own(SLTT): pass
+
+def task(key): pass
+
+def onset(intensities, *, n_steps): pass
+"""
+
+
+def test_a_rule_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(folder, monkeypatch):
+    (folder / "own_data.py").write_text(OWN)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setitem(sys.modules, "own_data", None)  # to be taken out again
+    del sys.modules["own_data"]
+    module = importlib.import_module("own_data")
+    monkeypatch.setitem(RULES, "own", RuleEntry(title="own", rule=module.Own))
+    monkeypatch.setitem(DATASETS, "mine", module.task)
+    monkeypatch.setitem(ENCODERS, "onset", Encoder(module.onset, random=False))
+    named = ({"rules": ["own", "otpe"]}, {"dataset": "mine"}, {"tasks": {"t": {"code": "onset"}}})
+    before = [own_sources(settings) for settings in named]
+    assert all([*map(Path, found)] == [Path(folder.name, "own_data.py")] for found in before)
+    assert own_sources({"rule": "otpe", "dataset": "digits"}) == {}
+    (folder / "own_data.py").write_text(f"{OWN}\nedited = 1")
+    assert not any(own_sources(settings) == old for settings, old in zip(named, before, strict=True))
+
+
+@pytest.fixture
+def products(folder, monkeypatch):
+    """Two results of the scale, in a folder that is the present one."""
+    jobs = {name: Job(name, {"scale": "full"}, endings=(NUMBERS, ARRAYS)) for name in ("digits/bptt", "vowels")}
+    found = [made(result_product("accuracy", "full", jobs, name)) for name in jobs]
+    monkeypatch.setattr(shipped, "products_of", lambda name: found if name == "accuracy" else [])
+    return found
+
+
+def test_an_archive_has_the_same_bytes_and_brings_back_what_is_missing_or_damaged(products, folder):
+    shipped.pack("accuracy")
+    content = (folder / "shipped/accuracy.tar.xz").read_bytes()
+    shipped.pack("accuracy")
+    assert (folder / "shipped/accuracy.tar.xz").read_bytes() == content and shipped.unpack() == 0
+    products[0].record.unlink()
+    products[1].files[0].write_text("edited")
+    assert shipped.unpack() == 2 and [state_of(product).kind for product in products] == ["current", "current"]
+
+
+def test_names_that_no_job_has_and_links_are_not_written(products, folder):
+    names = [shipped.name_of(path) for path in (*products[0].files, products[0].record)]
+    (folder / "shipped").mkdir()
+    with tarfile.open(folder / "shipped/accuracy.tar.xz", "w:xz") as tar:
+        for name in ("../outside", "/tmp/outside", *names):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = (tarfile.SYMTYPE, "/etc/passwd") if name in names else (tarfile.REGTYPE, "")
+            tar.addfile(member)
+    products[0].record.unlink()
+    assert shipped.unpack() == 0
+    assert not (folder / "results/outside").exists() and not products[0].record.exists()
+
+
+def test_damaged_archives_are_refused(products, folder):
+    shipped.pack("accuracy")
+    file = folder / "shipped/accuracy.tar.xz"
+    content, middle = file.read_bytes(), file.stat().st_size // 2
+    for damaged in (content[:middle], content[:middle] + b"x" + content[middle + 1 :], b"", b"text"):
+        file.write_bytes(damaged)
+        with pytest.raises(SystemExit, match="is damaged"):
+            shipped.members(file)
+
+
+def test_archive_is_the_one_in_the_store_that_its_pointer_names(folder):
+    of_a = "0cc175b9c0f1b6a831c399e269772661"  # the md5 of the letter
+    path = folder / "shipped/toy.tar.xz"
+    path.parent.mkdir()
+    path.with_name(f"{path.name}.dvc").write_text(f"outs: [{{md5: {of_a}, path: toy.tar.xz}}]\n")
+    assert shipped.archive("toy") is None
+    stored = folder / STORE / of_a[:2] / of_a[2:]
+    stored.parent.mkdir(parents=True)
+    stored.write_text("a")
+    assert shipped.archive("toy").read_text() == "a"
+    stored.write_text("b")
+    with pytest.raises(SystemExit, match="is damaged: its md5 is"):
+        shipped.archive("toy")
+
+
+def test_spikes_are_a_part_of_what_reads_them(folder):
+    job = Job("a", {}, spikes="japanese_vowels")
+    assert (
+        result_product("accuracy", "tiny", {"a": job}, "a").more["spikes"] == spikes_product("japanese_vowels").digest()
+    )

@@ -1,0 +1,233 @@
+"""Mistakes that would be silent and wrong: each gets a warning, an error that names the cure, or the result that was meant."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from slax_data import bin_events, stored_task
+from slax_neurons import LI, LIF, SpikingNeuron, connect
+from slax_neurons.building_blocks import check_rngs
+from slax_neurons.nir import from_nir, to_nir
+from slax_rules import (
+    BPTT,
+    OTPE,
+    OTTT,
+    Sampler,
+    cross_entropy,
+    fit,
+    gradients,
+    start_stream,
+    sweep,
+    valid_steps,
+)
+
+INPUTS = jax.random.bernoulli(jax.random.key(0), 0.4, (12, 4, 8)).astype(jnp.float32)
+LABELS = jnp.array([0, 1, 2, 0])
+BATCH = (INPUTS, LABELS)
+
+
+def stack(*middle, seed=0):
+    rngs = seed if isinstance(seed, nnx.Rngs) else nnx.Rngs(seed)
+    return connect([nnx.Linear(8, 6, rngs=rngs), *(middle or [LIF()]), nnx.Linear(6, 3, rngs=rngs), LI()])
+
+
+def run(batches, model=None, optimizer=None, **how):
+    model = model or stack()
+    optimizer = optimizer or nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    return fit(model, optimizer, cross_entropy, batches, progress=False, **how)
+
+
+class Own(SpikingNeuron):
+    """A neuron whose `fire` or `integrate` a test replaces."""
+
+    def integrate(self, carry, inputs):
+        return 0.9 * carry + inputs
+
+    def fire(self, membrane):
+        return self.spike(membrane)
+
+
+def draw(key):
+    return jax.random.bernoulli(key, 0.4, (12, 4, 8)).astype(jnp.float32), LABELS
+
+
+@pytest.mark.parametrize("how", [{}, {"update": "online", "window": 5, "rule": OTPE()}], ids=["offline", "online"])
+def test_calls_with_one_sampler_and_optimizer_are_one_call_with_more_epochs(how):
+    batches = Sampler(draw, jax.random.key(3), steps=2)
+    models = stack(), stack()
+    optimizers = [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param) for model in models]
+    apart = [run(batches, models[0], optimizers[0], **how).losses for _ in range(3)]
+    once = run(batches, models[1], optimizers[1], epochs=3, **how).losses
+    np.testing.assert_array_equal(np.concatenate(apart), once)
+    assert len(set(once.tolist())) == 6
+
+
+@pytest.mark.parametrize("rule", [BPTT(), OTPE(), OTTT()])
+def test_padding_may_be_anything(rule):
+    mask = valid_steps(jnp.array([12, 5, 12, 1]), 12)
+    with_nan = jnp.where(mask[..., None], INPUTS, jnp.nan)
+    for inputs in (with_nan, np.asarray(with_nan)):
+        found = gradients(stack(), cross_entropy, inputs, LABELS, mask, rule=rule)
+        jax.tree.map(np.testing.assert_array_equal, found, gradients(stack(), cross_entropy, *BATCH, mask, rule=rule))
+    assert np.isfinite(run([(with_nan, LABELS, mask)], rule=rule).losses).all()
+
+
+class Tensor:
+    """An array of another library, as PyTorch's tensors are."""
+
+    def __init__(self, array):
+        self.array = np.asarray(array)
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        return self.array
+
+
+def test_gradients_take_what_fit_takes():
+    mask = jnp.ones((12, 4), bool)
+    expected = gradients(stack(), cross_entropy, INPUTS, LABELS, mask)
+    found = gradients(stack(), cross_entropy, Tensor(INPUTS), Tensor(LABELS), Tensor(mask))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def swapped(neuron, membrane):
+    return neuron.spike(membrane)[::-1]
+
+
+def branching(neuron, carry, inputs):
+    return carry if carry > 0 else inputs
+
+
+def test_errors_of_an_own_neuron_name_it(monkeypatch):
+    monkeypatch.setattr(Own, "fire", swapped)
+    for rule in (BPTT(), OTPE()):
+        with pytest.raises(TypeError, match=r"Own, whose outputs are not 0 or 1.*return carry, spikes"):
+            gradients(stack(Own()), cross_entropy, *BATCH, rule=rule)
+    monkeypatch.undo()
+    monkeypatch.setattr(Own, "integrate", branching)
+    with pytest.raises(ValueError, match="truth value") as caught:
+        gradients(stack(Own()), cross_entropy, *BATCH)
+    assert any("A step of Own" in note and "jnp.where" in note for note in caught.value.__notes__)
+    monkeypatch.undo()
+    monkeypatch.setattr(Own, "initialize_carry", lambda self, shape, *_: jnp.zeros(shape, jnp.int32))
+    with pytest.raises(ValueError, match=r"Own got a carry of int32.*Counts in the carry need"):
+        gradients(stack(Own()), cross_entropy, *BATCH)
+
+
+KEY = jax.random.key(0)
+TIMES = np.arange(20.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "says"),
+    [
+        (lambda: check_rngs("Random", KEY), TypeError, r"Random got PRNGKeyArray as rngs.*nnx\.Rngs"),
+        (
+            lambda: gradients(stack(), lambda y, t: cross_entropy(y.sum(0), t), *BATCH),
+            ValueError,
+            "give a SequenceLoss",
+        ),
+        (lambda: stored_task({"train": (np.full((2, 3, 4), 1e300), np.arange(2))}, n_classes=2), ValueError, "infinities"),
+        (
+            lambda: sweep(
+                lambda rngs: stack(seed=rngs), optax.sgd, cross_entropy, [BATCH], rules={"a": BPTT()}, rates=[0.1],
+                seeds=[0], validation=[BATCH], test=[BATCH],
+            ),
+            ValueError,
+            "the same samples for validation and test",
+        ),
+        (
+            lambda: from_nir(to_nir(stack(LIF(reset="zero")), dt=1e-3, input_shape=(8,)), dt=1e-4),
+            ValueError,
+            "that to_nir wrote with dt=0.001",
+        ),
+    ],
+    ids=["key", "sum over time", "1e300", "sweep", "dt of NIR"],
+)  # fmt: skip
+def test_is_refused(call, kind, says):
+    with pytest.raises(kind, match=says):
+        call()
+
+
+def dropped():
+    rngs = nnx.Rngs(0)
+    model = connect(
+        [nnx.Linear(8, 6, rngs=rngs), LIF(), nnx.Dropout(0.5, rngs=rngs), nnx.Linear(6, 3, rngs=rngs), LI()]
+    )
+    model.eval()
+    return run([BATCH], model)
+
+
+def ended():
+    model = stack()
+    rate = lambda count: jnp.where(count < 5, 0.1, 0.0)  # noqa: E731
+    run([BATCH] * 30, model, nnx.Optimizer(model, optax.sgd(rate), wrt=nnx.Param))
+
+
+SAMPLER = Sampler(draw, KEY, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: run(SAMPLER, held_out=Sampler(draw, KEY, steps=3)), "the training batches as held_out"),
+        (lambda: run([((255 * INPUTS).astype(jnp.uint8), LABELS)]), "inputs up to 255"),
+        (dropped, "whose Dropout is off"),
+        (ended, "The last 25 of 30 steps changed no parameter"),
+        (lambda: LIF(threshold=0.0), "units at rest, at 0, fire"),
+        (lambda: to_nir(stack(), dt=1e-3, input_shape=(8,)), "which other frameworks read as a reset to zero"),
+        (
+            lambda: bin_events(TIMES, np.zeros(20, int), n_units=1, n_steps=2, duration=2.0, outside="drop"),
+            "18 of 20 times",
+        ),
+    ],
+    ids=["held out", "images", "dropout", "schedule", "threshold", "reset in NIR", "events"],
+)
+def test_is_warned_of(call, says):
+    with pytest.warns(UserWarning, match=says):
+        call()
+
+
+def test_what_is_right_is_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(SAMPLER, held_out=Sampler(draw, jax.random.key(9), steps=1))
+        run([BATCH] * 12)
+        bin_events(TIMES, np.zeros(20, int), n_units=1, n_steps=2, duration=12.0, outside="drop")
+
+
+def test_a_stream_gives_its_model_what_it_learned():
+    model = stack()
+    before = model.modules[0].kernel[...]
+    stream = start_stream(
+        model, nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param), cross_entropy, (4, 8), rule=OTPE()
+    )
+    from slax_rules import extend_stream
+
+    stream = extend_stream(stream, INPUTS, jnp.tile(LABELS, (12, 1))).stream
+    np.testing.assert_array_equal(model.modules[0].kernel[...], before)
+    stream.copy_to(model)
+    np.testing.assert_array_equal(model.modules[0].kernel[...], stream.model.modules[0].kernel[...])
+    assert not np.array_equal(model.modules[0].kernel[...], before)
+
+
+def test_resistance_may_go_into_the_weights_for_readers_that_ignore_it():
+    model = stack(LIF(reset="zero"))
+    plain, folded = (to_nir(model, dt=1e-3, input_shape=(8,), fold_r=fold) for fold in (False, True))
+    for name in ("lif_1", "li_3"):
+        assert np.all(folded.nodes[name].r == 1) and np.all(plain.nodes[name].r != 1)
+    again = from_nir(folded, dt=1e-3)
+    carry = model.initialize_carry((4, 8))
+    one, other = (net.outputs(net.initialize_carry((4, 8)), INPUTS)[1][-1] for net in (model, again))
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert carry is not None
