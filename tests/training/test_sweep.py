@@ -109,7 +109,7 @@ def test_the_best_mean_on_validation_is_chosen_and_tested_alone(found):
         means = found.validation(name).mean(axis=1)
         assert found.validation(name).shape == (2, 2) and found.rates == RATES
         best = int(np.argmax(means))
-        assert found.chosen[name] == RATES[best] and found.best[name] == trials[best]
+        assert found.chosen[name] == {"rate": RATES[best]} and found.best[name] == trials[best]
         assert not any(run.test for run in trials[1 - best])
         for run in trials[best]:
             assert run.test.keys() == {0, 3, STEPS} == set(run.steps)
@@ -137,7 +137,7 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
     assert [difference["low"], difference["high"]] == pytest.approx([expected.low, expected.high])
     row = found.rows()[1]
     low, high = stats.t.interval(0.95, 1, one.mean(), stats.sem(one))
-    expected = {"rule": "ottt", "rate": found.chosen["ottt"], "seeds": 2, "not_finite": []}
+    expected = {"rule": "ottt", **found.chosen["ottt"], "seeds": 2, "not_finite": []}
     expected |= {"low": pytest.approx(low), "high": pytest.approx(high), "test": pytest.approx(one.mean())}
     assert row == expected | {"validation": found.validation("ottt").mean(axis=1).max()}
     assert [line.split()[0] for line in str(found).splitlines()] == ["rule", "bptt", "ottt"]
@@ -156,7 +156,7 @@ def test_picture_has_the_means_and_a_ring_at_the_chosen_rate(found):
     found.draw(ax, {"ottt": {"color": "red"}})
     means, ring = ax.lines[2:]
     np.testing.assert_allclose(means.get_ydata(), found.validation("ottt").mean(axis=1))
-    assert ring.get_xdata() == [found.chosen["ottt"]] and means.get_color() == "red"
+    assert ring.get_xdata() == [found.chosen["ottt"]["rate"]] and means.get_color() == "red"
 
 
 def test_online_rules_have_windows_optimizers_and_draws_of_their_own():
@@ -211,8 +211,8 @@ def breaks(rate):
 
 def test_a_run_that_is_not_finite_is_told_and_its_rate_not_chosen():
     found = run_bptt(optimizer=breaks, rates=[0.1, 10.0])
-    assert found.chosen == {"bptt": 0.1} and np.isnan(found.validation("bptt")[1]).all()
-    assert [entry[:2] for entry in found.rows()[0]["not_finite"]] == [(10.0, 0), (10.0, 1)]
+    assert found.chosen == {"bptt": {"rate": 0.1}} and np.isnan(found.validation("bptt")[1]).all()
+    assert [entry[:2] for entry in found.rows()[0]["not_finite"]] == [({"rate": 10.0}, 0), ({"rate": 10.0}, 1)]
     assert "rate 10, seed 0, batch 1; rate 10, seed 1, batch 1" in str(found)
 
 
@@ -240,13 +240,13 @@ def wrong(inputs=0, label=0):
 def test_held_out_losses_that_are_not_finite_mark_their_run_alone():
     found = run_bptt(test=wrong(label=7), seeds=np.int64(2))
     assert list(np.isnan(found.test("bptt"))) == [False, True] and np.isfinite(found.validation("bptt")).all()
-    assert found.rows()[0]["not_finite"] == [(0.1, 1, STEPS)] and "rate 0.1, seed 1, batch 4" in str(found)
+    assert found.rows()[0]["not_finite"] == [({"rate": 0.1}, 1, STEPS)] and "rate 0.1, seed 1, batch 4" in str(found)
 
 
 ALONE = {"validation": None, "test": None}
 STOPPED = {  # the first is at the last update, of one batch
-    "update": ({"optimizer": breaks, "rates": [10.0], "batches": lambda seed: batches(seed, 1)}, "At 10, seed 0, .* batch 1"),
-    "label": ({"validation": wrong(label=7)}, "At 0.1, seed 1, .* batch 4"),
+    "update": ({"optimizer": breaks, "rates": [10.0], "batches": lambda seed: batches(seed, 1)}, "rate 10, seed 0, .* batch 1"),
+    "label": ({"validation": wrong(label=7)}, "rate 0.1, seed 1, .* batch 4"),
     "inputs": ({"test": wrong(inputs=np.nan)}, "inputs that are not finite"),
     "metric": ({"metric": lambda outputs, labels: jnp.nan * outputs.sum(), "rates": RATES}, "the metric is not a number"),
 }  # fmt: skip
@@ -256,7 +256,7 @@ def test_one_rate_needs_no_mode_and_a_score_that_is_better_where_it_is_smaller_c
     def cost(outputs, labels):
         return -score(outputs, labels)
 
-    assert run_bptt(metric=cost, mode=None, seeds=1).chosen == {"bptt": 0.1}
+    assert run_bptt(metric=cost, mode=None, seeds=1).chosen == {"bptt": {"rate": 0.1}}
     assert run(metric=cost, mode="min").chosen == found.chosen
 
 
