@@ -1,4 +1,4 @@
-"""What a result is made from, its record, and the archives of shipped results. What the pipeline makes of it: tests/workflow."""
+"""What a result is made from, its record, and the archives of shipped results. What the pipeline makes: tests/workflow."""
 
 import dataclasses
 import importlib
