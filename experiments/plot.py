@@ -122,9 +122,11 @@ def draw(experiment: str, stems: list[str], results: list[dict[str, Any]], folde
     folder.mkdir(parents=True, exist_ok=True)
     for stem in stems:
         plot: Plot = module.FIGURES[stem]
+        if not (rows := list(plot.rows(data))):
+            raise SystemExit(f"The figure {stem} is of other results, and got none: name more jobs after --jobs.")
         with print_style():
             save(plot.draw(data), folder / stem)
-        write_table(folder / f"{stem}.csv", plot.columns, plot.rows(data))
+        write_table(folder / f"{stem}.csv", plot.columns, rows)
 
 
 if __name__ == "__main__":

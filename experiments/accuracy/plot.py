@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.drawing import figures, length_curves, names, statistics, tables
@@ -23,24 +22,22 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     return tasks, {(task, rule): known[task, rule] for task, rule in known if rule in tasks.get(task, {})}
 
 
-def updates_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The trials and seeds of each way of updating."""
-    return {mode: result["updates"][mode] for mode in figures.MARKS if mode in result["updates"]}
+def seeds_of(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The seeds of each way of updating."""
+    return {mode: result["updates"][mode]["seeds"] for mode in figures.MARKS if mode in result["updates"]}
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
     tasks, published = data
     for task, rule, result in tables.each(tasks):
-        for mode, update in updates_of(result).items():
-            seeds = update["seeds"]
-            head = [*start(task, rule, result), mode]
-            yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), statistics.SHARE)]
+        for mode, seeds in seeds_of(result).items():
             quantities = {
+                "accuracy": tables.tested(task, seeds),
                 "validation_accuracy": [seed["validation_accuracy"] for seed in seeds],
                 **tables.spikes_of(seeds),
             }
             for quantity, numbers in quantities.items():
-                yield [*head, quantity, *tables.without_tests(numbers, statistics.SHARE)]
+                yield [*start(task, rule, result), mode, quantity, *tables.of_tests(numbers, statistics.SHARE)]
     for (task, rule), accuracy in published.items():
         numbers = accuracy, *[None] * 5
         yield [*start(task, rule, tasks[task][rule]), "offline", "published_accuracy", *numbers]
@@ -54,42 +51,28 @@ def start(task: str, rule: str, result: dict[str, Any]) -> list[Any]:
 def draw(data: Data) -> Figure:
     """Draw a panel for each task: for each rule every seed, the mean with its interval, and the published accuracy."""
     tasks, published = data
-    rules = tables.rules_of(tasks)
+    rules = tables.in_order(*tasks.values())
     figure, axes = figures.panels(1, len(tasks), 0.24 * len(rules) + 0.6, 0.5, sharex=True, sharey=True)
     for ax, (task, results) in zip(axes[0], tasks.items(), strict=True):
-        draw_task(ax, task, rules, results)
+        reached = {
+            rule: {mode: tables.tested(task, seeds) for mode, seeds in seeds_of(result).items()}
+            for rule, result in results.items()
+        }
+        figures.plot_modes(ax, rules, reached, 1 / tables.config_of(results)["layers"][-1])
+        ax.set_xticks((0, 50, 100))
         for rule in (rule for name, rule in published if name == task):
             ax.plot(100 * published[task, rule], rules.index(rule) - 0.34, **PUBLISHED_MARK)
     titles = (names.title_of(tables.config_of(results)).replace(", new", ",\nnew") for results in tasks.values())
     figures.name_panels(axes[0], titles)
     looks = [{"label": "published", **PUBLISHED_MARK}] if published else []
     figures.legend_of_modes(figure, 5 if len(tasks) > 1 else 2, *figures.LEVELS, *looks)
-    configs = [result["config"] for _, _, result in tables.each(tasks)]
-    seeds = names.numbers_of_seeds(range(config["seeds"]) for config in configs)
-    return figures.with_note(
-        figure,
-        f"Each rule after {names.updates_of(configs)} at its best learning rate. Mean of {seeds} seeds, each a small dot; "
-        "lines: 95 % interval of the mean.",
-    )
-
-
-def draw_task(ax: Axes, task: str, rules: list[str], results: dict[str, Any]) -> None:
-    reached = {
-        rule: {mode: tables.tested(task, of["seeds"]) for mode, of in updates_of(result).items()}
-        for rule, result in results.items()
-    }
-    figures.plot_modes(ax, rules, reached, 1 / tables.config_of(results)["layers"][-1])
-    ax.set_xticks((0, 50, 100))
-
-
-def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
-    """The course of each task, way of updating and rule."""
-    return length_curves.of_modes(
-        data[0], lambda result: {mode: of["seeds"] for mode, of in updates_of(result).items()}
-    )
+    trained = names.means_of(result["config"] for _, _, result in tables.each(tasks))
+    return figures.with_note(figure, f"{trained}, each rule at its best learning rate. Small dots: seeds.")
 
 
 FIGURES = {
     "accuracy": figures.Plot(COLUMNS, rows, draw),
-    "accuracy_lengths": length_curves.plot("accuracy_lengths", ["task", "mode", "rule"], lengths_of),
+    "accuracy_lengths": length_curves.plot(
+        ["task", "mode", "rule"], lambda data: length_curves.of_modes(data[0], seeds_of)
+    ),
 }

@@ -54,18 +54,16 @@ def samples(rules: Rules) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
 
 
 def raster_rows(rules: Rules) -> Iterator[list[Any]]:
-    for rule, when, layer, of in samples(rules):
-        for step, unit in of["spikes"]:
-            yield [rule, when, layer, unit, step]
+    for *start, of in samples(rules):
+        yield from ([*start, unit, step] for step, unit in of["spikes"])
 
 
 def membrane_rows(rules: Rules) -> Iterator[list[Any]]:
-    for rule, when, layer, of in samples(rules):
-        fired = {tuple(spike) for spike in of["spikes"]}
+    for *start, of in samples(rules):
+        fired = {*map(tuple, of["spikes"])}
         for unit, membrane in of.get("membranes", {}).items():
-            for step, u in enumerate(membrane):
-                spike = int((step, int(unit)) in fired)
-                yield [rule, when, layer, unit, step, u, of["threshold"][unit][step], spike]
+            for step, (u, threshold) in enumerate(zip(membrane, of["threshold"][unit], strict=True)):
+                yield [*start, unit, step, u, threshold, int((step, int(unit)) in fired)]
 
 
 def draw(rules: Rules) -> Figure:
@@ -79,22 +77,17 @@ def draw(rules: Rules) -> Figure:
             for rule, result in rules.items()
         }
         figures.draw_lines(ax, numbers, statistics.SHARE, scale=100)
-        ax.set(
-            ylim=(0, 100) if quantity == "accuracy" else (0, None), xlim=(0, config["measure_at"][-1]), xlabel="updates"
-        )
+        ax.set(xlim=(0, config["measure_at"][-1]), xlabel="updates", ylim=(0, None if layer else 100))
         ax.set_ylabel("spikes per 100 steps and unit" if layer else names.TEST_ACCURACY)
     figures.draw_levels(ax, chance=100 / config["layers"][-1])
     figures.name_panels(axes[0], [f"hidden layer {layer}" if layer else "accuracy" for _, layer in shown])
     figures.label_lines(axes[0])
-    stages = range(len(config["measure_at"]))
-    silent = max(
-        np.mean(of_seeds(result, stage, "silent", layer))
-        for result, layer, stage in itertools.product(rules.values(), hidden, stages)
-    )
+    places = itertools.product(rules.values(), range(len(config["measure_at"])), ["silent"], hidden)
+    silent = max(np.mean(of_seeds(*place)) for place in places)
     return figures.with_note(
         figure,
-        f"{names.randman(config)}; updates with batches of {config['batch_size']}. Mean of {config['seeds']} seeds; band: 95 "
-        f"% interval of the mean; dashed: chance. At most {100 * silent:.1f} % of the units of a layer never "
+        f"{names.randman(config)}; updates with batches of {config['batch_size']}. Mean of {config['seeds']} seeds, with "
+        f"95 % intervals; dashed: chance. At most {100 * silent:.1f} % of the units of a layer never "
         f"spike.{figures.others_of(rules)}",
     )
 

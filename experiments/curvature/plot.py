@@ -21,12 +21,12 @@ BOUNDS = {  # of the others: POSITIVE
 ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
 LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
 COSTS = ("milliseconds", "temporary_bytes")
-# The panels of the second figure: stage, layer and quantity, and the title of the panel and of its axis.
+# The panels of the second figure: stage, layer and quantity, the title of the panel and of its axis, and factor and limits.
 SHOWN = {
-    ("trained", LAYER, "cosine"): ("agreement in the first layer", names.COSINE),
-    ("online", "all", "accuracy"): ("accuracy, an update every K steps", names.TEST_ACCURACY),
-    ("cost", "all", "milliseconds"): ("time", "ms for a gradient"),
-    ("cost", "all", "temporary_bytes"): ("memory", "temporaries (kB)"),
+    ("trained", LAYER, "cosine"): ("agreement in the first layer", names.COSINE, 1, (0, 1.05)),
+    ("online", "all", "accuracy"): ("accuracy, an update every K steps", names.TEST_ACCURACY, 100, (0, 100)),
+    ("cost", "all", "milliseconds"): ("time", "ms for a gradient", 1, (0, None)),
+    ("cost", "all", "temporary_bytes"): ("memory", "temporaries (kB)", 1e-3, (0, None)),
 }
 
 # Keys are a rule, a stage, a layer and a quantity; values map windows to a list of all seeds' numbers, or a single number.
@@ -46,7 +46,7 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     """The results of each part, the solutions in the order of the table of rules."""
     parts = {part: [r for r in results if r["config"]["part"] == part] for part in ("solutions", "online", "windows")}
     parts["solutions"].sort(key=lambda result: list(RULES).index(result["config"]["rule"]))
-    config = parts["windows"][0]["config"] if parts["windows"] else {}
+    (config,) = [result["config"] for result in (*parts["windows"], *parts["online"])][:1] or [{}]
     return Data(parts["solutions"], lines_of(parts["online"], parts["windows"]), config)
 
 
@@ -54,15 +54,16 @@ def rows_of_rule(result: dict[str, Any]) -> Iterator[list[Any]]:
     """The table rows of one rule. `which` is the rank of an eigenvalue, counted down from 1 and up from -1, or a seed."""
     rule, seeds = result["config"]["rule"], result["seeds"]
 
-    def row(quantity: str, which: Any, numbers: list[float]) -> list[Any]:
-        return [rule, quantity, which, *tables.of_seeds(numbers, BOUNDS.get(quantity, statistics.POSITIVE))]
+    def row(quantity: str, which: Any, numbers: list[float], is_small: bool = False) -> list[Any]:
+        cells = tables.of_seeds(numbers, BOUNDS.get(quantity, statistics.POSITIVE))
+        return [rule, quantity, which, *(small(cells) if is_small else cells)]
 
     for quantity in ("accuracy", "loss", "gradient"):
         yield row(quantity, "", [seed[quantity] for seed in seeds])
     for (end, sign), i in itertools.product(ENDS.items(), range(result["config"]["eigenvalues"])):
         yield row("eigenvalue", sign * (i + 1), [seed[end]["values"][i] for seed in seeds])
-        yield small(row("residual", sign * (i + 1), [seed[end]["residuals"][i] for seed in seeds]))
-    yield small(row("asymmetry", "", [max(seed[end]["asymmetry"] for end in ENDS) for seed in seeds]))
+        yield row("residual", sign * (i + 1), [seed[end]["residuals"][i] for seed in seeds], is_small=True)
+    yield row("asymmetry", "", [max(seed[end]["asymmetry"] for end in ENDS) for seed in seeds], is_small=True)
     yield row("share_converged", "", [float(np.mean([seed[end]["converged"] for end in ENDS])) for seed in seeds])
     yield row("trace", "", [seed["trace"]["mean"] for seed in seeds])
     for seed in seeds:
@@ -70,7 +71,7 @@ def rows_of_rule(result: dict[str, Any]) -> Iterator[list[Any]]:
         yield [rule, "standard_error_of_trace", seed["seed"], seed["trace"]["standard_error"], None, None, None, 1]
 
 
-def small(cells: list[float | str | None]) -> list[str | None]:
+def small(cells: list[Any]) -> list[Any]:
     """Format numbers that six decimal places would round to zero with three significant digits."""
     return [f"{cell:.3g}" if isinstance(cell, float) else cell for cell in cells]
 
@@ -108,7 +109,6 @@ def window_rows(data: Data) -> Iterator[list[Any]]:
 
 def draw(data: Data) -> Figure:
     """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
-    figures.check_given("curvature", "solutions", data.solutions)
     of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
     figure, axes = figures.panels(1, 4, 0.24 * len(of_seeds) + 0.6, 0.4, sharey=True)
     spectrum, trace, loss, gradient = axes[0]
@@ -128,33 +128,28 @@ def draw(data: Data) -> Figure:
     config = data.solutions[0]["config"]
     return figures.with_note(
         figure,
-        f"The Hessian of the test loss in the surrogates' calculus. {names.randman(config)}, after "
-        f"{names.updates_of([config])}, not at a minimum. Mean of {config['seeds']} seeds, each a dot, with its 95 % "
-        "interval.",
+        f"The Hessian of the test loss in the surrogates' calculus. {names.randman(config)}. {names.means_of([config])}, not "
+        "at a minimum; dots: seeds.",
     )
 
 
 def draw_windows(data: Data) -> Figure:
     """Draw four panels against the window length, with a line for each rule."""
     config = data.config
-    figures.check_given("curvature_windows", "windows", config)
     figure, axes = figures.panels(2, 2, 1.9, 0.3)
-    for ax, (where, (_, label)) in zip(axes.flat, SHOWN.items(), strict=True):
+    for ax, (where, (_, label, scale, limits)) in zip(axes.flat, SHOWN.items(), strict=True):
         found = {rule: windows for (rule, *of_line), windows in data.lines.items() if tuple(of_line) == where}
-        scale = {"accuracy": 100, "temporary_bytes": 1e-3}.get(where[-1], 1)
         figures.draw_lines(ax, found, BOUNDS.get(where[-1], statistics.POSITIVE), scale, {"tbptt": "TBPTT"})
-        limits = {"accuracy": (0, 100), "cosine": (0, 1.05)}
-        ax.set(xlabel="K, steps of a window", ylabel=label, ylim=limits.get(where[-1], (0, None)))
+        ax.set(xlabel="K, steps of a window", ylabel=label, ylim=limits)
         ax.set(xlim=(0, max(config["windows"])), xticks=config["windows"])
         if where[-1] == "accuracy":
             figures.draw_levels(ax, chance=100 / config["layers"][-1])
-    figures.name_panels(axes.flat, (title for title, _ in SHOWN.values()))
+    figures.name_panels(axes.flat, (title for title, *_ in SHOWN.values()))
     figures.label_lines(axes.flat)
     return figures.with_note(
         figure,
-        f"{names.randman(config)}, batches of {config['batch_size']}; a: after {config['steps']:,} updates with BPTT. TBPTT "
-        f"has windows of K steps, and the other rules carry traces from window to window. Mean of {config['seeds']} seeds, in "
-        f"c of rounds; band: 95 % interval of the mean; dashed: chance.{figures.others_of({rule for rule, *_ in data.lines})}",
+        f"{names.randman(config)}. {names.means_of([config])}; a: under BPTT; c: rounds; dashed: chance. TBPTT has windows of "
+        f"K steps, the other rules carry traces from window to window.{figures.others_of({rule for rule, *_ in data.lines})}",
     )
 
 

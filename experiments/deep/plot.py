@@ -32,9 +32,8 @@ def rows(tasks: tables.Results) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(tasks):
         config, seeds = result["config"], result["seeds"]
         head = [task, network_of(config), config["n_steps"], rule]
-        yield [*head, "accuracy", *tables.of_tests(tables.tested(task, seeds), statistics.SHARE)]
-        for quantity, numbers in tables.spikes_of(seeds).items():
-            yield [*head, quantity, *tables.without_tests(numbers, statistics.SHARE)]
+        for quantity, numbers in ({"accuracy": tables.tested(task, seeds)} | tables.spikes_of(seeds)).items():
+            yield [*head, quantity, *tables.of_tests(numbers, statistics.SHARE)]
 
 
 def draw(tasks: tables.Results) -> Figure:
@@ -52,13 +51,12 @@ def draw(tasks: tables.Results) -> Figure:
     figures.name_panels(axes[0], [title.replace(", w", ",\nw") for title in titles])
     lowest = min(ax.dataLim.x0 for ax in axes[0])
     ax.set_xlim(10 * np.floor(lowest / 10), 100.5)
-    seeds = names.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(tasks))
     chance = names.listed({100 // config["layers"][-1] for config in configs})
     return figures.with_note(
         figure,
-        f"After {names.updates_of(configs)}: mean of {seeds} seeds, each a dot, with its 95 % interval; dotted: BPTT. Chance, "
-        f"{chance} %, is far to the left. BPTT: one update per sequence; all others: updates within it, or one if their window "
-        "is as long. 8c3: convolution with 8 channels of 3 x 3; 128r: recurrent layer of 128 units.",
+        f"{names.means_of(configs)}; dots: seeds; dotted: BPTT. Chance, {chance} %, is far to the left. BPTT: one update per "
+        "sequence; all others: updates within it, or one if their window is as long. 8c3: convolution with 8 channels "
+        "of 3 x 3; 128r: recurrent layer of 128 units.",
     )
 
 

@@ -17,14 +17,7 @@ from slax_viz import plot_landscape
 COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
 SEEDS_COLUMNS = ["quantity", "rule", "after", *tables.OF_SEEDS, "next_from", "next_to", "published"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-MARK: dict[str, Any] = {
-    "marker": "_",
-    "markersize": 13,
-    "markeredgewidth": 2,
-    "color": "black",
-    "linestyle": "none",
-    "label": "_",
-}
+MARK: dict[str, Any] = dict(marker="_", markersize=13, mew=2, color="black", linestyle="none", label="_")
 
 Key = tuple[str, str, str, int | str, int]  # all columns up to `after`
 
@@ -61,22 +54,27 @@ def batches(config: dict[str, Any]) -> list[int]:
     return [number * config["checkpoint_every"] for number in range(config["checkpoints"] + 1)]
 
 
+def of_seeds(notebooks: Notebooks) -> Iterator[tuple[tuple[str, str, int], list[float]]]:
+    """Our numbers of the first notebook, of all seeds. Seed 0 has its weights and batches, the others draw their own."""
+    after, planes = batches(notebooks.plane["config"]), notebooks.plane["seeds"]
+    for number in range(len(planes[0]["explained"])):
+        yield (f"explained_{number + 1}", "", after[-1]), [seed["explained"][number] for seed in planes]
+    for rule, result in notebooks.trained.items():
+        losses = np.array([[*seed["loss"][:-1], seed["loss_at_the_end"]] for seed in result["seeds"]])
+        yield from ((("loss", rule, step), of.tolist()) for step, of in zip(after, losses.T, strict=True))
+
+
 def ours(notebooks: Notebooks) -> Iterator[tuple[Key, float | None]]:
     """Our numbers, of the seed of the notebook."""
-    config = notebooks.plane["config"]
-    after = batches(config)
-    for number, share in enumerate(notebooks.plane["seeds"][0]["explained"], start=1):
-        yield ("first", f"explained_{number}", "", "", after[-1]), share
-    for rule, result in notebooks.trained.items():
-        (seed, *_) = result["seeds"]
-        for step, loss in zip(after[:-1], seed["loss"][:-1], strict=True):
-            yield ("first", "loss", rule, "", step), loss
-        yield ("first", "loss", rule, "", after[-1]), seed["loss_at_the_end"]
-        yield ("first", "loss_of_the_best", rule, "", seed["best_after"]), seed["loss"][-1]
+    last = batches(notebooks.plane["config"])[-1]
+    for (quantity, rule, after), (found, *_) in of_seeds(notebooks):
+        yield ("first", quantity, rule, "", after), found
+        if quantity == "loss" and after == last:
+            seed = notebooks.trained[rule]["seeds"][0]
+            yield ("first", "loss_of_the_best", rule, "", seed["best_after"]), seed["loss"][-1]
     for rule, steps in notebooks.second["cosines"].items():
         for step, layers in enumerate(steps):
-            for layer, cosine in layers.items():
-                yield ("second", "cosine", rule, int(layer), step), cosine
+            yield from ((("second", "cosine", rule, int(layer), step), cosine) for layer, cosine in layers.items())
     for rule, parameters in notebooks.third["initial"].items():
         for parameter, cosine in parameters.items():
             layer, _, kind = parameter.partition("/")
@@ -89,37 +87,20 @@ def rows(notebooks: Notebooks) -> Iterator[list[Any]]:
         yield [*key, value, notebooks.published.get(key)]
 
 
-def of_seeds(notebooks: Notebooks) -> Iterator[tuple[tuple[str, str, int], list[float]]]:
-    """Our numbers of the first notebook, of all seeds. Seed 0 has its weights and batches, the others draw their own."""
-    after, planes = batches(notebooks.plane["config"]), notebooks.plane["seeds"]
-    for number in range(len(planes[0]["explained"])):
-        yield (f"explained_{number + 1}", "", after[-1]), [seed["explained"][number] for seed in planes]
-    for rule, result in notebooks.trained.items():
-        for place, step in enumerate(after[:-1]):
-            yield ("loss", rule, step), [seed["loss"][place] for seed in result["seeds"]]
-        yield ("loss", rule, after[-1]), [seed["loss_at_the_end"] for seed in result["seeds"]]
-
-
 def rows_of_seeds(notebooks: Notebooks) -> Iterator[list[Any]]:
     for (quantity, rule, after), numbers in of_seeds(notebooks):
         bounds = statistics.SHARE if quantity.startswith("explained") else statistics.POSITIVE
         published = notebooks.published.get(("first", quantity, rule, "", after))
-        yield [
-            quantity,
-            rule,
-            after,
-            *tables.of_seeds(numbers, bounds),
-            *statistics.further(numbers, bounds),
-            published,
-        ]
+        cells = [*tables.of_seeds(numbers, bounds), *statistics.further(numbers, bounds)]
+        yield [quantity, rule, after, *cells, published]
 
 
 def draw(notebooks: Notebooks) -> Figure:
-    figure, axes = figures.panels(1, 2, 2.6, 0.4, width_ratios=[1.15, 1])
-    for ax, draw_one in zip(axes[0], (draw_plane, draw_cosines), strict=True):
-        draw_one(ax, notebooks)
-    figures.name_panels(axes[0], ("RTRL and BPTT in one plane", "cosine of OSTL and SLTT"))
-    figures.label_lines([axes[0, 1]])
+    figure, ((left, right),) = figures.panels(1, 2, 2.6, 0.4, width_ratios=[1.15, 1])
+    draw_plane(left, notebooks)
+    draw_cosines(right, notebooks)
+    figures.name_panels((left, right), ("RTRL and BPTT in one plane", "cosine of OSTL and SLTT"))
+    figures.label_lines([right])
     first, second = (of["config"] for of in (notebooks.plane, notebooks.second))
     batch = f"{batches(first)[-1]:,} batches of {first['batch_size']}"
     return figures.with_note(
@@ -160,15 +141,16 @@ def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
 def draw_seeds(notebooks: Notebooks) -> Figure:
     """Draw the shares of the variance, and the losses over the training, of all seeds, beside the numbers of slax."""
     figure, ((shares, losses),) = figures.panels(1, 2, 2.3, 0.4)
-    numbers = dict(of_seeds(notebooks))
-    for direction in ("1", "2"):
-        values = next(of for (quantity, *_), of in numbers.items() if quantity == f"explained_{direction}")
+    for (quantity, *_), values in of_seeds(notebooks):
+        if quantity == "loss":
+            continue
+        direction = quantity.removeprefix("explained_")
         shares.plot([direction] * len(values), values, "o", color="0.45", markersize=3)
         shares.plot(direction, values[0], "o", color="black", markersize=4)
         low, high = statistics.further(values, statistics.SHARE)
         if low is not None:
             shares.vlines(direction, low, high, color="0.8", linewidth=7, zorder=0)
-        mark_published(shares, notebooks, f"explained_{direction}", "{:.1%}", at=direction)
+        mark_published(shares, notebooks, quantity, "{:.1%}", at=direction)
     shares.set(ylim=(0, 1), xlabel="direction", ylabel="share of the variance")
     shares.margins(x=0.5)
     for rule, result in notebooks.trained.items():
@@ -179,25 +161,21 @@ def draw_seeds(notebooks: Notebooks) -> Figure:
     losses.set(xlabel="batches", ylabel=names.LOSS)
     figures.name_panels((shares, losses), ("how much of the paths lies in the plane", "test loss"))
     figures.label_lines([losses])
-    text = f"{len(notebooks.plane['seeds'])} seeds on the same manifolds; black dots and full lines: the seed of the notebook. "
-    text += "Gray: where a further run would be, with 95 % probability. Bars: the numbers of slax, of one run."
-    return figures.with_note(figure, text)
+    return figures.with_note(
+        figure,
+        f"{len(notebooks.plane['seeds'])} seeds on the same manifolds; black dots and full lines: the seed of the notebook. "
+        "Gray: where a further run would be, with 95 % probability. Bars: the numbers of slax, of one run.",
+    )
 
 
 def mark_published(ax: Axes, of: Notebooks, quantity: str, form: str, at: str | None = None, **look: Any) -> None:
     """Mark the published numbers of a quantity, with the numbers above."""
+    text = {"textcoords": "offset points", "ha": "center", "fontsize": figures.SMALLEST}
     for (_, name, _, _, after), value in of.published.items():
         if name == quantity:
             place = (after if at is None else at, value)
             ax.plot(*place, **MARK | look)
-            ax.annotate(
-                form.format(value),
-                place,
-                (0, -9 if quantity == "loss" else 4),
-                textcoords="offset points",
-                ha="center",
-                fontsize=figures.SMALLEST,
-            )
+            ax.annotate(form.format(value), place, (0, -9 if quantity == "loss" else 4), **text)
 
 
 FIGURES = {

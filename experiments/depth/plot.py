@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.drawing import figures, length_curves, names, statistics, tables
-from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *tables.OF_SEEDS]
 STAGES = ("initial", "trained")  # before training, and where BPTT ends
@@ -39,14 +38,9 @@ def of_seeds(result: dict[str, Any], rule: str) -> dict[Key, list[float | None]]
 def rows(tasks: Tasks) -> Iterator[list[Any]]:
     for task, by_depth in tasks.items():
         for depth, result in by_depth.items():
-            for rule in in_order({depth: result}):
+            for rule in tables.in_order(result["rules"]):
                 for key, numbers in of_seeds(result, rule).items():
                     yield [task, depth, rule, *key, *tables.of_seeds(numbers, BOUNDS[key[0]])]
-
-
-def in_order(by_depth: dict[int, dict[str, Any]]) -> list[str]:
-    """The rules of some depth, in the order of the table of rules."""
-    return [rule for rule in RULES if any(rule in result["rules"] for result in by_depth.values())]
 
 
 def draw(tasks: Tasks) -> Figure:
@@ -56,9 +50,15 @@ def draw(tasks: Tasks) -> Figure:
     titles: list[str] = []
     for by_depth, (layers, first, accuracy) in zip(tasks.values(), axes, strict=True):
         deepest, config = max(by_depth), tables.config_of(by_depth)
-        figures.draw_lines(
-            layers, {rule: cosines(by_depth[deepest], rule) for rule in in_order(by_depth)}, statistics.COSINE
-        )
+        cosines = {
+            rule: {
+                int(layer): found
+                for (stage, layer), found in of_seeds(by_depth[deepest], rule).items()
+                if stage == "trained"
+            }
+            for rule in tables.in_order(by_depth[deepest]["rules"])
+        }
+        figures.draw_lines(layers, cosines, statistics.COSINE)
         layers.set(xlim=(1, deepest + 1), xlabel="layer, from the input to the read-out")
         draw_depths(first, by_depth, ("trained", "1"))
         draw_depths(accuracy, by_depth, ("accuracy", ""))
@@ -74,39 +74,32 @@ def draw(tasks: Tasks) -> Figure:
     figures.label_lines(axes.flat)
     return figures.with_note(
         figure,
-        f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, "
-        f"after {names.updates_of([config])}. Mean of {config['seeds']} seeds; band: 95 % interval of the mean; dashed: "
-        f"chance. Cosines: at the weights where training with BPTT ends.{figures.others_of(in_order(by_depth))}",
+        f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}. "
+        f"{names.means_of([config])}; dashed: chance. Cosines: where training with BPTT "
+        f"ends.{figures.others_of(by_depth[deepest]['rules'])}",
     )
 
 
-def cosines(result: dict[str, Any], rule: str) -> dict[float, list[float | None]]:
-    """The cosines after training by layer."""
-    return {int(layer): values for (of, layer), values in of_seeds(result, rule).items() if of == "trained"}
-
-
 def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None:
-    numbers = {
-        rule: {
-            depth: of_seeds(result, rule).get(key, []) for depth, result in by_depth.items() if rule in result["rules"]
-        }
-        for rule in in_order(by_depth)
-    }
+    numbers: dict[str, dict[float, Any]] = {}
+    for depth, result in by_depth.items():
+        for rule in result["rules"]:
+            numbers.setdefault(rule, {})[depth] = of_seeds(result, rule).get(key, [])
     figures.draw_lines(ax, numbers, BOUNDS[key[0]], scale=100 if key[0] == "accuracy" else 1)
     ax.set(xlim=(min(by_depth), max(max(by_depth), min(by_depth) + 1)), xlabel="number of hidden layers")
 
 
 def lengths_of(tasks: Tasks) -> Iterator[length_curves.Curve]:
-    """The course of each code, number of hidden layers and rule."""
+    """The curve of each code, number of hidden layers and rule."""
     for task, by_depth in tasks.items():
         for depth, result in by_depth.items():
             config, layers = result["config"], f"{depth} hidden layer{'s' * (depth > 1)}"
-            for rule in in_order({depth: result}):
+            for rule in tables.in_order(result["rules"]):
                 panel, seeds = (names.CODES[config["code"]], layers), result["rules"][rule]["seeds"]
                 yield length_curves.of_rule([task, depth, rule], panel, rule, seeds, config)
 
 
 FIGURES = {
     "depth": figures.Plot(COLUMNS, rows, draw),
-    "depth_lengths": length_curves.plot("depth_lengths", ["task", "depth", "rule"], lengths_of),
+    "depth_lengths": length_curves.plot(["task", "depth", "rule"], lengths_of),
 }

@@ -2,7 +2,7 @@
 
 import string
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,15 +32,12 @@ SETTINGS: dict[str, Any] = {
     **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
     **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
     **dict.fromkeys(("xtick.major.pad", "ytick.major.pad", "axes.labelpad"), 2),
-    **{"ytick.minor.width": 0.4, "ytick.minor.size": 1.5},
-    **{"lines.linewidth": 1.2, "lines.markersize": 4, "axes.titlepad": 4, "legend.handlelength": 1.5},
+    **{"ytick.minor.width": 0.4, "ytick.minor.size": 1.5, "lines.linewidth": 1.2, "lines.markersize": 4},
+    **{"axes.titlepad": 4, "legend.handlelength": 1.5},
 }
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
-MARKS: dict[str, dict[str, Any]] = {
-    "offline": {"marker": "o"},
-    "online": {"marker": "D", "markerfacecolor": "white"},
-}
+MARKS: dict[str, dict[str, Any]] = {"offline": {"marker": "o"}, "online": {"marker": "D", "markerfacecolor": "white"}}
 NO_RULE = "0.3"  # color of a legend mark that does not belong to a rule
 
 
@@ -57,12 +54,6 @@ class Plot(NamedTuple):
     draw: Callable[[Any], Figure]
 
 
-def check_given(figure: str, part: str, given: Sized) -> None:
-    """Stop if none of the given results is of a part that a figure needs."""
-    if not given:
-        raise SystemExit(f"The figure {figure} needs results of {part}, and got none: name more jobs after --jobs.")
-
-
 def look_of(rule: str) -> dict[str, Any]:
     """The look of a rule's line or mark, with its title for a legend."""
     return {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "label": RULES[rule].title}
@@ -70,7 +61,7 @@ def look_of(rule: str) -> dict[str, Any]:
 
 def line_of(rule: str, **more: Any) -> dict[str, Any]:
     """The same of a line with the style of the rule, and perhaps another look."""
-    return {**look_of(rule), "linestyle": STYLES[rule].line, **more}
+    return {**look_of(rule), "linestyle": STYLES[rule].line, "markersize": 3, **more}
 
 
 @contextmanager
@@ -117,7 +108,7 @@ def others_of(rules: Collection[str]) -> str:
 
 def draw_lines(
     ax: Axes,
-    of_rules: Mapping[str, Mapping[float, Sequence[Any]]],
+    of_rules: Mapping[str, Mapping[float, Any]],
     bounds: Bounds = ANY,
     scale: float = 1.0,
     titles: Mapping[str, str] | None = None,
@@ -127,7 +118,8 @@ def draw_lines(
 
     Args:
         ax: axes to draw on.
-        of_rules: one number for each seed, by rule and place; where none is known, nothing is drawn.
+        of_rules: the numbers of all seeds, by rule and place, see `statistics.seeds_and_tests`; where none is known, nothing is
+            drawn.
         bounds: bounds of each number.
         scale: factor of what is drawn, such as 100 for percent.
         titles: of rules that have other ones here.
@@ -137,7 +129,7 @@ def draw_lines(
         found = [(at, *interval(of_place, bounds)) for at, of_place in of_rules[rule].items()]
         if points := [point for point in found if point[1] is not None]:
             x, mean, low, high = np.array(points, float).T * np.array([[1], [scale], [scale], [scale]])
-            ax.plot(x, mean, **line_of(rule, markersize=3, label=(titles or {}).get(rule, RULES[rule].title)))
+            ax.plot(x, mean, **line_of(rule, label=(titles or {}).get(rule, RULES[rule].title)))
             ax.fill_between(x, low, high, color=STYLES[rule].color, alpha=0.2, linewidth=0)
 
 
@@ -174,21 +166,19 @@ def draw_levels(ax: Axes, *, chance: float | None = None, ceiling: float | None 
 
 
 LEVELS = [
-    {"color": "0.45", "linestyle": line, "linewidth": 0.9, "label": label}
-    for line, label in (("--", "chance"), (":", "BPTT"))
+    {"color": "0.45", "linestyle": of[0], "linewidth": 0.9, "label": of[1]} for of in (("--", "chance"), (":", "BPTT"))
 ]
 
 
 def draw_interval(
     ax: Axes,
     at: float,
-    numbers: Sequence[Any],
+    numbers: Any,
     bounds: Bounds = ANY,
     *,
     scale: float = 1.0,
     upright: bool = False,
     geometric: bool = False,
-    tests: Sequence[float] | np.ndarray = (),
     **look: Any,
 ) -> float | None:
     """Draw a mark at the mean of numbers, in a row or, if upright, in a column, with its 95 % interval as a line.
@@ -196,17 +186,16 @@ def draw_interval(
     Args:
         ax: axes to draw on.
         at: place of the row or column.
-        numbers: one for each seed or round, None where it is missing; of none that is known, nothing is drawn.
+        numbers: those of all seeds or rounds, see `statistics.seeds_and_tests`; of none that is known, nothing is drawn.
         bounds: bounds of each number.
         scale: factor of what is drawn, such as 100 for percent.
         geometric: draw the geometric mean, of ratios.
-        tests: the means of the samples of a test set that seeds have in common, see `statistics.interval`.
         look: options of `Axes.errorbar`.
 
     Returns:
         The mean as it is drawn, None if there is none.
     """
-    mean, low, high = ratio_interval(numbers) if geometric else interval(numbers, bounds, tests)
+    mean, low, high = ratio_interval(numbers) if geometric else interval(numbers, bounds)
     if mean is None:
         return None
     ends = None if low is None or high is None else [[scale * (mean - low)], [scale * (high - mean)]]
@@ -253,22 +242,28 @@ def legend_of_modes(figure: Figure, columns: int, *more: dict[str, Any]) -> None
     legend_of(figure, [*modes, *more], columns)
 
 
+def draw_seeds(
+    ax: Axes, row: float, numbers: Any, bounds: Bounds, rule: str, below: float, size: float, **look: Any
+) -> None:
+    """Draw the mean of a row with its 95 % interval in the color of a rule, and so far below it each seed as a dot."""
+    scale, color = look.get("scale", 1.0), STYLES[rule].color
+    dots = [scale * number for number in seeds_and_tests(numbers)[0]]
+    ax.plot(dots, [row + below] * len(dots), ".", color=color, markersize=size, alpha=0.7)
+    draw_interval(ax, row, numbers, bounds, color=color, **look)
+
+
 def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Any]], bounds: Bounds) -> None:
     """Draw rows from top to bottom: the mean as the rule's mark, its 95 % interval as a line, and below it each seed as a dot.
 
     Args:
         ax: axes to draw on.
-        rows: of each, its rule, its name, and one number of each seed, or a matrix by seed and test sample, or nothing.
+        rows: of each, its rule, its name, and its numbers, see `statistics.seeds_and_tests`, or nothing.
         bounds: bounds of each number.
     """
-    for row, (rule, _, matrix) in enumerate(rows):
-        if not len(matrix):
-            continue
-        look = STYLES[rule]
-        numbers, tests = seeds_and_tests(matrix)
-        ax.plot(numbers, [row + 0.25] * len(numbers), ".", color=look.color, markersize=3, alpha=0.7)
-        mark = {"markeredgecolor": "black", "markeredgewidth": 0.6, "markersize": 4.5, "elinewidth": 1.3}
-        draw_interval(ax, row, numbers, bounds, tests=tests, marker=look.marker, color=look.color, **mark)
+    look = {"markeredgecolor": "black", "markeredgewidth": 0.6, "markersize": 4.5, "elinewidth": 1.3}
+    for row, (rule, _, numbers) in enumerate(rows):
+        if len(numbers):
+            draw_seeds(ax, row, numbers, bounds, rule, 0.25, 3, marker=STYLES[rule].marker, **look)
     name_rows(ax, [name for _, name, _ in rows])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -283,17 +278,13 @@ def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str,
         chance: the accuracy of guesses.
     """
     name_rows(ax, [RULES[rule].title for rule in rules])
+    look = {"markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, "scale": 100}
     for row, rule in enumerate(rules):
         if rule not in shares:
             write_in_row(ax, row, "not run", 0.5, ha="center", color="0.4", fontsize="small")
         for mode, of_mode in shares.get(rule, {}).items():
-            height, color = row + {"offline": -0.16, "online": 0.16}[mode], STYLES[rule].color
-            numbers, tests = seeds_and_tests(of_mode)
-            ax.plot(
-                [100 * share for share in numbers], [height + 0.13] * len(numbers), ".", color=color, markersize=1.2
-            )
-            look = {"markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, "color": color, **MARKS[mode]}
-            draw_interval(ax, height, numbers, SHARE, scale=100, tests=tests, **look)
+            height = row + {"offline": -0.16, "online": 0.16}[mode]
+            draw_seeds(ax, height, of_mode, SHARE, rule, 0.13, 1.2, **look, **MARKS[mode])
     ceiling = 100 * shares["bptt"]["offline"].mean() if "bptt" in shares else None
     draw_levels(ax, chance=100 * chance, ceiling=ceiling, upright=True)
     ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY)
@@ -303,16 +294,17 @@ LETTERS = 19  # of the smallest text in an inch
 
 
 def with_note(figure: Figure, text: str) -> Figure:
-    """The figure with a note below it, in lines no longer than the figure is wide."""
+    """The figure with a note below it, in lines no longer than the figure is wide. What all figures of a kind have in common,
+    such as what an interval contains, is in the caption on the page."""
     widest = int(LETTERS * figure.get_figwidth())
-    figure.supxlabel(
-        "\n".join(textwrap.fill(line, widest) for line in text.split("\n")), fontsize=SMALLEST, x=0.01, ha="left"
-    )
+    lines = "\n".join(textwrap.fill(line, widest) for line in text.split("\n"))
+    figure.supxlabel(lines, fontsize=SMALLEST, x=0.01, ha="left")
     return figure
 
 
 def save(figure: Figure, output: Path) -> None:
     """Save a figure as output.png and output.svg, with the same bytes each time."""
     figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
+    figure.set_layout_engine("none")  # that of the first is taken
     figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
     plt.close(figure)

@@ -1,23 +1,22 @@
 """The names that readers see in the figures, in place of those of configurations and code; those of rules are in RULES."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from typing import Any
 
-TIME_CODE = (
-    "grid",
+SMALL = (
     "time",
-    "time_deep",
-    *(f"randman_{net}" for net in ("time", "deep", "four_hidden", "shallow", "small")),
-)
+    "deep",
+    "four_hidden",
+    "shallow",
+    "small",
+)  # networks of slax's demonstrations and of others their size
+TRAININGS = [
+    f"{mode}{width}" for mode in ("offline", "online") for width in ("", "_20", "_256", "_512")
+]  # of OTPE's authors
 TASKS = {
-    **dict.fromkeys(TIME_CODE, "Randman, time code"),
+    **dict.fromkeys(("grid", "time", "time_deep", *(f"randman_{net}" for net in SMALL)), "Randman, time code"),
     **dict.fromkeys(("rate", "randman_rate"), "Randman, rate code"),
-    **{
-        f"{code}_{mode}{width}": f"Randman, {code} code"
-        for code in ("time", "rate")
-        for mode in ("offline", "online")
-        for width in ("", "_20", "_256", "_512")
-    },
+    **{f"{code}_{training}": f"Randman, {code} code" for code in ("time", "rate") for training in TRAININGS},
     **dict.fromkeys(("digits", "digits_shallow"), "handwritten digits"),
     **dict.fromkeys(("shd", "shd_offline"), "Heidelberg digits (SHD)"),
     "adding": "binary adding",
@@ -138,17 +137,22 @@ def randman(config: dict[str, Any]) -> str:
 
 def updates_of(configs: Iterable[dict[str, Any]]) -> str:
     """The numbers of updates, or of sequences where a rule updates within them, of trainings: "400 or 500 batches of 32"."""
-    pairs = [(config["steps"], config["batch_size"]) for config in configs]
-    steps, sizes = zip(*pairs, strict=True)
+    steps, sizes = zip(*((config["steps"], config["batch_size"]) for config in configs), strict=True)
     return f"{listed(steps)} batches of {listed(sizes)}"
+
+
+def means_of(configs: Iterable[dict[str, Any]]) -> str:
+    """What is drawn of trainings: "Mean of 3 seeds after 400 batches of 32, with 95 % intervals"."""
+    configs = list(configs)
+    return f"Mean of {seeds_of(configs)} after {updates_of(configs)}, with 95 % intervals"
+
+
+def seeds_of(configs: Iterable[dict[str, Any]]) -> str:
+    """The numbers of seeds of trainings: "3 or 20 seeds"."""
+    return f"{listed(config['seeds'] for config in configs)} seeds"
 
 
 def listed(numbers: Iterable[int]) -> str:
     """Numbers without repetitions: "100, 400 or 500"."""
     *first, last = (f"{number:,}" for number in sorted(set(numbers)))
     return f"{', '.join(first)} or {last}" if first else last
-
-
-def numbers_of_seeds(of_seeds: Iterable[Sized]) -> str:
-    """The numbers of seeds that occur in lists of what seeds have: "3", or "3, 20"."""
-    return ", ".join(map(str, sorted({*map(len, of_seeds)})))

@@ -47,21 +47,35 @@ def freedom_and_error(parts: Iterable[tuple[float, Any]]) -> tuple[Any, Any]:
     return np.square(total) / np.where(rest > 0, rest, 1), np.sqrt(total)
 
 
-def interval(
-    numbers: Sequence[float | None], bounds: Bounds, tests: Sequence[float] = ()
-) -> tuple[float | None, float | None, float | None]:
+def seeds_and_tests(numbers: Any) -> tuple[Any, np.ndarray]:
+    """One number for each seed, and the means of the test samples, if seeds have these in common.
+
+    Args:
+        numbers: one for each seed [S], None where it is missing, or a matrix by seed and test sample [S, I], with I = 1 if each
+            seed has a test set of its own.
+    """
+    if np.ndim(numbers) < 2:
+        return numbers, np.array([])
+    matrix = np.asarray(numbers, float)
+    return matrix.mean(axis=1).tolist(), matrix.mean(axis=0) if matrix.shape[1] > 1 else np.array([])
+
+
+def interval(numbers: Any, bounds: Bounds) -> tuple[float | None, float | None, float | None]:
     """The mean, and the low and high ends of its 95 % interval, without the numbers that are missing (None); None where there
     are too few numbers.
 
-    `tests` are the means over the seeds for each sample of a test set that seeds have in common: with them, the interval
-    contains what other test samples would change (above).
+    Where seeds have a test set in common, the interval contains what other test samples would change (above).
+
+    Args:
+        numbers: see `seeds_and_tests`.
+        bounds: bounds of each number.
     """
-    known = [number for number in numbers if number is not None]
+    of_seeds, tests = seeds_and_tests(numbers)
+    known = [number for number in of_seeds if number is not None]
     if len(known) < 2:
         return (known[0] if known else None), None, None
     if len(tests):
-        parts = [(float(np.var(of, ddof=1)), len(of)) for of in (known, tests)]
-        freedom, error = freedom_and_error(parts)
+        freedom, error = freedom_and_error([(float(np.var(of, ddof=1)), len(of)) for of in (known, tests)])
         mean, half = float(np.mean(known)), float(stdtrit(freedom, 0.975) * error)
         return mean, max(bounds[0], mean - half), min(bounds[1], mean + half)
     mean, low, high = (float(number) for number in mean_interval(known, bounds=bounds))
@@ -81,12 +95,6 @@ def further(numbers: Sequence[float | None], bounds: Bounds, runs: int = 1) -> t
     return max(bounds[0], mean - half), min(bounds[1], mean + half)
 
 
-def mean_or_nan(numbers: Sequence[float | None]) -> float:
-    """The mean without the numbers that are missing; NaN if all of them are."""
-    mean, _, _ = interval(numbers, ANY)
-    return math.nan if mean is None else mean
-
-
 def ratios(times: Sequence[float], reference: Sequence[float]) -> list[float]:
     """The ratios of two times round by round, in which other load on the machine is common to both."""
     return [time / other for time, other in zip(times, reference, strict=True)]
@@ -102,50 +110,6 @@ def ratio_interval(numbers: Sequence[float]) -> tuple[float | None, float | None
     return mean, low, high
 
 
-def seeds_and_tests(matrix: Any) -> tuple[list[float], np.ndarray]:
-    """The means of the seeds, and of the test samples, if seeds have these in common.
-
-    Args:
-        matrix: by seed and test sample [S, I], or one number for each seed, [S, 1] or [S].
-    """
-    numbers = np.asarray(matrix, float).reshape(len(matrix), -1)
-    return numbers.mean(axis=1).tolist(), numbers.mean(axis=0) if numbers.shape[1] > 1 else np.array([])
-
-
 def count(numbers: Iterable[float | None]) -> int:
     """How many of the numbers are not missing."""
     return sum(number is not None for number in numbers)
-
-
-def unpack(text: str, count: int) -> np.ndarray:
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count).astype(bool)
-
-
-def lengths_of(seeds: Sequence[dict[str, Any]]) -> list[int]:
-    """The numbers of batches at which the seeds of a result were evaluated."""
-    return [entry["batches"] for entry in seeds[0].get("lengths", [])]
-
-
-def tested(seeds: Sequence[dict[str, Any]], batches: int | None = None) -> np.ndarray:
-    """The test accuracies of seeds after some batches, at the end by default, as a matrix [S, I] whose rows have them as means.
-
-    It has which samples of a common test set were right, or [S, 1] the accuracies if each seed has a test set of its own.
-    """
-    if "lengths" not in seeds[0]:  # before training, and of a result that has the end alone
-        return np.array([[seed["accuracy"]] for seed in seeds])
-    entries = [_entry(seed, batches) for seed in seeds]
-    if not seeds[0]["common_test"]:
-        return np.array([[entry["accuracy"]] for entry in entries])
-    return np.array([unpack(entry["right"], seeds[0]["test_size"]) for entry in entries], float)
-
-
-def validated(seeds: Sequence[dict[str, Any]], batches: int) -> list[float]:
-    """The validation accuracies of seeds after some batches."""
-    return [_entry(seed, batches)["validation_accuracy"] for seed in seeds]
-
-
-def _entry(seed: dict[str, Any], batches: int | None) -> dict[str, Any]:
-    (entry,) = (
-        seed["lengths"][-1:] if batches is None else [one for one in seed["lengths"] if one["batches"] == batches]
-    )
-    return entry

@@ -1,13 +1,12 @@
 """The order of results, and the cells of tables: means over seeds with their intervals, and the numbers themselves."""
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.drawing import statistics
 from experiments.drawing.statistics import POSITIVE, Bounds, count, interval, ratio_interval, ratios, seeds_and_tests
 from slax_rules import RULES
 
@@ -17,10 +16,8 @@ SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
 OF_SEEDS = (*SUMMARY, "seeds")  # the columns of `of_seeds`
 OF_TESTS = (*OF_SEEDS, "tests")  # the columns of `of_tests`
 
-ALIKE = {
-    "spoken_digits": 5,
-    "spoken_digits_new_speakers": 50,
-}  # recordings of one speaker and digit in a test set, in a row
+# Recordings of one speaker and digit in a test set, in a row.
+ALIKE = {"spoken_digits": 5, "spoken_digits_new_speakers": 50}
 
 
 def rows_of_csv(path: Path) -> list[dict[str, str]]:
@@ -45,9 +42,9 @@ def each(tasks: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
     return ((task, rule, result) for task, rules in tasks.items() for rule, result in rules.items())
 
 
-def rules_of(tasks: Results) -> list[str]:
-    """The rules that some task has a result of, in the order of the table of rules."""
-    return [rule for rule in RULES if any(rule in rules for rules in tasks.values())]
+def in_order(*rules: Container[str]) -> list[str]:
+    """The rules that are in some of these, in the order of the table of rules."""
+    return [rule for rule in RULES if any(rule in some for some in rules)]
 
 
 def config_of(rules: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -61,22 +58,35 @@ def spikes_of(seeds: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     return {f"spikes_{layer}": [seed["spikes"][layer] for seed in seeds] for layer in seeds[0]["spikes"]}
 
 
-def summary(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str | None]:
-    """The cells of a quantity of all seeds, or of all rounds of timing: mean, ends of its interval, and the numbers themselves.
+def tested_summary(numbers: Any, bounds: Bounds) -> list[float | str | None]:
+    """The cells of `tested_columns`, of a quantity of all seeds: mean, ends of its interval, the numbers themselves, and the
+    sums over seeds for each sample of the test set, empty if seeds have none in common.
 
     A claim that compares two quantities is judged by the differences of the numbers at the same place. A number that is missing
     is None and keeps its place.
 
     Args:
-        numbers: one for each seed.
+        numbers: one for each seed, or a matrix by seed and test sample: see `statistics.seeds_and_tests`.
         bounds: bounds of each number.
     """
-    return [*interval(numbers, bounds), " ".join(map(repr_float, numbers))]
+    of_seeds, tests = seeds_and_tests(numbers)
+    return [*interval(numbers, bounds), listed(of_seeds), listed((len(numbers) * tests).round(6).tolist())]
 
 
-def of_seeds(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str | None]:
+def summary(numbers: Any, bounds: Bounds) -> list[float | str | None]:
+    """The same without the test samples: the cells of `summary_columns`."""
+    return tested_summary(numbers, bounds)[:-1]
+
+
+def of_seeds(numbers: Any, bounds: Bounds) -> list[float | str | int | None]:
     """The cells of `OF_SEEDS`: the summary of a quantity, and of how many seeds it is not missing."""
     return [*summary(numbers, bounds), count(numbers)]
+
+
+def of_tests(numbers: Any, bounds: Bounds) -> list[float | str | int | None]:
+    """The cells of `OF_TESTS`: the same with the sums over seeds for each test sample."""
+    *cells, tests = tested_summary(numbers, bounds)
+    return [*cells, count(numbers), tests]
 
 
 def tested(task: str, seeds: Sequence[dict[str, Any]], batches: int | None = None) -> np.ndarray:
@@ -85,33 +95,26 @@ def tested(task: str, seeds: Sequence[dict[str, Any]], batches: int | None = Non
     These are test samples, or the means of all recordings of one speaker and digit, which are alike: [S, I]. It is [S, 1] if
     each seed has a test set of its own.
     """
-    matrix = statistics.tested(seeds, batches)
-    alike = ALIKE.get(task, 1) if matrix.shape[1] > 1 else 1
-    return matrix.reshape(len(matrix), -1, alike).mean(axis=2)
+    if "lengths" not in seeds[0]:  # before training, and of a result that has the end alone
+        return np.array([[seed["accuracy"]] for seed in seeds])
+    entries = [at_length(seed, batches) for seed in seeds]
+    if not seeds[0]["common_test"]:
+        return np.array([[entry["accuracy"]] for entry in entries])
+    right = np.array([unpack(entry["right"], seeds[0]["test_size"]) for entry in entries], float)
+    return right.reshape(len(right), -1, ALIKE.get(task, 1)).mean(axis=2)
 
 
-def tested_summary(matrix: np.ndarray, bounds: Bounds) -> list[float | str | None]:
-    """The cells of `tested_columns`: a summary of accuracies or of their differences, and the sums over seeds for each sample
-    of the test set, empty if seeds have none in common.
-
-    Args:
-        matrix: by seed and test sample [S, I], or the accuracies of the seeds [S, 1]: see `tested`.
-        bounds: bounds of each number.
-    """
-    numbers, tests = seeds_and_tests(matrix)
-    sums = (len(numbers) * tests).round(6).tolist()
-    return [*interval(numbers, bounds, tests), " ".join(map(repr_float, numbers)), " ".join(map(repr_float, sums))]
+def at_length(seed: dict[str, Any], batches: int | None) -> dict[str, Any]:
+    """What a seed has of its network after some batches, at the end by default."""
+    if batches is None:
+        return seed["lengths"][-1]
+    (entry,) = (entry for entry in seed["lengths"] if entry["batches"] == batches)
+    return entry
 
 
-def of_tests(matrix: np.ndarray, bounds: Bounds) -> list[float | str | None]:
-    """The cells of `OF_TESTS`: of `tested_summary`, with the number of seeds."""
-    *cells, tests = tested_summary(matrix, bounds)
-    return [*cells, len(matrix), tests]
-
-
-def without_tests(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str | None]:
-    """The cells of `OF_TESTS` of a quantity that is not a mean over test samples."""
-    return [*of_seeds(numbers, bounds), ""]
+def unpack(text: str, count: int) -> np.ndarray:
+    """The bits that `experiments.common.measures.pack` made a text of."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count).astype(bool)
 
 
 def of_cost(numbers: dict[str, Any], bptt: dict[str, Any]) -> list[Any]:
@@ -123,7 +126,7 @@ def of_cost(numbers: dict[str, Any], bptt: dict[str, Any]) -> list[Any]:
 
 def ratio_summary(numbers: Sequence[float]) -> list[float | str | None]:
     """The cells of `ratio_columns`: as in `summary`, but with the geometric mean; a claim is judged by the logarithms."""
-    return [*ratio_interval(numbers), " ".join(map(repr_float, numbers)), "geometric"]
+    return [*ratio_interval(numbers), listed(numbers), "geometric"]
 
 
 def ratio_columns(quantity: str) -> list[str]:
@@ -131,11 +134,9 @@ def ratio_columns(quantity: str) -> list[str]:
     return [*summary_columns(quantity), f"{quantity}_mean"]
 
 
-def repr_float(number: float | None) -> str:
-    """A number in seven digits, which are those of a float32; a whole number in all of its digits."""
-    if number is None:
-        return "None"
-    return f"{number:.0f}" if number == int(number) else f"{number:.7g}"
+def listed(numbers: Iterable[float | None]) -> str:
+    """Numbers in seven digits, which are those of a float32; whole numbers in all of their digits."""
+    return " ".join("None" if n is None else f"{n:.0f}" if n == int(n) else f"{n:.7g}" for n in numbers)
 
 
 def summary_columns(*quantities: str) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -29,15 +28,15 @@ NOISE_MARKS: dict[str, dict[str, Any]] = {
     "bias_squared": {"marker": "o", "label": "squared bias"},
     "variance": {"marker": "D", "markerfacecolor": "white", "label": "variance over batches"},
 }
-# Each term has the color of the first rule that keeps it; a term that no rule keeps is gray.
-TERMS: dict[str, dict[str, Any]] = {
-    name: {"label": label, "color": color, "marker": marker, "linestyle": ""}
-    for name, label, color, marker in (
-        ("within_step", "within the step (kept by SLTT)", STYLES["sltt"].color, STYLES["sltt"].marker),
-        ("own_membrane", "own membrane (and by OTTT)", STYLES["ottt"].color, STYLES["ottt"].marker),
-        ("own_reset", "own reset (and by OSTL)", STYLES["ostl"].color, STYLES["ostl"].marker),
-        ("above", "time in the layers above (estimated by OTPE)", STYLES["otpe"].color, STYLES["otpe"].marker),
-        ("above_with_reset", "the same, through a reset (BPTT alone)", STYLES["bptt"].color, STYLES["bptt"].marker),
+# Each term has the look of the first rule that keeps it.
+TERMS = {
+    name: figures.look_of(rule) | {"label": label, "linestyle": ""}
+    for name, rule, label in (
+        ("within_step", "sltt", "within the step (kept by SLTT)"),
+        ("own_membrane", "ottt", "own membrane (and by OTTT)"),
+        ("own_reset", "ostl", "own reset (and by OSTL)"),
+        ("above", "otpe", "time in the layers above (estimated by OTPE)"),
+        ("above_with_reset", "bptt", "the same, through a reset (BPTT alone)"),
     )
 }
 COLUMNS = 4  # of panels
@@ -52,7 +51,7 @@ def prepare(results: list[dict[str, Any]]) -> Results:
 
 def rules_of(*results: dict[str, Any]) -> list[str]:
     """The rules that some result is about, in the order of the table of rules."""
-    return [rule for rule in RULES if any(rule in result["config"]["rules"] for result in results)]
+    return tables.in_order(*(result["config"]["rules"] for result in results))
 
 
 def layers_of(result: dict[str, Any]) -> list[str]:
@@ -83,6 +82,10 @@ def stages_of(results: Results) -> Iterator[tuple[Place, list[str], list[Any]]]:
             yield (result, stage), layers_of(result), [config["task"], names.network(config), config["n_steps"], step]
 
 
+def at_the_end(result: dict[str, Any]) -> Place:
+    return result, len(result["config"]["measure_at"]) - 1
+
+
 AGREEMENT = [*START, "rule", "layer", "seeds", "batches"]
 COSINE_COLUMNS = [*AGREEMENT, *tables.summary_columns("cosine", "spikes", "test_accuracy")]
 NORM_COLUMNS = [*AGREEMENT, *tables.summary_columns("norm_ratio")]
@@ -96,10 +99,8 @@ def agreement_rows(quantity: str, results: Results) -> Iterator[list[Any]]:
             numbers, batches = (of_seeds(*place, "rules", rule, layer, name) for name in (quantity, "batches"))
             cells = [statistics.count(numbers), int(min(batches)), *tables.summary(numbers, BOUNDS[quantity])]
             if quantity == "cosine":
-                is_hidden = layer != layers[-1]
-                cells += (
-                    tables.summary(of_seeds(*place, "spikes", layer), statistics.SHARE) if is_hidden else [None] * 4
-                )
+                spikes = of_seeds(*place, "spikes", layer) if layer != layers[-1] else None
+                cells += tables.summary(spikes, statistics.SHARE) if spikes else [None] * 4
                 cells += tables.summary(of_seeds(*place, "test_accuracy"), statistics.SHARE)
             yield [*start, rule, layer, *cells]
 
@@ -137,18 +138,9 @@ def title_of(result: dict[str, Any]) -> str:
     return f"{names.task_name(config['task'])}\n{number} hidden layer{'s' * (number > 1)}, T = {config['n_steps']}"
 
 
-def panels(number: int, height: float, more: float, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels in rows."""
-    columns = min(columns, number)
-    figure, axes = figures.panels(-(-number // columns), columns, height, more, sharey=True)
-    for ax in axes.flat[number:]:
-        ax.remove()
-    return figure, list(axes.flat[:number])
-
-
 def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
     """Draw a panel for each task: the quantity in its first hidden layer over training, with a line for each rule."""
-    figure, axes = panels(len(results), 1.75, 0.4)
+    figure, axes = figures.grid(len(results), COLUMNS, 1.75, 0.4, sharey=True)
     for ax, result in zip(axes, results, strict=True):
         steps = result["config"]["measure_at"]
         numbers = {
@@ -163,85 +155,75 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
     axes[0].set(**{"yscale": "log"} if quantity == "norm_ratio" else {"ylim": (min(0, axes[0].get_ylim()[0]), 1.05)})
     figures.name_panels(axes, map(title_of, results))
     figures.label_lines(axes)
-    configs = [result["config"] for result in results]
-    seeds = names.numbers_of_seeds(result["seeds"] for result in results)
+    batches, sizes = (names.listed(of["config"][key] for of in results) for key in ("eval_batches", "batch_size"))
     return figures.with_note(
         figure,
-        f"First hidden layer, the furthest from the error; dotted: BPTT. Mean of {seeds} seeds, each a mean over "
-        f"{names.listed(config['eval_batches'] for config in configs)} batches of "
-        f"{names.listed(config['batch_size'] for config in configs)}; band: 95 % interval of the mean over seeds."
-        f"{figures.others_of(rules_of(*results))}",
+        f"First hidden layer, the furthest from the error; dotted: BPTT. Mean of {seeds_in(results)}, each a mean over "
+        f"{batches} batches of {sizes}, with its 95 % interval.{figures.others_of(rules_of(*results))}",
     )
+
+
+def seeds_in(results: Results) -> str:
+    return names.seeds_of(result["config"] for result in results)
+
+
+def updates_in(results: Results) -> str:
+    return f"{names.listed(result['config']['measure_at'][-1] for result in results)} updates with BPTT"
 
 
 def draw_noise(results: Results) -> Figure:
     """Draw the bias and variance of each rule in the first layer, after all training steps, where seeds have enough batches."""
-    shown = [result for result in results if noise_of(result, "bptt", "variance")] or results[:1]
+    shown = [result for result in results if of_all_seeds(*at_the_end(result), "rules", "bptt", "1", "variance")]
+    shown = shown or results[:1]
     rules = ["bptt", *figures.line_rules(rules_of(*shown))]
-    figure, axes = panels(len(shown), 0.17 * len(rules) + 0.55, 0.7, columns=3)
+    figure, axes = figures.grid(len(shown), 3, 0.17 * len(rules) + 0.55, 0.7, sharey=True)
     for ax, result in zip(axes, shown, strict=True):
-        draw_noise_of(ax, result, rules)
+        figures.name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
+        known = [rule for rule in rules if rule in ("bptt", *rules_of(result))]
+        for rule, (quantity, mark) in itertools.product(known, NOISE_MARKS.items()):
+            height = rules.index(rule) + (0.17 if quantity == "variance" else -0.17)
+            look = {"color": STYLES[rule].color, "markersize": 3.5, "elinewidth": 1, **mark}
+            numbers = of_all_seeds(*at_the_end(result), "rules", rule, "1", quantity)
+            figures.draw_interval(ax, height, numbers, BOUNDS[quantity], **look)
+        ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
+        ax.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
         ax.set_xlabel("squared distance / |BPTT|²")
     figures.name_panels(axes, map(title_of, shown))
-    look = {"color": figures.NO_RULE, "linestyle": ""}
-    figures.legend_of(figure, [look | mark for mark in NOISE_MARKS.values()], 2)
-    updates = names.listed(result["config"]["measure_at"][-1] for result in shown)
-    seeds = names.numbers_of_seeds(result["seeds"] for result in shown)
+    figures.legend_of(figure, [{"color": figures.NO_RULE, "linestyle": "", **mark} for mark in NOISE_MARKS.values()], 2)
     return figures.with_note(
         figure,
-        f"First hidden layer after {updates} updates with BPTT, in units of the squared norm of BPTT's expected gradient; the "
-        f"axis is linear below 0.1. Mean of {seeds} seeds with its 95 % interval.{figures.others_of(rules_of(*results))}",
+        f"First hidden layer after {updates_in(shown)}, in units of the squared norm of BPTT's expected gradient; the axis is "
+        f"linear below 0.1. Mean of {seeds_in(shown)} with its 95 % interval.{figures.others_of(rules_of(*results))}",
     )
-
-
-def noise_of(result: dict[str, Any], rule: str, quantity: str) -> list[float | None]:
-    known = ["bptt", *rules_of(result)]
-    last = len(result["config"]["measure_at"]) - 1
-    return of_all_seeds(result, last, "rules", rule, "1", quantity) if rule in known else []
-
-
-def draw_noise_of(ax: Axes, result: dict[str, Any], rules: list[str]) -> None:
-    figures.name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
-    for (row, rule), (quantity, mark) in itertools.product(enumerate(rules), NOISE_MARKS.items()):
-        height = row + (0.17 if quantity == "variance" else -0.17)
-        look = {"color": STYLES[rule].color, "markersize": 3.5, "elinewidth": 1, **mark}
-        figures.draw_interval(ax, height, noise_of(result, rule, quantity), BOUNDS[quantity], **look)
-    ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
-    ax.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
 
 
 def draw_terms(results: Results) -> Figure:
     """Draw a panel for each task: the share of each term in each layer, after all training steps."""
-    figure, axes = panels(len(results), 1.75, 0.75)
+    figure, axes = figures.grid(len(results), COLUMNS, 1.75, 0.75, sharey=True)
     for ax, result in zip(axes, results, strict=True):
-        draw_shares(ax, result)
+        layers = layers_of(result)
+        for (place, layer), (number, (name, look)) in itertools.product(enumerate(layers), enumerate(TERMS.items())):
+            shares = of_all_seeds(*at_the_end(result), "terms", name, layer, "share")
+            look = look | {"markersize": 3.5, "elinewidth": 1}
+            figures.draw_interval(ax, place + 0.14 * (number - 2), shares, upright=True, **look)
+        for edge in range(1, len(layers)):
+            ax.axvline(edge - 0.5, color="0.9", linewidth=0.8, zorder=0)
+        ax.set_xticks(range(len(layers)), [*layers[:-1], "read-out"])
+        ax.set(xlim=(-0.5, len(layers) - 0.5), xlabel="layer")
+        ax.tick_params(axis="x", length=0)
+        ax.axhline(0, color="black", linewidth=0.6, zorder=0)
+        figures.draw_levels(ax, ceiling=1)
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("share of the exact gradient")
     figures.name_panels(axes, (names.title_of(result["config"]) for result in results))
     figures.legend_of(figure, TERMS.values(), 2)
-    updates = names.listed(result["config"]["measure_at"][-1] for result in results)
-    seeds = names.numbers_of_seeds(result["seeds"] for result in results)
     return figures.with_note(
         figure,
-        f"After {updates} updates with BPTT; the shares of a layer add up to 1 (dotted). Mean of {seeds} seeds with its 95 % "
+        f"After {updates_in(results)}; the shares of a layer add up to 1 (dotted). Mean of {seeds_in(results)} with its 95 % "
         "interval; a layer in which a seed has too few batches has no marks.",
     )
-
-
-def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
-    layers, last = layers_of(result), len(result["config"]["measure_at"]) - 1
-    for (place, layer), (number, (name, look)) in itertools.product(enumerate(layers), enumerate(TERMS.items())):
-        at, shares = place + 0.14 * (number - 2), of_all_seeds(result, last, "terms", name, layer, "share")
-        figures.draw_interval(ax, at, shares, upright=True, markersize=3.5, elinewidth=1, **look)
-    for edge in range(1, len(layers)):
-        ax.axvline(edge - 0.5, color="0.9", linewidth=0.8, zorder=0)
-    ax.set_xticks(range(len(layers)), [*layers[:-1], "read-out"])
-    ax.set(xlim=(-0.5, len(layers) - 0.5), xlabel="layer")
-    ax.tick_params(axis="x", length=0)
-    ax.axhline(0, color="black", linewidth=0.6, zorder=0)
-    figures.draw_levels(ax, ceiling=1)
 
 
 def over_training(columns: list[str], quantity: str, label: str) -> figures.Plot:

@@ -3,6 +3,7 @@
 import itertools
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.drawing import figures, names, statistics, tables
 from experiments.drawing.styles import STYLES
-from experiments.landscapes.walks import explained_by_walks, lengths_of
+from experiments.landscapes.plot_walks import explained_by_walks, lengths_of
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
 
@@ -46,6 +47,11 @@ class Task(NamedTuple):
         return {rule: RULES[rule].title + (" online" if modes[rule] == "online" else "") for rule in self.trained}
 
     @property
+    def others(self) -> dict[str, str]:
+        """The rules at whose solutions lines end."""
+        return {rule: title for rule, title in self.rules.items() if rule != self.reference}
+
+    @property
     def training_steps(self) -> list[int]:
         return [i * self.config["checkpoint_every"] for i in range(self.config["checkpoints"] + 1)]
 
@@ -53,14 +59,23 @@ class Task(NamedTuple):
     def colors(self) -> dict[str, str]:
         return {title: STYLES[rule].color for rule, title in self.rules.items()}
 
+    @property
+    def setting(self) -> str:
+        steps = f"T = {self.config['n_steps']}, {self.training_steps[-1]:,} batches"
+        return f"{self.title}: {names.network(self.config)}, {steps}"
+
+    def path(self, plane: str, rule: str) -> np.ndarray:
+        """The path of a rule on a plane, [checkpoints, 3]: two coordinates and the loss there."""
+        return np.column_stack([self.arrays[f"{plane}/{rule}/{name}"] for name in ("at", "losses")])
+
 
 def prepare(results: list[dict[str, Any]]) -> list[Task]:
     """The training runs of each task with its surfaces."""
     surfaces = {result["config"]["task"]: result for result in results if "reference" in result}
     trained = tables.by_task_and_rule(result for result in results if "reference" not in result)
     if surfaces.keys() != trained.keys():
-        told = f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}"
-        raise SystemExit(f"{told}, expected the same.")
+        trainings = f"trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}"
+        raise SystemExit(f"Got {trainings}, expected the same.")
     return [
         Task(name, made["config"], trained[name], made["reference"], made["seeds"], made["arrays"])
         for name, made in sorted(surfaces.items())
@@ -70,20 +85,22 @@ def prepare(results: list[dict[str, Any]]) -> list[Task]:
 def path_rows(task: Task) -> Iterator[list[Any]]:
     explained = np.array([seed["explained"] for seed in task.seeds])
     shares = {"explained_1": explained[:, 0], "explained_2": explained[:, 1], "explained_both": explained.sum(axis=1)}
+    found: list[tuple[list[Any], list[float], statistics.Bounds]] = []
     for quantity, numbers in shares.items():
-        for plane, of_plane in [("", numbers), *((plane, numbers[:1]) for plane in task.config["planes"])]:
-            yield [task.name, plane, "", quantity, "", *tables.of_seeds(of_plane.tolist(), statistics.SHARE)]
-    for quantity, numbers in by_walks(task).items():
-        yield [task.name, "", "", quantity, "", *tables.of_seeds(numbers, statistics.SHARE)]
+        of_planes = [("", numbers), *((plane, numbers[:1]) for plane in task.config["planes"])]
+        found += [([plane, "", quantity, ""], of.tolist(), statistics.SHARE) for plane, of in of_planes]
+    found += [(["", "", quantity, ""], numbers, statistics.SHARE) for quantity, numbers in by_walks(task).items()]
     for rule, (i, step) in itertools.product(task.rules, enumerate(task.training_steps)):
-        quantities = {name: [seed[name][i] for seed in task.trained[rule]["seeds"]] for name in ("loss", "accuracy")}
-        quantities["from_start"] = [seed["from_start"][rule][i] for seed in task.seeds]
-        for quantity, numbers in quantities.items():
-            bounds = statistics.SHARE if quantity == "accuracy" else statistics.POSITIVE
-            yield [task.name, "", rule, quantity, step, *tables.of_seeds(numbers, bounds)]
+        seeds = task.trained[rule]["seeds"]
+        found += [
+            (["", rule, "loss", step], [seed["loss"][i] for seed in seeds], statistics.POSITIVE),
+            (["", rule, "accuracy", step], [seed["accuracy"][i] for seed in seeds], statistics.SHARE),
+            (["", rule, "from_start", step], [of["from_start"][rule][i] for of in task.seeds], statistics.POSITIVE),
+        ]
         for plane in task.config["planes"]:
-            for quantity, number in zip(("x", "y", "loss_on_plane"), path(task, plane, rule)[i].tolist(), strict=True):
-                yield [task.name, plane, rule, quantity, step, *tables.of_seeds([number], statistics.ANY)]
+            on_plane = zip(("x", "y", "loss_on_plane"), task.path(plane, rule)[i].tolist(), strict=True)
+            found += [([plane, rule, quantity, step], [number], statistics.ANY) for quantity, number in on_plane]
+    return ([task.name, *start, *tables.of_seeds(numbers, bounds)] for start, numbers, bounds in found)
 
 
 def by_walks(task: Task) -> dict[str, list[float]]:
@@ -100,18 +117,13 @@ def by_walks(task: Task) -> dict[str, list[float]]:
     return found
 
 
-def path(task: Task, plane: str, rule: str) -> np.ndarray:
-    """The path of a rule on a plane, [checkpoints, 3]: two coordinates and the loss there."""
-    return np.column_stack([task.arrays[f"{plane}/{rule}/{name}"] for name in ("at", "losses")])
-
-
 def surface_rows(task: Task) -> Iterator[list[Any]]:
     for plane in task.config["planes"]:
         xs, ys, losses = (task.arrays[f"{plane}/{name}"] for name in ("xs", "ys", "losses"))
         for (j, y), (i, x) in itertools.product(enumerate(ys), enumerate(xs)):
             yield [task.name, plane, "", "", float(x), float(y), float(losses[j, i])]
         for rule in task.rules:
-            for step, point in zip(task.training_steps, path(task, plane, rule).tolist(), strict=True):
+            for step, point in zip(task.training_steps, task.path(plane, rule).tolist(), strict=True):
                 yield [task.name, plane, rule, step, *point]
 
 
@@ -127,7 +139,7 @@ def random_rows(task: Task) -> Iterator[list[Any]]:
 
 
 def line_rows(task: Task) -> Iterator[list[Any]]:
-    for rule in others(task):
+    for rule in task.others:
         numbers = {(name, ""): [seed[name][rule] for seed in task.seeds] for name in ("distance", "barrier")}
         losses = task.arrays[f"line/{rule}"].T.tolist()
         numbers |= {("loss", t): of_seeds for t, of_seeds in zip(task.arrays["ts"].tolist(), losses, strict=True)}
@@ -135,122 +147,92 @@ def line_rows(task: Task) -> Iterator[list[Any]]:
             yield [task.name, rule, *where, *tables.of_seeds(of_seeds, statistics.POSITIVE)]
 
 
-def others(task: Task) -> dict[str, str]:
-    """The rules at whose solutions lines end."""
-    return {rule: title for rule, title in task.rules.items() if rule != task.reference}
-
-
-def draw(tasks: list[Task]) -> Figure:
-    """Draw a panel for each task and plane."""
-    figure, axes, planes = panels_of(tasks, 2.35)
-    for ax, (task, plane) in zip(axes, planes, strict=True):
-        plot_landscape(ax, **of_plane(task, plane, 2))
-        ax.set_xlabel(ax.get_xlabel().replace(" (explains", "\n(explains"))
-    one_scale(figure, axes)
-    return name_all(figure, axes, planes)
-
-
-def draw_in_space(tasks: list[Task]) -> Figure:
-    figure, axes, planes = panels_of(tasks, 2.5, subplot_kw={"projection": "3d"})
-    for ax, (task, plane) in zip(axes, planes, strict=True):
-        plot_landscape_3d(ax, **of_plane(task, plane, 3))
-        ax.view_init(elev=35, azim=-60)
-        for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
-            axis.set_major_locator(MaxNLocator(4))  # labels along an axis in space are close to each other
-        for axis, name in ((ax.xaxis, "direction 1"), (ax.yaxis, "direction 2"), (ax.zaxis, "")):
-            axis.set_label_text(name)
-            axis.labelpad = 0
-        ax.set_box_aspect((4, 4, 3), zoom=0.85)
-    return name_all(figure, axes, planes, " Height: the test loss (nats).")
-
-
-def panels_of(tasks: list[Task], height: float, **options: Any) -> tuple[Figure, np.ndarray, list[tuple[Task, str]]]:
-    """A figure, and its panels, one for each task and plane."""
+def draw_planes(dimensions: int, tasks: list[Task]) -> Figure:
+    """Draw a panel for each task and plane, seen from above or in space, with one legend of all paths."""
     planes = [(task, plane) for task in tasks for plane in task.config["planes"]]
-    figure, axes = figures.panels(1, len(planes), height, 0.6, **options)
-    return figure, axes[0], planes
+    in_space = {"subplot_kw": {"projection": "3d"}} if dimensions == 3 else {}
+    figure, axes = figures.panels(1, len(planes), 2.5 if in_space else 2.35, 0.6, **in_space)
+    titles, colors = [], {}
+    for ax, (task, plane) in zip(axes[0], planes, strict=True):
+        arrays: dict[str, Any] = {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
+        paths = {title: task.path(plane, rule)[:, :dimensions] for rule, title in task.rules.items()}
+        look = {"explained": task.seeds[0]["explained"], "label": names.LOSS, "colors": task.colors, "legend": False}
+        (plot_landscape_3d if in_space else plot_landscape)(ax, **arrays, trajectories=paths, **look)
+        if in_space:
+            name_axes_in_space(ax)
+        else:
+            ax.set_xlabel(ax.get_xlabel().replace(" (explains", "\n(explains"))
+        origin = task.rules.get(task.config.get("origin"), "")
+        titles.append(f"{textwrap.fill(task.title, 30)}\nplane {PLANES[plane].format(origin=origin)}")
+        colors |= task.colors
+    if not in_space:
+        one_scale(figure, axes[0])
+    figures.name_panels(axes[0], titles)
+    looks: list[dict[str, Any]] = [{"color": color, "linewidth": 2, "label": title} for title, color in colors.items()]
+    ends = {"linestyle": "", "marker": "o", "color": "black"}
+    looks += [ends | {"label": "start", "markerfacecolor": "white"}, ends | {"label": "end"}]
+    figures.legend_of(figure, looks, len(looks))
+    settings = "; ".join(dict.fromkeys(task.setting for task, _ in planes))
+    height = " Height: the test loss (nats)." if in_space else ""
+    return figures.with_note(figure, f"Randman, first seed; {settings}.{height}")
+
+
+def name_axes_in_space(ax: Any) -> None:
+    ax.view_init(elev=35, azim=-60)
+    for axis, name in ((ax.xaxis, "direction 1"), (ax.yaxis, "direction 2"), (ax.zaxis, "")):
+        axis.set_major_locator(MaxNLocator(4))  # labels along an axis in space are close to each other
+        axis.set_label_text(name)
+        axis.labelpad = 0
+    ax.set_box_aspect((4, 4, 3), zoom=0.85)
 
 
 def one_scale(figure: Figure, axes: Sequence[Axes]) -> None:
     """Color the surfaces of all panels by one scale, and put one color bar in place of theirs."""
     surfaces = [ax.collections[0] for ax in axes]
     scale = Normalize(min(s.get_clim()[0] for s in surfaces), max(s.get_clim()[1] for s in surfaces))
-    for ax in axes:
+    for ax, surface in zip(axes, surfaces, strict=True):
         for line in ax.get_lines():
             line.set_markersize(0.6 * line.get_markersize())  # for panels of a third of a column
-    for surface in surfaces:
         surface.colorbar.remove()
         surface.set_norm(scale)
-    figure.colorbar(
-        ScalarMappable(scale, surfaces[0].cmap), ax=axes, label=names.LOSS, aspect=40, pad=0.01, fraction=0.03
-    )
-
-
-def of_plane(task: Task, plane: str, dimensions: int) -> dict[str, Any]:
-    """What the plots of a plane take, with the paths in so many dimensions."""
-    arrays: dict[str, Any] = {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
-    paths = {title: path(task, plane, rule)[:, :dimensions] for rule, title in task.rules.items()}
-    look = {"explained": task.seeds[0]["explained"], "label": names.LOSS, "colors": task.colors, "legend": False}
-    return arrays | {"trajectories": paths} | look
-
-
-def name_all(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]], more: str = "") -> Figure:
-    """Name the panels, with one legend of all paths above them and a note below."""
-    titles = []
-    for task, plane in planes:
-        origin = task.rules.get(task.config.get("origin"), "")
-        titles.append(f"{textwrap.fill(task.title, 30)}\nplane {PLANES[plane].format(origin=origin)}")
-    figures.name_panels(axes, titles)
-    colors = {title: color for task, _ in planes for title, color in task.colors.items()}
-    looks = [{"color": color, "linewidth": 2, "label": title} for title, color in colors.items()]
-    ends = {"linestyle": "", "marker": "o", "color": "black"}
-    looks += [ends | {"label": "start", "markerfacecolor": "white"}, ends | {"label": "end"}]
-    figures.legend_of(figure, looks, len(looks))
-    tasks = dict.fromkeys(setting(task) for task, _ in planes)
-    return figures.with_note(figure, f"Randman, first seed; {'; '.join(tasks)}.{more}")
-
-
-def setting(task: Task) -> str:
-    steps = f"T = {task.config['n_steps']}, {task.training_steps[-1]:,} batches"
-    return f"{task.title}: {names.network(task.config)}, {steps}"
+    bar = {"label": names.LOSS, "aspect": 40, "pad": 0.01, "fraction": 0.03}
+    figure.colorbar(ScalarMappable(scale, surfaces[0].cmap), ax=axes, **bar)
 
 
 def draw_random(tasks: list[Task]) -> Figure:
-    """Draw two rows for each task that has random planes."""
+    """Draw two rows for each task that has random planes: the first seed's surface for each rule, then the mean rise over all
+    seeds."""
     tasks = [task for task in tasks if task.config["random_planes"]]
-    figures.check_given("landscapes_random", "a task with random planes", tasks)
     columns = max(-(-(len(task.rules) + 1) // 2) for task in tasks)
     figure, axes = figures.panels(2 * len(tasks), columns, 2.1, 0.4)
-    surfaces, titles = [], []
+    surfaces, titles = [], {}
     for task, own in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
-        surfaces += draw_around(own, task)
-        titles += [*(f"around the end of {title}" for title in task.rules.values()), "mean rise of the loss"]
-    kept = [ax for ax in axes.flat if ax.figure]
+        steps = task.arrays["steps"]
+        for ax, (rule, title) in zip(own, task.rules.items(), strict=False):
+            plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=names.LOSS, legend=False)
+            look = STYLES[rule]
+            ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=9, zorder=4)
+            surfaces.append(ax)
+            titles[ax] = f"around the end of {title}"
+        last, *empty = own[len(task.rules) :]
+        for ax in empty:
+            ax.remove()
+        rises = [(rule, title, [seed["rise"][rule] for seed in task.seeds]) for rule, title in task.rules.items()]
+        figures.plot_seed_intervals(last, rises, statistics.ANY)
+        last.set_xlabel("rise on such a plane (nats)")
+        titles[last] = "mean rise of the loss"
     one_scale(figure, surfaces)
-    figures.name_panels(kept, titles)
-    seeds = names.numbers_of_seeds(task.seeds for task in tasks)
+    figures.name_panels(titles, titles.values())
     return figures.with_note(
         figure,
-        f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(setting, tasks))}. "
-        f"Surfaces: first seed. Last panel: {seeds} seeds, each a dot, and the mean with its 95 % interval.",
+        "Filter-normalized directions: a step of 1 is as long as the weights of each unit; "
+        f"{'; '.join(task.setting for task in tasks)}. Surfaces: first seed. Last panel: {seeds_in(tasks)}, each a dot, and "
+        "the mean with its 95 % interval.",
     )
 
 
-def draw_around(axes: np.ndarray, task: Task) -> list[Axes]:
-    """Draw the first seed's surface for each rule, then the mean rise over all seeds, and remove unused axes; return the axes
-    with surfaces."""
-    steps = task.arrays["steps"]
-    for ax, rule in zip(axes, task.rules, strict=False):
-        plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=names.LOSS, legend=False)
-        look = STYLES[rule]
-        ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=9, zorder=4)
-    last, *empty = axes[len(task.rules) :]
-    for ax in empty:
-        ax.remove()
-    rises = [(rule, title, [seed["rise"][rule] for seed in task.seeds]) for rule, title in task.rules.items()]
-    figures.plot_seed_intervals(last, rises, statistics.ANY)
-    last.set_xlabel("rise on such a plane (nats)")
-    return list(axes[: len(task.rules)])
+def seeds_in(tasks: list[Task]) -> str:
+    return names.seeds_of(task.config for task in tasks)
 
 
 def draw_lines(tasks: list[Task]) -> Figure:
@@ -258,13 +240,13 @@ def draw_lines(tasks: list[Task]) -> Figure:
     figure, axes = figures.panels(1, len(tasks) + 1, 2.2, 0.4)
     *left, right = axes[0]
     for ax, task in zip(left, tasks, strict=True):
-        losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in others(task).items()}
+        losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in task.others.items()}
         look = {"ends": (task.rules[task.reference], "the other"), "label": names.LOSS, "colors": task.colors}
         plot_interpolation(ax, losses, ts=task.arrays["ts"], **look, legend=False)
         for line in ax.get_lines():
             line.set_label(str(line.get_label()).partition(", barrier")[0])
         ax.set_xlim(0, 1)
-    of_all = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
+    of_all = [(task, rule, title) for task in tasks for rule, title in task.others.items()]
     barriers = [(rule, title, [seed["barrier"][rule] for seed in task.seeds]) for task, rule, title in of_all]
     figures.plot_seed_intervals(right, barriers, statistics.POSITIVE)
     right.set_xlabel("barrier from BPTT (nats)")
@@ -272,8 +254,8 @@ def draw_lines(tasks: list[Task]) -> Figure:
     figures.label_lines(left)
     return figures.with_note(
         figure,
-        f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and their mean "
-        f"with its 95 % interval; {'; '.join(map(setting, tasks))}.",
+        f"Lines: mean of {seeds_in(tasks)}; dotted: straight between the ends. Barriers: each seed, and their mean "
+        f"with its 95 % interval; {'; '.join(task.setting for task in tasks)}.",
     )
 
 
@@ -285,8 +267,8 @@ def plot(
 
 
 FIGURES = {
-    "landscapes": plot(COLUMNS, path_rows, draw),
-    "landscapes_3d": plot(COLUMNS_3D, surface_rows, draw_in_space),
+    "landscapes": plot(COLUMNS, path_rows, partial(draw_planes, 2)),
+    "landscapes_3d": plot(COLUMNS_3D, surface_rows, partial(draw_planes, 3)),
     "landscapes_random": plot(RANDOM_COLUMNS, random_rows, draw_random),
     "landscapes_interpolation": plot(LINE_COLUMNS, line_rows, draw_lines),
 }

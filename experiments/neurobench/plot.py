@@ -54,13 +54,12 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     for row, result in enumerate(results):
         metric, numbers = result["metric"], partial(of_seeds, result)
         ax, factor = scores[metrics.index(metric)], SCORES[metric][1]
-        scores_of, tests = statistics.seeds_and_tests(numbers(metric))
-        figures.draw_interval(ax, row, scores_of, BOUNDS[metric], scale=factor, tests=tests, **look)
+        figures.draw_interval(ax, row, numbers(metric), BOUNDS[metric], scale=factor, **look)
         ax.plot(factor * numbers("baseline").mean(), row, "|", color="0.4", markersize=9, markeredgewidth=1.5)
-        figures.draw_interval(silent, row, numbers("activation_sparsity")[:, 0], statistics.SHARE, scale=100, **look)
+        figures.draw_interval(silent, row, numbers("activation_sparsity"), statistics.SHARE, scale=100, **look)
         for name, mark in OPERATIONS.items():
             if numbers(name).any():
-                figures.draw_interval(operations, row, numbers(name)[:, 0], statistics.POSITIVE, **mark)
+                figures.draw_interval(operations, row, numbers(name), statistics.POSITIVE, **mark)
     titles = [names.title_of(result["config"] | {"n_steps": result["seeds"][0]["n_steps"]}) for result in results]
     for ax in axes[0]:
         figures.name_rows(ax, titles)
@@ -72,13 +71,11 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     operations.set_xscale("log")
     figures.name_panels(axes[0], [*("score" for _ in metrics), "sparsity", "operations"])
     figures.legend_of(figure, [{"linestyle": "", **mark} for mark in OPERATIONS.values()], len(OPERATIONS))
-    seeds = names.numbers_of_seeds(result["seeds"] for result in results)
     guesses = " or ".join(SCORES[metric][2] for metric in metrics)
     return figures.with_note(
         figure,
-        f"Mean of {seeds} seeds with its 95 % interval; bar in the panels of scores: {guesses}. Operations of a test sample "
-        "of T steps; a task without multiply-accumulates has no mark for them. Footprints and weights that are zero: in the "
-        "table.",
+        f"Mean of {names.seeds_of(result['config'] for result in results)}, with 95 % intervals; bar in the panels of scores: "
+        f"{guesses}. Operations of a test sample of T steps; a task without multiply-accumulates has no mark for them.",
     )
 
 

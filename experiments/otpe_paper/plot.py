@@ -12,21 +12,13 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import figures, names, statistics, tables
 from experiments.drawing.styles import STYLES
-from slax_rules import RULES
 
 KEY = ("rule", "quantity", "layer", "parameter", "batches")
 COLUMNS = ["task", "manifold", *KEY, *tables.OF_SEEDS, "printed", "difference", "next_from", "next_to"]
 GRID_COLUMNS = ["slope", "tau", "width", "batches", "quantity", "rule", "layer", "ours", "printed"]
 SHARES = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of a training, over which cosines of the grid are averaged
 PUBLISHED = Path(__file__).with_name("published.csv")
-OPEN: dict[str, Any] = {
-    "markerfacecolor": "none",
-    "markeredgecolor": "black",
-    "linestyle": "",
-    "markersize": 6.5,
-    "markeredgewidth": 0.8,
-    "zorder": 4,
-}
+OPEN: dict[str, Any] = dict(marker="s", mfc="none", mec="black", linestyle="", markersize=6.5, mew=0.8, zorder=4)
 
 Run = tuple[str, int | str]  # a task, and the seed of its manifolds or "" for recordings
 Key = tuple[str, str, str, str, int | str]  # the columns KEY, "" where there is none
@@ -90,11 +82,6 @@ def seeds_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def rules_in(seed: dict[str, Any], part: str) -> list[str]:
-    """The rules of a part of a seed's numbers, in the order of the table of rules."""
-    return [rule for rule in RULES if rule in seed[part]]
-
-
 def numbers_of(results: list[dict[str, Any]]) -> dict[Key, list[float | None]]:
     """The numbers of the seeds: the cosines, which are means over training, and the accuracies, at best, at the end, and after
     numbers of batches.
@@ -104,11 +91,11 @@ def numbers_of(results: list[dict[str, Any]]) -> dict[Key, list[float | None]]:
     """
     seeds, every = seeds_of(results), results[0]["config"]["evaluate_every"]
     found: dict[Key, list[float | None]] = {}
-    for rule in rules_in(seeds[0], "cosines"):
+    for rule in tables.in_order(seeds[0]["cosines"]):
         for name in seeds[0]["cosines"][rule]:
             layer, _, parameter = name.partition("/")
             found[rule, "cosine", layer, parameter, ""] = [mean(seed["cosines"][rule][name]) for seed in seeds]
-    scores = {rule: [seed["rules"][rule]["accuracy"] for seed in seeds] for rule in rules_in(seeds[0], "rules")}
+    scores = {rule: [seed["rules"][rule]["accuracy"] for seed in seeds] for rule in tables.in_order(seeds[0]["rules"])}
     for rule, of_seeds in scores.items():
         found[rule, "best_accuracy", "", "", ""] = [best(of) for of in of_seeds]
         found[rule, "last_accuracy", "", "", ""] = [of["test"][-1] for of in of_seeds]
@@ -129,19 +116,16 @@ def best(scores: dict[str, list[float]]) -> float:
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
+    """The numbers of the seeds; and a printed number, how far our mean is above it, and where the mean of as many further seeds
+    of ours would be."""
     for run, results in data.runs.items():
-        known = data.known(run)
         for key, numbers in numbers_of(results).items():
             bounds = statistics.COSINE if key[1] == "cosine" else statistics.SHARE
-            cells: list[Any] = [*run, *key, *tables.of_seeds(numbers, bounds)]
-            yield cells + (beside(numbers, bounds, known[key]) if key in known else [None] * 4)
-
-
-def beside(numbers: list[float | None], bounds: statistics.Bounds, of: Printed) -> list[float | None]:
-    """A printed number, how far our mean is above it, and where the mean of as many further seeds of ours would be."""
-    ours = mean(numbers)
-    apart = None if ours is None else ours - of.value
-    return [of.value, apart, *statistics.further(numbers, bounds, of.seeds)]
+            printed, ours, beside = data.known(run).get(key), mean(numbers), [None] * 4
+            if printed:
+                apart = None if ours is None else ours - printed.value
+                beside = [printed.value, apart, *statistics.further(numbers, bounds, printed.seeds)]
+            yield [*run, *key, *tables.of_seeds(numbers, bounds), *beside]
 
 
 def draw(data: Data) -> Figure:
@@ -150,33 +134,31 @@ def draw(data: Data) -> Figure:
     kinds = list(dict.fromkeys(map(kind_of, data.runs)))
     figure, axes = figures.panels(len(kinds), 3, 1.85, 0.7)
     titles: dict[Axes, str] = {}
-    for kind, (left, middle, right) in zip(kinds, axes, strict=True):
-        for ax in (left, middle, right):
-            ax.set_axis_off()
-        for run, results in data.runs.items():
-            if kind_of(run) != kind:
-                continue
-            config, known = results[0]["config"], data.known(run)
-            manifolds = f", seed {run[1]}" if "code" in config else ""
-            about = f"{names.task_name(run[0])}{manifolds}\n{names.network(config)}, T = {config['n_steps']}"
-            if seeds_of(results)[0]["cosines"]:
-                draw_cosines(left, results, known)
-                titles[left] = f"{about}\ncosines"
-            ax = middle if config["update"] == "offline" else right
-            draw_accuracies(ax, results, known)
-            titles[ax] = f"{about}\n{names.UPDATES[config['update']]}"
+    for run, results in data.runs.items():
+        cosines, offline, online = axes[kinds.index(kind_of(run))]
+        config, known = results[0]["config"], data.known(run)
+        manifolds = f", seed {run[1]}" if "code" in config else ""
+        about = f"{names.task_name(run[0])}{manifolds}\n{names.network(config)}, T = {config['n_steps']}"
+        if seeds_of(results)[0]["cosines"]:
+            draw_cosines(cosines, results, known)
+            titles[cosines] = f"{about}\ncosines"
+        ax = offline if config["update"] == "offline" else online
+        draw_accuracies(ax, results, known)
+        titles[ax] = f"{about}\n{names.UPDATES[config['update']]}"
+    for ax in axes.flat:
+        ax.set_visible(ax in titles)
     shown = [ax for ax in axes.flat if ax in titles]
     figures.name_panels(shown, [titles[ax] for ax in shown])
     everything = [*map(seeds_of, data.runs.values())]
-    looks = [figures.look_of(rule) for rule in RULES if any(rule in of[0]["rules"] for of in everything)]
-    looks.append({"label": "printed by the authors", "marker": "s", **OPEN})
+    looks = [figures.look_of(rule) for rule in tables.in_order(*(of[0]["rules"] for of in everything))]
+    looks.append({"label": "printed by the authors", **OPEN})
     figures.legend_of(figure, looks, len(looks))
-    seeds = names.numbers_of_seeds(everything)
-    slopes = dict.fromkeys(str(results[0]["config"]["slope"]) for results in data.runs.values())
+    slopes = " and ".join(dict.fromkeys(str(results[0]["config"]["slope"]) for results in data.runs.values()))
+    count = names.listed(map(len, everything))
     return figures.with_note(
         figure,
-        f"Seed: of the manifolds. Cosines are means over the training with BPTT. Marks: mean of {seeds} seeds with its 95 % "
-        f"interval or band; dots: seeds; dashed: chance. Batches of {config['batch_size']}. Slope {' and '.join(slopes)}, "
+        f"Seed: of the manifolds. Cosines are means over the training with BPTT. Marks: mean of {count} seeds "
+        f"with its 95 % interval; dots: seeds; dashed: chance. Batches of {config['batch_size']}. Slope {slopes}, "
         f"decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
     )
 
@@ -189,17 +171,15 @@ def kind_of(run: Run) -> Run:
 
 def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
     numbers = {key: of for key, of in numbers_of(results).items() if key[1] == "cosine" and key[3] == "kernel"}
-    layers = list(dict.fromkeys(key[2] for key in numbers))
-    rules = list(dict.fromkeys(key[0] for key in numbers))
+    rules, _, layers, *_ = (list(dict.fromkeys(column)) for column in zip(*numbers, strict=True))
     for key, cosines in numbers.items():
-        rule, layer = key[0], key[2]
-        at = layers.index(layer) + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2)
-        look: Any = {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "markersize": 4, "elinewidth": 1.2}
-        ax.plot([at + 0.06] * len(cosines), np.array(cosines, float), ".", color=STYLES[rule].color, markersize=2)
-        figures.draw_interval(ax, at, cosines, statistics.COSINE, upright=True, **look)
+        rule, _, layer, *_ = key
+        at, color = layers.index(layer) + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2), STYLES[rule].color
+        ax.plot([at + 0.06] * len(cosines), np.array(cosines, float), ".", color=color, markersize=2)
+        look = {"marker": STYLES[rule].marker, "markersize": 4, "elinewidth": 1.2}
+        figures.draw_interval(ax, at, cosines, statistics.COSINE, upright=True, color=color, **look)
         if found := known.get(key):
-            ax.plot(at, found.value, marker="s", **OPEN)
-    ax.set_axis_on()
+            ax.plot(at, found.value, **OPEN)
     ax.set_xticks(range(len(layers)), [*(f"hidden {layer}" for layer in layers[:-1]), "output"])
     ax.set(ylabel=names.COSINE, ylim=(min(0, ax.get_ylim()[0]), 1.04))
 
@@ -212,16 +192,13 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
             curves.setdefault(rule, {})[float(batches)] = accuracies
     last = max(max(curve) for curve in curves.values())
     figures.draw_lines(ax, curves, statistics.SHARE, scale=100, rules=curves)
-    for number, rule in enumerate(curves, start=1):
-        look = OPEN | {"marker": "s", "markeredgecolor": STYLES[rule].color, "markersize": 4.5}
-        for (of, quantity, *_, batches), found in known.items():
-            if of != rule or quantity == "cosine":
-                continue
-            at = float(batches) if quantity == "accuracy" else last * (1.03 + 0.04 * number)
-            ax.plot(at, 100 * found.value, **look)
-            if found.lowest is not None and found.highest is not None:
-                ax.plot([at, at], [100 * found.lowest, 100 * found.highest], color=STYLES[rule].color, linewidth=2)
-    ax.set_axis_on()
+    for (rule, quantity, *_, batches), found in known.items():
+        if rule not in curves or quantity == "cosine":
+            continue
+        at = float(batches) if quantity == "accuracy" else last * (1.07 + 0.04 * [*curves].index(rule))
+        ax.plot(at, 100 * found.value, **OPEN | {"mec": STYLES[rule].color, "markersize": 4.5})
+        if found.lowest is not None and found.highest is not None:
+            ax.plot([at, at], [100 * found.lowest, 100 * found.highest], color=STYLES[rule].color, linewidth=2)
     figures.draw_levels(ax, chance=100 / results[0]["config"]["layers"][-1])
     ax.set(xlabel="batches", ylabel=names.TEST_ACCURACY, ylim=(0, 100), xlim=(0, None))
 
@@ -272,19 +249,13 @@ def grid_rows(data: Data) -> Iterator[list[Any]]:
 def draw_grid(data: Data) -> Figure:
     """Draw the distance to the printed cosines over training for each point."""
     points = points_of(data)
-    figures.check_given("otpe_paper_grid", "the time code with BPTT", points)
     figure, ((ax,),) = figures.panels(1, 1, 2.5, 0.4)
     slopes = sorted({slope for slope, *_ in points})
     for (slope, tau, width), results in points.items():
         found = by_batches(results, data.printed["time_offline_20"])
-        look = {
-            "color": f"C{slopes.index(slope)}",
-            "linestyle": "-" if tau == 3 else "--",
-            "marker": "o" if width == 128 else "D",
-        }
-        ax.plot(
-            [*found], [*map(distance, found.values())], **look, label=f"slope {slope:g}, tau {tau:g}, width {width}"
-        )
+        look = {"color": f"C{slopes.index(slope)}", "linestyle": "-" if tau == 3 else "--"}
+        look |= {"marker": "o" if width == 128 else "D", "label": f"slope {slope:g}, tau {tau:g}, width {width}"}
+        ax.plot([*found], [*map(distance, found.values())], **look)
     (n_steps,) = {result["config"]["n_steps"] for results in points.values() for result in results}
     title = f"distance to the printed cosines, T = {n_steps}"
     ax.set(xlabel="batches that the mean is of", ylabel=title, xlim=(0, None), ylim=(0, None))

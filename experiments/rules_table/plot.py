@@ -12,14 +12,15 @@ from experiments.drawing import figures, length_curves, names, statistics, table
 from experiments.drawing.styles import STYLES
 from slax_rules import RULES
 
-BOUNDS = {"spikes": statistics.SHARE, "cosine": statistics.COSINE, "norm_ratio": statistics.POSITIVE}
+BOUNDS = {
+    "accuracy": statistics.SHARE,
+    "spikes": statistics.SHARE,
+    "cosine": statistics.COSINE,
+    "norm_ratio": statistics.POSITIVE,
+}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", *tables.OF_TESTS]
 # Marks of tasks, which differ in shape and filling; the color belongs to the rule.
-TASK_MARKS: tuple[dict[str, Any], ...] = (
-    {"marker": "o"},
-    {"marker": "D", "markerfacecolor": "white"},
-    {"marker": "s", "fillstyle": "bottom"},
-)
+TASK_MARKS: tuple[dict[str, Any], ...] = (*figures.MARKS.values(), {"marker": "s", "fillstyle": "bottom"})
 
 
 class Data(NamedTuple):
@@ -41,27 +42,30 @@ def stages_of(result: dict[str, Any]) -> list[str]:
     return [mode for mode in ("initial", "offline", "online") if mode in result["seeds"][0]]
 
 
-def quantities(result: dict[str, Any], mode: str) -> dict[tuple[str, str], list[float | None]]:
-    """The numbers of all seeds by layer and quantity, None for a seed that lacks it (a gradient that is zero has no cosine);
-    all but the accuracy, of which `accuracies` has all test samples."""
-    stages = [seed[mode] for seed in result["seeds"]]
-    found = {(layer, "spikes"): [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]}
+def seeds_of(result: dict[str, Any], mode: str) -> list[dict[str, Any]]:
+    return [seed[mode] for seed in result["seeds"]]
+
+
+def tested(result: dict[str, Any], mode: str) -> np.ndarray:
+    """The test accuracy by seed and test sample, see `tables.tested`."""
+    return tables.tested(result["config"]["task"], seeds_of(result, mode))
+
+
+def quantities(result: dict[str, Any], mode: str) -> dict[tuple[str, str], Any]:
+    """The numbers of all seeds by layer and quantity, None for a seed that lacks it (a gradient that is zero has no cosine)."""
+    stages = seeds_of(result, mode)
+    found: dict[tuple[str, str], Any] = {("", "accuracy"): tested(result, mode)}
+    found |= {(layer, "spikes"): [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]}
     for layer, quantity in itertools.product(stages[0]["layers"], ("cosine", "norm_ratio")):
         found[layer, quantity] = [stage["layers"][layer][quantity] for stage in stages]
     return found
 
 
-def accuracies(result: dict[str, Any], mode: str) -> np.ndarray:
-    """The test accuracy by seed and test sample, see `tables.tested`."""
-    return tables.tested(result["config"]["task"], [seed[mode] for seed in result["seeds"]])
-
-
 def table_rows(data: Data) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(data.tasks):
         for mode in stages_of(result):
-            yield [task, rule, mode, "", "accuracy", *tables.of_tests(accuracies(result, mode), statistics.SHARE)]
             for (layer, quantity), numbers in quantities(result, mode).items():
-                yield [task, rule, mode, layer, quantity, *tables.without_tests(numbers, BOUNDS[quantity])]
+                yield [task, rule, mode, layer, quantity, *tables.of_tests(numbers, BOUNDS[quantity])]
 
 
 def cost_rows(data: Data) -> Iterator[list[Any]]:
@@ -72,7 +76,7 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
 
 def draw(data: Data) -> Figure:
     """Draw the accuracies above and the cosines below, with a column for each task and a row for each rule."""
-    rules = tables.rules_of(data.tasks)
+    rules = tables.in_order(*data.tasks.values())
     figure, axes = figures.panels(2, len(data.tasks), 0.17 * len(rules) + 0.6, 0.6, sharey="row")
     for (above, below), results in zip(axes.T, data.tasks.values(), strict=True):
         draw_accuracy(above, rules, results)
@@ -80,23 +84,25 @@ def draw(data: Data) -> Figure:
     titles = [names.title_of(tables.config_of(results)) for results in data.tasks.values()]
     figures.name_panels(axes.flat, 2 * titles)
     figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *figures.LEVELS)
-    seeds = names.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(data.tasks))
-    updates = names.updates_of(result["config"] for _, _, result in tables.each(data.tasks))
+    trained = names.means_of(result["config"] for _, _, result in tables.each(data.tasks))
     return figures.with_note(
         figure,
-        f"Top: accuracy after {updates}, mean of {seeds} seeds, each a small dot. Bottom: cosine to BPTT's gradient in the "
-        "first layer, filled: after training, open: at initialization; the other layers are in the table. Lines: 95 % "
-        "interval of the mean.",
+        f"{trained}. Top: small dots are seeds. Bottom: in the first layer, filled: after training, open: at initialization; "
+        "the other layers are in the table.",
     )
 
 
 def draw_accuracy(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
-    modes = {rule: stages_of(result)[1:] for rule, result in results.items()}
-    reached = {rule: {mode: accuracies(results[rule], mode) for mode in modes[rule]} for rule in results}
+    reached = {rule: {mode: tested(of, mode) for mode in stages_of(of)[1:]} for rule, of in results.items()}
     figures.plot_modes(ax, rules, reached, 1 / tables.config_of(results)["layers"][-1])
-    for rule, of_rule in modes.items():
-        if silent := [mode for mode in of_rule if _is_silent(results[rule], mode)]:
+    for rule, modes in reached.items():
+        if silent := [mode for mode in modes if is_silent(results[rule], mode)]:
             figures.write_in_row(ax, rules.index(rule), f"silent {' and '.join(silent)}", 0.02, fontsize="small")
+
+
+def is_silent(result: dict[str, Any], mode: str) -> bool:
+    """True if a hidden layer of some seed never fires on the entire test set."""
+    return any(spikes == 0 for seed in seeds_of(result, mode) for spikes in seed["spikes"].values())
 
 
 def draw_cosine(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
@@ -115,8 +121,7 @@ def draw_cosine(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
 
 def draw_cost(data: Data) -> Figure:
     """Draw the time and memory of each rule, both on a logarithmic axis."""
-    figures.check_given("rules_table_cost", "costs", data.costs)
-    rules = [name for name in RULES if any(name in cost["rules"] for cost in data.costs)]
+    rules = tables.in_order(*(cost["rules"] for cost in data.costs))
     figure, axes = figures.panels(1, 2, 0.19 * len(rules) + 0.3, 0.8, sharey=True)
     (times, memory), looks = axes[0], []
     for number, cost in enumerate(data.costs):
@@ -138,33 +143,21 @@ def draw_cost(data: Data) -> Figure:
         figures.name_rows(ax, [RULES[name].title for name in rules], striped=True)
     figures.name_panels(axes[0], ("time", "memory"))
     figures.legend_of(figure, looks, 1)
-    config, rounds = (
-        data.costs[0]["config"],
-        names.numbers_of_seeds(of["rules"]["bptt"]["milliseconds"] for of in data.costs),
-    )
+    config = data.costs[0]["config"]
     return figures.with_note(
         figure,
         f"A gradient of a batch of {config['batch_size']} in one window of all steps, in which no rule carries its traces on. "
-        f"Mean of the ratios of {rounds} rounds with its 95 % interval; dotted: BPTT.",
+        f"Mean of the ratios of {config['repeats']} rounds with its 95 % interval; dotted: BPTT.",
     )
 
 
-def _is_silent(result: dict[str, Any], mode: str) -> bool:
-    """True if a hidden layer of some seed never fires on the entire test set."""
-    return any(spikes == 0 for seed in result["seeds"] for spikes in seed[mode]["spikes"].values())
-
-
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
-    """The course of each task, way of updating and rule."""
-
-    def seeds_of(result: dict[str, Any]) -> dict[str, Any]:
-        return {mode: [seed[mode] for seed in result["seeds"]] for mode in stages_of(result)[1:]}
-
-    return length_curves.of_modes(data.tasks, seeds_of)
+    """The curve of each task, way of updating and rule."""
+    return length_curves.of_modes(data.tasks, lambda of: {mode: seeds_of(of, mode) for mode in stages_of(of)[1:]})
 
 
 FIGURES = {
     "rules_table": figures.Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
-    "rules_table_lengths": length_curves.plot("rules_table_lengths", ["task", "mode", "rule"], lengths_of),
+    "rules_table_lengths": length_curves.plot(["task", "mode", "rule"], lengths_of),
 }

@@ -78,8 +78,8 @@ def draw(tasks: tables.Results) -> Figure:
     return figures.with_note(
         figure,
         "Each sample is predicted and then learned, once; left: accuracy of predictions in each tenth of a segment, without "
-        f"the first segment. Mean of {config['seeds']} seeds and of {changes} changes of data; band or line: 95 % interval of "
-        f"the mean over seeds; dashed: chance. Memory: counted, besides parameters and optimizer.{figures.others_of(some)}",
+        f"the first segment. Mean of {config['seeds']} seeds and of {changes} changes of data, with 95 % intervals over seeds; "
+        f"dashed: chance. Memory: counted, besides parameters and optimizer.{figures.others_of(some)}",
     )
 
 

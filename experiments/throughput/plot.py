@@ -86,7 +86,6 @@ def rule_rows(data: Data) -> Iterator[list[Any]]:
 
 def draw(data: Data) -> Figure:
     """Draw times against the number of units, as measured here and as published for each device."""
-    figures.check_given("throughput", "the benchmark bptt", data.bptt)
     line, (_, batch, dtype, steps) = main_line(data.bptt), data.bptt[0].size
     kinds = sorted({one.inputs for one in line}, reverse=True)
     curves = {kind: [one for one in line if one.inputs == kind] for kind in kinds}
@@ -176,7 +175,6 @@ def size_axis(ax: Axes, sizes: set[int]) -> None:
 
 def draw_speedup(data: Data) -> Figure:
     """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
-    figures.check_given("throughput_speedup", "the benchmark bptt, with spikes", data.spikes)
     results, shown = data.spikes, shown_of(data.spikes)
     others = [name for name in shown if name != OURS]
     figure, ((ax,),) = figures.panels(1, 1, 0.21 * len(others) + 0.3, 0.8)
@@ -202,7 +200,6 @@ def draw_speedup(data: Data) -> Figure:
 
 def draw_rules(data: Data) -> Figure:
     """Draw a panel for each workload: the time of each rule's gradient, here and elsewhere, relative to BPTT here."""
-    figures.check_given("throughput_rules", "the benchmark rules", data.rules)
     shown = shown_of(data.rules)
     figure, (axes,) = figures.panels(1, len(data.rules), 0.19 * len(shown) + 0.5, 0.7, sharey=True)
     marks = {"this repository": {"marker": "o"}, "other libraries": {"marker": "D", "markerfacecolor": "white"}}

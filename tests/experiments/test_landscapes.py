@@ -7,7 +7,7 @@ from flax import nnx
 from scipy import stats
 
 from experiments.common.tasks import demo_model, paths_of
-from experiments.landscapes.walks import explained_by_walks, lengths_of
+from experiments.landscapes.plot_walks import explained_by_walks, lengths_of
 from slax_rules.train.agreement import by_path
 
 

@@ -66,9 +66,10 @@ def test_bits_reproduce_the_accuracy_and_a_point_on_the_way_is_a_training_of_thi
     found = measures.along(run, SimpleNamespace(test=sampler(0).test, has_common_test=True))
     assert [entry["batches"] for entry in found["lengths"]] == [3, 5] and found["common_test"]
     for entry in found["lengths"]:
-        assert statistics.unpack(entry["right"], 21).mean() == pytest.approx(entry["accuracy"], abs=1e-6)
+        assert tables.unpack(entry["right"], 21).mean() == pytest.approx(entry["accuracy"], abs=1e-6)
         assert entry["accuracy"] == run.test[entry["batches"]]
-    assert statistics.tested([found], 3).shape == (1, 21) and statistics.tested([own]).tolist() == [[run.test[5]]]
+    assert tables.tested("tiny", [found], 3).shape == (1, 21)
+    assert tables.tested("tiny", [own]).tolist() == [[run.test[5]]]
     short = CONFIG | {"steps": 3}
     (alone,) = finite_runs(train(short, "offline", make_sampler(short, None), "here", rates=[0.03], seeds=1))
     assert alone.losses.tolist() == run.losses[:3].tolist() and alone.validation[3] == run.validation[3]

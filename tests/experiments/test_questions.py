@@ -1,7 +1,5 @@
 """The questions: what their tasks show and when, what a way to learn changes, and which truncation a rule's memory buys."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,8 @@ from experiment_files import as_written, config_of, tables
 from flax import nnx
 from jax import random
 
-from experiments.credit_grid import alignment
+from experiments.credit_grid import plot_alignment
+from experiments.credit_grid.plot_panels import Panel
 from experiments.pipeline.job import settings_of
 from experiments.questions import run, sources
 from slax_data import mnist_5k
@@ -155,10 +154,9 @@ def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_pa
 COSINES = {"sltt": [0.1, 0.3], "ostl": [0.5, 0.2], "otpe": [0.9, 0.8], "e_prop": [0.9, 0.8]}
 
 
-class Panel:
+class Toy(Panel):
     """A task of the grid with two kinds of feedback, and rules of which two are the same."""
 
-    config: ClassVar = {"temporal": [*COSINES], "spatial": ["symmetric", "direct"]}
     layers = ("1", "2", "3")
 
     def agreements(self, cell, stage, layer, quantity):
@@ -173,7 +171,7 @@ class Panel:
 
 def test_rank_correlations_are_over_cells_within_a_seed():
     """By hand: the ranks of the first seed are equal; in the second, two of three are exchanged, which is a half."""
-    panel = Panel()
-    assert alignment.correlations(panel, "symmetric", "trained") == pytest.approx([1, 0.5])
-    assert len(alignment.pairs(panel, "symmetric", "trained")) == 3  # e-prop is OTPE here
-    assert alignment.correlations(panel, "other", "trained") == []  # one has no gradient, and two are too few
+    panel = Toy(("a", "time"), {"temporal": [*COSINES], "spatial": ["symmetric", "direct"]}, {}, {})
+    assert plot_alignment.correlations(panel, "symmetric", "trained") == pytest.approx([1, 0.5])
+    assert len(plot_alignment.pairs(panel, "symmetric", "trained")) == 3  # e-prop is OTPE here
+    assert plot_alignment.correlations(panel, "other", "trained") == []  # one has no gradient, and two are too few

@@ -13,7 +13,7 @@ from experiments.common import measures
 from experiments.common.measures import spikes_of_layers
 from experiments.common.tasks import make_model
 from experiments.deep import run as deep
-from experiments.drawing import statistics
+from experiments.drawing import tables
 from experiments.pipeline.job import settings_of
 from slax_rules import TBPTT, predict
 from slax_rules import accuracy as share_right
@@ -39,7 +39,7 @@ def test_deep_networks_say_which_test_samples_they_are_right_about():
     run.network = lambda step=5: (model, None)
     found = deep.numbers_of(run, SimpleNamespace(test=(inputs, labels), has_common_test=True))
     right = np.asarray(deep.is_right(outputs, jnp.asarray(labels)), float)
-    np.testing.assert_array_equal(statistics.tested([found]), right[None])
+    np.testing.assert_array_equal(tables.tested("digits", [found]), right[None])
     assert found["accuracy"] == reached == pytest.approx(right.mean())
     assert (right != measures.right(model, (inputs, labels))).any()
 

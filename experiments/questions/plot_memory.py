@@ -1,0 +1,137 @@
+"""What rules with traces, truncation and recomputation reach in the same memory, and how memory grows with the sequence."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing.styles import STYLES
+from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, in_order, rate_of, title_of_way
+
+TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
+HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "markersize": 5, "markerfacecolor": "white"}
+LESS_MEMORY = {"recomputed": HOLLOW | {"marker": "o"}, "in_chunks": HOLLOW | {"marker": "s", "linestyle": "--"}}
+TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # what a rule's bytes buy, of each kind
+LONGEST, SHORTEST = "bptt", "sltt"  # the longest piece, of all steps, and the shortest one, of one step
+
+COLUMNS = ["task", "way", "learns", "piece", "learning_rate", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
+GROWTH_COLUMNS = ["task", "way", "steps", "measured_bytes"]
+
+
+def in_memory(data: Data) -> dict[str, Ways]:
+    """The results whose memory is measured, of the tasks with truncation; what has BPTT's gradient has its seeds, too."""
+    found = {}
+    for task, of in data.tasks.items():
+        ways = {way: result for way, result in of.get("adam", {}).items() if "bytes" in result}
+        if {SHORTEST, LONGEST} <= ways.keys():
+            found[task] = ways
+            for way in LESS_MEMORY if task in data.growth else ():
+                measured = data.growth[task]["growth"][way][str(tables.config_of(ways)["n_steps"])]
+                ways[way] = ways[LONGEST] | {"bytes": {"counted": None, "measured": measured}}
+    return found
+
+
+def pieces(ways: Ways) -> dict[int, str]:
+    """The ways that truncate, by the steps of a piece, up to BPTT with all of them."""
+    found = {1: SHORTEST, tables.config_of(ways)["n_steps"]: LONGEST}
+    found |= {int(way.removeprefix("tbptt_")): way for way in ways if way.startswith("tbptt_")}
+    return dict(sorted(found.items()))
+
+
+def traced(ways: Ways) -> list[str]:
+    """The rules with traces, in the order of their table."""
+    return [way for way in in_order(ways) if way not in pieces(ways).values()]
+
+
+def affordable(ways: Ways, rule: str, kind: str) -> int:
+    """The steps of the most accurate piece that needs no more memory than a rule, "measured" or "counted"; 1 if none does."""
+    given = ways[rule]["bytes"][kind]
+    fit = [steps for steps, way in pieces(ways).items() if ways[way]["bytes"][kind] <= given]
+    return max(fit or [1], key=lambda steps: sum(accuracies(ways[pieces(ways)[steps]])))
+
+
+def rows(data: Data) -> Iterator[list[Any]]:
+    """Each way by itself; and for each rule with traces, the truncation that its memory buys."""
+    for task, ways in in_memory(data).items():
+        truncated = pieces(ways)
+        found = [(way, "itself", steps, way) for steps, way in truncated.items()]
+        found += [(way, "itself", None, way) for way in [*traced(ways), *(way for way in LESS_MEMORY if way in ways)]]
+        for rule in traced(ways):
+            bought = {learns: affordable(ways, rule, kind) for learns, kind in TRUNCATIONS.items()}
+            found += [(rule, learns, steps, truncated[steps]) for learns, steps in bought.items()]
+        for *start, way in found:
+            needed = [ways[way]["bytes"][kind] for kind in ("counted", "measured")]
+            cells = tables.of_seeds(accuracies(ways[way]), statistics.SHARE)
+            yield [task, *start, rate_of(ways[way]), *needed, *cells]
+
+
+def draw(data: Data) -> Figure:
+    """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for rules."""
+    shown = in_memory(data)
+    figure, axes = figures.grid(len(shown), 2, 2.0, 0.7)
+    looks: dict[str, dict[str, Any]] = {}
+    for ax, ways in zip(axes, shown.values(), strict=True):
+        truncated = {way: steps for steps, way in pieces(ways).items() if way != SHORTEST}
+        own = {way: TRUNCATED for way in truncated}
+        own |= {rule: figures.look_of(rule) | {"markersize": 5} for rule in (SHORTEST, *traced(ways))}
+        own |= {way: look | {"label": names.WAYS[way]} for way, look in LESS_MEMORY.items() if way in ways}
+        line = []
+        for way, look in own.items():
+            at, reached = ways[way]["bytes"]["measured"] / 1024, accuracies(ways[way], 100)
+            mean = figures.draw_interval(ax, at, reached, (0, 100), upright=True, **look | {"linestyle": ""})
+            if way in truncated:
+                line.append((at, mean))
+                place = {
+                    "xytext": (3, -8),
+                    "textcoords": "offset points",
+                    "fontsize": figures.SMALLEST,
+                    "color": "0.45",
+                }
+                ax.annotate(f"{truncated[way]}", line[-1], **place)
+        ax.plot(*zip(*line, strict=True), color=TRUNCATED["color"])
+        figures.draw_levels(ax, chance=100 * chance_of(ways))
+        ax.set(ylim=(0, 104), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
+        figures.log_axis(ax)
+        looks |= {way: look | {"linestyle": ""} for way, look in own.items() if way not in truncated}
+    figures.name_panels(axes, (names.title_of(tables.config_of(ways)) for ways in shown.values()))
+    figures.legend_of(figure, [TRUNCATED | {"label": "truncated BPTT"}, *looks.values()], -(-(len(looks) + 1) // 2))
+    return figures.with_note(
+        figure,
+        f"{names.means_of(map(tables.config_of, shown.values()))}; dashed: chance. Memory: of a gradient, measured. Numbers: "
+        "steps of a piece. A mark above the line: the rule makes better use of the memory.",
+    )
+
+
+def growing(data: Data) -> Iterator[tuple[str, dict[str, Any], dict[str, dict[int, float]]]]:
+    """The tasks whose memory is measured for several lengths, their configurations, and the bytes by way and steps."""
+    for task, result in data.growth.items():
+        if len(result["config"]["longer"]) > 1:
+            found = {way: dict(sorted((int(n), of) for n, of in by.items())) for way, by in result["growth"].items()}
+            yield task, result["config"], found
+
+
+def growth_rows(data: Data) -> Iterator[list[Any]]:
+    for task, _, found in growing(data):
+        yield from ([task, way, steps, measured] for way, by in found.items() for steps, measured in by.items())
+
+
+def draw_growth(data: Data) -> Figure:
+    """Draw a panel for each task: the memory against the number of steps, a line for each way."""
+    shown = list(growing(data))
+    figure, axes = figures.grid(len(shown), 2, 2.3, 0.5)
+    for ax, (_, _, found) in zip(axes, shown, strict=True):
+        for way, by_steps in found.items():
+            look = LESS_MEMORY.get(way) or (TRUNCATED if way.startswith("tbptt") else figures.look_of(way))
+            kibibytes = [measured / 1024 for measured in by_steps.values()]
+            ax.plot([*by_steps], kibibytes, **look | {"label": title_of_way(way), "markersize": 4})
+        ax.set(xlabel="steps of the sequence", ylabel="memory, KiB per sample")
+        for axis in ("x", "y"):
+            figures.log_axis(ax, axis)
+    figures.name_panels(axes, [f"{names.task_name(task)}, {names.network(config)}" for task, config, _ in shown])
+    figures.label_lines(axes)
+    return figures.with_note(
+        figure,
+        "Memory of a gradient, measured. OTPE in windows that need least. In chunks: of about the square root of the steps. "
+        "Recomputed: only states between such chunks are kept, and each chunk runs forward again on the way back.",
+    )
