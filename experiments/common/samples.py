@@ -1,5 +1,6 @@
 """The samples of a seed: batches to train on, samples for the choice of settings, and the test set."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import random
 
@@ -50,14 +50,19 @@ class SeedSamples:
             key_of(seed, "samples"), 5
         )
         self._task = make(self._task_key)
+        self._others: dict[int, Samples] = {}
 
     def batches(self) -> Iterator[Samples]:
         """The batches to train on, in the same order each time."""
         return (batch() for batch in self._kept) if self._kept is not None else self._drawn()
 
     def others(self, count: int) -> Samples:
-        """More batches of the training split."""
-        return self._draw(self._task_key, random.split(self._other_key, count))
+        """More batches of the training split, drawn by the program of the batches to train on."""
+        if count not in self._others:
+            draw, keys = partial(self._draw, self._task_key), random.split(self._other_key, count)
+            drawn = in_parts(draw, keys, self._config["steps"])
+            self._others[count] = tuple(map(np.stack, zip(*drawn, strict=True)))
+        return self._others[count]
 
     @cached_property
     def validation(self) -> Samples:
@@ -99,18 +104,24 @@ def _batch(stored: np.ndarray, shape: tuple[int, ...], *others: np.ndarray) -> S
     return spikes, *others
 
 
-def in_parts(draw: Callable[[jax.Array], Samples], keys: jax.Array) -> Iterator[Samples]:
+def draws(function: Callable[..., Samples]) -> Callable[..., Samples]:
+    """The program of a function that draws batches. Where programs are compiled without optimizations, as at the toy scale, it
+    has a few of them: it would run far longer than it compiles."""
+    few = {"xla_backend_optimization_level": 1} if jax.config.read("jax_disable_most_optimizations") else None
+    return jax.jit(function, compiler_options=few)
+
+
+def in_parts(draw: Callable[[jax.Array], Samples], keys: jax.Array, steps: int | None = None) -> Iterator[Samples]:
     """The batches of some keys [M]: when one is read, those of its part are drawn together, at most `PART` of them.
 
-    Parts take little memory, and what all batches share, such as the manifolds of Randman, is drawn once for each part.
+    Parts take little memory, and what all batches share, such as the manifolds of Randman, is drawn once for each part. The
+    last part is filled up with batches that are not used, so that all parts have one program, that of `steps` batches.
     """
-    for part in jnp.split(keys, number_of_parts(len(keys), PART)):
-        yield from zip(*map(np.asarray, draw(part)), strict=True)
-
-
-def number_of_parts(steps: int, largest: int) -> int:
-    """The smallest number of parts of one size, which need one program, with at most `largest` batches each."""
-    return next(count for count in range(-(-steps // largest), steps + 1) if steps % count == 0)
+    steps = steps or len(keys)
+    size = -(-steps // -(-steps // PART))
+    for start in range(0, len(keys), size):
+        part = keys[np.arange(start, start + size) % len(keys)]
+        yield from itertools.islice(zip(*map(np.asarray, draw(part)), strict=True), len(keys) - start)
 
 
 def make_sampler(
@@ -124,7 +135,7 @@ def make_sampler(
     make = make or task_maker(config, spikes)
     augmented = config.get("augmentation")
 
-    @jax.jit
+    @draws
     def draw(task_key: jax.Array, keys: jax.Array) -> Samples:
         task = make(task_key)
 

@@ -14,7 +14,7 @@ from jax import random
 
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_of_params
-from experiments.common.samples import in_parts, seeds_of
+from experiments.common.samples import draws, in_parts, seeds_of
 from experiments.landscapes.problem import make_problem
 from slax_neurons import Connect, unroll
 from slax_rules import RULES, TBPTT, Every, accuracy
@@ -27,7 +27,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
     A checkpoint is taken before training and after every `checkpoint_every` batches. Online training updates after each step,
     as in slax; TBPTT updates after its own number of steps.
     """
-    draw = jax.jit(lambda key, keys: jax.lax.map(make_problem(config, key).sample, keys))
+    draw = draws(lambda key, keys: jax.lax.map(make_problem(config, key).sample, keys))
     transformation = optax.adamax(config["learning_rate"])
     seeds, trained = [], []
     for seed in seeds_of(config):
