@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.common import measures
 from experiments.common.learning import Update, choose, second_setting
-from experiments.common.measures import loss_at_the_end, spikes_of_layers
+from experiments.common.measures import at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
 from slax_rules import RULES
 
@@ -26,12 +25,9 @@ def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[
     where = f"accuracy of {config['task']}: under {config['rule']} {update}"
     trials, runs = choose(config, update, sampler, where, second_setting(config["rule"], update))
     seeds = [
-        {
-            "seed": run.seed,
-            "accuracy": run.test[config["steps"]],
+        at_the_end(run, sampler(run.seed))
+        | {
             "validation_accuracy": run.validation[config["steps"]],
-            **measures.along(run, sampler(run.seed)),
-            "loss": loss_at_the_end(run.losses),
             "spikes": spikes_of_layers(run.network()[0], sampler(run.seed).test[0]),
         }
         for run in runs

@@ -12,20 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.common.learning import finite_runs, train
-from experiments.common.measures import check_rising
+from experiments.common.learning import at_one_rate
 from experiments.common.samples import make_sampler
 from slax_neurons import Connect
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The numbers of all seeds, and the sample of the first seed."""
-    check_rising(config["measure_at"])
     config = config | {"steps": config["measure_at"][-1]}
     sampler, where, at = make_sampler(config, None), f"activity: under {config['rule']}", config["measure_at"]
-    options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False, "evaluate_at": at}
     seeds, sample = [], None
-    for run in finite_runs(train(config, "offline", sampler, where, **options)):
+    for run in at_one_rate(config, sampler, where, evaluate_at=at):
         inputs = sampler(run.seed).test[0]
         stages = [
             {"step": step, "accuracy": run.test[step]} | jax.tree.map(float, measure(run.network(step)[0], inputs))

@@ -141,6 +141,12 @@ def finite_runs(found: Sweep) -> list[Run]:
     return runs
 
 
+def at_one_rate(config: dict[str, Any], sampler: SamplesOf, where: str, **how: Any) -> list[Run]:
+    """The runs of all seeds at the configured `learning_rate`, with an update for each sequence. See `train`."""
+    given = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False}
+    return finite_runs(train(config, "offline", sampler, where, **given, **how))
+
+
 def fit_or_stop(
     where: str, model: Connect, rule: Any, made: optax.GradientTransformation, batches: Any, **how: Any
 ) -> np.ndarray:

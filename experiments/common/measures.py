@@ -1,6 +1,6 @@
 """What experiments measure of a network: losses, spikes, and the agreement of its gradients with BPTT's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from experiments.common.samples import Samples
 from slax_neurons import Connect, Neuron, unroll
 from slax_rules import accuracy, cross_entropy, gradients, predict
 from slax_rules import agreement as agreement_of
+from slax_rules.train.agreement import Agreement
 from slax_rules.train.runs import Run
 
 Layers = dict[str, dict[str, float | None]]
@@ -20,12 +21,6 @@ Layers = dict[str, dict[str, float | None]]
 def loss_at_the_end(losses: Any) -> float:
     """The mean loss over the last tenth of the batches."""
     return float(jnp.mean(jnp.asarray(losses[-max(1, len(losses) // 10) :])))
-
-
-def check_rising(steps: Sequence[int]) -> None:
-    """Stop unless the steps at which something is measured increase."""
-    if list(steps) != sorted(set(steps)):
-        raise SystemExit(f"measure_at is {steps}, expected steps in increasing order.")
 
 
 def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Callable[[nnx.State], jax.Array]:
@@ -80,16 +75,27 @@ def compare(model: Connect, gradient: Any, reference: Any) -> Layers:
 
 
 @nnx.jit
-def _agreement(model: Connect, gradient: Any, reference: Any) -> dict[str, dict[str, jax.Array]]:
-    layers = agreement_of(gradient, reference, group=layer_of(model))
-    return {layer: found._asdict() for layer, found in layers.items()}
+def _agreement(model: Connect, gradient: Any, reference: Any) -> dict[str, Agreement]:
+    return agreement_of(gradient, reference, group=layer_of(model))
 
 
-def plain_layers(layers: dict[str, dict[str, Any]]) -> Layers:
-    """The numbers of `slax_rules.agreement` as plain numbers."""
+def by_parameter(model: Connect, gradient: Any, reference: Any) -> dict[str, Agreement]:
+    """The agreement of two gradients in each parameter, such as "1/kernel" of the first layer, and in "all" together."""
+    layer = layer_of(model)
+    found = agreement_of(gradient, reference)
+    return {name if name == "all" else f"{layer(name)}/{name.rpartition('/')[2]}": of for name, of in found.items()}
+
+
+def cosines(found: dict[str, Agreement]) -> dict[str, float | None]:
+    """The cosines by name, None where a gradient is zero."""
+    return {name: float(of.cosine) if of.defined else None for name, of in jax.device_get(found).items()}
+
+
+def plain_layers(layers: dict[str, Agreement]) -> Layers:
+    """The cosines and norm ratios of layers as plain numbers, None where a gradient is zero."""
     return {
-        layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
-        for layer, numbers in layers.items()
+        layer: {name: float(getattr(of, name)) if of.defined else None for name in ("cosine", "norm_ratio")}
+        for layer, of in layers.items()
     }
 
 
@@ -116,6 +122,12 @@ def agreements(run: Run, reached: nnx.State, batches: Samples) -> dict[str, Laye
 def is_right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Whether outputs [T, B, C] are right about each label, by the law of `accuracy`."""
     return jax.vmap(accuracy, in_axes=(1, 0))(outputs[:, :, None], labels[:, None])
+
+
+def at_the_end(run: Run, samples: Any, is_right: Callable[..., jax.Array] = is_right) -> dict[str, Any]:
+    """The seed of a run, its accuracy and loss at the end, and its accuracies `along` the training."""
+    end = {"seed": run.seed, "accuracy": run.test[run.steps[-1]], "loss": loss_at_the_end(run.losses)}
+    return end | along(run, samples, is_right)
 
 
 def along(run: Run, samples: Any, is_right: Callable[..., jax.Array] = is_right) -> dict[str, Any]:

@@ -13,37 +13,20 @@ import jax.numpy as jnp
 from flax import nnx
 
 from slax_neurons import Connect, Neuron
-from slax_rules import (
-    BPTT,
-    DECOLLE,
-    OSTL,
-    OTTT,
-    RULES,
-    SLTT,
-    Adaptive,
-    Direct,
-    FixedBases,
-    LayerRule,
-    Local,
-    PerLayer,
-    Random,
-    Route,
-    Symmetric,
-    Target,
-    cost,
-)
+from slax_rules import BPTT, DECOLLE, OSTL, OTTT, RULES, SLTT, LayerRule, PerLayer, Route, Symmetric, cost
+from slax_rules.rules import routes
 from slax_rules.rules.base import FeedbackSignals
 
 REFERENCE, FIXED = REFERENCES = "bptt", "fixed"
 WITH_EDGES = "ostl_with_recurrence"  # OSTL where there are no edges
 ROUTES: dict[str, type[Route]] = {
     "symmetric": Symmetric,
-    "random": Random,
-    "adaptive": Adaptive,
-    "direct": Direct,
-    "target": Target,
-    "local": Local,
-    "fixed_bases": FixedBases,
+    "random": routes.Random,
+    "adaptive": routes.Adaptive,
+    "direct": routes.Direct,
+    "target": routes.Target,
+    "local": routes.Local,
+    "fixed_bases": routes.FixedBases,
 }
 
 
@@ -70,13 +53,8 @@ def make_cell(name: str, *, rngs: nnx.Rngs, model: Connect) -> Any:
         hidden = sum(module.spikes for module in model.modules if isinstance(module, Neuron))
         return PerLayer([*[SLTT(route=NoSignal())] * hidden, OSTL()])
     temporal, spatial = name.split("/")
-    return RULES[temporal].make(route=make_route(ROUTES[spatial], model, rngs))
-
-
-def make_route(route: type[Route], model: Connect, rngs: nnx.Rngs) -> Route:
-    if route in (Symmetric, FixedBases):
-        return route()
-    return route(model, rngs=rngs) if route is Adaptive else route(rngs=rngs)
+    drawn = {} if spatial in ("symmetric", "fixed_bases") else {"rngs": rngs}
+    return RULES[temporal].make(route=ROUTES[spatial](*([model] if spatial == "adaptive" else []), **drawn))
 
 
 def cell_of(name: str) -> str | None:
@@ -85,7 +63,7 @@ def cell_of(name: str) -> str | None:
         return None
     entry = RULES[name]
     # DECOLLE is a name for OTTT with the route Local.
-    rule, route = (OTTT, Local) if entry.rule is DECOLLE else (entry.rule, entry.route or Symmetric)
+    rule, route = (OTTT, routes.Local) if entry.rule is DECOLLE else (entry.rule, entry.route or Symmetric)
     plain = [other for other, row in RULES.items() if row.rule is rule and row.route is None and not row.options]
     columns = [other for other, column in ROUTES.items() if column is route]
     return f"{plain[0]}/{columns[0]}" if plain and columns and issubclass(rule, LayerRule) else None

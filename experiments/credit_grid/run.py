@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from experiments.common import measures
 from experiments.common.learning import SamplesOf, choose
-from experiments.common.measures import agreements, loss_at_the_end
+from experiments.common.measures import agreements, at_the_end
 from experiments.common.samples import make_sampler, seeds_of
 from experiments.common.tasks import make_model, paths_of
 from experiments.credit_grid.grid import REFERENCE, carried_numbers, cells, make_cell
@@ -59,6 +58,5 @@ def results_of_cell(
         if cell == REFERENCE:
             reached[run.seed] = nnx.state(run.network()[0], nnx.Param)
         found = agreements(run, reached[run.seed], sampler(run.seed).others(config["eval_batches"]))
-        numbers = {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
-        seeds.append(numbers | measures.along(run, sampler(run.seed)) | {"agreement": found})
+        seeds.append(at_the_end(run, sampler(run.seed)) | {"agreement": found})
     return {"trials": trials, "seeds": seeds}

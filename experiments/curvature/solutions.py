@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.learning import finite_runs, train
+from experiments.common.learning import at_one_rate
 from experiments.common.measures import loss_of_params
 from experiments.common.samples import Samples, key_of, make_sampler
 from slax_neurons import Connect
@@ -25,10 +25,9 @@ from slax_viz import hessian_eigenvalues, hessian_trace
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The results of `measure` at the end of training, for all seeds."""
     sampler, where = make_sampler(config, None), f"curvature: under {config['rule']}"
-    options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False}
     measured = nnx.jit(lambda model, *samples: measure(config, model, *samples))
     seeds = []
-    for run in finite_runs(train(config, "offline", sampler, where, **options)):
+    for run in at_one_rate(config, sampler, where):
         found = measured(run.network()[0], sampler(run.seed).test, key_of(run.seed, "measurements"))
         numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found)
         if not np.isfinite(numbers["loss"] + sum(numbers["largest"]["values"]) + numbers["trace"]["mean"]):

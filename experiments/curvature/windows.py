@@ -5,19 +5,16 @@ carries its traces from window to window, the gradient of a sequence is the same
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.common.costs import costs
-from experiments.common.learning import finite_runs, gradient_rule, train
+from experiments.common.costs import costs, gradient_programs
+from experiments.common.learning import at_one_rate, gradient_rule
 from experiments.common.measures import layer_of, plain_layers
 from experiments.common.samples import key_of, make_sampler
-from experiments.common.tasks import make_model
 from slax_neurons import Connect
 from slax_rules import RULES, agreement, cross_entropy, gradients
 
@@ -25,13 +22,12 @@ STAGES = ("initial", "trained")
 
 Batch = tuple[jax.Array, jax.Array]
 Cell = tuple[str, int]  # the name of a rule and a window
-Parts = tuple[Any, nnx.State, nnx.State]  # structure, parameters and the rest of a model and a rule
 
 
 class Seed(NamedTuple):
-    """The data of one seed: the parameters at each stage, the batch, and the key for the random draws of rules."""
+    """The data of one seed: the network at each stage, the batch, and the key for the random draws of rules."""
 
-    params: dict[str, nnx.State]
+    models: dict[str, Connect]
     batch: Batch
     rule_key: jax.Array
 
@@ -46,28 +42,25 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         The times have, for each rule and window, the times of a jitted forward pass and gradient in all rounds, in
         ms, and temporaries, in bytes.
     """
-    model = make_model(config, nnx.Rngs(0))
     seeds = list(trained_seeds(config))
     cells = [(rule, window) for rule in config["rules"] for window in config["windows"]]
-    programs = compiled(model, cells, seeds[0])
-    exact = partial(parts, model, RULES["bptt"].make())
-    reference = jax.jit(lambda params, batch: gradients(nnx.merge(*exact(params))[0], cross_entropy, *batch)[1])
+    given = {cell: (rule_of(cell, STAGES[0], seeds[0]), cell[1]) for cell in cells}
+    timed = gradient_programs(seeds[0].models[STAGES[0]], given, seeds[0].batch)
+    reference = nnx.jit(lambda model, *batch: gradients(model, cross_entropy, *batch)[1])
     numbers = []
     for stage in STAGES:
         found: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in cells}
         for seed in seeds:
-            made = {cell: program(*arguments(model, cell, stage, seed)) for cell, program in programs.items()}
-            bptt = reference(seed.params[stage], seed.batch)
+            made = {cell: program(*arguments(cell, stage, seed)) for cell, (program, _) in timed.items()}
+            bptt = reference(seed.models[stage], *seed.batch)
             for rule, window in cells:
                 whole = made[rule, max(config["windows"])]
-                compared = compare(model, made[rule, window], bptt, whole)
-                layers = plain_layers(compared["layers"])
-                found[rule, window].append({"change": float(compared["change"]), "layers": layers})
+                change, layers = compare(seed.models[stage], made[rule, window], bptt, whole)
+                found[rule, window].append({"change": float(change), "layers": plain_layers(layers)})
         numbers += [
             {"rule": rule, "window": window, "stage": stage, "seeds": of_seeds}
             for (rule, window), of_seeds in found.items()
         ]
-    timed = {cell: (program, arguments(model, cell, STAGES[0], seeds[0])) for cell, program in programs.items()}
     times = costs(timed, config["repeats"])
     return {"cells": numbers}, {
         "cells": [{"rule": rule, "window": window} | times[rule, window] for rule, window in cells]
@@ -75,65 +68,31 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def trained_seeds(config: dict[str, Any]) -> Iterator[Seed]:
-    """For each seed the parameters before and after training with BPTT, and a batch not used in training."""
+    """For each seed the network before and after training with BPTT, and a batch not used in training."""
     sampler = make_sampler(config, None)
-    options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False, "evaluate_at": (0,)}
-    for run in finite_runs(train(config | {"rule": "bptt"}, "offline", sampler, "curvature: under bptt", **options)):
+    for run in at_one_rate(config | {"rule": "bptt"}, sampler, "curvature: under bptt", evaluate_at=(0,)):
         spikes, labels = sampler(run.seed).others(1)
-        params = {
-            stage: nnx.state(run.network(step)[0], nnx.Param) for stage, step in zip(STAGES, run.steps, strict=True)
-        }
-        yield Seed(
-            params, (jnp.asarray(spikes[0], jnp.float32), jnp.asarray(labels[0])), key_of(run.seed, "measurements")
-        )
+        models = {stage: run.network(step)[0] for stage, step in zip(STAGES, run.steps, strict=True)}
+        batch = jnp.asarray(spikes[0], jnp.float32), jnp.asarray(labels[0])
+        yield Seed(models, batch, key_of(run.seed, "measurements"))
 
 
-def rule_of(cell: Cell, model: Connect, key: jax.Array) -> Any:
+def rule_of(cell: Cell, stage: str, seed: Seed) -> Any:
+    """The rule of a cell for the network of a stage."""
     name, window = cell
     pieces = {"steps": window} if name == "tbptt" else {}
-    return gradient_rule(name, RULES[name].make(rngs=nnx.Rngs(key), model=model, **pieces))
+    return gradient_rule(name, RULES[name].make(rngs=nnx.Rngs(seed.rule_key), model=seed.models[stage], **pieces))
 
 
-def parts(model: Connect, rule: Any, params: nnx.State) -> Parts:
-    """The model and the rule split into parts, with other parameters in the model."""
-    model = nnx.clone(model)
-    nnx.update(model, params)
-    return nnx.split((model, rule), nnx.Param, ...)
-
-
-def compiled(model: Connect, cells: list[Cell], seed: Seed) -> dict[Cell, Any]:
-    """The compiled program of each gradient. It takes parameters, the rest of the state of model and rule, and a batch."""
-
-    def lowered(cell: Cell) -> Any:
-        graphdef, params, rest = parts(model, rule_of(cell, model, seed.rule_key), seed.params[STAGES[0]])
-
-        def gradient(params: nnx.State, rest: nnx.State, inputs: jax.Array, labels: jax.Array) -> nnx.State:
-            model, rule = nnx.merge(graphdef, params, rest)
-            return gradients(model, cross_entropy, inputs, labels, rule=rule, window=cell[1])[1]
-
-        return jax.jit(gradient).lower(params, rest, *seed.batch)
-
-    made = [lowered(cell) for cell in cells]
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(cells, pool.map(lambda program: program.compile(), made), strict=True))
-
-
-def arguments(model: Connect, cell: Cell, stage: str, seed: Seed) -> tuple[Any, ...]:
-    """The arguments of a cell's program."""
-    _, params, rest = parts(model, rule_of(cell, model, seed.rule_key), seed.params[stage])
-    return params, rest, *seed.batch
+def arguments(cell: Cell, stage: str, seed: Seed) -> tuple[Any, ...]:
+    """The arguments of a cell's program: the state of network and rule, and a batch."""
+    return nnx.split((seed.models[stage], rule_of(cell, stage, seed)))[1], *seed.batch
 
 
 @nnx.jit
-def compare(model: Connect, gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> dict[str, Any]:
+def compare(model: Connect, gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> tuple[jax.Array, dict[str, Any]]:
     def length(tree: nnx.State) -> jax.Array:
         return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
-    difference = jax.tree.map(jnp.subtract, gradient, whole)
-    return {
-        "change": length(difference) / length(whole),
-        "layers": {
-            layer: {"cosine": found.cosine, "norm_ratio": found.norm_ratio, "defined": found.defined}
-            for layer, found in agreement(gradient, bptt, group=layer_of(model)).items()
-        },
-    }
+    change = length(jax.tree.map(jnp.subtract, gradient, whole)) / length(whole)
+    return change, agreement(gradient, bptt, group=layer_of(model))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.common.learning import RATE, WINDOW, Update, choose
-from experiments.common.measures import along, loss_at_the_end, spikes_of_layers
+from experiments.common.measures import at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
 from experiments.deep.networks import NETWORKS
 from slax_rules import RULES
@@ -21,28 +21,15 @@ from slax_rules.train.runs import Run
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """The trials of the settings, and the numbers of all seeds; no step is selected by accuracy."""
     sampler, update = make_sampler(config, spikes), update_of(config)
-    trials, runs = choose(
-        config,
-        update,
-        sampler,
-        f"deep, {config['task']}: under {config['rule']}",
-        WINDOW if update == "online" else RATE,
-        network=NETWORKS[config["network"]],
-        rule_of=rule_of,
-        metric=summed_accuracy,
-    )
+    where, second = f"deep, {config['task']}: under {config['rule']}", WINDOW if update == "online" else RATE
+    how = {"network": NETWORKS[config["network"]], "rule_of": rule_of, "metric": summed_accuracy}
+    trials, runs = choose(config, update, sampler, where, second, **how)
     return {"trials": trials, "seeds": [numbers_of(run, sampler(run.seed)) for run in runs]}
 
 
 def numbers_of(run: Run, samples: SeedSamples) -> dict[str, Any]:
     """The numbers of a network at the end of its training, and which test samples it was right about, as `lengths` has them."""
-    return {
-        "seed": run.seed,
-        "accuracy": run.test[run.steps[-1]],
-        "loss": loss_at_the_end(run.losses),
-        "spikes": spikes_of_layers(run.network()[0], samples.test[0]),
-        **along(run, samples, is_right),
-    }
+    return at_the_end(run, samples, is_right) | {"spikes": spikes_of_layers(run.network()[0], samples.test[0])}
 
 
 def rule_of(config: dict[str, Any]) -> Any:

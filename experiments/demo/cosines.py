@@ -1,48 +1,54 @@
-"""The second notebook: train with BPTT, and before each training step compare the gradients of other rules with BPTT's, on the
-batch of that step. As in the notebook, a layer is its weights without its bias."""
+"""The other notebooks: compare the gradients of other rules with BPTT's.
+
+The second one does so before each step of training with BPTT, on the batch of that step; a layer is its weights without its
+bias. The third one does so at the initial weights, kernels and biases apart.
+"""
 
 from functools import partial
 from typing import Any
 
-import jax
 from flax import nnx
+from jax import random
 from tqdm import tqdm
 
 from experiments.common.learning import transformation
-from experiments.common.measures import layer_of, plain_layers
-from experiments.demo.notebooks import Batch, random_bits, sampler, second_keys, second_network
+from experiments.common.measures import by_parameter, cosines
+from experiments.demo.notebooks import Batch, first_network, random_bits, sampler, second_keys, second_network
 from slax_neurons import Connect
-from slax_rules import RULES, agreement, cross_entropy, gradients
-from slax_rules.train.agreement import by_path
+from slax_rules import RULES, cross_entropy, gradients
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """By rule, the cosine of each layer before the training step 1, 2, ... and after the last one; None where a gradient is
-    zero."""
-    cosines: dict[str, list[dict[str, float | None]]] = {rule: [] for rule in config["rules"]}
+    """By rule, "cosines", of each layer before the training step 1, 2, ... and after the last one; or "initial", of each
+    parameter, such as "1/kernel". None where a gradient is zero."""
+    sample = partial(sampler(config["layers"], config["n_steps"]), batch_size=config["batch_size"])
     with random_bits():
+        if "training_steps" not in config:
+            found, _ = compare(config["rules"], first_network(config["layers"], random.key(0)), sample(random.key(0)))
+            return {"initial": {rule: cosines(of) for rule, of in found.items()}}
         model = second_network(config["layers"])
-        sample = sampler(config["layers"], config["n_steps"])
         optimizer = nnx.Optimizer(model, transformation(config, config["learning_rate"]), wrt=nnx.Param)
-        step = nnx.jit(partial(measure_and_train, config["rules"]))
+        step, steps = nnx.jit(partial(compare_and_train, config["rules"])), []
         for key in tqdm(second_keys(config["training_steps"] + 1), desc="cosines", unit="step", disable=None):
-            for rule, layers in step(model, optimizer, sample(key, batch_size=config["batch_size"])).items():
-                cosines[rule].append({layer: of["cosine"] for layer, of in plain_layers(layers).items()})
-    return {"cosines": cosines}
+            steps.append(step(model, optimizer, sample(key)))
+    return {"cosines": {rule: [cosines(found[rule]) for found in steps] for rule in config["rules"]}}
 
 
-def measure_and_train(rules: list[str], model: Connect, optimizer: nnx.Optimizer, batch: Batch) -> dict[str, Any]:
-    """The agreement of each rule with BPTT by layer; then one training step with the BPTT gradient, in place."""
-    _, reference = gradients(model, cross_entropy, *batch)
-    found = {}
+def compare(rules: list[str], model: Connect, batch: Batch) -> tuple[dict[str, Any], Any]:
+    """The agreement of each rule with BPTT by parameter, and the gradient of BPTT."""
+    found, reference = {}, gradients(model, cross_entropy, *batch)[1]
     for name in rules:
         _, gradient = gradients(model, cross_entropy, *batch, rule=RULES[name].make(rngs=nnx.Rngs(0), model=model))
-        layers = agreement(weights_of(gradient), weights_of(reference), group=layer_of(model))
-        found[name] = {layer: measured._asdict() for layer, measured in layers.items()}
+        found[name] = by_parameter(model, gradient, reference)
+        del found[name]["all"]
+    return found, reference
+
+
+def compare_and_train(rules: list[str], model: Connect, optimizer: nnx.Optimizer, batch: Batch) -> dict[str, Any]:
+    """The agreement of the weights of each layer; then one training step with the gradient of BPTT, in place."""
+    found, reference = compare(rules, model, batch)
     optimizer.update(model, reference)
-    return found
-
-
-def weights_of(gradient: Any) -> dict[str, jax.Array]:
-    """The gradients of the weights by path, without the biases."""
-    return {path: leaf for path, leaf in by_path(gradient).items() if path.endswith("kernel")}
+    return {
+        rule: {name.removesuffix("/kernel"): of for name, of in by_name.items() if name.endswith("/kernel")}
+        for rule, by_name in found.items()
+    }

@@ -14,4 +14,4 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     trained = tuple(f"first/{rule}" for rule in first["rules"])
     yield Job("first", first, module="plane", endings=(NUMBERS, ARRAYS), reads=trained)
     yield Job("second", settings["second"], module="cosines")
-    yield Job("third", settings["third"], module="initial")
+    yield Job("third", settings["third"], module="cosines")

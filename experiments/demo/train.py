@@ -3,6 +3,7 @@
 The numbers are losses. The arrays have one entry for each path of a parameter, [seeds, checkpoints + 1, ...].
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from jax import random
 
 from experiments.common.learning import fit_or_stop, transformation
 from experiments.common.measures import loss_of_params
-from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
+from experiments.demo.notebooks import Batch, first_keys, first_network, random_bits, sampler
 from slax_neurons import Connect
 from slax_rules import RULES, Every, StepInfo
 from slax_rules.train.agreement import by_path
@@ -22,23 +23,26 @@ from slax_rules.train.agreement import by_path
 def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The losses and the parameters of the seeds 0, 1, ...; the notebook has the seed 0. All seeds have its manifolds."""
     with random_bits():
-        found = [one_seed(config, seed) for seed in range(config["seeds"])]
+        sample = sampler(config["layers"], config["n_steps"])
+        draw = jax.jit(partial(sample, batch_size=config["batch_size"]))
+        found = [one_seed(config, sample, draw, seed) for seed in range(config["seeds"])]
     return {"seeds": [numbers for numbers, _ in found]}, {
         path: np.stack([params[path] for _, params in found]) for path in found[0][1]
     }
 
 
-def one_seed(config: dict[str, Any], seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def one_seed(
+    config: dict[str, Any], sample: Callable[..., Batch], draw: Callable[..., Batch], seed: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The test loss of each checkpoint and of the parameters at the end, and the checkpoints, [checkpoints + 1, ...] by path.
 
     A checkpoint is taken before the training and after every `checkpoint_every` batches. The last of them is replaced by the
     parameters with the lowest loss on one validation batch; `best_after` is the number of batches before it.
     """
     key = random.key(seed)
-    model, sample = first_network(config["layers"], key), sampler(config["layers"], config["n_steps"])
+    model = first_network(config["layers"], key)
     training, validation = first_keys(key, config["checkpoints"] * config["checkpoint_every"])
     test_set = sample(training[-1], batch_size=config["test_size"])
-    draw = jax.jit(partial(sample, batch_size=config["batch_size"]))
     kept = [nnx.state(nnx.clone(model), nnx.Param)]
     best: tuple[float, int, Any] = (np.inf, 0, None)
 

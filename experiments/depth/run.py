@@ -8,9 +8,8 @@ from typing import Any
 
 from flax import nnx
 
-from experiments.common import measures
 from experiments.common.learning import choose
-from experiments.common.measures import agreements
+from experiments.common.measures import agreements, at_the_end
 from experiments.common.samples import make_sampler
 
 REFERENCE = "bptt"
@@ -28,8 +27,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
         trials, runs = choose(config | {"rule": name}, "offline", sampler, where, evaluate_at=(0,))
         seeds = []
         for run in runs:
-            numbers: dict[str, Any] = {"seed": run.seed, "accuracy": run.test[config["steps"]]}
-            numbers |= measures.along(run, sampler(run.seed))
+            numbers = at_the_end(run, sampler(run.seed))
             if name == REFERENCE:
                 reached[run.seed] = nnx.state(run.network()[0])
             else:

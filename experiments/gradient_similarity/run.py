@@ -15,8 +15,8 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.learning import finite_runs, train
-from experiments.common.measures import activity, check_rising, layer_of
+from experiments.common.learning import at_one_rate
+from experiments.common.measures import activity, layer_of
 from experiments.common.samples import Samples, key_of, make_sampler
 from experiments.common.tasks import demo_model, make_model
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
@@ -31,19 +31,12 @@ Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """The numbers of `measure` at each of the steps, for all seeds."""
-    check_rising(config["measure_at"])
-    # The gradient of an optimizer rule equals SLTT's before the regularizer; BPTT is the reference of the comparison.
-    known = [rule for rule in RULES if rule != "bptt" and RULES[rule].optimizer is None]
-    unknown = [rule for rule in config["rules"] if rule not in known]
-    if unknown:
-        raise SystemExit(f"There is no rule {', '.join(unknown)}, expected some of: {', '.join(known)}.")
     config = config | {"rule": "bptt", "steps": max(1, config["measure_at"][-1])}
     sampler, at = make_sampler(config, spikes), config["measure_at"]
-    options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False, "evaluate_at": at}
     where = f"gradient_similarity of {config['task']}: under bptt"
     measured = nnx.jit(lambda model, *samples: measure(config["rules"], model, *samples))
     seeds = []
-    for run in finite_runs(train(config, "offline", sampler, where, network=make_network, **options)):
+    for run in at_one_rate(config, sampler, where, network=make_network, evaluate_at=at):
         samples = sampler(run.seed)
         given = samples.others(config["eval_batches"]), key_of(run.seed, "measurements"), samples.test[0]
         stages = [
@@ -129,16 +122,14 @@ def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Arra
     numbers = {}
     for layer, found in jax.vmap(in_each_layer)(gradient, exact).items():
         own = noise[layer]
-        numbers[layer] = {
-            "batches": jnp.sum(found.defined),
-            "cosine": jnp.mean(found.cosine, where=found.defined),
-            "norm_ratio": jnp.mean(found.norm_ratio, where=found.defined),
-            "bias_squared": jnp.where(own.defined, own.bias_squared, jnp.nan),
-            "variance": jnp.where(own.defined, own.variance, jnp.nan),
-            "relative_variance": jnp.where(of_itself[layer].defined, of_itself[layer].variance, jnp.nan),
-            "projection": jnp.where(own.defined, own.projection, jnp.nan),
-            "cosine_of_means": jnp.where(own.cosine_defined, own.cosine, jnp.nan),
+        means = {name: jnp.mean(getattr(found, name), where=found.defined) for name in ("cosine", "norm_ratio")}
+        from_noise = {
+            "relative_variance": (of_itself[layer].defined, of_itself[layer].variance),
+            "cosine_of_means": (own.cosine_defined, own.cosine),
+            **{name: (own.defined, getattr(own, name)) for name in ("bias_squared", "variance", "projection")},
         }
+        kept = {name: jnp.where(*of, jnp.nan) for name, of in from_noise.items()}
+        numbers[layer] = {"batches": jnp.sum(found.defined)} | means | kept
     return numbers
 
 

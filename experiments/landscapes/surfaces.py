@@ -10,7 +10,7 @@ from the solution of BPTT to the solution of each other rule; and a filter-norma
 same random directions for all rules.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,8 @@ def compute(config: dict[str, Any], *files: Path) -> tuple[Summary, Arrays]:
         the result of `on_planes` for the first seed; the arrays of `of_each_seed`, with a leading axis of seeds; and the
         coordinates of lines, "ts", and of random planes, "steps".
     """
-    return of_all_seeds(config, read_checkpoints(config, files))
-
-
-def read_checkpoints(config: dict[str, Any], files: Sequence[Path]) -> dict[str, dict[str, np.ndarray]]:
-    """The parameters of each rule by path, in the order of the rules in the config."""
-    found = {file.stem: file for file in files}
-    if found.keys() != config["rules"].keys():
-        raise SystemExit(
-            f"Got checkpoints {', '.join(found)}, expected one file of each of: {', '.join(config['rules'])}."
-        )
-    return {rule: dict(np.load(found[rule])) for rule in config["rules"]}
-
-
-def of_all_seeds(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[Summary, Arrays]:
+    by_rule = {file.stem: dict(np.load(file)) for file in files}
+    checkpoints = {rule: by_rule[rule] for rule in config["rules"]}
     seeds, arrays, stacked = [], {}, []
     for place, seed in enumerate(seeds_of(config)):
         problem = make_problem(config, random.key(seed))

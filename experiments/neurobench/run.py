@@ -18,7 +18,7 @@ from jax import random
 from experiments.common.learning import fit_or_stop
 from experiments.common.measures import loss_at_the_end, pack, right
 from experiments.common.samples import in_parts, seeds_of
-from experiments.common.tasks import make_model
+from experiments.common.tasks import check_layers, make_model
 from slax_data import make_task
 from slax_data.sets.mackey_glass import (
     NEUROBENCH_SERIES,
@@ -75,30 +75,21 @@ def trained(
 
     Returns:
         The network; the mean loss of the last tenth of the batches, its score and the baseline's score, and which samples of a
-        test set that seeds have in common were right, as `experiments.common.lengths` has them; and the test set.
+        test set that seeds have in common were right, as `experiments.common.measures.along` has them; and the test set.
     """
     data_key, model_key, batch_key = random.split(random.key(seed), 3)
     series = series_of(config, seed)
-    learning = learning_of(config, data_key, series)
-    model = model_of(config, nnx.Rngs(model_key))
+    learning, model = learning_of(config, data_key, series), model_of(config, nnx.Rngs(model_key))
     drawn = in_parts(partial(draw, data_key, series), random.split(batch_key, config["batches"]))
-    losses = fit_or_stop(
-        f"neurobench of {config['task']}: under bptt, seed {seed}",
-        model,
-        BPTT(),
-        optax.adamax(optax.cosine_decay_schedule(config["learning_rate"], config["batches"])),
-        ((inputs, learning.kind(targets)) for inputs, targets in drawn),
-        loss_fn=learning.loss_fn,
-    )
+    batches = ((inputs, learning.kind(targets)) for inputs, targets in drawn)
+    where = f"neurobench of {config['task']}: under bptt, seed {seed}"
+    made = optax.adamax(optax.cosine_decay_schedule(config["learning_rate"], config["batches"]))
+    losses = fit_or_stop(where, model, BPTT(), made, batches, loss_fn=learning.loss_fn)
     inputs, targets = learning.test_set
-    score = learning.score_fn(predict(model, inputs), targets)
-    numbers: dict[str, Any] = {
-        "loss": loss_at_the_end(losses),
-        "score": float(score),
-        "baseline": float(learning.baseline),
-    }
+    score = float(learning.score_fn(predict(model, inputs), targets))
+    numbers = {"loss": loss_at_the_end(losses), "score": score, "baseline": float(learning.baseline)}
     if learning.has_common_test:
-        end = {"batches": config["batches"], "accuracy": float(score), "right": pack(right(model, learning.test_set))}
+        end = {"batches": config["batches"], "accuracy": score, "right": pack(right(model, learning.test_set))}
         numbers |= {"test_size": len(targets), "common_test": True, "lengths": [end]}
     return model, numbers, learning.test_set
 
@@ -113,16 +104,13 @@ def classification(config: dict[str, Any], key: jax.Array) -> Learning:
     sizes = {"n_units": layers[0], "n_classes": layers[-1]} if config["dataset"] == "randman" else {}
     task_key, test_key = random.split(key)
     task = make_task(config["dataset"], task_key, n_steps=config["n_steps"], code=config["code"], **sizes)
-    _check_ends(config, (task.n_units, task.n_classes))
-    return Learning(
-        loss_fn=cross_entropy,
-        score_fn=accuracy,
-        kind=PerSequence,
-        sample=partial(task.sample, batch_size=config["batch_size"]),
-        test_set=held_out(task, test_key, config["test_size"]),
-        has_common_test=task.full_split is not None,
-        baseline=1 / task.n_classes,
+    check_layers(config, task)
+    sample, test_set = (
+        partial(task.sample, batch_size=config["batch_size"]),
+        held_out(task, test_key, config["test_size"]),
     )
+    is_common = task.full_split is not None
+    return Learning(cross_entropy, accuracy, PerSequence, sample, test_set, is_common, baseline=1 / task.n_classes)
 
 
 def series_of(config: dict[str, Any], seed: int) -> jax.Array | None:
@@ -130,19 +118,12 @@ def series_of(config: dict[str, Any], seed: int) -> jax.Array | None:
     if config["dataset"] != "mackey_glass":
         return None
     tau, chaotic = config["tau"], NEUROBENCH_SERIES[config["tau"]]
-    points = mackey_glass(
-        2 * TEST_STEPS + config["horizon"],
-        tau=tau,
-        history=chaotic.history,
-        interval=chaotic.interval,
-        start=tau + seed * chaotic.lyapunov_time / 2,
-    )
-    return jnp.asarray(points, jnp.float32)
+    how = {"history": chaotic.history, "interval": chaotic.interval, "start": tau + seed * chaotic.lyapunov_time / 2}
+    return jnp.asarray(mackey_glass(2 * TEST_STEPS + config["horizon"], tau=tau, **how), jnp.float32)
 
 
 def forecast(config: dict[str, Any], series: jax.Array) -> Learning:
     """A forecast that reads one point of the series per step and predicts a later one; the test set is one sequence."""
-    _check_ends(config, (1, 1))
     windows = partial(mackey_glass_windows, series, horizon=config["horizon"])
     inputs, targets = windows(n_steps=config["n_steps"], stride=1)
 
@@ -164,15 +145,6 @@ def model_of(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
         bias_init = nnx.initializers.normal(BIAS)
         modules += [nnx.Linear(n_in, n_out, bias_init=bias_init, rngs=rngs), LIF(decay=HIDDEN_DECAY, spike_fn=arctan())]
     return connect([*modules, nnx.Linear(layers[-2], layers[-1], rngs=rngs), LI(decay=READ_OUT_DECAY)])
-
-
-def _check_ends(config: dict[str, Any], ends: tuple[int, int]) -> None:
-    layers = config["layers"]
-    if (layers[0], layers[-1]) != ends:
-        raise SystemExit(
-            f"The layers of {config['task']} are {layers}, but its data have {ends[0]} inputs and {ends[1]} outputs, which the "
-            "first and the last layer have to match."
-        )
 
 
 METRICS = {"digits": "accuracy", "randman": "accuracy", "mackey_glass": "smape"}

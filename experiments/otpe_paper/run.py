@@ -15,12 +15,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.common.learning import fit_or_stop, transformation
-from experiments.common.measures import layer_of, loss_at_the_end
+from experiments.common.measures import by_parameter, cosines, loss_at_the_end
 from experiments.otpe_paper.draws import random_bits
-from experiments.otpe_paper.sources import Batches, Sets, source_of
+from experiments.otpe_paper.sources import Batch, Sets, source_of
 from slax_neurons import LIF, Connect, connect, fast_sigmoid
 from slax_rules import BPTT, OSTL, OTPE, OTTT, ApproximateOTPE, Every, cross_entropy, evaluate, gradients
-from slax_rules import agreement as agreement_of
 from slax_rules.train.agreement import Agreement
 
 REFERENCE = "bptt"
@@ -33,30 +32,26 @@ AUTHORS_RULES: dict[str, Any] = {
     REFERENCE: BPTT(),
 }
 
-Compare = Callable[..., dict[str, dict[str, dict[str, jax.Array]]]]  # of a model, inputs and labels
+Compare = Callable[..., dict[str, dict[str, Agreement]]]  # of a model, inputs and labels
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """For the weights of each seed: by rule the loss at the end and the accuracies on each set after every `evaluate_every`
     batches, and by compared rule the cosines of each parameter before the first batch and after every `measure_every`."""
     with random_bits():
-        source = source_of(config, spikes)
+        batches, sets = source_of(config, spikes)
         compare = nnx.jit(partial(agreements, tuple(config["compared"])))
-        return {
-            "seeds": [
-                {"weights": seed, **one_seed(config, seed, source.batches(seed), source.sets, compare)}
-                for seed in config["weights"]
-            ]
-        }
+        found = [one_seed(config, seed, batches(seed), sets, compare) for seed in config["weights"]]
+    return {"seeds": found}
 
 
-def one_seed(config: dict[str, Any], seed: int, batches: Batches, sets: Sets, compare: Compare) -> dict[str, Any]:
+def one_seed(config: dict[str, Any], seed: int, batch: Batch, sets: Sets, compare: Compare) -> dict[str, Any]:
     """The numbers of all rules from the same weights and on the same batches."""
-    cosines: list[dict[str, dict[str, float | None]]] = []
+    measured: list[dict[str, dict[str, float | None]]] = []
 
     def measure(model: Any, step: int) -> None:
-        if step < len(batches):
-            cosines.append(cosines_of(compare(model, *batches[step])))
+        if step < config["batches"]:
+            measured.append({rule: cosines(found) for rule, found in compare(model, *batch(step)).items()})
 
     def trained(rule: str) -> dict[str, Any]:
         model, scores = network(config, nnx.Rngs(seed)), []
@@ -65,15 +60,14 @@ def one_seed(config: dict[str, Any], seed: int, batches: Batches, sets: Sets, co
             measure(model, 0)
             callbacks.append(Every(config["measure_every"], lambda info: measure(info.model, info.step)))
         where = f"otpe_paper: {config['task']} under {rule}, weights {seed}"
-        made, how = (
-            transformation(config, config["learning_rate"]),
-            {"update": config["update"], "callbacks": callbacks},
-        )
+        made, batches = transformation(config, config["learning_rate"]), map(batch, range(config["batches"]))
+        how = {"update": config["update"], "callbacks": callbacks}
         losses = fit_or_stop(where, model, AUTHORS_RULES[rule], made, batches, **how)
         return {"loss": loss_at_the_end(losses), "accuracy": joined(scores)}
 
-    by_rule = {rule: trained(rule) for rule in config["rules"]}
-    return {"rules": by_rule, "cosines": {rule: joined([of[rule] for of in cosines]) for rule in config["compared"]}}
+    rules = {rule: trained(rule) for rule in config["rules"]}
+    found = {rule: joined([of[rule] for of in measured]) for rule in config["compared"]}
+    return {"weights": seed, "rules": rules, "cosines": found}
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
@@ -101,21 +95,8 @@ def agreements(rules: tuple[str, ...], model: Connect, inputs: jax.Array, labels
     """The agreement of each rule's gradient with BPTT's, by parameter, and of the whole gradient."""
     inputs = inputs.astype(jnp.float32)
     exact = gradients(model, cross_entropy, inputs, labels)[1]
-    layer = layer_of(model)
-
-    def compared(rule: str) -> dict[str, Agreement]:
-        found = agreement_of(gradients(model, cross_entropy, inputs, labels, rule=AUTHORS_RULES[rule])[1], exact)
-        return {name if name == "all" else f"{layer(name)}/{name.rpartition('/')[2]}": of for name, of in found.items()}
-
-    return {rule: {name: of._asdict() for name, of in compared(rule).items()} for rule in rules}
-
-
-def cosines_of(found: dict[str, dict[str, dict[str, jax.Array]]]) -> dict[str, dict[str, float | None]]:
-    """The cosines alone, None where a gradient is zero."""
-    return {
-        rule: {name: float(of["cosine"]) if of["defined"] else None for name, of in by_name.items()}
-        for rule, by_name in jax.device_get(found).items()
-    }
+    found = {rule: gradients(model, cross_entropy, inputs, labels, rule=AUTHORS_RULES[rule])[1] for rule in rules}
+    return {rule: by_parameter(model, gradient, exact) for rule, gradient in found.items()}
 
 
 def joined(numbers: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.common.costs import gradient_program
+from experiments.common.costs import temporary_bytes
 from experiments.common.tasks import make_model
 from slax_neurons import unroll
 from slax_neurons.building_blocks import shortest_memory
@@ -55,5 +55,4 @@ def measured(config: dict[str, Any], rule: Any, steps: int, window: int | None) 
     """The bytes per sample for so many steps, in windows of so many."""
     model = make_model(config, nnx.Rngs(0))
     batch = jnp.zeros((steps, config["batch_size"], config["layers"][0])), jnp.zeros(config["batch_size"], int)
-    program, _ = gradient_program(model, rule, batch, window)
-    return float(program.memory_analysis().temp_size_in_bytes / config["batch_size"])
+    return temporary_bytes(model, rule, batch, window)

@@ -22,15 +22,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.common.costs import gradient_program
+from experiments.common.costs import temporary_bytes
 from experiments.common.learning import choose, named_rule
-from experiments.common.measures import along, loss_at_the_end
-from experiments.common.samples import Samples, SeedSamples
+from experiments.common.measures import at_the_end
+from experiments.common.samples import Samples
 from experiments.common.tasks import make_model
 from experiments.questions.sources import Counts, sampler_of
 from slax_neurons import Connect, connect
 from slax_rules import BPTT, OTPE, RULES, TBPTT, cost
-from slax_rules.train.runs import Run
 from slax_rules.windows import WindowGradient
 
 NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing
@@ -69,19 +68,10 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     how = {"network": network, "rule_of": rule_of, "optimizer_of": optimizer_of}
     where = f"questions, {config['task']}, {config['optimizer']}, {way}"
     trials, runs = choose(own, "offline", samples, where, **how)
-    found: dict[str, Any] = {
-        "trials": trials,
-        "seeds": [numbers_of(run, samples(run.seed)) for run in runs],
-    }
+    found: dict[str, Any] = {"trials": trials, "seeds": [at_the_end(run, samples(run.seed)) for run in runs]}
     if config["memory"] and way not in VARIANTS:
         found["bytes"] = memory(own, next(iter(sampler(0).batches())))
     return found
-
-
-def numbers_of(run: Run, samples: SeedSamples | Counts) -> dict[str, Any]:
-    """The accuracies of a network along its training, as `experiments.common.lengths` has them, and the loss at its end."""
-    end = {"seed": run.seed, "accuracy": run.test[run.steps[-1]], "loss": loss_at_the_end(run.losses)}
-    return end | along(run, samples)
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
@@ -139,5 +129,4 @@ def memory(config: dict[str, Any], batch: Samples) -> dict[str, float]:
     spikes, *others = batch
     inputs = jnp.asarray(spikes, jnp.float32)
     counted = cost(model, rule, inputs.shape, window=window).predicted_bytes
-    program, _ = gradient_program(model, rule, (inputs, *map(np.asarray, others)), window)
-    return {"counted": counted, "measured": program.memory_analysis().temp_size_in_bytes / inputs.shape[1]}
+    return {"counted": counted, "measured": temporary_bytes(model, rule, (inputs, *map(np.asarray, others)), window)}

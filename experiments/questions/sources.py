@@ -12,9 +12,8 @@ import numpy as np
 from jax import random
 
 from experiments.common.samples import Samples, SeedSamples, make_sampler
-from experiments.common.tasks import check_layers
+from experiments.common.tasks import check_layers, with_validation
 from slax_data import Task, mnist_5k, stored_task
-from slax_data.sets.images import stratified_holdout_mask
 
 ACTIVE, BACKGROUND = 0.5, 0.02  # spikes per step of a unit of an active group, and of each unit besides
 BIT = 4  # steps of a bit
@@ -143,16 +142,8 @@ def permuted_mnist(n_units: int, n_classes: int, n_steps: int) -> Task:
     """
     if n_units * n_steps != 784:
         raise SystemExit(f"An image has 784 pixels, got {n_steps} steps of {n_units} units.")
-    order = np.random.default_rng(0).permutation(784)
-    sets = {split: [np.asarray(array) for array in mnist_5k(split=split)] for split in ("train", "test")}
-    left_out = stratified_holdout_mask(sets["train"][1])
-    parts = {
-        "train": [array[~left_out] for array in sets["train"]],
-        "validation": [array[left_out] for array in sets["train"]],
-        "test": sets["test"],
-    }
-    spikes = {
-        split: (images[:, order].reshape(-1, n_steps, n_units) > 0.5, labels)
-        for split, (images, labels) in parts.items()
-    }
-    return stored_task(spikes, n_classes=n_classes)
+    order, spikes = np.random.default_rng(0).permutation(784), {}
+    for split in ("train", "test"):
+        images, labels = map(np.asarray, mnist_5k(split=split))
+        spikes[split] = images[:, order].reshape(-1, n_steps, n_units) > 0.5, labels
+    return with_validation(stored_task(spikes, n_classes=n_classes))

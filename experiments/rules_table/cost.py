@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from flax import nnx
-
-from experiments.common.costs import costs, example, gradient_program
+from experiments.common.costs import costs_of_rules
 from experiments.common.learning import gradient_rule
 from slax_rules import RULES
 
 
 def compute(config: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """The costs of a jitted forward pass and gradient of a batch, by rule."""
-    model, key, batch = example(config)
-    rules = {name: RULES[name].make(rngs=nnx.Rngs(key), model=model) for name in config["rules"]}
-    programs = {name: gradient_program(model, gradient_rule(name, rule), batch) for name, rule in rules.items()}
-    return {"rules": costs(programs, config["repeats"])}
+
+    def maker(name: str) -> Any:
+        return lambda **given: gradient_rule(name, RULES[name].make(**given))
+
+    return {"rules": costs_of_rules(config, {name: maker(name) for name in config["rules"]})}

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.pipeline.job import check_known
 from slax_neurons import NEURONS, Neuron
 
 
@@ -25,7 +24,6 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     start, stop, end = config["current_on"], config["current_off"], config["n_steps"]
     if not start < stop <= end:
         raise SystemExit(f"The current is on from step {start} to {stop} of {end}, expected steps in increasing order.")
-    check_known("neuron", config["neuron"], NEURONS)
     neuron = make_neuron(config)
     spiking = neuron.spikes
     silent = with_spike_fn(neuron, jnp.zeros_like) if spiking else neuron

@@ -6,7 +6,7 @@ other streams.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,32 +84,34 @@ def follow(
         parts = (jax.tree.map(lambda leaf, which=which: leaf[:, np.maximum(which, 0)], items) for which in (now, late))
         learners, right, losses = learner.visit(learners, shared, *parts, jnp.asarray(late >= 0))
         found.append((np.asarray(right), np.asarray(losses)))
-    return np.concatenate([right for right, _ in found], axis=1), np.concatenate(
-        [losses for _, losses in found], axis=1
-    )
+    right, losses = (np.concatenate(of, axis=1) for of in zip(*found, strict=True))
+    return right, losses
 
 
 def stacked(trees: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+@cache
+def transformation(optimizer: str) -> optax.GradientTransformation:
+    """The optimizer, with the learning rate in its state, so that one program serves all rates."""
+    return optax.inject_hyperparams(OPTIMIZERS[optimizer])(learning_rate=1.0)
+
+
 def make_learner(config: dict[str, Any], source: Source) -> Learner:
     """The programs of a rule."""
-    transformation = optax.inject_hyperparams(OPTIMIZERS[config["optimizer"]])(learning_rate=1.0)
 
     def start(key: jax.Array, rate: Any) -> Stream:
         network_key, rule_key = random.split(key)
         model = make_model(config, nnx.Rngs(network_key))
         rule = RULES[config["rule"]].make(rngs=nnx.Rngs(rule_key), model=model)
-        # The rate is a part of the optimizer's state, so that one program serves all rates.
-        optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
+        optimizer = nnx.Optimizer(model, transformation(config["optimizer"]), wrt=nnx.Param)
         optimizer.opt_state.hyperparams["learning_rate"][...] = rate
         shape = (1, config["layers"][0])
         return start_stream(model, optimizer, cross_entropy, shape, rule=rule, window=window_of(config, rule))
 
-    counts = (
-        jnp.arange(config["n_steps"]) >= config["n_steps"] // 2
-    )  # the first half of a sample is not enough to know it
+    # The first half of a sample is not enough to know it.
+    counts = jnp.arange(config["n_steps"]) >= config["n_steps"] // 2
 
     def begin(key: jax.Array, rate: jax.Array) -> Any:
         begun = start(key, rate)
@@ -126,13 +128,11 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
         extended = extend_stream(before, spikes[:, None], jnp.full((len(spikes), 1), label), mask=counts[:, None])
         outputs = extended.outputs
         if config["delay"]:
-            ahead, outputs, label = predict(before, ahead, *source.sample(shared, item))
+            spikes, label = source.sample(shared, item)
+            ahead, outputs = look_ahead(before, ahead, spikes[:, None])
         after = jax.tree.map(partial(jnp.where, known), extended.stream, before)
         right = accuracy(outputs, label[None], counts[:, None])
         return (after, ahead), (right, jnp.where(known, extended.losses.sum() / counts.sum(), 0))
-
-    def predict(stream: Stream, ahead: Any, spikes: jax.Array, label: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
-        return *look_ahead(stream, ahead, spikes[:, None]), label
 
     shared_axis = None if source.is_common else 0
     visit_all = jax.jit(jax.vmap(visit, in_axes=(0, shared_axis, 0, 0, None)), compiler_options=COMPILER_OPTIONS)

@@ -1,7 +1,6 @@
 """Streams of samples that change from segment to segment: other speakers, other manifolds, manifolds that drift."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -28,11 +27,9 @@ class Source(NamedTuple):
     is_common: bool
 
 
-def make_source(config: dict[str, Any], spikes: Path | None) -> Source:
+def make_source(config: dict[str, Any], spikes: Any) -> Source:
     """The source that a configuration names."""
     if config["source"] == "speakers":
-        if spikes is None:
-            raise SystemExit(f"The task {config['task']} reads spikes, expected the file {config['spikes']}.npz.")
         return speakers(config, sets_of_arrays(load_arrays(spikes)))
     return manifolds_that_change(config, drifts=config["source"] == "drift")
 

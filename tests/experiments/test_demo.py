@@ -13,7 +13,7 @@ from flax import nnx
 from jax import random
 
 from experiments.common.learning import transformation
-from experiments.demo import cosines, initial, plot
+from experiments.demo import cosines, plot
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from experiments.pipeline.job import scales_of
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
@@ -67,7 +67,7 @@ def test_the_cosines_of_the_second_notebook_are_the_published_ones():
 
 
 def test_the_cosines_of_the_third_notebook_are_the_published_ones():
-    found = initial.compute(config_of("demo", "third", CONFIG["quick"]))["initial"]["ostl"]
+    found = cosines.compute(config_of("demo", "third", CONFIG["quick"]))["initial"]["ostl"]
     published = {(layer, name): of for (which, name, _, layer, _), of in plot.published().items() if which == "third"}
     assert len(published) == len(found) == 4
     for (layer, name), value in published.items():

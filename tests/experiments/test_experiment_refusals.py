@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from experiments import plot, run
-from experiments.common.tasks import demo_model, paths_of, task_maker
+from experiments.common.tasks import demo_model, paths_of
 from experiments.gradient_similarity.run import _as_json
 from experiments.pipeline.job import jobs_of, settings_of
 from experiments.pipeline.results import own_sources
@@ -32,7 +32,6 @@ DIGITS = ["accuracy", "digits/bptt", "--results", "/nowhere"]
 STOPS = [
     (lambda: compute("gradient_similarity", "randman_small", **OTHERS), "its data have 64 units and 10 classes"),
     (lambda: _as_json({"task": "a"}, 0, {"finite": FINITE}), "Gradients of a are NaN or infinite: ostl"),
-    (lambda: task_maker({"task": "a", "spikes": "some"}, None), "a reads spikes, expected the file some.npz"),
     (lambda: prepare("landscapes", BPTT, BPTT, SURFACES), "two results of the task demo and the rule bptt, expected"),
     (lambda: paths_of(demo_model([4, 3], nnx.Rngs(0)), {}, 0), "they were made with another configuration"),
     (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the quick scale, expected"),
