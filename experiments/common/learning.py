@@ -180,7 +180,7 @@ def choose(
         found = run(config, rates=rates, seeds=config["seeds"], trial_seeds=count, tests=True)
         return trials_of(found), finite_runs(found)
     first = run(config, rates=rates, seeds=count, tests=False)
-    trials, own, best = trials_of(first), config, first.chosen[where]
+    trials, own, best = trials_of(first), config, first.chosen[where]["rate"]
 
     def scores(config: dict[str, Any], rates: list[float]) -> np.ndarray:
         try:
@@ -211,7 +211,12 @@ def trials_of(found: Sweep) -> dict[str, Any]:
     runs = list(zip(*found.trials[name], strict=True))  # by seed and rate
     before = [step for step in runs[0][0].steps[:-1] if step]
     earlier = {str(step): [[run.validation.get(step, 0.0) for run in of] for of in runs] for step in before}
-    trials = {"learning_rates": list(found.rates), "validation": scores, "second": None, "chosen": {RATE: chosen}}
+    trials = {
+        "learning_rates": list(found.rates),
+        "validation": scores,
+        "second": None,
+        "chosen": {RATE: chosen["rate"]},
+    }
     return trials | ({"earlier": earlier} if earlier else {})
 
 

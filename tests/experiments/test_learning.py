@@ -30,7 +30,7 @@ def scored(calls, score):
         def run(rate, seed):
             bad = 2 if np.isnan(score(rate, window)) and seed == 1 else None
             scores = {} if bad else {4: np.nan_to_num(score(rate, window), nan=100) + seed / 100}
-            return Run(name, rate, seed, np.ones(4), bad, scores, {}, None, {4: None})
+            return Run(name, {"rate": rate}, seed, np.ones(4), bad, scores, {}, None, {4: None})
 
         rates = tuple(sorted(rates))
         trials = [[run(rate, seed) for seed in seeds[:trial_seeds]] for rate in rates]
@@ -39,7 +39,8 @@ def scored(calls, score):
             raise FloatingPointError("no rate")
         best = int(np.nanargmax(means))
         runs = [run(rates[best], seed) for seed in seeds]
-        return Sweep(rates, {name: trials}, {name: rates[best]}, {name: runs})
+        points = tuple({"rate": rate} for rate in rates)
+        return Sweep(points, {name: trials}, {name: points[best]}, {name: runs})
 
     return sweep
 
@@ -93,9 +94,9 @@ def test_second_trials_that_are_not_finite_score_0_and_are_not_chosen(second, lo
 
 
 def test_training_that_is_not_finite_stops_with_name_seed_and_step(monkeypatch):
-    broken = Run("a", 1.0, 1, np.ones(4), 2, {}, {}, None, {})
+    broken = Run("a", {"rate": 1.0}, 1, np.ones(4), 2, {}, {}, None, {})
     with pytest.raises(SystemExit, match="a, seed 1, the loss or the gradient of training step 2 of 4 is not finite"):
-        learning.finite_runs(Sweep((1.0,), {}, {}, {"a": [broken]}))
+        learning.finite_runs(Sweep(({"rate": 1.0},), {}, {}, {"a": [broken]}))
     monkeypatch.setattr(learning, "sweep", scored([], lambda *_: np.nan))
     with pytest.raises(learning.NotFinite, match="no rate"):
         train(CONFIG, "offline", None, "here", rates=[1.0], seeds=2)
