@@ -50,12 +50,13 @@ def remarks(model: nnx.Module, batches: Any, held_out: Any) -> Iterator[str]:
 
 def _are_same(one: Any, other: Any) -> bool:
     if isinstance(one, Sampler) and isinstance(other, Sampler):
-        return one.sample == other.sample and bool(jnp.array_equal(*map(jax.random.key_data, (one.key, other.key))))
+        keys = [jax.random.key_data(sampler.key) for sampler in (one, other)]
+        return one.sample == other.sample and bool(jnp.array_equal(keys[0], keys[1]))
     return one is other
 
 
 def _is_off(part: Any) -> bool:
-    return isinstance(part, Dropout | nnx.Dropout) and part.deterministic and part.rate > 0
+    return isinstance(part, Dropout | nnx.Dropout) and bool(part.deterministic) and part.rate > 0
 
 
 def remark_on_inputs(model: nnx.Module, inputs: Any) -> str:
