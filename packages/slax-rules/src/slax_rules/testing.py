@@ -26,7 +26,8 @@ TARGETS = np.random.default_rng(1).normal(size=(T, B, C))
 
 def chain() -> nnx.RNNCellBase:
     """Two layers of LIF neurons and a read-out that integrates, in float64. No reset has a gradient, as most claims require."""
-    rng, options = np.random.default_rng(0), {"decay": 0.8, "param_dtype": jnp.float64}
+    rng = np.random.default_rng(0)
+    options: dict[str, Any] = {"decay": 0.8, "param_dtype": jnp.float64}
     modules: list[Any] = []
     for n_in, n_out in ((N, 6), (6, 5), (5, C)):
         modules.append(nnx.Linear(n_in, n_out, rngs=nnx.Rngs(0), param_dtype=jnp.float64))

@@ -329,7 +329,7 @@ def filled(tree: Any) -> dict[str, Any]:
 def with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
     """A tree with the arrays of a file, in the dtypes and on the devices of its own."""
 
-    def restored(leaf: Any, array: np.ndarray) -> Any:
+    def restored(leaf: Any, array: Any) -> Any:
         if _is_key(leaf):
             array = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
         elif array.dtype != leaf.dtype:
