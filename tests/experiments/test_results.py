@@ -93,7 +93,7 @@ def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
     jobs = {"a": Job("a", {}, sources=("benchmarks/side_by_side",))}
     computing = set(checksums_below(*result_product("questions", "tiny", jobs, "a").sources))
     drawing = set(checksums_below(*figure_product("questions", "questions_time", "tiny", jobs).sources))
-    used = {"experiments/common/learning.py", "experiments/questions/run.py", "benchmarks/side_by_side/tables.py"}
+    used = {"experiments/common/learning.py", "experiments/questions/run.py", "benchmarks/side_by_side/measure.py"}
     assert used | {"packages/slax-rules/src/slax_rules/api.py", "experiments/__init__.py"} <= computing
     assert {"experiments/questions/plot.py", "experiments/drawing/figures.py"} <= drawing
     assert not computing & {"experiments/questions/plot.py", "experiments/questions/jobs.py", "experiments/run.py"}

@@ -111,7 +111,7 @@ def branching(neuron, carry, inputs):
 def test_errors_of_an_own_neuron_name_it(monkeypatch):
     monkeypatch.setattr(Own, "fire", swapped)
     for rule in (BPTT(), OTPE()):
-        with pytest.raises(TypeError, match=r"Own, whose outputs are not 0 or 1.*return carry, spikes"):
+        with pytest.raises(TypeError, match=r"Own, whose outputs are no whole numbers.*return carry, spikes"):
             gradients(stack(Own()), cross_entropy, *BATCH, rule=rule)
     monkeypatch.undo()
     monkeypatch.setattr(Own, "integrate", branching)

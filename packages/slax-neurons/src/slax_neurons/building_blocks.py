@@ -10,7 +10,7 @@ public, and each is documented where it is defined.
 * Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
   `changes_when_called`, `accumulates` and `KEY_IN_CARRY` for what a call does besides computing its output.
 * Neurons: `scan_cell`, a loop over steps; `push_through_steps`, its derivative at known membranes; `fire_steps`, the results of
-  `fire` for all steps; `carries_before`, the carry before each step; `units_are_separate` and `spikes_are_binary`, two laws of
+  `fire` for all steps; `carries_before`, the carry before each step; `units_are_separate` and `spikes_are_whole`, two laws of
   `check_neuron`.
 * Inputs: `check_sequence`, `check_rngs`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
 * Names and tables: `Named`, a dictionary with a KeyError that names the closest entry; `html_table`, rows for a notebook.
@@ -46,7 +46,7 @@ from slax_neurons.synapses.synapse import accumulates as accumulates
 from slax_neurons.synapses.synapse import effective_synapse as effective_synapse
 from slax_neurons.synapses.synapse import is_plain as is_plain
 from slax_neurons.synapses.synapse import is_synapse as is_synapse
-from slax_neurons.testing import spikes_are_binary as spikes_are_binary
+from slax_neurons.testing import spikes_are_whole as spikes_are_whole
 from slax_neurons.testing import units_are_separate as units_are_separate
 from slax_neurons.unrolling import KEY_IN_CARRY as KEY_IN_CARRY
 from slax_neurons.unrolling import StepSize as StepSize

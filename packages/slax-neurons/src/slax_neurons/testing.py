@@ -201,8 +201,8 @@ def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
         )
 
 
-def spikes_are_binary(neuron: NeuronCell, carry: Any) -> bool:
-    """Whether the outputs of a neuron with `spikes = True` are 0 or 1, in one step on random numbers.
+def spikes_are_whole(neuron: NeuronCell, carry: Any) -> bool:
+    """Whether the outputs of a neuron with `spikes = True` are whole numbers, as spikes are, in one step on random numbers.
 
     Args:
         neuron: any neuron; its parameters may be tracers.
@@ -214,7 +214,7 @@ def spikes_are_binary(neuron: NeuronCell, carry: Any) -> bool:
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
         variables, start = _random_like((state, carry))
         _, output = nnx.merge(graphdef, variables)(start, 3.0 * _states(start)[0])
-        return bool(jnp.isin(output, jnp.array([0, 1], output.dtype)).all())
+        return bool((output == jnp.round(output)).all())
 
 
 def _random_like(tree: Any) -> Any:

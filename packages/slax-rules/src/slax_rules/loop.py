@@ -20,7 +20,7 @@ from slax_neurons.building_blocks import (
     changes_when_called,
     first_carry,
     scan_chunks,
-    spikes_are_binary,
+    spikes_are_whole,
 )
 from slax_rules.engine.eligibility import without_past
 from slax_rules.losses import SequenceLoss, sum_dtype
@@ -56,15 +56,15 @@ def initial_state(rule: Rule, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStru
 
 
 def check_spikes(model: Any, carry: Any) -> None:
-    """Raise TypeError for a neuron of the user's own whose outputs should be spikes and are not 0 or 1."""
+    """Raise TypeError for a neuron of the user's own whose outputs should be spikes and are no whole numbers."""
     if isinstance(model, Connect):
         for module, entry in zip(model.modules, carry, strict=False):
             check_spikes(module, carry_without_buffer(entry))
     is_own = isinstance(model, NeuronCell) and not type(model).__module__.startswith("slax_neurons.")
-    if is_own and not spikes_are_binary(model, carry):
+    if is_own and not spikes_are_whole(model, carry):
         raise TypeError(
-            f"Got {type(model).__name__}, whose outputs are not 0 or 1, although it has spikes = True. Return the carry first "
-            "and then the spikes, which spike_fn makes: return carry, spikes. A neuron with other outputs is a Neuron."
+            f"Got {type(model).__name__}, whose outputs are no whole numbers, although it has spikes = True. Return the carry "
+            "first and then the spikes, which spike_fn makes: return carry, spikes. A neuron with other outputs is a Neuron."
         )
 
 
