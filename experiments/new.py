@@ -9,6 +9,7 @@ Then change what the files say: `config.yaml` has the settings, `jobs.py` says w
 them, and `plot.py` draws.
 """
 
+import keyword
 import re
 
 from experiments.pipeline.command_line import parser_of
@@ -26,8 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(
             f"Got the name {name!r}, expected lower-case letters, digits and underscores: it names a module."
         )
-    if folder.exists():
-        raise SystemExit(f"There is an experiments/{name} already, expected another name.")
+    if folder.exists() or folder.with_suffix(".py").exists() or keyword.iskeyword(name):
+        raise SystemExit(f"There is an experiments/{name} already, or it is a word of Python. Take another name.")
     folder.mkdir()
     for file in FILES:
         (folder / file).write_text(

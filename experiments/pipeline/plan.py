@@ -2,7 +2,8 @@
 
 A result is stale if its state (`results.state_of`) is not "current", or if a job that it reads is made again; a figure, if one
 of its results is; the page of all figures, if anything is. At a scale whose results come with the repository, older results
-are used as they are. Nothing is written, renamed or deleted here, so a dry run and a run have the same plan.
+are used as they are. Nothing is written, renamed or deleted here, so a dry run and a run have the same plan. Both
+unpack shipped results first.
 """
 
 from collections import Counter
@@ -88,7 +89,7 @@ class Plan:
             for product in products:
                 self._look(product, [self.results[name, job] for job in self.jobs[name]])
         self.shown = [file for file in files_of(self.results.values()) if file.suffix == NUMBERS]
-        self.page = page_product(scale, self.results.values(), self.drawn, self.older)
+        self.page = page_product(scale, self.results.values(), self.drawn, self.older, self.left_out)
         self._look(self.page, [*self.results.values(), *self.drawn])
         self.manifest_is_stale = bool(self.stale) or not MANIFEST.exists() or MANIFEST.read_text() != self.manifest()
 
@@ -99,7 +100,8 @@ class Plan:
             product = result_product(experiment, self.scale, jobs, name)
             read = [self.results[experiment, other] for other in job.reads if (experiment, other) in self.results]
             state = self._look(product, read, keep=self.keep)
-            if state.is_used(self.keep) or job.spikes not in self.missing:
+            can_run = job.spikes not in self.missing and all(other in kept for other in job.reads)
+            if state.is_used(self.keep) or can_run:
                 kept[name], self.results[experiment, name] = job, product
             else:
                 self.left_out[product.label] = state
@@ -154,16 +156,25 @@ class Plan:
 
 
 def page_product(
-    scale: str, results: Iterable[Product], figures: Iterable[Product], older: Iterable[Product]
+    scale: str,
+    results: Iterable[Product],
+    figures: Iterable[Product],
+    older: Iterable[Product],
+    left_out: Iterable[str],
 ) -> Product:
     """The page of all figures, the text of all claims and the replication report, made from records of results and figures.
 
-    Which results are older than the sources is among the settings, since page and text say it.
+    Which results are older than the sources, and which are left out, is among the settings, since page and text say it.
     """
     files = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("gallery/*.*") if path.suffix != ".md")
     claims = sorted(path.relative_to(ROOT).as_posix() for path in EXPERIMENTS.glob("*/claims.yaml"))
     made = {product.record.as_posix(): product.record for product in (*results, *figures)}
-    settings = {"scale": scale, "older": sorted(path.as_posix() for path in files_of(older))}
+    settings = {
+        "scale": scale,
+        "older": sorted(path.as_posix() for path in files_of(older)),
+        "left_out": sorted(left_out),
+        "made": sorted(made),
+    }
     return Product("page of figures", PAGE, settings, (LOCK, *files, *claims), made)
 
 

@@ -7,7 +7,8 @@ there, as in a clone that lacks some, cannot differ. Times of files play no part
 
 The digest is that of the settings and of whole source files. Folders stand for all Python files in them, so that it does not
 matter who imports what. A result is made from the packages, experiments/common and the files of its experiment, without
-jobs.py and plot*.py; a figure from experiments/drawing and the plot*.py, and from its results.
+jobs.py and plot*.py; a figure from the packages, experiments/drawing and these files with plot*.py, and from its results. What
+else a job reads, such as data beside its module, is named by `Job.sources`; experiments do not import each other.
 """
 
 import contextlib
@@ -44,7 +45,7 @@ VERSIONS = ("flax", "jax", "jaxlib", "numpy", "optax")
 
 LIBRARY = tuple(f"packages/slax-{name}/src" for name in ("data", "neurons", "rules"))
 COMPUTED_BY = ("experiments/__init__.py", "experiments/common", *LIBRARY, LOCK)
-DRAWN_BY = ("experiments/drawing", "packages/slax-viz/src", LOCK)
+DRAWN_BY = ("experiments/drawing", "experiments/plot.py", "packages/slax-viz/src", *LIBRARY, LOCK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,8 @@ def result_product(
     inputs = {f"{other}{ARRAYS}": folder / f"{other}{ARRAYS}" for other in job.reads} | {
         file: Path(file) for file in job.needs
     }
-    more: dict[str, Any] = {other: result_product(experiment, scale, jobs, other).digest() for other in job.reads}
+    more: dict[str, Any] = {"module": job.module, "reads": list(job.reads)}
+    more |= {other: result_product(experiment, scale, jobs, other).digest() for other in job.reads}
     if job.spikes:
         inputs[f"data/processed/{job.spikes}{ARRAYS}"] = data / f"{job.spikes}{ARRAYS}"
         more["spikes"] = spikes_product(job.spikes).digest()
@@ -130,7 +132,8 @@ def figure_product(
     experiment: str, stem: str, scale: str, jobs: Mapping[str, Job], *, results: Path = RESULTS, figures: Path = FIGURES
 ) -> Product:
     """The table and the pictures of a figure. It is made from the records of results: some figures name the machine."""
-    files = [path for form in ("plot*.py", "*.csv") for path in sorted((EXPERIMENTS / experiment).glob(form))]
+    found = [path for form in ("**/*.py", "*.csv") for path in sorted((EXPERIMENTS / experiment).glob(form))]
+    files = [path for path in found if path.name != "jobs.py"]
     return Product(
         f"figure {stem}",
         tuple(figures / scale / f"{stem}{form}" for form in FORMS),
@@ -145,7 +148,7 @@ def modules_of(experiment: str) -> tuple[str, ...]:
     """The files by which an experiment computes, and slax_viz, if one of them names it."""
     files = [
         path
-        for path in sorted((EXPERIMENTS / experiment).glob("*.py"))
+        for path in sorted((EXPERIMENTS / experiment).rglob("*.py"))
         if path.name != "jobs.py" and path.stem[:4] != "plot"
     ]
     drawn = ("packages/slax-viz/src",) if any(b"slax_viz" in path.read_bytes() for path in files) else ()
@@ -200,6 +203,8 @@ def state_of(product: Product) -> State:
     read = record.get("inputs", {})
     if changed := [name for name, found in product.inputs_now().items() if read.get(name) != found]:
         return State("older", f"made from another {changed[0]} than the present one")
+    if gone := sorted(read.keys() - product.inputs.keys()):
+        return State("older", f"made from {gone[0]}, too, which is gone")
     return State("current")
 
 
@@ -314,7 +319,10 @@ def digest_of(content: Any) -> str:
 
 def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The keys whose values differ, or that only one of the two has."""
-    return [key for key in sorted({*one, *other}) if key not in one or key not in other or one[key] != other[key]]
+    texts = [
+        {key: json.dumps(value, sort_keys=True) for key, value in of.items()} for of in (one, other)
+    ]  # 1 is not True
+    return [key for key in sorted({*one, *other}) if texts[0].get(key) != texts[1].get(key)]
 
 
 def run_of(started: float, **more: Any) -> dict[str, Any]:

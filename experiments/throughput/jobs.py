@@ -18,7 +18,9 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         peers = sorted({name.split(":")[0] for name in config["contenders"]})
         timed = [peer for peer in peers if own["size"] <= config["left_out"].get(peer, own["size"])]
         timed = [peer for peer in timed if (PEERS / f"{peer}.py").exists() and (not light or peer in (*OURS, *CLOSEST))]
-        sources = ["benchmarks/side_by_side", *(f"benchmarks/peers/{peer}.py" for peer in timed)]
+        # A file for another version imports the first one, slax_original_jax04.py that of slax_original.
+        files = {f"benchmarks/peers/{name}.py" for peer in timed for name in (peer, peer.rpartition("_jax")[0] or peer)}
+        sources = ["benchmarks/side_by_side", *sorted(files)]
         if light:
             sources.append("experiments/throughput/shipped.csv")
         apart = [peer for peer in timed if settings["own_environments"] and not (light and peer in OURS)]

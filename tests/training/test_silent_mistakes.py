@@ -17,10 +17,13 @@ from slax_rules import (
     BPTT,
     OTPE,
     OTTT,
+    Checkpoints,
+    Every,
     Sampler,
     cross_entropy,
     fit,
     gradients,
+    last_step,
     start_stream,
     sweep,
     valid_steps,
@@ -57,14 +60,27 @@ def draw(key):
 
 
 @pytest.mark.parametrize("how", [{}, {"update": "online", "window": 5, "rule": OTPE()}], ids=["offline", "online"])
-def test_calls_with_one_sampler_and_optimizer_are_one_call_with_more_epochs(how):
-    batches = Sampler(draw, jax.random.key(3), steps=2)
+def test_calls_with_one_sampler_and_optimizer_draw_other_batches(how):
+    """With one update per batch, they are one call with more epochs. A window may have no update."""
+    drawn = []
+    batches = Sampler(lambda key: (*draw(key), last_step(jnp.full(4, 12), 12)), jax.random.key(3), steps=2)
     models = stack(), stack()
     optimizers = [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param) for model in models]
-    apart = [run(batches, models[0], optimizers[0], **how).losses for _ in range(3)]
-    once = run(batches, models[1], optimizers[1], epochs=3, **how).losses
-    np.testing.assert_array_equal(np.concatenate(apart), once)
-    assert len(set(once.tolist())) == 6
+    look = Every(1, lambda info: drawn.append(np.asarray(info.batch[0]).tobytes()))
+    apart = [run(batches, models[0], optimizers[0], callbacks=[look], **how).losses for _ in range(3)]
+    assert len(set(drawn)) == 6
+    if not how:
+        once = run(batches, models[1], optimizers[1], epochs=3).losses
+        np.testing.assert_array_equal(np.concatenate(apart), once)
+
+
+def test_a_run_with_a_sampler_resumes_in_the_same_process(tmp_path):
+    batches = Sampler(draw, jax.random.key(3), steps=4)
+    models = stack(), stack()
+    optimizers = [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param) for model in models]
+    for epochs in (2, 3):
+        found = run(batches, models[0], optimizers[0], epochs=epochs, checkpoints=Checkpoints(tmp_path, every=2))
+    np.testing.assert_array_equal(found.losses, run(batches, models[1], optimizers[1], epochs=3).losses)
 
 
 @pytest.mark.parametrize("rule", [BPTT(), OTPE(), OTTT()])
@@ -147,12 +163,26 @@ TIMES = np.arange(20.0)
             "the same samples for validation and test",
         ),
         (
+            lambda: sweep(
+                lambda rngs, rate: stack(seed=rngs),
+                optax.sgd,
+                cross_entropy,
+                [BATCH],
+                rules={"a": BPTT()},
+                rates=[0.1],
+                settings={"rate": [1, 2]},
+                validation=[BATCH],
+            ),
+            ValueError,
+            "settings named rate, expected other names",
+        ),
+        (
             lambda: from_nir(to_nir(stack(LIF(reset="zero")), dt=1e-3, input_shape=(8,)), dt=1e-4),
             ValueError,
             "that to_nir wrote with dt=0.001",
         ),
     ],
-    ids=["key", "sum over time", "1e300", "sweep", "dt of NIR"],
+    ids=["key", "sum over time", "1e300", "sweep", "names of settings", "dt of NIR"],
 )  # fmt: skip
 def test_is_refused(call, kind, says):
     with pytest.raises(kind, match=says):

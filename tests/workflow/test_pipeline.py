@@ -116,6 +116,7 @@ EDITS = {
     "experiments/common/learning.py": RESULTS | DRAWN,
     "experiments/drawing/figures.py": DRAWN,
     "experiments/pipeline/results.py": set(),
+    "experiments/plot.py": DRAWN,
     "experiments/pipeline/spikes.py": {"spikes japanese_vowels"},
     "packages/slax-data/src/slax_data/storage/packed.py": {"spikes japanese_vowels"} | RESULTS | DRAWN,
     "packages/slax-viz/src/slax_viz/__init__.py": DRAWN,
@@ -263,7 +264,10 @@ def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
     raw.unlink()
     (tree.path / "data/raw/japanese_vowels.npz.dvc").unlink()
     (tree.path / "results/tiny/toy/total.json").unlink()
-    tree.edit("experiments/toy/jobs.py", new='    yield Job("vowels", {}, spikes="japanese_vowels")\n')
+    more = """    yield Job("vowels", {}, endings=(ARRAYS,), spikes="japanese_vowels")
+    yield Job("reader", {}, module="total", reads=("vowels",))
+"""
+    tree.edit("experiments/toy/jobs.py", new=more)
     assert tree.run(ALL) == 0, tree.said()
     assert "Left out, with all that reads it: japanese_vowels" in tree.said()
     assert tree.run(ALL) == 0 and NOTHING in tree.said()

@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from slax_neurons import Connect, NeuronCell, unroll
+from slax_neurons import Connect, Neuron, unroll
 from slax_neurons.building_blocks import (
     carry_without_buffer,
     changes_when_called,
@@ -60,8 +60,8 @@ def check_spikes(model: Any, carry: Any) -> None:
     if isinstance(model, Connect):
         for module, entry in zip(model.modules, carry, strict=False):
             check_spikes(module, carry_without_buffer(entry))
-    is_own = isinstance(model, NeuronCell) and not type(model).__module__.startswith("slax_neurons.")
-    if is_own and not spikes_are_whole(model, carry):
+    is_own = isinstance(model, Neuron) and not type(model).__module__.startswith("slax_neurons.")
+    if is_own and model.has_split_step and not spikes_are_whole(model, carry):
         raise TypeError(
             f"Got {type(model).__name__}, whose outputs are no whole numbers, although it has spikes = True. Return the carry "
             "first and then the spikes, which spike_fn makes: return carry, spikes. A neuron with other outputs is a Neuron."

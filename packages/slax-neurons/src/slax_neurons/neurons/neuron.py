@@ -308,7 +308,8 @@ class SpikingNeuron(Neuron):
             raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
         number = threshold.value if isinstance(threshold, Trainable) else threshold
-        if type(self).initialize_carry is Neuron.initialize_carry and np.all(np.asarray(number) <= 0):
+        is_known = not isinstance(number, jax.core.Tracer) and type(self).initialize_carry is Neuron.initialize_carry
+        if is_known and np.all(np.asarray(number) <= 0):
             at_rest = "whose units at rest, at 0, fire in each step"
             warnings.warn(f"{name} got threshold={number}, {at_rest}, expected numbers above 0.", stacklevel=2)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)

@@ -25,7 +25,7 @@ class Sampler:
 
     `fit` draws them inside its jitted steps, many steps in one call. What the function reads besides its key, such as NumPy's
     random numbers or a file, is read once, when it is compiled. A call of `fit` with an optimizer that has taken steps goes on
-    with the epochs after these steps, so that several calls draw other batches, as one call with more epochs does.
+    with later epochs, so that several calls draw other batches; offline they are one call with more epochs.
 
     Args:
         sample: maps a key to (inputs, targets) or (inputs, targets, mask), under `jit`, as in

@@ -38,7 +38,7 @@ from slax_rules.train.steps import STEPS_PER_CALL, Flags, guarded_step, sampled_
 ZERO_STEPS = 10
 
 # What a checkpoint keeps of a run beside arrays and records.
-SAVED = ("done", "epoch", "position", "last", "stopping")
+SAVED = ("done", "epoch", "first_epoch", "position", "last", "stopping")
 
 
 def fit(
@@ -154,7 +154,7 @@ def fit(
     evaluation = lambda: evaluate(model, loss_fn, held_out_of(0), metrics=table, devices=devices)  # noqa: E731
     run = _Run(objects, step, of_epoch, size, state, flags, evaluation, early_stopping)
     if isinstance(batches, Sampler):
-        run.first_epoch = epochs_taken(batches, optimizer, update, window)
+        run.first_epoch = epochs_taken(batches, optimizer)
     for text in remarks(model, batches, held_out):
         warnings.warn(text, UserWarning, stacklevel=2)
     schedule: list[tuple[int, Callable[[], None]]]
@@ -441,12 +441,13 @@ class _Run:
     def standstill(self) -> str:
         """At the end of a run: a warning of updates that changed nothing."""
         still, steps = int(self.flags.still), self.sent - (self.resumed_from or 0)
-        if still < max(ZERO_STEPS, steps // 10):
+        if still < max(ZERO_STEPS, 2 * steps // 5):
             return ""
         return (
             f"The last {still} of {steps} steps changed no parameter by more than a millionth of its array. Possible causes: a "
             "schedule of the learning rate that has ended, since it counts updates, one per batch offline and one per window "
-            f"online, {int(self.objects[2].step[...])} so far; an optimizer that has trained another model; a rate of 0."
+            f"online, {int(self.objects[2].step[...])} so far; gradients that are accumulated over more steps; an optimizer "
+            "that has trained another model; a rate of 0."
         )
 
     def cause(self, batch: Batch) -> str:

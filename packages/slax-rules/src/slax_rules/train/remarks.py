@@ -27,13 +27,13 @@ ADVICE = (
 )
 
 
-def epochs_taken(batches: Sampler, optimizer: nnx.Optimizer, update: str, window: int | None) -> int:
-    """The number of epochs of a sampler that an optimizer has seen, by its number of updates."""
-    updates = batches.steps
-    if update == "online":
-        inputs = jax.eval_shape(batches.sample, batches.key)[0]
-        updates *= -(-inputs.shape[0] // (window or 1))
-    return -(-int(optimizer.step[...]) // updates)
+def epochs_taken(batches: Sampler, optimizer: nnx.Optimizer) -> int:
+    """The number of epochs of a sampler after which no batch is one that the optimizer has seen.
+
+    A batch makes one update offline, and one or more online, so the optimizer has seen at most as many batches as it has taken
+    steps.
+    """
+    return -(-int(optimizer.step[...]) // batches.steps)
 
 
 def remarks(model: nnx.Module, batches: Any, held_out: Any) -> Iterator[str]:

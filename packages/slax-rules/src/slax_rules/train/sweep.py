@@ -20,7 +20,7 @@ from slax_rules.loop import trained_together
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.masks import check_some_entry
 from slax_rules.rules.base import check_is_rule
-from slax_rules.train.batches import as_batch, epoch_batches
+from slax_rules.train.batches import as_batch, checked, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate
 from slax_rules.train.fit import check_update, make_bar
 from slax_rules.train.runs import Run, Sweep, in_words
@@ -28,6 +28,8 @@ from slax_rules.train.steps import Flags, guarded_step
 
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
+
+RESERVED = {"rule", "rate", "validation", "test", "low", "high", "seeds", "not_finite"}  # columns of the table
 
 # Folded into the key of a seed for weights and rules, so that they are independent of samples drawn by the key itself.
 START = 1
@@ -233,7 +235,7 @@ def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -
         try:
             found = evaluate(run.network(step)[0], loss_fn, held_out, metrics={"score": metric})
         except FloatingPointError:
-            if not all(np.isfinite(as_batch(batch)[0]).all() for batch in held_out):
+            if not all(np.isfinite(checked(as_batch(batch))[0]).all() for batch in held_out):
                 raise
             run.not_finite = max(step, 1)
             return
@@ -300,6 +302,10 @@ def _check(
     if not 1 <= trials <= len(seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"sweep got the seeds {seeds}, {trials} of them for trials, expected different seeds, 1 or more."
+        )
+    if taken := sorted({*(settings or {})} & RESERVED):
+        raise ValueError(
+            f"sweep got settings named {', '.join(taken)}, expected other names: the table has these. See rates."
         )
     if any(isinstance(values, str) or not np.size(values) for values in (settings or {}).values()):
         raise ValueError(
