@@ -303,6 +303,8 @@ class Step:
     ) -> tuple[Array, nnx.State | None, dict[int, Array]]:
         """Return the loss, the gradient or None, and the new leaves of the state of (model, rule, optimizer), by number."""
         before = jax.tree.leaves(state)
+        if mask is not None:
+            inputs = with_finite_padding(inputs, mask)
         outcome = self.run(state, inputs, targets, mask, carry)
         pairs = enumerate(zip(before, jax.tree.leaves(outcome.state), strict=True))
         # A leaf that is still the same tracer did not change.
@@ -311,12 +313,10 @@ class Step:
     def run(
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None = None, carry: Any = None
     ) -> "Outcome":
-        """Compute the gradient of a batch, and update with it, from the state of (model, rule, optimizer)."""
+        """The gradient of a batch with finite padding, and the update with it, from the state of (model, rule, optimizer)."""
         objects = Objects(*nnx.merge(self.graph, state, copy=True))
         model, rule, _ = objects
         inputs = cast_inputs(model, inputs)
-        if mask is not None:
-            inputs = with_finite_padding(inputs, mask)
         batch = Batch.read(inputs, targets, mask)
         one_step = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
         rule.check(model, one_step)

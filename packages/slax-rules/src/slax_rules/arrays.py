@@ -8,13 +8,16 @@ from jaxtyping import Array
 
 
 def as_array(value: Any, name: str) -> Array | np.ndarray:
-    """Return a NumPy or JAX array unchanged, and anything else, such as a PyTorch tensor on any device, as a NumPy array.
+    """Return a NumPy or JAX array unchanged, and anything else, such as a PyTorch tensor on any device or an
+    object of DLPack, as a NumPy array.
 
     Raises:
         TypeError: a value that is not an array of numbers.
     """
     if isinstance(value, jax.Array | np.ndarray):
         array = value
+    elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        array = np.from_dlpack(value)
     else:
         array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
     if isinstance(array, np.ndarray) and array.dtype.kind in "OSU":
@@ -31,7 +34,7 @@ def as_arrays(tree: Any, name: str) -> Any:
 
 def is_array(value: Any) -> bool:
     """True for an array or a tensor."""
-    return hasattr(value, "__array__") or hasattr(value, "detach")
+    return any(hasattr(value, name) for name in ("__array__", "detach", "__dlpack__"))
 
 
 def described(value: Any) -> str:
