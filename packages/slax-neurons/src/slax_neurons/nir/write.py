@@ -46,7 +46,7 @@ def to_nir(
         integration: "exponential" writes time constants for which a decay is exp(-dt / tau), "euler" time constants
             for which it is 1 - dt / tau, as norse and snnTorch read them. It is noted in the graph's metadata, and so is
             `dt`.
-        fold_r: whether the resistance r of a LIF or LI, the factor of its current, is multiplied into the weights before it and
+        fold_r: whether the resistance r of each neuron, the factor of its current, is multiplied into the weights before it and
             written as 1, for readers that ignore r, as norse 1.1 does.
 
     Returns:
@@ -104,9 +104,10 @@ def _with_folded_r(graph: Any) -> Any:
             f"fold_r for {name} after {', '.join(before)},", is_own and np.all(of_channels == of_channels[:, :1]), says
         )
         for weights in map(graph.nodes.get, before):
-            weights.weight = weights.weight * of_channels[:, 0].reshape(-1, *[1] * (weights.weight.ndim - 1))
+            factors = of_channels[:, 0].astype(weights.weight.dtype)
+            weights.weight = weights.weight * factors.reshape(-1, *[1] * (weights.weight.ndim - 1))
             if getattr(weights, "bias", None) is not None:
-                weights.bias = weights.bias * of_channels[:, 0]
+                weights.bias = weights.bias * factors
         node.r = np.ones_like(r)
     return graph
 
