@@ -91,13 +91,13 @@ EXPLAINED = set()  # the labels of products whose reason was printed
 def stale_inputs(product, read):
     """The inputs of the job that makes a product: none if it is current, and else those of `read` that are made before it.
 
-    This process says why a product is made again. A job on another machine sees what is there while the run is at work.
+    This process says why a product is out of date. A job on another machine sees what is there while the run is at work.
     """
     if product.label not in PLAN.stale or not workflow.is_main_process:
         return []
     if product.label not in EXPLAINED and PLAN.stale[product.label] != "not made yet":
         EXPLAINED.add(product.label)
-        print(f"{product.label} is made again: {PLAN.stale[product.label]}.", file=sys.stderr)
+        print(f"{product.label} is out of date: {PLAN.stale[product.label]}.", file=sys.stderr)
     return [str(STALE), *records(one for one in read if one.label in PLAN.stale)]
 
 

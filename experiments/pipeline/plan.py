@@ -1,6 +1,6 @@
 """All that is made at one scale, and what of it has to be made: the pipeline's answer before anything runs.
 
-A result is stale if its state (`results.state_of`) is not "current", or if a job that it reads is made again; a figure, if one
+A result is stale if its state (`results.state_of`) is not "current", or if a job that it reads is; a figure, if one
 of its results is; the page of all figures, if anything is. At a scale whose results come with the repository, older results
 are used as they are. Nothing is written, renamed or deleted here, so a dry run and a run have the same plan. Both
 unpack shipped results first.
@@ -113,7 +113,7 @@ class Plan:
         if not state.is_used(keep):
             self.stale[product.label] = state.why
         elif made := [one.label for one in read if one.label in self.stale]:
-            self.stale[product.label] = f"{made[0]} is made again"
+            self.stale[product.label] = f"{made[0]} is"
         elif state.kind == "older":
             self.older.append(product)
         return state

@@ -94,7 +94,7 @@ def test_without_times_and_snakemakes_memory_what_is_current_is_used_and_what_is
     before = contents(tree)
     tree.edit("experiments/toy/run.py")
     (tree.path / FIGURE).write_text("damaged")
-    assert tree.run(ALL, options=DRY) == 0 and "toy a is made again: made from other sources" in tree.said()
+    assert tree.run(ALL, options=DRY) == 0 and "toy a is out of date: made from other sources" in tree.said()
     assert tree.ran() == {"toy_run", "toy_run_2", "toy_figures", "gallery", "manifest"}
     (tree.path / FIGURE).write_bytes(before[FIGURE])
     tree.edit("experiments/toy/run.py", "edited = 1\n", "")
@@ -104,7 +104,7 @@ def test_without_times_and_snakemakes_memory_what_is_current_is_used_and_what_is
     changed = jobs(a=0, b=0)
     changed["b"]["number"] = 5
     tree.set(changed, total=True)
-    assert tree.run(ALL) == 0 and "toy b is made again: made with other settings: number" in tree.said(), tree.said()
+    assert tree.run(ALL) == 0 and "toy b is out of date: made with other settings: number" in tree.said(), tree.said()
     assert tree.ran() == {"toy_run", "toy_run_2", "toy_figures", "gallery", "manifest"} and "toy a" not in tree.said()
     assert (tree.path / "figures/tiny/toy.csv").read_text() == "square\n0\n5\n25\n"
 
@@ -147,7 +147,7 @@ def test_a_run_says_what_is_damaged_and_replaces_it(tree):
     told = tree.python("experiments.pipeline", "verify")[1]
     assert all(f"{file}: " in told for file in (A, FIGURE, SPIKES, PAGE, ALL))
     assert tree.run(ALL) == 0, tree.said()
-    assert f"toy a is made again: {A} differs from its record" in tree.said()
+    assert f"toy a is out of date: {A} differs from its record" in tree.said()
     after = contents(tree)
     timed = (".record.json", "index.html", "RESULTS.md")  # with the run time of the jobs that were made again
     same = {name for name in before if not name.endswith(timed)}
