@@ -138,8 +138,8 @@ FAULTS = {
     Counts: "States of integrate and fire are like the current",
     OtherDtype: "before a step, and of .* after it. Make all states of param_dtype",
     SpikesAlone: "End fire, or __call__, with: return carry, output",
-    LateStates: "that are not those of its steps. Leave unroll",
-    Forgets: "that are not those of its steps. Leave unroll",
+    LateStates: "that differ from its steps one by one. Leave unroll",
+    Forgets: "that differ from its steps one by one. Leave unroll",
 }
 
 

@@ -30,7 +30,7 @@ def test_bytes_that_are_carried_are_those_of_the_traces_and_the_state(rule, numb
 
 
 def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps():
-    """Of each step the inputs and the hidden membranes, from which spikes are made again; of a window, its last state."""
+    """Of each step the inputs and the hidden membranes, from which spikes are computed again; of a window, its last state."""
     found = cost(model(), OTTT(), (T, B, I), window=2)
     assert found.window == 2
     assert found.window_bytes == 4 * (2 * (I + N) + N + C)

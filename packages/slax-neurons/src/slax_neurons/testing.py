@@ -115,7 +115,7 @@ def _check_time(neuron: Any, rest: Any, currents: Array) -> None:
         raise _broken(neuron, f"has outputs without a derivative, so that nothing before it learns. {cure}")
     if not _close(found(windows), expected):
         cure = "Leave unroll and pre_reset_states as they are, and keep all that lasts in the carry."
-        raise _broken(neuron, f"has outputs or gradients over time that are not those of its steps. {cure}")
+        raise _broken(neuron, f"has outputs or gradients over time that differ from its steps one by one. {cure}")
 
 
 def _close(one: Any, other: Any) -> bool:

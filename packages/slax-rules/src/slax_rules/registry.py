@@ -205,7 +205,7 @@ RULES: Named[RuleEntry] = Named({
     ),
     "rtrl": RuleEntry(
         "RTRL", RTRL, requires="any cell", exact=ALWAYS, omits="nothing",
-        memory="for each state, the parameters that reach it: those of its unit and of the layers below",
+        memory="for each state, the parameters that reach it, of its unit and of the layers below",
         time="all states times P",
         cites=("williams1989rtrl",),
     ),

@@ -92,7 +92,7 @@ def check_number(what: str, drawn: Sized) -> None:
     """Raise an error unless all that is drawn can be distinguished."""
     if not 1 <= len(drawn) <= len(COLORS):
         raise ValueError(
-            f"Got {len(drawn)} {what}, expected 1 to {len(COLORS)}, which can still be told apart. Draw more of them on "
+            f"Got {len(drawn)} {what}, expected 1 to {len(COLORS)}, which can still be distinguished. Draw more of them on "
             "several axes."
         )
 

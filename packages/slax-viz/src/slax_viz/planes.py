@@ -44,7 +44,9 @@ class Plane:
     def __post_init__(self) -> None:
         d1, d2 = self._directions()
         if not abs(d1 @ d2) < (1 - 1e-12) * np.sqrt((d1 @ d1) * (d2 @ d2)):
-            raise ValueError("Got two directions that are zero or collinear, expected those of a plane. Choose others.")
+            raise ValueError(
+                "Got two directions that are zero or collinear, expected two that span a plane. Choose others."
+            )
 
     def coordinates(self, trajectory: Sequence[PyTree]) -> Float[np.ndarray, "n 2"]:
         """The coordinates of parameters on the plane, or of the nearest point of the plane if they lie off it.

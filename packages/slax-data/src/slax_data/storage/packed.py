@@ -149,7 +149,7 @@ def _narrow(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     low, high, limits = values.min(), values.max(), np.iinfo(np.int32)
     if low < limits.min or high > limits.max:
         raise ValueError(
-            f"Got integers from {low} to {high}, expected {limits.min} to {limits.max}, those of int32. Subtract an offset, or "
+            f"Got integers from {low} to {high}, expected {limits.min} to {limits.max}, as int32 holds. Subtract an offset, or "
             "give real numbers: values.astype(np.float32) keeps 7 digits."
         )
     fitting = (kind for kind in SMALL if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
@@ -234,7 +234,7 @@ def cached_sets(
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         for outdated in {*folder.glob(f"{name}-{which}-*.npz")} - {path}:
             outdated.unlink(missing_ok=True)
-    return sets_of_arrays(load_arrays(path, "Delete it, and it will be made again."))
+    return sets_of_arrays(load_arrays(path, "Delete it: the next call writes a new one."))
 
 
 @functools.cache

@@ -344,7 +344,7 @@ def neuron_derivative(neuron: Neuron, window: LayerWindow) -> tuple[Push, Callab
     """The derivative of a neuron's loop over the steps of a window, at their known states, currents and membranes.
 
     Returns:
-        The linear map from tangents of the parameters, the states before the window and the currents to those of the states
+        The linear map from tangents of the parameters, the states before the window and the currents to tangents of the states
         after it and the outputs; and its transpose, from a tuple of cotangents of these.
     """
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
