@@ -70,7 +70,9 @@ class Cost:
 
     def __str__(self) -> str:
         measured = "" if self.measured_bytes is None else f"{self.measured_bytes:,} bytes per sample measured, "
-        counted = f"{self.counted_bytes:,} {'' if measured else 'bytes per sample '}counted ({self.carried_bytes:,} carried)"
+        counted = (
+            f"{self.counted_bytes:,} {'' if measured else 'bytes per sample '}counted ({self.carried_bytes:,} carried)"
+        )
         return f"windows of {self.window} steps: {measured}{counted}; inputs, besides: {self.input_bytes:,}"
 
 
