@@ -34,8 +34,8 @@ WINDOW = 10
 GAP = 0.05  # lines that end closer share a label; a share of the height of the axes
 WIDTH = 18  # letters in a line of a label
 NOTE = (
-    f"LIF network, {'-'.join(map(str, LAYERS))}. a: measured by slax_rules.cost, besides the inputs; windows of {WINDOW} steps. "
-    "b, c: while BPTT trains\non Randman, a synthetic task of spike times, T = 50; mean of 20 seeds, 95 % interval."
+    f"LIF network, {'-'.join(map(str, LAYERS))}. a: measured by slax_rules.cost, besides the inputs; windows of {WINDOW} "
+    "steps. b, c: while BPTT trains\non Randman, a synthetic task of spike times, T = 50; mean of 20 seeds, 95 % interval."
 )
 
 Line = tuple[str, list[float], list[float]]  # name of the rule, x, y
