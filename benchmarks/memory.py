@@ -1,6 +1,6 @@
 """How much memory does a gradient take, as XLA measures it, and how far is the count of `slax_rules.cost` from that?
 
-python -m benchmarks.memory                                       # minutes of compiling; the load of the machine does not matter
+python -m benchmarks.memory                                     # compiles for minutes; the machine's load does not matter
 python -m benchmarks.memory --networks 64-50-10 --lengths 100
 
 A row for each rule and window: kilobytes per sample, measured, for all lengths, besides the inputs; and in brackets measured /
@@ -9,6 +9,7 @@ counted. The last row has the range of this ratio.
 
 import argparse
 import itertools
+import math
 from typing import Any
 
 from flax import nnx
@@ -36,15 +37,17 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", type=int, default=[100, 1000, 10_000])
     args = parser.parse_args()
     models = {name: network([*map(int, name.split("-"))]) for name in args.networks}
-    rows, ratios = [], []
+    rows: list[dict[str, str]] = []
+    ratios: list[float] = []
     for title, (rule, window) in CASES.items():
         row = {"kB per sample": title}
         for name, model in models.items():
             shapes = [(steps, BATCH, int(name.split("-")[0])) for steps in args.lengths]
             found = [cost(model, rule, shape, window=window) for shape in shapes]
-            of_row = [one.measured_bytes / one.counted_bytes for one in found]
-            measured = dict.fromkeys(f"{one.measured_bytes / 1000:,.3g}" for one in found)
-            row[name] = f"{' / '.join(measured)} ({' / '.join(dict.fromkeys(f'{ratio:.2f}' for ratio in of_row))})"
+            measured = [one.measured_bytes or math.nan for one in found]
+            of_row = [one / other.counted_bytes for one, other in zip(measured, found, strict=True)]
+            cells = [[f"{one / 1000:.3g}" for one in measured], [f"{one:.2f}" for one in of_row]]
+            row[name] = "{} ({})".format(*(" / ".join(dict.fromkeys(cell)) for cell in cells))
             ratios += of_row
         rows.append(row)
     rows.append({"kB per sample": f"measured / counted: {min(ratios):.2f} to {max(ratios):.2f}"})

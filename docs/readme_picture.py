@@ -49,7 +49,7 @@ def memory() -> Iterator[Line]:
     rules = {name: RULES[name].make(rngs=rngs, model=model) for name in SHOWN} | {RECOMPUTED: BPTT(remat=True)}
     for name, rule in rules.items():
         costs = [cost(model, rule, (steps, 32, LAYERS[0]), window=WINDOW) for steps in LENGTHS]
-        yield name, list(LENGTHS), [one.measured_bytes / 1e3 for one in costs]
+        yield name, list(LENGTHS), [(one.measured_bytes or np.nan) / 1e3 for one in costs]
 
 
 def cosines(ax: Axes, table: Sequence[Row], layer: int) -> Iterator[Line]:
