@@ -1,6 +1,6 @@
 """Draw docs/readme.png, the picture of README.md: what rules need and how good their gradients are.
 
-`python -m docs.readme_picture` counts the memory, and reads the cosines from the table of gradient_similarity at the full
+`python -m docs.readme_picture` measures the memory, and reads the cosines from the table of gradient_similarity at the full
 scale, which `snakemake figures/all --config scale=full` draws from the shipped results.
 """
 
@@ -16,23 +16,26 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from experiments.drawing.styles import STYLES
+from experiments.drawing.styles import STYLES, Style
 from gallery.tables import Row, matching, read_table
 from slax_neurons import LIF, connect
-from slax_rules import RULES, cost
+from slax_rules import BPTT, RULES, cost
 from slax_viz import PNG_METADATA, style
 
 TABLE = Path("figures/full/gradient_similarity.csv")
 PICTURE = Path(__file__).with_name("readme.png")
 SHOWN = ("bptt", "e_prop", "otpe", "approximate_otpe", "ottt", "ostl", "sltt")
+RECOMPUTED = "BPTT, remat"
+LOOKS = STYLES | {RECOMPUTED: Style("0.6", "s", "-")}
+TITLES = {name: RULES[name].title.replace("approximate", "approx.") for name in SHOWN} | {RECOMPUTED: RECOMPUTED}
 LAYERS = (64, 100, 100, 10)  # of the task randman_deep
 LENGTHS = (10, 100, 1000, 10_000)
 WINDOW = 10
 GAP = 0.05  # lines that end closer share a label; a share of the height of the axes
 WIDTH = 18  # letters in a line of a label
 NOTE = (
-    f"LIF network, {'-'.join(map(str, LAYERS))}. a: bytes counted by slax_rules.cost, windows of {WINDOW} steps. "
-    "b, c: while BPTT trains\non Randman, a synthetic task of spike times, T = 50; mean of 20 seeds, 95 % interval."
+    f"LIF network, {'-'.join(map(str, LAYERS))}. a: measured by slax_rules.cost, besides the inputs; windows of {WINDOW} "
+    "steps. b, c: while BPTT trains\non Randman, a synthetic task of spike times, T = 50; mean of 20 seeds, 95 % interval."
 )
 
 Line = tuple[str, list[float], list[float]]  # name of the rule, x, y
@@ -43,10 +46,10 @@ def memory() -> Iterator[Line]:
     rngs = nnx.Rngs(0)
     pairs = [(nnx.Linear(*sizes, rngs=rngs), LIF()) for sizes in itertools.pairwise(LAYERS)]
     model = connect([module for pair in pairs for module in pair])
-    for name in SHOWN:
-        rule = RULES[name].make(rngs=rngs, model=model)
+    rules = {name: RULES[name].make(rngs=rngs, model=model) for name in SHOWN} | {RECOMPUTED: BPTT(remat=True)}
+    for name, rule in rules.items():
         costs = [cost(model, rule, (steps, 32, LAYERS[0]), window=WINDOW) for steps in LENGTHS]
-        yield name, list(LENGTHS), [(one.bptt_bytes if name == "bptt" else one.predicted_bytes) / 1e3 for one in costs]
+        yield name, list(LENGTHS), [(one.measured_bytes or np.nan) / 1e3 for one in costs]
 
 
 def cosines(ax: Axes, table: Sequence[Row], layer: int) -> Iterator[Line]:
@@ -57,14 +60,14 @@ def cosines(ax: Axes, table: Sequence[Row], layer: int) -> Iterator[Line]:
         x, y, low, high = np.array(
             [[float(row[key]) for key in ("training_steps", "cosine", "cosine_low", "cosine_high")] for row in rows]
         ).T
-        ax.fill_between(x, low, high, color=STYLES[name].color, alpha=0.2, linewidth=0)
+        ax.fill_between(x, low, high, color=LOOKS[name].color, alpha=0.2, linewidth=0)
         yield name, list(x), list(y)
 
 
 def draw(ax: Axes, lines: Sequence[Line]) -> None:
     """Draw lines, each with its name at its end; lines that end at one place have one label."""
     for name, x, y in lines:
-        ax.plot(x, y, color=STYLES[name].color, marker=STYLES[name].marker, markersize=4, linewidth=1.6)
+        ax.plot(x, y, color=LOOKS[name].color, marker=LOOKS[name].marker, markersize=4, linewidth=1.6)
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = sorted((float(to_axes.transform((x[-1], y[-1]))[1]), name) for name, x, y in lines)
     labels: list[tuple[float, list[str]]] = []
@@ -74,8 +77,8 @@ def draw(ax: Axes, lines: Sequence[Line]) -> None:
         else:
             labels.append((height, [name]))
     for height, names in labels:
-        titles = [RULES[name].title.replace("approximate", "approx.") for name in names]
-        color = 0.75 * np.array(to_rgb(STYLES[names[0]].color)) if len(names) == 1 else "0.2"
+        titles = [TITLES[name] for name in names]
+        color = 0.75 * np.array(to_rgb(LOOKS[names[0]].color)) if len(names) == 1 else "0.2"
         text = textwrap.fill(", ".join(titles), WIDTH)
         ax.text(1.04, height, text, transform=ax.transAxes, va="center", size="small", color=color)
 

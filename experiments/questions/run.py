@@ -128,5 +128,5 @@ def memory(config: dict[str, Any], batch: Samples) -> dict[str, float]:
     window = config["n_steps"] if isinstance(rule, BPTT) else rule.steps if isinstance(rule, TBPTT) else 1
     spikes, *others = batch
     inputs = jnp.asarray(spikes, jnp.float32)
-    counted = cost(model, rule, inputs.shape, window=window).predicted_bytes
+    counted = cost(model, rule, inputs.shape, window=window).counted_bytes
     return {"counted": counted, "measured": temporary_bytes(model, rule, (inputs, *map(np.asarray, others)), window)}

@@ -148,4 +148,4 @@ def memory(config: dict[str, Any]) -> int:
     """The bytes that a rule carries for a stream and keeps in a window, counted by `cost`."""
     model = make_model(config, nnx.Rngs(0))
     rule, shape = RULES[config["rule"]].make(rngs=nnx.Rngs(0), model=model), (config["n_steps"], 1, config["layers"][0])
-    return cost(model, rule, shape, window=window_of(config, rule)).predicted_bytes
+    return cost(model, rule, shape, window=window_of(config, rule)).measured_bytes

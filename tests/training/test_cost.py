@@ -1,10 +1,12 @@
-"""The cost of a rule: counted bytes by hand."""
+"""The memory of a rule: bytes that are counted, by hand, and bytes that are measured, by programs of our own."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, connect
-from slax_rules import BPTT, OSTL, OTTT, RULES, STLLR, cost
+from slax_neurons import LI, LIF, connect, unroll
+from slax_rules import BPTT, OSTL, OTPE, OTTT, RULES, STLLR, TBPTT, cost, gradients
 
 I, N, C, T, B = 12, 7, 3, 8, 4  # noqa: E741
 
@@ -12,6 +14,10 @@ I, N, C, T, B = 12, 7, 3, 8, 4  # noqa: E741
 def model():
     rngs = nnx.Rngs(0)
     return connect([nnx.Linear(I, N, rngs=rngs), LIF(), nnx.Linear(N, C, rngs=rngs), LI()])
+
+
+def counted(rule, shape, **how):
+    return cost(model(), rule, shape, measure=False, **how)
 
 
 @pytest.mark.parametrize(
@@ -25,32 +31,91 @@ def model():
 )
 def test_bytes_that_are_carried_are_those_of_the_traces_and_the_state(rule, numbers):
     shared = 4 * 4  # at most: scalars that all samples share
-    found = cost(model(), rule, (T, B, I)).carried_bytes
+    found = counted(rule, (T, B, I)).carried_bytes
     assert 4 * numbers <= found <= 4 * numbers + shared
 
 
-def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps():
-    """Of each step the inputs and the hidden membranes, from which spikes are computed again; of a window, its last state."""
-    found = cost(model(), OTTT(), (T, B, I), window=2)
+def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps_and_the_outputs():
+    """Of each step the hidden membranes, from which spikes are computed again, the outputs and their gradient; of a window, the
+    state before it."""
+    found = counted(OTTT(), (T, B, I), window=2)
     assert found.window == 2
-    assert found.window_bytes == 4 * (2 * (I + N) + N + C)
-    assert found.bptt_bytes == 4 * (T * (I + N) + 2 * (N + C))
-    assert found.predicted_bytes == found.carried_bytes + found.window_bytes
-    assert cost(model(), BPTT(), (T, B, I), window=2).predicted_bytes == found.bptt_bytes
-    by_default = cost(model(), OTTT(), (T, B, I))  # whose windows are longer than the sequence
+    assert found.kept_bytes == 4 * (2 * (N + 2 * C) + N + C)
+    assert found.counted_bytes == found.carried_bytes + found.kept_bytes
+    by_default = counted(OTTT(), (T, B, I))  # whose windows are longer than the sequence
     assert by_default.window == T
 
 
 def test_recomputation_keeps_the_carries_between_chunks_and_the_steps_of_one():
-    """Chunks of 3 in 9 steps; the inputs of all steps are kept beside the states of both layers."""
-    found = cost(model(), BPTT(remat=True), (9, B, I))
-    carries, chunk = 9 * I + 3 * (N + C), 3 * (I + N) + N + C
-    assert found.window_bytes == pytest.approx(4 * (carries + chunk), abs=4 * (N + C))
-    assert found.bptt_bytes == cost(model(), BPTT(), (9, B, I)).predicted_bytes
+    """Chunks of 3 in 9 steps."""
+    found = counted(BPTT(remat=True), (9, B, I))
+    carries, chunk = 3 * (N + C), 3 * N + N + C
+    assert found.kept_bytes == 4 * (carries + chunk + 9 * 2 * C)
+
+
+@pytest.mark.parametrize("steps", [T, 300])  # BPTT runs 300 steps in chunks
+def test_inputs_are_in_no_other_number(steps):
+    found = counted(BPTT(), (steps, B, I), window=2)
+    assert found.counted_bytes == 4 * (steps * (N + 2 * C) + 2 * (N + C))
+    assert found.input_bytes == 4 * steps * I
+
+
+@pytest.mark.parametrize(
+    ("rule", "window"),
+    [(BPTT(), None), (BPTT(remat=True), None), (TBPTT(5), None), (OTTT(), 4), (OTPE(), 4), (OTPE(), 1)],
+)
+def test_measured_bytes_are_the_temporaries_of_a_program_of_the_same_gradient(rule, window):
+    net, steps = model(), 40
+    graph, state = nnx.split((net, rule))
+
+    def loss(outputs, targets):
+        return jnp.square(outputs - targets[:, None]).mean(axis=-1)
+
+    @jax.jit
+    def program(state, inputs, targets):
+        net, rule = nnx.merge(graph, state)
+        return gradients(net, loss, inputs, targets, rule=rule, window=window)
+
+    memory = program.lower(state, jnp.ones((steps, B, I)), jnp.zeros(B)).compile().memory_analysis()
+    found = cost(net, rule, (steps, B, I), window=window)
+    assert found.measured_bytes == pytest.approx(memory.temp_size_in_bytes / B, rel=0.05)
+    assert found.input_bytes == pytest.approx(memory.argument_size_in_bytes / B, rel=0.2)  # and the parameters
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_measured_bytes_of_bptt_are_those_of_plain_reverse_mode(remat):
+    net, steps = model(), 100
+    graph, params, rest = nnx.split(net, nnx.Param, ...)
+
+    @jax.jit
+    @jax.grad
+    def program(params, inputs):
+        net = nnx.merge(graph, params, rest)
+        return jnp.square(unroll(net, net.initialize_carry((B, I)), inputs, remat=remat)[1]).mean()
+
+    memory = program.lower(params, jnp.ones((steps, B, I))).compile().memory_analysis()
+    found = cost(net, BPTT(remat=remat), (steps, B, I))
+    assert found.measured_bytes == pytest.approx(memory.temp_size_in_bytes / B, rel=0.1)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("rule", [OTTT(), OTPE()])
+def test_measured_bytes_in_windows_do_not_grow_with_the_sequence(rule, window):
+    short, long = (cost(model(), rule, (steps, B, I), window=window).measured_bytes for steps in (30, 600))
+    assert long <= short
 
 
 def test_each_kind_of_rule_has_a_cost_and_the_inputs_need_no_memory():
     net = model()
     for name in ("rtrl", "e_prop_adaptive", "uoro"):
         rule = RULES[name].make(rngs=nnx.Rngs(0), model=net)
-        assert cost(net, rule, (10**5, 10**3, I), window=50).carried_bytes > 0, name
+        found = cost(net, rule, (10**5, 10**3, I), window=50)
+        assert found.carried_bytes > 0 and found.measured_bytes > 0, name
+
+
+def test_it_says_what_was_measured_and_what_was_counted():
+    measured, alone = cost(model(), OTPE(), (T, B, I)), counted(OTPE(), (T, B, I))
+    assert alone.measured_bytes is None and "measured" not in str(alone)
+    assert f"{measured.measured_bytes:,} bytes per sample measured, {measured.counted_bytes:,} counted" in str(measured)
+    for table in (measured, alone):
+        assert f"inputs, besides: {4 * T * I:,}" in str(table) and f"{4 * T * I:,}" in table._repr_html_()

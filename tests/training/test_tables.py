@@ -36,7 +36,7 @@ def test_tables_of_a_notebook_have_the_cells_of_the_text():
         text = table._repr_html_()
         assert text.startswith("<table>") and text.count("<tr>") == text.count("</tr>") > 1
     assert '<td style="text-align: left">Linear</td>' in summary(model, (4, 8))._repr_html_()
-    assert "<th" in text and f"{cost(model, OTPE(), (12, 4, 8)).predicted_bytes:,}" in text
+    assert "<th" in text and f"{cost(model, OTPE(), (12, 4, 8)).measured_bytes:,}" in text
 
 
 def test_learning_curves_are_means_of_runs_within_the_limits():

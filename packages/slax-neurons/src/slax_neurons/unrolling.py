@@ -202,6 +202,13 @@ def scan_chunks(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inp
     steps = jax.tree.leaves(inputs)[0].shape[0]
     if size >= steps:
         return function(carry, inputs)
+    if size == 1:  # XLA would copy the inputs of all steps if they were pieces of one step
+
+        def one(carry: Any, step: Any) -> tuple[Any, Any]:
+            carry, outputs = function(carry, jax.tree.map(lambda x: x[None], step))
+            return carry, jax.tree.map(lambda y: y[0], outputs)
+
+        return jax.lax.scan(one, carry, inputs)
     whole, rest = divmod(steps, size)
     pieces = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), inputs)
     carry, outputs = jax.lax.scan(function, carry, pieces)

@@ -1,0 +1,58 @@
+"""How much memory does a gradient take, as XLA measures it, and how far is the count of `slax_rules.cost` from that?
+
+python -m benchmarks.memory                                     # compiles for minutes; the machine's load does not matter
+python -m benchmarks.memory --networks 64-50-10 --lengths 100
+
+A row for each rule and window: kilobytes per sample, measured, for all lengths, besides the inputs; and in brackets measured /
+counted. The last row has the range of this ratio.
+"""
+
+import argparse
+import itertools
+import math
+from typing import Any
+
+from flax import nnx
+
+from benchmarks.timing import write_rows
+from slax_neurons import LI, LIF, connect
+from slax_rules import BPTT, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, cost
+
+BATCH, WINDOWS = 32, (1, 10)
+CASES: dict[str, tuple[Any, int | None]] = {"BPTT": (BPTT(), None), "BPTT(remat=True)": (BPTT(remat=True), None)}
+for rule, window in itertools.product((SLTT(), OTTT(), ApproximateOTPE(), OSTL(), OTPE()), WINDOWS):
+    CASES[f"{type(rule).__name__}, window = {window}"] = rule, window
+
+
+def network(sizes: list[int]) -> nnx.RNNCellBase:
+    """Linear and LIF for each layer, with a leaky read-out in place of the last LIF."""
+    rngs = nnx.Rngs(0)
+    pairs = [(nnx.Linear(*pair, rngs=rngs), LIF()) for pair in itertools.pairwise(sizes)]
+    return connect([*[module for pair in pairs for module in pair][:-1], LI()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["64-50-10", "64-100-100-10", "700-128-20"])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[100, 1000, 10_000])
+    args = parser.parse_args()
+    models = {name: network([*map(int, name.split("-"))]) for name in args.networks}
+    rows: list[dict[str, str]] = []
+    ratios: list[float] = []
+    for title, (rule, window) in CASES.items():
+        row = {"kB per sample": title}
+        for name, model in models.items():
+            shapes = [(steps, BATCH, int(name.split("-")[0])) for steps in args.lengths]
+            found = [cost(model, rule, shape, window=window) for shape in shapes]
+            measured = [one.measured_bytes or math.nan for one in found]
+            of_row = [one / other.counted_bytes for one, other in zip(measured, found, strict=True)]
+            cells = [[f"{one / 1000:.3g}" for one in measured], [f"{one:.2f}" for one in of_row]]
+            row[name] = "{} ({})".format(*(" / ".join(dict.fromkeys(cell)) for cell in cells))
+            ratios += of_row
+        rows.append(row)
+    rows.append({"kB per sample": f"measured / counted: {min(ratios):.2f} to {max(ratios):.2f}"})
+    write_rows(rows, ["kB per sample", *models])
+
+
+if __name__ == "__main__":
+    main()
