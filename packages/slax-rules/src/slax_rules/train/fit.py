@@ -28,11 +28,12 @@ from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.train.batches import Batch, Batches, Sampler, as_batch, epoch_batches
 from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining, check_callbacks
-from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, weights, whole
+from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, whole
 from slax_rules.train.evaluate import Metric, check_concrete, check_metrics, check_parameters, evaluate
 from slax_rules.train.history import History
 from slax_rules.train.remarks import cause_of_fault, epochs_taken, remark_on_inputs, remarks, zero_gradients
 from slax_rules.train.steps import STEPS_PER_CALL, Flags, guarded_step, sampled_steps
+from slax_rules.train.weights import weights
 
 # Steps after which parameters are named whose gradient was exactly zero in all of them.
 ZERO_STEPS = 10
