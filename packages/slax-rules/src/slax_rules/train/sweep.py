@@ -29,7 +29,10 @@ from slax_rules.train.steps import Flags, guarded_step
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 
-RESERVED = {"rule", "rate", "validation", "test", "low", "high", "seeds", "not_finite"}  # columns of the table
+RESERVED = {  # columns of the table
+    "rule", "rate", "validation", "test", "low", "high", "seeds", "not_finite", "reference", "difference", "difference_low",
+    "difference_high", "p_value",
+}  # fmt: skip
 
 # Folded into the key of a seed for weights and rules, so that they are independent of samples drawn by the key itself.
 START = 1
@@ -53,6 +56,7 @@ def sweep(
     update: Literal["offline", "online"] = "offline",
     window: int | Mapping[str, int | None] | None = None,
     evaluate_at: Sequence[int] = (),
+    reference: str | None = None,
     progress: bool | None = None,
 ) -> Sweep:
     """Train a model under each of several rules, with several learning rates and seeds, and compare them fairly.
@@ -84,6 +88,8 @@ def sweep(
         update, window: see `fit`; the window may be a dict with one for each rule.
         evaluate_at: numbers of batches after which a run is evaluated, in addition to its end; 0 is before training. The
             arrays of model and rule at these points are kept.
+        reference: the rule that the table compares the others with; by default that of the name "bptt", in letters of any case,
+            or else the one with the best mean score on validation samples.
         progress: whether to draw a progress bar; by default only at a terminal.
 
     Returns:
@@ -115,14 +121,16 @@ def sweep(
         ...     seeds=3, validation=lambda seed: batches(100 + seed, 1), test=lambda seed: batches(200 + seed, 1))
         >>> found.chosen
         {'bptt': {'rate': 0.01}, 'ottt': {'rate': 0.01}}
-        >>> found.test("ottt").shape, sorted(found.differences("bptt")["ottt"])
-        ((3,), ['high', 'low', 'mean'])
+        >>> found.test("ottt").shape, sorted(found.differences()["ottt"])
+        ((3,), ['high', 'low', 'mean', 'p_value'])
     """
     seeds = seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds))
     numbers = tuple(map(operator.index, seeds))
     count = len(numbers) if trial_seeds is None else trial_seeds
     sets = {"batches": batches, "validation": validation, "test": test}
     _check(make_model, rules, {"optimizer": optimizer, "window": window}, rates, settings, numbers, count, sets)
+    if reference is not None and reference not in rules:
+        raise ValueError(f"sweep got the reference {reference!r}, expected one of the rules: {', '.join(rules)}.")
     rates = tuple(sorted(rates))
     names, values = zip(*(settings or {}).items(), strict=True) if settings else ((), ())
     points = tuple(
@@ -134,7 +142,8 @@ def sweep(
     mode = "max" if mode is None and (is_accuracy or validation is None or len(points) == 1) else mode
     if mode not in ("min", "max"):
         raise ValueError(f'sweep got mode={mode!r}, expected "max" if a larger score is better, or "min".')
-    found = Sweep(points, {}, {}, {}, limits=(0.0, 1.0) if is_accuracy else (-np.inf, np.inf))
+    limits = (0.0, 1.0) if is_accuracy else (-np.inf, np.inf)
+    found = Sweep(points, {}, {}, {}, limits, mode, reference)
     windows = {name: checked_window(_of(window, name)) for name in rules}
     for name, rule in rules.items():
         check_update("sweep", loss_fn, update, rule, windows[name])
