@@ -14,7 +14,7 @@ from scipy import stats
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
-from slax_rules.train.runs import interval
+from slax_rules.train.intervals import interval
 from training.small import optimizer_of
 
 RATES, STEPS = (0.01, 0.1), 4
@@ -139,8 +139,9 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
     low, high = stats.t.interval(0.95, 1, one.mean(), stats.sem(one))
     expected = {"rule": "ottt", **found.chosen["ottt"], "seeds": 2, "not_finite": []}
     expected |= {"low": pytest.approx(low), "high": pytest.approx(high), "test": pytest.approx(one.mean())}
-    assert row == expected | {"validation": found.validation("ottt").mean(axis=1).max()}
-    assert [line.split()[0] for line in str(found).splitlines()] == ["rule", "bptt", "ottt"]
+    expected |= {"validation": found.validation("ottt").mean(axis=1).max()}
+    assert {name: row[name] for name in expected} == expected
+    assert [line.split()[0] for line in str(found).splitlines() if line] == ["rule", "bptt", "ottt", "test", "ottt"]
     assert dataclasses.replace(found, limits=(one.mean(), 0.0)).rows()[1]["low"] == one.mean()
     alone = dataclasses.replace(found, best={"bptt": found.best["bptt"][:1]})
     assert "nan" not in str(alone) and f"{other[0]:.4f}  -" in str(alone)

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from slax_neurons import LI, LIF, connect, health, summary
 from slax_rules import BPTT, OTPE, accuracy, cross_entropy, gradient_norms, gradients, sweep
 from slax_rules.train.cost import cost
-from slax_rules.train.runs import interval
+from slax_rules.train.intervals import interval
 
 INPUTS = jax.random.bernoulli(jax.random.key(0), 0.4, (12, 4, 8)).astype(jnp.float32)
 LABELS = jnp.array([0, 1, 2, 0])

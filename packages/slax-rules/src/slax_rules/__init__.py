@@ -51,11 +51,10 @@ from slax_rules.train.agreement import gradient_norms as gradient_norms
 from slax_rules.train.batches import Sampler as Sampler
 from slax_rules.train.callbacks import EarlyStopping as EarlyStopping
 from slax_rules.train.callbacks import Every as Every
+from slax_rules.train.callbacks import LogTo as LogTo
 from slax_rules.train.callbacks import StepInfo as StepInfo
 from slax_rules.train.callbacks import StopTraining as StopTraining
 from slax_rules.train.checkpoints import Checkpoints as Checkpoints
-from slax_rules.train.checkpoints import load_weights as load_weights
-from slax_rules.train.checkpoints import save_weights as save_weights
 from slax_rules.train.cost import cost as cost
 from slax_rules.train.evaluate import evaluate as evaluate
 from slax_rules.train.evaluate import predict as predict
@@ -63,6 +62,8 @@ from slax_rules.train.fit import fit as fit
 from slax_rules.train.run_stream import Piece as Piece
 from slax_rules.train.run_stream import run_stream as run_stream
 from slax_rules.train.sweep import sweep as sweep
+from slax_rules.train.weights import load_weights as load_weights
+from slax_rules.train.weights import save_weights as save_weights
 
 __version__ = next((found.version for found in _distributions(name="slax-rules")), "not installed")
 __all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]

@@ -8,27 +8,7 @@ import numpy as np
 from flax import nnx
 
 from slax_neurons.building_blocks import html_table
-
-
-def interval(numbers: np.ndarray) -> dict[str, float]:
-    """The "mean" of numbers x_1, ..., x_n, and "low" and "high", the limits of Student's 95 % confidence interval for it.
-
-        mean ± t s / sqrt(n),    s^2 = sum_i (x_i - mean)^2 / (n - 1)
-
-    where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
-
-    Example:
-        >>> import numpy as np
-        >>> from slax_rules.train.runs import interval
-        >>> {name: round(number, 3) for name, number in interval(np.array([0.8, 0.9, 1.0])).items()}
-        {'mean': 0.9, 'low': 0.652, 'high': 1.148}
-    """
-    from scipy.special import stdtrit  # here, since it takes a tenth of a second to import, and training does without
-
-    mean, count = float(np.mean(numbers)), len(numbers)
-    error = np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
-    half = float(stdtrit(count - 1, 0.975) * error)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+from slax_rules.train.intervals import holm, interval, p_value
 
 
 @dataclasses.dataclass(eq=False)
@@ -55,6 +35,14 @@ class Run:
     test: dict[int, float]
     _graphdef: Any = dataclasses.field(repr=False)
     _states: dict[int, Any] = dataclasses.field(repr=False)
+
+    @classmethod
+    def of(
+        cls, rule: str, point: Mapping[str, Any], seed: int, losses: np.ndarray, graphdef: Any, states: dict[int, Any]
+    ) -> "Run":
+        """A run without scores, from its losses and the states of model and rule by number of batches."""
+        bad = next((int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))), None)
+        return cls(rule, dict(point), seed, losses, bad, {}, {}, graphdef, states)
 
     @property
     def rate(self) -> float:
@@ -105,6 +93,9 @@ class Sweep:
         chosen: by rule, the point with the best mean score on the validation samples, the first of two equals.
         best: by rule, the runs of all seeds at that point.
         limits: the least and largest possible score, to which the intervals of the table are clipped: 0 and 1 for `accuracy`.
+        mode: "max" if a larger score is better, "min" if a smaller one is.
+        reference: the rule that the table compares the others with. If it is None, this is the rule of the name "bptt", in
+            letters of any case, or else the rule with the best mean score on the validation samples.
 
     Example:
         See `sweep`.
@@ -115,6 +106,8 @@ class Sweep:
     chosen: dict[str, dict[str, Any]]
     best: dict[str, list[Run]]
     limits: tuple[float, float] = (-np.inf, np.inf)
+    mode: Literal["min", "max"] = "max"
+    reference: str | None = None
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -138,36 +131,73 @@ class Sweep:
         """
         return np.array([run.score("test", step) for run in self.best[rule]])
 
-    def differences(self, reference: str, step: int | None = None) -> dict[str, dict[str, float]]:
-        """For each other rule, its test score minus the reference's: "mean", "low" and "high" of the differences of equal
-        seeds, the limits of the 95 % interval.
+    def differences(self, reference: str | None = None, step: int | None = None) -> dict[str, dict[str, float]]:
+        """For each other rule, its test score minus the reference's, and the paired t test that the two have the same mean.
 
         All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
+        The tests are about other seeds, with the same test samples.
+
+        Args:
+            reference: a rule; by default that of the table.
+            step: the scores after this number of batches of `evaluate_at`; at the end by default.
+
+        Returns:
+            By rule, the "mean" of the differences of equal seeds, the limits "low" and "high" of its 95 % interval, and
+            "p_value", two-sided, after Holm's correction for the number of rules; see `slax_rules.train.intervals`. NaN where
+            a run was not finite, for a single seed, and as the p-value of differences that are all equal.
 
         Raises:
-            ValueError: a reference that is no rule of this sweep.
+            ValueError: a reference that is no rule of this sweep, or no test samples.
         """
+        reference = self._reference() if reference is None else reference
         if reference not in self.best:
             raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
         base = self.test(reference, step)
-        others = (rule for rule in self.best if rule != reference)
-        return {rule: interval(self.test(rule, step) - base) for rule in others}
+        scores = {rule: self.test(rule, step) for rule in self.best if rule != reference and self._is_tested(rule)}
+        corrected = holm([p_value(its, base) for its in scores.values()])
+        pairs = zip(scores.items(), corrected, strict=True)
+        return {rule: {**interval(its - base), "p_value": p} for (rule, its), p in pairs}
+
+    def _is_tested(self, rule: str) -> bool:
+        """Whether all runs of a rule have scores on test samples, or were not finite before."""
+        return all(run.test or run.not_finite for run in self.best[rule])
+
+    def _validation_mean(self, rule: str) -> float | None:
+        """The mean score of the chosen trials of a rule on validation samples, if there are any."""
+        trials = self.trials[rule][self.points.index(self.chosen[rule])]
+        return float(np.mean([run.score("validation") for run in trials])) if trials[0].validation else None
+
+    def _reference(self) -> str:
+        """The rule that the table compares the others with."""
+        if self.reference in self.best:
+            return self.reference
+        if named := [rule for rule in self.best if rule.lower() == "bptt"]:
+            return named[0]
+        choose = max if self.mode == "max" else min
+        return choose(self.best, key=lambda rule: self._validation_mean(rule) or 0.0)
 
     def rows(self) -> list[dict[str, Any]]:
         """The table: for each rule the chosen rate and settings, the mean score on validation samples, the mean score on test
-        samples with its interval (None without such samples), the number of seeds, and (point, seed, batch) of runs that were
-        not finite."""
-        found = []
+        samples with its interval, the number of seeds, (point, seed, batch) of runs that were not finite, and "difference",
+        the score minus that of the reference, with its interval and p-value as in `differences`. None where there is none."""
+        if not self.best:
+            return []
+        found, reference = [], self._reference()
+        differences = self.differences() if self._is_tested(reference) else {}
+        widest = self.limits[1] - self.limits[0]
         for rule, best in self.best.items():
-            trials = self.trials[rule][self.points.index(self.chosen[rule])]
             runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
-            is_tested = all(run.test or run.not_finite for run in best)
-            score = interval(self.test(rule)) if is_tested else None
-            low, high = np.clip([score["low"], score["high"]], *self.limits).tolist() if score else (None, None)
-            mean = float(np.mean([run.score("validation") for run in trials])) if trials[0].validation else None
-            row = {"rule": rule, **self.chosen[rule], "validation": mean, "test": score and score["mean"]}
-            broken = [(run.point, run.seed, run.not_finite) for run in runs if run.not_finite]
-            found.append(row | {"low": low, "high": high, "seeds": len(best), "not_finite": broken})
+            score = interval(self.test(rule)) if self._is_tested(rule) else {}
+            minus = differences.get(rule, {})
+            low, high = _clipped(score, *self.limits)
+            difference_low, difference_high = _clipped(minus, -widest, widest)
+            found.append(
+                {"rule": rule, **self.chosen[rule], "validation": self._validation_mean(rule)}
+                | {"test": score.get("mean"), "low": low, "high": high, "seeds": len(best)}
+                | {"not_finite": [(run.point, run.seed, run.not_finite) for run in runs if run.not_finite]}
+                | {"reference": reference, "difference": minus.get("mean"), "difference_low": difference_low}
+                | {"difference_high": difference_high, "p_value": minus.get("p_value")}
+            )
         return found
 
     def curves(self, samples: Literal["validation", "test"] = "test") -> dict[str, dict[str, np.ndarray]]:
@@ -181,32 +211,40 @@ class Sweep:
             found[rule] = {"batches": np.array(steps)} | bands
         return found
 
-    def _cells(self) -> list[list[str]]:
-        """The rows of the table as text, with its head."""
-        names = list(self.points[0])
-        rows = [["rule", *names, "validation", "test", "95 % interval", "seeds", "runs that were not finite"]]
-        for row in self.rows():
-            numbers = (row[name] for name in ("validation", "test", "low", "high"))
-            chosen_by, score, low, high = ("-" if number is None else f"{number:.4f}" for number in numbers)
-            interval = f"{low:>6} to {high:>6}" if row["seeds"] > 1 else "-"
+    def _tables(self) -> list[list[list[str]]]:
+        """The rows as text, each table with its head: of all rules, and of their differences to the reference, if any."""
+        names, rows = list(self.points[0]), self.rows()
+        scores = [["rule", *names, "validation", "test", "95 % interval", "seeds", "runs that were not finite"]]
+        differences = [[f"test minus {rows[0]['reference']}", "mean", "95 % interval", "p (Holm)"]] if rows else []
+        for row in rows:
             broken = "; ".join(
                 f"{in_words(point)}, seed {seed}, batch {step}" for point, seed, step in row["not_finite"]
             )
-            values = [as_text(row[name]) for name in names]
-            rows.append([row["rule"], *values, chosen_by, score, interval, str(row["seeds"]), broken or "none"])
-        return rows
+            values = [row["rule"], *(as_text(row[name]) for name in names)]
+            numbers = [_number(row[name]) for name in ("validation", "test")]
+            scores.append([*values, *numbers, _limits(row["low"], row["high"]), str(row["seeds"]), broken or "none"])
+            if row["difference"] is not None:
+                limits = _limits(row["difference_low"], row["difference_high"])
+                differences.append(
+                    [row["rule"], _number(row["difference"], "+.4f"), limits, _number(row["p_value"], ".2g")]
+                )
+        return [scores, differences] if differences[1:] else [scores]
 
     def __str__(self) -> str:
-        """The table as text."""
+        """The tables as text."""
+        scores, *others = self._tables()
         width = max([4, *map(len, self.best)])
         lines = []
-        for rule, *values, chosen_by, score, interval, seeds, broken in self._cells():
+        for rule, *values, chosen_by, score, limits, seeds, broken in scores:
             tried = "".join(f"  {value:>8}" for value in values)
-            lines.append(f"{rule:{width}}{tried}  {chosen_by:>10}  {score:>6}  {interval:16}  {seeds:>5}  {broken}")
+            lines.append(f"{rule:{width}}{tried}  {chosen_by:>10}  {score:>6}  {limits:18}  {seeds:>5}  {broken}")
+        for differences in others:
+            width = max(len(row[0]) for row in differences)
+            lines += ["", *(f"{rule:{width}}  {mean:>7}  {limits:18}  {p:>8}" for rule, mean, limits, p in differences)]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return html_table(self._cells(), left=1)
+        return "".join(html_table(table, left=1) for table in self._tables())
 
     def draw_curves(
         self,
@@ -260,3 +298,19 @@ def in_words(point: Mapping[str, Any]) -> str:
 def as_text(value: Any) -> str:
     """A number in few digits, and anything else as it prints."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _clipped(score: Mapping[str, float], least: float, largest: float) -> tuple[Any, Any]:
+    """The limits of an interval within the limits of what it is about; None if there is no interval."""
+    low, high = np.clip([score["low"], score["high"]], least, largest).tolist() if score else (None, None)
+    return low, high
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    """A number as text; a dash if there is none."""
+    return "-" if value is None or np.isnan(value) else f"{value:{form}}"
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    """An interval as text; a dash if there is none, as of one seed."""
+    return "-" if low is None or np.isnan(low) else f"{_number(low):>7} to {_number(high):>7}"
