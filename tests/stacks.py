@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 
 import oracle
 import slax_neurons as sn
@@ -171,6 +173,15 @@ def close(ours: Any, theirs: Any, bound: float = 1e-12) -> None:
         np.testing.assert_allclose(a, b, rtol=bound, atol=bound * max(1.0, float(np.abs(b).max())))
 
 
+def equations(jaxpr: Any, scans: tuple[int, ...] = ()) -> Iterator[tuple[Any, tuple[int, ...]]]:
+    """Each equation of a program and of those within it, with the lengths of the scans that it is in."""
+    for equation in jaxpr.eqns:
+        yield equation, scans
+        within = (*scans, equation.params["length"]) if equation.primitive.name == "scan" else scans
+        for program in jaxprs_in_params(equation.params):
+            yield from equations(program, within)
+
+
 def _by_value(parameter: Any, gradient: Any) -> np.ndarray:
     """From the gradient by the number that is trained, x, that by the value v = low + (high - low) sigmoid(x), and so on."""
     value, domain = np.asarray(parameter.value), parameter.domain
@@ -251,11 +262,7 @@ _NEURONS = {
     "cuba_lif": (sn.CuBaLIF, oracle.CuBaLIF, {"synapse_decay": 0.6, "decay": 0.9, "threshold": 1.0}),
     "alif": (sn.ALIF, oracle.ALIF, {"decay": 0.9, "adaptation_decay": 0.8, "beta": 0.3, "threshold": 1.0}),
     "adlif": (sn.AdLIF, oracle.AdLIF, _ADAPTIVE),
-    "izhikevich": (
-        sn.Izhikevich,
-        oracle.Izhikevich,
-        {"a": 0.02, "b": 0.2, "c": -65.0, "d": 8.0, "threshold": 30.0},
-    ),
+    "izhikevich": (sn.Izhikevich, oracle.Izhikevich, {"a": 0.02, "b": 0.2, "c": -65.0, "d": 8.0, "threshold": 30.0}),
     "adex": (sn.AdEx, oracle.AdEx, _EXPONENTIAL),
     "brf": (sn.BRF, oracle.BRF, {"omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}),
 }

@@ -84,6 +84,7 @@ NETWORKS = {
     "brf": Network([7, 5, C], [per_unit("brf", n, **BRF) | {"dt": 0.01} for n in (5, C)], OWN, {"gain": 120}),
 }
 SPIKES = np.random.default_rng(0).uniform(size=(T, B, 32)) < 0.4
+X, LABELS, F64 = SPIKES[..., :7].astype(float), np.array([0, 3, 2]), {"param_dtype": jnp.float64}
 
 
 def inputs_of(network: str) -> np.ndarray:
@@ -221,12 +222,10 @@ TABLE = {
     "e_prop_random": Entry(oracle.e_prop, ("chain",)),
     "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
     "e_prop_direct": Entry(oracle.e_prop, ("chain",)),
-    "pp_prop": Entry(
-        partial(oracle.pp_prop, decay=0.8), ("chain", "edges", "states", "brf"), options={"decay": 0.8}, fixed=True
-    ),
+    "pp_prop": Entry(partial(oracle.pp_prop, decay=0.8), ("chain", "edges", "brf"), options={"decay": 0.8}, fixed=True),
     "decolle": Entry(oracle.ottt, ("chain",)),
     "hypr": Entry(oracle.ostl, ("chain",)),
-    "s_tllr": Entry(s_tllr, ("chain", "edges", "states", "conv"), options=S_TLLR, fixed=True),
+    "s_tllr": Entry(s_tllr, ("chain", "edges", "conv"), options=S_TLLR, fixed=True),
     "tess": Entry(s_tllr, ("chain",), options=S_TLLR, fixed=True),
     "osttp": Entry(oracle.ostl, ("chain",)),
     "etlp": Entry(partial(oracle.ottt, bias_trace=False), ("chain",)),

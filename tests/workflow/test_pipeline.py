@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-
 from toy_pipeline import Tree, ended, jobs
 
 pytestmark = pytest.mark.slow
@@ -152,12 +151,11 @@ def test_a_run_says_what_is_damaged_and_replaces_it(tree):
     timed = (".record.json", "index.html", "RESULTS.md")  # with the run time of the jobs that were made again
     same = {name for name in before if not name.endswith(timed)}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
-    assert tree.python("experiments.pipeline", "verify")[0] == 0
 
 
 def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
     tree.set(jobs(a=0, b=4), total=True)  # b alone is made again
-    at_work = tree.path / "ran-on-this-machine"
+    at_work = tree.path / "started"
     at_work.unlink()
     run = tree.start(ALL)
     tree.wait_for(at_work, run)
@@ -231,17 +229,10 @@ def test_the_scale_full_is_drawn_from_shipped_results(tree):
     assert pending(tree, "full") == RESULTS | DRAWN
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "config", "told"),
-    [
-        ("experiments/toy/config.yaml", "scale: {}\n", "scale=tiny", "unknown key 'scale'; known keys: shared, scales"),
-        ("data/config.yaml", "", "scale=papr", "'papr' is not one of ['tiny', 'quick', 'full', 'paper']"),
-    ],
-)
-def test_a_wrong_configuration_stops_before_any_job(tree, file, text, config, told):
-    tree.edit(file, new=text)
-    assert tree.run(ALL, config=(config,)) != 0
-    assert "no job was started" in tree.said() and told in tree.said() and "Traceback" not in tree.said()
+def test_a_wrong_configuration_stops_before_any_job(tree):
+    tree.edit("experiments/toy/config.yaml", new="scale: {}\n")
+    assert tree.run(ALL) != 0 and "Traceback" not in tree.said()
+    assert "no job was started" in tree.said() and "unknown key 'scale'; known keys: shared, scales" in tree.said()
 
 
 def test_a_new_experiment_has_results_and_a_figure_and_an_unfinished_one_stops_nothing(tree):
@@ -256,21 +247,16 @@ def test_a_new_experiment_has_results_and_a_figure_and_an_unfinished_one_stops_n
     assert code == 0 and (tree.path / "trial/tiny/fano.csv").read_text().count("sltt") == 1, said
 
 
-def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
-    raw = tree.path / "data/raw/japanese_vowels.npz"
+def test_what_reads_spikes_of_data_that_are_lacking_is_left_out(tree):
     (tree.path / SPIKES).unlink()
-    raw.write_bytes(raw.read_bytes() + b" ")
-    assert tree.run("data") != 0 and "has the wrong checksum: its sha256 is" in tree.said()
-    raw.unlink()
-    (tree.path / "data/raw/japanese_vowels.npz.dvc").unlink()
-    (tree.path / "results/tiny/toy/total.json").unlink()
+    for name in ("japanese_vowels.npz", "japanese_vowels.npz.dvc"):
+        (tree.path / "data/raw" / name).unlink()
     more = """    yield Job("vowels", {}, endings=(ARRAYS,), spikes="japanese_vowels")
     yield Job("reader", {}, module="total", reads=("vowels",))
 """
     tree.edit("experiments/toy/jobs.py", new=more)
-    assert tree.run(ALL) == 0, tree.said()
-    assert "Left out, with all that reads it: japanese_vowels" in tree.said()
-    assert tree.run(ALL) == 0 and NOTHING in tree.said()
+    assert tree.run(ALL) == 0 and "Left out, with all that reads it: japanese_vowels" in tree.said()
+    assert not tree.ran() & {"spikes", "toy_run"}
 
 
 def test_dvc_calls_snakemake_which_decides_and_records_what_came_out(tree):
