@@ -56,9 +56,7 @@ def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -
 
 def ordered(one: tuple[float, Number], other: tuple[float, Number]) -> Outcome:
     """The outcome for the order of two published numbers that differ, each with ours."""
-    ours = [side.samples or side.value for _, side in (other, one)]
-    tests = other[1].tests, one[1].tests
-    apart = difference(*ours, paired=other[1].is_paired_with(one[1]), tests=tests)
+    apart = difference(other[1], one[1])
     low, high = apart.interval if apart and apart.kind != "exact" else (apart.mean if apart else 0.0,) * 2
     if low <= 0 <= high:
         return "unresolved"

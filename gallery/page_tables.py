@@ -93,8 +93,7 @@ class Cells:
             )
         other = number(found[0], self.value)
         assert other is not None
-        paired = ours.is_paired_with(other)
-        of_samples = difference(ours.samples, other.samples, paired=paired, tests=(ours.tests, other.tests))
+        of_samples = difference(ours, other)
         assert of_samples is not None
         low, high = of_samples.interval
         return ours._replace(value=of_samples.mean, low=low, high=high)

@@ -117,7 +117,9 @@ def find(
         value = number(rows[0], column) if rows else None
     except ValueError as error:
         raise ValueError(f"{stem}.csv {error}.") from None
-    return value, "" if value else f"{stem}.csv has no number there" if rows else "is left out at this scale"
+    if value is None:
+        return None, f"{stem}.csv has no number there" if rows else "is left out at this scale"
+    return value._replace(setting=(stem, *value.setting)), ""
 
 
 def _same(cell: str, wanted: Any) -> bool:
