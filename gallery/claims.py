@@ -223,6 +223,20 @@ def correct(claims: Sequence[Claim]) -> list[Claim]:
     return [replace(claim, corrected=None if claim.p is None else next(after)) for claim in claims]
 
 
+def claims_named(names: Sequence[str], figures: Sequence[Figure]) -> list[Claim]:
+    """The claims of names, EXPERIMENT/ID, except for experiments that are not among the figures.
+
+    Raises:
+        ClaimError: an experiment that is there has no such claim.
+    """
+    claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
+    experiments = {figure.experiment for figure in figures}
+    here = [name for name in names if name.partition("/")[0] in experiments]
+    if unknown := [name for name in here if name not in claims]:
+        raise ClaimError(f"there is no claim {', '.join(unknown)}: name one as EXPERIMENT/ID")
+    return [claims[name] for name in here]
+
+
 def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: bool) -> Claim:
     """A claim with its verdict according to the tables of one scale, before the correction.
 

@@ -7,15 +7,13 @@ or `claims`, our claims that test what is published in words; or `ratios` of tim
 import itertools
 import math
 import statistics
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.pipeline.config import read_yaml
 from gallery import wording
-from gallery.claims import Claim, Figure, Tables, Verdict
+from gallery.claims import Figure, Tables, Verdict, claims_named
 from gallery.claims_file import ClaimError, read_checked
 from gallery.outcomes import Outcome, compared, counted, named, ordered, together
 from gallery.significance import RESOLUTION
@@ -62,8 +60,7 @@ class Pair(NamedTuple):
     here: str
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A figure, a table, a cell or a statement of a paper or its repository.
 
     Attributes:
@@ -74,25 +71,24 @@ class Item:
     """
 
     about: Entry
-    columns: tuple[str, ...] = ()
-    lines: tuple[Line, ...] = ()
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
     orders: tuple[Pair, ...] = ()
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        return [outcome for line in self.lines for outcome in line.outcomes]
-
-    @property
     def outcome(self) -> Outcome:
-        found = [*self.outcomes, *(pair.outcome for pair in self.orders)]
-        return together(found) or self.about.get("standing", "not run")
+        of_lines = [outcome for line in self.lines for outcome in line.outcomes]
+        found = together([*of_lines, *(pair.outcome for pair in self.orders)])
+        return found or self.about.get("standing", "not run")
 
     @property
     def verdict(self) -> str:
         """The outcome with its sign, and the numbers behind it."""
-        is_run, unit = self.outcome != "not run" and len(self.outcomes) > 1, self.about.get("unit", "numbers the same")
-        parts = [counted(self.outcomes, unit)] if is_run else []
-        parts += [f"order of {counted([one.outcome for one in self.orders], 'pairs the same')}"] if self.orders else []
+        outcomes, parts = [outcome for line in self.lines for outcome in line.outcomes], []
+        if self.outcome != "not run" and len(outcomes) > 1:
+            parts.append(counted(outcomes, self.about.get("unit", "numbers the same")))
+        if self.orders:
+            parts.append(f"order of {counted([one.outcome for one in self.orders], 'pairs the same')}")
         return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
 
     @property
@@ -112,16 +108,11 @@ class Item:
         return [(*self.columns, "ours", "verdict"), *rows] if rows else []
 
 
-@dataclass(frozen=True)
-class Replication:
+class Replication(NamedTuple):
     """Everything that is published. `texts` are the parts of replication.yaml that no table changes."""
 
     texts: Entry
-    items: tuple[Item, ...]
-
-    @property
-    def counts(self) -> Counter[Outcome]:
-        return Counter(item.outcome for item in self.items)
+    items: list[Item]
 
     def numbers(self, shown: bool = False, judged: bool = False) -> int:
         """How many numbers are published, or of these stand beside ours, or have a verdict of their own. Those that two items
@@ -151,67 +142,61 @@ def replication(
         ClaimError: the file is not valid, or an item names a claim or a cell that does not exist.
     """
     content, mistakes = read_checked(path, SCHEMA), []
-    claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
     items = []
     for about in content.pop("items"):
         try:
-            items.append(_judged(about, claims, tables, is_complete))
+            if "claims" in about:
+                items.append(_claims(about, figures))
+            elif "ratios" in about:
+                items.append(_ratios(about, tables))
+            else:
+                items.append(_numbers(about, tables, is_complete))
         except ValueError as error:
             mistakes.append(f"{path.name}: {about['id']}: {error}")
     if mistakes:
         raise ClaimError("\n".join(mistakes))
-    return Replication(content, tuple(items))
+    return Replication(content, items)
 
 
-def _judged(about: Entry, claims: Mapping[str, Claim], tables: Tables, is_complete: bool) -> Item:
-    if "claims" in about:
-        here = {name.split("/")[0] for name in claims}
-        named_here = [name for name in about["claims"] if name.split("/")[0] in here]
-        if unknown := [name for name in named_here if name not in claims]:
-            raise ValueError(f"there is no claim {', '.join(unknown)}: name one as EXPERIMENT/ID")
-        return Item(about, ("our claim that tests it",), tuple(_claimed(claims[name]) for name in named_here))
-    if "ratios" in about:
-        return _ratios(about, tables)
-    found = [(one, _number(about, one, tables, is_complete)) for one in about.get("numbers", ())]
+def _claims(about: Entry, figures: Sequence[Figure]) -> Item:
+    """The verdicts on the claims that test a statement, each with its weakest comparison."""
+    lines = []
+    for claim in claims_named(about["claims"], figures):
+        ours = (claim.weakest and wording.difference(claim.weakest)) or wording.in_short(claim)
+        more = f"; the weakest of {len(claim.comparisons)}" if ours and len(claim.comparisons) > 1 else ""
+        lines.append(Line((claim.sentence,), ours + more, (OF_CLAIMS[claim.verdict],), wording.outcome(claim)))
+    return Item(about, ("our claim that tests it",), tuple(lines))
+
+
+def _numbers(about: Entry, tables: Tables, is_complete: bool) -> Item:
+    """The published numbers beside ours, and the outcomes for their order."""
+    place, found = about.get("ours"), []
+    strict = is_complete and place is not None and place["table"] in tables and "reason" not in about
+    for one in about.get("numbers", ()):
+        ours, lacking = find(place | one.get("at", {}), tables, strict=strict) if place else (None, "")
+        if strict and ours is None:
+            raise ValueError(f"{one['name']}: {lacking}, and no reason is given")
+        found.append((one, ours))
     orders = tuple(_orders(about, found)) if "order" in about else ()
     return Item(about, ("what", "published"), tuple(_line(about, one, ours) for one, ours in found), orders)
 
 
-def _claimed(claim: Claim) -> Line:
-    """The verdict on a claim, with its weakest comparison."""
-    ours = (claim.weakest and wording.difference(claim.weakest)) or wording.in_short(claim)
-    more = f"; the weakest of {len(claim.comparisons)}" if ours and len(claim.comparisons) > 1 else ""
-    return Line((claim.sentence,), ours + more, (OF_CLAIMS[claim.verdict],), wording.outcome(claim))
-
-
-def _number(about: Entry, one: Entry, tables: Tables, is_complete: bool) -> Number | None:
-    """The number of ours for a published one, None if there is none."""
-    if "ours" not in about:
-        return None
-    strict = is_complete and about["ours"]["table"] in tables and "reason" not in about
-    ours, lacking = find(about["ours"] | one.get("at", {}), tables, strict=strict)
-    if strict and ours is None:
-        raise ValueError(f"{one['name']}: {lacking}, and no reason is given")
-    return ours
-
-
 def _line(about: Entry, one: Entry, ours: Number | None) -> Line:
-    listed = one["published"] if isinstance(one["published"], list) else [one["published"]]
-    cells = (one["name"], ", ".join(f"{value:,}" for value in listed))
+    cells, count = (one["name"], ", ".join(f"{value:,}" for value in _listed(one))), len(_listed(one))
     if ours is None:
-        return Line(cells, "", ("not run",), about.get("reason", "not at this scale"), len(listed))
-    rule = about.get("rule", {})
-    distance = one.get("distance", rule.get("distance", 0.0))
-    outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
-    mine = wording.with_interval(ours)
+        return Line(cells, "", ("not run",), about.get("reason", "not at this scale"), count)
+    rule, outcomes = about.get("rule"), ()
+    if rule:
+        distance = one.get("distance", rule.get("distance", 0.0))
+        outcomes = (compared(ours, statistics.fmean(_listed(one)), rule["by"], distance),)
     if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
-        return Line(cells, mine, (), "by construction", len(listed))
-    return Line(cells, mine, outcomes, "", len(listed))
+        return Line(cells, wording.with_interval(ours), (), "by construction", count)
+    return Line(cells, wording.with_interval(ours), outcomes, "", count)
 
 
-def _value(one: Entry) -> float:
-    """The published number, or the mean of several."""
-    return statistics.fmean(one["published"]) if isinstance(one["published"], list) else float(one["published"])
+def _listed(one: Entry) -> list[float]:
+    """The published number, or the numbers of which the mean is compared."""
+    return one["published"] if isinstance(one["published"], list) else [one["published"]]
 
 
 def _orders(about: Entry, found: Sequence[tuple[Entry, Number | None]]) -> Iterator[Pair]:
@@ -219,13 +204,16 @@ def _orders(about: Entry, found: Sequence[tuple[Entry, Number | None]]) -> Itera
 
     A number that is fixed by construction is in no pair: on which side of it another one lies is no result either.
     """
-    run = [(one, ours) for one, ours in found if ours is not None and not one.get("by_construction")]
-    for (one, ours), (other, theirs) in itertools.combinations(run, 2):
-        apart = not math.isclose(_value(one), _value(other), rel_tol=RESOLUTION)
+    run = [
+        (one, statistics.fmean(_listed(one)), ours) for one, ours in found if ours and not one.get("by_construction")
+    ]
+    for first, second in itertools.combinations(run, 2):
+        (one, value, ours), (other, value_there, theirs) = first, second
+        apart = not math.isclose(value, value_there, rel_tol=RESOLUTION)
         if apart and all(one["at"][name] == other["at"][name] for name in about["order"]):
-            low, high = sorted(((one, ours), (other, theirs)), key=lambda side: side[1].value)
-            texts = [f"{side['name']} ({_value(side):.4g} published)" for side, _ in (low, high)]
-            yield Pair(ordered((_value(one), ours), (_value(other), theirs)), " lies below ".join(texts))
+            low, high = sorted((first, second), key=lambda side: side[2].value)
+            texts = [f"{side['name']} ({published:.4g} published)" for side, published, _ in (low, high)]
+            yield Pair(ordered((value, ours), (value_there, theirs)), " lies below ".join(texts))
 
 
 def _ratios(about: Entry, tables: Tables) -> Item:
