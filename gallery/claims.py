@@ -51,14 +51,14 @@ class Comparison(NamedTuple):
         return of_means and self.difference is not None and not self.difference.is_constant
 
     @property
-    def evidence(self) -> Evidence | None:
+    def evidence(self) -> Evidence:
         """What the difference says about the relation. What is not tested has to be true in every sample: p is 0 or 1.
 
         The p-value of `near` is the larger one of two one-sided tests, doubled. It is below 0.05 if and only if the 95 %
-        interval of the difference lies within the tolerance.
+        interval of the difference lies within the tolerance. Without a difference, nothing is sure.
         """
         if self.difference is None:
-            return None
+            return Evidence(1.0, 1.0)
         if self.is_tested:
             return self.difference.evidence(self.margin(self.difference.mean))
         is_true = all(map(self.is_true, (self.difference.mean, *self.difference.ends)))
@@ -76,6 +76,13 @@ class Comparison(NamedTuple):
             return self.margin(difference) >= -DECIMAL * self.difference.size
         has_samples = self.difference.kind != "exact"
         return self.margin(difference) > (RESOLUTION * self.difference.size if has_samples else 0)
+
+
+def verdict_of(comparisons: Sequence[Comparison], evidence: Evidence, p: float | None = None) -> Verdict:
+    """The verdict on comparisons with this evidence for all of them, by a p-value after a correction if there is one."""
+    if (min(evidence) if p is None else p) < LEVEL:
+        return "holds" if evidence.holds < evidence.fails else "does not hold"
+    return "unresolved" if all(one.is_run for one in comparisons) else "not run"
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Claim:
         All of them are true with a p-value that is the largest of theirs. One is false with the smallest p-value times the
         number of comparisons (Bonferroni), since this is the smallest of several.
         """
-        found = [one.evidence or Evidence(1.0, 1.0) for one in self.comparisons]
+        found = [one.evidence for one in self.comparisons]
         return Evidence(max(one.holds for one in found), min(1.0, len(found) * min(one.fails for one in found)))
 
     @property
@@ -126,21 +133,19 @@ class Claim:
     def weakest(self) -> Comparison | None:
         """Of the comparisons with a difference, the one that is the least sure to be true."""
         run = [
-            (evidence.holds, -one.margin(one.difference.mean), one)
-            for one in self.comparisons
-            if one.difference and (evidence := one.evidence)
+            (one.evidence.holds, -one.margin(one.difference.mean), one) for one in self.comparisons if one.difference
         ]
         return max(run, key=lambda weak: weak[:2], default=(0, 0, None))[2]
 
     @property
     def verdict(self) -> Verdict:
         """The verdict after the correction, if there was one."""
-        return self._verdict(min(self.evidence) if self.corrected is None else self.corrected)
+        return verdict_of(self.comparisons, self.evidence, self.corrected)
 
     @property
     def uncorrected(self) -> Verdict:
         """The verdict without a correction."""
-        return self._verdict(min(self.evidence))
+        return verdict_of(self.comparisons, self.evidence)
 
     @property
     def direction(self) -> str:
@@ -157,11 +162,6 @@ class Claim:
             return []
         missing = [one for one in self.comparisons if one.is_run == (self.verdict == "unresolved")]
         return list(dict.fromkeys(one.reason for one in missing if one.reason))
-
-    def _verdict(self, p: float) -> Verdict:
-        if p < LEVEL:
-            return "holds" if self.evidence.holds < self.evidence.fails else "does not hold"
-        return "unresolved" if all(one.is_run for one in self.comparisons) else "not run"
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: 
         about = {"rows": tuple(rows), "quantity": quantity, "is_check": claim["kind"] == "check"}
         right, tolerance = _with_margin(right, one["relation"], one["margin"])
         comparison = Comparison(left, one["relation"], right, tolerance, **about, reason=lacking or lacking_too)
-        comparisons.append(_compared(comparison))
+        comparisons.append(compare(comparison))
     texts = {key: claim.get(key, "") for key in ("id", "kind", "sentence", "source", "written", "why")}
     return Claim(**texts, comparisons=tuple(comparisons))
 
@@ -293,7 +293,7 @@ def _with_margin(right: Number | None, relation: str, margin: Any) -> tuple[Numb
     return right.changed(1.0, margin if relation == "above" else -margin), None
 
 
-def _compared(one: Comparison) -> Comparison:
+def compare(one: Comparison) -> Comparison:
     """The same with the difference of its numbers, if they have one."""
     if one.left is None or one.right is None:
         return one

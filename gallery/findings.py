@@ -47,6 +47,6 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
         order: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
         verdict = next(verdict for verdict in order if verdict in verdicts)
         if all(texts.values()) and verdict != "does not hold":
-            sentence, caveat = (" ".join(one[key].split()).format(**texts) for key in ("sentence", "caveat"))
+            sentence, caveat = one["sentence"].format(**texts), one["caveat"].format(**texts)
             found.append(Finding(one["headline"], sentence, caveat, by_stem[one["figure"]], verdict))
     return found

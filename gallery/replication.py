@@ -1,34 +1,86 @@
 """What both papers and their repositories publish, beside ours: replication.yaml, judged by the tables of the figures.
 
-An item of replication.yaml has published `numbers`, which are judged by a `rule` (outcomes.py), by their `order`, or by both;
+An item of replication.yaml has published `numbers`, which are judged by a `rule`, by their `order`, or by both;
 or `claims`, our claims that test what is published in words; or `ratios` of times; or none of these, and a `standing`.
 """
 
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from experiments.pipeline.config import read_yaml
 from gallery import wording
-from gallery.claims import Figure, Tables, Verdict, claims_named
+from gallery.claims import Comparison, Figure, Tables, Verdict, claims_named, compare, verdict_of
 from gallery.claims_file import ClaimError, read_checked
-from gallery.outcomes import Outcome, compared, counted, named, ordered, together
 from gallery.significance import RESOLUTION
 from gallery.tables import Number, find, matching, number, spelled
 
 DATA = Path(__file__).with_name("replication.yaml")
 SCHEMA = read_yaml(DATA.with_name("replication.schema.yaml"))
-OF_CLAIMS: dict[Verdict, Outcome] = {
+Outcome = Literal["same", "in part", "different", "unresolved", "not run", "no number", "not read"]
+SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○··", strict=True))
+OF_VERDICTS: dict[Verdict, Outcome] = {
     "holds": "same",
     "does not hold": "different",
     "unresolved": "unresolved",
     "not run": "not run",
 }
 
+ONE = Number(1.0, 1.0, 1.0)
+
 Entry = dict[str, Any]
+
+
+def named(outcome: Outcome) -> str:
+    return f"{SYMBOLS[outcome]} {outcome}"
+
+
+def together(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """The outcome of several: what they have in common, and "in part" if only some are the same. None without any."""
+    distinct = dict.fromkeys(outcomes)
+    if len(distinct) > 1 and {"same", "in part"} & distinct.keys():
+        return "in part"
+    return next((outcome for outcome in ("different", "unresolved") if outcome in distinct), next(iter(distinct), None))
+
+
+def counted(outcomes: Iterable[Outcome], unit: str) -> str:
+    """How many there are of each: "5 of 6 numbers the same, 1 unresolved". `unit` says what the same is: "numbers the same"."""
+    counts = Counter(outcomes)
+    rest = [f"{counts[outcome]} {outcome}" for outcome in SYMBOLS if counts[outcome] and outcome != "same"]
+    return ", ".join([f"{counts['same']} of {counts.total()} {unit}", *rest])
+
+
+def outcome_of(ours: Number, relation: str, than: Number, tolerance: float | None = None) -> Outcome:
+    """Whether a relation is true of our number as it is of the published one, by the test of a claim without a correction."""
+    found = compare(Comparison(ours, relation, than, tolerance))
+    return OF_VERDICTS[verdict_of([found], found.evidence)]
+
+
+def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -> Outcome:
+    """The outcome for a published number.
+
+    Args:
+        ours: our number.
+        published: the published one.
+        rule: `within`, ours with its interval lies within a distance of the published number; `seeds`, that lies between our
+            smallest and our largest seed; `above`, ours with its interval lies above it.
+        distance: for `within`.
+    """
+    if rule == "seeds":
+        samples = [one for one in ours.samples if one is not None] or [ours.value]
+        rounding = RESOLUTION * abs(published)
+        return "same" if min(samples) - rounding <= published <= max(samples) + rounding else "different"
+    than = Number(published, published, published)
+    return outcome_of(ours, "near", than, distance) if rule == "within" else outcome_of(ours, "above", than)
+
+
+def ordered(one: tuple[float, Number], other: tuple[float, Number]) -> Outcome:
+    """The outcome for the order of two published numbers that differ, each with ours."""
+    return outcome_of(one[1], "above" if one[0] > other[0] else "below", other[1])
 
 
 class Line(NamedTuple):
@@ -164,7 +216,7 @@ def _claims(about: Entry, figures: Sequence[Figure]) -> Item:
     for claim in claims_named(about["claims"], figures):
         ours = (claim.weakest and wording.difference(claim.weakest)) or wording.in_short(claim)
         more = f"; the weakest of {len(claim.comparisons)}" if ours and len(claim.comparisons) > 1 else ""
-        lines.append(Line((claim.sentence,), ours + more, (OF_CLAIMS[claim.verdict],), wording.outcome(claim)))
+        lines.append(Line((claim.sentence,), ours + more, (OF_VERDICTS[claim.verdict],), wording.outcome(claim)))
     return Item(about, ("our claim that tests it",), tuple(lines))
 
 
@@ -185,8 +237,8 @@ def _line(about: Entry, one: Entry, ours: Number | None) -> Line:
     cells, count = (one["name"], ", ".join(f"{value:,}" for value in _listed(one))), len(_listed(one))
     if ours is None:
         return Line(cells, "", ("not run",), about.get("reason", "not at this scale"), count)
-    rule, outcomes = about.get("rule"), ()
-    if rule:
+    outcomes: tuple[Outcome, ...] = ()
+    if rule := about.get("rule"):
         distance = one.get("distance", rule.get("distance", 0.0))
         outcomes = (compared(ours, statistics.fmean(_listed(one)), rule["by"], distance),)
     if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
@@ -229,14 +281,7 @@ def _ratios(about: Entry, tables: Tables) -> Item:
         if key in lines or not published:
             continue
         cells = (about["names"][row["other"]], f"{int(row['n']):,}", *(row[device] or "-" for device in devices))
-        sides = tuple("not run" if ours is None else _side(ours, one) for one in published if one != 1)
+        sides = tuple("not run" if ours is None else ordered((one, ours), (1, ONE)) for one in published if one != 1)
         mine = f"{wording.with_interval(ours)}, {row['inputs']}" if ours else ""
         lines[key] = Line(cells, mine, sides, row["reason"], len(published))
     return Item(about, ("library", "units", *devices.values()), tuple(lines.values()))
-
-
-def _side(ours: Number, published: float) -> Outcome:
-    """Whether a ratio lies on the published side of 1."""
-    if ours.low <= 1 <= ours.high:
-        return "unresolved"
-    return "same" if (ours.low > 1) == (published > 1) else "different"

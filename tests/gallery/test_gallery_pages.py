@@ -120,7 +120,7 @@ def test_runs_are_taken_together(tmp_path):
         paths += certified([path], date=f"2026-01-{day}", device=device)
     made = together([read_run(paths[:2], {paths[1]}), read_run(paths[2:])])
     assert (len(made.results), made.seeds, made.versions) == (3, [3, 4, 5, 6, 7, 8, 9], ["jax 1", "jax 2"])
-    assert made.counts("device") == {"gpu": 2, "cpu": 1} and len(made.older) == 1 and made.seconds == 120.0
+    assert made.counts("device") == {"gpu": 2, "cpu": 1} and made.older == 1 and made.seconds == 120.0
 
 
 def test_number_in_a_sentence_has_the_digits_that_its_interval_leaves_sure():
