@@ -4,7 +4,6 @@ A failure is recorded and is not an error: the measurements then report it in pl
 only on request, so environments that were made are kept.
 """
 
-import argparse
 import json
 import re
 import subprocess
@@ -54,17 +53,14 @@ def uv(*arguments: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="the peer's")
-    parser.add_argument("output", type=Path, help="a JSON file")
-    arguments = parser.parse_args()
+    file, output = map(Path, sys.argv[1:])
     error = None
     try:
-        python_of(contenders_of(arguments.file)[0])  # any of them: they share it
+        python_of(contenders_of(file)[0])  # any of them: they share it
     except BenchmarkError as failure:
         error = f"{failure}; {TO_TRY_AGAIN}"
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({"peer": arguments.file.stem, "error": error}) + "\n", encoding="utf-8")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({"peer": file.stem, "error": error}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -56,17 +56,14 @@ def test_contenders_that_may_not_fit_beside_those_before_them_are_left_out_with_
         def __init__(self, one, workload):
             self.name = one.name
 
-        def first_step(self):
-            free[0] -= 1e9
-            return {"loss": 1.0}
-
-        def times(self, seconds):
-            return [seconds]
+        def ask(self, first_step=False, seconds=None):
+            free[0] -= 1e9 * first_step
+            return {"loss": 1.0} if first_step else {"times": [seconds]}
 
         def close(self):
             closed.append(self.name)
 
-        wait_until_ready = SimpleNamespace
+        answer = SimpleNamespace
 
     monkeypatch.setattr(measure, "Process", Process)
     monkeypatch.setattr(measure, "free_bytes", lambda: free[0])
