@@ -142,21 +142,18 @@ def page(text: str, figures: Path) -> str:
 def main() -> None:
     parser = parser_of("python -m gallery.page_tables", __doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, and fail if a table is not current")
-    parser.add_argument(
-        "--figures", type=Path, default=FIGURES / "full", help="folder of tables; default: figures/full"
-    )
     options = parser.parse_args()
     pages = subprocess.run(["git", "ls-files", "*.md"], capture_output=True, text=True, check=True).stdout.split()
     for path in map(Path, pages):
         text = path.read_text(encoding="utf-8")
         try:
-            new = page(text, options.figures)
+            new = page(text, FIGURES / "full")
         except ValueError as error:
             raise SystemExit(f"{path}: {error}") from None
         if new == text:
             continue
         if options.check:
-            raise SystemExit(f"{path}: its tables differ from {options.figures}. Write them: `make claims`.")
+            raise SystemExit(f"{path}: its tables differ from figures/full. Write them: `make claims`.")
         path.write_text(new, encoding="utf-8")
 
 

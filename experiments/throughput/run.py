@@ -54,7 +54,7 @@ def of_all_starts(
         for record in measure(workload, able, config["rounds"], config["seconds"], first_round=first):
             before = found.setdefault(record["name"], record | {"rounds": []})
             before["rounds"] += record["rounds"]
-            before["error"] = record["error"]
+            before |= {key: record[key] for key in ("error", "left_out")}
         during.append(watch.cores())
         check(during[-1], config.get("others_at_most"), f"during start {start + 1}")
     return list(found.values()), during
