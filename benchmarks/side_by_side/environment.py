@@ -20,16 +20,17 @@ def python_of(contender: Contender) -> Path:
     """The interpreter of the peer's own environment, which is made if its metadata changed.
 
     Raises:
-        BenchmarkError: the environment cannot be made.
+        BenchmarkError: the environment cannot be made, or could not be made before, as its record says.
     """
-    if contender.error:
-        raise BenchmarkError(contender.error)
     metadata = script(contender.file)
     python, dependencies = metadata["requires-python"], metadata["dependencies"]
     if contender.here:
         if missing := sorted({re.split("[=<>]", requirement)[0] for requirement in dependencies} - HERE):
             raise BenchmarkError(f"needs {', '.join(missing)}; this run was made without environments for the peers")
         return Path(sys.executable)
+    record = ENVIRONMENTS / f"{contender.peer}.json"
+    if record.exists() and (error := json.loads(record.read_text(encoding="utf-8"))["error"]):
+        raise BenchmarkError(error)
     editable = metadata["tool"]["benchmark"].get("editable", [])
     if GPU.exists():  # PyTorch's wheels serve both
         dependencies = [re.sub(r"^jax==", "jax[cuda12]==", requirement) for requirement in dependencies]
