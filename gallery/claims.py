@@ -6,6 +6,7 @@ claim holds if all of its comparisons hold, and does not hold if one of them doe
 corrected together by Holm's method.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,8 +210,9 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str, *, is_complete:
             figures.append(
                 Figure(path.parent.name, **texts, claims=tuple(judged), is_supplement="supplement" in figure)
             )
-    stems = [figure.stem for figure in figures]
-    mistakes += [f"the stem {stem} belongs to two figures" for stem in {*stems} if stems.count(stem) > 1]
+    names = [f"the stem {figure.stem}" for figure in figures]
+    names += [f"the claim {figure.experiment}/{claim.id}" for figure in figures for claim in figure.claims]
+    mistakes += [f"{name} occurs twice" for name, count in Counter(names).items() if count > 1]
     if mistakes:
         raise ClaimError("\n".join(mistakes))
     corrected = iter(correct([claim for figure in figures for claim in figure.claims]))

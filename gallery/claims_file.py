@@ -59,9 +59,6 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
             lacking = dict.fromkeys(error.message for part in parts for error in complete.iter_errors(part))
             mistakes += [f"{path}: {figure['stem']}: {claim['id']}: {one}" for one in lacking]
             claim["comparisons"] = [] if lacking else list(comparisons(claim))
-    for key, of in (("stem", figures), ("id", [claim for figure in figures for claim in figure["claims"]])):
-        values = [one[key] for one in of]
-        mistakes += [f"{path}: the {key} {one} occurs twice" for one in dict.fromkeys(values) if values.count(one) > 1]
     if mistakes:
         raise ClaimError("\n".join(mistakes))
     return figures

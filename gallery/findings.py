@@ -12,6 +12,7 @@ from gallery.wording import plus_minus
 
 DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
+WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
 
 
 class Finding(NamedTuple):
@@ -43,9 +44,7 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
             times = 100 if place.pop("percent", False) else 1
             value, _ = find(place, tables, one["figure"])
             texts[name] = plus_minus(value, times) if value else ""
-        verdicts = {claim.verdict for claim in claims}
-        order: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
-        verdict = next(verdict for verdict in order if verdict in verdicts)
+        verdict = min((claim.verdict for claim in claims), key=WORST_FIRST.index)
         if all(texts.values()) and verdict != "does not hold":
             sentence, caveat = one["sentence"].format(**texts), one["caveat"].format(**texts)
             found.append(Finding(one["headline"], sentence, caveat, by_stem[one["figure"]], verdict))

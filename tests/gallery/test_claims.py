@@ -188,8 +188,10 @@ def test_correction_is_for_all_experiments_together_and_all_mistakes_are_named(t
     paths += [claims_file(tmp_path / "two", figure("x", "X", wrong)), claims_file(tmp_path / "three", {"stem": "v"})]
     with pytest.raises(ClaimError) as error:
         judge_all(paths, tables, "full")
-    for named in ("x: absent: ", "x: gone: ", "three/claims.yaml: figures: v: 'title'", "the stem x belongs"):
+    for named in ("x: absent: ", "x: gone: ", "three/claims.yaml: figures: v: 'title'", "the stem x occurs twice"):
         assert named in str(error.value)
+    with pytest.raises(ClaimError, match="the claim four/it occurs twice"):
+        judge_all([claims_file(tmp_path / "four", figure("x", "X", [one]), figure("y", "Y", [one]))], tables, "full")
     for scale, is_complete in (("full", False), ("quick", True)):
         (left_out,) = judge_all(paths[2:3], tables, scale, is_complete=is_complete)
         assert [one.verdict for one in left_out.claims] == ["not run"] * 2
