@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 Row = dict[str, str]
 
 # Rows that differ in one of these columns come from other data or another network: their samples do not belong together.
-SETTING = ("task", "code", "depth", "layers", "n_steps", "n", "batch", "dtype", "steps")
+SETTING = ("task", "code", "depth", "layers", "n_steps", "n", "batch", "dtype", "steps", "inputs")
 
 
 class Number(NamedTuple):

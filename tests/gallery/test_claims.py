@@ -92,7 +92,7 @@ def test_samples_of_the_same_table_and_task_are_paired_and_others_are_not():
         assert found.comparisons[0].difference.kind == kind
     assert found.p == pytest.approx(stats.ttest_ind(MIDDLE, SAMPLES["low"], equal_var=False).pvalue)
     cells = {"task": "64-50", "mean": "0.5", "low": "0.4", "high": "0.6", "values": "0.45 None 0.55"}
-    for other in ({"task": "32"}, {"depth": "3"}, {"values": "0.45 0.55"}, {"rounds": "3"}):
+    for other in ({"task": "32"}, {"depth": "3"}, {"inputs": "gaussian"}, {"values": "0.45 0.55"}, {"rounds": "3"}):
         assert not number(cells, "mean").is_paired_with(number(cells | other, "mean"))
     assert number(cells, "mean").is_paired_with(number(cells | {"mean": "0.7", "rule": "otpe", "layer": "2"}, "mean"))
 
