@@ -45,13 +45,14 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 def long(rule: str, steps: int) -> Iterator[dict[str, Any]]:
     stream, piece = stream_of(rule, window=10), data()
     extend = jax.jit(lambda stream: extend_stream(stream, *piece).stream)
+    calls = max(1, steps // 10 // PIECE.steps)  # of each tenth
     for tenth in range(1, 11):
         start = time.perf_counter()
-        for _ in range(steps // 10 // PIECE.steps):
+        for _ in range(calls):
             stream = jax.block_until_ready(extend(stream))
-        micro = 1e6 * (time.perf_counter() - start) / (steps // 10)
+        micro = 1e6 * (time.perf_counter() - start) / (calls * PIECE.steps)
         pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-        numbers = f"{tenth * steps // 10:,}", f"{micro:.1f}", f"{pages * 4096 / 1e6:.0f}"
+        numbers = f"{tenth * calls * PIECE.steps:,}", f"{micro:.1f}", f"{pages * 4096 / 1e6:.0f}"
         yield dict(zip(COLUMNS["long"], numbers, strict=True))
 
 

@@ -6,6 +6,7 @@ claim holds if all of its comparisons hold, and does not hold if one of them doe
 corrected together by Holm's method.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +27,8 @@ class Comparison(NamedTuple):
     """Two numbers of a claim, the relation between them, and the outcome.
 
     `left` and `right` are None where there is no such number; the margin of the claim is already in `right`, or is the
-    `tolerance`. `difference` is None if there is a number too few or too few samples, and `reason` then says why. `rows` locate
-    the numbers in the tables, and `quantity` is what the left one is. `is_check`: it has to be true in every sample.
+    `tolerance`. `rows` locate the numbers in the tables, and `quantity` is what the left one is. `is_check`: it has to be true
+    in every sample. `difference` is None if there is a number too few or too few samples, and `reason` then says why.
     """
 
     left: Number | None
@@ -35,10 +36,10 @@ class Comparison(NamedTuple):
     right: Number | None
     tolerance: float | None = None
     rows: tuple[str, ...] = ()
+    quantity: str = ""
+    is_check: bool = False
     difference: Difference | None = None
     reason: str = ""
-    is_check: bool = False
-    quantity: str = ""
 
     @property
     def is_run(self) -> bool:
@@ -51,41 +52,38 @@ class Comparison(NamedTuple):
         return of_means and self.difference is not None and not self.difference.is_constant
 
     @property
-    def margin(self) -> float:
-        """By how much the relation is true of the means; negative if it is false of them."""
-        assert self.difference is not None
-        return self._margin(self.difference.mean)
-
-    @property
-    def is_true_of_means(self) -> bool:
-        assert self.difference is not None
-        return self._is_true(self.difference.mean)
-
-    @property
-    def evidence(self) -> Evidence | None:
+    def evidence(self) -> Evidence:
         """What the difference says about the relation. What is not tested has to be true in every sample: p is 0 or 1.
 
         The p-value of `near` is the larger one of two one-sided tests, doubled. It is below 0.05 if and only if the 95 %
-        interval of the difference lies within the tolerance.
+        interval of the difference lies within the tolerance. Without a difference, nothing is sure.
         """
         if self.difference is None:
-            return None
+            return Evidence(1.0, 1.0)
         if self.is_tested:
-            return self.difference.evidence(self.margin)
-        is_true = all(map(self._is_true, (self.difference.mean, *self.difference.ends)))
+            return self.difference.evidence(self.margin(self.difference.mean))
+        is_true = all(map(self.is_true, (self.difference.mean, *self.difference.ends)))
         return Evidence(0.0, 1.0) if is_true else Evidence(1.0, 0.0)
 
-    def _margin(self, difference: float) -> float:
-        left = (self.tolerance or 0.0) - abs(difference)
-        return {"above": difference, "below": -difference, "near": left, "equal": -abs(difference)}[self.relation]
+    def margin(self, difference: float) -> float:
+        """By how much the relation is true of a difference; negative if it is false."""
+        within = (self.tolerance or 0.0) - abs(difference)
+        return {"above": difference, "below": -difference}.get(self.relation, within)
 
-    def _is_true(self, difference: float) -> bool:
+    def is_true(self, difference: float) -> bool:
         """A margin of zero is enough for `near` and `equal`; for the others it has to exceed the resolution of samples."""
         assert self.difference is not None
-        margin, has_samples = self._margin(difference), self.difference.kind != "exact"
         if self.relation in ("near", "equal"):
-            return margin >= (-DECIMAL * self.difference.size if self.relation == "near" else 0)
-        return margin > (RESOLUTION * self.difference.size if has_samples else 0)
+            return self.margin(difference) >= -DECIMAL * self.difference.size
+        has_samples = self.difference.kind != "exact"
+        return self.margin(difference) > (RESOLUTION * self.difference.size if has_samples else 0)
+
+
+def verdict_of(comparisons: Sequence[Comparison], evidence: Evidence, p: float | None = None) -> Verdict:
+    """The verdict on comparisons with this evidence for all of them, by a p-value after a correction if there is one."""
+    if (min(evidence) if p is None else p) < LEVEL:
+        return "holds" if evidence.holds < evidence.fails else "does not hold"
+    return "unresolved" if all(one.is_run for one in comparisons) else "not run"
 
 
 @dataclass(frozen=True)
@@ -119,42 +117,44 @@ class Claim:
         All of them are true with a p-value that is the largest of theirs. One is false with the smallest p-value times the
         number of comparisons (Bonferroni), since this is the smallest of several.
         """
-        found = [one.evidence or Evidence(1.0, 1.0) for one in self.comparisons]
+        found = [one.evidence for one in self.comparisons]
         return Evidence(max(one.holds for one in found), min(1.0, len(found) * min(one.fails for one in found)))
 
     @property
     def p(self) -> float | None:
-        """The p-value before the correction; None where nothing varies, where something that does not vary is false, and where
-        the claim cannot be decided for lack of numbers."""
-        found = [one.evidence for one in self.comparisons]
-        smallest, lacks_numbers = min(self.evidence), None in found
-        exact = [one for one, of in zip(found, self.comparisons, strict=True) if one and not of.is_tested]
-        is_decided = (lacks_numbers and smallest == 1) or any(one.fails == 0 for one in exact)
-        return None if is_decided or len(exact) + found.count(None) == len(found) else smallest
+        """The p-value before the correction; None where nothing is tested, and where something that does not vary is false.
+
+        Whether a claim has one must not depend on the p-value itself, or the correction would be for too few claims.
+        """
+        is_tested = any(one.is_tested for one in self.comparisons)
+        is_false = any(one.evidence == (1, 0) and not one.is_tested for one in self.comparisons)
+        return min(self.evidence) if is_tested and not is_false else None
 
     @property
     def weakest(self) -> Comparison | None:
         """Of the comparisons with a difference, the one that is the least sure to be true."""
-        run = [(evidence.holds, -one.margin, one) for one in self.comparisons if (evidence := one.evidence)]
+        run = [
+            (one.evidence.holds, -one.margin(one.difference.mean), one) for one in self.comparisons if one.difference
+        ]
         return max(run, key=lambda weak: weak[:2], default=(0, 0, None))[2]
 
     @property
     def verdict(self) -> Verdict:
         """The verdict after the correction, if there was one."""
-        return self._verdict(min(self.evidence) if self.corrected is None else self.corrected)
+        return verdict_of(self.comparisons, self.evidence, self.corrected)
 
     @property
     def uncorrected(self) -> Verdict:
         """The verdict without a correction."""
-        return self._verdict(min(self.evidence))
+        return verdict_of(self.comparisons, self.evidence)
 
     @property
     def direction(self) -> str:
         """What the means say about a claim that is unresolved."""
-        if any(one.difference is None for one in self.comparisons):
+        found = [one.difference and one.is_true(one.difference.mean) for one in self.comparisons]
+        if None in found:
             return ""
-        agree = all(one.is_true_of_means for one in self.comparisons)
-        return "the means agree with it" if agree else "the means contradict it"
+        return "the means agree with it" if all(found) else "the means contradict it"
 
     @property
     def reasons(self) -> list[str]:
@@ -163,11 +163,6 @@ class Claim:
             return []
         missing = [one for one in self.comparisons if one.is_run == (self.verdict == "unresolved")]
         return list(dict.fromkeys(one.reason for one in missing if one.reason))
-
-    def _verdict(self, p: float) -> Verdict:
-        if p < LEVEL:
-            return "holds" if self.evidence.holds < self.evidence.fails else "does not hold"
-        return "unresolved" if all(one.is_run for one in self.comparisons) else "not run"
 
 
 @dataclass(frozen=True)
@@ -195,6 +190,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str, *, is_complete:
     Raises:
         ClaimError: some claims cannot be judged; the message names all of them.
     """
+    strict = is_complete and scale not in PARTIAL_SCALES
     figures: list[Figure] = []
     mistakes: list[str] = []
     for path in paths:
@@ -207,15 +203,16 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str, *, is_complete:
             judged = []
             for claim in figure["claims"]:
                 try:
-                    strict = is_complete and scale not in PARTIAL_SCALES
                     judged.append(judge(claim, figure["stem"], tables, scale, strict))
                 except ValueError as error:
                     mistakes.append(f"{path}: {figure['stem']}: {claim['id']}: {error}")
-            texts = {key: _one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published")}
-            is_supplement = "supplement" in figure
-            figures.append(Figure(path.parent.name, claims=tuple(judged), is_supplement=is_supplement, **texts))
-    stems = [figure.stem for figure in figures]
-    mistakes += [f"the stem {stem} belongs to two figures" for stem in {*stems} if stems.count(stem) > 1]
+            texts = {key: figure[key] for key in ("stem", "title", "shows", "alt", "published")}
+            figures.append(
+                Figure(path.parent.name, **texts, claims=tuple(judged), is_supplement="supplement" in figure)
+            )
+    names = [f"the stem {figure.stem}" for figure in figures]
+    names += [f"the claim {figure.experiment}/{claim.id}" for figure in figures for claim in figure.claims]
+    mistakes += [f"{name} occurs twice" for name, count in Counter(names).items() if count > 1]
     if mistakes:
         raise ClaimError("\n".join(mistakes))
     corrected = iter(correct([claim for figure in figures for claim in figure.claims]))
@@ -226,6 +223,20 @@ def correct(claims: Sequence[Claim]) -> list[Claim]:
     """All claims, with the p-values of those that have some after Holm's correction."""
     after = iter(holm([claim.p for claim in claims if claim.p is not None]))
     return [replace(claim, corrected=None if claim.p is None else next(after)) for claim in claims]
+
+
+def claims_named(names: Sequence[str], figures: Sequence[Figure]) -> list[Claim]:
+    """The claims of names, EXPERIMENT/ID, except for experiments that are not among the figures.
+
+    Raises:
+        ClaimError: an experiment that is there has no such claim.
+    """
+    claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
+    experiments = {figure.experiment for figure in figures}
+    here = [name for name in names if name.partition("/")[0] in experiments]
+    if unknown := [name for name in here if name not in claims]:
+        raise ClaimError(f"there is no claim {', '.join(unknown)}: name one as EXPERIMENT/ID")
+    return [claims[name] for name in here]
 
 
 def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: bool) -> Claim:
@@ -244,66 +255,56 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: 
     scales = claim.get("scale", scale)
     scales = [scales] if isinstance(scales, str) else scales
     elsewhere = "" if scale in scales else f"is about {' and '.join(f'the {one} scale' for one in scales)}"
+
+    def number_at(side: dict[str, Any] | float) -> tuple[Number | None, str]:
+        if not isinstance(side, dict):
+            return Number(side, side, side), ""
+        return (None, elsewhere) if elsewhere else find(side, tables, stem, strict=strict)
+
     comparisons = []
     for one in claim["comparisons"]:
-        left, right = (_find(one[side], stem, tables, elsewhere, strict) for side in ("left", "right"))
-        comparisons.append(_compare(one, left, right, claim["kind"] == "check"))
-    sentence, source, written, why = (_one_line(claim.get(key, "")) for key in ("sentence", "source", "written", "why"))
-    return Claim(claim["id"], claim["kind"], sentence, source, written, why, tuple(comparisons))
+        (left, lacking), (right, lacking_too) = number_at(one["left"]), number_at(one["right"])
+        rows = [_row(side, stem) for side in (one["left"], one["right"]) if isinstance(side, dict)]
+        if one["margin"] is not None:
+            rows[-1] += f"; margin {str(one['margin']).strip('{}').replace(chr(39), '')}"
+        quantity = one["left"].get("quantity", one["left"].get("column", "mean"))
+        about = {"rows": tuple(rows), "quantity": quantity, "is_check": claim["kind"] == "check"}
+        right, tolerance = _with_margin(right, one["relation"], one["margin"])
+        comparison = Comparison(left, one["relation"], right, tolerance, **about, reason=lacking or lacking_too)
+        comparisons.append(compare(comparison))
+    texts = {key: claim.get(key, "") for key in ("id", "kind", "sentence", "source", "written", "why")}
+    return Claim(**texts, comparisons=tuple(comparisons))
 
 
-class _Found(NamedTuple):
-    """A number, or None and the reason why there is none, with its table and row."""
-
-    number: Number | None
-    reason: str = ""
-    table: str = ""
-    row: str = ""
-
-
-def _find(side: dict[str, Any] | float, stem: str, tables: Tables, elsewhere: str, strict: bool) -> _Found:
-    if not isinstance(side, dict):
-        return _Found(Number(side, side, side))
-    table, column, where = spelled(side, stem)
+def _row(place: dict[str, Any], stem: str) -> str:
+    """Where a number is, in words."""
+    table, column, where = spelled(place, stem)
     texts = (f"{name} is {'empty' if one in (None, '') else one}" for name, one in where.items())
-    value, reason = (None, elsewhere) if elsewhere else find(side, tables, stem, strict=strict)
-    return _Found(value, reason, table, f"{table}.csv: {column} where {', '.join(texts)}")
+    return f"{table}.csv: {column} where {', '.join(texts)}"
 
 
-def _compare(written: dict[str, Any], left: _Found, right: _Found, is_check: bool) -> Comparison:
-    ours, than, relation, margin = left.number, right.number, written["relation"], written["margin"]
-    tolerance, rows = None, tuple(side.row for side in (left, right) if side.row)
-    if than and isinstance(margin, dict):
-        errors = margin.get("errors", 1.0)  # 1 - errors (1 - than)
-        than = than.changed(errors, 1 - errors).changed(margin.get("times", 1.0), 0.0)
-        tolerance = margin["share"] * abs(than.value) if "share" in margin else None
-    elif than and relation == "near":
-        tolerance = margin
-    elif than and margin:
-        than = than.changed(1.0, margin if relation == "above" else -margin)
-    if margin is not None and rows:
-        rows = (*rows[:-1], f"{rows[-1]}; margin {str(margin).strip('{}').replace(chr(39), '')}")
-    quantity = written["left"].get("quantity", written["left"].get("column", "mean"))
-    compared = Comparison(ours, relation, than, tolerance, rows, None, left.reason or right.reason, is_check, quantity)
-    if ours is None or than is None:
-        return compared
-    is_geometric = ours.is_geometric or than.is_geometric
-    if is_geometric and (tolerance is not None or min(ours.value, than.value) <= 0):
+def _with_margin(right: Number | None, relation: str, margin: Any) -> tuple[Number | None, float | None]:
+    """The number at the right with the margin of a claim in it, and the tolerance of `near`."""
+    if right is None or margin is None:
+        return right, None
+    if relation == "near":
+        return right, margin
+    if isinstance(margin, dict):
+        errors = margin.get("errors", 1.0)  # 1 - errors (1 - right)
+        return right.changed(errors, 1 - errors).changed(margin.get("times", 1.0), 0.0), None
+    return right.changed(1.0, margin if relation == "above" else -margin), None
+
+
+def compare(one: Comparison) -> Comparison:
+    """The same with the difference of its numbers, if they have one."""
+    if one.left is None or one.right is None:
+        return one
+    is_geometric = one.left.is_geometric or one.right.is_geometric
+    if is_geometric and (one.tolerance is not None or min(one.left.value, one.right.value) <= 0):
         raise ValueError(
-            f"{' and '.join(rows)}: geometric means are compared by their logarithms, without a tolerance, and with "
-            f"numbers above zero; got {than.value:g}."
+            f"{' and '.join(one.rows)}: geometric means are compared by their logarithms, without a tolerance, and with "
+            f"numbers above zero; got {one.right.value:g}."
         )
-    apart = difference(
-        ours.samples or ours.value,
-        than.samples or than.value,
-        paired=left.table == right.table and ours.is_paired_with(than),
-        logarithms=is_geometric,
-        fewest=1 if is_check else 2,
-        tests=(ours.tests, than.tests),
-    )
-    reason = "" if apart else f"a test needs two {(ours if ours.samples else than).unit}s or more"
-    return compared._replace(difference=apart, reason=reason)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    apart = difference(one.left, one.right, fewest=1 if one.is_check else 2)
+    unit = (one.left if one.left.samples else one.right).unit
+    return one._replace(difference=apart, reason="" if apart else f"a test needs two {unit}s or more")

@@ -50,16 +50,15 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
         ClaimError: the file is not valid.
     """
     figures: list[dict[str, Any]] = read_checked(path, SCHEMA)["figures"]
+    complete = jsonschema.Draft202012Validator(SCHEMA["$defs"]["complete"])
     mistakes = []
     for figure in figures:
         figure["claims"] = [figure.get("defaults", {}) | claim for claim in figure["claims"]]
         for claim in figure["claims"]:
-            lacking = list(_lacking(claim))
+            parts = [claim | part for part in claim.get("all", [{}])]
+            lacking = dict.fromkeys(error.message for part in parts for error in complete.iter_errors(part))
             mistakes += [f"{path}: {figure['stem']}: {claim['id']}: {one}" for one in lacking]
             claim["comparisons"] = [] if lacking else list(comparisons(claim))
-    for key, of in (("stem", figures), ("id", [claim for figure in figures for claim in figure["claims"]])):
-        values = [one[key] for one in of]
-        mistakes += [f"{path}: the {key} {one} occurs twice" for one in dict.fromkeys(values) if values.count(one) > 1]
     if mistakes:
         raise ClaimError("\n".join(mistakes))
     return figures
@@ -80,21 +79,6 @@ def _cells(place: dict[str, Any]) -> list[dict[str, Any]]:
     """One place for each combination of the values that stand in lists."""
     values = [value if isinstance(value, list) else [value] for value in place.values()]
     return [dict(zip(place, chosen, strict=True)) for chosen in itertools.product(*values)]
-
-
-def _lacking(claim: dict[str, Any]) -> Iterator[str]:
-    """What a claim lacks. How near is near enough is a choice, which needs a reason; a check leaves room for rounding alone."""
-    is_check = claim.get("kind") == "check"
-    for key in ("kind", "source") if is_check else ("kind", "source", "written"):
-        if key not in claim:
-            yield f"{key} is missing here and in the defaults"
-    for whole in (claim | part for part in claim.get("all", [{}])):
-        yield from (f"{key} is missing" for key in ("left", "relation", "right") if key not in whole)
-        is_near, margin = whole.get("relation") == "near", whole.get("margin")
-        if is_near and margin is None:
-            yield "near needs a margin"
-        if (is_near or "errors" in str(margin)) and not is_check and "why" not in claim:
-            yield "a margin has a reason: say `why`"
 
 
 def _place(content: Any, path: Any) -> str:

@@ -5,8 +5,8 @@
     python -m gallery.confirm --scale full --fresh fresh/figures      # after `snakemake figures/all --config scale=full`
 
 A finding or replication that holds, or does not hold, is confirmed if the fresh tables give the same verdict, after Holm's
-correction for the claims that are confirmed together. Then it may say `written: confirmed` in its claims.yaml. Only experiments
-with fresh tables count.
+correction for the claims that are confirmed together. Then it may say `written: confirmed` in its claims.yaml. Only figures
+with fresh tables count; one that is the same as before has nothing in it that depends on a seed.
 """
 
 from collections import Counter
@@ -27,10 +27,11 @@ def main(arguments: list[str] | None = None) -> None:
         {path.stem: read_table(path) for path in sorted((folder / options.scale).glob("*.csv"))}
         for folder in (options.first, options.fresh)
     )
-    if not fresh:
-        raise SystemExit("Got no tables, expected some below --fresh: `python -m experiments.plot` draws them.")
-    if same := [stem for stem, rows in fresh.items() if rows == first.get(stem)]:
-        raise SystemExit(f"Got the same tables of {', '.join(same)}, expected fresh seeds: draw with other --results.")
+    drawn = {stem for stem, rows in fresh.items() if rows != first.get(stem)}  # not those in which no seed is
+    if not drawn:
+        raise SystemExit(
+            "Got no tables of fresh seeds below --fresh, expected some: `python -m experiments.plot` draws them."
+        )
     try:
         judged = [
             judge_all(sorted(Path().glob("experiments/*/claims.yaml")), of, options.scale) for of in (first, fresh)
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         (f"{one.experiment}/{before.id}", before, after)
         for one, other in zip(*judged, strict=True)
         for before, after in zip(one.claims, other.claims, strict=True)
-        if one.stem in fresh and before.kind != "check" and before.written == "after"
+        if one.stem in drawn and before.kind != "check" and before.written == "after"
         if before.verdict in ("holds", "does not hold")
     ]
     counts: Counter[str] = Counter()

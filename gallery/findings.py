@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.pipeline.config import read_yaml
-from gallery.claims import Figure, Tables, Verdict
+from gallery.claims import Figure, Tables, Verdict, claims_named
 from gallery.claims_file import ClaimError, read_checked
 from gallery.tables import find
 from gallery.wording import plus_minus
 
 DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
+WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
 
 
 class Finding(NamedTuple):
@@ -30,24 +31,21 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
     Raises:
         ClaimError: the file is not valid, or an entry names a claim that does not exist, or a check.
     """
-    by_stem, experiments = {figure.stem: figure for figure in figures}, {figure.experiment for figure in figures}
-    claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
+    by_stem = {figure.stem: figure for figure in figures}
     found = []
     for one in read_checked(path, SCHEMA):
-        if one["figure"] not in by_stem or not {name.partition("/")[0] for name in one["claims"]} <= experiments:
+        claims = claims_named(one["claims"], figures)
+        if one["figure"] not in by_stem or len(claims) < len(one["claims"]):
             continue  # a page of other experiments
-        for name in one["claims"]:
-            if name not in claims or claims[name].kind == "check":
-                raise ClaimError(f"{path.name}: there is no finding or replication {name}: name one as EXPERIMENT/ID")
+        if checks := [claim.id for claim in claims if claim.kind == "check"]:
+            raise ClaimError(f"{path.name}: {', '.join(checks)} is a check, expected findings and replications")
         texts = {}
         for name, place in one.get("numbers", {}).items():
             times = 100 if place.pop("percent", False) else 1
             value, _ = find(place, tables, one["figure"])
             texts[name] = plus_minus(value, times) if value else ""
-        verdicts = {claims[name].verdict for name in one["claims"]}
-        order: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
-        verdict = next(verdict for verdict in order if verdict in verdicts)
+        verdict = min((claim.verdict for claim in claims), key=WORST_FIRST.index)
         if all(texts.values()) and verdict != "does not hold":
-            sentence, caveat = (" ".join(one[key].split()).format(**texts) for key in ("sentence", "caveat"))
+            sentence, caveat = one["sentence"].format(**texts), one["caveat"].format(**texts)
             found.append(Finding(one["headline"], sentence, caveat, by_stem[one["figure"]], verdict))
     return found

@@ -18,8 +18,7 @@ from PIL import Image
 from gallery import wording
 from gallery.claims import Figure
 from gallery.findings import Finding
-from gallery.outcomes import named
-from gallery.replication import Replication
+from gallery.replication import Replication, named
 from gallery.runs import Run, together
 
 HERE = Path(__file__).parent
@@ -61,11 +60,11 @@ def _rendered(template: str, content: Content, **more: Any) -> str:
     environment.filters |= {"linked": linked, "named": named, "plain": plain, "unlinked": unlinked, "picture": picture}
     claims = [claim for figure in content.figures for claim in figure.claims]
     experiments: dict[str, list[Figure]] = {}
-    for figure in sorted(content.figures, key=lambda figure: figure.is_supplement):
+    for figure in sorted(content.figures, key=lambda figure: (figure.experiment, figure.is_supplement)):
         experiments.setdefault(figure.experiment, []).append(figure)
     return environment.get_template(template).render(
         content._asdict(),
-        experiments=dict(sorted(experiments.items())),
+        experiments=experiments,
         claims=claims,
         claimed={figure.stem for figure in content.figures},
         counts=Counter((claim.kind, claim.written, claim.verdict) for claim in claims),

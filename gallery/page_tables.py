@@ -15,7 +15,6 @@ of the file, `columns` may be a mapping from the titles of the columns to keys t
 
 import dataclasses
 import itertools
-import math
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,13 +27,15 @@ from experiments.drawing.names import CODES, COMPARISONS, FORMS, LIBRARIES, OPTI
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.results import FIGURES
 from gallery.significance import difference
-from gallery.tables import Number, Row, matching, number, read_table
+from gallery.tables import Number, Row, find, matching, number, read_table
+from gallery.wording import plus_minus
 from slax_rules import RULES
 
 MARK = re.compile(r"(?<=^<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=^<!-- end -->$)", flags=re.DOTALL | re.MULTILINE)
+TITLES = {name: rule.title for name, rule in RULES.items()}
 NAMES = {
-    "rule": {name: rule.title for name, rule in RULES.items()},
-    "way": {name: rule.title for name, rule in RULES.items()} | WAYS,
+    "rule": TITLES,
+    "way": TITLES | WAYS,
     "optimizer": OPTIMIZERS,
     "task": TASKS,
     "code": CODES,
@@ -43,7 +44,7 @@ NAMES = {
     "spatial": SPATIAL,
     "peer": LIBRARIES,
     "library": LIBRARIES | {"slax_original_jax04": "slax 0.0.1"},
-    "variant": {name: rule.title for name, rule in RULES.items()} | FORMS | {"default": ""},
+    "variant": TITLES | FORMS | {"default": ""},
 }
 
 
@@ -62,7 +63,7 @@ class Cells:
         slash: a column and two values, whose numbers are in a cell as `a / b`.
     """
 
-    rows: str | list[str] | dict[str, list[Any]] = ()
+    rows: str | list[str] | dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     where: dict[str, Any] = dataclasses.field(default_factory=dict)
     value: str = "mean"
     minus: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -77,50 +78,19 @@ class Cells:
         for column, values in self.slash.items():
             parts = [dataclasses.replace(self, slash={}).text(table, where | {column: value}) for value in values]
             return " / ".join(part or "-" for part in parts) if any(parts) else ""
-        found = [(row, number(row, self.value)) for row in matching(table, where)]
-        numbers = [one if not self.minus else self.difference(one, table, row) for row, one in found if one is not None]
-        if not self.join and len(numbers) > 1:
-            raise SystemExit(f"{where} has {len(numbers)} rows, expected one. Say which in `where`.")
-        return " ".join(self.written(one) for one in numbers)
-
-    def difference(self, ours: Number, table: Sequence[Row], row: Row) -> Number:
-        """The number minus the one of another row, with the interval of what belongs together."""
-        keys = {name: row[name] for name in KEYS & set(row)}
-        found = matching(table, keys | self.minus)
-        if len(found) != 1:
-            raise SystemExit(
-                f"`minus` finds {len(found)} rows for {keys | self.minus}, expected one. Name more columns in it."
-            )
-        other = number(found[0], self.value)
-        assert other is not None
-        paired = ours.is_paired_with(other)
-        of_samples = difference(ours.samples, other.samples, paired=paired, tests=(ours.tests, other.tests))
-        assert of_samples is not None
-        low, high = of_samples.interval
-        return ours._replace(value=of_samples.mean, low=low, high=high)
-
-    def written(self, one: Number) -> str:
-        """A number, with half the width of its interval unless there is none."""
-        value, low, high = (self.times * end for end in one[:3])
-        half = (high - low) / 2
-        if self.join or half == 0:
-            if abs(value) >= 1000:
-                return f"{value:,.0f}"
-            digits = self.digits if self.digits is not None else (2 if self.join else 3)
-            return f"{value:z.{digits}f}" if self.join or self.digits is not None else f"{value:z.{digits}g}"
-        digits = sure_digits(half) if self.digits is None else self.digits
-        return f"{value:z.{digits}f} ± {half:.{digits}f}"
-
-
-# The columns that say which numbers of a table belong together.
-KEYS = {"task", "code", "depth", "layer", "quantity", "mode", "rule"}
-KEYS |= {"training_steps", "batches", "temporal", "spatial", "which"}
-
-
-def sure_digits(half: float) -> int:
-    """The digits after the point at which half the width of an interval has one digit, or two where it begins with 1."""
-    exponent = math.floor(math.log10(half))
-    return max(0, -exponent + (half / 10**exponent < 2))
+        if self.join:
+            numbers = [one.value for row in matching(table, where) if (one := number(row, self.value))]
+            digits = 2 if self.digits is None else self.digits
+            return " ".join(plus_minus(Number(one, one, one), self.times, digits) for one in numbers)
+        place = where | {"column": self.value}
+        ours, _ = find(place, {"": table})
+        if ours and self.minus:
+            other, lacking = find(place | self.minus, {"": table}, strict=True)
+            apart = difference(ours, other) if other else None
+            if apart is None:
+                raise ValueError(f"`minus` has no difference at {place | self.minus}: {lacking}")
+            ours = Number(apart.mean, *apart.interval)
+        return plus_minus(ours, self.times, self.digits) if ours else ""
 
 
 def name_of(column: str, value: Any) -> str:
@@ -147,7 +117,7 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
     lines = [["", *columns], ["---"] * (1 + len(columns))]
     for column, wanted in rows.items():
         if missing := {str(value) for value in wanted or ()} - {row[column] for row in table}:
-            raise SystemExit(f"The file of a table lacks the {column} {', '.join(sorted(missing))}.")
+            raise ValueError(f"The file of a table lacks the {column} {', '.join(sorted(missing))}.")
     for some in itertools.product(*(wanted or in_order(column, table) for column, wanted in rows.items())):
         values = dict(zip(rows, some, strict=True))
         texts = [one.text(table, values) for one in cells]
@@ -165,28 +135,25 @@ def page(text: str, figures: Path) -> str:
         return f"{mark[1]}: {mark[2]}{mark[3]}" + filled(table, **yaml.safe_load(mark[2]))
 
     if not text.count("<!-- numbers") == len(MARK.findall(text)) <= text.count("<!-- end -->"):
-        raise SystemExit('A mark has no end, or is not written as "<!-- numbers NAME: {...} -->" on lines of its own.')
+        raise ValueError('A mark has no end, or is not written as "<!-- numbers NAME: {...} -->" on lines of its own.')
     return MARK.sub(fill, text)
 
 
 def main() -> None:
     parser = parser_of("python -m gallery.page_tables", __doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, and fail if a table is not current")
-    parser.add_argument(
-        "--figures", type=Path, default=FIGURES / "full", help="folder of tables; default: figures/full"
-    )
     options = parser.parse_args()
     pages = subprocess.run(["git", "ls-files", "*.md"], capture_output=True, text=True, check=True).stdout.split()
     for path in map(Path, pages):
         text = path.read_text(encoding="utf-8")
         try:
-            new = page(text, options.figures)
-        except SystemExit as error:
-            raise SystemExit(f"{path}: {error}") from error
+            new = page(text, FIGURES / "full")
+        except ValueError as error:
+            raise SystemExit(f"{path}: {error}") from None
         if new == text:
             continue
         if options.check:
-            raise SystemExit(f"{path}: its tables differ from {options.figures}. Write them: `make claims`.")
+            raise SystemExit(f"{path}: its tables differ from figures/full. Write them: `make claims`.")
         path.write_text(new, encoding="utf-8")
 
 

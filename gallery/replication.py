@@ -1,6 +1,6 @@
 """What both papers and their repositories publish, beside ours: replication.yaml, judged by the tables of the figures.
 
-An item of replication.yaml has published `numbers`, which are judged by a `rule` (outcomes.py), by their `order`, or by both;
+An item of replication.yaml has published `numbers`, which are judged by a `rule`, by their `order`, or by both;
 or `claims`, our claims that test what is published in words; or `ratios` of times; or none of these, and a `standing`.
 """
 
@@ -8,29 +8,79 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from experiments.pipeline.config import read_yaml
 from gallery import wording
-from gallery.claims import Claim, Figure, Tables, Verdict
+from gallery.claims import Comparison, Figure, Tables, Verdict, claims_named, compare, verdict_of
 from gallery.claims_file import ClaimError, read_checked
-from gallery.outcomes import Outcome, compared, counted, named, ordered, together
 from gallery.significance import RESOLUTION
 from gallery.tables import Number, find, matching, number, spelled
 
 DATA = Path(__file__).with_name("replication.yaml")
 SCHEMA = read_yaml(DATA.with_name("replication.schema.yaml"))
-OF_CLAIMS: dict[Verdict, Outcome] = {
+Outcome = Literal["same", "in part", "different", "unresolved", "not run", "no number", "not read"]
+SYMBOLS: dict[Outcome, str] = dict(zip(get_args(Outcome), "✓◐✗≈○··", strict=True))
+OF_VERDICTS: dict[Verdict, Outcome] = {
     "holds": "same",
     "does not hold": "different",
     "unresolved": "unresolved",
     "not run": "not run",
 }
 
+ONE = Number(1.0, 1.0, 1.0)
+
 Entry = dict[str, Any]
+
+
+def named(outcome: Outcome) -> str:
+    return f"{SYMBOLS[outcome]} {outcome}"
+
+
+def together(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """The outcome of several: what they have in common, and "in part" if only some are the same. None without any."""
+    distinct = dict.fromkeys(outcomes)
+    if len(distinct) > 1 and {"same", "in part"} & distinct.keys():
+        return "in part"
+    return next((outcome for outcome in ("different", "unresolved") if outcome in distinct), next(iter(distinct), None))
+
+
+def counted(outcomes: Iterable[Outcome], unit: str) -> str:
+    """How many there are of each: "5 of 6 numbers the same, 1 unresolved". `unit` says what the same is: "numbers the same"."""
+    counts = Counter(outcomes)
+    rest = [f"{counts[outcome]} {outcome}" for outcome in SYMBOLS if counts[outcome] and outcome != "same"]
+    return ", ".join([f"{counts['same']} of {counts.total()} {unit}", *rest])
+
+
+def outcome_of(ours: Number, relation: str, than: Number, tolerance: float | None = None) -> Outcome:
+    """Whether a relation is true of our number as it is of the published one, by the test of a claim without a correction."""
+    found = compare(Comparison(ours, relation, than, tolerance))
+    return OF_VERDICTS[verdict_of([found], found.evidence)]
+
+
+def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -> Outcome:
+    """The outcome for a published number.
+
+    Args:
+        ours: our number.
+        published: the published one.
+        rule: `within`, ours with its interval lies within a distance of the published number; `seeds`, that lies between our
+            smallest and our largest seed; `above`, ours with its interval lies above it.
+        distance: for `within`.
+    """
+    if rule == "seeds":
+        samples = [one for one in ours.samples if one is not None] or [ours.value]
+        rounding = RESOLUTION * abs(published)
+        return "same" if min(samples) - rounding <= published <= max(samples) + rounding else "different"
+    than = Number(published, published, published)
+    return outcome_of(ours, "near", than, distance) if rule == "within" else outcome_of(ours, "above", than)
+
+
+def ordered(one: tuple[float, Number], other: tuple[float, Number]) -> Outcome:
+    """The outcome for the order of two published numbers that differ, each with ours."""
+    return outcome_of(one[1], "above" if one[0] > other[0] else "below", other[1])
 
 
 class Line(NamedTuple):
@@ -62,8 +112,7 @@ class Pair(NamedTuple):
     here: str
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A figure, a table, a cell or a statement of a paper or its repository.
 
     Attributes:
@@ -74,25 +123,24 @@ class Item:
     """
 
     about: Entry
-    columns: tuple[str, ...] = ()
-    lines: tuple[Line, ...] = ()
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
     orders: tuple[Pair, ...] = ()
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        return [outcome for line in self.lines for outcome in line.outcomes]
-
-    @property
     def outcome(self) -> Outcome:
-        found = [*self.outcomes, *(pair.outcome for pair in self.orders)]
-        return together(found) or self.about.get("standing", "not run")
+        of_lines = [outcome for line in self.lines for outcome in line.outcomes]
+        found = together([*of_lines, *(pair.outcome for pair in self.orders)])
+        return found or self.about.get("standing", "not run")
 
     @property
     def verdict(self) -> str:
         """The outcome with its sign, and the numbers behind it."""
-        is_run, unit = self.outcome != "not run" and len(self.outcomes) > 1, self.about.get("unit", "numbers the same")
-        parts = [counted(self.outcomes, unit)] if is_run else []
-        parts += [f"order of {counted([one.outcome for one in self.orders], 'pairs the same')}"] if self.orders else []
+        outcomes, parts = [outcome for line in self.lines for outcome in line.outcomes], []
+        if self.outcome != "not run" and len(outcomes) > 1:
+            parts.append(counted(outcomes, self.about.get("unit", "numbers the same")))
+        if self.orders:
+            parts.append(f"order of {counted([one.outcome for one in self.orders], 'pairs the same')}")
         return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
 
     @property
@@ -112,16 +160,11 @@ class Item:
         return [(*self.columns, "ours", "verdict"), *rows] if rows else []
 
 
-@dataclass(frozen=True)
-class Replication:
+class Replication(NamedTuple):
     """Everything that is published. `texts` are the parts of replication.yaml that no table changes."""
 
     texts: Entry
-    items: tuple[Item, ...]
-
-    @property
-    def counts(self) -> Counter[Outcome]:
-        return Counter(item.outcome for item in self.items)
+    items: list[Item]
 
     def numbers(self, shown: bool = False, judged: bool = False) -> int:
         """How many numbers are published, or of these stand beside ours, or have a verdict of their own. Those that two items
@@ -151,67 +194,61 @@ def replication(
         ClaimError: the file is not valid, or an item names a claim or a cell that does not exist.
     """
     content, mistakes = read_checked(path, SCHEMA), []
-    claims = {f"{figure.experiment}/{claim.id}": claim for figure in figures for claim in figure.claims}
     items = []
     for about in content.pop("items"):
         try:
-            items.append(_judged(about, claims, tables, is_complete))
+            if "claims" in about:
+                items.append(_claims(about, figures))
+            elif "ratios" in about:
+                items.append(_ratios(about, tables))
+            else:
+                items.append(_numbers(about, tables, is_complete))
         except ValueError as error:
             mistakes.append(f"{path.name}: {about['id']}: {error}")
     if mistakes:
         raise ClaimError("\n".join(mistakes))
-    return Replication(content, tuple(items))
+    return Replication(content, items)
 
 
-def _judged(about: Entry, claims: Mapping[str, Claim], tables: Tables, is_complete: bool) -> Item:
-    if "claims" in about:
-        here = {name.split("/")[0] for name in claims}
-        named_here = [name for name in about["claims"] if name.split("/")[0] in here]
-        if unknown := [name for name in named_here if name not in claims]:
-            raise ValueError(f"there is no claim {', '.join(unknown)}: name one as EXPERIMENT/ID")
-        return Item(about, ("our claim that tests it",), tuple(_claimed(claims[name]) for name in named_here))
-    if "ratios" in about:
-        return _ratios(about, tables)
-    found = [(one, _number(about, one, tables, is_complete)) for one in about.get("numbers", ())]
+def _claims(about: Entry, figures: Sequence[Figure]) -> Item:
+    """The verdicts on the claims that test a statement, each with its weakest comparison."""
+    lines = []
+    for claim in claims_named(about["claims"], figures):
+        ours = (claim.weakest and wording.difference(claim.weakest)) or wording.in_short(claim)
+        more = f"; the weakest of {len(claim.comparisons)}" if ours and len(claim.comparisons) > 1 else ""
+        lines.append(Line((claim.sentence,), ours + more, (OF_VERDICTS[claim.verdict],), wording.outcome(claim)))
+    return Item(about, ("our claim that tests it",), tuple(lines))
+
+
+def _numbers(about: Entry, tables: Tables, is_complete: bool) -> Item:
+    """The published numbers beside ours, and the outcomes for their order."""
+    place, found = about.get("ours"), []
+    strict = is_complete and place is not None and place["table"] in tables and "reason" not in about
+    for one in about.get("numbers", ()):
+        ours, lacking = find(place | one.get("at", {}), tables, strict=strict) if place else (None, "")
+        if strict and ours is None:
+            raise ValueError(f"{one['name']}: {lacking}, and no reason is given")
+        found.append((one, ours))
     orders = tuple(_orders(about, found)) if "order" in about else ()
     return Item(about, ("what", "published"), tuple(_line(about, one, ours) for one, ours in found), orders)
 
 
-def _claimed(claim: Claim) -> Line:
-    """The verdict on a claim, with its weakest comparison."""
-    ours = (claim.weakest and wording.difference(claim.weakest)) or wording.in_short(claim)
-    more = f"; the weakest of {len(claim.comparisons)}" if ours and len(claim.comparisons) > 1 else ""
-    return Line((claim.sentence,), ours + more, (OF_CLAIMS[claim.verdict],), wording.outcome(claim))
-
-
-def _number(about: Entry, one: Entry, tables: Tables, is_complete: bool) -> Number | None:
-    """The number of ours for a published one, None if there is none."""
-    if "ours" not in about:
-        return None
-    strict = is_complete and about["ours"]["table"] in tables and "reason" not in about
-    ours, lacking = find(about["ours"] | one.get("at", {}), tables, strict=strict)
-    if strict and ours is None:
-        raise ValueError(f"{one['name']}: {lacking}, and no reason is given")
-    return ours
-
-
 def _line(about: Entry, one: Entry, ours: Number | None) -> Line:
-    listed = one["published"] if isinstance(one["published"], list) else [one["published"]]
-    cells = (one["name"], ", ".join(f"{value:,}" for value in listed))
+    cells, count = (one["name"], ", ".join(f"{value:,}" for value in _listed(one))), len(_listed(one))
     if ours is None:
-        return Line(cells, "", ("not run",), about.get("reason", "not at this scale"), len(listed))
-    rule = about.get("rule", {})
-    distance = one.get("distance", rule.get("distance", 0.0))
-    outcomes = (compared(ours, _value(one), rule["by"], distance),) if rule else ()
-    mine = wording.with_interval(ours)
+        return Line(cells, "", ("not run",), about.get("reason", "not at this scale"), count)
+    outcomes: tuple[Outcome, ...] = ()
+    if rule := about.get("rule"):
+        distance = one.get("distance", rule.get("distance", 0.0))
+        outcomes = (compared(ours, statistics.fmean(_listed(one)), rule["by"], distance),)
     if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
-        return Line(cells, mine, (), "by construction", len(listed))
-    return Line(cells, mine, outcomes, "", len(listed))
+        return Line(cells, wording.with_interval(ours), (), "by construction", count)
+    return Line(cells, wording.with_interval(ours), outcomes, "", count)
 
 
-def _value(one: Entry) -> float:
-    """The published number, or the mean of several."""
-    return statistics.fmean(one["published"]) if isinstance(one["published"], list) else float(one["published"])
+def _listed(one: Entry) -> list[float]:
+    """The published number, or the numbers of which the mean is compared."""
+    return one["published"] if isinstance(one["published"], list) else [one["published"]]
 
 
 def _orders(about: Entry, found: Sequence[tuple[Entry, Number | None]]) -> Iterator[Pair]:
@@ -219,13 +256,16 @@ def _orders(about: Entry, found: Sequence[tuple[Entry, Number | None]]) -> Itera
 
     A number that is fixed by construction is in no pair: on which side of it another one lies is no result either.
     """
-    run = [(one, ours) for one, ours in found if ours is not None and not one.get("by_construction")]
-    for (one, ours), (other, theirs) in itertools.combinations(run, 2):
-        apart = not math.isclose(_value(one), _value(other), rel_tol=RESOLUTION)
+    run = [
+        (one, statistics.fmean(_listed(one)), ours) for one, ours in found if ours and not one.get("by_construction")
+    ]
+    for first, second in itertools.combinations(run, 2):
+        (one, value, ours), (other, value_there, theirs) = first, second
+        apart = not math.isclose(value, value_there, rel_tol=RESOLUTION)
         if apart and all(one["at"][name] == other["at"][name] for name in about["order"]):
-            low, high = sorted(((one, ours), (other, theirs)), key=lambda side: side[1].value)
-            texts = [f"{side['name']} ({_value(side):.4g} published)" for side, _ in (low, high)]
-            yield Pair(ordered((_value(one), ours), (_value(other), theirs)), " lies below ".join(texts))
+            low, high = sorted((first, second), key=lambda side: side[2].value)
+            texts = [f"{side['name']} ({published:.4g} published)" for side, published, _ in (low, high)]
+            yield Pair(ordered((value, ours), (value_there, theirs)), " lies below ".join(texts))
 
 
 def _ratios(about: Entry, tables: Tables) -> Item:
@@ -241,14 +281,7 @@ def _ratios(about: Entry, tables: Tables) -> Item:
         if key in lines or not published:
             continue
         cells = (about["names"][row["other"]], f"{int(row['n']):,}", *(row[device] or "-" for device in devices))
-        sides = tuple("not run" if ours is None else _side(ours, one) for one in published if one != 1)
+        sides = tuple("not run" if ours is None else ordered((one, ours), (1, ONE)) for one in published if one != 1)
         mine = f"{wording.with_interval(ours)}, {row['inputs']}" if ours else ""
         lines[key] = Line(cells, mine, sides, row["reason"], len(published))
     return Item(about, ("library", "units", *devices.values()), tuple(lines.values()))
-
-
-def _side(ours: Number, published: float) -> Outcome:
-    """Whether a ratio lies on the published side of 1."""
-    if ours.low <= 1 <= ours.high:
-        return "unresolved"
-    return "same" if (ours.low > 1) == (published > 1) else "different"

@@ -1,6 +1,5 @@
 """The runs that made the figures of an experiment, from its results and their records."""
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -11,12 +10,12 @@ from experiments.pipeline.results import record_of, require_intact
 
 
 class Run(NamedTuple):
-    """Results of an experiment, or of several, with the record of each job, which can make several results; and the records of
-    jobs that are older than the sources."""
+    """Results of an experiment, or of several, with the record of each job, which can make several results, and how many jobs
+    are older than the sources."""
 
     results: list[dict[str, Any]]
     records: list[dict[str, Any]]
-    older: list[dict[str, Any]]
+    older: int
 
     @property
     def seconds(self) -> float:
@@ -30,9 +29,9 @@ class Run(NamedTuple):
     @property
     def versions(self) -> list[str]:
         """The names and versions of all packages, also of those of the libraries that were timed."""
-        timed = [one["versions"] for result in self.results for one in result.get("records", ()) if one.get("versions")]
-        of_results = [result["versions"] for result in self.results]
-        return sorted({f"{name} {version}" for found in of_results + timed for name, version in found.items()})
+        timed = [record for result in self.results for record in result.get("records", ())]
+        found = [one["versions"] for one in self.results + timed if one.get("versions")]
+        return sorted({f"{name} {version}" for versions in found for name, version in versions.items()})
 
     def counts(self, key: str) -> Counter[str]:
         """How many jobs have each value of an entry of the record, such as the commit."""
@@ -50,10 +49,11 @@ def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
         files.setdefault(record_of(path), []).append(path)
     records = [require_intact(of, "Make it again: `snakemake results`.") for of in files.values()]
     results = [json.loads(path.read_text(encoding="utf-8")) for of in files.values() for path in of]
-    late = [any(path in older for path in of) for of in files.values()]
-    return Run(results, records, [record for record, is_older in zip(records, late, strict=True) if is_older])
+    return Run(results, records, sum(any(path in older for path in of) for of in files.values()))
 
 
-def together(runs: Iterable[Run]) -> Run:
+def together(runs: Collection[Run]) -> Run:
     """All results and jobs of several runs."""
-    return Run(*(list(itertools.chain(*parts)) for parts in zip(*runs, Run([], [], []), strict=True)))
+    results = [one for run in runs for one in run.results]
+    records = [one for run in runs for one in run.records]
+    return Run(results, records, sum(run.older for run in runs))

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from experiments.drawing.statistics import freedom_and_error
+from gallery.tables import Number
 
 LEVEL = 0.05  # a p-value below it is significant
 # Samples are float32 numbers in seven digits: relative to the numbers compared, a smaller difference is rounding.
@@ -20,7 +21,13 @@ RESOLUTION = 1e-6
 DECIMAL = 1e-12  # 0.3 and 0.2 are 0.1 apart, but not as binary numbers
 
 Kind = Literal["exact", "one sample", "paired", "not paired"]
-Samples = Sequence[float | None]  # None is a sample that is missing
+
+
+class Evidence(NamedTuple):
+    """Two-sided p-values of a relation: `holds` is small if it is surely true, and `fails` if it is surely false."""
+
+    holds: float
+    fails: float
 
 
 class Difference(NamedTuple):
@@ -31,108 +38,79 @@ class Difference(NamedTuple):
             that belong together; "not paired", samples that do not belong together (Welch).
         mean: the difference of the means.
         counts: the number of samples: one entry, or one of each side where they are not paired.
-        variances: the variance of these samples, with divisor n - 1.
+        parts: the variance, with divisor n - 1, and the number of these samples, and then of the means of test samples that
+            seeds have in common; empty without samples.
         ends: the smallest and the largest difference of two samples, of those that belong together if they are paired.
         size: the largest absolute number on either side.
         is_of_logarithms: it is the logarithm of a factor, ours over the other one, and so are the samples.
-        of_tests: the variance of the means of test samples, and their number, of those that seeds have in common: one entry, or
-            up to two where samples are not paired.
+        is_constant: the samples do not vary, except for rounding, and neither do those of a test set.
     """
 
     kind: Kind
     mean: float
     counts: tuple[int, ...]
-    variances: tuple[float, ...]
+    parts: tuple[tuple[float, int], ...]
     ends: tuple[float, float]
     size: float
     is_of_logarithms: bool
-    of_tests: tuple[tuple[float, int], ...] = ()
-
-    @property
-    def is_constant(self) -> bool:
-        """True if the samples do not vary, except for rounding."""
-        if any(variance > 0 for variance, _ in self.of_tests):
-            return False
-        return self.ends[1] - self.ends[0] <= RESOLUTION * self.size
+    is_constant: bool
 
     @property
     def interval(self) -> tuple[float, float]:
         """The ends of the 95 % interval."""
         if self.is_constant:
             return self.mean, self.mean
-        freedom, error = self.freedom_and_error()
+        freedom, error = freedom_and_error(self.parts)
         low, high = student.interval(1 - LEVEL, freedom, self.mean, error)
         return float(low), float(high)
 
-    def evidence(self, margin: float) -> "Evidence":
+    def evidence(self, margin: float) -> Evidence:
         """How sure the sign of a margin is, which moves with the difference one to one."""
-        freedom, error = self.freedom_and_error()
+        freedom, error = freedom_and_error(self.parts)
         holds, fails = np.minimum(1, 2 * student.sf(np.array([1, -1]) * margin / error, freedom))
         return Evidence(float(holds), float(fails))
 
-    def freedom_and_error(self) -> tuple[float, float]:
-        """The degrees of freedom (n - 1 for one list), and the standard error of the mean."""
-        return freedom_and_error([*zip(self.variances, self.counts, strict=True), *self.of_tests])
 
+def difference(ours: Number, than: Number, *, fewest: int = 2) -> Difference | None:
+    """The difference of two numbers; None if there are fewer samples than `fewest`, two for a test.
 
-class Evidence(NamedTuple):
-    """Two-sided p-values of a relation: `holds` is small if it is surely true, and `fails` if it is surely false."""
-
-    holds: float
-    fails: float
-
-
-def difference(
-    ours: Samples | float,
-    than: Samples | float,
-    *,
-    paired: bool,
-    logarithms: bool = False,
-    fewest: int = 2,
-    tests: tuple[Sequence[float], Sequence[float]] = ((), ()),
-) -> Difference | None:
-    """The difference of two sides, one of which may be a number; None if there are too few samples.
-
-    Args:
-        ours: samples or a number.
-        than: the same for the other side.
-        paired: samples at the same place belong together; a pair of which one is missing is left out.
-        logarithms: take the difference of the logarithms, for geometric means of numbers above zero.
-        fewest: how many samples there have to be: two for a test.
-        tests: for both sides the means over the samples for each sample of a common test set, empty where there is none.
+    Samples at the same place belong together if both numbers have the same setting; a pair of which one is missing is left out.
+    Geometric means are compared by their logarithms.
     """
-    sides = [np.array(side, float) for side in (ours, than)]  # a missing sample is NaN
-    if logarithms:
+    is_paired, is_geometric = ours.is_paired_with(than), ours.is_geometric or than.is_geometric
+    sides = [np.array(side.samples or side.value, float) for side in (ours, than)]  # a missing sample is NaN
+    if is_geometric:
         sides = [np.log(side) for side in sides]
     lists = [side for side in sides if side.ndim]
-    kinds: tuple[Kind, ...] = ("exact", "one sample", "paired" if paired else "not paired")
+    kinds: tuple[Kind, ...] = ("exact", "one sample", "paired" if is_paired else "not paired")
     kind = kinds[len(lists)]
     samples = lists if kind == "not paired" else [np.atleast_1d(sides[0] - sides[1])]
     samples = [numbers[~np.isnan(numbers)] for numbers in samples]
     if lists and min(map(len, samples)) < fewest:
         return None
+    tests = [np.array(side.tests) for side in (ours, than)]
+    if kind == "paired" and len(tests[0]) == len(tests[1]):
+        tests = [tests[0] - tests[1]]
+    of_tests = [_variance(numbers) for numbers in tests if len(numbers) > 1]
     means = [float(numbers.mean()) for numbers in samples]
+    other = samples[1] if len(samples) > 1 else np.zeros(1)
+    ends = float(samples[0].min() - other.max()), float(samples[0].max() - other.min())
+    size = max(float(np.nanmax(np.abs(side))) for side in sides)
     return Difference(
         kind,
         means[0] - sum(means[1:]),
         tuple(map(len, samples)),
-        tuple(float(numbers.var(ddof=min(1, len(numbers) - 1))) for numbers in samples) if lists else (),
-        _ends(*samples),
-        max(float(np.nanmax(np.abs(side))) for side in sides),
-        logarithms,
-        _of_tests(*tests, kind == "paired"),
+        tuple([*map(_variance, samples), *of_tests]) if lists else (),
+        ends,
+        size,
+        is_geometric,
+        ends[1] - ends[0] <= RESOLUTION * size and not any(variance > 0 for variance, _ in of_tests),
     )
 
 
-def _of_tests(ours: Sequence[float], than: Sequence[float], paired: bool) -> tuple[tuple[float, int], ...]:
-    """The variances over test samples, and their numbers: of the differences where both sides have the same test set."""
-    sides = [np.subtract(ours, than)] if paired and len(ours) == len(than) else [np.array(ours), np.array(than)]
-    return tuple((float(side.var(ddof=1)), len(side)) for side in sides if len(side) > 1)
-
-
-def _ends(ours: np.ndarray, than: np.ndarray | None = None) -> tuple[float, float]:
-    low, high = (0.0, 0.0) if than is None else (than.min(), than.max())
-    return float(ours.min() - high), float(ours.max() - low)
+def _variance(numbers: np.ndarray) -> tuple[float, int]:
+    """The variance of the numbers, with divisor n - 1, and n."""
+    return float(numbers.var(ddof=min(1, len(numbers) - 1))), len(numbers)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 Row = dict[str, str]
 
 # Rows that differ in one of these columns come from other data or another network: their samples do not belong together.
-SETTING = ("task", "code", "depth", "layers", "n_steps", "n", "batch", "dtype", "steps")
+SETTING = ("task", "code", "depth", "layers", "n_steps", "n", "batch", "dtype", "steps", "inputs")
 
 
 class Number(NamedTuple):
@@ -71,12 +71,12 @@ def number(row: Row, column: str) -> Number | None:
     """
     if column not in row:
         raise ValueError(f"has no column {column}, it has {', '.join(row)}")
-    value = _as_number(row[column], column)
+    prefix = "" if column == "mean" else f"{column}_"
+    value, low, high = (_as_number(row.get(name, ""), name) for name in (column, f"{prefix}low", f"{prefix}high"))
     if value is None:
         return None
-    prefix = "" if column == "mean" else f"{column}_"
-    low, high = (_as_number(row.get(prefix + end, ""), prefix + end) for end in ("low", "high"))
-    samples = tuple(_as_sample(text, prefix + "values") for text in row.get(f"{prefix}values", "").split())
+    listed = row.get(f"{prefix}values", "").split()
+    samples = tuple(None if text == "None" else _as_number(text, f"{prefix}values") for text in listed)
     if low is None or high is None:
         low = high = value
     elif not samples:
@@ -117,7 +117,9 @@ def find(
         value = number(rows[0], column) if rows else None
     except ValueError as error:
         raise ValueError(f"{stem}.csv {error}.") from None
-    return value, "" if value else f"{stem}.csv has no number there" if rows else "is left out at this scale"
+    if value is None:
+        return None, f"{stem}.csv has no number there" if rows else "is left out at this scale"
+    return value._replace(setting=(stem, *value.setting)), ""
 
 
 def _same(cell: str, wanted: Any) -> bool:
@@ -133,7 +135,3 @@ def _as_number(cell: str, column: str) -> float | None:
         return float(cell) if cell else None
     except ValueError:
         raise ValueError(f"has {cell!r} in the column {column}, expected a number") from None
-
-
-def _as_sample(text: str, column: str) -> float | None:
-    return None if text == "None" else _as_number(text, column)

@@ -27,15 +27,19 @@ def with_interval(number: Number) -> str:
     return f"{in_digits(number.value)}{ends}"
 
 
-def plus_minus(number: Number, times: float = 1.0) -> str:
-    """A number in a sentence, with half the width of its interval, in as many digits as this leaves sure."""
+def plus_minus(number: Number, times: float = 1.0, digits: int | None = None) -> str:
+    """A number in a sentence, with half the width of its interval: by default in as many digits as this leaves sure, one of the
+    half width, or two where it begins with 1."""
     value, low, high = (times * one for one in number[:3])
     half = (high - low) / 2
     if half == 0:
-        return in_digits(value) if abs(value) >= 1000 else f"{value:.3g}"
-    exponent = math.floor(math.log10(half))
-    digits = max(0, -exponent + (half / 10**exponent < 2))  # one digit of the half width, or two where it begins with 1
-    return f"{value:.{digits}f} ± {half:.{digits}f}"
+        if abs(value) >= 1000:
+            return f"{value:,.0f}"
+        return f"{value:z.3g}" if digits is None else f"{value:z.{digits}f}"
+    if digits is None:
+        exponent = math.floor(math.log10(half))
+        digits = max(0, -exponent + (half / 10**exponent < 2))
+    return f"{value:z.{digits}f} ± {half:.{digits}f}"
 
 
 def difference(comparison: Comparison) -> str:

@@ -14,7 +14,6 @@ With `neuron` there is also a function `spikes_of(variant, currents)`, the neuro
 timed.
 """
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +49,6 @@ class Contender(NamedTuple):
     neuron: dict[str, str] | None = None
     here: bool = False  # whether it runs with the current interpreter, without an environment of its own
     left_out: str | None = None  # the reason for not measuring it
-    error: str | None = None  # why its environment could not be made, if that was tried before and is not tried again
 
     @property
     def peer(self) -> str:
@@ -64,11 +62,6 @@ class Contender(NamedTuple):
     def log(self) -> Path:
         """The file that receives the output of its process other than its answers."""
         return ENVIRONMENTS / f"{self.peer}-{self.benchmark}-{self.variant}.log"
-
-    def as_recorded(self) -> "Contender":
-        """A copy with the error that environment.py recorded when it made the environment."""
-        record = ENVIRONMENTS / f"{self.peer}.json"
-        return self._replace(error=json.loads(record.read_text(encoding="utf-8"))["error"]) if record.exists() else self
 
     def unsupported_reason(self, workload: Workload) -> str | None:
         """The reason for skipping a workload, or None: the caller's choice, or an unsupported dtype."""

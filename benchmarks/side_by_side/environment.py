@@ -4,7 +4,6 @@ A failure is recorded and is not an error: the measurements then report it in pl
 only on request, so environments that were made are kept.
 """
 
-import argparse
 import json
 import re
 import subprocess
@@ -21,16 +20,17 @@ def python_of(contender: Contender) -> Path:
     """The interpreter of the peer's own environment, which is made if its metadata changed.
 
     Raises:
-        BenchmarkError: the environment cannot be made.
+        BenchmarkError: the environment cannot be made, or could not be made before, as its record says.
     """
-    if contender.error:
-        raise BenchmarkError(contender.error)
     metadata = script(contender.file)
     python, dependencies = metadata["requires-python"], metadata["dependencies"]
     if contender.here:
         if missing := sorted({re.split("[=<>]", requirement)[0] for requirement in dependencies} - HERE):
             raise BenchmarkError(f"needs {', '.join(missing)}; this run was made without environments for the peers")
         return Path(sys.executable)
+    record = ENVIRONMENTS / f"{contender.peer}.json"
+    if record.exists() and (error := json.loads(record.read_text(encoding="utf-8"))["error"]):
+        raise BenchmarkError(error)
     editable = metadata["tool"]["benchmark"].get("editable", [])
     if GPU.exists():  # PyTorch's wheels serve both
         dependencies = [re.sub(r"^jax==", "jax[cuda12]==", requirement) for requirement in dependencies]
@@ -54,17 +54,14 @@ def uv(*arguments: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="the peer's")
-    parser.add_argument("output", type=Path, help="a JSON file")
-    arguments = parser.parse_args()
+    file, output = map(Path, sys.argv[1:])
     error = None
     try:
-        python_of(contenders_of(arguments.file)[0])  # any of them: they share it
+        python_of(contenders_of(file)[0])  # any of them: they share it
     except BenchmarkError as failure:
         error = f"{failure}; {TO_TRY_AGAIN}"
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({"peer": arguments.file.stem, "error": error}) + "\n", encoding="utf-8")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({"peer": file.stem, "error": error}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

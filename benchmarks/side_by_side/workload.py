@@ -52,8 +52,3 @@ class Workload(NamedTuple):
 def uniform(steps: int, size: int, batch: int = 32, dtype: str = "float32", source: str = "spikes") -> Workload:
     """Three layers of N units, with N inputs."""
     return Workload(steps, batch, (size,) * 4, dtype, source)
-
-
-def small(steps: int) -> Workload:
-    """The net of the Slax paper, 64-50-10, so small that the overhead of calls is visible."""
-    return Workload(steps, 32, (64, 50, 10))

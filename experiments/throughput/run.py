@@ -54,7 +54,7 @@ def of_all_starts(
         for record in measure(workload, able, config["rounds"], config["seconds"], first_round=first):
             before = found.setdefault(record["name"], record | {"rounds": []})
             before["rounds"] += record["rounds"]
-            before["error"] = record["error"]
+            before |= {key: record[key] for key in ("error", "left_out")}
         during.append(watch.cores())
         check(during[-1], config.get("others_at_most"), f"during start {start + 1}")
     return list(found.values()), during
@@ -72,5 +72,5 @@ def chosen_of(config: dict[str, Any]) -> list[Contender]:
             above = f" above N = {most}" if most else ""
             reason = f"left out at the scale {config['scale']!r} for the time that it takes{above}"
         is_here = not own or (own == "light" and is_ours)  # runs with the current interpreter
-        found.append((one if is_here else one.as_recorded())._replace(here=is_here, left_out=reason))
+        found.append(one._replace(here=is_here, left_out=reason))
     return found

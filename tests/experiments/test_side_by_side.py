@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.side_by_side import contenders, equations, measure, worker
+from benchmarks.side_by_side import contenders, environment, equations, measure, worker
 from benchmarks.side_by_side.contenders import Contender, contender
 from benchmarks.side_by_side.workload import uniform
 
@@ -56,17 +56,14 @@ def test_contenders_that_may_not_fit_beside_those_before_them_are_left_out_with_
         def __init__(self, one, workload):
             self.name = one.name
 
-        def first_step(self):
-            free[0] -= 1e9
-            return {"loss": 1.0}
-
-        def times(self, seconds):
-            return [seconds]
+        def ask(self, first_step=False, seconds=None):
+            free[0] -= 1e9 * first_step
+            return {"loss": 1.0} if first_step else {"times": [seconds]}
 
         def close(self):
             closed.append(self.name)
 
-        wait_until_ready = SimpleNamespace
+        answer = SimpleNamespace
 
     monkeypatch.setattr(measure, "Process", Process)
     monkeypatch.setattr(measure, "free_bytes", lambda: free[0])
@@ -92,3 +89,11 @@ def test_what_a_contender_does_wrong_is_the_reason_of_its_failure(tmp_path, monk
     assert worker.first_step(Step(device="Tesla T4"))["device"] == "Tesla T4"
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert worker.first_step(Step())["device"] == "cpu"
+
+
+def test_environment_that_could_not_be_made_is_not_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr(environment, "uv", None)
+    (tmp_path / "norse.json").write_text('{"peer": "norse", "error": "no wheel"}')
+    with pytest.raises(contenders.BenchmarkError, match="no wheel"):
+        environment.python_of(contender("bptt", "norse:whole"))

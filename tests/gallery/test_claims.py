@@ -57,8 +57,7 @@ def judged(left, relation, right, *, at="full", rows=ROWS, **more):
         ("middle", "near", 2.2, 1.45, "holds"),  # the difference is -1.442 to 1.042
         ("middle", "near", 2.2, 1.44, "unresolved"),
         ("middle", "near", 4.0, 0.75, "does not hold"),  # -3.242 to -0.758
-        ("negative", "near", -2.2, {"share": 0.1}, "holds"),
-        ("negative", "near", -2.2, {"share": 0.05}, "does not hold"),
+        ("negative", "near", -2.2, 0.25, "holds"),
     ],
 )
 def test_relation_is_tested_with_its_margin(left, relation, right, margin, verdict):
@@ -93,7 +92,7 @@ def test_samples_of_the_same_table_and_task_are_paired_and_others_are_not():
         assert found.comparisons[0].difference.kind == kind
     assert found.p == pytest.approx(stats.ttest_ind(MIDDLE, SAMPLES["low"], equal_var=False).pvalue)
     cells = {"task": "64-50", "mean": "0.5", "low": "0.4", "high": "0.6", "values": "0.45 None 0.55"}
-    for other in ({"task": "32"}, {"depth": "3"}, {"values": "0.45 0.55"}, {"rounds": "3"}):
+    for other in ({"task": "32"}, {"depth": "3"}, {"inputs": "gaussian"}, {"values": "0.45 0.55"}, {"rounds": "3"}):
         assert not number(cells, "mean").is_paired_with(number(cells | other, "mean"))
     assert number(cells, "mean").is_paired_with(number(cells | {"mean": "0.7", "rule": "otpe", "layer": "2"}, "mean"))
 
@@ -125,8 +124,9 @@ P = {border: stats.ttest_1samp(MIDDLE, border).pvalue for border in (0.5, 0.7, 2
         ([("middle", "above", 0.5), ("middle", "below", 2.5)], "unresolved", P[2.5]),
         ([("middle", "above", 3.3), ("middle", "above", 0.5)], "unresolved", 2 * P[3.3]),
         ([("middle", "above", 4.0), ("lost", "above", 1)], "does not hold", 2 * P[4.0]),
-        ([("middle", "above", 0.5), ("lost", "above", 1)], "not run", None),
-        ([("middle", "above", 0.5), ("single", "above", 1)], "unresolved", None),
+        ([("middle", "above", 0.5), ("lost", "above", 1)], "not run", 1.0),
+        ([("middle", "above", 0.5), ("single", "above", 1)], "unresolved", 1.0),
+        ([("exact", "above", 3), ("middle", "above", 0.5)], "does not hold", None),
     ],
 )
 def test_claim_holds_if_all_comparisons_hold_and_fails_if_one_fails(parts, verdict, p):
@@ -177,19 +177,21 @@ def claims_file(folder, *figures):
 
 def test_correction_is_for_all_experiments_together_and_all_mistakes_are_named(tmp_path):
     one, *others = [claim(name, {"rule": "middle", "task": "a"}, "above", 0.7) for name in ("it", "other", "third")]
-    paths = [claims_file(tmp_path / "one", figure("x", "X\nx", [one]))]
+    paths = [claims_file(tmp_path / "one", figure("x", "X", [one]))]
     paths.append(claims_file(tmp_path / "more", figure("y", "Y", [one]), figure("z", "Z", others)))
     tables = dict.fromkeys("xyz", ROWS)
     found = judge_all(paths, tables, "full")
-    assert [(one.experiment, one.stem, one.title) for one in found[:2]] == [("one", "x", "X x"), ("more", "y", "Y")]
+    assert [(one.experiment, one.stem, one.title) for one in found[:2]] == [("one", "x", "X"), ("more", "y", "Y")]
     assert [len(one.claims) for one in found] == [1, 1, 2]
     assert all(each.corrected == pytest.approx(4 * P[0.7]) for one in found for each in one.claims)
     wrong = [claim(name, {"rule": name}, "above", 1) for name in ("absent", "gone")]
     paths += [claims_file(tmp_path / "two", figure("x", "X", wrong)), claims_file(tmp_path / "three", {"stem": "v"})]
     with pytest.raises(ClaimError) as error:
         judge_all(paths, tables, "full")
-    for named in ("x: absent: ", "x: gone: ", "three/claims.yaml: figures: v: 'title'", "the stem x belongs"):
+    for named in ("x: absent: ", "x: gone: ", "three/claims.yaml: figures: v: 'title'", "the stem x occurs twice"):
         assert named in str(error.value)
+    with pytest.raises(ClaimError, match="the claim four/it occurs twice"):
+        judge_all([claims_file(tmp_path / "four", figure("x", "X", [one]), figure("y", "Y", [one]))], tables, "full")
     for scale, is_complete in (("full", False), ("quick", True)):
         (left_out,) = judge_all(paths[2:3], tables, scale, is_complete=is_complete)
         assert [one.verdict for one in left_out.claims] == ["not run"] * 2
@@ -198,12 +200,14 @@ def test_correction_is_for_all_experiments_together_and_all_mistakes_are_named(t
 @pytest.mark.parametrize(
     "changes, named",
     [
-        ({"relation": "near", "margin": 1}, "it: a margin has a reason"),
-        ({"relation": "near", "why": "so"}, "it: near needs a margin"),
-        ({"margin": {"errors": 1.2}}, "it: a margin has a reason"),
+        ({"relation": "near", "margin": 1}, "it: 'why' is a required property"),
+        ({"relation": "near", "why": "so"}, "it: 'margin' is a required property"),
+        ({"margin": {"errors": 1.2}}, "it: 'why' is a required property"),
+        ({"relation": "near", "margin": {"share": 0.1}}, "'share': 0.1} is not valid"),
+        ({"relation": "equal"}, "'check' was expected"),
         ({"relatoin": "above"}, "'relatoin' was unexpected"),
-        ({"source": ...}, "it: source is missing"),
-        ({"right": ...}, "it: right is missing"),
+        ({"source": ...}, "it: 'source' is a required property"),
+        ({"right": ...}, "it: 'right' is a required property"),
         ({"id": "a b"}, "does not match"),
     ],
 )

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from gallery.claims import Comparison
-from gallery.significance import LEVEL, RESOLUTION, difference, holm
+from gallery.significance import LEVEL, RESOLUTION, holm
+from gallery.significance import difference as difference_of_numbers
 from gallery.tables import Number
 
 ONE = Number(1.0, 1.0, 1.0)
@@ -13,7 +14,16 @@ SURE = {True: (0.0, 1.0), False: (1.0, 0.0)}
 
 
 def judged(relation, found, tolerance=None):
-    return Comparison(ONE, relation, ONE, tolerance, (), found)
+    return Comparison(ONE, relation, ONE, tolerance, difference=found)
+
+
+def difference(ours, than, *, paired, logarithms=False, tests=((), ())):
+    """The difference of two lists of samples or numbers, which have the same setting only if they are paired."""
+    sides = []
+    for of, tested, setting in zip((ours, than), tests, ("a", "a" if paired else "b"), strict=True):
+        samples = tuple(of) if isinstance(of, list) else ()
+        sides.append(Number(0.0 if samples else of, 0, 0, samples, "seed", (setting,), logarithms, tuple(tested)))
+    return difference_of_numbers(*sides)
 
 
 def samples(*counts):

@@ -9,27 +9,28 @@ from small_gallery import written
 
 from gallery.claims import Claim, Figure
 from gallery.claims_file import ClaimError, read_claims
-from gallery.outcomes import compared, counted, ordered, together
-from gallery.replication import DATA, replication
+from gallery.replication import DATA, compared, counted, ordered, replication, together
 from gallery.tables import Number
 
 ROOT = Path(__file__).parents[2]
 CONTENT = yaml.safe_load(DATA.read_text())
 SEEDS, EXACT = Number(0.5, 0.4, 0.6, (0.2, 0.45, 0.85)), Number(0.5, 0.5, 0.5)
+CLOSE = Number(0.5, 0.4, 0.6, (0.46, 0.5, 0.54))  # whose interval is 0.4006 to 0.5994
 
 
 @pytest.mark.parametrize(
     ("ours", "published", "rule", "distance", "outcome"),
     [
-        (SEEDS, 0.55, "within", 0.2, "same"),
-        (SEEDS, 0.55, "within", 0.1, "unresolved"),  # the interval is not within
-        (SEEDS, 0.81, "within", 0.2, "different"),
+        (CLOSE, 0.55, "within", 0.15, "same"),
+        (CLOSE, 0.55, "within", 0.14, "unresolved"),  # the interval is not within
+        (CLOSE, 0.81, "within", 0.2, "different"),
         (EXACT, 0.501, "within", 0.001, "same"),
         (SEEDS, 0.2, "seeds", 0, "same"),
         (SEEDS, 0.86, "seeds", 0, "different"),
         (EXACT, 0.4999999, "seeds", 0, "same"),  # rounding
-        (SEEDS, 0.5, "above", 0, "unresolved"),
-        (SEEDS, 0.61, "above", 0, "different"),
+        (CLOSE, 0.5, "above", 0, "unresolved"),
+        (CLOSE, 0.61, "above", 0, "different"),
+        (CLOSE, 0.4, "above", 0, "same"),
     ],
 )
 def test_verdict_changes_when_the_published_value_is_moved(ours, published, rule, distance, outcome):
@@ -93,18 +94,18 @@ def test_number_that_is_missing_is_a_mistake_unless_there_is_a_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ends", "outcomes"),
+    ("ratios", "outcomes"),
     [
-        (("0.4", "0.8"), ["same", "different"]),
-        (("1.25", "2"), ["different", "same"]),
-        (("0.4", "1.25"), ["unresolved"] * 2),
+        ("0.5 0.55 0.6", ["same", "different"]),
+        ("1.4 1.5 1.6", ["different", "same"]),
+        ("0.5 1.0 1.5", ["unresolved"] * 2),
     ],
 )
-def test_ratios_are_judged_by_their_side_of_1(tmp_path, ends, outcomes):
-    row = {"other": "spyx", "n": "8", "inputs": "spikes", "ratio": "0.9", "ratio_values": "1 1", "reason": ""}
-    row |= {"ratio_low": ends[0], "ratio_high": ends[1], "ratio_mean": "geometric"}
+def test_ratios_are_judged_by_their_side_of_1(tmp_path, ratios, outcomes):
+    row = {"other": "spyx", "n": "8", "inputs": "spikes", "ratio": "0.9", "ratio_values": ratios, "reason": ""}
+    row |= {"ratio_low": "0.1", "ratio_high": "9", "ratio_mean": "geometric"}
     row |= {"t4": "0.5", "a100": "4", "tpu": "1.0", "m3": ""}
-    later = row | {"inputs": "gaussian", "ratio_high": "0.7", "ratio_low": "0.6"}
+    later = row | {"inputs": "gaussian", "ratio_values": "0.6 0.7 0.7"}
     about = {"ratios": {"table": "x"}, "devices": dict(zip(("t4", "a100", "tpu", "m3"), "TAPM", strict=True))}
     report = judged(tmp_path, {"x": [row, later]}, **about, names={"spyx": "Spyx"})
     ((line,),) = (item.lines for item in report.items)
