@@ -211,7 +211,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str, *, is_complete:
                     judged.append(judge(claim, figure["stem"], tables, scale, strict))
                 except ValueError as error:
                     mistakes.append(f"{path}: {figure['stem']}: {claim['id']}: {error}")
-            texts = {key: _one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published")}
+            texts = {key: _one_line(figure.get(key, "")) for key in ("stem", "title", "shows", "alt", "published")}
             is_supplement = "supplement" in figure
             figures.append(Figure(path.parent.name, claims=tuple(judged), is_supplement=is_supplement, **texts))
     stems = [figure.stem for figure in figures]

@@ -16,7 +16,7 @@ from experiments.pipeline.results import (
     Product,
     begin,
     checksums_below,
-    figure_product,
+    figure_products,
     own_sources,
     result_product,
     spikes_product,
@@ -93,7 +93,7 @@ def test_what_reads_a_result_follows_its_settings_and_its_content(folder):
 def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
     jobs = {"a": Job("a", {}, sources=("benchmarks/side_by_side",))}
     computing = set(checksums_below(*result_product("questions", "tiny", jobs, "a").sources))
-    drawing = set(checksums_below(*figure_product("questions", "questions_time", "tiny", jobs).sources))
+    drawing = set(checksums_below(*figure_products("questions", "tiny", jobs)["questions_time"].sources))
     used = {"experiments/common/learning.py", "experiments/questions/run.py", "benchmarks/side_by_side/measure.py"}
     assert used | {"packages/slax-rules/src/slax_rules/api.py", "experiments/__init__.py"} <= computing
     assert {"experiments/questions/plot.py", "experiments/drawing/figures.py"} <= drawing
