@@ -1,7 +1,7 @@
 """Draw the figures of an experiment from its results: `figures/SCALE/STEM.csv`, `.png` and `.svg`.
 
     python -m experiments.plot accuracy                                       # all figures of the experiment
-    python -m experiments.plot landscapes landscapes_3d                       # one of them
+    python -m experiments.plot landscapes landscapes_random                   # one of them
     python -m experiments.plot accuracy --jobs digits/bptt --output trial     # from some of the results
 
 It computes nothing but means over seeds and their intervals. A result is refused if it differs from its record, or was made
@@ -33,7 +33,7 @@ from experiments.pipeline.results import (
     RECORD,
     Product,
     begin,
-    figure_product,
+    figure_products,
     read_record,
     require,
     result_product,
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     if (options.jobs or changes) and options.output is None:
         raise SystemExit("Give --output FOLDER with --jobs and --set: such figures are kept apart from the others.")
     known = jobs_with(experiment, scale, changes, options.jobs)
-    stems = options.figures or figures_of(experiment)
+    stems = options.figures or list(figures_of(experiment))
     for stem in stems:
         check_known("figure", stem, figures_of(experiment), f" of {experiment}")
     names = options.jobs or [
@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     products = {name: result_product(experiment, scale, known, name, **of) for name in chosen}
     command = f"python -m experiments.run {experiment} --scale {scale}{words_of(changes)} --results {options.results}"
     started, output = time.perf_counter(), options.output or Path("figures")
-    drawn = [figure_product(experiment, stem, scale, chosen, results=options.results, figures=output) for stem in stems]
+    known_figures = figure_products(experiment, scale, chosen, results=options.results, figures=output)
+    drawn = [known_figures[stem] for stem in stems]
     results = read(products, chosen, is_kept(scale, options.outdated), command)
     made = [begin(figure) for figure in drawn]
     draw(experiment, stems, results, output / scale)
@@ -116,17 +117,24 @@ def read(products: Mapping[str, Product], jobs: Mapping[str, Job], keep: bool, c
 
 
 def draw(experiment: str, stems: list[str], results: list[dict[str, Any]], folder: Path) -> None:
-    """Write the table and the two pictures of each figure."""
-    module = importlib.import_module(f"experiments.{experiment}.plot")
-    data = module.prepare(results)
+    """Write the table and the two pictures of each figure, and each table without a picture."""
+    data, plots = importlib.import_module(f"experiments.{experiment}.plot").prepare(results), plots_of(experiment)
     folder.mkdir(parents=True, exist_ok=True)
     for stem in stems:
-        plot: Plot = module.FIGURES[stem]
+        plot = plots[stem]
         if not (rows := list(plot.rows(data))):
             raise SystemExit(f"The figure {stem} is of other results, and got none: name more jobs after --jobs.")
-        with print_style():
-            save(plot.draw(data), folder / stem)
+        if plot.draw:
+            with print_style():
+                save(plot.draw(data), folder / stem)
         write_table(folder / f"{stem}.csv", plot.columns, rows)
+
+
+def plots_of(experiment: str) -> dict[str, Plot]:
+    """The figures and the tables of an experiment by stem, from its plot.py."""
+    module = importlib.import_module(f"experiments.{experiment}.plot")
+    found: dict[str, Plot] = module.FIGURES | getattr(module, "TABLES", {})
+    return found
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str, *, is_complete:
                     judged.append(judge(claim, figure["stem"], tables, scale, strict))
                 except ValueError as error:
                     mistakes.append(f"{path}: {figure['stem']}: {claim['id']}: {error}")
-            texts = {key: figure[key] for key in ("stem", "title", "shows", "alt", "published")}
+            texts = {key: figure.get(key, "") for key in ("stem", "title", "shows", "alt", "published")}
             figures.append(
                 Figure(path.parent.name, **texts, claims=tuple(judged), is_supplement="supplement" in figure)
             )

@@ -125,4 +125,4 @@ def peers_not_run():
 
             peers = {contender.partition(":")[0] for job in jobs.values() for contender in job.config["contenders"]}
             not_run = sorted(peers - {*OURS, *CLOSEST})
-            yield f"Not run in {name}, and drawn from the shipped results: {', '.join(not_run)}. To run them: --config peers=all"
+            yield f"Not run in {name}: {', '.join(not_run)}. To run them: --config peers=all"

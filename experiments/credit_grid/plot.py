@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.credit_grid import plot_alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
-from experiments.credit_grid.plot_panels import Data, Panel, draw_maps, prepare
+from experiments.credit_grid.plot_panels import Data, Panel, draw, prepare
 from experiments.drawing import figures, length_curves, names, statistics, tables
 from experiments.drawing.styles import LINE_RULES
 from slax_rules import RULES
@@ -19,6 +19,7 @@ __all__ = ["FIGURES", "prepare"]
 
 STAGES = ("initial", "trained")
 BASES = ("ostl", "e_prop")  # the temporal credit whose loss of accuracy is measured
+AGAINST_TIME = "_minus_temporal"  # of a comparison: what a route loses more than the lack of traces does
 
 CELL = ["temporal", "spatial", "rules"]
 COLUMNS = [
@@ -43,26 +44,10 @@ def rows(data: Data) -> Iterator[list[Any]]:
                 *(*panel.start, *cell_and_names(cell)),
                 *(result["trials"]["chosen"]["learning_rate"], len(reached), panel.carried[cell]),
                 *tables.tested_summary(reached, statistics.SHARE),
-                *(cell for gap in gaps for cell in tables.tested_summary(gap, length_curves.DIFFERENCE)),
+                *(cell for gap in gaps for cell in tables.tested_summary(gap, statistics.DIFFERENCE)),
                 *tables.summary([seed["loss"] for seed in result["seeds"]], statistics.POSITIVE),
                 *(of for stage in STAGES for of in tables.summary(panel.cosines(cell, stage), statistics.COSINE)),
             ]
-
-
-def draw(data: Data) -> Figure:
-    """Draw a heat map of the accuracy for each task and code, below the references."""
-    reached = [{cell: panel.accuracies(cell) for cell in panel.results} for panel in data.panels]
-    values = [{cell: 100 * of.mean() for cell, of in of_panel.items()} for of_panel in reached]
-    figure = draw_maps(data.panels, [values], (0, 100), "{:.0f}".format, names.TEST_ACCURACY, above=REFERENCES)
-    ends = [statistics.interval(of, statistics.SHARE)[1:] for of_panel in reached for of in of_panel.values()]
-    halves = [50 * (high - low) for low, high in ends if low is not None and high is not None]
-    widest = f" The 95 % intervals of the means extend at most {max(halves):.1f} points to each side." if halves else ""
-    chance = names.listed({100 // config["layers"][-1] for config in data.configs})
-    return figures.with_note(
-        figure,
-        f"Mean of {names.seeds_of(data.configs)} after {names.updates_of(data.configs)}.{widest} Rows: what is kept of the "
-        f"past; columns: how the error reaches a hidden layer. Chance: {chance} %. Framed: a published rule.",
-    )
 
 
 COSINE_COLUMNS = ["task", "code", *CELL, "stage", "layer", "seeds", *tables.summary_columns("cosine", "norm_ratio")]
@@ -74,23 +59,6 @@ def cosine_rows(data: Data) -> Iterator[list[Any]]:
             cosines, norms = (panel.agreements(cell, stage, layer, name) for name in ("cosine", "norm_ratio"))
             numbers = [*tables.summary(cosines, statistics.COSINE), *tables.summary(norms, statistics.POSITIVE)]
             yield [*panel.start, *cell_and_names(cell), stage, layer, statistics.count(cosines), *numbers]
-
-
-def draw_cosine(data: Data) -> Figure:
-    """Draw a heat map of the cosine to BPTT for each task and code, at initialization and after training."""
-
-    def means(panel: Panel, stage: str) -> dict[str, float | None]:
-        of_cells = {cell: panel.cosines(cell, stage) for cell in cells(panel.config)}
-        return {cell: statistics.interval(cosines, statistics.ANY)[0] for cell, cosines in of_cells.items()}
-
-    values = [[means(panel, stage) for panel in data.panels] for stage in STAGES]
-    stages = ("at initialization", "after training with BPTT")
-    figure = draw_maps(data.panels, values, (0, 1), lambda x: f"{x:z.2f}".replace("0.", "."), names.COSINE, stages)
-    return figures.with_note(
-        figure,
-        f"Mean over the hidden layers and {names.seeds_of(data.configs)}, with the feedback matrices as drawn at the start. "
-        "Framed: a published rule.",
-    )
 
 
 def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
@@ -110,7 +78,7 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
             of["spatial"] = np.mean([of[route] for route in names.WITHOUT_TRANSPORT], axis=0)
             of["temporal"] = lost["sltt/symmetric"]
             for name in (*names.WITHOUT_TRANSPORT, "spatial"):
-                of[f"{name}_minus_temporal"] = of[name] - of["temporal"]
+                of[f"{name}{AGAINST_TIME}"] = of[name] - of["temporal"]
         found |= {(base, comparison): numbers for comparison, numbers in of.items()}
     return found
 
@@ -128,24 +96,22 @@ def draw_differences(data: Data) -> Figure:
     """Draw the loss of accuracy by each choice, with its interval, in a panel for each task and code."""
     found = [differences(panel) for panel in data.panels]
     bases = [base for base in BASES if any((base, FIXED) in of for of in found)]
-    shown = [name for name in names.COMPARISONS if any((base, name) in of for of in found for base in bases)]
+    measured = {name for of in found for _, name in of}
+    shown = [name for name in names.COMPARISONS if name in measured and not name.endswith(AGAINST_TIME)]
     figure, axes = figures.panels(1, len(found), 0.21 * len(shown) + 0.4, 0.8, sharex=True, sharey=True)
     for ax, of in zip(axes[0], found, strict=True):
         figures.name_rows(ax, [names.COMPARISONS[name] for name in shown])
-        for (base, name), numbers in of.items():
+        for base, name in (pair for pair in of if pair[1] in shown):
             height = shown.index(name) + (0.17 if base == BASES[1] else -0.17)
-            figures.draw_interval(ax, height, numbers, scale=100, **figures.look_of(base))
+            figures.draw_interval(ax, height, of[base, name], scale=100, **figures.look_of(base))
         ax.axvline(0, color="0.4", linewidth=0.8)
-        for row in (row for row, name in enumerate(shown) if name.endswith("_minus_temporal")):
-            ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
         ax.set_xlabel("points of accuracy lost")
     figures.name_panels(axes[0], (panel.title for panel in data.panels))
     looks = [figures.look_of(base) | {"linestyle": "", "label": names.TEMPORAL[base]} for base in bases]
     figures.legend_of(figure, looks, 2, title="against symmetric feedback with")
     return figures.with_note(
         figure,
-        f"{names.means_of(data.configs)}, of differences of networks of the same seed. Gray: what a route loses more than the "
-        "lack of traces does.",
+        f"{names.means_of(data.configs)}, of differences of networks of the same seed.",
     )
 
 
@@ -160,37 +126,6 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
             yield [*start, *tables.of_cost(costs[cell], costs[REFERENCE])]
 
 
-def draw_cost(data: Data) -> Figure:
-    """Draw the time of a gradient, and the numbers that a cell carries, in a row for each temporal credit: a dot for each
-    spatial credit, on which both hardly depend."""
-    temporal = [name for name in names.TEMPORAL if any(name in cost["config"]["temporal"] for cost in data.costs)]
-    rows = {REFERENCE: RULES[REFERENCE].title} | {name: names.TEMPORAL[name] for name in temporal}
-    figure, axes = figures.panels(len(data.costs), 2, 0.24 * len(temporal) + 0.75, 0.4, sharey=True)
-    for (times, memory), cost in zip(axes, data.costs, strict=True):
-        bptt = cost["costs"][REFERENCE]["milliseconds"]
-        for cell in (REFERENCE, *cells(cost["config"])):
-            rule = cell.split("/")[0]
-            ratios = statistics.ratios(cost["costs"][cell]["milliseconds"], bptt)
-            look = figures.look_of(rule) | {"marker": "o", "markersize": 3}
-            figures.draw_interval(times, [*rows].index(rule), ratios, statistics.POSITIVE, **look)
-            memory.plot(cost["carried"][cell], [*rows].index(rule), **look)
-        for ax, label in ((times, "time of a gradient / that of BPTT"), (memory, "numbers kept per sample")):
-            ax.set_xlabel(label)
-            figures.name_rows(ax, [*rows.values()], striped=True)
-        times.axvline(1, color="0.45", linestyle=":")
-        times.set_xlim(0, None)
-        figures.log_axis(memory)
-    config = cost["config"]
-    figures.name_panels(axes.flat, [title for _ in axes for title in ("time", "memory")])
-    windows = f"windows of {config['window']} of {config['n_steps']} steps"
-    return figures.with_note(
-        figure,
-        f"A dot for each of {len(config['spatial'])} kinds of spatial credit; lines: 95 % interval of the mean over "
-        f"{len(bptt)} rounds of timing. {names.task_name(config['task'])}, {names.network(config)}, {windows}; BPTT keeps the "
-        "inputs and membranes of the entire sequence, a rule without a trace nothing.",
-    )
-
-
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     """The curve of each cell: in the figure, the temporal credits of published rules with symmetric feedback, and e-prop's
     spatial credits, each beside the references."""
@@ -201,7 +136,7 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
         for cell, result in panel.results.items():
             temporal, _, spatial = cell.rpartition("/")
             start = [*panel.start, temporal or cell, spatial if temporal else ""]
-            curve = partial(length_curves.Curve, start, seeds=result["seeds"], config=panel.config)
+            curve = partial(length_curves.Curve, start, result["seeds"], panel.config)
             if cell == REFERENCE:
                 yield curve(kept, REFERENCE, RULES[REFERENCE].title)
             elif cell == FIXED:
@@ -211,14 +146,16 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
             elif temporal == "e_prop" and spatial in routes:
                 yield curve(sent, routes[spatial], names.SPATIAL[spatial])
             else:
-                yield curve(None, "bptt", cell)
+                yield curve()
 
 
 FIGURES = {
     "credit_grid": figures.Plot(COLUMNS, rows, draw),
     "credit_grid_alignment": figures.Plot(plot_alignment.COLUMNS, plot_alignment.rows, plot_alignment.draw),
-    "credit_grid_cosine": figures.Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
     "credit_grid_differences": figures.Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
-    "credit_grid_cost": figures.Plot(COST_COLUMNS, cost_rows, draw_cost),
     "credit_grid_lengths": length_curves.plot(["task", "code", "temporal", "spatial"], lengths_of),
+}
+TABLES = {
+    "credit_grid_cosine": figures.Plot(COSINE_COLUMNS, cosine_rows),
+    "credit_grid_cost": figures.Plot(COST_COLUMNS, cost_rows),
 }

@@ -65,9 +65,10 @@ def draw(data: Data) -> Figure:
                 look = {"va": "top", "fontsize": figures.SMALLEST, "color": "black" if is_symmetric else "0.4"}
                 text = f"{feedback} feedback: {np.mean(found):.2f}"
                 ax.text(0.03, 0.96 - 0.07 * place, text, transform=ax.transAxes, **look)
-        figures.draw_levels(ax, chance=100 / panel.config["layers"][-1])
-        ax.set(xlim=(min(-0.05, ax.get_xlim()[0]), 1.03), xlabel=names.COSINE, ylim=(0, 125))
-    axes[0, 0].set(ylabel=names.TEST_ACCURACY, yticks=range(0, 101, 20))
+        ax.set(xlim=(min(-0.05, ax.get_xlim()[0]), 1.03), xlabel=names.COSINE)
+    of_symmetric = [pairs(panel, "symmetric", "trained").values() for panel in data.panels]
+    lowest = 10 * int(10 * min(accuracies.mean() for of in of_symmetric for _, accuracies in of)) - 10
+    axes[0, 0].set(ylabel=names.TEST_ACCURACY, yticks=range(lowest, 101, 10), ylim=(lowest, 100 + 0.2 * (100 - lowest)))
     figures.name_panels(axes[0], (panel.title for panel in data.panels))
     kept = [rule for rule in names.TEMPORAL if any(rule in config["temporal"] for config in data.configs)]
     looks = [figures.look_of(rule) | {"linestyle": "", "label": names.TEMPORAL[rule]} for rule in kept]
@@ -76,6 +77,6 @@ def draw(data: Data) -> Figure:
         figure,
         f"A mark is a cell of the grid, a mean over {names.seeds_of(data.configs)}: in color, what is kept of the past with "
         "symmetric feedback; gray circles, the same with any other feedback. Cosine: mean over the hidden layers, where BPTT "
-        f"ends. Accuracy: after {names.updates_of(data.configs)} under the rule itself; dashed: chance. Numbers: rank "
-        "correlation, mean over seeds.",
+        f"ends. Accuracy: after {names.updates_of(data.configs)} under the rule itself; less accurate cells are in the table. "
+        "Numbers: rank correlation, mean over seeds.",
     )

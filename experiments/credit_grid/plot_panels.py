@@ -1,15 +1,18 @@
-"""The results of the grid by task and code, and heat maps of numbers of all cells."""
+"""The results of the grid by task and code, and heat maps of the accuracies of all cells."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from experiments.credit_grid.grid import FIXED, REFERENCE, cells, published
-from experiments.drawing import figures, names, statistics, tables
-from slax_rules import RULES
+from experiments.drawing import figures, names, tables
+
+NEAR = 2  # points below BPTT that are little
+MOST = 30  # points below BPTT at the dark end of the scale
 
 
 class Panel(NamedTuple):
@@ -77,46 +80,56 @@ def row_of(result: dict[str, Any]) -> int:
     return 1 + list(names.TEMPORAL).index(temporal[0]) if temporal else 0
 
 
-def draw_maps(
-    shown: Sequence[Panel],
-    values: Sequence[Sequence[dict[str, Any]]],
-    bounds: statistics.Bounds,
-    form: Callable[[float], str],
-    label: str,
-    stages: Sequence[str] = ("",),
-    above: Sequence[str] = (),
-) -> Figure:
-    """Draw a row of heat maps for each stage, with temporal credit from top to bottom and spatial credit from left to right,
-    and the references `above` in rows above them."""
-    rows = list(dict.fromkeys(name for panel in shown for name in panel.config["temporal"]))
-    columns = list(dict.fromkeys(name for panel in shown for name in panel.config["spatial"]))
-    height = 0.19 * (len(rows) + len(above)) + 0.35
-    figure, axes = figures.panels(len(stages), len(shown), height, 1.25, sharex=True, sharey=True)
-    for line, of_stage in zip(axes, values, strict=True):
-        for ax, panel, numbers in zip(line, shown, of_stage, strict=True):
-            matrix = np.full((len(above) + len(rows), len(columns)), np.nan)
-            for row, name in enumerate(above):
-                matrix[row] = numbers[name]
-            for cell in cells(panel.config):
-                temporal, spatial = cell.split("/")
-                y, x = len(above) + rows.index(temporal), columns.index(spatial)
-                matrix[y, x] = numbers[cell]
-                if published(cell):
-                    frame = Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, color="white", linewidth=1)
-                    ax.add_patch(frame)
-            image = ax.imshow(np.clip(matrix, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
-            for (y, x), value in np.ndenumerate(matrix):
-                is_cell = y >= len(above)
-                if np.isnan(value) or not (is_cell or x == 0):  # a reference has one number for all columns
-                    continue
-                look = {"color": "white" if value < np.mean(bounds) else "black", "fontsize": figures.SMALLEST}
-                ax.text(x if is_cell else (len(columns) - 1) / 2, y, form(value), ha="center", va="center", **look)
-            ax.axhline(len(above) - 0.5, color="white", linewidth=3)
-            ax.tick_params(length=0)
-            ax.spines[:].set_visible(False)
-            ax.set_xticks(range(len(columns)), [names.SPATIAL[name] for name in columns], rotation=90)
-    labels = {REFERENCE: RULES[REFERENCE].title, FIXED: names.SPATIAL[FIXED], **names.TEMPORAL}
-    axes[0, 0].set_yticks(range(len(above) + len(rows)), [labels[name] for name in (*above, *rows)])
-    figures.name_panels(axes.flat, (f"{panel.title}\n{stage}".strip() for stage in stages for panel in shown))
-    figure.colorbar(image, ax=axes, label=label, aspect=40, pad=0.01, fraction=0.03).outline.set_visible(False)
-    return figure
+def draw(data: Data) -> Figure:
+    """Draw a heat map for each task and code: how far the accuracy of each cell is below BPTT's, temporal credit from top to
+    bottom and spatial credit from left to right, the best ones first. Cells near BPTT are gray."""
+    gaps = [gaps_of(panel) for panel in data.panels]
+    rows, columns = (ordered(gaps, place) for place in (0, 1))
+    figure, axes = figures.panels(1, len(gaps), 0.19 * (1 + len(rows)) + 0.35, 1.25, sharex=True, sharey=True)
+    colors = plt.get_cmap("viridis_r").with_extremes(bad="0.9")
+    for ax, of_panel in zip(axes[0], gaps, strict=True):
+        matrix = np.full((1 + len(rows), len(columns)), np.nan)
+        matrix[0] = of_panel.pop(FIXED)
+        for cell, gap in of_panel.items():
+            temporal, spatial = cell.split("/")
+            matrix[1 + rows.index(temporal), columns.index(spatial)] = gap
+            if published(cell):
+                place = columns.index(spatial) - 0.46, rows.index(temporal) + 0.56
+                ax.add_patch(Rectangle(place, 0.92, 0.88, fill=False, color="black", linewidth=0.8))
+        lost = np.ma.masked_less(-matrix, NEAR)
+        image = ax.imshow(lost, cmap=colors, vmin=0, vmax=MOST, aspect="auto")
+        for (y, x), gap in np.ndenumerate(matrix):
+            if not np.isnan(gap) and (y or x == 0):  # fixed hidden layers have one number for all columns
+                look = {"color": "white" if gap < -MOST / 2 else "black", "fontsize": figures.SMALLEST}
+                ax.text(x if y else (len(columns) - 1) / 2, y, f"{gap:z.0f}", ha="center", va="center", **look)
+        ax.axhline(0.5, color="white", linewidth=3, zorder=0.5)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_xticks(range(len(columns)), [names.SPATIAL[name] for name in columns], rotation=90)
+    labels = [names.SPATIAL[FIXED], *(names.TEMPORAL[name] for name in rows)]
+    axes[0, 0].set_yticks(range(len(labels)), labels)
+    exact = [100 * panel.accuracies(REFERENCE).mean() for panel in data.panels]
+    titles = [f"{panel.title}, BPTT {of:.0f} %" for panel, of in zip(data.panels, exact, strict=True)]
+    figures.name_panels(axes[0], titles)
+    bar = figure.colorbar(image, ax=axes, label="points below BPTT", aspect=40, pad=0.01, fraction=0.03)
+    bar.outline.set_visible(False)
+    return figures.with_note(
+        figure,
+        f"Test accuracy minus that of BPTT, in points; gray: less than {NEAR} points below it. Mean of "
+        f"{names.seeds_of(data.configs)} after {names.updates_of(data.configs)}. Rows: what is kept of the past; columns: how "
+        "the error reaches a hidden layer. Framed: a published rule.",
+    )
+
+
+def gaps_of(panel: Panel) -> dict[str, float]:
+    """The mean accuracy of each cell and of fixed hidden layers, minus that of BPTT, in points."""
+    exact = panel.accuracies(REFERENCE)
+    return {cell: 100 * float((panel.accuracies(cell) - exact).mean()) for cell in (FIXED, *cells(panel.config))}
+
+
+def ordered(gaps: Sequence[dict[str, float]], place: int) -> list[str]:
+    """The temporal credits (place 0) or the spatial ones (1) of all cells, those with the most accurate cells first."""
+    found: dict[str, list[float]] = {}
+    for cell, gap in ((cell, gap) for of in gaps for cell, gap in of.items() if cell != FIXED):
+        found.setdefault(cell.split("/")[place], []).append(gap)
+    return sorted(found, key=lambda name: -float(np.mean(found[name])))

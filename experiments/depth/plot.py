@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.drawing import figures, length_curves, names, statistics, tables
+from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *tables.OF_SEEDS]
 STAGES = ("initial", "trained")  # before training, and where BPTT ends
@@ -93,10 +94,11 @@ def lengths_of(tasks: Tasks) -> Iterator[length_curves.Curve]:
     """The curve of each code, number of hidden layers and rule."""
     for task, by_depth in tasks.items():
         for depth, result in by_depth.items():
-            config, layers = result["config"], f"{depth} hidden layer{'s' * (depth > 1)}"
+            config, column = result["config"], f"{depth} hidden layer{'s' * (depth > 1)}"
             for rule in tables.in_order(result["rules"]):
-                panel, seeds = (names.CODES[config["code"]], layers), result["rules"][rule]["seeds"]
-                yield length_curves.of_rule([task, depth, rule], panel, rule, seeds, config)
+                panel = (names.CODES[config["code"]], column) if figures.line_rules([rule]) else None
+                seeds, title = result["rules"][rule]["seeds"], RULES[rule].title
+                yield length_curves.Curve([task, depth, rule], seeds, config, panel, rule, title)
 
 
 FIGURES = {

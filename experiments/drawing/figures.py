@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
 from experiments.drawing import names
-from experiments.drawing.statistics import ANY, SHARE, Bounds, interval, ratio_interval, seeds_and_tests
+from experiments.drawing.statistics import ANY, DIFFERENCE, Bounds, interval, ratio_interval, seeds_and_tests
 from experiments.drawing.styles import LINE_RULES, STYLES
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, style
@@ -38,7 +38,11 @@ SETTINGS: dict[str, Any] = {
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
 MARKS: dict[str, dict[str, Any]] = {"offline": {"marker": "o"}, "online": {"marker": "D", "markerfacecolor": "white"}}
+LOWEST = -20  # points above BPTT that are drawn
 NO_RULE = "0.3"  # color of a legend mark that does not belong to a rule
+
+
+Shares = Mapping[str, Mapping[str, np.ndarray]]  # accuracies by rule and update mode
 
 
 class Plot(NamedTuple):
@@ -46,12 +50,12 @@ class Plot(NamedTuple):
 
     columns: the names of the table's columns.
     rows: maps `data` to the rows of the table.
-    draw: maps `data` to the figure.
+    draw: maps `data` to the figure; a table without a picture has none.
     """
 
     columns: Sequence[str]
     rows: Callable[[Any], Iterable[Sequence[Any]]]
-    draw: Callable[[Any], Figure]
+    draw: Callable[[Any], Figure] | None = None
 
 
 def look_of(rule: str) -> dict[str, Any]:
@@ -165,11 +169,6 @@ def draw_levels(ax: Axes, *, chance: float | None = None, ceiling: float | None 
             (ax.axvline if upright else ax.axhline)(level, color="0.45", linestyle=line, linewidth=0.9, zorder=0.5)
 
 
-LEVELS = [
-    {"color": "0.45", "linestyle": of[0], "linewidth": 0.9, "label": of[1]} for of in (("--", "chance"), (":", "BPTT"))
-]
-
-
 def draw_interval(
     ax: Axes,
     at: float,
@@ -236,10 +235,10 @@ def legend_of(figure: Figure, looks: Iterable[dict[str, Any]], columns: int, **o
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, **options)
 
 
-def legend_of_modes(figure: Figure, columns: int, *more: dict[str, Any]) -> None:
-    """Put a legend above all axes, of the marks of update modes and of more looks."""
-    modes = [{"linestyle": "", "color": NO_RULE, "label": names.UPDATES[mode], **mark} for mode, mark in MARKS.items()]
-    legend_of(figure, [*modes, *more], columns)
+def legend_of_modes(figure: Figure) -> None:
+    """Put a legend above all axes, of the marks of update modes."""
+    looks = [{"linestyle": "", "color": NO_RULE, "label": names.UPDATES[mode], **mark} for mode, mark in MARKS.items()]
+    legend_of(figure, looks, len(looks))
 
 
 def draw_seeds(
@@ -268,26 +267,44 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Any]], bounds: 
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Any]], chance: float) -> None:
-    """Draw a row for each rule: in each update mode the mean accuracy in percent, its 95 % interval, and each seed as a dot.
+def gaps_of(shares: Shares) -> Shares:
+    """How far accuracies are above those of `reference_of`, by rule and update mode."""
+    exact = next(iter(shares[reference_of(shares)].values()))
+    return {rule: {mode: of - exact for mode, of in modes.items()} for rule, modes in shares.items()}
+
+
+def reference_of(shares: Shares) -> str:
+    """BPTT, or where it was not run, the first rule in the order of the table of rules."""
+    return next(rule for rule in RULES if rule in shares)
+
+
+def plot_gaps(ax: Axes, rules: Sequence[str], shares: Shares) -> str:
+    """Draw a row for each rule: in each update mode how far its mean accuracy is above BPTT's, with its 95 % interval and each
+    seed as a dot. Means that are too low to be drawn are numbers.
 
     Args:
         ax: axes to draw on.
         rules: from top to bottom.
-        shares: by rule and update mode, by seed and test sample [S, I]; see `tables.tested`.
-        chance: the accuracy of guesses.
+        shares: the accuracies by rule and update mode, by seed and test sample [S, I]; see `tables.tested`.
+
+    Returns:
+        The accuracy of BPTT, in words.
     """
     name_rows(ax, [RULES[rule].title for rule in rules])
     look = {"markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, "scale": 100}
+    gaps, reference = gaps_of(shares), reference_of(shares)
     for row, rule in enumerate(rules):
-        if rule not in shares:
+        if rule not in gaps:
             write_in_row(ax, row, "not run", 0.5, ha="center", color="0.4", fontsize="small")
-        for mode, of_mode in shares.get(rule, {}).items():
+        low = [f"{100 * of.mean():.0f}" for of in gaps.get(rule, {}).values() if 100 * of.mean() < LOWEST]
+        write_in_row(ax, row, " and ".join(low), 0.02, fontsize=SMALLEST)
+        for mode, of_mode in gaps.get(rule, {}).items():
             height = row + {"offline": -0.16, "online": 0.16}[mode]
-            draw_seeds(ax, height, of_mode, SHARE, rule, 0.13, 1.2, **look, **MARKS[mode])
-    ceiling = 100 * shares["bptt"]["offline"].mean() if "bptt" in shares else None
-    draw_levels(ax, chance=100 * chance, ceiling=ceiling, upright=True)
-    ax.set(xlim=(0, 101), xlabel=names.TEST_ACCURACY)
+            draw_seeds(ax, height, of_mode, DIFFERENCE, rule, 0.13, 1.2, **look, **MARKS[mode])
+    ax.axvline(0, color="0.4", linewidth=0.8, zorder=0)
+    title = RULES[reference].title
+    ax.set(xlim=(LOWEST, 6), xlabel=f"points above {title}")
+    return f"{title}: {100 * next(iter(shares[reference].values())).mean():.1f} %"
 
 
 LETTERS = 19  # of the smallest text in an inch

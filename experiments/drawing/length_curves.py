@@ -9,10 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.drawing import figures, names, statistics, tables
-from slax_rules import RULES
 
 COLUMNS = ["batches", "quantity", *tables.OF_TESTS, "flat"]  # after what `plot` starts with
-DIFFERENCE = (-1.0, 1.0)  # bounds of a difference of accuracies
 FLAT = 0.01  # a validation curve is flat if its last gain is surely less
 NAMED = 3  # columns of panels in which each line has its name at its end; more have a legend
 
@@ -21,19 +19,19 @@ class Curve(NamedTuple):
     """The results of a rule along its training.
 
     cells: its first cells in the table, the task before all.
+    seeds: for each seed, the numbers of `experiments.common.measures.along`.
+    config: its configuration.
     panel: the row and the column of its panel, by the names that are shown; None if it is in the table alone.
     rule: whose look its line has.
     label: its name in the panel.
-    seeds: for each seed, the numbers of `experiments.common.measures.along`.
-    config: its configuration.
     """
 
     cells: Sequence[Any]
-    panel: tuple[str, str] | None
-    rule: str
-    label: str
     seeds: Sequence[dict[str, Any]]
     config: dict[str, Any]
+    panel: tuple[str, str] | None = None
+    rule: str = ""
+    label: str = ""
 
     @property
     def batches(self) -> list[int]:
@@ -49,17 +47,11 @@ class Curve(NamedTuple):
         return [tables.at_length(seed, batches)["validation_accuracy"] for seed in self.seeds]
 
 
-def of_rule(cells: Sequence[Any], panel: tuple[str, str], rule: str, seeds: Any, config: dict[str, Any]) -> Curve:
-    """The curve of a rule, in a panel if it is one of those of line plots."""
-    return Curve(cells, panel if figures.line_rules([rule]) else None, rule, RULES[rule].title, seeds, config)
-
-
 def of_modes(tasks: tables.Results, seeds_of: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[Curve]:
     """The curve of each task, way of updating and rule, where `seeds_of` gives the seeds of a result by way of updating."""
     for task, rule, result in tables.each(tasks):
         for mode, seeds in seeds_of(result).items():
-            panel = names.UPDATES[mode], names.task_name(task)
-            yield of_rule([task, mode, rule], panel, rule, seeds, result["config"])
+            yield Curve([task, mode, rule], seeds, result["config"])
 
 
 def rows(curve: Curve) -> Iterator[list[Any]]:
@@ -73,18 +65,18 @@ def rows(curve: Curve) -> Iterator[list[Any]]:
     if len(curve.batches) > 1:
         before, after = map(curve.validated, curve.batches[-2:])
         gains = np.subtract(after, before).tolist()
-        yield [*start, "gain", *tables.of_tests(gains, DIFFERENCE), int(is_flat(gains))]
+        yield [*start, "gain", *tables.of_tests(gains, statistics.DIFFERENCE), int(is_flat(gains))]
 
 
 def is_flat(gains: Sequence[float]) -> bool:
     """True if a validation curve is flat: with 97.5 % confidence, the mean gain of the seeds from the second last length to the
     last is below a point. Two seeds are the fewest that can tell."""
-    _, _, high = statistics.interval(gains, DIFFERENCE)
+    _, _, high = statistics.interval(gains, statistics.DIFFERENCE)
     return high is not None and high < FLAT
 
 
-def plot(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> figures.Plot:
-    """The figure of training length.
+def table(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> figures.Plot:
+    """The table of training length.
 
     Args:
         start: titles of the first cells of a curve in the table.
@@ -94,7 +86,12 @@ def plot(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> f
     def all_rows(data: Any) -> Iterator[list[Any]]:
         return (row for curve in curves_of(data) for row in rows(curve))
 
-    return figures.Plot([*start, *COLUMNS], all_rows, partial(draw, curves_of))
+    return figures.Plot([*start, *COLUMNS], all_rows)
+
+
+def plot(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> figures.Plot:
+    """The table with its figure, of the curves that have a panel."""
+    return table(start, curves_of)._replace(draw=partial(draw, curves_of))
 
 
 def draw(curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> Figure:

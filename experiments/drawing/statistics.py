@@ -32,7 +32,9 @@ from slax_viz import mean_interval
 
 Bounds = tuple[float, float]
 
-ANY, POSITIVE, SHARE, COSINE = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0), (-1.0, 1.0)  # bounds of numbers
+# Bounds of numbers; a difference is one of two shares.
+ANY, POSITIVE, SHARE = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0)
+COSINE = DIFFERENCE = (-1.0, 1.0)
 
 
 def freedom_and_error(parts: Iterable[tuple[float, Any]]) -> tuple[Any, Any]:
@@ -76,7 +78,7 @@ def interval(numbers: Any, bounds: Bounds) -> tuple[float | None, float | None, 
         return (known[0] if known else None), None, None
     if len(tests):
         freedom, error = freedom_and_error([(float(np.var(of, ddof=1)), len(of)) for of in (known, tests)])
-        mean, half = float(np.mean(known)), float(stdtrit(freedom, 0.975) * error)
+        mean, half = float(np.mean(known)), float(stdtrit(freedom, 0.975) * error) if error > 0 else 0.0
         return mean, max(bounds[0], mean - half), min(bounds[1], mean + half)
     mean, low, high = (float(number) for number in mean_interval(known, bounds=bounds))
     return mean, low, high

@@ -1,4 +1,4 @@
-"""Draw the agreement of each rule's gradient with BPTT, its bias and variance, and the terms of the exact gradient."""
+"""Draw the agreement of each rule's gradient with BPTT, and the terms of the exact gradient."""
 
 import functools
 import itertools
@@ -8,11 +8,8 @@ from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from experiments.drawing import figures, names, statistics, tables
-from experiments.drawing.styles import STYLES
-from slax_rules import RULES
 
 NOISE = {
     "bias_squared": statistics.ANY,
@@ -24,10 +21,6 @@ NOISE = {
 BOUNDS = {"cosine": statistics.COSINE, "norm_ratio": statistics.POSITIVE, **NOISE}
 # Defined where the rule's own gradient is, which may hold for other seeds.
 COUNTED = ("cosine_of_means", "relative_variance")
-NOISE_MARKS: dict[str, dict[str, Any]] = {
-    "bias_squared": {"marker": "o", "label": "squared bias"},
-    "variance": {"marker": "D", "markerfacecolor": "white", "label": "variance over batches"},
-}
 # Each term has the look of the first rule that keeps it.
 TERMS = {
     name: figures.look_of(rule) | {"label": label, "linestyle": ""}
@@ -39,7 +32,7 @@ TERMS = {
         ("above_with_reset", "bptt", "the same, through a reset (BPTT alone)"),
     )
 }
-COLUMNS = 4  # of panels
+DEEP = ("randman_deep", "randman_four_hidden")  # the networks in which rules differ most
 
 Results = list[dict[str, Any]]
 
@@ -133,33 +126,31 @@ def term_rows(results: Results) -> Iterator[list[Any]]:
             yield [*start, layer, term, count, *shares, *tables.summary(norms, statistics.POSITIVE)]
 
 
-def title_of(result: dict[str, Any]) -> str:
-    config, number = result["config"], len(layers_of(result)) - 1
-    return f"{names.task_name(config['task'])}\n{number} hidden layer{'s' * (number > 1)}, T = {config['n_steps']}"
-
-
-def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
-    """Draw a panel for each task: the quantity in its first hidden layer over training, with a line for each rule."""
-    figure, axes = figures.grid(len(results), COLUMNS, 1.75, 0.4, sharey=True)
-    for ax, result in zip(axes, results, strict=True):
+def draw_over_training(results: Results) -> Figure:
+    """Draw the cosine in the first hidden layer over training, with a line for each rule, in a panel for each network of
+    `DEEP`, or for each one that was run if none of these was."""
+    shown = [result for result in results if result["config"]["task"] in DEEP] or results
+    figure, axes = figures.grid(len(shown), 2, 2.3, 0.4, sharey=True)
+    for ax, result in zip(axes, shown, strict=True):
         steps = result["config"]["measure_at"]
-        numbers = {
-            rule: {step: of_seeds(result, i, "rules", rule, "1", quantity) for i, step in enumerate(steps)}
+        cosines = {
+            rule: {step: of_seeds(result, i, "rules", rule, "1", "cosine") for i, step in enumerate(steps)}
             for rule in rules_of(result)
         }
-        figures.draw_lines(ax, numbers, BOUNDS[quantity])
+        figures.draw_lines(ax, cosines, statistics.COSINE)
         figures.draw_levels(ax, ceiling=1)
         ax.set(xlim=(0, steps[-1]), xticks=(0, steps[-1] // 2, steps[-1]), xlabel="updates with BPTT")
         if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel(label)
-    axes[0].set(**{"yscale": "log"} if quantity == "norm_ratio" else {"ylim": (min(0, axes[0].get_ylim()[0]), 1.05)})
-    figures.name_panels(axes, map(title_of, results))
+            ax.set_ylabel(names.COSINE)
+    axes[0].set_ylim(min(0, axes[0].get_ylim()[0]), 1.05)
+    figures.name_panels(axes, (names.title_of(result["config"]) for result in shown))
     figures.label_lines(axes)
-    batches, sizes = (names.listed(of["config"][key] for of in results) for key in ("eval_batches", "batch_size"))
+    batches, sizes = (names.listed(of["config"][key] for of in shown) for key in ("eval_batches", "batch_size"))
     return figures.with_note(
         figure,
-        f"First hidden layer, the furthest from the error; dotted: BPTT. Mean of {seeds_in(results)}, each a mean over "
-        f"{batches} batches of {sizes}, with its 95 % interval.{figures.others_of(rules_of(*results))}",
+        f"First hidden layer, the furthest from the error; dotted: BPTT. Mean of {seeds_in(shown)}, each a mean over "
+        f"{batches} batches of {sizes}, with its 95 % interval. The table has all networks."
+        f"{figures.others_of(rules_of(*shown))}",
     )
 
 
@@ -167,42 +158,14 @@ def seeds_in(results: Results) -> str:
     return names.seeds_of(result["config"] for result in results)
 
 
-def updates_in(results: Results) -> str:
-    return f"{names.listed(result['config']['measure_at'][-1] for result in results)} updates with BPTT"
-
-
-def draw_noise(results: Results) -> Figure:
-    """Draw the bias and variance of each rule in the first layer, after all training steps, where seeds have enough batches."""
-    shown = [result for result in results if of_all_seeds(*at_the_end(result), "rules", "bptt", "1", "variance")]
-    shown = shown or results[:1]
-    rules = ["bptt", *figures.line_rules(rules_of(*shown))]
-    figure, axes = figures.grid(len(shown), 3, 0.17 * len(rules) + 0.55, 0.7, sharey=True)
-    for ax, result in zip(axes, shown, strict=True):
-        figures.name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
-        known = [rule for rule in rules if rule in ("bptt", *rules_of(result))]
-        for rule, (quantity, mark) in itertools.product(known, NOISE_MARKS.items()):
-            height = rules.index(rule) + (0.17 if quantity == "variance" else -0.17)
-            look = {"color": STYLES[rule].color, "markersize": 3.5, "elinewidth": 1, **mark}
-            numbers = of_all_seeds(*at_the_end(result), "rules", rule, "1", quantity)
-            figures.draw_interval(ax, height, numbers, BOUNDS[quantity], **look)
-        ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
-        ax.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
-        ax.set_xlabel("squared distance / |BPTT|²")
-    figures.name_panels(axes, map(title_of, shown))
-    figures.legend_of(figure, [{"color": figures.NO_RULE, "linestyle": "", **mark} for mark in NOISE_MARKS.values()], 2)
-    return figures.with_note(
-        figure,
-        f"First hidden layer after {updates_in(shown)}, in units of the squared norm of BPTT's expected gradient; the axis is "
-        f"linear below 0.1. Mean of {seeds_in(shown)} with its 95 % interval.{figures.others_of(rules_of(*results))}",
-    )
-
-
 def draw_terms(results: Results) -> Figure:
-    """Draw a panel for each task: the share of each term in each layer, after all training steps."""
-    figure, axes = figures.grid(len(results), COLUMNS, 1.75, 0.75, sharey=True)
-    for ax, result in zip(axes, results, strict=True):
+    """Draw a panel for each task: the share of each term in each layer, after all training steps. A task without shares in its
+    first layer is in the table alone."""
+    shown = [
+        result for result in results if of_all_seeds(*at_the_end(result), "terms", "above", "1", "share")
+    ] or results
+    figure, axes = figures.grid(len(shown), 3, 1.75, 0.75, sharey=True)
+    for ax, result in zip(axes, shown, strict=True):
         layers = layers_of(result)
         for (place, layer), (number, (name, look)) in itertools.product(enumerate(layers), enumerate(TERMS.items())):
             shares = of_all_seeds(*at_the_end(result), "terms", name, layer, "share")
@@ -217,22 +180,21 @@ def draw_terms(results: Results) -> Figure:
         figures.draw_levels(ax, ceiling=1)
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("share of the exact gradient")
-    figures.name_panels(axes, (names.title_of(result["config"]) for result in results))
+    figures.name_panels(axes, (names.title_of(result["config"]) for result in shown))
     figures.legend_of(figure, TERMS.values(), 2)
+    updates = names.listed(result["config"]["measure_at"][-1] for result in shown)
     return figures.with_note(
         figure,
-        f"After {updates_in(results)}; the shares of a layer add up to 1 (dotted). Mean of {seeds_in(results)} with its 95 % "
-        "interval; a layer in which a seed has too few batches has no marks.",
+        f"After {updates} updates with BPTT; the shares of a layer add up to 1 (dotted). Mean of {seeds_in(shown)} with its "
+        "95 % interval.",
     )
 
 
-def over_training(columns: list[str], quantity: str, label: str) -> figures.Plot:
-    return figures.Plot(columns, partial(agreement_rows, quantity), partial(draw_over_training, quantity, label))
-
-
 FIGURES = {
-    "gradient_similarity": over_training(COSINE_COLUMNS, "cosine", names.COSINE),
-    "gradient_similarity_norms": over_training(NORM_COLUMNS, "norm_ratio", "length / that of BPTT"),
-    "gradient_similarity_noise": figures.Plot(NOISE_COLUMNS, noise_rows, draw_noise),
+    "gradient_similarity": figures.Plot(COSINE_COLUMNS, partial(agreement_rows, "cosine"), draw_over_training),
     "gradient_similarity_terms": figures.Plot(TERM_COLUMNS, term_rows, draw_terms),
+}
+TABLES = {
+    "gradient_similarity_norms": figures.Plot(NORM_COLUMNS, partial(agreement_rows, "norm_ratio")),
+    "gradient_similarity_noise": figures.Plot(NOISE_COLUMNS, noise_rows),
 }

@@ -1,9 +1,7 @@
-"""Draw loss surfaces with the paths of the rules, surfaces around their solutions, and the loss between solutions."""
+"""Draw loss surfaces with the paths of the rules, and how much the loss rises around their solutions and between them."""
 
 import itertools
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,19 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from experiments.drawing import figures, names, statistics, tables
 from experiments.drawing.styles import STYLES
 from experiments.landscapes.plot_walks import explained_by_walks, lengths_of
 from slax_rules import RULES
-from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
+from slax_viz import plot_landscape
 
 COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", *tables.OF_SEEDS]
-COLUMNS_3D = ["task", "plane", "rule", "training_steps", "x", "y", "loss"]
 RANDOM_COLUMNS = ["task", "rule", "quantity", "x", "y", *tables.OF_SEEDS]
 LINE_COLUMNS = ["task", "rule", "quantity", "t", *tables.OF_SEEDS]
-PLANES = {"upstream": "through the end of {origin}", "nearest": "nearest to all checkpoints"}
+SHOWN = "nearest"  # the plane that is drawn; the other one differs little from it
 
 
 class Task(NamedTuple):
@@ -117,16 +113,6 @@ def by_walks(task: Task) -> dict[str, list[float]]:
     return found
 
 
-def surface_rows(task: Task) -> Iterator[list[Any]]:
-    for plane in task.config["planes"]:
-        xs, ys, losses = (task.arrays[f"{plane}/{name}"] for name in ("xs", "ys", "losses"))
-        for (j, y), (i, x) in itertools.product(enumerate(ys), enumerate(xs)):
-            yield [task.name, plane, "", "", float(x), float(y), float(losses[j, i])]
-        for rule in task.rules:
-            for step, point in zip(task.training_steps, task.path(plane, rule).tolist(), strict=True):
-                yield [task.name, plane, rule, step, *point]
-
-
 def random_rows(task: Task) -> Iterator[list[Any]]:
     steps = task.arrays["steps"].tolist()
     for rule in task.rules if task.config["random_planes"] else ():
@@ -147,43 +133,24 @@ def line_rows(task: Task) -> Iterator[list[Any]]:
             yield [task.name, rule, *where, *tables.of_seeds(of_seeds, statistics.POSITIVE)]
 
 
-def draw_planes(dimensions: int, tasks: list[Task]) -> Figure:
-    """Draw a panel for each task and plane, seen from above or in space, with one legend of all paths."""
-    planes = [(task, plane) for task in tasks for plane in task.config["planes"]]
-    in_space = {"subplot_kw": {"projection": "3d"}} if dimensions == 3 else {}
-    figure, axes = figures.panels(1, len(planes), 2.5 if in_space else 2.35, 0.6, **in_space)
-    titles, colors = [], {}
-    for ax, (task, plane) in zip(axes[0], planes, strict=True):
-        arrays: dict[str, Any] = {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
-        paths = {title: task.path(plane, rule)[:, :dimensions] for rule, title in task.rules.items()}
+def draw_planes(tasks: list[Task]) -> Figure:
+    """Draw a panel for each task, its plane with the paths of the rules, with one legend of all paths."""
+    figure, axes = figures.panels(1, len(tasks), 2.8, 0.6)
+    colors: dict[str, str] = {}
+    for ax, task in zip(axes[0], tasks, strict=True):
+        surface: dict[str, Any] = {name: task.arrays[f"{SHOWN}/{name}"] for name in ("losses", "xs", "ys")}
+        paths = {title: task.path(SHOWN, rule)[:, :2] for rule, title in task.rules.items()}
         look = {"explained": task.seeds[0]["explained"], "label": names.LOSS, "colors": task.colors, "legend": False}
-        (plot_landscape_3d if in_space else plot_landscape)(ax, **arrays, trajectories=paths, **look)
-        if in_space:
-            name_axes_in_space(ax)
-        else:
-            ax.set_xlabel(ax.get_xlabel().replace(" (explains", "\n(explains"))
-        origin = task.rules.get(task.config.get("origin"), "")
-        titles.append(f"{textwrap.fill(task.title, 30)}\nplane {PLANES[plane].format(origin=origin)}")
+        plot_landscape(ax, **surface, trajectories=paths, **look)
         colors |= task.colors
-    if not in_space:
-        one_scale(figure, axes[0])
-    figures.name_panels(axes[0], titles)
+    one_scale(figure, axes[0])
+    figures.name_panels(axes[0], (task.title for task in tasks))
     looks: list[dict[str, Any]] = [{"color": color, "linewidth": 2, "label": title} for title, color in colors.items()]
     ends = {"linestyle": "", "marker": "o", "color": "black"}
     looks += [ends | {"label": "start", "markerfacecolor": "white"}, ends | {"label": "end"}]
     figures.legend_of(figure, looks, len(looks))
-    settings = "; ".join(dict.fromkeys(task.setting for task, _ in planes))
-    height = " Height: the test loss (nats)." if in_space else ""
-    return figures.with_note(figure, f"Randman, first seed; {settings}.{height}")
-
-
-def name_axes_in_space(ax: Any) -> None:
-    ax.view_init(elev=35, azim=-60)
-    for axis, name in ((ax.xaxis, "direction 1"), (ax.yaxis, "direction 2"), (ax.zaxis, "")):
-        axis.set_major_locator(MaxNLocator(4))  # labels along an axis in space are close to each other
-        axis.set_label_text(name)
-        axis.labelpad = 0
-    ax.set_box_aspect((4, 4, 3), zoom=0.85)
+    settings = "; ".join(task.setting for task in tasks)
+    return figures.with_note(figure, f"The plane nearest to all checkpoints. Randman, first seed; {settings}.")
 
 
 def one_scale(figure: Figure, axes: Sequence[Axes]) -> None:
@@ -199,76 +166,38 @@ def one_scale(figure: Figure, axes: Sequence[Axes]) -> None:
     figure.colorbar(ScalarMappable(scale, surfaces[0].cmap), ax=axes, **bar)
 
 
-def draw_random(tasks: list[Task]) -> Figure:
-    """Draw two rows for each task that has random planes: the first seed's surface for each rule, then the mean rise over all
-    seeds."""
-    tasks = [task for task in tasks if task.config["random_planes"]]
-    columns = max(-(-(len(task.rules) + 1) // 2) for task in tasks)
-    figure, axes = figures.panels(2 * len(tasks), columns, 2.1, 0.4)
-    surfaces, titles = [], {}
-    for task, own in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
-        steps = task.arrays["steps"]
-        for ax, (rule, title) in zip(own, task.rules.items(), strict=False):
-            plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=names.LOSS, legend=False)
-            look = STYLES[rule]
-            ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=9, zorder=4)
-            surfaces.append(ax)
-            titles[ax] = f"around the end of {title}"
-        last, *empty = own[len(task.rules) :]
-        for ax in empty:
-            ax.remove()
-        rises = [(rule, title, [seed["rise"][rule] for seed in task.seeds]) for rule, title in task.rules.items()]
-        figures.plot_seed_intervals(last, rises, statistics.ANY)
-        last.set_xlabel("rise on such a plane (nats)")
-        titles[last] = "mean rise of the loss"
-    one_scale(figure, surfaces)
-    figures.name_panels(titles, titles.values())
+def draw_seeds(tasks: list[Task]) -> Figure:
+    """Draw the rise of the loss around each solution, and the barriers between solutions, of all seeds."""
+    figure, ((around, between),) = figures.panels(1, 2, 1.9, 0.4)
+    of_planes = [(task, rule) for task in tasks if task.config["random_planes"] for rule in task.rules]
+    of_lines = [(task, rule) for task in tasks for rule in task.others]
+    for ax, places, quantity, bounds, label in (
+        (around, of_planes, "rise", statistics.ANY, "rise on a random plane (nats)"),
+        (between, of_lines, "barrier", statistics.POSITIVE, "barrier on the line from BPTT (nats)"),
+    ):
+        lines = [(rule, task.rules[rule], [seed[quantity][rule] for seed in task.seeds]) for task, rule in places]
+        figures.plot_seed_intervals(ax, lines, bounds)
+        ax.set_xlabel(label)
+    figures.name_panels((around, between), ("around solutions", "between solutions"))
     return figures.with_note(
         figure,
-        "Filter-normalized directions: a step of 1 is as long as the weights of each unit; "
-        f"{'; '.join(task.setting for task in tasks)}. Surfaces: first seed. Last panel: {seeds_in(tasks)}, each a dot, and "
-        "the mean with its 95 % interval.",
-    )
-
-
-def seeds_in(tasks: list[Task]) -> str:
-    return names.seeds_of(task.config for task in tasks)
-
-
-def draw_lines(tasks: list[Task]) -> Figure:
-    """Draw for each task the mean loss between two solutions, and to the right the barriers of all seeds."""
-    figure, axes = figures.panels(1, len(tasks) + 1, 2.2, 0.4)
-    *left, right = axes[0]
-    for ax, task in zip(left, tasks, strict=True):
-        losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in task.others.items()}
-        look = {"ends": (task.rules[task.reference], "the other"), "label": names.LOSS, "colors": task.colors}
-        plot_interpolation(ax, losses, ts=task.arrays["ts"], **look, legend=False)
-        for line in ax.get_lines():
-            line.set_label(str(line.get_label()).partition(", barrier")[0])
-        ax.set_xlim(0, 1)
-    of_all = [(task, rule, title) for task in tasks for rule, title in task.others.items()]
-    barriers = [(rule, title, [seed["barrier"][rule] for seed in task.seeds]) for task, rule, title in of_all]
-    figures.plot_seed_intervals(right, barriers, statistics.POSITIVE)
-    right.set_xlabel("barrier from BPTT (nats)")
-    figures.name_panels(axes[0], [*(textwrap.fill(task.title, 26) for task in tasks), "barriers"])
-    figures.label_lines(left)
-    return figures.with_note(
-        figure,
-        f"Lines: mean of {seeds_in(tasks)}; dotted: straight between the ends. Barriers: each seed, and their mean "
-        f"with its 95 % interval; {'; '.join(task.setting for task in tasks)}.",
+        f"Rise: mean over a plane minus the loss at its center, with a step of 1 as long as the weights of each unit. Dots: "
+        f"{names.seeds_of(task.config for task in tasks)}, and the mean with its 95 % interval. "
+        f"{'; '.join(task.setting for task in tasks)}.",
     )
 
 
 def plot(
-    columns: list[str], rows: Callable[[Task], Iterable[list[Any]]], draw: Callable[[list[Task]], Figure]
+    columns: list[str],
+    rows: Callable[[Task], Iterable[list[Any]]],
+    draw: Callable[[list[Task]], Figure] | None = None,
 ) -> figures.Plot:
-    """A figure with the rows of all tasks, one task after another."""
+    """A figure or a table with the rows of all tasks, one task after another."""
     return figures.Plot(columns, lambda tasks: itertools.chain.from_iterable(map(rows, tasks)), draw)
 
 
 FIGURES = {
-    "landscapes": plot(COLUMNS, path_rows, partial(draw_planes, 2)),
-    "landscapes_3d": plot(COLUMNS_3D, surface_rows, partial(draw_planes, 3)),
-    "landscapes_random": plot(RANDOM_COLUMNS, random_rows, draw_random),
-    "landscapes_interpolation": plot(LINE_COLUMNS, line_rows, draw_lines),
+    "landscapes": plot(COLUMNS, path_rows, draw_planes),
+    "landscapes_random": plot(RANDOM_COLUMNS, random_rows, draw_seeds),
 }
+TABLES = {"landscapes_interpolation": plot(LINE_COLUMNS, line_rows)}

@@ -129,44 +129,35 @@ def rows(data: Data) -> Iterator[list[Any]]:
 
 
 def draw(data: Data) -> Figure:
-    """Draw a row for each kind of data, network and manifolds: cosines of weights by layer, and accuracies of both ways of
-    updating."""
-    kinds = list(dict.fromkeys(map(kind_of, data.runs)))
-    figure, axes = figures.panels(len(kinds), 3, 1.85, 0.7)
-    titles: dict[Axes, str] = {}
-    for run, results in data.runs.items():
-        cosines, offline, online = axes[kinds.index(kind_of(run))]
-        config, known = results[0]["config"], data.known(run)
-        manifolds = f", seed {run[1]}" if "code" in config else ""
-        about = f"{names.task_name(run[0])}{manifolds}\n{names.network(config)}, T = {config['n_steps']}"
-        if seeds_of(results)[0]["cosines"]:
-            draw_cosines(cosines, results, known)
-            titles[cosines] = f"{about}\ncosines"
-        ax = offline if config["update"] == "offline" else online
-        draw_accuracies(ax, results, known)
-        titles[ax] = f"{about}\n{names.UPDATES[config['update']]}"
-    for ax in axes.flat:
-        ax.set_visible(ax in titles)
-    shown = [ax for ax in axes.flat if ax in titles]
-    figures.name_panels(shown, [titles[ax] for ax in shown])
-    everything = [*map(seeds_of, data.runs.values())]
+    """Draw the cosines of weights by layer and the accuracies, of short sequences first. Runs on manifolds of which nothing is
+    printed are in the table alone."""
+    shown = sorted((run for run in data.runs if run[1] in (0, "")), key=lambda run: config_of(data, run)["n_steps"])
+    drawn: list[tuple[str, Any, Run]] = []
+    for run in shown:
+        config, is_compared = config_of(data, run), bool(seeds_of(data.runs[run])[0]["cosines"])
+        about = f"{names.task_name(run[0])}, T = {config['n_steps']}\n"
+        drawn += [(f"{about}cosines", draw_cosines, run)] if is_compared else []
+        drawn.append((f"{about}{names.UPDATES[config['update']]}", draw_accuracies, run))
+    figure, axes = figures.grid(len(drawn), 3, 1.85, 0.7)
+    for ax, (_, draw_one, run) in zip(axes, drawn, strict=True):
+        draw_one(ax, data.runs[run], data.known(run))
+    figures.name_panels(axes, (title for title, *_ in drawn))
+    everything, configs = [seeds_of(data.runs[run]) for run in shown], [config_of(data, run) for run in shown]
     looks = [figures.look_of(rule) for rule in tables.in_order(*(of[0]["rules"] for of in everything))]
     looks.append({"label": "printed by the authors", **OPEN})
     figures.legend_of(figure, looks, len(looks))
-    slopes = " and ".join(dict.fromkeys(str(results[0]["config"]["slope"]) for results in data.runs.values()))
-    count = names.listed(map(len, everything))
+    slopes = " and ".join(dict.fromkeys(str(config["slope"]) for config in configs))
     return figures.with_note(
         figure,
-        f"Seed: of the manifolds. Cosines are means over the training with BPTT. Marks: mean of {count} seeds "
-        f"with its 95 % interval; dots: seeds; dashed: chance. Batches of {config['batch_size']}. Slope {slopes}, "
-        f"decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
+        f"{' or '.join(dict.fromkeys(map(names.network, configs)))}. Cosines are means over the training with BPTT. Marks: "
+        f"mean of {names.listed(map(len, everything))} seeds with its 95 % interval; dots: seeds; dashed: chance. Batches of "
+        f"{configs[0]['batch_size']}. Slope {slopes}, decay {1 / (1 + math.exp(-configs[0]['tau'])):.3f}.",
     )
 
 
-def kind_of(run: Run) -> Run:
-    """The same without the task's way of updating."""
-    task, manifold = run
-    return task.replace("_offline", "").replace("_online", ""), manifold
+def config_of(data: Data, run: Run) -> dict[str, Any]:
+    config: dict[str, Any] = data.runs[run][0]["config"]
+    return config
 
 
 def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
@@ -204,7 +195,7 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
 
 
 def points_of(data: Data) -> dict[Point, list[dict[str, Any]]]:
-    """The results of the grid by slope, tau and width; where there is none, those of the other figure in the time code."""
+    """The results of the grid by slope, tau and width; where there is none, those of the figure in the time code."""
     found: dict[Point, list[dict[str, Any]]] = {}
     for result in data.grid or data.runs.get(("time_offline", 0), []):
         config = result["config"]
@@ -246,26 +237,5 @@ def grid_rows(data: Data) -> Iterator[list[Any]]:
                 yield [*point, batches, "cosine", rule, layer, ours, of]
 
 
-def draw_grid(data: Data) -> Figure:
-    """Draw the distance to the printed cosines over training for each point."""
-    points = points_of(data)
-    figure, ((ax,),) = figures.panels(1, 1, 2.5, 0.4)
-    slopes = sorted({slope for slope, *_ in points})
-    for (slope, tau, width), results in points.items():
-        found = by_batches(results, data.printed["time_offline_20"])
-        look = {"color": f"C{slopes.index(slope)}", "linestyle": "-" if tau == 3 else "--"}
-        look |= {"marker": "o" if width == 128 else "D", "label": f"slope {slope:g}, tau {tau:g}, width {width}"}
-        ax.plot([*found], [*map(distance, found.values())], **look)
-    (n_steps,) = {result["config"]["n_steps"] for results in points.values() for result in results}
-    title = f"distance to the printed cosines, T = {n_steps}"
-    ax.set(xlabel="batches that the mean is of", ylabel=title, xlim=(0, None), ylim=(0, None))
-    figures.label_lines([ax])
-    return figures.with_note(
-        figure, "Distance: root mean square of ten cosines, one seed; printed by the authors, most likely of T = 20."
-    )
-
-
-FIGURES = {
-    "otpe_paper": figures.Plot(COLUMNS, rows, draw),
-    "otpe_paper_grid": figures.Plot(GRID_COLUMNS, grid_rows, draw_grid),
-}
+FIGURES = {"otpe_paper": figures.Plot(COLUMNS, rows, draw)}
+TABLES = {"otpe_paper_grid": figures.Plot(GRID_COLUMNS, grid_rows)}

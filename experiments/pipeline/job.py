@@ -2,7 +2,8 @@
 
 An experiment is a folder of four files. `config.yaml` has the settings of each scale, `jobs.py` a function `jobs` that maps
 the settings of one scale to jobs, `run.py` a function `compute` that maps the settings of a job to its numbers, and `plot.py`
-the figures, `FIGURES`. `claims.yaml` and `config.schema.yaml` may be added. `python -m experiments.new NAME` writes all four.
+the figures, `FIGURES`, and perhaps tables without a picture, `TABLES`. `claims.yaml` and `config.schema.yaml` may be added.
+`python -m experiments.new NAME` writes all four.
 
 `jobs.py` imports nothing that takes time, since each call of Snakemake reads it.
 """
@@ -24,6 +25,7 @@ FILES = ("config.yaml", "jobs.py", "run.py", "plot.py")
 SCALES = ("tiny", "quick", "full", "paper")
 KEPT = ("full",)  # scales whose results come with the repository: they are used although the sources have changed since
 NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
+TABLE, PICTURES = ".csv", (".png", ".svg")  # the files of a figure
 
 # The settings of training and of its evaluation, on which the cost of a gradient does not depend.
 TRAINING_KEYS = (
@@ -134,18 +136,20 @@ def jobs_of(experiment: str, scale: str, settings: dict[str, Any]) -> dict[str, 
     return {name: jobs[name] for name in TopologicalSorter({job.name: job.reads for job in found}).static_order()}
 
 
-def figures_of(experiment: str) -> list[str]:
-    """The stems of the experiment's figures: the keys of `FIGURES` in its plot.py, read without running it."""
+def figures_of(experiment: str) -> dict[str, tuple[str, ...]]:
+    """The stems of the experiment's figures, the keys of `FIGURES` in its plot.py, and of its tables without a picture, the
+    keys of `TABLES`, each with the endings of its files. They are read without running plot.py."""
+    found: dict[str, tuple[str, ...]] = {}
+    endings = {"FIGURES": (TABLE, *PICTURES), "TABLES": (TABLE,)}
     for node in ast.parse((EXPERIMENTS / experiment / "plot.py").read_bytes()).body:
-        if (
-            isinstance(node, ast.Assign)
-            and ast.unparse(node.targets[0]) == "FIGURES"
-            and isinstance(node.value, ast.Dict)
-        ):
-            return [ast.literal_eval(key) for key in node.value.keys if key is not None]
-    raise SystemExit(
-        f'experiments/{experiment}/plot.py has no FIGURES, expected a dict: FIGURES = {{"stem": Plot(...)}}.'
-    )
+        name = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+        if name in endings and isinstance(node.value, ast.Dict):
+            found |= {ast.literal_eval(key): endings[name] for key in node.value.keys if key is not None}
+    if not found:
+        raise SystemExit(
+            f'experiments/{experiment}/plot.py has no FIGURES, expected a dict: FIGURES = {{"stem": Plot(...)}}.'
+        )
+    return found
 
 
 def each_task(settings: dict[str, Any]) -> Iterator[tuple[str, list[str], dict[str, Any]]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.pipeline.config import read_yaml
-from experiments.pipeline.job import KEPT, NUMBERS, Job, experiment_names, figures_of, jobs_of, scales_of
+from experiments.pipeline.job import KEPT, NUMBERS, Job, experiment_names, jobs_of, scales_of
 from experiments.pipeline.results import (
     EXPERIMENTS,
     FIGURES,
@@ -22,7 +22,7 @@ from experiments.pipeline.results import (
     ROOT,
     Product,
     State,
-    figure_product,
+    figure_products,
     read_record,
     record_of,
     require,
@@ -81,9 +81,7 @@ class Plan:
         for experiment, settings in self.settings.items():
             self.jobs[experiment] = self._look_at_jobs(experiment, jobs_of(experiment, scale, settings))
         self.figures = {
-            name: [figure_product(name, stem, scale, jobs) for stem in figures_of(name)]
-            for name, jobs in self.jobs.items()
-            if jobs
+            name: list(figure_products(name, scale, jobs).values()) for name, jobs in self.jobs.items() if jobs
         }
         for name, products in self.figures.items():
             for product in products:

@@ -33,13 +33,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from experiments.pipeline.config import ROOT, TABLES, own, read_yaml
-from experiments.pipeline.job import ARRAYS, EXPERIMENTS, Job
+from experiments.pipeline.job import ARRAYS, EXPERIMENTS, Job, figures_of
 
 LOCK = "requirements.lock"
 FORMAT = 2  # of records; one of another format does not count
 RECORD = ".record.json"
 ENDINGS = (".timing.json", ".json", ".npz", ".csv", ".png", ".svg", ".html", ".md")
-FORMS = (".csv", ".png", ".svg")
 RESULTS, FIGURES, SPIKES, RAW = Path("results"), Path("figures"), Path("data/processed"), Path("data/raw")
 VERSIONS = ("flax", "jax", "jaxlib", "numpy", "optax")
 
@@ -128,19 +127,25 @@ def result_product(
     )
 
 
-def figure_product(
-    experiment: str, stem: str, scale: str, jobs: Mapping[str, Job], *, results: Path = RESULTS, figures: Path = FIGURES
-) -> Product:
-    """The table and the pictures of a figure. It is made from the records of results: some figures name the machine."""
+def figure_products(
+    experiment: str, scale: str, jobs: Mapping[str, Job], *, results: Path = RESULTS, figures: Path = FIGURES
+) -> dict[str, Product]:
+    """The table and the pictures of each figure, by its stem. It is made from the records of results: some figures name the
+    machine."""
     found = [path for form in ("**/*.py", "*.csv") for path in sorted((EXPERIMENTS / experiment).glob(form))]
     files = [path for path in found if path.name != "jobs.py"]
-    return Product(
-        f"figure {stem}",
-        tuple(figures / scale / f"{stem}{form}" for form in FORMS),
-        {"scale": scale, "jobs": list(jobs)},
-        (*DRAWN_BY, *(path.relative_to(ROOT).as_posix() for path in files)),
-        {name: record_of(results / scale / experiment / job.outputs[0]) for name, job in jobs.items()},
-    )
+    sources = (*DRAWN_BY, *(path.relative_to(ROOT).as_posix() for path in files))
+    records = {name: record_of(results / scale / experiment / job.outputs[0]) for name, job in jobs.items()}
+    return {
+        stem: Product(
+            f"figure {stem}",
+            tuple(figures / scale / f"{stem}{ending}" for ending in endings),
+            {"scale": scale, "jobs": list(jobs)},
+            sources,
+            records,
+        )
+        for stem, endings in figures_of(experiment).items()
+    }
 
 
 @cache

@@ -12,9 +12,6 @@ from experiments.questions.plot_data import Data, Ways, accuracies, draw_rows, i
 __all__ = ["FIGURES", "prepare"]
 
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
-# The tasks, by optimizer, with a panel of their own along the training, and the rules in it.
-CURVES = {"adding": ["adam"], "recall_long": ["adam"], "time_deep": ["adam", "momentum"]}
-CURVE_RULES = ("bptt", "sltt", "otpe", "ottt")
 
 TIME_COLUMNS = ["task", "way", "chance", "learning_rate", *tables.OF_TESTS]
 OPTIMIZER_COLUMNS = ["task", "optimizer", "way", "quantity", "learning_rate", *tables.OF_SEEDS]
@@ -61,7 +58,7 @@ def optimizer_rows(data: Data) -> Iterator[list[Any]]:
                 gap = [one - other for one, other in zip(reached, accuracies(ways["bptt"]), strict=True)]
                 for quantity, numbers, bounds in (
                     ("accuracy", reached, statistics.SHARE),
-                    ("minus_bptt", gap, length_curves.DIFFERENCE),
+                    ("minus_bptt", gap, statistics.DIFFERENCE),
                 ):
                     yield [task, optimizer, way, quantity, rate, *tables.of_seeds(numbers, bounds)]
 
@@ -91,15 +88,11 @@ def draw_optimizers(data: Data) -> Figure:
 
 
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
-    """The curve of each way to learn; the figure has some of them."""
+    """The curve of each way to learn."""
     for task, of in data.tasks.items():
         for optimizer, ways in of.items():
-            panel = "", f"{names.task_name(task)}, {names.OPTIMIZERS[optimizer]}"
-            is_shown = optimizer in CURVES.get(task, [])
             for way, result in ways.items():
-                shown, title = panel if is_shown and way in CURVE_RULES else None, title_of_way(way)
-                cells = [task, optimizer, way]
-                yield length_curves.Curve(cells, shown, way, title, result["seeds"], result["config"])
+                yield length_curves.Curve([task, optimizer, way], result["seeds"], result["config"])
 
 
 FIGURES = {
@@ -107,5 +100,5 @@ FIGURES = {
     "questions_memory": figures.Plot(plot_memory.COLUMNS, plot_memory.rows, plot_memory.draw),
     "questions_growth": figures.Plot(plot_memory.GROWTH_COLUMNS, plot_memory.growth_rows, plot_memory.draw_growth),
     "questions_optimizer": figures.Plot(OPTIMIZER_COLUMNS, optimizer_rows, draw_optimizers),
-    "questions_lengths": length_curves.plot(["task", "optimizer", "way"], lengths_of),
 }
+TABLES = {"questions_lengths": length_curves.table(["task", "optimizer", "way"], lengths_of)}

@@ -1,7 +1,7 @@
 """Draw the accuracy of each rule and the agreement of its gradient with BPTT, and its costs in time and memory."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,48 +75,47 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
 
 
 def draw(data: Data) -> Figure:
-    """Draw the accuracies above and the cosines below, with a column for each task and a row for each rule."""
-    rules = tables.in_order(*data.tasks.values())
-    figure, axes = figures.panels(2, len(data.tasks), 0.17 * len(rules) + 0.6, 0.6, sharey="row")
-    for (above, below), results in zip(axes.T, data.tasks.values(), strict=True):
-        draw_accuracy(above, rules, results)
-        draw_cosine(below, rules, results)
-    titles = [names.title_of(tables.config_of(results)) for results in data.tasks.values()]
-    figures.name_panels(axes.flat, 2 * titles)
-    figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *figures.LEVELS)
+    """Draw a column for each task: above, how far each rule is from BPTT, the most accurate one first; below, the same against
+    the cosine of its gradient to BPTT's at the weights that it reaches itself."""
+    reached = {task: {rule: modes_of(of) for rule, of in results.items()} for task, results in data.tasks.items()}
+    gaps = [figures.gaps_of(of_task) for of_task in reached.values()]
+    rules = sorted(tables.in_order(*gaps), key=lambda rule: -mean_gap([of[rule] for of in gaps if rule in of]))
+    heights = [0.14 * len(rules) + 0.4, 1.6]
+    figure, axes = figures.panels(2, len(reached), sum(heights) / 2, 0.8, height_ratios=heights, sharey="row")
+    titles = []
+    for (above, below), (task, of_task), of_rules in zip(axes.T, reached.items(), gaps, strict=True):
+        titles.append(f"{names.task_name(task)}\n{figures.plot_gaps(above, rules, of_task)}")
+        draw_cosine(below, data.tasks[task], of_rules)
+    axes[1, 0].set_ylabel(axes[0, 0].get_xlabel())
+    figures.name_panels(axes.flat, [*titles, *["cosine and accuracy" for _ in titles]])
+    figures.legend_of_modes(figure)
     trained = names.means_of(result["config"] for _, _, result in tables.each(data.tasks))
     return figures.with_note(
         figure,
-        f"{trained}. Top: small dots are seeds. Bottom: in the first layer, filled: after training, open: at initialization; "
-        "the other layers are in the table.",
+        f"{trained}. Top: small dots are seeds; numbers are means further to the left. Bottom: one update per sequence, in the "
+        "colors of the rows; cosine in the first layer, where the rule ends. The other layers are in the table.",
     )
 
 
-def draw_accuracy(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
-    reached = {rule: {mode: tested(of, mode) for mode in stages_of(of)[1:]} for rule, of in results.items()}
-    figures.plot_modes(ax, rules, reached, 1 / tables.config_of(results)["layers"][-1])
-    for rule, modes in reached.items():
-        if silent := [mode for mode in modes if is_silent(results[rule], mode)]:
-            figures.write_in_row(ax, rules.index(rule), f"silent {' and '.join(silent)}", 0.02, fontsize="small")
+def modes_of(result: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The test accuracy in each update mode, by seed and test sample."""
+    return {mode: tested(result, mode) for mode in stages_of(result)[1:]}
 
 
-def is_silent(result: dict[str, Any], mode: str) -> bool:
-    """True if a hidden layer of some seed never fires on the entire test set."""
-    return any(spikes == 0 for seed in seeds_of(result, mode) for spikes in seed["spikes"].values())
+def mean_gap(tasks: list[Mapping[str, np.ndarray]]) -> float:
+    """How far a rule is above BPTT in the mean over tasks and update modes."""
+    return float(np.mean([of_mode.mean() for modes in tasks for of_mode in modes.values()]))
 
 
-def draw_cosine(ax: Axes, rules: list[str], results: dict[str, Any]) -> None:
-    figures.name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
-    for row, rule in ((row, rule) for row, rule in enumerate(rules) if rule in results):
-        stages = ("initial", stages_of(results[rule])[1])
-        marks = {"marker": "s", "markerfacecolor": "white"}, {"marker": "o"}
-        for stage, height, mark in zip(stages, (-0.16, 0.16), marks, strict=True):
-            cosines = quantities(results[rule], stage)["1", "cosine"]
-            look = {"color": STYLES[rule].color, "markersize": 3.3, "markeredgewidth": 0.8, "elinewidth": 1, **mark}
-            figures.draw_interval(ax, row + height, cosines, statistics.COSINE, **look)
-    ax.axvline(0, color="0.45", linewidth=0.6, zorder=0)
-    figures.draw_levels(ax, ceiling=1, upright=True)
-    ax.set(xlim=(-0.2, 1.03), xlabel=names.COSINE)
+def draw_cosine(ax: Axes, results: dict[str, dict[str, Any]], gaps: figures.Shares) -> None:
+    for rule, result in results.items():
+        mode = stages_of(result)[1]
+        cosine = statistics.interval(quantities(result, mode)["1", "cosine"], statistics.COSINE)[0]
+        if cosine is not None:
+            place = cosine, 100 * gaps[rule][mode].mean()
+            ax.plot(*place, **figures.look_of(rule) | {"linestyle": "", "markersize": 4})
+    ax.axhline(0, color="0.4", linewidth=0.8, zorder=0)
+    ax.set(xlim=(-0.1, 1.1), ylim=(figures.LOWEST, 6), xlabel=names.COSINE)
 
 
 def draw_cost(data: Data) -> Figure:
@@ -159,5 +158,5 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
 FIGURES = {
     "rules_table": figures.Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
-    "rules_table_lengths": length_curves.plot(["task", "mode", "rule"], lengths_of),
 }
+TABLES = {"rules_table_lengths": length_curves.table(["task", "mode", "rule"], lengths_of)}

@@ -1,4 +1,4 @@
-"""Draw the accuracy of predictions after each change of a stream, and how fast it recovers, beside the memory of each rule."""
+"""Draw the accuracy of predictions on streams that change against the memory of each rule."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -54,32 +54,30 @@ def rows(tasks: tables.Results) -> Iterator[list[Any]]:
 
 
 def draw(tasks: tables.Results) -> Figure:
-    """Draw a row for each task: the accuracy within a segment, and the accuracy against memory."""
-    figure, axes = figures.panels(len(tasks), 2, 1.5, 0.3, width_ratios=[1.25, 1])
-    titles: list[str] = []
-    for (task, rules), (within, against_memory) in zip(tasks.items(), axes, strict=True):
-        config = tables.config_of(rules)
-        places = ((np.arange(PARTS) + 0.5) * config["segment"] / PARTS).tolist()
-        curves = {rule: dict(zip(places, curve(result).T.tolist(), strict=True)) for rule, result in rules.items()}
-        figures.draw_lines(within, curves, statistics.SHARE, scale=100)
-        within.set(xlabel="samples since the change", xlim=(0, config["segment"]))
-        for rule in figures.line_rules(rules):
+    """Draw the accuracy of all predictions against memory: a mark for each task and rule, and a line from BPTT to OTPE."""
+    figure, ((ax,),) = figures.panels(1, 1, 3.2, 0.4)
+    known = figures.line_rules({rule for rules in tasks.values() for rule in rules})
+    for task, rules in tasks.items():
+        at = {}
+        for rule in (rule for rule in known if rule in rules):
             numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["bytes"] / 1000
-            figures.draw_interval(against_memory, kilobytes, *numbers, scale=100, upright=True, **figures.look_of(rule))
-        against_memory.set(xlabel="memory for a stream (kB)", xlim=(0, None))
-        for ax in (within, against_memory):
-            figures.draw_levels(ax, chance=100 / config["layers"][-1])
-            ax.set(ylim=(0, 100), ylabel="accuracy (%)")
-        titles += [f"{names.task_name(task)}, every {config['segment']} samples", "all predictions, and memory"]
-    figures.name_panels(axes.flat, titles)
-    figures.label_lines(axes[:, 0])
-    changes = names.listed(tables.config_of(rules)["segments"] - 1 for rules in tasks.values())
-    some = {rule for rules in tasks.values() for rule in rules}
+            look = figures.look_of(rule) | {"markersize": 5}
+            at[rule] = kilobytes, figures.draw_interval(ax, kilobytes, *numbers, scale=100, upright=True, **look)
+        if ends := [at[rule] for rule in ("bptt", "otpe") if rule in at]:
+            ax.plot(*zip(*ends, strict=True), color="0.7", linewidth=0.8, zorder=0)
+            place = {"xytext": (7, -1), "textcoords": "offset points", "va": "center", "fontsize": figures.SMALLEST}
+            ax.annotate(names.task_name(task), ends[-1], **place)
+    ax.set_xlim(None, 4 * ax.get_xlim()[1])  # with place for the names
+    figures.log_axis(ax)
+    ax.set(xlabel="memory for a stream (kB)", ylabel="predictions that are right (%)")
+    figures.legend_of(figure, [figures.look_of(rule) | {"linestyle": ""} for rule in known], len(known))
+    configs = [tables.config_of(rules) for rules in tasks.values()]
     return figures.with_note(
         figure,
-        "Each sample is predicted and then learned, once; left: accuracy of predictions in each tenth of a segment, without "
-        f"the first segment. Mean of {config['seeds']} seeds and of {changes} changes of data, with 95 % intervals over seeds; "
-        f"dashed: chance. Memory: counted, besides parameters and optimizer.{figures.others_of(some)}",
+        f"Each sample is predicted and then learned, once. Mean of {names.seeds_of(configs)} and of "
+        f"{names.listed(config['segments'] - 1 for config in configs)} changes of data, with 95 % intervals over seeds; gray: "
+        "from BPTT to OTPE on the same stream. Memory: counted, besides parameters and "
+        f"optimizer.{figures.others_of({rule for rules in tasks.values() for rule in rules})}",
     )
 
 

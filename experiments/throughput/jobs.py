@@ -20,9 +20,6 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         timed = [peer for peer in timed if (PEERS / f"{peer}.py").exists() and (not light or peer in (*OURS, *CLOSEST))]
         # A file for another version imports the first one, slax_original_jax04.py that of slax_original.
         files = {f"benchmarks/peers/{name}.py" for peer in timed for name in (peer, peer.rpartition("_jax")[0] or peer)}
-        sources = ["benchmarks/side_by_side", *sorted(files)]
-        if light:
-            sources.append("experiments/throughput/shipped.csv")
         apart = [peer for peer in timed if settings["own_environments"] and not (light and peer in OURS)]
         needs = tuple(f"benchmarks/.envs/{peer}.json" for peer in apart)
-        yield Job(workload, config, endings=(TIMES,), sources=tuple(sources), needs=needs)
+        yield Job(workload, config, endings=(TIMES,), sources=("benchmarks/side_by_side", *sorted(files)), needs=needs)

@@ -45,13 +45,6 @@ def rule_of(name: str) -> str:
     return RULE_OF.get(name, name.partition(":")[2].partition("_window_")[0])
 
 
-def row_label(name: str, others: list[str]) -> str:
-    """The name of the library, with its form where more than one form has a row."""
-    peer, _, form = name.partition(":")
-    several = sum(other.startswith(f"{peer}:") for other in others) > 1
-    return LIBRARIES[peer]["label"] + (f", {names.FORMS.get(form, form.replace('_', ' '))}" if several else "")
-
-
 def rule_label(name: str) -> str:
     """The rule that a contender computes, its library, and in which form, where a library has several."""
     library, steps = name.partition(":")[0].removesuffix("_jax04"), name.rpartition("_")[2]

@@ -50,14 +50,6 @@ class Timed:
         """By library, its fastest form."""
         return {library_of(name): name for name in self.times if self.ranks[name] == 1}
 
-    def is_shown(self, name: str) -> bool:
-        """True if it was timed, or has its ratio to ours in the shipped results."""
-        return name in self.times or self.is_shipped(name)
-
-    def is_shipped(self, name: str) -> bool:
-        """True if it was not timed here, and has its ratio to ours in the shipped results."""
-        return name not in self.times and bool(self.records.get(name, {}).get("shipped"))
-
     def ratios(self, name: str | None, reference: str | None) -> list[float]:
         """The samples of the time of a contender over that of another one; none if one of them was not timed."""
         if name not in self.medians or reference not in self.medians:

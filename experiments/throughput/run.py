@@ -1,18 +1,15 @@
 """Time a forward and backward pass of each contender on one workload, side by side.
 
-With `own_environments` set to "light", only the libraries that are closest to ours are run, and the records of the others have
-their ratio to ours from the shipped results; the pipeline's `--config peers=all` sets it to true. With false, no environment is
-made: contenders that need only JAX, Flax and this checkout run with the current interpreter, and all others are reported as
-missing. Use it on a machine that has only JAX, Flax, Optax, matplotlib and numpy:
+With `own_environments` set to "light", only the libraries that are closest to ours are run; the pipeline's `--config peers=all`
+sets it to true. With false, no environment is made: contenders that need only JAX, Flax and this checkout run with the current
+interpreter, and all others are reported as missing. Use it on a machine that has only JAX, Flax, Optax, matplotlib and numpy:
 `python -m experiments.run throughput rules_n128 --set own_environments=false --results trial`.
 
 With `starts`, all processes are started that many times, one start after the other, each with all of its rounds. With
 `others_at_most`, the program stops if other programs use more cores than this before a start or during it.
 """
 
-import csv
 import os
-from pathlib import Path
 from typing import Any
 
 from benchmarks.side_by_side.contenders import Contender, contender
@@ -32,11 +29,6 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     workload = uniform(*sizes, config.get("inputs", "spikes"))
     check(before := cores_before(), config.get("others_at_most"), "before the first start")
     records, during = of_all_starts(config, workload, chosen_of(config))
-    if config["own_environments"] == "light":
-        with Path(__file__).with_name("shipped.csv").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["workload"] == config["workload"]]
-        known = {row["contender"]: float(row["ratio"]) for row in rows}
-        records = [record | {"shipped": known.get(record["name"])} for record in records]
     return {"load": load, "others": {"before": before, "during": during}, "records": records}
 
 

@@ -5,7 +5,8 @@ import importlib
 import json
 
 from experiments.drawing.tables import write_table
-from experiments.pipeline.job import figures_of, jobs_of
+from experiments.pipeline.job import jobs_of
+from experiments.plot import plots_of
 
 
 def config_of(experiment, job, settings, scale="quick"):
@@ -20,9 +21,8 @@ def as_written(config, numbers):
 
 def tables(experiment, results, folder):
     """The rows of each table of an experiment by stem, as they are in its file."""
-    module = importlib.import_module(f"experiments.{experiment}.plot")
-    data, found = module.prepare(results), {}
-    for stem in figures_of(experiment):
-        write_table(folder / f"{stem}.csv", module.FIGURES[stem].columns, module.FIGURES[stem].rows(data))
+    data, found = importlib.import_module(f"experiments.{experiment}.plot").prepare(results), {}
+    for stem, plot in plots_of(experiment).items():
+        write_table(folder / f"{stem}.csv", plot.columns, plot.rows(data))
         found[stem] = list(csv.DictReader((folder / f"{stem}.csv").read_text().splitlines()))
     return found

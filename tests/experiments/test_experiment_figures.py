@@ -1,7 +1,5 @@
 """The cells of a mean, its interval and its samples, and what is drawn where."""
 
-import importlib
-
 import pytest
 from matplotlib import pyplot as plt
 
@@ -11,6 +9,7 @@ from experiments.drawing.statistics import interval, ratio_interval
 from experiments.drawing.styles import STYLES
 from experiments.drawing.tables import SUMMARY, summary_columns
 from experiments.pipeline.job import experiment_names, jobs_of, scales_of
+from experiments.plot import plots_of
 from slax_rules import RULES
 from slax_viz import style
 
@@ -25,7 +24,7 @@ def ax():
 
 @pytest.mark.parametrize("experiment", experiment_names())
 def test_every_interval_in_a_table_has_its_samples_beside_it(experiment):
-    for plot in importlib.import_module(f"experiments.{experiment}.plot").FIGURES.values():
+    for plot in plots_of(experiment).values():
         for index in [index for index, name in enumerate(plot.columns) if name == "low" or name.endswith("_low")]:
             prefix = plot.columns[index].removesuffix("low").removesuffix("_")
             expected = summary_columns(prefix) if prefix else [*SUMMARY]

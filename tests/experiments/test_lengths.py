@@ -34,6 +34,7 @@ def test_error_over_seeds_and_samples_is_the_closed_form_of_a_bootstrap():
     mean, low, high, *_ = tables.tested_summary(right, statistics.SHARE)
     expected = right.mean(), *stats.t.interval(0.95, freedom, right.mean(), error)
     assert (mean, low, high) == pytest.approx(expected)
+    assert statistics.interval(right - right, statistics.DIFFERENCE) == (0, 0, 0)
 
 
 def test_recordings_of_one_speaker_and_digit_count_once():

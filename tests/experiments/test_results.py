@@ -15,6 +15,7 @@ from experiments.pipeline.results import (
     Product,
     begin,
     checksums_below,
+    figure_products,
     own_sources,
     result_product,
     spikes_product,
@@ -86,6 +87,25 @@ def test_what_reads_a_result_follows_its_settings_and_its_content(folder):
     assert state_of(product).kind == "current"
     made(first, "made otherwise")
     assert state_of(product).kind == "older"
+
+
+def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
+    jobs = {"a": Job("a", {}, sources=("benchmarks/side_by_side",))}
+    computing = set(checksums_below(*result_product("questions", "tiny", jobs, "a").sources))
+    drawing = set(checksums_below(*figure_products("questions", "tiny", jobs)["questions_time"].sources))
+    used = {"experiments/common/learning.py", "experiments/questions/run.py", "benchmarks/side_by_side/measure.py"}
+    assert used | {"packages/slax-rules/src/slax_rules/api.py", "experiments/__init__.py"} <= computing
+    assert {"experiments/questions/plot.py", "experiments/drawing/figures.py"} <= drawing
+    assert not computing & {"experiments/questions/plot.py", "experiments/questions/jobs.py", "experiments/run.py"}
+    assert not any("slax-viz" in file or "drawing" in file for file in computing)
+    assert any("slax-viz" in file for file in result_product("landscapes", "tiny", jobs, "a").sources)
+    assert {"experiments/questions/run.py", "experiments/plot.py"} <= drawing  # a drawing may read what computes
+    assert all((ROOT / file).is_file() for file in computing | drawing)
+    other = {"a": Job("a", {}, module="other", sources=("benchmarks/side_by_side",))}
+    assert (
+        result_product("questions", "tiny", other, "a").digest()
+        != result_product("questions", "tiny", jobs, "a").digest()
+    )
 
 
 @pytest.mark.parametrize("text", ['X = """a\n\nb"""\n', "# a comment\n", "from ..common import x\n"])

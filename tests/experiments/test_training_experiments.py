@@ -50,13 +50,6 @@ def test_activity_is_that_of_the_layers_after_each_number_of_batches():
     result = activity.compute(config)
     (seed,) = result["seeds"]
     assert [stage["step"] for stage in seed["stages"]] == [0, 2]
-    for when in ("before", "after"):
-        for layer in ("1", "2"):
-            of = result["sample"][when][layer]
-            fired = {tuple(spike) for spike in of["spikes"]}
-            for unit, membrane in of["membranes"].items():
-                above = np.array(membrane) > np.array(of["threshold"][unit])
-                assert [(step, int(unit)) in fired for step in range(12)] == above.tolist()
     model = make_model(config, nnx.Rngs(0))
     inputs = (np.random.default_rng(0).random((12, 10, 16)) < 0.3).astype(np.float32)
     measured = activity.measure(model, jnp.asarray(inputs))

@@ -1,6 +1,5 @@
 """Claims as they are read and judged: comparisons, margins, verdicts, what is paired, missing or a mistake, the correction."""
 
-import importlib
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from scipy import stats
 from small_gallery import claim, figure, written
 
 from experiments.pipeline.job import SCALES
+from experiments.plot import plots_of
 from gallery.claims import correct, judge, judge_all
 from gallery.claims_file import SCHEMA, ClaimError, comparisons, read_claims
 from gallery.significance import holm
@@ -228,8 +228,8 @@ def test_defaults_of_a_figure_are_those_of_its_claims(tmp_path):
 @pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/*/claims.yaml")), ids=lambda path: path.parent.name)
 def test_every_figure_has_claims_and_docs_have_those_that_are_run(path):
     figures, docs = read_claims(path), (ROOT / "docs/RESULTS.md").read_text().replace("\\", "")
-    drawn = importlib.import_module(f"experiments.{path.parent.name}.plot").FIGURES
-    assert drawn.keys() == {each["stem"] for each in figures}
+    drawn = plots_of(path.parent.name)
+    assert {stem: bool(plot.draw) for stem, plot in drawn.items()} == {each["stem"]: "alt" in each for each in figures}
     part = docs.partition(f"\n## {path.parent.name}\n")[2].partition("\n## ")[0]
     claims = [one for each in figures for one in each["claims"] if one["kind"] != "check"]
     shown = [one["id"] for one in claims if f"| {' '.join(one['sentence'].split())} |" in part]
