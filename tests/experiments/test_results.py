@@ -100,7 +100,7 @@ def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
     assert not any("slax-viz" in file or "drawing" in file for file in computing)
     assert any("slax-viz" in file for file in result_product("landscapes", "tiny", jobs, "a").sources)
     assert {"experiments/questions/run.py", "experiments/plot.py"} <= drawing  # a drawing may read what computes
-    assert all((ROOT / file).is_file() for file in computing | drawing)
+    assert all((results.ROOT / file).is_file() for file in computing | drawing)
     other = {"a": Job("a", {}, module="other", sources=("benchmarks/side_by_side",))}
     assert (
         result_product("questions", "tiny", other, "a").digest()
