@@ -32,10 +32,10 @@ class DelayBuffer(NamedTuple):
 class Delay(nnx.RNNCellBase):
     """A delay for each input, in steps, which can be a fraction and is trained by default.
 
-        y_i(t) = sum_{k=0..D} kappa(k - d_i) x_i(t - k),    d_i in [0, D],    x(t) = 0 before the first step
+        y_i(t) = sum_{k=0..D} kappa(k - d_i) x_i(t - k),    0 <= d_i <= D    # x is 0 before the first step
 
-        kappa(k - d) = max(0, 1 - |k - d|)                            width=None: linear interpolation between steps
-        kappa(k - d) = exp(-((k - d) / width)^2 / 2) / norm           width=w: norm makes the sum over k = 0..D one
+        kappa(k - d) = max(0, 1 - |k - d|)                     # width=None: linear interpolation between steps
+        kappa(k - d) = exp(-((k - d) / width)^2 / 2) / norm    # width=w: norm makes the sum over k = 0..D one
 
     With linear interpolation, a delay of a whole number of steps is exact, and y_i depends on two inputs only, so its
     derivative, x_i(t - n - 1) - x_i(t - n) for n <= d_i < n + 1, sees no input that is further away. At a whole number the

@@ -22,8 +22,8 @@ class DropoutState(NamedTuple):
 class Dropout(nnx.RNNCellBase):
     """Dropout of random units in training, with one mask per step or one for the entire sequence.
 
-        y_t = m_t x_t / (1 - rate),  m_t = 0 with probability rate, else 1       per="step"
-        y_t = m x_t / (1 - rate),    m drawn once per sample and unit            per="sequence"
+        y_t = m_t x_t / (1 - rate)    # per="step": m_t is 0 with probability rate, else 1
+        y_t = m x_t / (1 - rate)      # per="sequence": m is drawn once per sample and unit
 
     It is a cell, so that masks do not depend on chunks and work inside a cycle: `initialize_carry` draws the mask or the key.
     The carry is `DropoutState`, or the mask [B, ...]. `model.eval()` switches it off and `model.train()` on, as in Flax.

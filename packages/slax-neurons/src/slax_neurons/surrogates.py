@@ -103,7 +103,9 @@ batching.primitive_batchers[spike_p] = _spike_batch
 
 
 def fast_sigmoid(slope: float = 25.0) -> Surrogate:
-    """The surrogate ds/dx = 1 / (slope |x| + 1)^2, peak 1 (not normalized: its integral is 2 / slope).
+    """The derivative of a fast sigmoid, rescaled to the peak 1. Its integral is 2 / slope.
+
+        ds/dx = 1 / (slope |x| + 1)^2
 
     Args:
         slope: sharpness, > 0.
@@ -132,7 +134,9 @@ def _fast_sigmoid(x: Array, slope: float) -> Array:
 
 
 def super_spike(beta: float = 10.0) -> Surrogate:
-    """The surrogate ds/dx = beta / (beta |x| + 1)^2, peak beta, integral 2: the derivative of a fast sigmoid, not rescaled.
+    """The derivative of a fast sigmoid, not rescaled, of SuperSpike. Its peak is beta, its integral 2.
+
+        ds/dx = beta / (beta |x| + 1)^2
 
     Args:
         beta: sharpness, > 0.
@@ -163,7 +167,9 @@ def _super_spike(x: Array, beta: float) -> Array:
 
 
 def sigmoid(beta: float = 4.0) -> Surrogate:
-    """The surrogate ds/dx = beta g(beta x) (1 - g(beta x)) with g the logistic function, peak beta / 4, integral 1.
+    """The derivative of the logistic function g. Its peak is beta / 4, its integral 1.
+
+        ds/dx = beta g(beta x) (1 - g(beta x)),    g(x) = 1 / (1 + exp(-x))
 
     Args:
         beta: sharpness, > 0.
@@ -191,7 +197,9 @@ def _sigmoid(x: Array, beta: float) -> Array:
 
 
 def gaussian(width: float = 0.5) -> Surrogate:
-    """The surrogate ds/dx = N(x; 0, width), the normal density, peak 0.3989 / width, integral 1.
+    """The normal density of mean 0 and standard deviation width. Its peak is 0.3989 / width, its integral 1.
+
+        ds/dx = N(x; 0, width) = exp(-(x / width)^2 / 2) / (width sqrt(2 pi))
 
     Args:
         width: standard deviation, > 0.
@@ -220,7 +228,9 @@ def _gaussian(x: Array, width: float) -> Array:
 
 
 def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
-    """The surrogate ds/dx = height max(0, 1 - |x| / width), peak height, integral height width.
+    """A triangle: height at the threshold, and 0 at a distance of width and beyond. Its integral is height * width.
+
+        ds/dx = height max(0, 1 - |x| / width)
 
     Args:
         height: peak, > 0.
@@ -250,7 +260,9 @@ def _triangular(x: Array, height: float, width: float) -> Array:
 
 
 def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
-    """The surrogate ds/dx = height where |x| <= width, 0 elsewhere, integral 2 height width.
+    """A box: height up to a distance of width from the threshold, and 0 beyond. Its integral is 2 * height * width.
+
+        ds/dx = height if |x| <= width else 0
 
     Args:
         width: half the width of the box, > 0.
@@ -280,7 +292,9 @@ def _boxcar(x: Array, width: float, height: float) -> Array:
 
 
 def arctan(alpha: float = 2.0) -> Surrogate:
-    """The surrogate ds/dx = (alpha / 2) / (1 + (pi alpha x / 2)^2), peak alpha / 2, integral 1.
+    """The derivative of the arctangent. Its peak is alpha / 2, its integral 1.
+
+        ds/dx = (alpha / 2) / (1 + (pi alpha x / 2)^2)
 
     Args:
         alpha: sharpness, > 0.
@@ -309,10 +323,11 @@ def _arctan(x: Array, alpha: float) -> Array:
 
 
 def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, height: float = 0.15) -> Surrogate:
-    """The surrogate ds/dx = gamma [(1 + h) N(x; 0, w) - h N(x; w, s w) - h N(x; -w, s w)], h = height, w = width, s = scale.
+    """A normal density with two negative flanks. With the default options, the peak is 0.7319 at x = 0.
 
-    N(x; m, w) is the normal density of mean m and standard deviation w. The peak is 0.7319 at x = 0 and the integral
-    gamma (1 - h) with the default options.
+        ds/dx = gamma ((1 + h) N(x; 0, w) - h N(x; w, s w) - h N(x; -w, s w))    # h = height, w = width, s = scale
+
+    N(x; m, w) is the normal density of mean m and standard deviation w. The integral is gamma (1 - h).
 
     Args:
         gamma: overall factor, > 0.

@@ -49,8 +49,10 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
 
     `gradients`, `train_offline` and `train_online` then compute each share where it is:
 
-        inputs, labels = split_batch((inputs, labels), jax.devices())
-        loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE())
+    ```python
+    inputs, labels = split_batch((inputs, labels), jax.devices())
+    loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE())
+    ```
 
     A CPU is one device; `jax.config.update("jax_num_cpu_devices", 2)` right after `import jax` makes it two, for two cores.
     Losses and gradients are the same as on one device except for the order of summation, for every window and under every rule

@@ -18,8 +18,8 @@ from slax_rules.windows import Outputs
 class Penalty:
     """A loss on hidden layers, in addition to the loss of the model's outputs: `gradients(..., penalties=[Penalty(...)])`.
 
-        loss  +=  weight mean_{t,b} p(z_t)        of each step and sample, or
-        loss  +=  weight p(mean_{t,b} z_t)        with of_mean=True
+        loss += weight mean_{t,b} p(z_t)        # of each step and sample
+        loss += weight p(mean_{t,b} z_t)        # with of_mean=True
 
     where z are the outputs of a layer, and the mean is over all steps and samples whose loss counts: with a mask,
     it excludes padding; without one, padding counts, and its silence lowers a mean rate. Under BPTT and every other rule

@@ -1,7 +1,7 @@
 """Learning from reward: the sum of trace-weighted signals of each sample is kept, and multiplied by a reward when it arrives.
 
-    z_t = discount z_{t-1} + g_t        g_t  the gradient of -log pi(a_t | y_t) under a rule, for each sample
-    gradient  mean_b reward_b z_b        an optimizer that descends it increases the reward
+    z_t = discount z_{t-1} + g_t        # g_t: the gradient of -log pi(a_t | y_t) under a rule, for each sample
+    gradient: mean_b reward_b z_b      # an optimizer that descends it increases the reward
 
 A trial is an ordinary value: it starts, is extended window by window while the model acts, and gives a gradient for any reward
 at any time.

@@ -144,7 +144,7 @@ def interpolation(
 def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
     """The maximum excess of the loss between two solutions over the linear interpolation of their losses.
 
-        barrier = max_t  L(t) - ((1 - t) L(0) + t L(1)),    0 <= t <= 1
+        barrier = max_t L(t) - ((1 - t) L(0) + t L(1)),    0 <= t <= 1
 
     It is 0 if there is no hill between the solutions. It is infinite if a loss between them is, and NaN if a loss between
     them is NaN or a loss at an end is not finite. The maximum of many noisy losses is biased upward: a barrier no higher than

@@ -1,19 +1,4 @@
-"""The bias and variance of a gradient that differs from batch to batch.
-
-For M batches i, with the gradient g_i and the reference r_i on the same batch, products across pairs of batches
-
-    <g, r> = mean over i != j of g_i . r_j = g . r - C(g, r) / M
-    C(g, r) = sum_i (g_i - g) . (r_i - r) / (M - 1)                with g, r the means over batches
-
-estimate the product of the expected gradients, E[g] . E[r], without the contribution of noise to g . r. They give
-
-    bias^2 / |E r|^2       <g - r, g - r> / <r, r>
-    variance / |E r|^2     C(g, g) / <r, r>
-    projection             <g, r> / <r, r>                     of the expected gradient on the expected reference
-    cosine                 <g, r> / sqrt(<g, g> <r, r>)        between the two
-
-The mean squared distance of one batch's gradient from the expected reference is the sum of the first two.
-"""
+"""The bias and variance of a gradient that differs from batch to batch."""
 
 from typing import NamedTuple
 
@@ -58,6 +43,20 @@ class GradientNoise(NamedTuple):
 
 def gradient_noise(gradients: PyTree, reference: PyTree) -> dict[str, GradientNoise]:
     """The bias and variance of each leaf over batches. For a layer as a whole, make one leaf of it: concatenate its leaves.
+
+    For M batches i, with the gradient g_i and the reference r_i on the same batch, products across pairs of batches
+
+        <g, r> = mean_{i != j}(g_i . r_j) = g . r - C(g, r) / M
+        C(g, r) = (sum_i (g_i - g) . (r_i - r)) / (M - 1)    # with g, r the means over batches
+
+    estimate the product of the expected gradients, E[g] . E[r], without the contribution of noise to g . r. They give
+
+        bias_squared = <g - r, g - r> / <r, r>
+        variance = C(g, g) / <r, r>
+        projection = <g, r> / <r, r>
+        cosine = <g, r> / sqrt(<g, g> <r, r>)
+
+    The mean squared distance of one batch's gradient from the expected reference is the sum of the first two.
 
     Args:
         gradients: tree of floating-point arrays [M, ...], the gradients of M >= 2 independent batches.

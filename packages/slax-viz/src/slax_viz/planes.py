@@ -72,7 +72,7 @@ def pca_plane(
 ) -> Plane:
     """The plane that lies nearest to all checkpoints of all rules.
 
-        M = [p1 - origin; p2 - origin; ...] = U S V^T,    d1, d2 = the first rows of V^T,    explained_i = S_i^2 / sum S^2
+        M = [p1 - origin; p2 - origin; ...] = U S V^T,    explained_i = S_i^2 / (sum_j S_j^2)    # d1, d2: the first rows of V^T
 
     where p1, p2, ... are the checkpoints as vectors. The origin is by default their mean, which makes this principal
     component analysis. All checkpoints have equal weight, so a rule with more checkpoints counts more. Of d and -d, the one

@@ -29,7 +29,7 @@ def mean_interval(
 ) -> Interval:
     """Student's t interval for the mean of independent samples, for example of one number per seed.
 
-        mean +- t(n - 1) s / sqrt(n)
+        mean +- t_{n-1} s / sqrt(n)
 
     where n is the number of samples, s their standard deviation with divisor n - 1, and t(n - 1) the quantile of
     Student's distribution with n - 1 degrees of freedom at (1 + level) / 2. In repeated experiments with normal samples

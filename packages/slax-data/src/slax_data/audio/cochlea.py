@@ -79,11 +79,11 @@ def encode_audio(
 ) -> Bool[Array, "T B N"]:
     """Encode sounds as the spikes of a cochlea.
 
-        y_t = (gammatone filter of the channel) x                          basilar membrane, 4 poles
-        k_t = G a / (a + B), a = max(y_t + A, 0)                           how open the hair cell is
-        q' = REFILL (1 - q) + REPROCESS w - k q                            transmitter it holds
-        c' = k q - (LOSS + REUPTAKE) c        w' = REUPTAKE c - REPROCESS w    in the cleft, and taken back
-        v' = -v / tau + n_fibres SPIKES c       spike and v - threshold at v >= threshold
+        y_t = "gammatone filter of the channel"(x)                             # basilar membrane, 4 poles
+        k_t = G a / (a + B),  a = max(y_t + A, 0)                              # how open the hair cell is
+        q' = REFILL (1 - q) + REPROCESS w - k q                                # transmitter it holds
+        c' = k q - (LOSS + REUPTAKE) c        w' = REUPTAKE c - REPROCESS w    # in the cleft, and taken back
+        v' = -v / tau + n_fibres SPIKES c                                      # a spike and v - threshold where v >= threshold
 
     with the constants of the references. Everything is deterministic: the fibers are represented by their firing rates. A hair
     cell responds most strongly at the onset of a sound, and less while the sound lasts.

@@ -1,15 +1,4 @@
-"""Send-on-delta code: spikes mark the changes of a signal.
-
-A reference r follows the signal x in steps of the threshold h. It starts at r_0 = x_0, without a spike, and then
-
-    up_t = H(x_t - r_{t-1} - h),   down_t = H(r_{t-1} - x_t - h),   r_t = r_{t-1} + h (up_t - down_t),     H(0) = 1,
-
-so a unit has at most one spike per step, and x and r differ by less than h as long as x moves by at most h per step: before a
-spike they differ by less than 2 h, and a spike removes h. A faster signal is followed at h per step. Spikes hold r:
-
-    up, down = jnp.split(spikes, 2, axis=-1)
-    r = signal[0] + threshold * jnp.cumsum(up - down, axis=0)
-"""
+"""Send-on-delta code: spikes mark the changes of a signal."""
 
 import math
 
@@ -22,7 +11,20 @@ from slax_data.checks import check_finite
 
 
 def delta_encode(signal: Float[Array, "T B *S N"], *, threshold: float) -> Float[Array, "T B *S 2*N"]:
-    """Emit an up or down spike whenever a signal differs from its reference by at least the threshold; see the module.
+    """Emit an up or down spike whenever a signal differs from its reference by at least the threshold.
+
+    The reference r follows the signal x in steps of the threshold h. It starts at r_0 = x_0, without a spike, and then
+
+        up_t = H(x_t - r_{t-1} - h),    down_t = H(r_{t-1} - x_t - h),    H(0) = 1
+        r_t = r_{t-1} + h (up_t - down_t)
+
+    so a unit has at most one spike per step, and x and r differ by less than h as long as x moves by at most h per step: before
+    a spike they differ by less than 2 h, and a spike removes h. A faster signal is followed at h per step. Spikes hold r:
+
+    ```python
+    up, down = jnp.split(spikes, 2, axis=-1)
+    r = signal[0] + threshold * jnp.cumsum(up - down, axis=0)
+    ```
 
     Args:
         signal: x, finite, over at least 1 step, [T, B, N], or frames such as [T, B, H, W, N].

@@ -25,7 +25,7 @@ def bin_events(
 ) -> Shaped[np.ndarray, "T ..."]:
     """Convert the events of one recording to spikes: a unit spikes in each step that has at least one of its events.
 
-        spikes[k, n] = there is an e with units[e] = n and k duration / T <= times[e] < (k + 1) duration / T
+        spikes[k, n] = 1 if units[e] = n and k <= (T times[e]) / duration < k + 1    # for any event e
 
     Args:
         times: times of the E events, in any order, in seconds or another unit of time shared with `duration`, [E], as an array

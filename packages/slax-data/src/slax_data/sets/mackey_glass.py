@@ -1,8 +1,6 @@
-"""The Mackey-Glass task: to forecast a chaotic series, the solution of a delay differential equation,
+"""The Mackey-Glass task: to forecast a chaotic series, the solution of a delay differential equation.
 
-    dx/dt = 0.2 x(t - tau) / (1 + x(t - tau)^10) - 0.1 x(t),        x(t) = history for t <= 0
-
-which is integrated here, so there is nothing to download.
+It is integrated here, so there is nothing to download.
 """
 
 from typing import Any, NamedTuple
@@ -48,7 +46,9 @@ def mackey_glass(
     interval: float | int = NEUROBENCH_SERIES[17].interval,
     start: float | int | None = None,
 ) -> Float64[np.ndarray, " T"]:
-    """Solve the equation of the module from a constant history and sample the solution at regular times.
+    """Solve the Mackey-Glass equation from a constant history, and sample the solution at regular times.
+
+        dx/dt = (0.2 x(t - tau)) / (1 + x(t - tau)^10) - 0.1 x(t)    # x is `history` until time 0
 
     The method is the classical Runge-Kutta method of order 4 in float64, with steps that divide the delay: the kinks of the
     solution, at multiples of tau, then lie between steps, and delayed values are known at steps or, from a cubic in value and
@@ -154,7 +154,7 @@ def mackey_glass_windows(
 
 
 def smape(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, ""]:
-    """The symmetric mean absolute percentage error, in 0..200, as NeuroBench defines it:
+    """The symmetric mean absolute percentage error, in 0..200, as NeuroBench defines it.
 
         200 mean(|p - y| / (|p| + |y|))
 

@@ -1,13 +1,4 @@
-"""Smooth random manifolds, one per class, embedded in the space of firing times or rates.
-
-Coordinate e of the manifold of a class is a product, over the intrinsic coordinates x_m in [0, 1], of random Fourier
-series,
-
-    y_e(x) = prod_m sum_i  a_i sin(2 pi (w_i x_m + p_i)),        i = 1..F-1
-    a_i = u_i S_i,   w_i = i v_i,   S_i = 1 / ((i + 1)^alpha + 1),   F = min(ceil(1000^(1/alpha)), 1000)
-
-with u, v, p uniform in [0, 1) for each class, e, m and i. The larger alpha is, the smoother the manifold.
-"""
+"""Smooth random manifolds, one per class, embedded in the space of firing times or rates."""
 
 import math
 from functools import partial
@@ -32,7 +23,7 @@ class Manifolds(NamedTuple):
 
     Axes: C classes, H = F - 1 harmonics, M intrinsic dimensions, N units, which are the embedding dimensions e.
 
-    amplitudes, frequencies, phases: a_i, w_i (turns per unit of x) and p_i (turns) of the module's equation.
+    amplitudes, frequencies, phases: a_i, w_i (turns per unit of x) and p_i (turns) of `random_manifolds`.
     low, high: bounds of y_e, which standardize it to (y_e - low) / (high - low).
 
     Example:
@@ -59,7 +50,15 @@ def random_manifolds(
     dim: int = 2,
     alpha: float = 2.0,
 ) -> Manifolds:
-    """Draw one random manifold per class; see the module for the equation.
+    """Draw one random manifold per class, smooth if alpha is large.
+
+    Coordinate e of the manifold of a class is a product of random Fourier series over the intrinsic coordinates x_m in [0, 1]:
+
+        y_e(x) = prod_m sum_{i=1..F-1} a_i sin(2 pi (w_i x_m + p_i))
+        a_i = u_i S_i,    w_i = i v_i,    S_i = 1 / ((i + 1)^alpha + 1)
+        F = min(ceil(1000^(1/alpha)), 1000)
+
+    with u, v, p uniform in [0, 1) for each class, e, m and i.
 
     Args:
         key: the same key gives the same manifolds, and hence the same task.

@@ -62,8 +62,10 @@ def neurobench_task(
 ) -> Task:
     """The samples of `neurobench_arrays` as a `Task`, for sets whose targets are classes.
 
-        sets = {"train": neurobench_arrays(SpeechCommands(path, subset="training")), "test": neurobench_arrays(...)}
-        task = neurobench_task(key, sets, n_classes=35, n_steps=100, code="cochlea")
+    ```python
+    sets = {"train": neurobench_arrays(SpeechCommands(path, subset="training")), "test": neurobench_arrays(...)}
+    task = neurobench_task(key, sets, n_classes=35, n_steps=100, code="cochlea")
+    ```
 
     The spikes are made at each call, since these objects have no lasting identity. A cochlea takes minutes for thousands of
     sounds. `indexed_task` takes NeuroBench's objects themselves, with values as they are.

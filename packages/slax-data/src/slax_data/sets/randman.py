@@ -1,11 +1,4 @@
-"""The Randman task: classify points on smooth random manifolds, encoded in spike times or spike counts.
-
-Each class is a manifold (see `manifolds`), each sample a random point on it. Its standardized coordinate y in [0, 1]
-is one unit's spike time or number of spikes in T steps:
-
-    time code    one spike at step        min(floor(y T), T - 1)
-    rate code    number of spikes         min(floor(y T) + 1, T), at random steps
-"""
+"""The Randman task: classify points on smooth random manifolds, encoded in spike times or spike counts."""
 
 from functools import partial
 
@@ -25,7 +18,12 @@ CODES = ("time", "rate")
 def randman(
     key: PRNGKeyArray, manifolds: Manifolds, *, n_steps: int, batch_size: int, code: str = "time"
 ) -> tuple[Float[Array, "T B N"], Int32[Array, " B"]]:
-    """Draw a batch of samples, each a random point on the manifold of its class; see the module for the equations.
+    """Draw a batch of samples, each a random point on the manifold of its class.
+
+    A standardized coordinate y of the point, in [0, 1], is the spike time of a unit, or its number of spikes in T steps:
+
+        step of the spike: min(floor(y T), T - 1)    # code="time"
+        number of spikes: min(floor(y T) + 1, T)     # code="rate", at random steps
 
     Args:
         key: random key for this batch; the task is determined by `manifolds`, not by the key.

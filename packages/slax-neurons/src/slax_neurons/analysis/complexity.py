@@ -74,8 +74,8 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     Synapses are Linear, Conv and BlockDiagonal, in the chain, on edges and in stacks inside it; LTC's two gates are Linear too.
     An input x_j and an output y_i that a weight W_ij connects make, in each step and for each sample,
 
-        1 dense operation
-        1 effective operation if W_ij != 0 and x_j != 0: an AC if all inputs of step and batch are -1, 0 or 1, else a MAC
+    * 1 dense operation,
+    * 1 effective operation if W_ij != 0 and x_j != 0: an AC if all inputs of step and batch are -1, 0 or 1, else a MAC.
 
     A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations, and
     neither do delays; but behind a Delay by a fraction of a step, a spike is two numbers below 1, and ACs become MACs. A

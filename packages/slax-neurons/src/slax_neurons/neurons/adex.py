@@ -22,12 +22,12 @@ class AdExState(NamedTuple):
 class AdEx(Neuron):
     """Adaptive exponential integrate-and-fire: integrate, fire, reset, all within one step.
 
-        x_t = (u_{t-1} - v_onset) / slope_factor              counts as 8 where it is larger
+        x_t = (u_{t-1} - v_onset) / slope_factor              # counts as 8 where it is larger
         v_t = u_{t-1} + (dt / tau) (v_rest - u_{t-1} + slope_factor exp(x_t) - w_{t-1}) + gain I_t
         r_t = w_{t-1} + (dt / tau_w) (a (u_{t-1} - v_rest) - w_{t-1})
-        s_t = H(v_t - threshold), H(0) = 1                    output: spikes, 0 or 1
-        u_t = (1 - s_t) v_t + s_t v_reset                     membrane, in mV
-        w_t = r_t + s_t b                                     adaptation, in mV
+        s_t = H(v_t - threshold),  H(0) = 1                   # output: spikes, 0 or 1
+        u_t = (1 - s_t) v_t + s_t v_reset                     # membrane, in mV
+        w_t = r_t + s_t b                                     # adaptation, in mV
 
     A spike begins at `v_onset`, where the exponential takes over, and is counted at its peak, `threshold`. A current of 1 moves
     the membrane by `gain`, as if it all came at once, so weights made for an LIF of threshold 1 also make this neuron fire. A

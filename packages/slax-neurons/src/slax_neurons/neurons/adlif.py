@@ -21,12 +21,12 @@ class AdLIFState(NamedTuple):
 class AdLIF(SpikingNeuron):
     """Adaptive LIF with two coupled states: integrate, fire, reset, adapt, all within one step.
 
-        v_t = decay u_{t-1} + (1 - decay) (I_t - w_{t-1})     membrane before the reset; the current is weighted
-        s_t = H(v_t - threshold), H(0) = 1                    output: spikes, 0 or 1
-        u_t = reset(v_t, s_t)                                 see `SpikingNeuron`
-        w_t = adaptation_decay w_{t-1} + k                    recovery current, with
-              k = a v_t + b s_t                               form="additive"
-              k = (1 - adaptation_decay) q (a u_t + b s_t)    form="symplectic"
+        v_t = decay u_{t-1} + (1 - decay) (I_t - w_{t-1})     # membrane before the reset; the current is weighted
+        s_t = H(v_t - threshold),  H(0) = 1                   # output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                                 # see `SpikingNeuron`
+        w_t = adaptation_decay w_{t-1} + k                    # recovery current
+        k = a v_t + b s_t                                     # form="additive"
+        k = (1 - adaptation_decay) q (a u_t + b s_t)          # form="symplectic"
 
     The carry is `AdLIFState(u, w)`, each [B, N]. The forms differ in the membrane that the recovery current follows, before or
     after the reset, and in their strength, which in the symplectic form depends on how fast w decays. Without spikes they are

@@ -19,10 +19,10 @@ class ALIFState(NamedTuple):
 class ALIF(SpikingNeuron):
     """Adaptive leaky integrate-and-fire: integrate, fire at a raised threshold, reset, adapt, all within one step.
 
-        v_t = decay u_{t-1} + I_t                             membrane before the reset
-        s_t = H(v_t - threshold - beta a_{t-1}), H(0) = 1     output: spikes, 0 or 1
-        u_t = reset(v_t, s_t)                                 see `SpikingNeuron`; "subtract" uses `threshold`
-        a_t = adaptation_decay a_{t-1} + s_t                  adaptation
+        v_t = decay u_{t-1} + I_t                             # membrane before the reset
+        s_t = H(v_t - threshold - beta a_{t-1}),  H(0) = 1    # output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                                 # see `SpikingNeuron`; "subtract" uses `threshold`
+        a_t = adaptation_decay a_{t-1} + s_t                  # adaptation
 
     The carry is `ALIFState(u, a)`, each [B, N]. `stop_reset_gradient` concerns the reset; a_t keeps its dependence on s_t.
 

@@ -24,7 +24,7 @@ class BRF(Neuron):
         b_t = p - b_offset - q_{t-1},  p = (sqrt(1 - (dt omega)^2) - 1) / dt
         u_t = u_{t-1} + dt (b_t u_{t-1} - omega v_{t-1} + I_t)
         v_t = v_{t-1} + dt (omega u_{t-1} + b_t v_{t-1})
-        s_t = H(u_t - threshold - q_{t-1}), H(0) = 1          output: spikes, 0 or 1
+        s_t = H(u_t - threshold - q_{t-1}),  H(0) = 1         # output: spikes, 0 or 1
         q_t = refractory_decay q_{t-1} + s_t
 
     p is the largest damping with which the discrete oscillator does not diverge. The carry is `BRFState(u, v, q)`,

@@ -19,10 +19,10 @@ class CuBaLIFState(NamedTuple):
 class CuBaLIF(SpikingNeuron):
     """Current-based leaky integrate-and-fire: filter the input, integrate, fire, reset, all within one step.
 
-        i_t = synapse_decay i_{t-1} + I_t        synaptic current
-        v_t = decay u_{t-1} + i_t                membrane before the reset; it sees the current of the same step
-        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
-        u_t = reset(v_t, s_t)                    see `SpikingNeuron`
+        i_t = synapse_decay i_{t-1} + I_t        # synaptic current
+        v_t = decay u_{t-1} + i_t                # membrane before the reset; it sees the current of the same step
+        s_t = H(v_t - threshold),  H(0) = 1      # output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                    # see `SpikingNeuron`
 
     The carry is `CuBaLIFState(i, u)`, each [B, N].
 

@@ -22,9 +22,9 @@ class IzhikevichState(NamedTuple):
 class Izhikevich(Neuron):
     """Izhikevich's simple model of spiking neurons: integrate, fire, reset, all within one step.
 
-        v_t = u_{t-1} + dt (0.04 u_{t-1}^2 + 5 u_{t-1} + 140 - w_{t-1}) + gain I_t      membrane before the reset, in mV
-        r_t = w_{t-1} + dt a (b u_{t-1} - w_{t-1})            recovery variable before the spike, in mV per ms
-        s_t = H(v_t - threshold), H(0) = 1                    output: spikes, 0 or 1
+        v_t = u_{t-1} + dt (0.04 u_{t-1}^2 + 5 u_{t-1} + 140 - w_{t-1}) + gain I_t      # membrane before the reset, in mV
+        r_t = w_{t-1} + dt a (b u_{t-1} - w_{t-1})            # recovery variable before the spike, in mV per ms
+        s_t = H(v_t - threshold),  H(0) = 1                   # output: spikes, 0 or 1
         u_t = (1 - s_t) v_t + s_t c
         w_t = r_t + s_t d
 

@@ -14,9 +14,9 @@ DEFAULT_DECAY = 0.8807970779778823  # sigmoid(2)
 class IF(SpikingNeuron):
     """Integrate-and-fire: integrate, fire, reset, all within one step, without a leak.
 
-        v_t = u_{t-1} + I_t                      membrane before the reset
-        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
-        u_t = reset(v_t, s_t)                    see `SpikingNeuron`
+        v_t = u_{t-1} + I_t                      # membrane before the reset
+        s_t = H(v_t - threshold),  H(0) = 1      # output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                    # see `SpikingNeuron`
 
     The carry is u [B, N].
 
@@ -54,9 +54,9 @@ class IF(SpikingNeuron):
 class LIF(SpikingNeuron):
     """Leaky integrate-and-fire: integrate, fire, reset, all within one step.
 
-        v_t = decay u_{t-1} + I_t                membrane before the reset; no factor (1 - decay) on the current
-        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
-        u_t = reset(v_t, s_t)                    see `SpikingNeuron`
+        v_t = decay u_{t-1} + I_t                # membrane before the reset; no factor (1 - decay) on the current
+        s_t = H(v_t - threshold),  H(0) = 1      # output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                    # see `SpikingNeuron`
 
     The carry is u [B, N]. With decay=Trainable(...), this is the parametric LIF, PLIF (Fang et al. 2021, arXiv 2007.05785).
 
@@ -111,7 +111,7 @@ class LIF(SpikingNeuron):
 class LI(Neuron):
     """Leaky integrator: its output is its state.
 
-        u_t = decay u_{t-1} + I_t                no factor (1 - decay) on the current
+        u_t = decay u_{t-1} + I_t                # no factor (1 - decay) on the current
 
     The carry is u [B, N].
 

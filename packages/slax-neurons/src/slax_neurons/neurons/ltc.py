@@ -23,11 +23,11 @@ class LTCState(NamedTuple):
 class LTC(NeuronCell):
     """Liquid time-constant spiking neuron: adapt, integrate, fire, reset, all within one step.
 
-        tau_m = sigmoid(A_m [I_t, u_{t-1}] + c_m)             gate of the membrane
-        tau_a = sigmoid(A_a [I_t, b_{t-1}] + c_a)             gate of the adaptation
+        tau_m = sigmoid(A_m [I_t, u_{t-1}] + c_m)             # gate of the membrane
+        tau_a = sigmoid(A_a [I_t, b_{t-1}] + c_a)             # gate of the adaptation
         b_t = tau_a b_{t-1} + (1 - tau_a) s_{t-1}
-        v_t = (1 - tau_m) u_{t-1} + tau_m I_t                 membrane before the reset
-        s_t = H(v_t - threshold - beta b_t), H(0) = 1         output: spikes, 0 or 1
+        v_t = (1 - tau_m) u_{t-1} + tau_m I_t                 # membrane before the reset
+        s_t = H(v_t - threshold - beta b_t),  H(0) = 1        # output: spikes, 0 or 1
         u_t = v_t (1 - s_t)
 
     Its gates see all units of the layer, so it is a cell with a size and not a `Neuron`, and rules that trace element-wise

@@ -141,8 +141,8 @@ class NeuronCell(nnx.RNNCellBase):
 class Neuron(NeuronCell):
     """A layer of neurons that do not interact: a cell `(carry, current) -> (carry, output)` made of two functions.
 
-        m_t = integrate(h_{t-1}, I_t)          the state before the neuron fires
-        h_t, s_t = fire(m_t)                   the state after it, which is the carry, and the output
+        m_t = integrate(h_{t-1}, I_t)          # the state before the neuron fires
+        h_t, s_t = fire(m_t)                   # the state after it, which is the carry, and the output
 
     The state and output of each unit depend on the state and current of this unit alone, so a neuron takes no size: its
     carry has the shape of its input. Subclasses define `integrate` and `fire`, and, if they have more than one state,
@@ -248,10 +248,10 @@ class SpikeOptions(TypedDict, total=False):
 class SpikingNeuron(Neuron):
     """A neuron that fires where its membrane reaches the threshold, and is then reset, within one step:
 
-        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
-        u_t = v_t - threshold s_t                reset="subtract"
-              v_t (1 - s_t)                      reset="zero"
-              v_t                                reset="none"
+        s_t = H(v_t - threshold),  H(0) = 1      # output: spikes, 0 or 1
+        u_t = v_t - threshold s_t                # reset="subtract"
+        u_t = v_t (1 - s_t)                      # reset="zero"
+        u_t = v_t                                # reset="none"
 
     v is the membrane before the reset and u the membrane after it. In the backward pass, ds/dv is the derivative of `spike_fn`,
     and du/dv passes through the reset unless `stop_reset_gradient` is set.

@@ -57,9 +57,8 @@ def shape_last(shape: np.ndarray) -> tuple[int, ...]:
 class Integration:
     """The equation tau dx/dt = -x + X as x_t = decay x_{t-1} + gain X_t, with X constant within a step.
 
-        kind            decay            gain = 1 - decay
-        exponential     exp(-dt / tau)   1 - exp(-dt / tau)      the solution of the equation
-        euler           1 - dt / tau     dt / tau                forward Euler, which needs dt < tau
+        decay = exp(-dt / tau),  gain = 1 - exp(-dt / tau)    # kind="exponential", the solution of the equation
+        decay = 1 - dt / tau,    gain = dt / tau              # kind="euler", which needs dt < tau
 
     Args:
         kind: "exponential" or "euler".

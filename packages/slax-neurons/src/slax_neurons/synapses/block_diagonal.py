@@ -15,7 +15,7 @@ from slax_neurons.parameter import check_rngs
 class BlockDiagonal(nnx.Module):
     """A linear map in G blocks: group g of the inputs reaches only group g of the outputs.
 
-        y_g = x_g W_g + b_g,    x = [x_1, ..., x_G],  y = [y_1, ..., y_G],    W_g is [I / G, N / G]
+        y_g = x_g W_g + b_g,    x = [x_1, ..., x_G],  y = [y_1, ..., y_G]    # W_g is [I / G, N / G]
 
     After a `Delay` with `groups=G`, which makes G delayed copies of its inputs, each group of outputs sees all of these inputs
     with delays of its own; with G = N each connection has its own delay. The zeros outside the blocks are not computed.

@@ -16,7 +16,7 @@ from slax_neurons.synapses.synapse import Reparameterized, effective_weights, is
 class LowRank(Reparameterized):
     """A synapse with a kernel of low rank, the product of two thin matrices that are trained in its place.
 
-        W = U V        U [n, rank], V [rank, out]
+        W = U V        # U [n, rank], V [rank, out]
 
     A convolution's kernel is [n, out] with n = size * in / groups. The factors start as the truncated singular value
     decomposition of the kernel, each with the roots of the singular values: the closest W of this rank. For a kernel that was
@@ -134,7 +134,7 @@ class Masked(Reparameterized):
 class Quantized(Reparameterized):
     """A synapse whose weights are rounded to a few bits, trained with a straight-through estimator.
 
-        W = s q        q = round(w / s) in {-Q, ..., Q}        Q = 2^(bits - 1) - 1        s = max |w| / Q
+        W = s q        q = round(w / s) in {-Q, ..., Q}        Q = 2^(bits - 1) - 1        s = max(|w|) / Q
 
     Quantization is uniform and symmetric: zero stays zero, and -2^(bits - 1) is not used. Halves are rounded to the even
     neighbor. The scale is computed from the weights in each call, so nothing is clipped. The gradient w.r.t. w is the
@@ -196,7 +196,7 @@ class Quantized(Reparameterized):
 class Standardized(Reparameterized):
     """Scaled weight standardization: the weights into each output have mean 0 and a norm that is trained.
 
-        W_io = g_o (w_io - mean_o) / sqrt(n var_o + eps)        n weights w into each output o
+        W_io = g_o (w_io - mean_o) / sqrt(n var_o + eps)        # n weights w into each output o
 
     with the unbiased variance, so that the weights into an output have the norm g sqrt((n - 1) / n) for a small eps, and
     independent inputs of unit variance make a current of variance about g^2. In networks that learn online it takes the place

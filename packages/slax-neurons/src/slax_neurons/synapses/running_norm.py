@@ -14,7 +14,7 @@ from slax_neurons.synapses.synapse import Reparameterized, RunningSum, effective
 class RunningNorm(Reparameterized):
     """A synapse whose current is normalized by running statistics, with a trained scale and offset.
 
-        y = scale (x * w + b - mean) / sqrt(var + eps) + offset        for each output feature
+        y = scale (x * w + b - mean) / sqrt(var + eps) + offset        # for each output feature
 
     `mean` and `var` are statistics of earlier sequences, which are constants within a sequence, for the forward pass and for
     the gradient. So this is a synapse with the kernel w scale / sqrt(var + eps). Results do not depend on the window or on the
@@ -25,7 +25,7 @@ class RunningNorm(Reparameterized):
     ends: once for each call of `gradients`, `train_offline` or `train_online`, once for each step of `fit`, and whenever you
     call `end_sequence`.
 
-        mean <- momentum mean + (1 - momentum) (mean of the sequence)        likewise var, with the biased variance
+        mean <- momentum mean + (1 - momentum) "mean of the sequence"        # likewise var, with the biased variance
 
     `model.eval()` stops this, and `model.train()` starts it again, as for BatchNorm. Steps that a mask excludes from the loss
     count in the statistics. A training step that is not finite leaves the statistics as they are.

@@ -1,12 +1,12 @@
 """Eligibility traces of a layer, exact within the layer: the basis of OSTL and its relatives.
 
-    eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
+    eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient: sum_t delta_t eps_t
 
 for a weight with input x and for a bias (x = 1). No trace is computed for single steps, since over a window the gradient is
 that of reverse mode through the layer's own time. With c_t, the cotangent of the current, and a_0, that of the states before
 the window,
 
-    gradient  sum_t c_t x_t + a_0 E_0        E_K = (D_K ... D_1) E_0 + sum_t (D_K ... D_{t+1}) d_t x_t
+    gradient: sum_t c_t x_t + a_0 E_0        E_K = (D_K ... D_1) E_0 + sum_t (D_K ... D_{t+1}) d_t x_t
 
 where the factors of E_K come from the same reverse pass without signals, from a unit cotangent of each state after the window.
 JAX transposes the neuron's loop over time for both, so no rule knows a leak, a reset or a number of states. The signal that is
@@ -144,7 +144,8 @@ def eligibility_gradient(
 ) -> tuple[LayerGradient, EligibilityTraces]:
     """Compute the gradient of a window, given a signal delta on the outputs, on their leaky sum, or on both.
 
-        sum_t delta_t eps_t, for a signal on the outputs        sum_t delta_t R_t, for one on their leaky sum
+        sum_t delta_t eps_t    # for a signal on the outputs
+        sum_t delta_t R_t      # for a signal on their leaky sum
 
     A rule with other paths than the neuron's, such as one that detaches the membrane of the step before, gives another
     neuron: `dataclasses.replace(layer, neuron=...)`, with the same states and outputs, and these derivatives.

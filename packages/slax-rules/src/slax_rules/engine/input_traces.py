@@ -3,7 +3,7 @@
 Let m be a neuron's membranes before it fires, and A and b the derivatives of m_t w.r.t. m_{t-1} and I_t without any paths
 through spikes, the same numbers for the entire layer (`linear_response`). Then dm/dw is one trace per input,
 
-    a_t = A a_{t-1} + b x_t        gradient  sum_t (phi_t delta_t) . a_t        phi_t = ds_t / dm_t
+    a_t = A a_{t-1} + b x_t        gradient: sum_t (phi_t delta_t) . a_t        phi_t = ds_t / dm_t
 
 instead of one per weight. K steps take one pass over the inputs, and one matrix product for each state with a phi.
 """
@@ -297,7 +297,7 @@ def neuron_parameter_gradients(
 ) -> tuple[tuple[Array, ...], Traces]:
     """The gradient w.r.t. each of the neuron's parameters, and their traces after the window: one recursion per unit.
 
-        eps_t = o_t E_{t-1} + pO_t        E_t = D_t E_{t-1} + pS_t        gradient  sum_t delta_t eps_t + sigma_t . E_t
+        eps_t = o_t E_{t-1} + pO_t        E_t = D_t E_{t-1} + pS_t        gradient: sum_t delta_t eps_t + sigma_t . E_t
 
     Args:
         traces: E before the first step.

@@ -1,11 +1,6 @@
 """The local Jacobians of a neuron: everything that a local learning rule needs to know about the neuron.
 
-For a neuron with S states h, output s and input current I at each unit, and parameters phi,
-
-    D = dh_t / dh_{t-1}     d = dh_t / dI_t     pS = dh_t / dphi
-    o = ds_t / dh_{t-1}   psi = ds_t / dI_t     pO = ds_t / dphi
-
-come from forward-mode differentiation of the neuron itself, so that no rule assumes a leak, a reset or a number of states.
+They come from forward-mode differentiation of the neuron itself, so no rule assumes a leak, a reset or a number of states.
 """
 
 import functools
@@ -127,6 +122,11 @@ def scale(factor: Array, states: States) -> States:
 
 def linearize(neuron: Neuron, state: Any, current: Float[Array, "*N"], membrane: Any) -> LocalJacobians:
     """Return the local Jacobians of an element-wise neuron in one step.
+
+    For a neuron with S states h, output s and input current I at each unit, and parameters phi, these are
+
+        D = dh_t/dh_{t-1}    d = dh_t/dI_t      pS = dh_t/dphi
+        o = ds_t/dh_{t-1}    psi = ds_t/dI_t    pO = ds_t/dphi
 
     If the neuron defines `integrate` and `fire`, `fire` is linearized at the membrane, which is often the only quantity on
     which the Jacobians depend.

@@ -48,8 +48,8 @@ class ApproximateOTPETraces(NamedTuple):
 class ApproximateOTPE(LeakySumRule):
     """Approximate OTPE: `OTPE` at the cost of `OTTT`.
 
-        a_t = decay a_{t-1} + x_t        z_t = k z_{t-1} + a_t        gradient  sum_t delta_t g_t z_t
-        signal below  delta_t g_t W^T
+        a_t = decay a_{t-1} + x_t        z_t = k z_{t-1} + a_t        gradient: sum_t delta_t g_t z_t
+        signal below: delta_t g_t W^T
 
     with the mean g of psi and the decay k of the next layer's membrane, as in `OTPE`, and the traces a of `OTTT`, for LIF
     neurons; with several states, there is one a, z and g = mean of ds/dm for each. The last layer uses OTTT. The direct
@@ -147,7 +147,7 @@ def _with_summed_states(
 ) -> LocalJacobians:
     """The Jacobians for the neuron's parameters of the states h, and of the sums z and q of their linear response,
 
-        h_t = F m_t        z_t = decay z_{t-1} + m_t        q_t = decay q_{t-1} + s_t at given membranes
+        h_t = F m_t        z_t = decay z_{t-1} + m_t        q_t = decay q_{t-1} + s_t    # at given membranes
 
     where m_t is the linear response to h_{t-1}. The signal on z is delta g, and that on q is delta.
     """

@@ -80,7 +80,7 @@ class BPTT(Autodiff):
 class TBPTT(Autodiff):
     """Truncated backpropagation through time (TBPTT): the gradient flows through pieces of `steps` steps.
 
-        sum_t delta_t F_t        delta_t = dl_t/dh_t + delta_{t+1} D_{t+1}, and only dl_t/dh_t at the last step of a piece
+        sum_t delta_t F_t        delta_t = dl_t/dh_t + delta_{t+1} D_{t+1}    # only dl_t/dh_t at the last step of a piece
 
     in the symbols of `BPTT`.
 

@@ -9,7 +9,7 @@ from slax_rules.rules.otpe import SummedEligibilities
 class EProp(SummedEligibilities):
     """e-prop: eligibilities, filtered as the next layer's membrane filters spikes.
 
-        F_t = kappa F_{t-1} + eps_t        gradient  sum_t delta_t F_t        signal below  delta_t psi_t W^T, or B^T for W^T
+        F_t = kappa F_{t-1} + eps_t        gradient: sum_t delta_t F_t        signal below: delta_t psi_t W^T  # or B^T for W^T
 
     with the eligibilities eps of `OSTL`, in which the spikes that arrive over late edges, including the layer's own edges, are
     treated as given inputs. The last layer, the read-out, uses OSTL.

@@ -102,7 +102,7 @@ class EligibilityRule(LayerRule):
 class OSTL(EligibilityRule):
     """Online spatio-temporal learning (OSTL): one trace per weight and unit, exact within a layer.
 
-        eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
+        eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient: sum_t delta_t eps_t
 
     with the Jacobians D, d, o, psi of `linearize` and x the input of the weight (1 for a bias; pS and pO in place of d x
     and psi x for a parameter of the neuron). The signal below is delta_t psi_t W^T, within the step.
@@ -156,7 +156,7 @@ class RecurrentOSTL(LayerRule):
     """The rule of a layer with edges to itself under `OSTL(recurrence=True)`: RTRL within the layer.
 
     E_t [N S, P] = dh_t/dtheta, with h_t and s_t of the layer alone, including paths over its own edges
-    gradient  sum_t delta_t ds_t/dtheta        signal below  delta_t psi_t W^T
+    gradient: sum_t delta_t ds_t/dtheta        signal below: delta_t psi_t W^T
     """
 
     def check_layer(self, layer: Layer) -> None:

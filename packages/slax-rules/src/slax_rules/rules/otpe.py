@@ -46,7 +46,7 @@ class SummedEligibilities(LeakySumRule, EligibilityRule):
     """The base of OTPE and e-prop, whose eligibilities are OSTL's eps, summed.
 
         eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t
-        R_t = k R_{t-1} + eps_t                gradient  sum_t delta_t R_t
+        R_t = k R_{t-1} + eps_t                gradient: sum_t delta_t R_t
 
     R is the trace of one more state of the neuron, the last, r_t = k r_{t-1} + s_t, of which delta is the signal. So the K
     steps take the same few matrix products as OSTL, for S + 1 states: see `engine/eligibility.py`. The gradient of a layer's
@@ -61,8 +61,8 @@ class SummedEligibilities(LeakySumRule, EligibilityRule):
 class OTPE(SummedEligibilities):
     """Online training with postsynaptic estimates (OTPE): eligibilities, summed as the next layer's membrane sums spikes.
 
-        R_t = k R_{t-1} + eps_t        gradient  sum_t delta_t R_t
-        w_t = k w_{t-1} + 1            g_t = (k w_{t-1} g_{t-1} + psi_t) / w_t        signal below  delta_t g_t W^T
+        R_t = k R_{t-1} + eps_t        gradient: sum_t delta_t R_t
+        w_t = k w_{t-1} + 1            g_t = (k w_{t-1} g_{t-1} + psi_t) / w_t        signal below: delta_t g_t W^T
 
     with the eligibilities eps of `OSTL` and the decay k of the next layer's membrane. R is the part of a weight's past effect
     that this membrane still holds. g is the mean of psi over the same time, and w its weight. The last layer has no next layer

@@ -33,7 +33,7 @@ class OTTTTraces(NamedTuple):
 class OTTT(LayerRule):
     """Online training through time (OTTT): one trace per input, which decays as the membrane does.
 
-        a_t = decay a_{t-1} + x_t        gradient  sum_t delta_t psi_t a_t        signal below  delta_t psi_t W^T
+        a_t = decay a_{t-1} + x_t        gradient: sum_t delta_t psi_t a_t        signal below: delta_t psi_t W^T
 
     for a LIF neuron with the derivative psi of its spike at the membrane before the reset. A bias has x = 1. For a neuron with
     S states, a consists of S traces, see `input_traces`; a parameter of the neuron has a trace of its own, per unit, which also

@@ -42,7 +42,7 @@ class PPProp(LayerRule):
     """pp-prop (ES-D-RTRL): each eligibility trace as a product of a trace of the input and a trace of the neuron.
 
         ex_t = decay ex_{t-1} + x_t        ef_t = decay dm_t/dm_{t-1} ef_{t-1} + (1 - decay) dm_t/dI_t
-        gradient  sum_t delta_t ds_t/dm_t ef_t ex_t / (1 - decay^t)        signal below  delta_t psi_t W^T
+        gradient: sum_t delta_t ds_t/dm_t ef_t ex_t / (1 - decay^t)        signal below: delta_t psi_t W^T
 
     where m are the membranes before firing. The two traces have the sizes of the layer's input and output. A bias has ex = 1
     and no trace. The rule serves as a comparison with `OSTL`, which it factorizes, and `OTTT`.

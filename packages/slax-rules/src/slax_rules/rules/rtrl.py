@@ -14,13 +14,13 @@ from slax_rules.engine.influence import ColoredInfluence, StateSpace
 class RTRL(ColoredInfluence):
     """Real-time recurrent learning (RTRL): the influence of all parameters on all states, carried forward.
 
-        J_t = D_t J_{t-1} + F_t              D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
-        gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
+        J_t = D_t J_{t-1} + F_t              D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta    # the direct part
+        gradient: sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
 
     where h [H] is the state of the entire model and delta_t the gradient of the loss w.r.t. its output y_t. A window computes
 
-        J_K = (dh_K/dh_0) J_0 + dh_K/dtheta              by reverse passes over the window
-        gradient  sum_t delta_t dy_t/dtheta + a_0 J_0    a_0 = sum_t delta_t dy_t/dh_0
+        J_K = (dh_K/dh_0) J_0 + dh_K/dtheta              # by reverse passes over the window
+        gradient: sum_t delta_t dy_t/dtheta + a_0 J_0    a_0 = sum_t delta_t dy_t/dh_0
 
     It always equals BPTT, for any cell: a stack made by `connect`, with or without edges, a neuron, a Flax recurrent cell, or a
     cell of your own. It omits nothing. Memory per sample: J without the entries that no parameter reaches, at most H times the

@@ -27,7 +27,7 @@ class STLLR(LayerRule):
     """STDP-inspired temporal local learning (S-TLLR): a causal and a non-causal term, as in spike-timing-dependent plasticity.
 
         xhat_t = lambda_pre xhat_{t-1} + x_t        Psihat_t = lambda_post Psihat_{t-1} + Psi_t
-        gradient  sum_t delta_t (alpha_pre Psi_t xhat_t + alpha_post Psihat_{t-1} x_t)        signal below  delta_t psi_t W^T
+        gradient: sum_t delta_t (alpha_pre Psi_t xhat_t + alpha_post Psihat_{t-1} x_t)        signal below: delta_t psi_t W^T
 
     with the slope psi of the neuron's output at its current. The first term relates an output to inputs before it, the second
     an input to outputs before it; alpha_post < 0 favors causal pairs, as STDP does, and alpha_post > 0 synchronous ones. A bias

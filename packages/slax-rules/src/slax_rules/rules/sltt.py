@@ -16,7 +16,7 @@ from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 class SLTT(LayerRule):
     """Spatial learning through time (SLTT): only the gradient within each time step.
 
-        gradient  sum_t delta_t psi_t x_t        signal below  delta_t psi_t W^T
+        gradient: sum_t delta_t psi_t x_t        signal below: delta_t psi_t W^T
 
     It equals truncation to one step, `TBPTT(steps=1)`, but processes entire windows.
 

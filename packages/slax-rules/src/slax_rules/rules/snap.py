@@ -16,8 +16,8 @@ from slax_rules.engine.influence import ColoredInfluence, StateSpace
 class SnAp(ColoredInfluence):
     """SnAp-n, a sparse n-step approximation of real-time recurrent learning.
 
-        J_t = M (D_t J_{t-1} + F_t)          D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
-        gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
+        J_t = M (D_t J_{t-1} + F_t)          D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta    # the direct part
+        gradient: sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
 
     h [H] is the state of the entire model, delta_t the gradient of the loss w.r.t. its output y_t, and M, entry by entry, is 1
     where a parameter reaches a state within n steps, else 0. One step goes up through all layers, so the states of a layer

@@ -24,9 +24,9 @@ class UORO(nnx.Module, InfluenceRule):
     """Unbiased online recurrent optimization (UORO): the influence of RTRL as a random matrix of rank one.
 
         s_t = rho0 D_t s_{t-1} + rho1 nu_t          D_t = dh_t/dh_{t-1}
-        th_t = th_{t-1} / rho0 + nu_t F_t / rho1    F_t = dh_t/dtheta, the direct part
+        th_t = th_{t-1} / rho0 + nu_t F_t / rho1    F_t = dh_t/dtheta    # the direct part
         rho0 = sqrt(|th_{t-1}| / |D_t s_{t-1}|)     rho1 = sqrt(|nu_t F_t| / |nu_t|)
-        gradient  sum_t delta_t dy_t/dtheta + (delta_t dy_t/dh_{t-1} . s_{t-1}) th_{t-1}
+        gradient: sum_t delta_t dy_t/dtheta + (delta_t dy_t/dh_{t-1} . s_{t-1}) th_{t-1}
 
     per sample, where h [H] is the state of the entire model, delta_t the gradient of the loss w.r.t. its output y_t, and
     nu_t [H] are independent random signs. The mean of s_t th_t over the signs is the influence of the parameters on the

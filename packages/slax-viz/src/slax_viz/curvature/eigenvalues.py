@@ -52,7 +52,7 @@ def hessian_eigenvalues(
 ) -> Eigenvalues:
     """The first `n_top` eigenvalues and eigenvectors of the Hessian, by the Lanczos method with full reorthogonalization.
 
-        q_{j + b} = H q_j, orthogonalized against all previous q and normalized
+        q_{j+b} = H q_j    # orthogonalized against all previous q, and normalized
         T = Q^T H Q,  (T + T^T) / 2 s = value s,  v = Q s
 
     The first b = n_starts vectors q are normal random vectors, orthonormalized. Where a product leaves no remainder, because
