@@ -1,16 +1,16 @@
 """Add to the site what is elsewhere in the repository: pages of packages and experiments, and the API reference."""
 
-import ast
 import os
 import posixpath
 import re
-from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File, Files
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("slax_neurons", "slax_rules", "slax_data", "slax_viz")
+from docs.site.api import PACKAGES, ROOT, ApiPage, api_pages
+from docs.site.references import with_links
+
 PLACES = ("*.md", "docs/**/*.md", "packages/*/*.md", "experiments/*/README.md", "gallery/README.md")
 FENCE = re.compile(r"^(```.*?^```)", flags=re.DOTALL | re.MULTILINE)
 
@@ -31,27 +31,11 @@ PAGES = {
 PATHS = {name: path for path, name in PAGES.items()}
 
 
-def public_names(package: str, module: str = "__init__") -> list[str]:
-    """What a package, or a module of it, lists in `__all__`, or else imports."""
-    (file,) = ROOT.glob(f"packages/*/src/{package}/{module}.py")
-    names = []
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.names[0].name == "*":
-            names += public_names(package, node.module.removeprefix(f"{package}.").replace(".", "/"))
-        elif isinstance(node, ast.ImportFrom):
-            names += [alias.name for alias in node.names if not (alias.asname or alias.name).startswith("_")]
-        elif isinstance(node, ast.AnnAssign):
-            names.append(ast.unparse(node.target))
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.List):  # __all__
-            return ast.literal_eval(node.value)
-    return names
-
-
 def on_config(config: Any) -> Any:
     """Add to the navigation the pages that are found and not listed."""
     sections = {title: entries for entry in config.nav for title, entries in entry.items()}
     sections["Experiments"] += sorted(name for name in PATHS if name.startswith("experiments/"))
-    sections["API"] += [f"api/{package}.md" for package in PACKAGES]
+    sections["API"] += [page.uri for page in api_pages()]
     sections["Packages"] += sorted(name for name in PATHS if name.startswith("packages/"))
     return config
 
@@ -61,10 +45,31 @@ def on_files(files: Files, config: Any) -> Files:
     for path, name in PAGES.items():
         if not files.get_file_from_path(name):
             files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
+    sources = griffe.ModulesCollection()
+    loader = griffe.GriffeLoader(search_paths=sorted(ROOT.glob("packages/*/src")), modules_collection=sources)
     for package in PACKAGES:
-        content = f"# {package}\n\n" + "\n".join(f"::: {package}.{name}\n" for name in public_names(package))
-        files.append(File.generated(config, f"api/{package}.md", content=content))
+        loader.load(package)
+    for page in api_pages():
+        files.append(File.generated(config, page.uri, content=api_markdown(page, sources)))
     return files
+
+
+def api_markdown(page: ApiPage, sources: griffe.ModulesCollection) -> str:
+    """A page of the reference: its purpose, a table of its names, and their docstrings."""
+    rows = [f"| [`{name.rpartition('.')[2]}`][{name}] | {first_sentence(sources[name])} |" for name in page.names]
+    entries = [f"::: {name}\n" for name in page.names]
+    return "\n".join(
+        [f"# {page.title}\n", f"{page.purpose}\n", "| name | what it is |", "| --- | --- |", *rows, "", *entries]
+    )
+
+
+def first_sentence(definition: griffe.Object | griffe.Alias) -> str:
+    """The first sentence of a docstring, for a cell of a table."""
+    if definition.docstring is None:
+        raise SystemExit(f"{definition.path} is in docs/site/api.yaml, and has no docstring.")
+    paragraph = " ".join(definition.docstring.value.split("\n\n")[0].split())
+    sentence = re.match(r".*?\.(?= |$)|.*", paragraph)[0].removesuffix(":")  # type: ignore[index]
+    return with_links(sentence, definition.name).replace("|", "\\|")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 OPTIONS = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking")
 SITE = Path(__file__).parents[2] / "site"
-PAGES = ("index.html", "rules.html", "RESULTS.html", "experiments/accuracy.html", "api/slax_rules.html")
+PAGES = ("index.html", "rules.html", "RESULTS.html", "experiments/accuracy.html", "api/rules.html")
 site = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="`make docs` makes the site, and has not")
 
 
