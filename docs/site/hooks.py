@@ -9,7 +9,8 @@ import griffe
 from mkdocs.structure.files import File, Files
 
 from docs.site.api import PACKAGES, ROOT, ApiPage, api_pages
-from docs.site.references import with_links
+from docs.site.equations import typeset_page
+from docs.site.references import typeset_with_links
 
 PLACES = ("*.md", "docs/**/*.md", "packages/*/*.md", "experiments/*/README.md", "gallery/README.md")
 FENCE = re.compile(r"^(```.*?^```)", flags=re.DOTALL | re.MULTILINE)
@@ -68,19 +69,20 @@ def first_sentence(definition: griffe.Object | griffe.Alias) -> str:
     if definition.docstring is None:
         raise SystemExit(f"{definition.path} is in docs/site/api.yaml, and has no docstring.")
     paragraph = " ".join(definition.docstring.value.split("\n\n")[0].split())
-    sentence = re.match(r".*?\.(?= |$)|.*", paragraph)[0].removesuffix(":")  # type: ignore[index]
-    return with_links(sentence, definition.name).replace("|", "\\|")
+    sentence = re.match(r".*?\S\.(?= |$)|.*", paragraph)[0].removesuffix(":")  # type: ignore[index]
+    return typeset_with_links(sentence, definition.name).replace("|", "\\|")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Make the links of a page lead to pages of the site; what is no page, such as a source, becomes text."""
+    """Typeset a page, and make its links lead to pages of the site; what is no page, such as a source, becomes text."""
     name = page.file.src_uri
     if name not in PATHS:
         return markdown
     parts = FENCE.split(markdown)
     for index in range(0, len(parts), 2):
+        text = typeset_page(parts[index])
         text = re.sub(
-            r"\[([^][]*)\]\(([^)\s]+)\)", lambda match: match[1 if linked(match[2], name) is None else 0], parts[index]
+            r"\[([^][]*)\]\(([^)\s]+)\)", lambda match: match[1 if linked(match[2], name) is None else 0], text
         )
         parts[index] = re.sub(r"(?<=\]\()[^)\s]+(?=\))", lambda match: linked(match[0], name) or match[0], text)
     if files.get_file_from_path(notebook := f"{name.removesuffix('.md')}.ipynb"):
