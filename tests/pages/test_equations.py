@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from docs.site.equations import block, mathml, typeset
+from docs.site.equations import block, mathml, typeset, typeset_page
 
 ROOT = Path(__file__).parents[2]
 EQUATIONS = re.compile(r"^```equations\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
@@ -67,5 +67,16 @@ def test_what_is_no_equation_is_refused(text):
 
 
 def test_symbols_in_prose_become_math_outside_of_code():
-    text = typeset("The signal delta_t W^T of `x_t`, file_t and neco_a_01086.\n\nExample:\n    >>> x_t = 1")
-    assert text.count("<math>") == 1 and "`x_t`, file_t and neco_a_01086" in text and ">>> x_t = 1" in text
+    text = (
+        "The signal delta_t W^T of `x_t`, file_t and neco_a_01086.\n\nArgs:\n    x_t: of W\n\nExample:\n    >>> x_t = 1"
+    )
+    found, _, rest = typeset(text).partition(" of `x_t`")
+    assert found.count("<math>") == 1 and rest == text.partition(" of `x_t`")[2]
+
+
+def test_pages_are_typeset_outside_of_code_links_and_headings():
+    table = "| <var>1 / (\\|x\\| + 1)</var> | ` ```x_t` | [a](x_t.png) |"
+    page = f"# The x_t\n\n{table}\n\n    x_t = code\n\nR_t = k R_{{t-1}} is math, `and\nx_t y_t` is code, as `<var>x</var>`.\n"
+    lines = typeset_page(page).splitlines()
+    assert [line.count("<math>") for line in lines] == [0, 0, 1, 0, 0, 0, 1, 0]
+    assert lines[2].endswith("| ` ```x_t` | [a](x_t.png) |") and lines[6].endswith("</math> is math, `and")
