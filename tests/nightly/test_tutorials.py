@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = [page for page in sorted(ROOT.glob("docs/tutorials/*.md")) if page.name != "index.md"]
-READ_FROM_THE_ROOT = {"replicate": ("experiments", "gallery", "packages", "requirements.lock")}
+READ_FROM_THE_ROOT = {"replicate": ("data", "experiments", "gallery", "packages", "requirements.lock")}
 
 
 def coarse(picture):

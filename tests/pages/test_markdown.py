@@ -1,4 +1,4 @@
-"""Every page renders as its source looks: as CommonMark with tables, it has no stray marks and no dead links."""
+"""Every page renders as its source looks: as CommonMark with tables, without stray marks, dead links and wide code."""
 
 import re
 import subprocess
@@ -16,6 +16,8 @@ PARSER = MarkdownIt("commonmark").enable("table")
 COMMENT = re.compile(r"<!--(?:(?!-->).)*-->\n?", flags=re.DOTALL)
 STRAY = re.compile(r"^\s*[*+-] (?=\w)|^\s*\||\|\s*$|\*\*|``|\]\(|<!--|-->|\{\{|\}\}", flags=re.MULTILINE)
 BY_HAND = re.compile(r"\d*\.\d+|\d+ %")
+CODE_WIDTH = 88  # columns that a block of code has on the site
+READ = [page for page in PAGES if "tests" not in page.relative_to(ROOT).parts and page.name != "CHANGELOG.md"]
 NO_RESULT = re.compile(r"95 %\s+interval|\d+\.\d+\.\d+")
 
 
@@ -68,6 +70,12 @@ def dead_links(page):
 def test_a_page_has_no_stray_marks_and_no_dead_links(page):
     assert not stray_marks(page.read_text(encoding="utf-8"))
     assert not list(dead_links(page))
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_code_fits_its_column(page):
+    code = [token.content for token in PARSER.parse(page.read_text()) if token.type in ("fence", "code_block")]
+    assert not [line for block in code for line in block.splitlines() if len(line) > CODE_WIDTH]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

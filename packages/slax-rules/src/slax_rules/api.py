@@ -457,7 +457,7 @@ def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
     made = [new[1] for new, old in zip(functions, programs[-2:][0], strict=False) if new != old]
     if made and len(programs) == 3:
         warnings.warn(
-            "A program is compiled for the third time, since a function or a transformation in it was made anew: "
+            "A program is compiled for the third time, since a function or a transformation in it is a new object: "
             f"{', '.join(dict.fromkeys(made))}. Make it once, outside the loop; for several learning rates, keep the rate in "
             "the state: optax.inject_hyperparams(optax.adam)(learning_rate=1e-3).",
             UserWarning,

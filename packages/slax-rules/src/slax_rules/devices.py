@@ -87,7 +87,7 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
 
 
 def replicated(tree: Any, mesh: Mesh) -> Any:
-    """Put the same numbers on all devices. Each process has to have them; `check_same_everywhere` makes sure of it."""
+    """Put the same numbers on all devices. Each process has to have them, as `check_same_everywhere` ensures."""
     return jax.tree.map(lambda leaf: device_put_as(leaf, NamedSharding(mesh, REPLICATED)), tree)
 
 
@@ -102,7 +102,7 @@ def device_put_as(leaf: Any, sharding: Sharding) -> Array:
 
 
 def local_shard(tree: Any) -> Any:
-    """The part of each array that this process holds, on one of its devices: all of it, or its samples of a split array."""
+    """The part of each array that this process holds, on one of its devices: the whole array, or the samples of its share."""
 
     def part(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer) or leaf.is_fully_addressable:

@@ -1,6 +1,6 @@
 """The loss of a window as a function of the model's outputs, which rules differentiate.
 
-Batch         inputs, targets and mask of a sequence, or of a window of it
+Batch         inputs, targets and mask of a sequence, or of one of its windows
 Outputs       what losses read of a window
 WindowLoss    the mean loss of the task, and the penalties of hidden layers
 """
@@ -19,7 +19,7 @@ from slax_rules.losses import LossFn, PerSequence, PerStep, SequenceLoss, sum_dt
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """A batch of sequences, or the part of it in a window.
+    """A batch of sequences, or its part in a window.
 
     Args:
         inputs: inputs [T, B, ...].
@@ -228,7 +228,7 @@ class WindowLoss:
 
     @property
     def needs_all_steps(self) -> bool:
-        """Whether the loss is that of an entire sequence: of a `SequenceLoss`, or of means over time."""
+        """Whether the loss reads an entire sequence: a `SequenceLoss`, or a penalty on means over time."""
         return isinstance(self.loss_fn, SequenceLoss) or any(penalty.of_mean for _, penalty in self.penalties)
 
     def __call__(self, outputs: Outputs) -> Float[Array, ""]:

@@ -98,7 +98,7 @@ def plot_landscape_3d(
     colors: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes3D":
-    """Draw a surface in 3D, with holes where a loss is NaN or infinite, and the paths of the rules in front of it.
+    """Draw a surface in 3D, with holes where a loss is NaN or infinite, and the paths of the rules in front.
 
     Args:
         ax: axes to draw on, made with `subplot_kw={"projection": "3d"}`. Paths are drawn over the surface, even where it

@@ -28,7 +28,7 @@ def encode_recordings(
 ) -> SpikeTrains:
     """Encode recordings as spikes, with a progress bar.
 
-    The length of a recording is that of its sound, or of its spikes if these last longer: a cochlea rings after a sound.
+    A recording is as long as its sound, or as its spikes if these last longer: a cochlea rings after a sound.
 
     Args:
         sounds: D recordings with the same sampling rate.

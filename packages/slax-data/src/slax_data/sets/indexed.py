@@ -130,7 +130,7 @@ def arrays_of(
 
 
 def enough_steps(n_steps: int | None, longest: int) -> int:
-    """The number of steps, by default that of the longest sample; raise an error for fewer than these."""
+    """The number of steps, by default the length of the longest sample; raise an error for fewer."""
     n_steps = longest if n_steps is None else n_steps
     check_size("n_steps", n_steps)
     if n_steps < longest:

@@ -350,7 +350,7 @@ def backward(
     signals: Outputs,
     gradient_of: Callable[[int, LayerWindow, Array], LayerGradient],
 ) -> nnx.State:
-    """Add the gradients of a window, or of a piece of it, to a gradient w.r.t. the parameters of the stack.
+    """Add the gradients of a window, or of one of its pieces, to a gradient w.r.t. the parameters of the stack.
 
     Args:
         gradient_of: the gradient of a layer by its rule, given its number, its window and its signal.

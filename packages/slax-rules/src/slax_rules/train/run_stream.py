@@ -1,4 +1,4 @@
-"""The loop over a stream: pieces from a source, predictions, updates, metrics, and checkpoints in the middle of it."""
+"""The loop over a stream: pieces from a source, predictions, updates, metrics, and checkpoints on the way."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
