@@ -36,14 +36,16 @@ def recovery(result: dict[str, Any]) -> list[float]:
 
 def quantities(result: dict[str, Any]) -> dict[str, tuple[list[float], tuple[float, float]]]:
     """The numbers of each seed and their bounds: the accuracy of all predictions, of those at the beginning and at the end of a
-    segment, the samples until it has recovered, and the memory."""
-    right, config = segments(result), result["config"]
+    segment, the samples until it has recovered, and the memory as measured, of the inputs besides, and with recomputation."""
+    right, config, memory = segments(result), result["config"], result["memory"]
+    sizes = {"bytes": memory["measured"], "input_bytes": memory["inputs"], "recomputed_bytes": memory.get("recomputed")}
     return {
         "accuracy": (right.mean(axis=(1, 2)).tolist(), statistics.SHARE),
         "early": (right[:, :, : config["ends"]].mean(axis=(1, 2)).tolist(), statistics.SHARE),
         "late": (right[:, :, -config["ends"] :].mean(axis=(1, 2)).tolist(), statistics.SHARE),
         "recovery": (recovery(result), (0.0, float(config["segment"]))),
-        "bytes": ([float(result["bytes"])] * config["seeds"], statistics.POSITIVE),
+    } | {
+        name: ([float(size)] * config["seeds"], statistics.POSITIVE) for name, size in sizes.items() if size is not None
     }
 
 
@@ -64,7 +66,7 @@ def draw(tasks: tables.Results) -> Figure:
         figures.draw_lines(within, curves, statistics.SHARE, scale=100)
         within.set(xlabel="samples since the change", xlim=(0, config["segment"]))
         for rule in figures.line_rules(rules):
-            numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["bytes"] / 1000
+            numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["memory"]["measured"] / 1000
             figures.draw_interval(against_memory, kilobytes, *numbers, scale=100, upright=True, **figures.look_of(rule))
         against_memory.set(xlabel="memory for a stream (kB)", xlim=(0, None))
         for ax in (within, against_memory):
@@ -79,7 +81,7 @@ def draw(tasks: tables.Results) -> Figure:
         figure,
         "Each sample is predicted and then learned, once; left: accuracy of predictions in each tenth of a segment, without "
         f"the first segment. Mean of {config['seeds']} seeds and of {changes} changes of data, with 95 % intervals over seeds; "
-        f"dashed: chance. Memory: counted, besides parameters and optimizer.{figures.others_of(some)}",
+        f"dashed: chance. Memory: measured, besides inputs, parameters and optimizer.{figures.others_of(some)}",
     )
 
 
