@@ -38,6 +38,7 @@ from experiments.pipeline.results import (
     require,
     result_product,
     run_of,
+    state_of,
     write_record,
 )
 from experiments.run import jobs_with, lacks_spikes
@@ -67,7 +68,14 @@ def main(arguments: list[str] | None = None) -> None:
     drawn = [known_figures[stem] for stem in stems]
     results = read(products, chosen, is_kept(scale, options.outdated), command)
     made = [begin(figure) for figure in drawn]
-    draw(experiment, stems, results, output / scale)
+    try:
+        draw(experiment, stems, results, output / scale)
+    except KeyError as error:  # a result of older sources may lack what a figure reads now
+        if all(state_of(product).kind == "current" for product in products.values()):
+            raise
+        raise SystemExit(
+            f"Some results of {experiment} have no {error}: older sources made them. To remake: `{command}`."
+        ) from None
     for figure, made_from in zip(drawn, made, strict=True):
         write_record(figure, made_from, **run_of(started))
 

@@ -26,12 +26,6 @@ TOKEN = re.compile(
     r'(?P<text>"[^"]*")|(?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)|(?P<name>[A-Za-z]+)|(?P<space>\s+)'
     r"|(?P<sign><-|->|<=|>=|!=|\+=|\+-|\.\.\.?|[-=+±/*.,;:|()\[\]{}<>^_'])"
 )
-<<<<<<< HEAD
-SYMBOL = rf"d?(?:[A-Za-z]|{'|'.join(GREEK)})(?:hat|bar)?"
-SCRIPT = r"(?:[_^](?:[A-Za-z0-9](?!\w)|{[^{}]*})|\^\*)"
-SCRIPTED = rf"{SYMBOL}{SCRIPT}+(?:/{SYMBOL}{SCRIPT}*)?(?![\w/])"
-IN_PROSE = re.compile(rf"(?<![\w/.]){SCRIPTED}(?: {SCRIPTED})*")
-=======
 # In prose: a letter with something below or above it, such as W^T, and what follows it, as in v_t = d u_{t-1} + I_t.
 SYMBOL = rf"d?(?:[A-Za-z]|{'|'.join((*GREEK, *SUMS))})(?:hat|bar)?"
 SCRIPT = r"(?:[_^](?:[A-Za-z0-9](?!\w)|{[^{}]*})|\^\*)"
@@ -45,7 +39,6 @@ IN_PROSE = re.compile(
     rf"{NO_PROSE}|<var>(?P<var>.*?)</var>|(?<![\w/.])(?P<math>{SCRIPTED}(?: {SCRIPTED})*(?: [-=+] {FACTORS})*)",
     flags=re.MULTILINE,
 )
->>>>>>> api-pages
 LONG_NAME = re.compile(r"[A-Za-z]+(_[A-Za-z0-9]{2,}|\d+)+")  # of an argument, such as adaptation_decay
 
 
@@ -253,11 +246,6 @@ def mathml(text: str) -> str:
 
 
 def with_symbols(text: str) -> str:
-<<<<<<< HEAD
-    """Prose whose letters with something below or above them, such as delta_t and W^T outside of code, are set as math."""
-    parts = re.split(r"(`+.*?`+)", text)
-    return "".join(part if part[:1] == "`" else IN_PROSE.sub(lambda one: mathml(one[0]), part) for part in parts)
-=======
     """Prose whose <var> and letters with something below or above them, such as W^T, are set as math; not so in code."""
 
     def typeset_match(match: re.Match[str]) -> str:
@@ -265,7 +253,6 @@ def with_symbols(text: str) -> str:
         return mathml(equation.replace(r"\|", "|")) if equation else match[0]
 
     return IN_PROSE.sub(typeset_match, text)
->>>>>>> api-pages
 
 
 def line(text: str) -> str:
@@ -298,12 +285,9 @@ def typeset(docstring: str) -> str:
         elif ">>>" not in part and "```" not in part:
             parts[index] = with_symbols(part)
     return "\n\n".join(parts)
-<<<<<<< HEAD
-=======
 
 
 def typeset_page(text: str) -> str:
     """A page, or a part without fences, in which <var> marks equations, and indented lines are code."""
     parts = re.split(r"(^ {4}.*$)", text, flags=re.MULTILINE)
     return "".join(part if part.startswith("    ") else with_symbols(part) for part in parts)
->>>>>>> api-pages

@@ -9,11 +9,7 @@ import griffe
 from mkdocs.structure.files import File, Files
 
 from docs.site.api import PACKAGES, ROOT, ApiPage, api_pages
-<<<<<<< HEAD
-from docs.site.equations import mathml
-=======
 from docs.site.equations import typeset_page
->>>>>>> api-pages
 from docs.site.references import typeset_with_links
 
 PLACES = ("*.md", "docs/**/*.md", "packages/*/*.md", "experiments/*/README.md", "gallery/README.md")
@@ -73,33 +69,18 @@ def first_sentence(definition: griffe.Object | griffe.Alias) -> str:
     if definition.docstring is None:
         raise SystemExit(f"{definition.path} is in docs/site/api.yaml, and has no docstring.")
     paragraph = " ".join(definition.docstring.value.split("\n\n")[0].split())
-<<<<<<< HEAD
-    sentence = re.match(r".*?\.(?= |$)|.*", paragraph)[0].removesuffix(":")  # type: ignore[index]
-=======
     sentence = re.match(r".*?\S\.(?= |$)|.*", paragraph)[0].removesuffix(":")  # type: ignore[index]
->>>>>>> api-pages
     return typeset_with_links(sentence, definition.name).replace("|", "\\|")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-<<<<<<< HEAD
-    """Make the links of a page lead to pages of the site, and set what is in <var> as math.
-
-    A link to what is no page, such as a source, becomes text.
-    """
-=======
     """Typeset a page, and make its links lead to pages of the site; what is no page, such as a source, becomes text."""
->>>>>>> api-pages
     name = page.file.src_uri
     if name not in PATHS:
         return markdown
     parts = FENCE.split(markdown)
     for index in range(0, len(parts), 2):
-<<<<<<< HEAD
-        text = re.sub(r"<var>(.*?)</var>", lambda match: mathml(match[1].replace(r"\|", "|")), parts[index])
-=======
         text = typeset_page(parts[index])
->>>>>>> api-pages
         text = re.sub(
             r"\[([^][]*)\]\(([^)\s]+)\)", lambda match: match[1 if linked(match[2], name) is None else 0], text
         )

@@ -1,5 +1,5 @@
-"""The time and memory of gradients. All programs are compiled first and then take turns, so that other load on the machine
-affects all of them equally. The numbers differ from run to run, so they are kept separate from the results."""
+"""The time and memory of gradients, measured. All programs are compiled first and then take turns, so that other load on the
+machine affects all of them equally. The numbers differ from run to run, so they are kept separate from the results."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -12,7 +12,9 @@ from jax import random
 
 from experiments.common.tasks import make_model, task_maker
 from slax_neurons import Connect
-from slax_rules import cross_entropy, gradients
+from slax_rules import BPTT, cost, cross_entropy, gradients
+
+RECOMPUTED = "recomputed"  # BPTT(remat=True), whose gradient is that of BPTT
 
 Program = tuple[Any, tuple[Any, ...]]  # a program with its arguments
 
@@ -21,11 +23,12 @@ def costs_of_rules(
     config: dict[str, Any], rules: Mapping[str, Callable[..., Any]], spikes: Any = None, window: int | None = None
 ) -> dict[str, dict[str, Any]]:
     """The costs of a jitted forward pass and gradient of a batch of a task under each rule, `rules[name](rngs=..., model=...)`,
-    in the configured number of `repeats`."""
+    in the configured number of `repeats`; and of BPTT that recomputes, under RECOMPUTED."""
     task_key, model_key, rule_key, batch_key = random.split(random.key(0), 4)
     batch = task_maker(config, spikes)(task_key).sample(batch_key, batch_size=config["batch_size"])
     model = make_model(config, nnx.Rngs(model_key))
     made = {name: (make(rngs=nnx.Rngs(rule_key), model=model), window) for name, make in rules.items()}
+    made[RECOMPUTED] = BPTT(remat=True), None
     return costs(gradient_programs(model, made, batch), config["repeats"])
 
 
@@ -51,14 +54,14 @@ def lowered(model: Connect, rule: Any, batch: tuple[Any, ...], window: int | Non
     return gradient.lower(state, *batch), (state, *batch)
 
 
-def temporary_bytes(model: Connect, rule: Any, batch: tuple[Any, ...], window: int | None) -> float:
-    """The temporaries of this program for each sample, in bytes. It is not run, so its machine code may be slow."""
-    program = lowered(model, rule, batch, window)[0].compile({"xla_backend_optimization_level": 0})
-    return float(program.memory_analysis().temp_size_in_bytes / batch[0].shape[1])
+def bytes_of(model: Connect, rule: Any, shape: tuple[int, ...], window: int | None) -> dict[str, int | None]:
+    """The bytes per sample of a gradient, "measured" and "counted" by `slax_rules.cost`, and those of its "inputs", besides."""
+    found = cost(model, rule, shape, window=window)
+    return {"measured": found.measured_bytes, "counted": found.counted_bytes, "inputs": found.input_bytes}
 
 
 def costs(programs: Mapping[Any, Program], repeats: int) -> dict[Any, dict[str, Any]]:
-    """The times of each program in all rounds, in ms, and its temporaries, in bytes."""
+    """The times of each program in all rounds, in ms; its temporaries, in bytes; and, besides, the bytes of its inputs."""
     times: dict[Hashable, list[float]] = {name: [] for name in programs}
     for _ in range(repeats + 1):
         for name, (program, arguments) in programs.items():
@@ -69,6 +72,7 @@ def costs(programs: Mapping[Any, Program], repeats: int) -> dict[Any, dict[str, 
         name: {
             "milliseconds": times[name][1:],  # the first call warms up
             "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
+            "input_bytes": arguments[1].nbytes,
         }
-        for name, (program, _) in programs.items()
+        for name, (program, arguments) in programs.items()
     }

@@ -4,6 +4,8 @@ and the test set is read once, by networks trained with the chosen settings. It 
 First, all `learning_rates` are tried. Then, if the configuration has `second_trials`, two values of a second setting are tried
 at the best rate. It is a setting of the rule's own: the alpha of FPTT, or the window between two online updates. A rule without
 such a setting tries two more learning rates instead, halfway (in the logarithm) between the best rate and its neighbors.
+
+The best settings have the largest mean validation accuracy; of equals, the least mean validation loss, then the smallest rate.
 """
 
 import math
@@ -18,7 +20,7 @@ from flax import nnx
 from experiments.common.samples import SeedSamples, seeds_of
 from experiments.common.tasks import make_model
 from slax_neurons import Connect
-from slax_rules import RULES, TBPTT, accuracy, cross_entropy, fit, sweep
+from slax_rules import RULES, TBPTT, accuracy, cross_entropy, evaluate, fit, sweep
 from slax_rules.loop import trained_together
 from slax_rules.train.runs import Run, Sweep
 
@@ -26,6 +28,7 @@ Update = Literal["offline", "online"]  # one optimizer step per sequence, or one
 SamplesOf = Callable[[int], SeedSamples]
 
 RATE, WINDOW, ALPHA = "learning_rate", "online_window", "alpha"
+EQUAL = 1e-9  # difference of scores that are equal
 FPTT_WINDOW = 1  # steps between two updates of FPTT, which is part of the optimizer
 OPTIMIZERS = {"adam": optax.adam, "adamax": optax.adamax}
 
@@ -176,37 +179,70 @@ def choose(
     """
     rates, count = sorted(config["learning_rates"]), config["rate_seeds"]
     run = partial(train, update=update, sampler=sampler, where=where, **how)
+    loss = partial(validation_loss, sampler)
     if config.get("second_trials") is None:
         found = run(config, rates=rates, seeds=config["seeds"], trial_seeds=count, tests=True)
-        return trials_of(found), finite_runs(found)
+        chosen = rates[best_of(found.trials[where], loss)]
+        if chosen != found.chosen[where]["rate"]:
+            return trials_of(found, chosen), finite_runs(run(config, rates=[chosen], seeds=config["seeds"]))
+        return trials_of(found, chosen), finite_runs(found)
+    if second == WINDOW:
+        check_windows(config, where)
     first = run(config, rates=rates, seeds=count, tests=False)
-    trials, own, best = trials_of(first), config, first.chosen[where]["rate"]
+    of_best = first.trials[where][best_of(first.trials[where], loss)]
+    trials, own, best = trials_of(first, of_best[0].rate), config, of_best[0].rate
 
-    def scores(config: dict[str, Any], rates: list[float]) -> np.ndarray:
+    def tried(config: dict[str, Any], rates: list[float]) -> list[list[Run]]:
         try:
-            return run(config, rates=rates, seeds=count, tests=False).validation(where)
+            return run(config, rates=rates, seeds=count, tests=False).trials[where]
         except NotFinite:
-            return np.full((len(rates), count), np.nan)
+            return [[] for _ in rates]
 
     if second == RATE:
         values = halfway(rates, best)
-        tried = scores(config, values)
+        others = tried(config, values)
     else:
         values = config["second_trials"][second]
-        tried = np.concatenate([scores(with_setting(config, second, value), [best]) for value in values])
-    trials["second"] = {"setting": second, "values": values, "validation": np.nan_to_num(tried.T).tolist()}
-    means = tried.mean(axis=1)
-    if np.fmax.reduce(means) > np.nanmax(first.validation(where).mean(axis=1)):
-        trials["chosen"][second] = values[int(np.nanargmax(means))]
-        own = config if second == RATE else with_setting(config, second, trials["chosen"][second])
+        others = [runs for value in values for runs in tried(with_setting(config, second, value), [best])]
+    scores = [[run.score("validation") for run in runs] or [0.0] * count for runs in others]
+    trials["second"] = {"setting": second, "values": values, "validation": np.nan_to_num(np.array(scores).T).tolist()}
+    index = best_of([of_best, *others], loss)
+    if index:
+        trials["chosen"][second] = values[index - 1]
+        own = config if second == RATE else with_setting(config, second, values[index - 1])
     final = run(own, rates=[trials["chosen"][RATE]], seeds=config["seeds"])
     return trials, finite_runs(final)
 
 
-def trials_of(found: Sweep) -> dict[str, Any]:
+def check_windows(config: dict[str, Any], where: str) -> None:
+    """Stop at a window that is not shorter than the sequence: it would be one update per sequence, and not several."""
+    for window in (config[WINDOW], *config["second_trials"][WINDOW]):
+        if window >= config["n_steps"]:
+            raise SystemExit(
+                f"{where}: got a window of {window} steps between updates within a sequence of {config['n_steps']} steps, "
+                f"expected fewer. Change {WINDOW} or second_trials.{WINDOW}."
+            )
+
+
+def best_of(trials: Sequence[Sequence[Run]], loss: Callable[[Run], float]) -> int:
+    """The index of the runs with the best mean score on validation samples; of equals, of the least mean loss, then rate."""
+    scores = [np.mean([run.score("validation") for run in runs]) if runs else np.nan for runs in trials]
+    tied = np.flatnonzero(np.isclose(scores, np.nanmax(scores), rtol=0, atol=EQUAL))
+    if len(tied) == 1:
+        return int(tied[0])
+    return int(min(tied, key=lambda index: (np.mean([loss(run) for run in trials[index]]), trials[index][0].rate)))
+
+
+def validation_loss(sampler: SamplesOf, run: Run) -> float:
+    """The loss of the network of a run on its validation samples."""
+    loss: float = evaluate(run.network()[0], cross_entropy, [sampler(run.seed).validation])["loss"]
+    return loss
+
+
+def trials_of(found: Sweep, chosen: float) -> dict[str, Any]:
     """The trials of a sweep of one rule: the scores on the validation samples at the end, by seed and rate, and the chosen
     rate; and the scores "earlier", by the number of batches, by which a rate could be chosen for a shorter training."""
-    ((name, chosen),) = found.chosen.items()
+    (name,) = found.trials
     scores = np.nan_to_num(found.validation(name).T).tolist()
     runs = list(zip(*found.trials[name], strict=True))  # by seed and rate
     before = [step for step in runs[0][0].steps[:-1] if step]
@@ -215,7 +251,7 @@ def trials_of(found: Sweep) -> dict[str, Any]:
         "learning_rates": list(found.rates),
         "validation": scores,
         "second": None,
-        "chosen": {RATE: chosen["rate"]},
+        "chosen": {RATE: chosen},
     }
     return trials | ({"earlier": earlier} if earlier else {})
 

@@ -12,6 +12,6 @@ from experiments.credit_grid.grid import REFERENCE, cells, make_cell
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, dict[str, dict[str, Any]]]:
-    """The costs of a jitted forward pass and gradient of a batch, by cell."""
+    """The costs of a jitted forward pass and gradient of a batch, by cell, and of BPTT that recomputes."""
     rules = {cell: partial(make_cell, cell) for cell in (REFERENCE, *cells(config))}
     return {"costs": costs_of_rules(config, rules, spikes, config["window"])}

@@ -21,6 +21,8 @@ STAGES = ("initial", "trained")
 BASES = ("ostl", "e_prop")  # the temporal credit whose loss of accuracy is measured
 AGAINST_TIME = "_minus_temporal"  # of a comparison: what a route loses more than the lack of traces does
 
+RECOMPUTED = "recomputed"  # BPTT(remat=True), in the costs
+
 CELL = ["temporal", "spatial", "rules"]
 COLUMNS = [
     *("task", "code", *CELL, "learning_rate", "seeds", "carried"),
@@ -124,6 +126,9 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
         for cell in (REFERENCE, *cells(cost["config"])):
             start = [cost["config"]["task"], *cell_and_names(cell), carried[cell], carried[cell] / carried[REFERENCE]]
             yield [*start, *tables.of_cost(costs[cell], costs[REFERENCE])]
+        if RECOMPUTED in costs:
+            empty = [None] * (len(CELL) + 1)
+            yield [cost["config"]["task"], RECOMPUTED, *empty, *tables.of_cost(costs[RECOMPUTED], costs[REFERENCE])]
 
 
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:

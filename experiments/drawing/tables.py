@@ -121,7 +121,8 @@ def of_cost(numbers: dict[str, Any], bptt: dict[str, Any]) -> list[Any]:
     """The cells of `OF_COST`: the times and the memory of a gradient, and both relative to those of BPTT."""
     times, size = numbers["milliseconds"], numbers["temporary_bytes"]
     relative = summary(ratios(times, bptt["milliseconds"]), POSITIVE)
-    return [*summary(times, POSITIVE), *relative, len(times), size, size / bptt["temporary_bytes"]]
+    in_memory = [size, size / bptt["temporary_bytes"], numbers.get("input_bytes")]
+    return [*summary(times, POSITIVE), *relative, len(times), *in_memory]
 
 
 def ratio_summary(numbers: Sequence[float]) -> list[float | str | None]:
@@ -149,7 +150,13 @@ def tested_columns(*quantities: str) -> list[str]:
     return [name for quantity in quantities for name in (*summary_columns(quantity), f"{quantity}_tests")]
 
 
-OF_COST = [*summary_columns("milliseconds", "times_bptt"), "rounds", "temporary_bytes", "bytes_times_bptt"]
+OF_COST = [
+    *summary_columns("milliseconds", "times_bptt"),
+    "rounds",
+    "temporary_bytes",
+    "bytes_times_bptt",
+    "input_bytes",
+]
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

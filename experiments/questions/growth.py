@@ -9,10 +9,9 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from experiments.common.costs import temporary_bytes
+from experiments.common.costs import bytes_of
 from experiments.common.tasks import make_model
 from slax_neurons import unroll
 from slax_neurons.building_blocks import shortest_memory
@@ -40,19 +39,15 @@ WAYS = {
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """ "growth", by way and then by the number of steps, the temporaries of the program of a gradient: bytes per sample."""
+    """By the number of steps, bytes per sample: in "growth", of the temporaries of a gradient by way; "inputs" are besides."""
     lengths = [times * config["n_steps"] for times in config["longer"]]
-    return {"growth": {way: {str(steps): least(config, way, steps) for steps in lengths} for way in WAYS}}
+    found = {way: {str(steps): least(config, way, steps) for steps in lengths} for way in WAYS}
+    growth = {way: {steps: of["measured"] for steps, of in by_steps.items()} for way, by_steps in found.items()}
+    return {"growth": growth, "inputs": {steps: of["inputs"] for steps, of in found["bptt"].items()}}
 
 
-def least(config: dict[str, Any], way: str, steps: int) -> float:
+def least(config: dict[str, Any], way: str, steps: int) -> dict[str, Any]:
     """The bytes of a way for so many steps; under OTPE with the windows that need least."""
+    model, shape = make_model(config, nnx.Rngs(0)), (steps, config["batch_size"], config["layers"][0])
     windows = [window for window in WINDOWS if steps % window == 0] if way == "otpe" else [None]
-    return min(measured(config, WAYS[way], steps, window) for window in windows)
-
-
-def measured(config: dict[str, Any], rule: Any, steps: int, window: int | None) -> float:
-    """The bytes per sample for so many steps, in windows of so many."""
-    model = make_model(config, nnx.Rngs(0))
-    batch = jnp.zeros((steps, config["batch_size"], config["layers"][0])), jnp.zeros(config["batch_size"], int)
-    return temporary_bytes(model, rule, batch, window)
+    return min((bytes_of(model, WAYS[way], shape, window) for window in windows), key=lambda of: of["measured"])

@@ -12,11 +12,20 @@ from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, i
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
 HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "markersize": 5, "markerfacecolor": "white"}
 LESS_MEMORY = {"recomputed": HOLLOW | {"marker": "o"}, "in_chunks": HOLLOW | {"marker": "s", "linestyle": "--"}}
-TRUNCATIONS = {"truncation": "measured", "truncation_by_count": "counted"}  # what a rule's bytes buy, of each kind
 LONGEST, SHORTEST = "bptt", "sltt"  # the longest piece, of all steps, and the shortest one, of one step
 
-COLUMNS = ["task", "way", "learns", "piece", "learning_rate", "counted_bytes", "measured_bytes", *tables.OF_SEEDS]
-GROWTH_COLUMNS = ["task", "way", "steps", "measured_bytes"]
+COLUMNS = [
+    "task",
+    "way",
+    "learns",
+    "piece",
+    "learning_rate",
+    "counted_bytes",
+    "measured_bytes",
+    "input_bytes",
+    *tables.OF_SEEDS,
+]
+GROWTH_COLUMNS = ["task", "way", "steps", "measured_bytes", "input_bytes"]
 
 
 def in_memory(data: Data) -> dict[str, Ways]:
@@ -28,7 +37,7 @@ def in_memory(data: Data) -> dict[str, Ways]:
             found[task] = ways
             for way in LESS_MEMORY if task in data.growth else ():
                 measured = data.growth[task]["growth"][way][str(tables.config_of(ways)["n_steps"])]
-                ways[way] = ways[LONGEST] | {"bytes": {"counted": None, "measured": measured}}
+                ways[way] = ways[LONGEST] | {"bytes": ways[LONGEST]["bytes"] | {"counted": None, "measured": measured}}
     return found
 
 
@@ -44,10 +53,10 @@ def traced(ways: Ways) -> list[str]:
     return [way for way in in_order(ways) if way not in pieces(ways).values()]
 
 
-def affordable(ways: Ways, rule: str, kind: str) -> int:
-    """The steps of the most accurate piece that needs no more memory than a rule, "measured" or "counted"; 1 if none does."""
-    given = ways[rule]["bytes"][kind]
-    fit = [steps for steps, way in pieces(ways).items() if ways[way]["bytes"][kind] <= given]
+def affordable(ways: Ways, rule: str) -> int:
+    """The steps of the most accurate piece that needs no more memory than a rule, as measured; 1 if none does."""
+    given = ways[rule]["bytes"]["measured"]
+    fit = [steps for steps, way in pieces(ways).items() if ways[way]["bytes"]["measured"] <= given]
     return max(fit or [1], key=lambda steps: sum(accuracies(ways[pieces(ways)[steps]])))
 
 
@@ -58,10 +67,10 @@ def rows(data: Data) -> Iterator[list[Any]]:
         found = [(way, "itself", steps, way) for steps, way in truncated.items()]
         found += [(way, "itself", None, way) for way in [*traced(ways), *(way for way in LESS_MEMORY if way in ways)]]
         for rule in traced(ways):
-            bought = {learns: affordable(ways, rule, kind) for learns, kind in TRUNCATIONS.items()}
-            found += [(rule, learns, steps, truncated[steps]) for learns, steps in bought.items()]
+            steps = affordable(ways, rule)
+            found.append((rule, "truncation", steps, truncated[steps]))
         for *start, way in found:
-            needed = [ways[way]["bytes"][kind] for kind in ("counted", "measured")]
+            needed = [ways[way]["bytes"].get(kind) for kind in ("counted", "measured", "inputs")]
             cells = tables.of_seeds(accuracies(ways[way]), statistics.SHARE)
             yield [task, *start, rate_of(ways[way]), *needed, *cells]
 
@@ -113,7 +122,9 @@ def growing(data: Data) -> Iterator[tuple[str, dict[str, Any], dict[str, dict[in
 
 def growth_rows(data: Data) -> Iterator[list[Any]]:
     for task, _, found in growing(data):
-        yield from ([task, way, steps, measured] for way, by in found.items() for steps, measured in by.items())
+        inputs = data.growth[task].get("inputs", {})
+        for way, by_steps in found.items():
+            yield from ([task, way, steps, size, inputs.get(str(steps))] for steps, size in by_steps.items())
 
 
 def draw_growth(data: Data) -> Figure:

@@ -18,18 +18,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
-from experiments.common.costs import temporary_bytes
+from experiments.common.costs import bytes_of
 from experiments.common.learning import choose, named_rule
 from experiments.common.measures import at_the_end
-from experiments.common.samples import Samples
 from experiments.common.tasks import make_model
 from experiments.questions.sources import Counts, sampler_of
 from slax_neurons import Connect, connect
-from slax_rules import BPTT, OTPE, RULES, TBPTT, cost
+from slax_rules import BPTT, OTPE, RULES, TBPTT
 from slax_rules.windows import WindowGradient
 
 NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing
@@ -60,7 +58,7 @@ def with_length(direction: jax.Array, length: jax.Array) -> jax.Array:
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """ "trials", the trials of the learning rate; "seeds", the numbers of each seed along its training; and "bytes", the memory
-    of a gradient per sample, "counted" and "measured", where the configuration has `memory`."""
+    of a gradient per sample, "measured", "counted" and its "inputs" besides, where the configuration has `memory`."""
     way = config["way"]
     sampler = sampler_of(config)
     samples = (lambda seed: Counts(sampler(seed))) if way == "counts" else sampler
@@ -70,7 +68,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     trials, runs = choose(own, "offline", samples, where, **how)
     found: dict[str, Any] = {"trials": trials, "seeds": [at_the_end(run, samples(run.seed)) for run in runs]}
     if config["memory"] and way not in VARIANTS:
-        found["bytes"] = memory(own, next(iter(sampler(0).batches())))
+        found["bytes"] = memory(own)
     return found
 
 
@@ -118,15 +116,12 @@ def shortened(n_layers: int) -> optax.GradientTransformation:
     return optax.stateless(scale)
 
 
-def memory(config: dict[str, Any], batch: Samples) -> dict[str, float]:
-    """The bytes per sample of the gradient of a batch: those that `cost` counts, and the temporaries of its program.
+def memory(config: dict[str, Any]) -> dict[str, int | None]:
+    """The bytes per sample of the gradient of a batch: measured, counted, and those of its inputs.
 
     A rule with traces takes one step at a time, which needs the least; BPTT takes all steps, and TBPTT those of a piece.
     """
     model = make_model(config, nnx.Rngs(0))
     rule = rule_of(config)(rngs=nnx.Rngs(0), model=model)
     window = config["n_steps"] if isinstance(rule, BPTT) else rule.steps if isinstance(rule, TBPTT) else 1
-    spikes, *others = batch
-    inputs = jnp.asarray(spikes, jnp.float32)
-    counted = cost(model, rule, inputs.shape, window=window).counted_bytes
-    return {"counted": counted, "measured": temporary_bytes(model, rule, (inputs, *map(np.asarray, others)), window)}
+    return bytes_of(model, rule, (config["n_steps"], config["batch_size"], config["layers"][0]), window)

@@ -8,7 +8,7 @@ from slax_rules import RULES
 
 
 def compute(config: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The costs of a jitted forward pass and gradient of a batch, by rule."""
+    """The costs of a jitted forward pass and gradient of a batch, by rule, and of BPTT that recomputes."""
 
     def maker(name: str) -> Any:
         return lambda **given: gradient_rule(name, RULES[name].make(**given))

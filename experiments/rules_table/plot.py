@@ -127,7 +127,7 @@ def draw_cost(data: Data) -> Figure:
         bptt = cost["rules"]["bptt"]["milliseconds"]
         shift = 0.3 * (number / max(1, len(data.costs) - 1) - 0.5) * (len(data.costs) > 1)
         mark = {"linestyle": "", "markersize": 4, **TASK_MARKS[number]}
-        for name, entry in cost["rules"].items():
+        for name, entry in ((name, cost["rules"][name]) for name in rules if name in cost["rules"]):
             place, height = {"color": STYLES[name].color, **mark}, rules.index(name) + shift
             ratios = statistics.ratios(entry["milliseconds"], bptt)
             figures.draw_interval(times, height, ratios, statistics.POSITIVE, elinewidth=1, **place)

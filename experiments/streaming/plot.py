@@ -36,14 +36,16 @@ def recovery(result: dict[str, Any]) -> list[float]:
 
 def quantities(result: dict[str, Any]) -> dict[str, tuple[list[float], tuple[float, float]]]:
     """The numbers of each seed and their bounds: the accuracy of all predictions, of those at the beginning and at the end of a
-    segment, the samples until it has recovered, and the memory."""
-    right, config = segments(result), result["config"]
+    segment, the samples until it has recovered, and the memory as measured, of the inputs besides, and with recomputation."""
+    right, config, memory = segments(result), result["config"], result["memory"]
+    sizes = {"bytes": memory["measured"], "input_bytes": memory["inputs"], "recomputed_bytes": memory.get("recomputed")}
     return {
         "accuracy": (right.mean(axis=(1, 2)).tolist(), statistics.SHARE),
         "early": (right[:, :, : config["ends"]].mean(axis=(1, 2)).tolist(), statistics.SHARE),
         "late": (right[:, :, -config["ends"] :].mean(axis=(1, 2)).tolist(), statistics.SHARE),
         "recovery": (recovery(result), (0.0, float(config["segment"]))),
-        "bytes": ([float(result["bytes"])] * config["seeds"], statistics.POSITIVE),
+    } | {
+        name: ([float(size)] * config["seeds"], statistics.POSITIVE) for name, size in sizes.items() if size is not None
     }
 
 
@@ -60,7 +62,7 @@ def draw(tasks: tables.Results) -> Figure:
     for task, rules in tasks.items():
         at = {}
         for rule in (rule for rule in known if rule in rules):
-            numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["bytes"] / 1000
+            numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["memory"]["measured"] / 1000
             look = figures.look_of(rule) | {"markersize": 5}
             at[rule] = kilobytes, figures.draw_interval(ax, kilobytes, *numbers, scale=100, upright=True, **look)
         if ends := [at[rule] for rule in ("bptt", "otpe") if rule in at]:
@@ -76,7 +78,7 @@ def draw(tasks: tables.Results) -> Figure:
         figure,
         f"Each sample is predicted and then learned, once. Mean of {names.seeds_of(configs)} and of "
         f"{names.listed(config['segments'] - 1 for config in configs)} changes of data, with 95 % intervals over seeds; gray: "
-        "from BPTT to OTPE on the same stream. Memory: counted, besides parameters and "
+        "from BPTT to OTPE on the same stream. Memory: measured, besides inputs, parameters and "
         f"optimizer.{figures.others_of({rule for rules in tasks.values() for rule in rules})}",
     )
 

@@ -18,18 +18,19 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
+from experiments.common.costs import bytes_of
 from experiments.common.learning import OPTIMIZERS, RATE, online_window
 from experiments.common.samples import key_of, seeds_of
 from experiments.common.tasks import make_model
 from experiments.streaming.sources import Source, make_source
-from slax_rules import BPTT, RULES, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
+from slax_rules import BPTT, RULES, accuracy, cross_entropy, extend_stream, look_ahead, start_stream
 from slax_rules.stream import Stream
 from slax_rules.train.sweep import COMPILER_OPTIONS
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """ "trials", the trials of the learning rate; "right", for each seed a text of zeros and ones, one for each sample; and
-    "bytes", the memory of the rule for a sample, counted, in addition to parameters and optimizer."""
+    "memory", the bytes of the rule for a sample, in addition to parameters and optimizer."""
     source, rates = make_source(config, spikes), sorted(config["learning_rates"])
     learner, where = make_learner(config, source), f"streaming, {config['task']} under {config['rule']}"
     seeds = [seed for seed in seeds_of(config, config["rate_seeds"]) for _ in rates]
@@ -46,7 +47,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     return {
         "trials": trials,
         "right": ["".join("01"[one] for one in of_seed.astype(int)) for of_seed in right],
-        "bytes": memory(config),
+        "memory": memory(config),
     }
 
 
@@ -144,8 +145,12 @@ def window_of(config: dict[str, Any], rule: Any) -> int:
     return config["n_steps"] if isinstance(rule, BPTT) else online_window(config, rule)
 
 
-def memory(config: dict[str, Any]) -> int:
-    """The bytes that a rule carries for a stream and keeps in a window, counted by `cost`."""
+def memory(config: dict[str, Any]) -> dict[str, int | None]:
+    """The bytes of the gradient of a sample: "measured", "counted", and those of its "inputs", besides; under BPTT also
+    "recomputed", measured with recomputation, whose gradient is the same."""
     model = make_model(config, nnx.Rngs(0))
     rule, shape = RULES[config["rule"]].make(rngs=nnx.Rngs(0), model=model), (config["n_steps"], 1, config["layers"][0])
-    return cost(model, rule, shape, window=window_of(config, rule)).measured_bytes
+    found = bytes_of(model, rule, shape, window_of(config, rule))
+    if isinstance(rule, BPTT):
+        found["recomputed"] = bytes_of(model, BPTT(remat=True), shape, None)["measured"]
+    return found

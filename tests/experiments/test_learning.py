@@ -1,5 +1,7 @@
 """The procedure by which rules are compared: which settings are tried, with which windows and rates, and what is chosen."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -10,7 +12,8 @@ from experiments.common import learning
 from experiments.common.learning import choose, second_setting, train, transformation
 from experiments.common.measures import agreement, compare, layer_of, spikes_of_layers
 from experiments.common.tasks import make_model
-from slax_neurons import LI, LIF, Edge, connect
+from experiments.pipeline.job import jobs_of, scales_of
+from slax_neurons import LI, LIF, Edge, connect, unroll
 from slax_rules import OTTT, RULES, cross_entropy, gradients
 from slax_rules.train.runs import Run, Sweep
 
@@ -59,6 +62,7 @@ def test_each_rule_has_as_many_trials_and_tests_are_read_at_the_end(second, rule
     monkeypatch.setattr(
         learning, "sweep", scored(calls, lambda rate, window: -abs(np.log(rate / 0.02)) - (window == 4))
     )
+    monkeypatch.setattr(learning, "validation_loss", lambda sampler, run: 1.0)  # both windows have the same scores
     config = CONFIG | {"rule": rule, "second_trials": second and {"online_window": [2, 3], "alpha": [0.01, 0.25]}}
     trials, runs = choose(config, "online", None, "here", second or "learning_rate")
     assert trials["chosen"] == pytest.approx({"learning_rate": 0.01} | chosen)
@@ -91,6 +95,66 @@ def test_second_trials_that_are_not_finite_score_0_and_are_not_chosen(second, lo
     first, other = np.transpose(trials["second"]["validation"])
     assert list(first) == ([0, 0] if np.isnan(lower) else [lower, lower + 0.01])
     assert list(other) == [100 if second == "learning_rate" and not np.isnan(lower) else 0, 0]
+
+
+@pytest.mark.parametrize("second", [None, "learning_rate", "online_window"])
+@pytest.mark.parametrize(("least", "chosen"), [(0.1, 0.1), (1.0, 1.0), (None, 0.01)])
+def test_equal_scores_are_told_apart_by_the_loss_and_then_by_the_rate(second, least, chosen, monkeypatch):
+    """The loss is 0 at the rate `least` and 1 at all others."""
+    calls = []
+    monkeypatch.setattr(learning, "sweep", scored(calls, lambda rate, window: 0.9 * (rate in CONFIG["learning_rates"])))
+    monkeypatch.setattr(learning, "validation_loss", lambda sampler, run: float(run.rate != least))
+    trials, runs = choose(
+        CONFIG | {"second_trials": second and {"online_window": [2, 3]}},
+        "online",
+        None,
+        "here",
+        second or "learning_rate",
+    )
+    assert trials["chosen"] == {"learning_rate": chosen}
+    assert [(run.rate, run.seed) for run in runs] == [(chosen, 0), (chosen, 1), (chosen, 2)]
+    assert calls[-1][2] and (second or chosen == 0.01 or calls[-1][0] == (chosen,))
+
+
+def test_a_second_setting_with_the_same_score_is_chosen_if_its_loss_is_less(monkeypatch):
+    monkeypatch.setattr(learning, "sweep", scored([], lambda rate, window: 0.9))
+    runs_of = {}
+    monkeypatch.setattr(
+        learning, "validation_loss", lambda sampler, run: runs_of.setdefault(id(run), 1 / (1 + len(runs_of)))
+    )
+    trials, _ = choose(CONFIG | {"second_trials": {"online_window": [2, 3]}}, "online", None, "here", "online_window")
+    assert trials["chosen"] == {"learning_rate": 1.0, "online_window": 3}  # each loss is less than those before
+
+
+def test_the_validation_loss_of_a_run_is_that_of_its_network_at_the_end():
+    model = make_model(CONFIG, nnx.Rngs(3))
+    graphdef, state = nnx.split((model, OTTT()))
+    run = Run("ottt", {"rate": 0.1}, 5, np.ones(4), None, {}, {}, graphdef, {4: state})
+    rng = np.random.default_rng(0)
+    inputs, labels = (rng.random((6, 9, 12)) < 0.3).astype(np.float32), rng.integers(0, 3, 9)
+    samples = {5: SimpleNamespace(validation=(inputs, labels))}
+    logits = np.asarray(unroll(model, model.initialize_carry((9, 12)), jnp.asarray(inputs))[1], float)
+    by_hand = (
+        np.log(np.exp(logits).sum(axis=-1))
+        - np.take_along_axis(logits, np.tile(labels[:, None], (6, 1, 1)), -1)[..., 0]
+    )
+    assert learning.validation_loss(samples.get, run) == pytest.approx(by_hand.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("windows", [{"online_window": 6}, {"second_trials": {"online_window": [2, 6]}}])
+def test_a_window_of_the_whole_sequence_is_refused_in_the_search(windows, monkeypatch):
+    monkeypatch.setattr(learning, "sweep", scored([], lambda *_: 0.5))
+    config = CONFIG | {"second_trials": {"online_window": [2, 3]}} | windows
+    with pytest.raises(SystemExit, match=r"here: got a window of 6 steps .* sequence of 6 steps, expected fewer"):
+        choose(config, "online", None, "here", "online_window")
+
+
+@pytest.mark.parametrize("experiment", ["accuracy", "deep", "rules_table"])
+def test_all_settings_have_windows_shorter_than_their_sequences(experiment):
+    for scale, settings in scales_of(experiment).items():
+        for job in jobs_of(experiment, scale, settings).values():
+            if (job.config.get("second_trials") or {}).get("online_window"):
+                learning.check_windows(job.config, job.name)
 
 
 def test_training_that_is_not_finite_stops_with_name_seed_and_step(monkeypatch):

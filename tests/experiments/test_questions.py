@@ -126,7 +126,7 @@ def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_pa
             {
                 "trials": {"chosen": {"learning_rate": 0.1}},
                 "seeds": [{"accuracy": measured / 100}, {"accuracy": measured / 200}],
-                "bytes": {"counted": 1, "measured": measured},
+                "bytes": {"counted": 1, "measured": measured, "inputs": 7},
             },
         )
         for way, measured in needs.items()
@@ -134,10 +134,10 @@ def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_pa
     alone = config_of("questions", "recall/growth", settings, "tiny")
     least = {"bptt": 90.0, "recomputed": 20.0, "in_chunks": 50.0}
     longer = {way: {"48": 4 * needs, "12": needs} for way, needs in least.items()}
-    results.append(as_written(alone, {"growth": longer}))
+    results.append(as_written(alone, {"growth": longer, "inputs": {"48": 28, "12": 7}}))
     found, grown = map(tables("questions", results, tmp_path).get, ("questions_memory", "questions_growth"))
-    assert [(row["way"], row["steps"], row["measured_bytes"]) for row in grown] == [
-        (way, steps, str(times * needs))
+    assert [(row["way"], row["steps"], row["measured_bytes"], row["input_bytes"]) for row in grown] == [
+        (way, steps, str(times * needs), str(times * 7))
         for way, needs in sorted(least.items())
         for steps, times in (("12", 1), ("48", 4))
     ]
@@ -145,10 +145,10 @@ def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_pa
     itself = {
         (way, "itself"): (piece, way) for piece, way in (("1", "sltt"), ("4", "tbptt_4"), ("12", "bptt"), ("", "otpe"))
     }
+    assert {row["input_bytes"] for row in found} == {"7"}
     assert kept["recomputed", "itself"] == ("", "20.0", "0.9 0.45")  # learns what BPTT does
     assert all(kept[key][:2] == (piece, str(needs[way])) for key, (piece, way) in itself.items())
     assert kept["otpe", "truncation"] == ("4", "30", "0.3 0.15")
-    assert kept["otpe", "truncation_by_count"] == ("12", "90", "0.9 0.45")
 
 
 COSINES = {"sltt": [0.1, 0.3], "ostl": [0.5, 0.2], "otpe": [0.9, 0.8], "e_prop": [0.9, 0.8]}

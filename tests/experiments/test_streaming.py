@@ -96,9 +96,9 @@ def test_speakers_take_turns_and_no_recording_comes_twice_before_all_have_come()
 
 def test_numbers_of_the_figures_follow_from_what_was_right(tmp_path):
     segment = "0" * 5 + "1" * 5  # right in the second half of each segment
-    numbers = {"right": ["1" * 10 + segment * 2, "0" * 10 + segment * 2], "bytes": 4000}
+    numbers = {"right": ["1" * 10 + segment * 2, "0" * 10 + segment * 2], "memory": {"measured": 4000, "inputs": 70}}
     made = tables("streaming", [as_written(config(segment=10), numbers)], tmp_path)
     found = {row["quantity"]: row for row in made["streaming"]}
     means = {name: float(row["mean"]) for name, row in found.items()}
-    assert means == {"accuracy": 0.5, "early": 0.0, "late": 1.0, "recovery": 5.0, "bytes": 4000}
+    assert means == {"accuracy": 0.5, "early": 0.0, "late": 1.0, "recovery": 5.0, "bytes": 4000, "input_bytes": 70}
     assert {row["seeds"] for row in found.values()} == {"2"}

@@ -36,11 +36,11 @@ def test_bytes_that_are_carried_are_those_of_the_traces_and_the_state(rule, numb
 
 
 def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps_and_the_outputs():
-    """Of each step the hidden membranes, from which spikes are computed again, the outputs and their gradient; of a window, the
-    state before it."""
+    """Of each step the inputs, the hidden membranes, from which spikes are computed again, the outputs and their gradient; of a
+    window, the state before it."""
     found = counted(OTTT(), (T, B, I), window=2)
     assert found.window == 2
-    assert found.kept_bytes == 4 * (2 * (N + 2 * C) + N + C)
+    assert found.kept_bytes == 4 * (2 * (I + N + 2 * C) + N + C)
     assert found.counted_bytes == found.carried_bytes + found.kept_bytes
     by_default = counted(OTTT(), (T, B, I))  # whose windows are longer than the sequence
     assert by_default.window == T
@@ -49,7 +49,7 @@ def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps_and_the_ou
 def test_recomputation_keeps_the_carries_between_chunks_and_the_steps_of_one():
     """Chunks of 3 in 9 steps."""
     found = counted(BPTT(remat=True), (9, B, I))
-    carries, chunk = 3 * (N + C), 3 * N + N + C
+    carries, chunk = 3 * (N + C), 3 * (I + N) + N + C
     assert found.kept_bytes == 4 * (carries + chunk + 9 * 2 * C)
 
 

@@ -197,11 +197,7 @@ def _sigmoid(x: Array, beta: float) -> Array:
 
 
 def gaussian(width: float = 0.5) -> Surrogate:
-<<<<<<< HEAD
-    """The normal density of mean 0. Its peak is 0.3989 / width, its integral 1.
-=======
     """The normal density of mean 0 and standard deviation width. Its peak is 0.3989 / width, its integral 1.
->>>>>>> api-pages
 
         ds/dx = N(x; 0, width) = exp(-(x / width)^2 / 2) / (width sqrt(2 pi))
 
@@ -232,11 +228,7 @@ def _gaussian(x: Array, width: float) -> Array:
 
 
 def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
-<<<<<<< HEAD
-    """A triangle. Its peak is height, its integral height * width.
-=======
     """A triangle: height at the threshold, and 0 at a distance of width and beyond. Its integral is height * width.
->>>>>>> api-pages
 
         ds/dx = height max(0, 1 - |x| / width)
 
@@ -268,11 +260,7 @@ def _triangular(x: Array, height: float, width: float) -> Array:
 
 
 def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
-<<<<<<< HEAD
-    """A box. Its integral is 2 * height * width.
-=======
     """A box: height up to a distance of width from the threshold, and 0 beyond. Its integral is 2 * height * width.
->>>>>>> api-pages
 
         ds/dx = height if |x| <= width else 0
 

@@ -36,7 +36,7 @@ class Cost:
         carried_bytes: what the rule carries from window to window, the model's carry and the rule's traces; what samples share
             counts once, divided by the batch.
         kept_bytes: what a window keeps between its forward and its backward pass: the values that plain autodiff keeps of its
-            steps, its outputs, and the gradient of the loss by them.
+            steps, its outputs, the gradient of the loss by them, and a copy of its inputs if it is shorter than the sequence.
         input_bytes: the inputs of all T steps, which the call holds under every rule. They are in no other number.
         measured_bytes: the peak of the temporaries of the compiled program, as XLA reports it; None if it was not measured, or
             on a device whose XLA does not report it.
@@ -120,8 +120,8 @@ def cost(
         >>> model = connect([nnx.Linear(100, 50, rngs=rngs), LIF(), nnx.Linear(50, 10, rngs=rngs), LI()])
         >>> for rule in (OTTT(), OSTL()):
         ...     print(cost(model, rule, (100, 32, 100), window=25, measure=False))
-        windows of 25 steps: 8,088 bytes per sample counted (848 carried); inputs, besides: 40,000
-        windows of 25 steps: 29,720 bytes per sample counted (22,480 carried); inputs, besides: 40,000
+        windows of 25 steps: 18,088 bytes per sample counted (848 carried); inputs, besides: 40,000
+        windows of 25 steps: 39,720 bytes per sample counted (22,480 carried); inputs, besides: 40,000
         >>> found = cost(model, OTTT(), (100, 32, 100), window=25)
         >>> found.measured_bytes > found.counted_bytes
         True
@@ -176,15 +176,16 @@ def _carried_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct) -> int:
 def _kept_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct, steps: int) -> int:
     """Bytes per sample that a window of so many steps keeps: the values for its backward pass, the outputs and their gradient.
 
-    Recomputation keeps the values of a chunk and the carries between chunks.
+    Recomputation keeps the values of a chunk and the carries between chunks. A window or a chunk that is shorter than the
+    sequence has a copy of its inputs.
     """
-    if isinstance(rule, BPTT) and rule.remat:
-        chunk = shortest_memory(steps)
-        values, outputs = _values_and_outputs(model, inputs, chunk)
-        carries = math.ceil(steps / chunk) * _carried_bytes(model, BPTT(), inputs)
-        return values + carries + 2 * outputs * steps // chunk
-    values, outputs = _values_and_outputs(model, inputs, steps)
-    return values + 2 * outputs
+    recomputes = isinstance(rule, BPTT) and rule.remat
+    piece = shortest_memory(steps) if recomputes else steps
+    values, outputs = _values_and_outputs(model, inputs, piece)
+    length, batch = inputs.shape[:2]
+    copied = 0 if piece == length else piece * _size(inputs) // (length * batch)
+    carries = math.ceil(steps / piece) * _carried_bytes(model, BPTT(), inputs) if recomputes else 0
+    return values + copied + carries + 2 * outputs * steps // piece
 
 
 def _values_and_outputs(model: Any, inputs: jax.ShapeDtypeStruct, steps: int) -> tuple[int, int]:
