@@ -65,10 +65,8 @@ def costs(programs: Mapping[Any, Program], repeats: int) -> dict[Any, dict[str, 
             start = time.perf_counter()
             jax.block_until_ready(program(*arguments))
             times[name].append(1e3 * (time.perf_counter() - start))
+    # The first call warms up.
     return {
-        name: {
-            "milliseconds": times[name][1:],  # the first call warms up
-            "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
-        }
+        name: {"milliseconds": times[name][1:], "temporary_bytes": program.memory_analysis().temp_size_in_bytes}
         for name, (program, _) in programs.items()
     }
