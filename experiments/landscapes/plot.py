@@ -33,10 +33,6 @@ class Task(NamedTuple):
     arrays: dict[str, np.ndarray]
 
     @property
-    def title(self) -> str:
-        return names.task_name(self.name)
-
-    @property
     def rules(self) -> dict[str, str]:
         """The name of each rule in the figure, in the order of the table of rules."""
         modes = self.config["rules"]
@@ -54,7 +50,7 @@ class Task(NamedTuple):
     @property
     def setting(self) -> str:
         steps = f"T = {self.config['n_steps']}, {self.training_steps[-1]:,} batches"
-        return f"{self.title}: {names.network(self.config)}, {steps}"
+        return f"{names.task_name(self.name)}: {names.network(self.config)}, {steps}"
 
     def path(self, plane: str, rule: str) -> np.ndarray:
         """The path of a rule on a plane, [checkpoints, 3]: two coordinates and the loss there."""
@@ -139,7 +135,7 @@ def draw_planes(tasks: list[Task]) -> Figure:
         look = {"explained": task.seeds[0]["explained"], "label": names.LOSS, "colors": colors, "legend": False}
         plot_landscape(ax, **surface, trajectories=paths, **look)
     one_scale(figure, axes[0])
-    figures.name_panels(axes[0], (task.title for task in tasks))
+    figures.name_panels(axes[0], (names.task_name(task.name) for task in tasks))
     looks: list[dict[str, Any]] = [{"color": color, "linewidth": 2, "label": title} for title, color in colors.items()]
     ends = {"linestyle": "", "marker": "o", "color": "black"}
     looks += [ends | {"label": "start", "markerfacecolor": "white"}, ends | {"label": "end"}]

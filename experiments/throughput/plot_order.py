@@ -12,7 +12,7 @@ from experiments.throughput.plot_libraries import BARS, DEVICES, LIBRARIES, publ
 from experiments.throughput.plot_times import SIZE, Timed, library_of, main_line
 
 MARKERS = dict(zip(DEVICES, "^sDv", strict=True))
-REFERENCE = "slax_original"  # of the figure
+REFERENCES = ("slax_original", "slax")  # of the figure: the second where the first was not timed
 OF_DEVICES = [f"published_{device.lower().replace(' ', '_')}" for device in DEVICES]
 COLUMNS = [
     *("library", "other", "inputs", *SIZE, "starts", "rounds", *tables.ratio_columns("ratio"), "unit"),
@@ -75,17 +75,18 @@ def draw(results: list[Timed]) -> Figure:
 
 def draw_one(ax: Axes, timed: Timed) -> None:
     """Draw the ratios of one workload."""
-    names = [name for name in COMPARED if {name, REFERENCE} <= timed.fastest.keys() and name != REFERENCE]
+    reference = next((name for name in REFERENCES if name in timed.fastest), None)
+    names = [name for name in COMPARED if reference and name in timed.fastest and name != reference]
     for row, library in enumerate(names):
-        for bar, marker in zip(published_ratios(library, REFERENCE, timed.n), MARKERS.values(), strict=True):
+        for bar, marker in zip(published_ratios(library, reference, timed.n), MARKERS.values(), strict=True):
             if bar:
                 ax.plot(bar, row, marker, color="0.35", fillstyle="none", markersize=4.5)
-        ratios = timed.ratios(timed.fastest[library], timed.fastest[REFERENCE])
+        ratios = timed.ratios(timed.fastest[library], timed.fastest[reference])
         figures.draw_interval(ax, row, ratios, geometric=True, elinewidth=1.2, **LIBRARIES[library] | {"marker": "o"})
     figures.name_rows(ax, [LIBRARIES[name]["label"] for name in names])
     ax.axvline(1, color="0.4", linestyle=":")
     figures.log_axis(ax)
-    ax.set_xlabel(f"time / time of {LIBRARIES[REFERENCE]['label']}")
+    ax.set_xlabel(f"time / time of {LIBRARIES[reference or REFERENCES[0]]['label']}")
 
 
 def agreement(timed: Timed) -> str:
