@@ -55,13 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
     for stem in stems:
         check_known("figure", stem, figures_of(experiment), f" of {experiment}")
     names = options.jobs or [
-        name
-        for name, job in known.items()
-        if (folder / job.outputs[0]).exists() or not lacks_spikes(experiment, job, options.data)
+        name for name, job in known.items() if (folder / job.outputs[0]).exists() or not lacks_spikes(experiment, job)
     ]
     chosen = {name: known[name] for name in names}
-    of = {"results": options.results, "data": options.data}
-    products = {name: result_product(experiment, scale, known, name, **of) for name in chosen}
+    products = {name: result_product(experiment, scale, known, name, results=options.results) for name in chosen}
     command = f"python -m experiments.run {experiment} --scale {scale}{words_of(changes)} --results {options.results}"
     started, output = time.perf_counter(), options.output or Path("figures")
     known_figures = figure_products(experiment, scale, chosen, results=options.results, figures=output)
@@ -81,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = parser_of("experiments.plot", __doc__, "experiment", "--scale", "--set", "--outdated", "--data")
+    made = parser_of("experiments.plot", __doc__, "experiment", "--scale", "--set", "--outdated")
     made.add_argument("figures", nargs="*", metavar="FIGURE", help="default: all figures of the experiment")
     made.add_argument("--jobs", action="extend", nargs="+", default=[], metavar="JOB", help="default: all of the scale")
     made.add_argument("--results", type=Path, default=Path("results"), help="default: results")

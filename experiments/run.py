@@ -49,33 +49,31 @@ def main(arguments: list[str] | None = None) -> None:
     if options.list:
         print(*jobs, sep="\n")
         return
-    folders = {"results": options.results or Path("results"), "data": options.data}
-    products = {name: result_product(options.experiment, options.scale, jobs, name, **folders) for name in jobs}
+    results = options.results or Path("results")
+    products = {name: result_product(options.experiment, options.scale, jobs, name, results=results) for name in jobs}
     keep = is_kept(options.scale, options.outdated)
     for name in options.jobs or jobs:
         due = options.jobs or not state_of(products[name]).is_used(keep)
-        if due and (options.jobs or not lacks_spikes(options.experiment, jobs[name], options.data)):
+        if due and (options.jobs or not lacks_spikes(options.experiment, jobs[name])):
             if not options.jobs:
                 print(f"{options.experiment}: {name}", flush=True)
-            run(options.experiment, jobs[name], products, keep, options.set, options.data)
+            run(options.experiment, jobs[name], products, keep, options.set)
 
 
 def parser() -> argparse.ArgumentParser:
-    made = parser_of("experiments.run", __doc__, "experiment", "--scale", "--set", "--outdated", "--data")
+    made = parser_of("experiments.run", __doc__, "experiment", "--scale", "--set", "--outdated")
     made.add_argument("jobs", nargs="*", metavar="JOB", help="default: all without a current result")
     made.add_argument("--list", action="store_true", help="print the names of the jobs, and run none")
     made.add_argument("--results", type=Path, help="folder of the results; default: results")
     return made
 
 
-def lacks_spikes(experiment: str, job: Job, data: Path) -> bool:
+def lacks_spikes(experiment: str, job: Job) -> bool:
     """True if the spikes of a job are missing, which is printed."""
-    lacks = job.spikes is not None and not (data / f"{job.spikes}{ARRAYS}").exists()
-    if lacks:
-        print(
-            f"{experiment}: {job.name} is left out, since {data}/{job.spikes}{ARRAYS} is missing: `snakemake data` makes it"
-        )
-    return lacks
+    missing = [file for file in (spikes_product(job.spikes).files if job.spikes else ()) if not file.exists()]
+    for file in missing:
+        print(f"{experiment}: {job.name} is left out, since {file} is missing: `snakemake data` makes it")
+    return bool(missing)
 
 
 def jobs_with(experiment: str, scale: str, changes: list[str], names: list[str]) -> dict[str, Job]:
@@ -131,12 +129,7 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
 
 
 def run(
-    experiment: str,
-    job: Job,
-    products: Mapping[str, Product],
-    keep: bool = False,
-    changes: Sequence[str] = (),
-    data: Path = Path("data/processed"),
+    experiment: str, job: Job, products: Mapping[str, Product], keep: bool = False, changes: Sequence[str] = ()
 ) -> None:
     """Compute one job and write its files, and a record of what they were made from, and of the `changes` of its settings.
 
@@ -146,14 +139,14 @@ def run(
         experiment: the experiment.
         job: the job.
         products: the files of all jobs of the experiment, by name.
-        keep, changes, data: see the options of the command.
+        keep, changes: see the options of the command.
     """
     started, product = time.perf_counter(), products[job.name]
     scale = job.config["scale"]
     for name in job.reads:
         how = f"{product.label} reads it; `python -m experiments.run {experiment} {name} --scale {scale}` makes it."
         require(products[name], keep, how)
-    spikes = [spikes_product(job.spikes, data=data)] if job.spikes else []
+    spikes = [spikes_product(job.spikes)] if job.spikes else []
     for read in spikes:
         require(read, False, f"{product.label} reads it; `snakemake data` makes it.")
     made = begin(product)

@@ -24,12 +24,9 @@ def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[
     selected by accuracy."""
     where = f"accuracy of {config['task']}: under {config['rule']} {update}"
     trials, runs = choose(config, update, sampler, where, second_setting(config["rule"], update))
-    seeds = [
-        at_the_end(run, sampler(run.seed))
-        | {
-            "validation_accuracy": run.validation[config["steps"]],
-            "spikes": spikes_of_layers(run.network()[0], sampler(run.seed).test[0]),
-        }
-        for run in runs
-    ]
+    seeds = []
+    for run in runs:
+        spikes = spikes_of_layers(run.network()[0], sampler(run.seed).test[0])
+        more = {"validation_accuracy": run.validation[config["steps"]], "spikes": spikes}
+        seeds.append(at_the_end(run, sampler(run.seed)) | more)
     return {"trials": trials, "seeds": seeds}

@@ -1,4 +1,4 @@
-"""Draw the accuracy, the agreement with BPTT and the cost of each cell, and the accuracy that each choice costs."""
+"""The figures of the grid, and the tables of agreement with BPTT, of costs, and of the accuracy that each choice costs."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,20 +6,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments.credit_grid import plot_alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
-from experiments.credit_grid.plot_panels import Data, Panel, draw, prepare
+from experiments.credit_grid.plot_panels import STAGES, Data, Panel, draw, prepare
 from experiments.drawing import figures, length_curves, names, statistics, tables
 from experiments.drawing.styles import LINE_RULES
 from slax_rules import RULES
 
 __all__ = ["FIGURES", "prepare"]
 
-STAGES = ("initial", "trained")
 BASES = ("ostl", "e_prop")  # the temporal credit whose loss of accuracy is measured
-AGAINST_TIME = "_minus_temporal"  # of a comparison: what a route loses more than the lack of traces does
 
 RECOMPUTED = "recomputed"  # BPTT(remat=True), in the costs
 
@@ -80,7 +77,7 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
             of["spatial"] = np.mean([of[route] for route in names.WITHOUT_TRANSPORT], axis=0)
             of["temporal"] = lost["sltt/symmetric"]
             for name in (*names.WITHOUT_TRANSPORT, "spatial"):
-                of[f"{name}{AGAINST_TIME}"] = of[name] - of["temporal"]
+                of[f"{name}_minus_temporal"] = of[name] - of["temporal"]
         found |= {(base, comparison): numbers for comparison, numbers in of.items()}
     return found
 
@@ -92,29 +89,6 @@ def difference_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for (base, comparison), numbers in differences(panel).items():
             yield [*panel.start, base, comparison, *tables.of_tests(numbers, statistics.ANY)]
-
-
-def draw_differences(data: Data) -> Figure:
-    """Draw the loss of accuracy by each choice, with its interval, in a panel for each task and code."""
-    found = [differences(panel) for panel in data.panels]
-    bases = [base for base in BASES if any((base, FIXED) in of for of in found)]
-    measured = {name for of in found for _, name in of}
-    shown = [name for name in names.COMPARISONS if name in measured and not name.endswith(AGAINST_TIME)]
-    figure, axes = figures.panels(1, len(found), 0.21 * len(shown) + 0.4, 0.8, sharex=True, sharey=True)
-    for ax, of in zip(axes[0], found, strict=True):
-        figures.name_rows(ax, [names.COMPARISONS[name] for name in shown])
-        for base, name in (pair for pair in of if pair[1] in shown):
-            height = shown.index(name) + (0.17 if base == BASES[1] else -0.17)
-            figures.draw_interval(ax, height, of[base, name], scale=100, **figures.look_of(base))
-        ax.axvline(0, color="0.4", linewidth=0.8)
-        ax.set_xlabel("points of accuracy lost")
-    figures.name_panels(axes[0], (panel.title for panel in data.panels))
-    looks = [figures.look_of(base) | {"linestyle": "", "label": names.TEMPORAL[base]} for base in bases]
-    figures.legend_of(figure, looks, 2, title="against symmetric feedback with")
-    return figures.with_note(
-        figure,
-        f"{names.means_of(data.configs)}, of differences of networks of the same seed.",
-    )
 
 
 COST_COLUMNS = ["task", *CELL, "carried", "carried_times_bptt", *tables.OF_COST]
@@ -157,10 +131,10 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
 FIGURES = {
     "credit_grid": figures.Plot(COLUMNS, rows, draw),
     "credit_grid_alignment": figures.Plot(plot_alignment.COLUMNS, plot_alignment.rows, plot_alignment.draw),
-    "credit_grid_differences": figures.Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
     "credit_grid_lengths": length_curves.plot(["task", "code", "temporal", "spatial"], lengths_of),
 }
 TABLES = {
+    "credit_grid_differences": figures.Plot(DIFFERENCE_COLUMNS, difference_rows),
     "credit_grid_cosine": figures.Plot(COSINE_COLUMNS, cosine_rows),
     "credit_grid_cost": figures.Plot(COST_COLUMNS, cost_rows),
 }

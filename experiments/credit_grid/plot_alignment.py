@@ -8,12 +8,11 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from experiments.credit_grid.grid import cells
-from experiments.credit_grid.plot_panels import Data, Panel
+from experiments.credit_grid.plot_panels import STAGES, Data, Panel
 from experiments.drawing import figures, names, statistics, tables
 
 COLUMNS = ["task", "code", "feedback", "stage", "cells", *tables.OF_SEEDS]
 FEEDBACK = ("symmetric", "other")
-STAGES = ("initial", "trained")
 
 
 def pairs(panel: Panel, feedback: str, stage: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -12,6 +12,7 @@ from experiments.credit_grid.grid import FIXED, REFERENCE, cells, published
 from experiments.drawing import figures, names, tables
 
 NEAR = 2  # points below BPTT that are little
+STAGES = ("initial", "trained")  # of the weights at which gradients are compared
 MOST = 30  # points below BPTT at the dark end of the scale
 
 
@@ -108,8 +109,7 @@ def draw(data: Data) -> Figure:
         ax.set_xticks(range(len(columns)), [names.SPATIAL[name] for name in columns], rotation=90)
     labels = [names.SPATIAL[FIXED], *(names.TEMPORAL[name] for name in rows)]
     axes[0, 0].set_yticks(range(len(labels)), labels)
-    exact = [100 * panel.accuracies(REFERENCE).mean() for panel in data.panels]
-    titles = [f"{panel.title}, BPTT {of:.0f} %" for panel, of in zip(data.panels, exact, strict=True)]
+    titles = [f"{panel.title}, BPTT {100 * panel.accuracies(REFERENCE).mean():.0f} %" for panel in data.panels]
     figures.name_panels(axes[0], titles)
     bar = figure.colorbar(image, ax=axes, label="points below BPTT", aspect=40, pad=0.01, fraction=0.03)
     bar.outline.set_visible(False)

@@ -123,8 +123,6 @@ def draw_plane(ax: Axes, notebooks: Notebooks) -> None:
         label=names.LOSS,
         legend=False,
     )
-    for line in ax.get_lines():
-        line.set_markersize(0.7 * line.get_markersize())
     ax.legend(loc="best")
 
 
@@ -170,12 +168,11 @@ def draw_seeds(notebooks: Notebooks) -> Figure:
 
 def mark_published(ax: Axes, of: Notebooks, quantity: str, form: str, at: str | None = None, **look: Any) -> None:
     """Mark the published numbers of a quantity, with the numbers above."""
-    text = {"textcoords": "offset points", "ha": "center", "fontsize": figures.SMALLEST}
     for (_, name, _, _, after), value in of.published.items():
         if name == quantity:
             place = (after if at is None else at, value)
             ax.plot(*place, **MARK | look)
-            ax.annotate(form.format(value), place, (0, -9 if quantity == "loss" else 4), **text)
+            figures.write_beside(ax, form.format(value), place, (0, -9 if quantity == "loss" else 4), ha="center")
 
 
 FIGURES = {

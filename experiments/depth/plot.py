@@ -91,12 +91,15 @@ def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None
 
 
 def lengths_of(tasks: Tasks) -> Iterator[length_curves.Curve]:
-    """The curve of each code, number of hidden layers and rule."""
+    """The curve of each code, number of hidden layers and rule, with a panel for each depth that all codes have, the deepest
+    one first."""
+    common = set.intersection(*(set(by_depth) for by_depth in tasks.values()))
     for task, by_depth in tasks.items():
-        for depth, result in by_depth.items():
+        for depth, result in sorted(by_depth.items(), reverse=True):
             config, column = result["config"], f"{depth} hidden layer{'s' * (depth > 1)}"
             for rule in tables.in_order(result["rules"]):
-                panel = (names.CODES[config["code"]], column) if figures.line_rules([rule]) else None
+                is_shown = depth in common and figures.line_rules([rule])
+                panel = (names.CODES[config["code"]], column) if is_shown else None
                 seeds, title = result["rules"][rule]["seeds"], RULES[rule].title
                 yield length_curves.Curve([task, depth, rule], seeds, config, panel, rule, title)
 

@@ -63,11 +63,6 @@ def look_of(rule: str) -> dict[str, Any]:
     return {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "label": RULES[rule].title}
 
 
-def line_of(rule: str, **more: Any) -> dict[str, Any]:
-    """The same of a line with the style of the rule, and perhaps another look."""
-    return {**look_of(rule), "linestyle": STYLES[rule].line, "markersize": 3, **more}
-
-
 @contextmanager
 def print_style() -> Iterator[None]:
     """Apply the style of slax_viz in the sizes of a printed column."""
@@ -133,7 +128,8 @@ def draw_lines(
         found = [(at, *interval(of_place, bounds)) for at, of_place in of_rules[rule].items()]
         if points := [point for point in found if point[1] is not None]:
             x, mean, low, high = np.array(points, float).T * np.array([[1], [scale], [scale], [scale]])
-            ax.plot(x, mean, **line_of(rule, label=(titles or {}).get(rule, RULES[rule].title)))
+            look = {"linestyle": STYLES[rule].line, "markersize": 3}
+            ax.plot(x, mean, **look_of(rule) | look | {"label": (titles or {}).get(rule, RULES[rule].title)})
             ax.fill_between(x, low, high, color=STYLES[rule].color, alpha=0.2, linewidth=0)
 
 
@@ -305,6 +301,11 @@ def plot_gaps(ax: Axes, rules: Sequence[str], shares: Shares) -> str:
     title = RULES[reference].title
     ax.set(xlim=(LOWEST, 6), xlabel=f"points above {title}")
     return f"{title}: {100 * next(iter(shares[reference].values())).mean():.1f} %"
+
+
+def write_beside(ax: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
+    """Write a small text beside a place in the axes, so many points to the right and above."""
+    ax.annotate(text, place, offset, textcoords="offset points", fontsize=SMALLEST, **look)
 
 
 LETTERS = 19  # of the smallest text in an inch

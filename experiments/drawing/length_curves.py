@@ -12,7 +12,6 @@ from experiments.drawing import figures, names, statistics, tables
 
 COLUMNS = ["batches", "quantity", *tables.OF_TESTS, "flat"]  # after what `plot` starts with
 FLAT = 0.01  # a validation curve is flat if its last gain is surely less
-NAMED = 3  # columns of panels in which each line has its name at its end; more have a legend
 
 
 class Curve(NamedTuple):
@@ -90,7 +89,7 @@ def table(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> 
 
 
 def plot(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> figures.Plot:
-    """The table with its figure, of the curves that have a panel."""
+    """The table with its figure, of the curves that have a panel: each row and column of panels has some."""
     return table(start, curves_of)._replace(draw=partial(draw, curves_of))
 
 
@@ -99,30 +98,24 @@ def draw(curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> Figure:
     curves = [curve for curve in curves_of(data) if curve.panel]
     lines, columns = (list(dict.fromkeys(curve.panel[index] for curve in curves)) for index in (0, 1))
     figure, axes = figures.panels(len(lines), len(columns), 1.95, 0.3, sharey=True)
-    titles = {}
     for (line, column), ax in np.ndenumerate(axes):
         of_panel = [curve for curve in curves if curve.panel == (lines[line], columns[column])]
-        if not of_panel:
-            ax.set_axis_off()
-            continue
-        for curve in of_panel:
-            look = {"titles": {curve.rule: curve.label}, "rules": [curve.rule]}
-            figures.draw_lines(ax, {curve.rule: curve.tested()}, statistics.SHARE, 100, **look)
+        tested, titles = (
+            {curve.rule: curve.tested() for curve in of_panel},
+            {curve.rule: curve.label for curve in of_panel},
+        )
+        figures.draw_lines(ax, tested, statistics.SHARE, 100, titles, rules=tested)
         figures.draw_levels(ax, chance=100 / of_panel[0].config["layers"][-1])
         figures.log_axis(ax)
         every = sorted({batches for curve in of_panel for batches in curve.batches})
         ax.set(xticks=every, xlim=(every[0], every[-1]) if len(every) > 1 else None, ylim=(0, 100))
-        titles[ax] = textwrap.fill(columns[column], 75 // len(columns), break_long_words=False)
     for ax in axes[-1]:
         ax.set_xlabel("batches")
     for ax, line in zip(axes[:, 0], lines, strict=True):
         ax.set_ylabel(f"{line}\n{names.TEST_ACCURACY}".strip())
-    figures.name_panels(titles, titles.values())
-    if len(columns) > NAMED:
-        looks = {curve.label: figures.line_of(curve.rule, label=curve.label) for curve in curves}
-        figures.legend_of(figure, looks.values(), len(looks))
-    else:
-        figures.label_lines(axes.flat)
+    titles = [textwrap.fill(column, 75 // len(columns), break_long_words=False) for column in columns]
+    figures.name_panels(axes.flat, len(lines) * titles)
+    figures.label_lines(axes.flat)
     seeds = names.seeds_of(curve.config for curve in curves)
     return figures.with_note(
         figure,

@@ -3,16 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-SMALL = (
-    "time",
-    "deep",
-    "four_hidden",
-    "shallow",
-    "small",
-)  # networks of slax's demonstrations and of others their size
-TRAININGS = [
-    f"{mode}{width}" for mode in ("offline", "online") for width in ("", "_20", "_256", "_512")
-]  # of OTPE's authors
+# Networks of slax's demonstrations and of others their size, and trainings of OTPE's authors.
+SMALL = ("time", "deep", "four_hidden", "shallow", "small")
+TRAININGS = [f"{mode}{width}" for mode in ("offline", "online") for width in ("", "_20", "_256", "_512")]
 TASKS = {
     **dict.fromkeys(("grid", "time", "time_deep", *(f"randman_{net}" for net in SMALL)), "Randman, time code"),
     **dict.fromkeys(("rate", "randman_rate"), "Randman, rate code"),

@@ -97,11 +97,6 @@ def further(numbers: Sequence[float | None], bounds: Bounds, runs: int = 1) -> t
     return max(bounds[0], mean - half), min(bounds[1], mean + half)
 
 
-def ratios(times: Sequence[float], reference: Sequence[float]) -> list[float]:
-    """The ratios of two times round by round, in which other load on the machine is common to both."""
-    return [time / other for time, other in zip(times, reference, strict=True)]
-
-
 def ratio_interval(numbers: Sequence[float]) -> tuple[float | None, float | None, float | None]:
     """The geometric mean of ratios of times, and the ends of its 95 % interval, which is that of their logarithms.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.drawing.statistics import POSITIVE, Bounds, count, interval, ratio_interval, ratios, seeds_and_tests
+from experiments.drawing.statistics import POSITIVE, Bounds, count, interval, ratio_interval, seeds_and_tests
 from slax_rules import RULES
 
 Results = dict[str, dict[str, dict[str, Any]]]
@@ -120,9 +120,9 @@ def unpack(text: str, count: int) -> np.ndarray:
 def of_cost(numbers: dict[str, Any], bptt: dict[str, Any]) -> list[Any]:
     """The cells of `OF_COST`: the times and the memory of a gradient, and both relative to those of BPTT."""
     times, size = numbers["milliseconds"], numbers["temporary_bytes"]
-    relative = summary(ratios(times, bptt["milliseconds"]), POSITIVE)
+    ratios = [time / other for time, other in zip(times, bptt["milliseconds"], strict=True)]  # round by round
     in_memory = [size, size / bptt["temporary_bytes"], numbers.get("input_bytes")]
-    return [*summary(times, POSITIVE), *relative, len(times), *in_memory]
+    return [*summary(times, POSITIVE), *summary(ratios, POSITIVE), len(times), *in_memory]
 
 
 def ratio_summary(numbers: Sequence[float]) -> list[float | str | None]:

@@ -145,17 +145,14 @@ def draw_over_training(results: Results) -> Figure:
     axes[0].set_ylim(min(0, axes[0].get_ylim()[0]), 1.05)
     figures.name_panels(axes, (names.title_of(result["config"]) for result in shown))
     figures.label_lines(axes)
+    seeds = names.seeds_of(result["config"] for result in shown)
     batches, sizes = (names.listed(of["config"][key] for of in shown) for key in ("eval_batches", "batch_size"))
     return figures.with_note(
         figure,
-        f"First hidden layer, the furthest from the error; dotted: BPTT. Mean of {seeds_in(shown)}, each a mean over "
+        f"First hidden layer, the furthest from the error; dotted: BPTT. Mean of {seeds}, each a mean over "
         f"{batches} batches of {sizes}, with its 95 % interval. The table has all networks."
         f"{figures.others_of(rules_of(*shown))}",
     )
-
-
-def seeds_in(results: Results) -> str:
-    return names.seeds_of(result["config"] for result in results)
 
 
 def draw_terms(results: Results) -> Figure:
@@ -182,10 +179,11 @@ def draw_terms(results: Results) -> Figure:
             ax.set_ylabel("share of the exact gradient")
     figures.name_panels(axes, (names.title_of(result["config"]) for result in shown))
     figures.legend_of(figure, TERMS.values(), 2)
+    seeds = names.seeds_of(result["config"] for result in shown)
     updates = names.listed(result["config"]["measure_at"][-1] for result in shown)
     return figures.with_note(
         figure,
-        f"After {updates} updates with BPTT; the shares of a layer add up to 1 (dotted). Mean of {seeds_in(shown)} with its "
+        f"After {updates} updates with BPTT; the shares of a layer add up to 1 (dotted). Mean of {seeds} with its "
         "95 % interval.",
     )
 

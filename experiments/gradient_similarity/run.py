@@ -139,10 +139,7 @@ def share(term: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
     means = [{layer: jnp.mean(vectors, axis=0) for layer, vectors in of.items()} for of in (term, exact)]
     lengths = in_each_layer(*means)
     return {
-        layer: {
-            "share": jnp.where(noise.defined, noise.projection, jnp.nan),
-            "norm_ratio": lengths[layer].norm_ratio,
-        }
+        layer: {"share": jnp.where(noise.defined, noise.projection, jnp.nan), "norm_ratio": lengths[layer].norm_ratio}
         for layer, noise in gradient_noise(term, exact).items()
     }
 

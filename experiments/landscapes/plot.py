@@ -33,10 +33,6 @@ class Task(NamedTuple):
     arrays: dict[str, np.ndarray]
 
     @property
-    def title(self) -> str:
-        return names.task_name(self.name)
-
-    @property
     def rules(self) -> dict[str, str]:
         """The name of each rule in the figure, in the order of the table of rules."""
         modes = self.config["rules"]
@@ -52,13 +48,9 @@ class Task(NamedTuple):
         return [i * self.config["checkpoint_every"] for i in range(self.config["checkpoints"] + 1)]
 
     @property
-    def colors(self) -> dict[str, str]:
-        return {title: STYLES[rule].color for rule, title in self.rules.items()}
-
-    @property
     def setting(self) -> str:
         steps = f"T = {self.config['n_steps']}, {self.training_steps[-1]:,} batches"
-        return f"{self.title}: {names.network(self.config)}, {steps}"
+        return f"{names.task_name(self.name)}: {names.network(self.config)}, {steps}"
 
     def path(self, plane: str, rule: str) -> np.ndarray:
         """The path of a rule on a plane, [checkpoints, 3]: two coordinates and the loss there."""
@@ -120,8 +112,7 @@ def random_rows(task: Task) -> Iterator[list[Any]]:
         yield [task.name, rule, "rise", "", "", *tables.of_seeds(rises, statistics.ANY)]
         for (j, y), (i, x) in itertools.product(enumerate(steps), enumerate(steps)):
             losses = task.arrays[f"random/{rule}"][:, j, i].tolist()
-            for quantity, numbers in (("loss_of_first_seed", losses[:1]), ("loss", losses)):
-                yield [task.name, rule, quantity, x, y, *tables.of_seeds(numbers, statistics.POSITIVE)]
+            yield [task.name, rule, "loss", x, y, *tables.of_seeds(losses, statistics.POSITIVE)]
 
 
 def line_rows(task: Task) -> Iterator[list[Any]]:
@@ -140,11 +131,11 @@ def draw_planes(tasks: list[Task]) -> Figure:
     for ax, task in zip(axes[0], tasks, strict=True):
         surface: dict[str, Any] = {name: task.arrays[f"{SHOWN}/{name}"] for name in ("losses", "xs", "ys")}
         paths = {title: task.path(SHOWN, rule)[:, :2] for rule, title in task.rules.items()}
-        look = {"explained": task.seeds[0]["explained"], "label": names.LOSS, "colors": task.colors, "legend": False}
+        colors |= {title: STYLES[rule].color for rule, title in task.rules.items()}
+        look = {"explained": task.seeds[0]["explained"], "label": names.LOSS, "colors": colors, "legend": False}
         plot_landscape(ax, **surface, trajectories=paths, **look)
-        colors |= task.colors
     one_scale(figure, axes[0])
-    figures.name_panels(axes[0], (task.title for task in tasks))
+    figures.name_panels(axes[0], (names.task_name(task.name) for task in tasks))
     looks: list[dict[str, Any]] = [{"color": color, "linewidth": 2, "label": title} for title, color in colors.items()]
     ends = {"linestyle": "", "marker": "o", "color": "black"}
     looks += [ends | {"label": "start", "markerfacecolor": "white"}, ends | {"label": "end"}]
@@ -157,9 +148,7 @@ def one_scale(figure: Figure, axes: Sequence[Axes]) -> None:
     """Color the surfaces of all panels by one scale, and put one color bar in place of theirs."""
     surfaces = [ax.collections[0] for ax in axes]
     scale = Normalize(min(s.get_clim()[0] for s in surfaces), max(s.get_clim()[1] for s in surfaces))
-    for ax, surface in zip(axes, surfaces, strict=True):
-        for line in ax.get_lines():
-            line.set_markersize(0.6 * line.get_markersize())  # for panels of a third of a column
+    for surface in surfaces:
         surface.colorbar.remove()
         surface.set_norm(scale)
     bar = {"label": names.LOSS, "aspect": 40, "pad": 0.01, "fraction": 0.03}
@@ -181,23 +170,19 @@ def draw_seeds(tasks: list[Task]) -> Figure:
     figures.name_panels((around, between), ("around solutions", "between solutions"))
     return figures.with_note(
         figure,
-        f"Rise: mean over a plane minus the loss at its center, with a step of 1 as long as the weights of each unit. Dots: "
+        "Rise: mean over a plane minus the loss at its center, with a step of 1 as long as the weights of each unit. Dots: "
         f"{names.seeds_of(task.config for task in tasks)}, and the mean with its 95 % interval. "
         f"{'; '.join(task.setting for task in tasks)}.",
     )
 
 
-def plot(
-    columns: list[str],
-    rows: Callable[[Task], Iterable[list[Any]]],
-    draw: Callable[[list[Task]], Figure] | None = None,
-) -> figures.Plot:
-    """A figure or a table with the rows of all tasks, one task after another."""
-    return figures.Plot(columns, lambda tasks: itertools.chain.from_iterable(map(rows, tasks)), draw)
+def of_tasks(rows: Callable[[Task], Iterable[list[Any]]]) -> Callable[[list[Task]], Iterator[list[Any]]]:
+    """The rows of all tasks, one task after another."""
+    return lambda tasks: itertools.chain.from_iterable(map(rows, tasks))
 
 
 FIGURES = {
-    "landscapes": plot(COLUMNS, path_rows, draw_planes),
-    "landscapes_random": plot(RANDOM_COLUMNS, random_rows, draw_seeds),
+    "landscapes": figures.Plot(COLUMNS, of_tasks(path_rows), draw_planes),
+    "landscapes_random": figures.Plot(RANDOM_COLUMNS, of_tasks(random_rows), draw_seeds),
 }
-TABLES = {"landscapes_interpolation": plot(LINE_COLUMNS, line_rows)}
+TABLES = {"landscapes_interpolation": figures.Plot(LINE_COLUMNS, of_tasks(line_rows))}

@@ -105,11 +105,8 @@ def classification(config: dict[str, Any], key: jax.Array) -> Learning:
     task_key, test_key = random.split(key)
     task = make_task(config["dataset"], task_key, n_steps=config["n_steps"], code=config["code"], **sizes)
     check_layers(config, task)
-    sample, test_set = (
-        partial(task.sample, batch_size=config["batch_size"]),
-        held_out(task, test_key, config["test_size"]),
-    )
-    is_common = task.full_split is not None
+    sample = partial(task.sample, batch_size=config["batch_size"])
+    test_set, is_common = held_out(task, test_key, config["test_size"]), task.full_split is not None
     return Learning(cross_entropy, accuracy, PerSequence, sample, test_set, is_common, baseline=1 / task.n_classes)
 
 

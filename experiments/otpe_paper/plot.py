@@ -15,7 +15,7 @@ from experiments.drawing.styles import STYLES
 
 KEY = ("rule", "quantity", "layer", "parameter", "batches")
 COLUMNS = ["task", "manifold", *KEY, *tables.OF_SEEDS, "printed", "difference", "next_from", "next_to"]
-GRID_COLUMNS = ["slope", "tau", "width", "batches", "quantity", "rule", "layer", "ours", "printed"]
+GRID_COLUMNS = ["slope", "tau", "width", "batches", "quantity", "ours"]
 SHARES = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of a training, over which cosines of the grid are averaged
 PUBLISHED = Path(__file__).with_name("published.csv")
 OPEN: dict[str, Any] = dict(marker="s", mfc="none", mec="black", linestyle="", markersize=6.5, mew=0.8, zorder=4)
@@ -131,33 +131,30 @@ def rows(data: Data) -> Iterator[list[Any]]:
 def draw(data: Data) -> Figure:
     """Draw the cosines of weights by layer and the accuracies, of short sequences first. Runs on manifolds of which nothing is
     printed are in the table alone."""
-    shown = sorted((run for run in data.runs if run[1] in (0, "")), key=lambda run: config_of(data, run)["n_steps"])
+    configs = {run: results[0]["config"] for run, results in data.runs.items() if run[1] in (0, "")}
+    shown = sorted(configs, key=lambda run: configs[run]["n_steps"])
     drawn: list[tuple[str, Any, Run]] = []
     for run in shown:
-        config, is_compared = config_of(data, run), bool(seeds_of(data.runs[run])[0]["cosines"])
-        about = f"{names.task_name(run[0])}, T = {config['n_steps']}\n"
-        drawn += [(f"{about}cosines", draw_cosines, run)] if is_compared else []
-        drawn.append((f"{about}{names.UPDATES[config['update']]}", draw_accuracies, run))
+        about = f"{names.task_name(run[0])}, T = {configs[run]['n_steps']}\n"
+        drawn += [(f"{about}cosines", draw_cosines, run)] if seeds_of(data.runs[run])[0]["cosines"] else []
+        drawn.append((f"{about}{names.UPDATES[configs[run]['update']]}", draw_accuracies, run))
     figure, axes = figures.grid(len(drawn), 3, 1.85, 0.7)
     for ax, (_, draw_one, run) in zip(axes, drawn, strict=True):
         draw_one(ax, data.runs[run], data.known(run))
     figures.name_panels(axes, (title for title, *_ in drawn))
-    everything, configs = [seeds_of(data.runs[run]) for run in shown], [config_of(data, run) for run in shown]
+    everything = [seeds_of(data.runs[run]) for run in shown]
     looks = [figures.look_of(rule) for rule in tables.in_order(*(of[0]["rules"] for of in everything))]
     looks.append({"label": "printed by the authors", **OPEN})
     figures.legend_of(figure, looks, len(looks))
-    slopes = " and ".join(dict.fromkeys(str(config["slope"]) for config in configs))
+    networks = " or ".join(dict.fromkeys(map(names.network, configs.values())))
+    slopes = " and ".join(dict.fromkeys(str(config["slope"]) for config in configs.values()))
+    config = configs[shown[0]]
     return figures.with_note(
         figure,
-        f"{' or '.join(dict.fromkeys(map(names.network, configs)))}. Cosines are means over the training with BPTT. Marks: "
-        f"mean of {names.listed(map(len, everything))} seeds with its 95 % interval; dots: seeds; dashed: chance. Batches of "
-        f"{configs[0]['batch_size']}. Slope {slopes}, decay {1 / (1 + math.exp(-configs[0]['tau'])):.3f}.",
+        f"{networks}. Cosines are means over the training with BPTT. Marks: mean of {names.listed(map(len, everything))} seeds "
+        f"with its 95 % interval; dots: seeds; dashed: chance. Batches of {config['batch_size']}. Slope {slopes}, "
+        f"decay {1 / (1 + math.exp(-config['tau'])):.3f}.",
     )
-
-
-def config_of(data: Data, run: Run) -> dict[str, Any]:
-    config: dict[str, Any] = data.runs[run][0]["config"]
-    return config
 
 
 def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
@@ -232,9 +229,7 @@ def by_batches(results: list[dict[str, Any]], known: Known) -> dict[int, Pairs]:
 def grid_rows(data: Data) -> Iterator[list[Any]]:
     for point, results in points_of(data).items():
         for batches, pairs in by_batches(results, data.printed["time_offline_20"]).items():
-            yield [*point, batches, "distance", "", "", distance(pairs), None]
-            for (rule, layer), (ours, of) in pairs.items():
-                yield [*point, batches, "cosine", rule, layer, ours, of]
+            yield [*point, batches, "distance", distance(pairs)]
 
 
 FIGURES = {"otpe_paper": figures.Plot(COLUMNS, rows, draw)}

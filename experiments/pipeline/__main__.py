@@ -35,7 +35,6 @@ def main() -> None:
     spikes = commands.add_parser("spikes")
     spikes.add_argument("name", metavar="SET", help="a name in data/config.yaml")
     spikes.add_argument("--raw", type=Path, nargs="+", required=True, help="the set's raw files, as in the config")
-    add_shared(spikes, "--data")
     options = parser.parse_args()
     {"verify": verify, "manifest": manifest, "pack": pack, "spikes": make_spikes}[options.command](options)
 
@@ -69,7 +68,7 @@ def make_spikes(options: argparse.Namespace) -> None:
     from experiments.pipeline.spikes import SETS, write_spikes  # imports JAX
 
     check_known("set", options.name, SETS)
-    started, product = time.perf_counter(), spikes_product(options.name, data=options.data)
+    started, product = time.perf_counter(), spikes_product(options.name)
     made = begin(product)
     write_spikes(SETS[options.name], options.raw, product.files[0])
     write_record(product, made, **run_of(started))

@@ -1,7 +1,6 @@
 """The parsers of our commands, with the options that several of them have."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from experiments.pipeline.job import SCALES, experiment_names
@@ -16,7 +15,6 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "results that are older than the sources; default: keep at the full scale",
     },
     "--peers": {"choices": PEERS, "help": "which peers are timed; default: those of each scale"},
-    "--data": {"type": Path, "default": Path("data/processed"), "help": "folder of spikes; default: data/processed"},
 }
 
 

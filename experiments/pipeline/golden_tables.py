@@ -15,19 +15,18 @@ from pathlib import Path
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.config import read_yaml
 
-REFERENCES = Path("tests/references")
+FIGURES, REFERENCES = Path("figures/tiny"), Path("tests/references")
 SHOWN = 5  # differences reported for each table
 
 
 def main() -> None:
     parser = parser_of("experiments.pipeline.golden_tables", __doc__)
-    parser.add_argument("--figures", type=Path, default=Path("figures/tiny"), help="folder of the tables")
     parser.add_argument("--renew", action="store_true", help="keep them as references")
     arguments = parser.parse_args()
     tolerances = read_yaml(REFERENCES / "tolerances.yaml")
     wrong = []
     for stem, tolerance in tolerances.items():
-        made, kept = arguments.figures / f"{stem}.csv", REFERENCES / f"{stem}.csv"
+        made, kept = FIGURES / f"{stem}.csv", REFERENCES / f"{stem}.csv"
         if arguments.renew:
             shutil.copy(made, kept)
         wrong += [f"{stem}: {text}" for text in differences(read(made), read(kept), **tolerance)]

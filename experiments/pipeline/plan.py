@@ -34,10 +34,7 @@ from experiments.pipeline.results import (
 STORE = Path("data/store/files/md5")
 MANIFEST, PAGE = FIGURES / "all", tuple(FIGURES / name for name in ("index.html", "RESULTS.md", "REPLICATION.md"))
 OUTDATED = ("keep", "remake")  # what happens to results of other sources
-PEERS = {
-    "light": "light",
-    "all": True,
-}  # which peers are timed: the `own_environments` of the experiment that times them
+PEERS = {"light": "light", "all": True}  # which are timed: the `own_environments` of the experiment that times them
 
 
 class Plan:

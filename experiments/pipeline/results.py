@@ -96,16 +96,16 @@ class State(NamedTuple):
         return self.kind == "current" or (keep and self.kind == "older")
 
 
-def spikes_product(name: str, *, data: Path = SPIKES) -> Product:
+def spikes_product(name: str) -> Product:
     """The spikes of a set of data/config.yaml. The settings have the checksums of its raw files, except where there is none."""
     settings = read_yaml(ROOT / "data/config.yaml")["sets"][name]
     raw = {file: checksum(RAW / file) for file, sha256 in settings["raw"].items() if sha256 is None}
     sources = ("experiments/pipeline/spikes.py", LIBRARY[0], LOCK)
-    return Product(f"spikes {name}", (data / f"{name}{ARRAYS}",), settings, sources, more={"raw": raw} if raw else {})
+    return Product(f"spikes {name}", (SPIKES / f"{name}{ARRAYS}",), settings, sources, more={"raw": raw} if raw else {})
 
 
 def result_product(
-    experiment: str, scale: str, jobs: Mapping[str, Job], name: str, *, results: Path = RESULTS, data: Path = SPIKES
+    experiment: str, scale: str, jobs: Mapping[str, Job], name: str, *, results: Path = RESULTS
 ) -> Product:
     """The files of a job, one of the `jobs` of an experiment."""
     job, folder = jobs[name], results / scale / experiment
@@ -115,8 +115,9 @@ def result_product(
     more: dict[str, Any] = {"module": job.module, "reads": list(job.reads)}
     more |= {other: result_product(experiment, scale, jobs, other).digest() for other in job.reads}
     if job.spikes:
-        inputs[f"data/processed/{job.spikes}{ARRAYS}"] = data / f"{job.spikes}{ARRAYS}"
-        more["spikes"] = spikes_product(job.spikes).digest()
+        spikes = spikes_product(job.spikes)
+        inputs[f"data/processed/{job.spikes}{ARRAYS}"] = spikes.files[0]
+        more["spikes"] = spikes.digest()
     return Product(
         f"{experiment} {name}",
         tuple(folder / output for output in job.outputs),
@@ -324,9 +325,8 @@ def digest_of(content: Any) -> str:
 
 def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The keys whose values differ, or that only one of the two has."""
-    texts = [
-        {key: json.dumps(value, sort_keys=True) for key, value in of.items()} for of in (one, other)
-    ]  # 1 is not True
+    # As texts, since 1 is not True.
+    texts = [{key: json.dumps(value, sort_keys=True) for key, value in of.items()} for of in (one, other)]
     return [key for key in sorted({*one, *other}) if texts[0].get(key) != texts[1].get(key)]
 
 

@@ -11,6 +11,7 @@ from experiments.questions.plot_data import Data, Ways, accuracies, draw_rows, i
 
 __all__ = ["FIGURES", "prepare"]
 
+PILED = 65  # percent; where all accuracies are above, so is the axis
 LEGS = {"bptt": "BPTT", "sltt": "without temporal credit (SLTT)"} | names.WITH_LESS
 
 TIME_COLUMNS = ["task", "way", "chance", "learning_rate", *tables.OF_TESTS]
@@ -33,12 +34,9 @@ def time_rows(data: Data) -> Iterator[list[Any]]:
 def draw_time(data: Data) -> Figure:
     """Draw a panel for each task: the accuracy with all of BPTT, and with ever less of time."""
     shown = probed(data)
-    figure, axes = figures.grid(len(shown), 3, 1.6)
+    figure, axes = figures.grid(len(shown), 3, 1.6, sharey=True)
     for ax, (task, ways) in zip(axes, shown.items(), strict=True):
-        is_first = ax.get_subplotspec().is_first_col()
-        reached = [
-            (way, LEGS[way] if is_first else "", 100 * tables.tested(task, of["seeds"])) for way, of in ways.items()
-        ]
+        reached = [(way, LEGS[way], 100 * tables.tested(task, of["seeds"])) for way, of in ways.items()]
         draw_rows(ax, reached, ways)
     configs = [tables.config_of(ways) for ways in shown.values()]
     figures.name_panels(axes, map(names.title_of, configs))
@@ -70,12 +68,14 @@ def draw_optimizers(data: Data) -> Figure:
     figure, axes = figures.panels(len(shown), len(columns), 1.75, 0.4)
     titles, configs = [], []
     for of, line in zip(shown.values(), axes, strict=True):
-        every = in_order(way for ways in of.values() for way in ways)
+        every = in_order({way for ways in of.values() for way in ways})
         for name, ax in zip(columns, line, strict=True):
             ways, config = of[name], tables.config_of(of[name])
             reached = {way: accuracies(ways[way], 100) if way in ways else [] for way in every}
             draw_rows(ax, [(way, title_of_way(way) if ax is line[0] else "", reached[way]) for way in every], ways)
             figures.draw_levels(ax, ceiling=sum(reached["bptt"]) / len(reached["bptt"]), upright=True)
+            if min(number for of_way in reached.values() for number in of_way) > PILED:
+                ax.set_xlim(PILED, 101)
             titles.append(f"{names.OPTIMIZERS[name]}\n{names.network(config)}")
             configs.append(config)
     figures.name_panels(axes.flat, titles)

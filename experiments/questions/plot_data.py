@@ -1,6 +1,6 @@
 """The results of the questions by task, optimizer and way to learn, and what their figures have in common."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -51,14 +51,14 @@ def title_of_way(way: str) -> str:
     return f"TBPTT({steps})" if steps else names.WAYS.get(way) or RULES[way].title
 
 
-def in_order(ways: Iterable[str]) -> list[str]:
+def in_order(ways: Collection[str]) -> list[str]:
     """Ways to learn, rules in the order of their table, each before its variants."""
     order = [name for rule in RULES for name in (rule, *VARIANTS_OF.get(rule, []))]
-    return [way for way in order if way in {*ways}]
+    return [way for way in order if way in ways]
 
 
 def draw_rows(ax: Axes, rows: list[tuple[str, str, Any]], ways: Ways) -> None:
     """Draw a row for each way: its key, its name, and its accuracies in percent."""
-    figures.plot_seed_intervals(ax, rows, (0, 100))
+    figures.plot_seed_intervals(ax, rows, (0.0, 100.0))
     figures.draw_levels(ax, chance=100 * chance_of(ways), upright=True)
     ax.set(xlim=(0, 102), xlabel=names.TEST_ACCURACY)

@@ -88,16 +88,10 @@ def draw(data: Data) -> Figure:
         line = []
         for way, look in own.items():
             at, reached = ways[way]["bytes"]["measured"] / 1024, accuracies(ways[way], 100)
-            mean = figures.draw_interval(ax, at, reached, (0, 100), upright=True, **look | {"linestyle": ""})
+            mean = figures.draw_interval(ax, at, reached, (0.0, 100.0), upright=True, **look | {"linestyle": ""})
             if way in truncated:
                 line.append((at, mean))
-                place = {
-                    "xytext": (3, -8),
-                    "textcoords": "offset points",
-                    "fontsize": figures.SMALLEST,
-                    "color": "0.45",
-                }
-                ax.annotate(f"{truncated[way]}", line[-1], **place)
+                figures.write_beside(ax, f"{truncated[way]}", line[-1], (3, -8), color="0.45")
         ax.plot(*zip(*line, strict=True), color=TRUNCATED["color"])
         figures.draw_levels(ax, chance=100 * chance_of(ways))
         ax.set(ylim=(0, 104), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)

@@ -1,4 +1,4 @@
-"""Draw the accuracy of each rule and the agreement of its gradient with BPTT, and its costs in time and memory."""
+"""Draw the accuracy of each rule against the agreement of its gradient with BPTT."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -9,8 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.drawing import figures, length_curves, names, statistics, tables
-from experiments.drawing.styles import STYLES
-from slax_rules import RULES
 
 BOUNDS = {
     "accuracy": statistics.SHARE,
@@ -19,8 +17,6 @@ BOUNDS = {
     "norm_ratio": statistics.POSITIVE,
 }
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", *tables.OF_TESTS]
-# Marks of tasks, which differ in shape and filling; the color belongs to the rule.
-TASK_MARKS: tuple[dict[str, Any], ...] = (*figures.MARKS.values(), {"marker": "s", "fillstyle": "bottom"})
 
 
 class Data(NamedTuple):
@@ -33,8 +29,6 @@ class Data(NamedTuple):
 def prepare(results: list[dict[str, Any]]) -> Data:
     """The results without the costs, and the costs."""
     costs = [result for result in results if "rules" in result]
-    if len(costs) > len(TASK_MARKS):
-        raise SystemExit(f"Got the costs of {len(costs)} tasks, the figure has marks for {len(TASK_MARKS)}.")
     return Data(tables.by_task_and_rule(result for result in results if "rules" not in result), costs)
 
 
@@ -112,42 +106,9 @@ def draw_cosine(ax: Axes, results: dict[str, dict[str, Any]], gaps: figures.Shar
         mode = stages_of(result)[1]
         cosine = statistics.interval(quantities(result, mode)["1", "cosine"], statistics.COSINE)[0]
         if cosine is not None:
-            place = cosine, 100 * gaps[rule][mode].mean()
-            ax.plot(*place, **figures.look_of(rule) | {"linestyle": "", "markersize": 4})
+            ax.plot(cosine, 100 * gaps[rule][mode].mean(), **figures.look_of(rule) | {"linestyle": "", "markersize": 4})
     ax.axhline(0, color="0.4", linewidth=0.8, zorder=0)
     ax.set(xlim=(-0.1, 1.1), ylim=(figures.LOWEST, 6), xlabel=names.COSINE)
-
-
-def draw_cost(data: Data) -> Figure:
-    """Draw the time and memory of each rule, both on a logarithmic axis."""
-    rules = tables.in_order(*(cost["rules"] for cost in data.costs))
-    figure, axes = figures.panels(1, 2, 0.19 * len(rules) + 0.3, 0.8, sharey=True)
-    (times, memory), looks = axes[0], []
-    for number, cost in enumerate(data.costs):
-        bptt = cost["rules"]["bptt"]["milliseconds"]
-        shift = 0.3 * (number / max(1, len(data.costs) - 1) - 0.5) * (len(data.costs) > 1)
-        mark = {"linestyle": "", "markersize": 4, **TASK_MARKS[number]}
-        for name, entry in ((name, cost["rules"][name]) for name in rules if name in cost["rules"]):
-            place, height = {"color": STYLES[name].color, **mark}, rules.index(name) + shift
-            ratios = statistics.ratios(entry["milliseconds"], bptt)
-            figures.draw_interval(times, height, ratios, statistics.POSITIVE, elinewidth=1, **place)
-            memory.plot(entry["temporary_bytes"] / 1000, height, **place)
-        label = f"{names.title_of(cost['config']).replace(chr(10), ', ')}: BPTT takes {np.median(bptt):.2g} ms"
-        looks.append({"color": figures.NO_RULE, "label": label, **mark})
-    figures.draw_levels(times, ceiling=1, upright=True)
-    times.set_xlabel("time of a gradient / that of BPTT")
-    memory.set_xlabel("temporaries (kB)")
-    for ax in axes[0]:
-        figures.log_axis(ax)
-        figures.name_rows(ax, [RULES[name].title for name in rules], striped=True)
-    figures.name_panels(axes[0], ("time", "memory"))
-    figures.legend_of(figure, looks, 1)
-    config = data.costs[0]["config"]
-    return figures.with_note(
-        figure,
-        f"A gradient of a batch of {config['batch_size']} in one window of all steps, in which no rule carries its traces on. "
-        f"Mean of the ratios of {config['repeats']} rounds with its 95 % interval; dotted: BPTT.",
-    )
 
 
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
@@ -155,8 +116,8 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     return length_curves.of_modes(data.tasks, lambda of: {mode: seeds_of(of, mode) for mode in stages_of(of)[1:]})
 
 
-FIGURES = {
-    "rules_table": figures.Plot(COLUMNS, table_rows, draw),
-    "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
+FIGURES = {"rules_table": figures.Plot(COLUMNS, table_rows, draw)}
+TABLES = {
+    "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows),
+    "rules_table_lengths": length_curves.table(["task", "mode", "rule"], lengths_of),
 }
-TABLES = {"rules_table_lengths": length_curves.table(["task", "mode", "rule"], lengths_of)}

@@ -63,12 +63,11 @@ def draw(tasks: tables.Results) -> Figure:
         at = {}
         for rule in (rule for rule in known if rule in rules):
             numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["memory"]["measured"] / 1000
-            look = figures.look_of(rule) | {"markersize": 5}
-            at[rule] = kilobytes, figures.draw_interval(ax, kilobytes, *numbers, scale=100, upright=True, **look)
+            look = {"scale": 100, "upright": True, **figures.look_of(rule)}
+            at[rule] = kilobytes, figures.draw_interval(ax, kilobytes, *numbers, **look)
         if ends := [at[rule] for rule in ("bptt", "otpe") if rule in at]:
             ax.plot(*zip(*ends, strict=True), color="0.7", linewidth=0.8, zorder=0)
-            place = {"xytext": (7, -1), "textcoords": "offset points", "va": "center", "fontsize": figures.SMALLEST}
-            ax.annotate(names.task_name(task), ends[-1], **place)
+            figures.write_beside(ax, names.task_name(task), ends[-1], (7, -1), va="center")
     ax.set_xlim(None, 4 * ax.get_xlim()[1])  # with place for the names
     figures.log_axis(ax)
     ax.set(xlabel="memory for a stream (kB)", ylabel="predictions that are right (%)")

@@ -93,7 +93,7 @@ def draw_speedup(data: Data) -> Figure:
         ax.plot([*known], means, **look)
     figures.draw_levels(ax, ceiling=1)
     sizes = sorted({one.n for one in line})
-    ax.set(xlabel="units per layer", ylabel="time / time of slax, here, in the same round", xlim=(sizes[0], sizes[-1]))
+    ax.set(xlabel="units per layer", ylabel="time / time of slax, here, in the same round", xmargin=0)
     for axis in ("x", "y"):
         figures.log_axis(ax, axis)
     ax.set_xticks(sizes, [f"{n:,}" for n in sizes])

@@ -1,8 +1,10 @@
 """The cells of a mean, its interval and its samples, and what is drawn where."""
 
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
+from experiments.drawing import figures
 from experiments.drawing.figures import draw_interval
 from experiments.drawing.names import TASKS
 from experiments.drawing.statistics import interval, ratio_interval
@@ -43,6 +45,16 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
     drawn = [line[2][0].get_segments()[0] for line in (row, column, geometric)]
     assert [*drawn[0][:, 0], *drawn[1][:, 1]] == pytest.approx([*ends, *ends])
     assert list(drawn[2][:, 0]) == pytest.approx(ratio_interval([0.5, 2.0])[1:])
+
+
+def test_accuracies_are_compared_with_those_of_bptt_or_else_of_the_first_rule(ax):
+    shares = {rule: {"offline": np.array([[share], [share]])} for rule, share in (("sltt", 0.5), ("bptt", 0.75))}
+    shares["ottt"] = {"online": np.array([[0.7], [0.6]])}
+    assert figures.gaps_of(shares)["ottt"]["online"].ravel().tolist() == pytest.approx([-0.05, -0.15])
+    assert figures.plot_gaps(ax, ["bptt", "ottt", "sltt", "otpe"], shares) == "BPTT: 75.0 %"
+    assert {text.get_text() for text in ax.texts} >= {"-25", "not run"}  # too low to be drawn; not there
+    del shares["bptt"]
+    assert figures.plot_gaps(ax, ["ottt", "sltt"], shares) == "OTTT: 65.0 %"
 
 
 def test_every_rule_has_a_look_of_its_own():

@@ -35,7 +35,6 @@ STOPS = [
     (lambda: prepare("landscapes", BPTT, BPTT, SURFACES), "two results of the task demo and the rule bptt, expected"),
     (lambda: paths_of(demo_model([4, 3], nnx.Rngs(0)), {}, 0), "they were made with another configuration"),
     (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the quick scale, expected"),
-    (lambda: run.main(["accuracy", "spoken_digits/bptt", "--data", "/nowhere"]), "no /nowhere/spoken_digits.npz"),
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
     (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),

@@ -8,6 +8,7 @@ import pytest
 from experiments import plot, run
 from experiments.common.samples import seeds_of
 from experiments.pipeline import job as jobs
+from experiments.pipeline import results
 from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
 from experiments.pipeline.results import commit, digest_of, read_record, result_product, write_json
 from experiments.step_response import run as of_one_neuron
@@ -81,11 +82,16 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
 def test_tasks_without_their_spikes_are_left_out_and_said_to_be(tmp_path, monkeypatch, capsys):
     computed = []
     monkeypatch.setattr(run, "run", lambda experiment, job, *_: computed.append(job.name))
-    run.main(["accuracy", "--results", str(tmp_path), "--data", str(tmp_path)])
+    monkeypatch.setattr(results, "SPIKES", tmp_path)
+    run.main(["accuracy", "--results", str(tmp_path)])
     rules = settings_of("accuracy", "quick")["rules"]
     assert computed == [f"{task}/{rule}" for task in ("randman", "digits") for rule in rules]
     told = capsys.readouterr().out
     assert f"accuracy: japanese_vowels/bptt is left out, since {tmp_path}/japanese_vowels.npz is missing" in told
+    monkeypatch.undo()
+    monkeypatch.setattr(results, "SPIKES", tmp_path)
+    with pytest.raises(SystemExit, match=r"There is no .*spoken_digits.npz. .* reads it; `snakemake data` makes it"):
+        run.main(["accuracy", "spoken_digits/bptt", "--results", str(tmp_path)])
 
 
 def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):

@@ -11,7 +11,7 @@ from jax import random
 from experiments.credit_grid import plot_alignment
 from experiments.credit_grid.plot_panels import Panel
 from experiments.pipeline.job import settings_of
-from experiments.questions import run, sources
+from experiments.questions import plot, run, sources
 from slax_data import mnist_5k
 from slax_neurons import unroll
 from slax_rules import BPTT, OTPE, cross_entropy, gradients
@@ -175,3 +175,14 @@ def test_rank_correlations_are_over_cells_within_a_seed():
     assert plot_alignment.correlations(panel, "symmetric", "trained") == pytest.approx([1, 0.5])
     assert len(plot_alignment.pairs(panel, "symmetric", "trained")) == 3  # e-prop is OTPE here
     assert plot_alignment.correlations(panel, "other", "trained") == []  # one has no gradient, and two are too few
+
+
+def test_figure_of_optimizers_has_a_row_for_each_way():
+    config = {"task": "time_deep", "code": "time", "layers": [9, 7, 5], "seeds": 2, "steps": 3, "batch_size": 4}
+    results = [
+        {"config": config | {"optimizer": optimizer, "way": way}, "seeds": [{"accuracy": 0.5}, {"accuracy": 0.7}]}
+        for optimizer in ("adam", "momentum")
+        for way in ("otpe", "short_bptt", "bptt")
+    ]
+    figure = plot.draw_optimizers(plot.prepare(results))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["BPTT", "BPTT, shortened", "OTPE"]
