@@ -9,7 +9,6 @@ JAX's compilation cache.
 
 import argparse
 import gc
-import itertools
 import os
 import statistics
 import subprocess
@@ -26,13 +25,15 @@ from benchmarks.side_by_side.workload import Workload
 from benchmarks.timing import write_rows
 from slax_rules import RULES, cross_entropy, fit, gradients
 
-CALLS = ("gradients bptt", "gradients ostl", "gradients otpe", "gradients e_prop", "fit otpe")
+NAMES = ("gradients bptt", "gradients ostl", "gradients otpe", "gradients e_prop", "fit otpe")
+CALLS = {name: f"from benchmarks.first_calls import first_call; print(first_call('{name}'))" for name in NAMES}
 IMPORT = "import slax_rules, time; print(time.process_time())"
 COMPILED, KEPT = "programs compiled", "programs kept on disk"
 
 
-def first_call(what: str, rule: str) -> float:
-    """The processor seconds of a call in this process, which has made none yet."""
+def first_call(name: str) -> float:
+    """The processor seconds of one of `NAMES`, a call and its rule, in this process, which has made no call yet."""
+    what, rule = name.split()
     workload = Workload(100, 8, (64, 64, 64, 10))
     model, batch, made = with_read_out(workload), (workload.inputs(), workload.labels()), RULES[rule].make()
     optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
@@ -46,36 +47,31 @@ def first_call(what: str, rule: str) -> float:
     return time.process_time() - start
 
 
-def seconds_of(*arguments: str, cache: str | None = None) -> float:
-    """The last number that Python prints in a process of its own."""
+def seconds_of(program: str, cache: str | None = None) -> float:
+    """The number that a program prints in a process of its own, with a folder of compiled programs or without one."""
     env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     if cache is not None:
         env |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    done = subprocess.run([sys.executable, *arguments], env=env, check=True, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", program], env=env, check=True, text=True, capture_output=True)
     return float(done.stdout.split()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument(
-        "--one", nargs=2, metavar=("WHAT", "RULE"), help="print the seconds of one call in this process"
-    )
     options = parser.parse_args()
-    if options.one:
-        print(first_call(*options.one))
-        return
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[str, dict[str, list[float]]] = {name: {COMPILED: [], KEPT: []} for name in CALLS}
+    found["import slax_rules"] = {COMPILED: []}
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(options.rounds + 1):  # the first one writes bytecode and fills the cache
-            for name, (column, kept) in itertools.product(CALLS, {COMPILED: None, KEPT: cache}.items()):
-                seconds = seconds_of("-m", "benchmarks.first_calls", "--one", *name.split(), cache=kept)
-                found.setdefault((name, column), []).append(seconds)
-            found.setdefault(("import slax_rules", COMPILED), []).append(seconds_of("-c", IMPORT))
-    rows: dict[str, dict[str, str]] = {}
-    for (name, column), seconds in found.items():
-        rows.setdefault(name, {"": name})[column] = f"{statistics.median(seconds[1:]):.2f}"
-    write_rows(rows.values(), ("", COMPILED, KEPT))
+            for name, columns in found.items():
+                for column, seconds in columns.items():
+                    seconds.append(seconds_of(CALLS.get(name, IMPORT), cache if column == KEPT else None))
+    rows = (
+        {"": name} | {column: f"{statistics.median(seconds[1:]):.2f}" for column, seconds in columns.items()}
+        for name, columns in found.items()
+    )
+    write_rows(rows, ("", COMPILED, KEPT))
 
 
 if __name__ == "__main__":

@@ -58,11 +58,6 @@ class Contender(NamedTuple):
     def name(self) -> str:
         return f"{self.peer}:{self.variant}"
 
-    @property
-    def log(self) -> Path:
-        """The file that receives the output of its process other than its answers."""
-        return ENVIRONMENTS / f"{self.peer}-{self.benchmark}-{self.variant}.log"
-
     def unsupported_reason(self, workload: Workload) -> str | None:
         """The reason for skipping a workload, or None: the caller's choice, or an unsupported dtype."""
         unsupported = workload.dtype not in self.dtypes

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.side_by_side.contenders import GPU, ROOT, BenchmarkError, Contender
+from benchmarks.side_by_side.contenders import ENVIRONMENTS, GPU, ROOT, BenchmarkError, Contender
 from benchmarks.side_by_side.environment import python_of
 from benchmarks.side_by_side.workload import Workload
 
@@ -102,7 +102,7 @@ class Process:
     def __init__(self, contender: Contender, workload: Workload):
         arguments = [contender.benchmark, contender.peer, contender.variant, json.dumps(workload)]
         command = [python_of(contender), "-m", "benchmarks.side_by_side.worker", *arguments]
-        self.log = contender.log
+        self.log = ENVIRONMENTS / f"{contender.peer}-{contender.benchmark}-{contender.variant}.log"
         pipe = subprocess.PIPE
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w") as log:
