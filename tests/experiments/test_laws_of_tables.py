@@ -140,20 +140,6 @@ def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_o
         assert len({row["cosine_values"] for row in last if (row["temporal"], row["stage"]) == ("sltt", stage)}) == 1
 
 
-def test_complexity_is_that_of_the_network():
-    """4 bytes for each parameter; as many operations as weights and steps, of inputs that are real numbers or spikes."""
-    found = {(row["task"], row["quantity"]): float(row["mean"]) for row in rows("neurobench")}
-    for task, steps, (inputs, hidden, outputs) in (("digits", 20, (64, 50, 10)), ("mackey_glass", 750, (1, 20, 1))):
-        weights = inputs * hidden + hidden * outputs
-        assert found[task, "footprint"] == 4 * (weights + hidden + outputs)
-        assert found[task, "dense"] == steps * weights
-        assert found[task, "membrane_updates"] == steps * (hidden + outputs)
-        assert found[task, "effective_macs"] == (0 if task == "digits" else steps * inputs * hidden)
-        assert 0 < found[task, "effective_acs"] < found[task, "dense"]
-    assert found["digits", "accuracy"] > 4 * found["digits", "baseline"] == 0.4
-    assert found["mackey_glass", "smape"] < found["mackey_glass", "baseline"]
-
-
 def test_lines_and_planes_go_through_the_solutions():
     for t, rule in ((0, "bptt"), (1, "rtrl")):
         (at_end,) = rows("landscapes", rule=rule, quantity="loss", training_steps="8")
