@@ -6,6 +6,7 @@ A file is a NumPy archive with an array for each path, such as "model/modules/0/
 import json
 import math
 import os
+import tempfile
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,17 @@ def with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -
     found = by_path(tree).items()
     leaves = [restored(leaf, arrays[prefix + path]) if prefix + path in arrays else leaf for path, leaf in found]
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+
+def prepare_folder(what: str, folder: Path) -> None:
+    """Make a folder to write files into; `what` names them in the message.
+
+    Raises:
+        OSError: a folder that cannot be written to, which is better known now than at the first file.
+    """
+    with explain_write_errors(what, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def steps_in(folder: Path) -> list[int]:

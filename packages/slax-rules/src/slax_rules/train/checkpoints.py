@@ -3,8 +3,7 @@
 import dataclasses
 import hashlib
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from slax_rules.train.archives import (
     describe,
     described,
     differences,
-    explain_write_errors,
     filled,
     model_types,
+    prepare_folder,
     read_about,
     read_arrays,
     readable,
@@ -78,13 +77,11 @@ class Checkpoints:
         """Make the folder, and remove what a run that was killed left in it.
 
         Raises:
-            OSError: a folder that cannot be written to, which is better known now than at the first checkpoint.
+            OSError: a folder that cannot be written to.
         """
-        with explain_write_errors("Checkpoints", self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.folder).close()
-            for left_over in self.folder.glob(".*.part") if jax.process_index() == 0 else ():
-                left_over.unlink()
+        prepare_folder("Checkpoints", self.folder)
+        for left_over in self.folder.glob(".*.part") if jax.process_index() == 0 else ():
+            left_over.unlink()
 
     def save(self, step: int, identity: Mapping[str, Any], trees: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Save a run after so many steps, unless it is saved already, or another process does it.
@@ -178,10 +175,15 @@ def describe_batch(batch: Any) -> str | None:
         return None
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(as_batch(batch))]
     leaves = [leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves]  # as on a device
+    return f"{', '.join(map(describe, leaves))}, digest {digest_of(leaves)}"
+
+
+def digest_of(arrays: Iterable[Any]) -> str:
+    """A short text that differs between arrays of different numbers."""
     digest = hashlib.blake2b(digest_size=6)
-    for leaf in leaves:
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return f"{', '.join(map(describe, leaves))}, digest {digest.hexdigest()}"
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def parts(state: nnx.State) -> dict[str, Any]:

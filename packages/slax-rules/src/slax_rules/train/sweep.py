@@ -1,41 +1,27 @@
 """The comparison of learning rules: each is trained with several seeds, at the learning rate that validation samples choose."""
 
-import functools
 import itertools
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array
 
-from slax_rules.api import Step, checked_window, jitted
-from slax_rules.loop import trained_together
+from slax_rules.api import checked_window
 from slax_rules.losses import LossFn, accuracy
-from slax_rules.masks import check_some_entry
-from slax_rules.rules.base import check_is_rule
 from slax_rules.train.batches import as_batch, checked, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate
 from slax_rules.train.fit import check_update, make_bar
 from slax_rules.train.runs import Run, Sweep, in_words
-from slax_rules.train.steps import Flags, guarded_step
-
-# A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
-
-RESERVED = {  # columns of the table
-    "rule", "rate", "validation", "test", "low", "high", "seeds", "not_finite", "reference", "difference", "difference_low",
-    "difference_high", "p_value",
-}  # fmt: skip
-
-# Folded into the key of a seed for weights and rules, so that they are independent of samples drawn by the key itself.
-START = 1
+from slax_rules.train.saved_runs import SavedTraining
+from slax_rules.train.sweep_arguments import check_arguments, of_rule
+from slax_rules.train.sweep_training import Training
 
 
 def sweep(
@@ -57,6 +43,7 @@ def sweep(
     window: int | Mapping[str, int | None] | None = None,
     evaluate_at: Sequence[int] = (),
     reference: str | None = None,
+    directory: str | Path | None = None,
     progress: bool | None = None,
 ) -> Sweep:
     """Train a model under each of several rules, with several learning rates and seeds, and compare them fairly.
@@ -90,6 +77,11 @@ def sweep(
             arrays of model and rule at these points are kept.
         reference: the rule that the table compares the others with; by default that of the name "bptt", in letters of any case,
             or else the one with the best mean score on validation samples.
+        directory: a folder for the runs. Each run is saved there when it is trained, and another call reads it in place of
+            training it again. So a sweep that was killed continues, with the same result bit for bit, and one with more rules,
+            rates, settings or seeds trains the missing runs alone. A run that is read has to agree with this call in rule,
+            update, window, arrays of model, rule and optimizer, weights at the start, options of neurons, number of batches,
+            last batch and `evaluate_at`; functions, such as the loss and the optimizer's, are not compared.
         progress: whether to draw a progress bar; by default only at a terminal.
 
     Returns:
@@ -97,7 +89,9 @@ def sweep(
         keyboard, the exception has the runs so far as its attribute `sweep`.
 
     Raises:
-        TypeError, ValueError: arguments that do not fit together; see `fit` for model, rules, inputs and targets.
+        TypeError, ValueError: arguments that do not fit together, a directory with a run of another sweep; see `fit` for model,
+            rules, inputs and targets.
+        OSError: a directory that cannot be written to.
         FloatingPointError: a rule for which no rate kept all trials and their scores finite, or held-out inputs that are not
             finite. A trial that is not finite is listed in the table, and its rate is not chosen.
 
@@ -128,7 +122,9 @@ def sweep(
     numbers = tuple(map(operator.index, seeds))
     count = len(numbers) if trial_seeds is None else trial_seeds
     sets = {"batches": batches, "validation": validation, "test": test}
-    _check(make_model, rules, {"optimizer": optimizer, "window": window}, rates, settings, numbers, count, sets)
+    check_arguments(
+        make_model, rules, {"optimizer": optimizer, "window": window}, rates, settings, numbers, count, sets
+    )
     if reference is not None and reference not in rules:
         raise ValueError(f"sweep got the reference {reference!r}, expected one of the rules: {', '.join(rules)}.")
     rates = tuple(sorted(rates))
@@ -144,16 +140,19 @@ def sweep(
         raise ValueError(f'sweep got mode={mode!r}, expected "max" if a larger score is better, or "min".')
     limits = (0.0, 1.0) if is_accuracy else (-np.inf, np.inf)
     found = Sweep(points, {}, {}, {}, limits, mode, reference)
-    windows = {name: checked_window(_of(window, name)) for name in rules}
+    windows = {name: checked_window(of_rule(window, name)) for name in rules}
     for name, rule in rules.items():
         check_update("sweep", loss_fn, update, rule, windows[name])
     total = len(rules) * (len(points) * count + len(numbers) - count)
+    how = (make_model, optimizer, loss_fn, batches, rules, update, windows, evaluate_at)
+    training = Training(*how)
+    if directory is not None:
+        training = SavedTraining(*how, Path(directory).expanduser().absolute())
+        training.read(points, numbers)
     with closing(make_bar(total, 0, progress)) as bar:
 
         def trained(name: str, point: Mapping[str, Any], seed: int) -> Run:
-            network = _network(make_model, rules[name], seed, {key: point[key] for key in names})
-            options, of_seed = (loss_fn, update, windows[name]), epoch_batches(batches)(seed)
-            run = _train(network, _of(optimizer, name), options, of_seed, evaluate_at, name, point, seed)
+            run = training.run(name, point, seed)
             if validation is not None:
                 run.validation.update(_scores(run, loss_fn, epoch_batches(validation)(seed), metric))
             bar.set_postfix({"rule": name, **point, "seed": seed}, refresh=False)
@@ -189,52 +188,6 @@ def sweep(
     return found
 
 
-def _network(make_model: Callable[..., Any], rule: Any, seed: int, setting: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The model and the rule of a seed and a setting. The weights do not depend on the rule."""
-    model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), START))
-    model = make_model(nnx.Rngs(model_key), **setting)
-    if not isinstance(model, nnx.RNNCellBase):
-        raise TypeError(f"make_model returned {type(model).__name__}, expected a cell, such as the stack of connect.")
-    made = callable(rule) and not isinstance(rule, type)
-    rule = rule(rngs=nnx.Rngs(rule_key), model=model) if made else rule
-    check_is_rule(rule)
-    return model, rule
-
-
-@functools.lru_cache(maxsize=64)
-def _with_rate_in_state(make: Callable[[Any], optax.GradientTransformation]) -> optax.GradientTransformation:
-    """A transformation with its learning rate in its state; the same object each time, so that it is the same program."""
-    return optax.inject_hyperparams(lambda rate: make(rate))(rate=1.0)
-
-
-def _train(
-    network: tuple[Any, Any], make: Callable[[Any], Any], options: tuple[Any, ...], batches: Iterable[Any],
-    evaluate_at: Sequence[int], name: str, point: Mapping[str, Any], seed: int,
-) -> Run:  # fmt: skip
-    """Train once, under the rule of this name, at the rate of a point, with a seed."""
-    optimizer = nnx.Optimizer(trained_together(*network), _with_rate_in_state(make), wrt=nnx.Param)
-    rate_in_state = optimizer.opt_state.hyperparams["rate"]
-    rate_in_state[...] = jnp.asarray(point["rate"], rate_in_state.dtype)
-    graph, state = nnx.split((*network, optimizer))
-    step = jitted(guarded_step, Step(graph, *options), **COMPILER_OPTIONS)
-    flags = Flags.first(network[0])
-    states = {0: state} if 0 in evaluate_at else {}
-    pending: list[Array] = []
-    for batch in map(as_batch, batches):
-        for mask in batch[2:]:
-            check_some_entry(mask)
-        state, flags, loss = step(state, flags, batch)
-        pending.append(loss)
-        if len(pending) in evaluate_at:
-            states[len(pending)] = state
-    if (count := len(pending)) < (least := max([1, *evaluate_at])):
-        raise ValueError(f"sweep got {count} batches for seed {seed}, expected at least {least}.")
-    losses = np.array(jax.device_get(pending))
-    bad = next((int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))), None)
-    kept = {at: nnx.filter_state(kept, lambda path, _: path[0] < 2) for at, kept in (states | {count: state}).items()}
-    return Run(name, dict(point), seed, losses, bad, {}, {}, nnx.graphdef(network), kept)
-
-
 def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -> Iterator[tuple[int, float]]:
     """The score after each number of batches at which the run was finite; a loss that is not marks the run."""
     held_out = list(batches)
@@ -267,70 +220,3 @@ def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
         f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. With "
         f"{in_words(first.point)}, seed {first.seed}, {cause if broken else 'the metric is not a number. Check it.'}"
     )
-
-
-def _are_same(validation: Any, test: Any) -> bool:
-    """Whether two sources are the same object, or lists with the same inputs first."""
-    if validation is None or test is None:
-        return False
-    lists = isinstance(validation, list | tuple) and isinstance(test, list | tuple) and validation and test
-    return validation is test or bool(lists and validation[0][0] is test[0][0])
-
-
-def _of(given: Any, rule: str) -> Any:
-    """The value for a rule, of one for all or a dict with one for each."""
-    return given[rule] if isinstance(given, Mapping) else given
-
-
-def _check(
-    make_model: Any,
-    rules: Any,
-    by_rule: Mapping[str, Any],
-    rates: Any,
-    settings: Any,
-    seeds: Any,
-    trials: int,
-    sets: Mapping[str, Any],
-) -> None:
-    """Raise TypeError or ValueError for arguments that do not fit together."""
-    if not callable(make_model) or isinstance(make_model, nnx.Module):
-        raise TypeError(
-            f"sweep got {type(make_model).__name__} as make_model, expected a function that maps nnx.Rngs to a new model."
-        )
-    if not isinstance(rules, Mapping) or not rules:
-        raise TypeError('sweep expects rules by name: rules={"bptt": BPTT(), "otpe": OTPE()}.')
-    for name, given in by_rule.items():
-        if isinstance(given, Mapping) and (missing := [rule for rule in rules if rule not in given]):
-            raise ValueError(f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule.")
-    if not all(callable(_of(by_rule["optimizer"], rule)) for rule in rules):
-        raise TypeError(
-            "sweep expects as the optimizer a function that maps a learning rate to a transformation: optax.adam."
-        )
-    if not np.size(rates) or np.ndim(rates) != 1 or min(rates) <= 0 or len(set(rates)) < len(rates):
-        raise ValueError(f"sweep got rates={rates}, expected a list of different positive numbers: [1e-3, 1e-2].")
-    if not 1 <= trials <= len(seeds) or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"sweep got the seeds {seeds}, {trials} of them for trials, expected different seeds, 1 or more."
-        )
-    if taken := sorted({*(settings or {})} & RESERVED):
-        raise ValueError(
-            f"sweep got settings named {', '.join(taken)}, expected other names: the table has these. See rates."
-        )
-    if any(isinstance(values, str) or not np.size(values) for values in (settings or {}).values()):
-        raise ValueError(
-            f'sweep got settings={settings}, expected a list of values for each: {{"decay": [0.9, 0.98]}}.'
-        )
-    if sets["validation"] is None and (
-        len(rates) > 1 or any(np.size(values) > 1 for values in (settings or {}).values())
-    ):
-        raise ValueError(
-            "sweep got several rates or settings and no validation samples to choose by. Give some: validation=[...]."
-        )
-    if _are_same(sets["validation"], sets["test"]):
-        raise ValueError(
-            "sweep got the same samples for validation and test, expected others: rates are chosen by the first, so only new "
-            "samples tell how good the choice is."
-        )
-    for name, given in sets.items():
-        if given is not None:
-            epoch_batches(given, name, times=2)

@@ -1,0 +1,81 @@
+"""The checks of what `sweep` got."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from slax_rules.train.batches import epoch_batches
+
+RESERVED = {  # columns of the table
+    "rule", "rate", "validation", "test", "low", "high", "seeds", "not_finite", "reference", "difference", "difference_low",
+    "difference_high", "p_value",
+}  # fmt: skip
+
+
+def of_rule(given: Any, rule: str) -> Any:
+    """The value for a rule, of one for all or a dict with one for each."""
+    return given[rule] if isinstance(given, Mapping) else given
+
+
+def check_arguments(
+    make_model: Any,
+    rules: Any,
+    by_rule: Mapping[str, Any],
+    rates: Any,
+    settings: Any,
+    seeds: Any,
+    trials: int,
+    sets: Mapping[str, Any],
+) -> None:
+    """Raise TypeError or ValueError for arguments that do not fit together."""
+    if not callable(make_model) or isinstance(make_model, nnx.Module):
+        raise TypeError(
+            f"sweep got {type(make_model).__name__} as make_model, expected a function that maps nnx.Rngs to a new model."
+        )
+    if not isinstance(rules, Mapping) or not rules:
+        raise TypeError('sweep expects rules by name: rules={"bptt": BPTT(), "otpe": OTPE()}.')
+    for name, given in by_rule.items():
+        if isinstance(given, Mapping) and (missing := [rule for rule in rules if rule not in given]):
+            raise ValueError(f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule.")
+    if not all(callable(of_rule(by_rule["optimizer"], rule)) for rule in rules):
+        raise TypeError(
+            "sweep expects as the optimizer a function that maps a learning rate to a transformation: optax.adam."
+        )
+    if not np.size(rates) or np.ndim(rates) != 1 or min(rates) <= 0 or len(set(rates)) < len(rates):
+        raise ValueError(f"sweep got rates={rates}, expected a list of different positive numbers: [1e-3, 1e-2].")
+    if not 1 <= trials <= len(seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"sweep got the seeds {seeds}, {trials} of them for trials, expected different seeds, 1 or more."
+        )
+    if taken := sorted({*(settings or {})} & RESERVED):
+        raise ValueError(
+            f"sweep got settings named {', '.join(taken)}, expected other names: the table has these. See rates."
+        )
+    if any(isinstance(values, str) or not np.size(values) for values in (settings or {}).values()):
+        raise ValueError(
+            f'sweep got settings={settings}, expected a list of values for each: {{"decay": [0.9, 0.98]}}.'
+        )
+    if sets["validation"] is None and (
+        len(rates) > 1 or any(np.size(values) > 1 for values in (settings or {}).values())
+    ):
+        raise ValueError(
+            "sweep got several rates or settings and no validation samples to choose by. Give some: validation=[...]."
+        )
+    if _are_same(sets["validation"], sets["test"]):
+        raise ValueError(
+            "sweep got the same samples for validation and test, expected others: rates are chosen by the first, so only new "
+            "samples tell how good the choice is."
+        )
+    for name, given in sets.items():
+        if given is not None:
+            epoch_batches(given, name, times=2)
+
+
+def _are_same(validation: Any, test: Any) -> bool:
+    """Whether two sources are the same object, or lists with the same inputs first."""
+    if validation is None or test is None:
+        return False
+    lists = isinstance(validation, list | tuple) and isinstance(test, list | tuple) and validation and test
+    return validation is test or bool(lists and validation[0][0] is test[0][0])

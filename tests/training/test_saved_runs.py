@@ -1,0 +1,188 @@
+"""A sweep with a directory trains each run once: one that was killed continues, and one of another kind is refused."""
+
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import slax_rules as sr
+from slax_neurons import LI, LIF, connect
+from slax_rules.train.sweep_training import Training
+from training import killed_sweep
+
+RULES = {"bptt": sr.BPTT(), "a/b, c": sr.OTTT()}
+
+
+def make_model(rngs, width=6, decay=0.9, scale=1.0):
+    init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
+    return connect(
+        [nnx.Linear(5, width, kernel_init=init, rngs=rngs), LIF(decay=decay), nnx.Linear(width, 3, rngs=rngs), LI()]
+    )
+
+
+def batches(seed, count=3, classes=3):
+    rng = np.random.default_rng(seed)
+    return [((rng.random((7, 4, 5)) < 0.4).astype(np.float32), rng.integers(0, classes, 4)) for _ in range(count)]
+
+
+def run(directory=None, *, make_model=make_model, optimizer=optax.adam, batches=batches, **changes):
+    given = {"rules": RULES, "rates": [0.1], "seeds": 2, "progress": False}
+    given |= {"validation": batches_of(100), "test": batches_of(200)}
+    return sr.sweep(make_model, optimizer, sr.cross_entropy, batches, directory=directory, **given | changes)
+
+
+def batches_of(first):
+    return lambda seed: batches(first + seed, 1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _promotion():
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The (rule, rate, seed) of the runs that are trained."""
+    found, train = [], Training.train
+
+    def spied(self, objects, rule, point, seed):
+        found.append((rule, point["rate"], seed))
+        return train(self, objects, rule, point, seed)
+
+    monkeypatch.setattr(Training, "train", spied)
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(_promotion, tmp_path_factory):
+    """A sweep that ended, and its directory, which tests leave as it is."""
+    directory = tmp_path_factory.mktemp("finished")
+    return run(directory), directory
+
+
+def test_a_killed_sweep_continues_as_if_it_had_never_been_killed(tmp_path):
+    """SIGKILL while the third of eight runs is written; Dropout's and DECOLLE's random numbers are in the files."""
+    command = [sys.executable, killed_sweep.__file__, "3", tmp_path / "killed"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list((tmp_path / "killed").glob("*.npz"))) == 2
+    assert len(list((tmp_path / "killed").glob(".*.part"))) == 1
+    whole = killed_sweep.numbers(killed_sweep.run(None))
+    assert killed_sweep.numbers(killed_sweep.run(tmp_path / "killed")) == whole
+    assert not list((tmp_path / "killed").glob(".*.part"))
+
+
+def test_a_finished_sweep_is_read_and_the_same(finished, trained):
+    whole, directory = finished
+    again = run(directory)
+    assert not trained and killed_sweep.numbers(again) == killed_sweep.numbers(whole)
+    assert killed_sweep.numbers(whole) == killed_sweep.numbers(run())
+
+
+def test_more_rules_rates_settings_and_seeds_train_the_missing_runs_alone(tmp_path, trained):
+    run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=[1])
+    assert trained == [("bptt", 0.1, 1)]
+    run(tmp_path, seeds=2, rates=[0.1, 0.01])
+    new = [("bptt", 0.01, 0), ("bptt", 0.01, 1), ("bptt", 0.1, 0)]
+    new += [("a/b, c", rate, seed) for rate in (0.01, 0.1) for seed in (0, 1)]
+    assert trained[1:] == new
+    run(tmp_path, settings={"width": [6]})  # a setting that is named is another point
+    assert len(trained) == 8 + 4
+    run(tmp_path, settings={"width": list(np.array([7, 6]))})
+    assert len(trained) == 12 + 4
+
+
+def test_a_sweep_that_an_error_ends_keeps_its_runs(tmp_path, trained):
+    read = []
+
+    def interrupted(seed):
+        read.append(seed)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        return batches(seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, batches=interrupted)
+    assert len(list(tmp_path.iterdir())) == 2
+    trained.clear()
+    found = run(tmp_path)
+    assert trained == [("a/b, c", 0.1, 0), ("a/b, c", 0.1, 1)]
+    assert killed_sweep.numbers(found) == killed_sweep.numbers(run())
+
+
+def test_other_scores_need_no_training(finished, trained):
+    _, directory = finished
+    found = run(directory, metric=mean_loss, mode="min")
+    assert not trained
+    same = run(metric=mean_loss, mode="min")
+    np.testing.assert_array_equal(found.test("bptt"), same.test("bptt"))
+
+
+def mean_loss(outputs, labels):
+    return sr.cross_entropy(outputs, labels).mean()
+
+
+OTHERS = {  # and what the message says of them
+    "model": ({"make_model": lambda rngs: make_model(rngs, width=8)}, r"modules/0/kernel: float32\[5, 6\] saved"),
+    "option": ({"make_model": lambda rngs: make_model(rngs, decay=0.8)}, "decay"),
+    "weights": ({"make_model": lambda rngs: make_model(rngs, scale=0.5)}, "weights at the start"),
+    "number of batches": ({"batches": lambda seed: batches(seed, 5)}, "batches: 3 saved, 5 here"),
+    "data": ({"batches": lambda seed: batches(seed + (seed == 1))}, "last batch: .*digest"),  # of one seed
+    "update": ({"update": "online", "window": 2}, "update: offline saved, online here; window: None saved, 2 here"),
+    "rule": ({"rules": {"bptt": sr.BPTT(remat=True)}}, r"rule: BPTT\(remat=False\) saved, BPTT\(remat=True\) here"),
+    "optimizer": ({"optimizer": optax.sgd}, "optimizer/opt_state/.*nothing here"),
+    "evaluated": ({"evaluate_at": (2,)}, r"evaluate_at: \[\] saved, \[2\] here"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_directory_of_another_sweep_is_refused_before_any_training(name, finished, trained):
+    """Also where the first rule is new."""
+    changes, said = OTHERS[name]
+    rules = {"new": sr.SLTT()} | changes.get("rules", RULES)
+    before = sorted(finished[1].iterdir())
+    with pytest.raises(ValueError, match=f"(?s)from another sweep: .*{said}.* use another directory"):
+        run(finished[1], **changes | {"rules": rules})
+    assert not trained and sorted(finished[1].iterdir()) == before
+
+
+def test_a_damaged_run_is_named_and_trained_again_once_it_is_deleted(tmp_path, trained):
+    run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"{file.name} is damaged: .*Delete the file"):
+        run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
+    file.unlink()
+    run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
+    assert trained == [("bptt", 0.1, 0)] * 2
+
+
+class Shuffled:
+    """A loader in another order each time."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __iter__(self):
+        return iter([batches(0)[index] for index in self.rng.permutation(3)])
+
+
+def test_the_order_of_a_loader_is_not_compared_but_the_number_of_its_batches_is(tmp_path, trained):
+    one = {"rules": {"bptt": sr.BPTT()}, "seeds": 1, "batches": Shuffled()}
+    first, second = run(tmp_path, **one), run(tmp_path, **one)
+    np.testing.assert_array_equal(first.best["bptt"][0].losses, second.best["bptt"][0].losses)
+    assert len(trained) == 1
+
+
+def test_settings_without_a_name_and_folders_that_cannot_be_written_to_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="expected numbers, strings and tuples"):
+        run(tmp_path, settings={"decay": [lambda: 0.9]})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"The runs of sweep could not be written to .*: Not a directory"):
+        run(tmp_path / "file" / "runs")
