@@ -51,6 +51,7 @@ from slax_rules.train.agreement import gradient_norms as gradient_norms
 from slax_rules.train.batches import Sampler as Sampler
 from slax_rules.train.callbacks import EarlyStopping as EarlyStopping
 from slax_rules.train.callbacks import Every as Every
+from slax_rules.train.callbacks import LogTo as LogTo
 from slax_rules.train.callbacks import StepInfo as StepInfo
 from slax_rules.train.callbacks import StopTraining as StopTraining
 from slax_rules.train.checkpoints import Checkpoints as Checkpoints

@@ -139,6 +139,70 @@ class Every:
         return self.function(info)
 
 
+@dataclasses.dataclass(frozen=True)
+class LogTo:
+    """A callback that passes the numbers of `fit` to a logger, such as TensorBoard, Weights & Biases or MLflow.
+
+    After each `every` steps it logs "training/loss", "training/seconds" per step, and "training/learning_rate" if the optimizer
+    keeps one, of that step. Each evaluation is logged at its step as "held_out/loss" and "held_out/" with the name of a metric,
+    and what other callbacks return under their own names. Arrays and None, which are no scalars, are in the history alone. Of
+    several processes the first one logs.
+
+    A run that resumes from a checkpoint logs the steps after it again.
+
+    Args:
+        log: a function `log(values, step=step)` of numbers by name, such as `wandb.log` or `mlflow.log_metrics`; or an object
+            with a method `add_scalar(name, value, step)`, such as the `SummaryWriter` of `torch.utils.tensorboard` or
+            `tensorboardX`.
+        every: steps between logs of the training, >= 1.
+
+    Raises:
+        TypeError: a logger of another kind.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import LogTo, cross_entropy, fit
+        >>> def log(values, step):
+        ...     print(step, sorted(values))
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        >>> batches, held_out = ([(jnp.ones((5, 3, 4)), jnp.array([0, 1, label]))] for label in (0, 1))
+        >>> history = fit(
+        ...     model, optimizer, cross_entropy, batches, epochs=2, held_out=held_out, callbacks=[LogTo(log, every=2)])
+        1 ['held_out/loss']
+        2 ['training/loss', 'training/seconds']
+        2 ['held_out/loss']
+    """
+
+    log: Any
+    every: int = 100
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.log, "add_scalar") and not callable(self.log):
+            raise TypeError(
+                f"LogTo got {type(self.log).__name__}, expected a function log(values, step=step), such as wandb.log, or a "
+                "writer with add_scalar(name, value, step), such as SummaryWriter(...)."
+            )
+
+    def __call__(self, info: StepInfo) -> None:
+        numbers = {"loss": info.loss, "seconds": info.seconds, "learning_rate": info.learning_rate}
+        self.write({f"training/{name}": number for name, number in numbers.items()}, info.step)
+
+    def write(self, values: Metrics, step: int) -> None:
+        """Log those of the values that are numbers."""
+        numbers = {name: float(value) for name, value in values.items() if value is not None and not np.ndim(value)}
+        if not numbers or jax.process_index():
+            return
+        if hasattr(self.log, "add_scalar"):
+            for name, number in numbers.items():
+                self.log.add_scalar(name, number, step)
+        else:
+            self.log(numbers, step=step)
+
+
 def check_callbacks(callbacks: Any) -> None:
     """Raise TypeError unless all are callbacks."""
     if not isinstance(callbacks, list | tuple):

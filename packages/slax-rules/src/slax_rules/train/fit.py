@@ -20,7 +20,7 @@ from slax_rules.penalties import Penalty, checked_penalties
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.train.batches import Batches, Sampler, epoch_batches
-from slax_rules.train.callbacks import EarlyStopping, check_callbacks
+from slax_rules.train.callbacks import EarlyStopping, LogTo, check_callbacks
 from slax_rules.train.checkpoints import Checkpoints
 from slax_rules.train.evaluate import Metric, check_concrete, check_metrics, check_parameters, evaluate
 from slax_rules.train.fit_run import ZERO_STEPS, FitRun
@@ -78,8 +78,8 @@ def fit(
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
         evaluate_every: steps between evaluations; by default at the end of each epoch.
         early_stopping: the criterion for stopping early, on a number of the evaluation.
-        callbacks: objects such as `Every`, which are called with a `StepInfo` after each `every` steps; their return values
-            go into the history. One that raises `StopTraining` ends the run.
+        callbacks: objects such as `Every` and `LogTo`, which are called with a `StepInfo` after each `every` steps; their
+            return values go into the history. One that raises `StopTraining` ends the run.
         checkpoints: where to save checkpoints, and from where to resume.
         devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters. If they belong to
             several processes, each process calls `fit` with the same numbers in model, rule and optimizer, and with
@@ -140,7 +140,8 @@ def fit(
     size = batches.steps if isinstance(batches, Sampler) else len(batches) if isinstance(batches, Sized) else None
     held_out_of = epoch_batches(() if held_out is None else held_out, "held_out", times=2)
     evaluation = lambda: evaluate(model, loss_fn, held_out_of(0), metrics=table, devices=devices)  # noqa: E731
-    run = FitRun(objects, step, of_epoch, size, state, flags, evaluation, early_stopping)
+    loggers = [callback for callback in callbacks if isinstance(callback, LogTo)]
+    run = FitRun(objects, step, of_epoch, size, state, flags, evaluation, early_stopping, loggers)
     if isinstance(batches, Sampler):
         run.first_epoch = epochs_taken(batches, optimizer)
     for text in remarks(model, batches, held_out):

@@ -21,7 +21,7 @@ from slax_rules.api import Step, jitted
 from slax_rules.devices import local_shard, split_batch
 from slax_rules.masks import check_some_entry
 from slax_rules.train.batches import Batch, Sampler, as_batch
-from slax_rules.train.callbacks import EarlyStopping, Metrics, StepInfo, StopTraining
+from slax_rules.train.callbacks import EarlyStopping, LogTo, Metrics, StepInfo, StopTraining
 from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, whole
 from slax_rules.train.evaluate import check_concrete
 from slax_rules.train.history import History
@@ -49,6 +49,7 @@ class FitRun:
         flags: on the device, what the steps so far were like.
         evaluation: evaluates the model on the held-out set.
         early_stopping: see `fit`.
+        loggers: what each record is logged to.
         sent, done: steps that were sent to the device, and steps whose losses were read, counted over all epochs.
         epoch, position: the current epoch, and the batches of it whose losses were read.
         last: the epoch and the index of the batch of the last step that was read.
@@ -66,6 +67,7 @@ class FitRun:
     flags: Flags
     evaluation: Callable[[], dict[str, Any]]
     early_stopping: EarlyStopping | None
+    loggers: Sequence[LogTo] = ()
     sent: int = 0
     done: int = 0
     epoch: int = 0
@@ -180,15 +182,15 @@ class FitRun:
         """Evaluate on the held-out set, and update the history and early stopping."""
         nnx.update(self.objects, local_shard(self.state))  # a callback may have written into the model
         found = self.evaluation()
-        self.record(found)
+        self.record(found, "held_out/")
         self.show({f"held-out {name}": number for name, number in found.items() if np.ndim(number) == 0})
         if self.early_stopping is not None:
             self.stopping = self.early_stopping.update(self.stopping, found[self.early_stopping.metric], self.done)
             if self.early_stopping.restore_best and self.stopping[1] == self.done:
                 self.best = weights(self.state[0])
 
-    def record(self, metrics: Metrics | None) -> None:
-        """Add a record, if there is anything to record.
+    def record(self, metrics: Metrics | None, prefix: str = "") -> None:
+        """Add a record, if there is anything to record, and log it, with the prefix before its names.
 
         Raises:
             TypeError: anything but numbers by name, or None.
@@ -200,6 +202,8 @@ class FitRun:
         if metrics:
             values = {name: _as_number(name, value) for name, value in metrics.items()}
             self.records.append({"step": self.done, "epoch": self.epoch, **values})
+            for logger in self.loggers:
+                logger.write({prefix + name: value for name, value in values.items()}, self.done)
 
     def show(self, numbers: Mapping[str, float]) -> None:
         """Show numbers next to the bar, until others of the same name replace them."""
