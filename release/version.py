@@ -22,7 +22,7 @@ def with_version(text: str, version: str) -> str:
     """A pyproject.toml or CITATION.cff with another version, also where it asks for a package of ours."""
     text = re.sub(r'^(version = )"[^"]*"', rf'\1"{version}"', text, flags=re.MULTILINE)
     text = re.sub(r"^(version: ).*$", rf"\g<1>{version}", text, flags=re.MULTILINE)
-    return re.sub(r'("slax-\w+==)[^"]*"', rf'\g<1>{version}"', text)
+    return re.sub(r'("slax-[^"]+==)[^"]*"', rf'\g<1>{version}"', text)
 
 
 def asking_for(text: str, version: str) -> str:

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from recorders import compare
 
 ROOT = Path(__file__).parents[2]
-MEMBERS = {path.name.replace("-", "_"): path for path in sorted(ROOT.glob("packages/*"))}
+MEMBERS = {path.parent.name: path.parents[2] for path in sorted(ROOT.glob("packages/*/src/*/__init__.py"))}
 DISTRIBUTIONS = importlib.metadata.packages_distributions() | {name: [path.name] for name, path in MEMBERS.items()}
 ALLOWED_SIBLINGS = {"slax_rules": {"slax_neurons"}}
 
