@@ -25,7 +25,7 @@ from experiments.common.tasks import make_model
 from experiments.streaming.sources import Source, make_source
 from slax_rules import BPTT, RULES, accuracy, cross_entropy, extend_stream, look_ahead, start_stream
 from slax_rules.stream import Stream
-from slax_rules.train.sweep import COMPILER_OPTIONS
+from slax_rules.train.sweep_training import COMPILER_OPTIONS
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
