@@ -145,7 +145,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def n_harmonics(alpha: float) -> int:
-    """The number F of harmonics, with the constant: weaker ones than 1/1000 of the constant are omitted, and those from 1000 on."""
+    """The number F of harmonics, with the constant; harmonics below 1/1000 of the constant and from 1000 on are omitted."""
     return 1000 if alpha <= 1 else math.ceil(1e-3 ** (-1 / alpha))
 
 
