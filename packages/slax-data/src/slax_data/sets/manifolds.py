@@ -144,7 +144,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def n_harmonics(alpha: float) -> int:
-    """The number F of harmonics besides the constant: those weaker than 1/1000 of the constant, or beyond 1000, are omitted."""
+    """The number F of harmonics, with the constant; harmonics below 1/1000 of the constant and from 1000 on are omitted."""
     return 1000 if alpha <= 1 else math.ceil(1e-3 ** (-1 / alpha))
 
 
