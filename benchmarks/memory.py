@@ -46,7 +46,7 @@ def main() -> None:
             found = [cost(model, rule, shape, window=window) for shape in shapes]
             measured = [one.measured_bytes or math.nan for one in found]
             of_row = [one / other.counted_bytes for one, other in zip(measured, found, strict=True)]
-            cells = [[f"{one / 1000:.3g}" for one in measured], [f"{one:.2f}" for one in of_row]]
+            cells = [[f"{float(f'{one / 1000:.3g}'):,g}" for one in measured], [f"{one:.2f}" for one in of_row]]
             row[name] = "{} ({})".format(*(" / ".join(dict.fromkeys(cell)) for cell in cells))
             ratios += of_row
         rows.append(row)
