@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-
 from toy_pipeline import Tree, ended, jobs
 
 pytestmark = pytest.mark.slow
@@ -157,7 +156,7 @@ def test_a_run_says_what_is_damaged_and_replaces_it(tree):
 
 def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
     tree.set(jobs(a=0, b=4), total=True)  # b alone is made again
-    at_work = tree.path / "ran-on-this-machine"
+    at_work = tree.path / "started"
     at_work.unlink()
     run = tree.start(ALL)
     tree.wait_for(at_work, run)

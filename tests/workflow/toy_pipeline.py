@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PARTS = (
     "dvc.yaml",
     ".dvcignore",
@@ -40,7 +40,7 @@ PARTS = (
 )
 POINTERS = sorted(ROOT.glob("shipped/*.dvc"))
 SHIPPED = [yaml.safe_load(file.read_text())["outs"][0]["md5"][2:] for file in POINTERS]  # names in the store
-# An experiment whose jobs do what a test wants: wait, fail, or be alone on a node. They leave a file named after their node.
+# An experiment whose jobs do what a test wants: wait, fail, or be alone on a node. They leave a file, `started`.
 # One more job reads the numbers of all, and a figure has their squares.
 TOY = {
     "jobs.py": """
@@ -53,17 +53,16 @@ def jobs(settings):
         yield Job("total", {}, module="total", reads=tuple(settings["jobs"]))
 """,
     "run.py": """
-import os
 import time
 from pathlib import Path
 
 def compute(config):
-    Path(f"ran-on-{os.environ.get('SLURMD_NODENAME', 'this-machine')}").touch()
+    Path("started").touch()
     time.sleep(config["seconds"])
     if config["number"] < 0:
         raise SystemExit(f"the number {config['number']} is negative")
     square = {"square": config["number"] ** 2}
-    return square | {"threads": int(os.environ["NPROC"])} if config["alone"] else (square, {"number": config["number"]})
+    return square if config["alone"] else (square, {"number": config["number"]})
 """,
     "total.py": """
 import numpy as np
@@ -104,9 +103,9 @@ class Tree:
         self.path, self.output = path, output or path.with_name("said")
 
     @classmethod
-    def new(cls, path: Path, jobs: dict[str, dict], experiment: str | None = None) -> "Tree":
-        """Make one, with a real experiment if one is named; if not, with one small set of spikes."""
-        for part in (*PARTS, *([f"experiments/{experiment}"] if experiment else [])):
+    def new(cls, path: Path) -> "Tree":
+        """Make one, with one small set of spikes."""
+        for part in PARTS:
             (path / part).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / part).is_dir():
                 shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__", *SHIPPED))
@@ -116,47 +115,32 @@ class Tree:
         folder.mkdir()
         for name, text in TOY.items():
             (folder / name).write_text(text)
-        if experiment is None:
-            sets = yaml.safe_load((path / "data/config.yaml").read_text())["sets"]
-            only = {"sets": {"japanese_vowels": sets["japanese_vowels"]}}
-            (path / "data/config.yaml").write_text(yaml.safe_dump(only))
-        tree = cls(path)
-        tree.set(jobs)
-        return tree
+        sets = yaml.safe_load((path / "data/config.yaml").read_text())["sets"]
+        only = {"sets": {"japanese_vowels": sets["japanese_vowels"]}}
+        (path / "data/config.yaml").write_text(yaml.safe_dump(only))
+        return cls(path)
 
     def set(self, jobs: dict[str, dict], total: bool = False) -> None:
         scales = {scale: {"jobs": jobs, "total": total} for scale in ("tiny", "quick", "full", "paper")}
         (self.path / "experiments/toy/config.yaml").write_text(yaml.safe_dump({"scales": scales}))
 
-    def run(self, *targets: str, base: dict[str, str] | None = None, **how) -> int:
+    def run(self, *targets: str, **how) -> int:
         """Make files as `start` does, and return the exit status. Here, a process that has imported Snakemake forks."""
-        if base:
-            return ended(self.start(*targets, base=base, **how))
         server = forks_of_snakemake()
         call = [str(self.path), str(self.output), self.environment(), arguments(targets, **how)]
         print(json.dumps(call), file=server.stdin, flush=True)
         return int(server.stdout.readline())
 
-    def start(
-        self,
-        *targets: str,
-        options: tuple[str, ...] = (),
-        base: dict[str, str] | None = None,
-        config: tuple[str, ...] = ("scale=tiny",),
-        **process,
-    ) -> subprocess.Popen:
-        """Begin to make files, on a cluster if `base` is its environment; `said` is the output."""
-        command = ["snakemake", *arguments(targets, options, config)]
+    def start(self, *targets: str, options: tuple[str, ...] = (), **process) -> subprocess.Popen:
+        """Begin to make files; `said` is the output."""
+        command, where = ["snakemake", *arguments(targets, options)], {"cwd": self.path, "env": self.environment()}
         with self.output.open("w") as output:
-            return subprocess.Popen(
-                command, cwd=self.path, env=self.environment(base), stdout=output, stderr=subprocess.STDOUT, **process
-            )
+            return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **where, **process)
 
-    def environment(self, base: dict[str, str] | None = None) -> dict[str, str]:
-        base = base or dict(os.environ)
+    def environment(self) -> dict[str, str]:
         packages = [str(source) for source in self.path.glob("packages/*/src")]
-        return base | {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), base["PATH"]]),
+        return os.environ | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join(packages),
         }
 
@@ -192,11 +176,6 @@ class Tree:
     def said(self) -> str:
         """The output of the last run."""
         return self.output.read_text()
-
-    def made(self) -> dict[str, bytes]:
-        """The results, without their records."""
-        files = sorted((self.path / "results").rglob("*.json"))
-        return {str(file.relative_to(self.path)): file.read_bytes() for file in files if "record" not in file.name}
 
 
 def arguments(
@@ -243,12 +222,7 @@ def ended(run: subprocess.Popen) -> int:
         raise
 
 
-def jobs(alone: tuple[str, ...] = (), **seconds: float) -> dict[str, dict]:
+def jobs(**seconds: float) -> dict[str, dict]:
     return {
-        name: {"number": number, "seconds": time, "alone": name in alone}
-        for number, (name, time) in enumerate(seconds.items())
+        name: {"number": number, "seconds": time, "alone": False} for number, (name, time) in enumerate(seconds.items())
     }
-
-
-def results(*names: str) -> list[str]:
-    return [f"results/tiny/toy/{name}.json" for name in names]
