@@ -47,12 +47,6 @@ class ReadsSamples(Base):
         return 0.5 * carry - 0.1 * carry.mean(0, keepdims=True) + inputs
 
 
-class ReadsUnits(Base):
-    def fire(self, membrane):
-        carry, spikes = self.spike(membrane)
-        return carry - 0.1 * spikes.sum(-1, keepdims=True), spikes
-
-
 class Decays(LI):
     """Its `membrane_decay` is declared, and a lie."""
 
@@ -120,17 +114,10 @@ class Forgets(Base):
         return jax.lax.scan(lambda carry, x: self(carry, x), jnp.zeros_like(carry), inputs)
 
 
-class LateStates(Base):
-    def pre_reset_states(self, carry, inputs):
-        carry, membranes = super().pre_reset_states(carry, inputs)
-        return carry, 2 * membranes
-
-
 FAULTS = {
     Swapped: "outputs other than 0 and 1. Return the carry first",
     NoSurrogate: "without a derivative",
     ReadsSamples: "a unit or a sample of others",
-    ReadsUnits: "a unit or a sample of others",
     Decays: r"membrane_decay = 0\.9, but its membrane decays by 0\.3\. Define",
     Saturates: "linear = True, but derivatives",
     Explodes: "is not finite under these currents. Pass others",
@@ -138,7 +125,6 @@ FAULTS = {
     Counts: "States of integrate and fire are like the current",
     OtherDtype: "before a step, and of .* after it. Make all states of param_dtype",
     SpikesAlone: "End fire, or __call__, with: return carry, output",
-    LateStates: "that differ from its steps one by one. Leave unroll",
     Forgets: "that differ from its steps one by one. Leave unroll",
 }
 

@@ -21,13 +21,14 @@ from slax_rules import (
     Every,
     Sampler,
     cross_entropy,
+    extend_stream,
     fit,
     gradients,
     last_step,
     start_stream,
-    sweep,
     valid_steps,
 )
+from training.test_batches import Tensor
 
 INPUTS = jax.random.bernoulli(jax.random.key(0), 0.4, (12, 4, 8)).astype(jnp.float32)
 LABELS = jnp.array([0, 1, 2, 0])
@@ -93,22 +94,6 @@ def test_padding_may_be_anything(rule):
     assert np.isfinite(run([(with_nan, LABELS, mask)], rule=rule).losses).all()
 
 
-class Tensor:
-    """An array of another library, as PyTorch's tensors are."""
-
-    def __init__(self, array):
-        self.array = np.asarray(array)
-
-    def detach(self):
-        return self
-
-    def cpu(self):
-        return self
-
-    def numpy(self):
-        return self.array
-
-
 class OfDLPack:
     """An array that another library hands over by DLPack alone."""
 
@@ -171,34 +156,12 @@ TIMES = np.arange(20.0)
         ),
         (lambda: stored_task({"train": (np.full((2, 3, 4), 1e300), np.arange(2))}, n_classes=2), ValueError, "infinities"),
         (
-            lambda: sweep(
-                lambda rngs: stack(seed=rngs), optax.sgd, cross_entropy, [BATCH], rules={"a": BPTT()}, rates=[0.1],
-                seeds=[0], validation=[BATCH], test=[BATCH],
-            ),
-            ValueError,
-            "the same samples for validation and test",
-        ),
-        (
-            lambda: sweep(
-                lambda rngs, rate: stack(seed=rngs),
-                optax.sgd,
-                cross_entropy,
-                [BATCH],
-                rules={"a": BPTT()},
-                rates=[0.1],
-                settings={"rate": [1, 2]},
-                validation=[BATCH],
-            ),
-            ValueError,
-            "settings named rate, expected other names",
-        ),
-        (
             lambda: from_nir(to_nir(stack(LIF(reset="zero")), dt=1e-3, input_shape=(8,)), dt=1e-4),
             ValueError,
             "that to_nir wrote with dt=0.001",
         ),
     ],
-    ids=["key", "sum over time", "1e300", "sweep", "names of settings", "dt of NIR"],
+    ids=["key", "sum over time", "1e300", "dt of NIR"],
 )  # fmt: skip
 def test_is_refused(call, kind, says):
     with pytest.raises(kind, match=says):
@@ -258,8 +221,6 @@ def test_a_stream_gives_its_model_what_it_learned():
     stream = start_stream(
         model, nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param), cross_entropy, (4, 8), rule=OTPE()
     )
-    from slax_rules import extend_stream
-
     stream = extend_stream(stream, INPUTS, jnp.tile(LABELS, (12, 1))).stream
     np.testing.assert_array_equal(model.modules[0].kernel[...], before)
     stream.copy_to(model)
@@ -273,7 +234,5 @@ def test_resistance_may_go_into_the_weights_for_readers_that_ignore_it():
     for name in ("lif_1", "li_3"):
         assert np.all(folded.nodes[name].r == 1) and np.all(plain.nodes[name].r != 1)
     again = from_nir(folded, dt=1e-3)
-    carry = model.initialize_carry((4, 8))
     one, other = (net.outputs(net.initialize_carry((4, 8)), INPUTS)[1][-1] for net in (model, again))
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    assert carry is not None

@@ -162,26 +162,6 @@ def test_a_bad_target_costs_its_window_alone(rule, x64):
 # ------------------------------------------------------------------------------------------------ optimizers and parameters
 
 
-def adaptive(model):
-    return sr.EProp(output_decay=0.9, route=sr.Adaptive(model, rngs=nnx.Rngs(5)))
-
-
-def test_parameters_of_rules_are_trained_with_the_model(x64):
-    """As under the rule by itself, also where two layers share a route."""
-    moved = []
-    for listed in (False, True):
-        model, x = double()
-        rule = adaptive(model)
-        given = sr.PerLayer([rule, sr.OSTL(route=rule.route)]) if listed else rule
-        optimizer = optimizer_of(model, given)
-        for _ in range(2):
-            sr.train_offline(model, optimizer, sr.cross_entropy, x, LABELS, rule=given)
-        moved.append([parameters(model), parameters(rule.route)])
-    assert close(*moved, 1e-12)
-    fresh = parameters(adaptive(net(jnp.float64)).route)
-    assert min(np.abs(new - old).max() for new, old in zip(moved[0][1], fresh, strict=True)) > 1e-6
-
-
 def test_an_optimizer_may_lower_the_rate_at_a_plateau():
     """Without steps the loss is a plateau: the rate is halved at each update but the first, whose loss is the best so far."""
     model = net()

@@ -147,6 +147,8 @@ CALLS = {  # a call, and words of its error
     "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "a function that maps a learning rate"),
     "sweep: list of rules": (lambda: swept(rules=[sr.BPTT()]), "rules by name"),
     "sweep: validation": (lambda: swept(validation=None), "no validation samples"),
+    "sweep: test": (lambda: swept(test=BATCHES[:1]), "the same samples for validation and test"),
+    "sweep: names": (lambda: swept(lambda rngs, rate: made()[0], settings={"rate": [1, 2]}), "settings named rate, expected"),
     "sweep: copies": (lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "same network from the seeds"),
     "sweep: windows": (lambda: swept(window={"bptt": None}), "none for ottt"),
     "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "4 batches for seed 0"),

@@ -1,6 +1,6 @@
 """Gradients that the rules of other libraries give for a small net against those of the packages; see data/README.md.
 
-Where a library's definition is another one, the gradients have to differ. tests/laws/test_published.py has the other files.
+Where a library's definition is another one, the gradients have to differ.
 """
 
 import numpy as np
@@ -36,7 +36,11 @@ def part(layers, where, names):
         ("sparx_e_prop", "e_prop", {}, [(EVERY, ALL)], []),
         # Paths through recurrent spikes are all that e-prop lacks here.
         ("sparx_e_prop_reset", "bptt", {}, [(ABOVE, ALL)], [(FIRST, ALL)]),
+        ("sparx_e_prop_reset", "e_prop", {}, [(EVERY, ALL)], []),
         ("braintrace_d_rtrl", "ostl", {}, [(EVERY, ALL)], []),
+        ("braintrace_pp_prop", "pp_prop", {"decay": 0.9}, [(EVERY, ALL)], []),
+        ("braintrace_recurrent_d_rtrl", "ostl", {}, [(EVERY, ALL)], []),
+        ("braintrace_recurrent_snap_2", "ostl_with_recurrence", {}, [(EVERY, ALL)], []),
         # It filters before the factor psi, and the read-out's traces too.
         ("braintrace_recurrent_e_prop", "e_prop", {}, [], [(EVERY, ALL)]),
         # It has the path of a neuron to itself, too.
