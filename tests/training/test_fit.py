@@ -103,11 +103,6 @@ def test_a_metric_may_be_an_array():
     assert json.loads(json.dumps(history.records)) == history.records
 
 
-def test_no_batch_of_a_sampler_comes_twice():
-    batches = [np.asarray(inputs).tobytes() for epoch in range(2) for inputs, _ in SAMPLER(epoch)]
-    assert len(set(batches)) == len(batches) == 8
-
-
 def test_looking_on_changes_nothing_bit_for_bit_and_info_is_of_its_step():
     def make():
         return made(modules=[Dropout(0.3, rngs=nnx.Rngs(1))])
