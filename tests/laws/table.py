@@ -84,6 +84,7 @@ NETWORKS = {
     "brf": Network([7, 5, C], [per_unit("brf", n, **BRF) | {"dt": 0.01} for n in (5, C)], OWN, {"gain": 120}),
 }
 SPIKES = np.random.default_rng(0).uniform(size=(T, B, 32)) < 0.4
+X, LABELS, F64 = SPIKES[..., :7].astype(float), np.array([0, 3, 2]), {"param_dtype": jnp.float64}
 
 
 def inputs_of(network: str) -> np.ndarray:

@@ -8,14 +8,11 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from laws.table import LI, SPIKES, WINDOW, lif
+from laws.table import LABELS, LI, WINDOW, B, T, X, lif
 from slax_neurons import unroll
 from stacks import deviation, furthest, inputs, pair
 
-T, B = 12, 3
-LABELS = np.array([0, 3, 2])
 LENGTHS = np.array([9, 2, 5])
-X = SPIKES[..., :7].astype(float)
 EXACT = 1e-12
 
 

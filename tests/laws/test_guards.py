@@ -3,25 +3,17 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.extend.core import jaxprs_in_params
 
 from slax_neurons import LI, LIF, connect
 from slax_rules import SnAp, cross_entropy, gradients
 from slax_rules.engine import coloring
 from slax_rules.engine.jacobians import slopes
-from stacks import linear
+from stacks import equations, linear
 
 
 def primitives_of(function, *arguments):
     """The names in the program of a function, those inside of its calls too."""
-
-    def names(jaxpr):
-        for equation in jaxpr.eqns:
-            yield equation.primitive.name
-            for inner in jaxprs_in_params(equation.params):
-                yield from names(inner)
-
-    return set(names(jax.make_jaxpr(function)(*arguments).jaxpr))
+    return {equation.primitive.name for equation, _ in equations(jax.make_jaxpr(function)(*arguments).jaxpr)}
 
 
 def everything_linear(x, kernel, image):

@@ -9,18 +9,15 @@ import pytest
 from flax import nnx
 
 import oracle
-from laws.table import LI, SPIKES, lif
+from laws.table import F64, LABELS, LI, B, T, X, lif
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, SURROGATES, Delay, Dropout, Trainable, connect
 from slax_rules import RTRL, UORO, SnAp, cross_entropy, gradients
 from slax_rules.engine.influence import state_space
 from stacks import deviation, furthest, gradients_of, linear, pair, worst
 
-T, B, K = 12, 3, 3
-LABELS = np.array([0, 3, 2])
+K = 3
 SIGNAL = oracle.softmax_cross_entropy(LABELS)
-F64 = {"param_dtype": jnp.float64}
-X = SPIKES[..., :7].astype(float)
 
 
 def run(model, rule=None, window=None, x=X, **options):

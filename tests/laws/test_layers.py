@@ -13,17 +13,14 @@ import oracle
 import slax_neurons as sn
 import slax_rules as sr
 from laws import table
-from laws.table import LI, NETWORKS, PENALTIES, SPIKES, TARGETS, B, T, case, layers_of, lif
+from laws.table import F64, LABELS, LI, NETWORKS, PENALTIES, TARGETS, B, T, X, case, layers_of, lif
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, Delay, Edge, SpikingNeuron, Surrogate, Trainable, connect, unroll
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
 from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
 EXACT = 1e-12
-LABELS = np.array([0, 3, 2])
 SIGNAL = oracle.softmax_cross_entropy(LABELS)
-X = SPIKES[..., :7].astype(float)
-F64 = {"param_dtype": jnp.float64}
 
 
 def run(model, rule=None, window=3, x=X, loss=sr.cross_entropy, labels=LABELS, **options):

@@ -10,18 +10,12 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.extend.core import jaxprs_in_params
 
 import slax_rules as sr
-from laws.table import SPIKES
+from laws.table import F64, LABELS, SPIKES, B, T, X
 from neurons import test_synapses
 from slax_neurons import LI, LIF, Edge, RunningNorm, connect, with_effective_weights
-from stacks import deviation, furthest, linear
-
-T, B = 12, 3
-LABELS = np.array([0, 3, 2])
-F64 = {"param_dtype": jnp.float64}
-X = SPIKES[..., :7].astype(float)
+from stacks import deviation, equations, furthest, linear
 
 
 class Duck(nnx.Module):
@@ -161,15 +155,6 @@ def test_statistics_move_once_for_each_finite_step():
     before = jax.tree.map(np.asarray, statistics(model))
     assert jnp.isnan(sr.train_offline(model, optimizer, sr.cross_entropy, jnp.asarray(x), LABELS, rule=sr.OSTL()))
     assert furthest(statistics(model), before) == 0
-
-
-def equations(jaxpr, scans=()):
-    """Each equation of a program and of those within it, with the lengths of the scans that it is in."""
-    for equation in jaxpr.eqns:
-        yield equation, scans
-        within = (*scans, equation.params["length"]) if equation.primitive.name == "scan" else scans
-        for program in jaxprs_in_params(equation.params):
-            yield from equations(program, within)
 
 
 def test_weights_are_made_once_per_window():

