@@ -10,6 +10,7 @@ from slax_rules.engine import layerwise
 from slax_rules.testing import samples_are_independent, what_the_mask_leaves_out_changes_nothing
 from stacks import deviation, worst
 
+pytestmark = pytest.mark.slow
 EXACT = 1e-12
 CASES = [(name, network) for name, entry in TABLE.items() for network in entry.networks]
 # One of each kind; the others fill the same traces with other numbers, or are one of these along another route.

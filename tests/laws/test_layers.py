@@ -19,6 +19,7 @@ from slax_neurons import LIF, Delay, Edge, SpikingNeuron, Surrogate, Trainable, 
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
 from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
+pytestmark = pytest.mark.slow
 EXACT = 1e-12
 SIGNAL = oracle.softmax_cross_entropy(LABELS)
 

@@ -27,11 +27,7 @@ T, B, N, H, C = 6, 8, 3, 4, 3
 DEVICES = 8
 MEAN = sr.SequenceLoss(lambda y, labels, *mask: sr.cross_entropy(y.mean(axis=0), labels))
 PENALTIES = (sr.firing_rate(0.1, 3.0),)
-KINDS = [
-    "bptt",
-    "otpe",
-    "e_prop_adaptive",
-]  # autodiff, traces, weights of the rule that learn; the others are for the night
+KINDS = ["otpe", "e_prop_adaptive"]  # traces, and weights of the rule that learn; the others are for the night
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random", "e_prop_adaptive")
 DRAWS = np.random.default_rng(0)
 INPUTS, LABELS = (DRAWS.random((T, B, N)) < 0.5).astype(float), np.arange(B) % C
