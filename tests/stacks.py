@@ -262,11 +262,7 @@ _NEURONS = {
     "cuba_lif": (sn.CuBaLIF, oracle.CuBaLIF, {"synapse_decay": 0.6, "decay": 0.9, "threshold": 1.0}),
     "alif": (sn.ALIF, oracle.ALIF, {"decay": 0.9, "adaptation_decay": 0.8, "beta": 0.3, "threshold": 1.0}),
     "adlif": (sn.AdLIF, oracle.AdLIF, _ADAPTIVE),
-    "izhikevich": (
-        sn.Izhikevich,
-        oracle.Izhikevich,
-        {"a": 0.02, "b": 0.2, "c": -65.0, "d": 8.0, "threshold": 30.0},
-    ),
+    "izhikevich": (sn.Izhikevich, oracle.Izhikevich, {"a": 0.02, "b": 0.2, "c": -65.0, "d": 8.0, "threshold": 30.0}),
     "adex": (sn.AdEx, oracle.AdEx, _EXPONENTIAL),
     "brf": (sn.BRF, oracle.BRF, {"omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}),
 }

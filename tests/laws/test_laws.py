@@ -61,12 +61,7 @@ def test_gradient_is_linear_and_no_sample_sees_another(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "network", "window"),
-    [
-        ("ostl", "delays", T),
-        ("otpe", "edges", 6),
-        ("e_prop_adaptive", "conv", 6),
-    ],
+    ("name", "network", "window"), [("ostl", "delays", T), ("otpe", "edges", 6), ("e_prop_adaptive", "conv", 6)]
 )
 def test_pieces_change_nothing(name, network, window, monkeypatch):
     """Of two steps, with trained neurons, edges, delays, penalties, and a route with parameters; also without traces."""

@@ -398,11 +398,7 @@ def test_adaptive_matrices_become_the_kernels_under_decay(online):
 
 @pytest.mark.parametrize(
     ("ours", "rule", "window"),
-    [
-        (sr.OSTL(), oracle.OSTL(), 3),
-        (sr.OTTT(), oracle.OTTT(), 3),
-        (sr.OTPE(), oracle.OTPE(), 1),
-    ],
+    [(sr.OSTL(), oracle.OSTL(), 3), (sr.OTTT(), oracle.OTTT(), 3), (sr.OTPE(), oracle.OTPE(), 1)],
     ids=["ostl", "ottt", "otpe by step"],
 )
 def test_online_training_is_descent_by_window(ours, rule, window):
