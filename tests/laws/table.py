@@ -222,12 +222,10 @@ TABLE = {
     "e_prop_random": Entry(oracle.e_prop, ("chain",)),
     "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
     "e_prop_direct": Entry(oracle.e_prop, ("chain",)),
-    "pp_prop": Entry(
-        partial(oracle.pp_prop, decay=0.8), ("chain", "edges", "states", "brf"), options={"decay": 0.8}, fixed=True
-    ),
+    "pp_prop": Entry(partial(oracle.pp_prop, decay=0.8), ("chain", "edges", "brf"), options={"decay": 0.8}, fixed=True),
     "decolle": Entry(oracle.ottt, ("chain",)),
     "hypr": Entry(oracle.ostl, ("chain",)),
-    "s_tllr": Entry(s_tllr, ("chain", "edges", "states", "conv"), options=S_TLLR, fixed=True),
+    "s_tllr": Entry(s_tllr, ("chain", "edges", "conv"), options=S_TLLR, fixed=True),
     "tess": Entry(s_tllr, ("chain",), options=S_TLLR, fixed=True),
     "osttp": Entry(oracle.ostl, ("chain",)),
     "etlp": Entry(partial(oracle.ottt, bias_trace=False), ("chain",)),
