@@ -74,6 +74,20 @@ def test_a_product_is_current_while_files_settings_sources_and_inputs_are_the_sa
     assert state_of(product).kind == "missing"
 
 
+def test_what_reads_a_result_follows_its_settings_and_its_content(folder):
+    jobs = {"a": Job("a", {"steps": 1}, endings=(ARRAYS,)), "sum": Job("sum", {}, reads=("a",))}
+    other = jobs | {"a": dataclasses.replace(jobs["a"], config={"steps": 2})}
+    product = made(result_product("activity", "tiny", jobs, "sum"))
+    assert state_of(result_product("activity", "tiny", other, "sum")).kind == "older"
+    first = made(result_product("activity", "tiny", jobs, "a"))
+    assert state_of(product).kind == "older"  # it was made without these arrays
+    made(product)
+    write_record(first, begin(first), **RUN | {"wall_seconds": 2.0})
+    assert state_of(product).kind == "current"
+    made(first, "made otherwise")
+    assert state_of(product).kind == "older"
+
+
 @pytest.mark.parametrize("text", ['X = """a\n\nb"""\n', "# a comment\n", "from ..common import x\n"])
 def test_any_change_of_a_source_changes_the_digest(folder, monkeypatch, text):
     monkeypatch.setattr(results, "ROOT", folder)
