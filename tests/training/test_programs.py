@@ -129,14 +129,15 @@ def test_a_function_keeps_what_it_has_read_and_one_that_is_made_anew_reads_it_an
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 @pytest.mark.filterwarnings("ignore:.*for the third time")
 def test_programs_that_fall_out_of_the_table_are_freed(monkeypatch):
-    """With a table of two programs, ten need as many maps of memory as four."""
+    """With a table of two programs, eight need as many maps of memory as four."""
     monkeypatch.setattr(api, "_jitted", functools.lru_cache(maxsize=2)(api._jitted.__wrapped__))
     maps = []
-    for number in range(10):
+    for number in range(8):
         loss_of(lambda outputs, labels, number=number: number * outputs.sum(axis=1))
-        gc.collect()
-        maps.append(Path("/proc/self/maps").read_bytes().count(b"\n"))
-    assert maps[-1] - maps[3] < 50  # a program has about 100
+        if number in (3, 7):
+            gc.collect()
+            maps.append(Path("/proc/self/maps").read_bytes().count(b"\n"))
+    assert maps[1] - maps[0] < 50  # a program has about 100
 
 
 # ------------------------------------------------------------------------------------------------ options that look alike

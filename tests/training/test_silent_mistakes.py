@@ -16,7 +16,6 @@ from slax_neurons.nir import from_nir, to_nir
 from slax_rules import (
     BPTT,
     OTPE,
-    OTTT,
     Checkpoints,
     Every,
     Sampler,
@@ -84,7 +83,7 @@ def test_a_run_with_a_sampler_resumes_in_the_same_process(tmp_path):
     np.testing.assert_array_equal(found.losses, run(batches, models[1], optimizers[1], epochs=3).losses)
 
 
-@pytest.mark.parametrize("rule", [BPTT(), OTPE(), OTTT()])
+@pytest.mark.parametrize("rule", [BPTT(), OTPE()])
 def test_padding_may_be_anything(rule):
     mask = valid_steps(jnp.array([12, 5, 12, 1]), 12)
     with_nan = jnp.where(mask[..., None], INPUTS, jnp.nan)

@@ -61,7 +61,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", ["bptt", "otpe", "parameters", "uoro"])
+@pytest.mark.parametrize("name", ["otpe", "parameters", "uoro"])
 def test_pieces_are_one_sequence(name):
     """With pieces of whole windows, rules give what `train_online` gives, with penalties of means in a window too."""
     penalties = (sr.firing_rate(0.3, weight=2.0),) if name == "otpe" else ()
