@@ -38,7 +38,7 @@ PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(V)/.ok ## run the tests, in about eight minutes on two cores
 	$(PYTEST)
 
-nightly: lowest newest docs $(RELEASE)/.ok ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
+nightly: lowest newest docs $(RELEASE)/.ok ## what takes longer: other libraries, lowest and newest versions; run every week
 	$(PYTEST) tests/nightly
 
 MUTANTS := .venvs/mutants
