@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from gallery.claims_file import ClaimError, read_claims
-from gallery.significance import DECIMAL, LEVEL, RESOLUTION, Difference, Evidence, difference, holm
+from gallery.significance import DECIMAL, LEVEL, RESOLUTION, Difference, Evidence, difference
 from gallery.tables import Number, Row, find, spelled
+from slax_rules.train.intervals import holm
 
 Verdict = Literal["holds", "does not hold", "unresolved", "not run"]
 Kind = Literal["finding", "replication", "check"]

@@ -111,17 +111,3 @@ def difference(ours: Number, than: Number, *, fewest: int = 2) -> Difference | N
 def _variance(numbers: np.ndarray) -> tuple[float, int]:
     """The variance of the numbers, with divisor n - 1, and n."""
     return float(numbers.var(ddof=min(1, len(numbers) - 1))), len(numbers)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's corrected p-values, in the order given.
-
-    If all those below 0.05 are called significant, the probability of any error among them is at most 5 %, whatever the
-    dependence between the tests.
-
-    References:
-        Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2), 1979.
-    """
-    order = np.argsort(p_values, kind="stable")
-    raised = np.arange(len(order), 0, -1) * np.asarray(p_values, float)[order]
-    return np.minimum(1, np.maximum.accumulate(raised))[np.argsort(order)].tolist()

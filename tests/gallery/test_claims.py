@@ -13,8 +13,8 @@ from experiments.pipeline.job import SCALES
 from experiments.plot import plots_of
 from gallery.claims import correct, judge, judge_all
 from gallery.claims_file import SCHEMA, ClaimError, comparisons, read_claims
-from gallery.significance import holm
 from gallery.tables import matching, number
+from slax_rules.train.intervals import holm
 
 ROOT = Path(__file__).parents[2]
 # The samples of the rows of a rule. The interval of `middle` is 0.758 to 3.242.

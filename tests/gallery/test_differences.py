@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from gallery.claims import Comparison
-from gallery.significance import LEVEL, RESOLUTION, holm
+from gallery.significance import LEVEL, RESOLUTION
 from gallery.significance import difference as difference_of_numbers
 from gallery.tables import Number
 
@@ -111,14 +111,3 @@ def test_rounding_is_relative_to_the_numbers_and_at_its_border_still_rounding():
     half = difference([1.0, 1.0], [1.5, 2.0, 4.0], paired=False)  # one side varies
     expected = stats.ttest_1samp([1.5, 2.0, 4.0], 1.0).pvalue
     assert judged("below", half).evidence.holds == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    "p_values, corrected",
-    [
-        ([], []),
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # 4, 3, 2 and 1 times, none below the one before it
-    ],
-)
-def test_holms_correction_by_hand(p_values, corrected):
-    assert holm(p_values) == pytest.approx(corrected)
