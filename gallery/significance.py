@@ -6,7 +6,6 @@ sample and needs no test. Accuracies on a test set that seeds have in common als
 is that of `experiments.drawing.statistics`.
 """
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np

@@ -10,7 +10,7 @@ from experiments.common.samples import seeds_of
 from experiments.pipeline import job as jobs
 from experiments.pipeline import results
 from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
-from experiments.pipeline.results import commit, digest_of, read_record, result_product, write_json
+from experiments.pipeline.results import State, commit, digest_of, read_record, result_product, write_json
 from experiments.step_response import run as of_one_neuron
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
@@ -107,6 +107,29 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     result.write_text(content.replace("1", "2", 1))
     with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it: `python -m exp"):
         plot.main(["step_response", "--jobs", "alif", "lif", *folders])
+
+
+def test_a_figure_says_that_older_results_lack_what_it_reads(tmp_path, monkeypatch):
+    step_response(tmp_path, "lif")
+    asked = [
+        "step_response",
+        "--jobs",
+        "lif",
+        "--results",
+        str(tmp_path / "results"),
+        "--output",
+        str(tmp_path / "figures"),
+    ]
+
+    def draw(*_):
+        raise KeyError("memory")
+
+    monkeypatch.setattr(plot, "draw", draw)
+    with pytest.raises(KeyError):  # of a figure, if the results are of the present sources
+        plot.main(asked)
+    monkeypatch.setattr(plot, "state_of", lambda product: State("older"))
+    with pytest.raises(SystemExit, match="Some results of step_response have no 'memory': older sources made them"):
+        plot.main(asked)
 
 
 SETTINGS = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4}}}
