@@ -76,7 +76,7 @@ lint: $(V)/.ok $(RELEASE)/.ok ## check style, the workflow, the container, and w
 	mypy
 
 claims: $(V)/.ok ## update docs/RESULTS.md, docs/REPLICATION.md, and tables and pictures of pages from the full scale
-	snakemake figures/all --config scale=full
+	snakemake figures/all --config scale=full outdated=draw
 	cp figures/RESULTS.md figures/REPLICATION.md docs/
 	python -m gallery.page_tables
 	for name in accuracy gradient_similarity rules_table step_response; do cp figures/full/$$name.png docs/; done

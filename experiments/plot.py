@@ -28,7 +28,7 @@ from experiments.drawing.figures import Plot, print_style, save
 from experiments.drawing.tables import write_table
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.job import ARRAYS, TIMES, Job, check_known, figures_of
-from experiments.pipeline.plan import is_kept
+from experiments.pipeline.plan import outdated_of
 from experiments.pipeline.results import (
     RECORD,
     Product,
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     started, output = time.perf_counter(), options.output or Path("figures")
     known_figures = figure_products(experiment, scale, chosen, results=options.results, figures=output)
     drawn = [known_figures[stem] for stem in stems]
-    results = read(products, chosen, is_kept(scale, options.outdated), command)
+    results = read(products, chosen, outdated_of(scale, options.outdated), command)
     made = [begin(figure) for figure in drawn]
     try:
         draw(experiment, stems, results, output / scale)
@@ -100,15 +100,15 @@ def words_of(changes: Iterable[str]) -> str:
     return "".join(f" --set {shlex.quote(change)}" for change in changes)
 
 
-def read(products: Mapping[str, Product], jobs: Mapping[str, Job], keep: bool, command: str) -> list[dict[str, Any]]:
+def read(products: Mapping[str, Product], jobs: Mapping[str, Job], outdated: str, command: str) -> list[dict[str, Any]]:
     """The results of jobs, in their order, each with the "record" of its run, and its "arrays" and "times" if there are any.
 
-    It stops at one that is missing, damaged, of other settings or, without `keep`, of other sources.
+    It stops at one that is missing or damaged, or whose state is not used under `outdated`.
     """
     found = []
     for name, job in jobs.items():
         how = f"To make it: `{command} {name}`. To draw others or older ones: --jobs, --set, --outdated keep."
-        result = {"record": require(products[name], keep, how)}
+        result = {"record": require(products[name], outdated, how)}
         for path in products[name].files:
             content = path.read_bytes()
             if path.name.endswith(ARRAYS):

@@ -24,7 +24,7 @@ import yaml
 
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.job import ARRAYS, Job, check_known, experiment_names, jobs_of, settings_of
-from experiments.pipeline.plan import is_kept
+from experiments.pipeline.plan import outdated_of
 from experiments.pipeline.program_cache import keep_programs
 from experiments.pipeline.results import (
     Product,
@@ -51,13 +51,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     results = options.results or Path("results")
     products = {name: result_product(options.experiment, options.scale, jobs, name, results=results) for name in jobs}
-    keep = is_kept(options.scale, options.outdated)
+    outdated = outdated_of(options.scale, options.outdated)
     for name in options.jobs or jobs:
-        due = options.jobs or not state_of(products[name]).is_used(keep)
+        due = options.jobs or not state_of(products[name]).is_used(outdated)
         if due and (options.jobs or not lacks_spikes(options.experiment, jobs[name])):
             if not options.jobs:
                 print(f"{options.experiment}: {name}", flush=True)
-            run(options.experiment, jobs[name], products, keep, options.set)
+            run(options.experiment, jobs[name], products, outdated, options.set)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,26 +129,26 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
 
 
 def run(
-    experiment: str, job: Job, products: Mapping[str, Product], keep: bool = False, changes: Sequence[str] = ()
+    experiment: str, job: Job, products: Mapping[str, Product], outdated: str = "remake", changes: Sequence[str] = ()
 ) -> None:
     """Compute one job and write its files, and a record of what they were made from, and of the `changes` of its settings.
 
-    The spikes that it reads have to be current, and so the results of other jobs; with `keep`, these may be older.
+    The spikes that it reads have to be current, and the results of other jobs as `outdated` says.
 
     Args:
         experiment: the experiment.
         job: the job.
         products: the files of all jobs of the experiment, by name.
-        keep, changes: see the options of the command.
+        outdated, changes: see the options of the command.
     """
     started, product = time.perf_counter(), products[job.name]
     scale = job.config["scale"]
     for name in job.reads:
         how = f"{product.label} reads it; `python -m experiments.run {experiment} {name} --scale {scale}` makes it."
-        require(products[name], keep, how)
+        require(products[name], outdated, how)
     spikes = [spikes_product(job.spikes)] if job.spikes else []
     for read in spikes:
-        require(read, False, f"{product.label} reads it; `snakemake data` makes it.")
+        require(read, "remake", f"{product.label} reads it; `snakemake data` makes it.")
     made = begin(product)
     inputs = [file for name in job.reads for file in products[name].files if file.name.endswith(ARRAYS)]
     inputs += [read.files[0] for read in spikes]

@@ -12,7 +12,8 @@ from snakemake.exceptions import WorkflowError
 from experiments.pipeline import config as configurations
 from experiments.pipeline import shipped
 from experiments.pipeline.job import SCALES, experiment_names, unfinished
-from experiments.pipeline.plan import MANIFEST, OUTDATED, PEERS, RAW, Plan, stored
+from experiments.pipeline.plan import MANIFEST, PEERS, RAW, Plan, stored
+from experiments.pipeline.results import OUTDATED
 
 
 def read_yaml(path):
@@ -113,7 +114,7 @@ def left_out():
     """A line for each set whose raw files are not there."""
     for name, files in PLAN.missing.items():
         raw = " and ".join(f"data/raw/{file}" for file in files)
-        reads = "what reads it and has no result" if PLAN.keep else "all that reads it"
+        reads = "all that reads it" if PLAN.outdated == "remake" else "what reads it and has no result"
         yield f"Left out, with {reads}: {name}, without {raw}. See docs/data.md."
 
 

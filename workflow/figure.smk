@@ -77,7 +77,7 @@ for name in PLAN.figures:
             scale=SCALE,
             jobs=list(PLAN.jobs[name]),
             changes=changes_of(name),
-            keep="--outdated keep" if PLAN.keep else "",
+            outdated=PLAN.outdated,
         shell:
             "workflow/logged {log} python -m experiments.plot {params.experiment} --scale {params.scale}"
-            " --jobs {params.jobs} --output figures {params.keep} {params.changes}"
+            " --jobs {params.jobs} --output figures --outdated {params.outdated} {params.changes}"

@@ -4,7 +4,8 @@ import argparse
 from typing import Any
 
 from experiments.pipeline.job import SCALES, experiment_names
-from experiments.pipeline.plan import OUTDATED, PEERS
+from experiments.pipeline.plan import PEERS
+from experiments.pipeline.results import OUTDATED
 
 SHARED: dict[str, dict[str, Any]] = {
     "experiment": {},
@@ -12,7 +13,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--set": {"action": "append", "default": [], "metavar": "KEY=VALUE", "help": "another value than in config.yaml"},
     "--outdated": {
         "choices": OUTDATED,
-        "help": "results that are older than the sources; default: keep at the full scale",
+        "help": "which results are used: current ones, those of other sources, too, or all; default at full: keep",
     },
     "--peers": {"choices": PEERS, "help": "which peers are timed; default: those of each scale"},
 }

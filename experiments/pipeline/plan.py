@@ -33,7 +33,6 @@ from experiments.pipeline.results import (
 
 STORE = Path("data/store/files/md5")
 MANIFEST, PAGE = FIGURES / "all", tuple(FIGURES / name for name in ("index.html", "RESULTS.md", "REPLICATION.md"))
-OUTDATED = ("keep", "remake")  # what happens to results of other sources
 PEERS = {"light": "light", "all": True}  # which are timed: the `own_environments` of the experiment that times them
 
 
@@ -43,22 +42,23 @@ class Plan:
     Args:
         scale: one of SCALES.
         peers: one of PEERS; by default what the scale says.
-        outdated: one of OUTDATED; by default "keep" where the scale's results come with the repository.
+        outdated: one of OUTDATED; by default "keep" where the scale's results come with the repository. Under "draw" no
+            result is computed: those that are missing are left out.
 
     Attributes:
-        keep: True if results that are older than the sources are used.
+        outdated: the one of OUTDATED that holds.
         missing: the raw files that are lacking, by the set of data/config.yaml that needs them.
         settings: of each experiment that has the scale.
         jobs: of each experiment by name, except for those whose spikes cannot be made and that have no result to be used.
         spikes, results, figures: the products, by set; by experiment and job; and by experiment.
         page: the page of all figures.
         stale: why, by the label of each product that has to be made.
-        older: the results that are used although they are older than the sources.
-        left_out: the states of results that are not used and cannot be made, since their spikes cannot, by label.
+        older: the results that are used although they are older than the sources or settings.
+        left_out: the states of results that are not used and are not made, by label.
     """
 
     def __init__(self, scale: str, *, peers: str | None = None, outdated: str | None = None):
-        self.scale, self.keep = scale, is_kept(scale, outdated)
+        self.scale, self.outdated = scale, outdated_of(scale, outdated)
         self.stale: dict[str, str] = {}
         self.older: list[Product] = []
         self.left_out: dict[str, State] = {}
@@ -94,22 +94,24 @@ class Plan:
         for name, job in jobs.items():
             product = result_product(experiment, self.scale, jobs, name)
             read = [self.results[experiment, other] for other in job.reads if (experiment, other) in self.results]
-            state = self._look(product, read, keep=self.keep)
-            can_run = job.spikes not in self.missing and all(other in kept for other in job.reads)
-            if state.is_used(self.keep) or can_run:
+            state = self._look(product, read, self.outdated)
+            can_run = (
+                self.outdated != "draw" and job.spikes not in self.missing and all(other in kept for other in job.reads)
+            )
+            if state.is_used(self.outdated) or can_run:
                 kept[name], self.results[experiment, name] = job, product
             else:
                 self.left_out[product.label] = state
                 del self.stale[product.label]
         return kept
 
-    def _look(self, product: Product, read: Iterable[Product] = (), *, keep: bool = False) -> State:
+    def _look(self, product: Product, read: Iterable[Product] = (), outdated: str = "remake") -> State:
         state = state_of(product)
-        if not state.is_used(keep):
+        if not state.is_used(outdated):
             self.stale[product.label] = state.why
         elif made := [one.label for one in read if one.label in self.stale]:
             self.stale[product.label] = f"{made[0]} is"
-        elif state.kind == "older":
+        elif state.kind != "current":
             self.older.append(product)
         return state
 
@@ -137,15 +139,15 @@ class Plan:
         how = "If sources were edited since the run began, start it again."
         results = {product.label for product in self.results.values()}
         for product in [*self.listed, self.page]:
-            require(product, self.keep and product.label in results, how)
+            require(product, self.outdated if product.label in results else "remake", how)
 
     def notes(self) -> Iterator[str]:
-        """Lines on results that cannot be made, and on those that are used although they are older than the sources."""
+        """Lines on results that are not made, and on those that are used although they are outdated."""
         for label, state in self.left_out.items():
             if state.kind != "missing":
-                yield f"Left out, since its data are lacking: {label}: {state.why}"
+                yield f"Left out: {label}: {state.why}"
         if self.older:
-            yield "Older than the sources, and used as they are:"
+            yield "Older than the sources or settings, and used as they are:"
             for experiment, number in Counter(product.label.partition(" ")[0] for product in self.older).items():
                 yield f"  {experiment}, {number} jobs"
 
@@ -173,9 +175,9 @@ def page_product(
     return Product("page of figures", PAGE, settings, (LOCK, *files, *claims), made)
 
 
-def is_kept(scale: str, outdated: str | None) -> bool:
-    """True if results that are older than the sources are used; `outdated` is one of OUTDATED, or None for what is usual."""
-    return outdated == "keep" or (outdated is None and scale in KEPT)
+def outdated_of(scale: str, outdated: str | None) -> str:
+    """One of OUTDATED: what was asked for, or else what is usual at a scale."""
+    return outdated or ("keep" if scale in KEPT else "remake")
 
 
 def with_peers(settings: dict[str, Any], peers: str | None) -> dict[str, Any]:

@@ -81,6 +81,14 @@ class Product:
         return {name: found for name, path in self.inputs.items() if (found := checksum(path))}
 
 
+# The states of results that are used: only what would come out now; also of other sources; and whatever is intact.
+OUTDATED = {
+    "remake": ("current",),
+    "keep": ("current", "older"),
+    "draw": ("current", "older", "other settings"),
+}
+
+
 class State(NamedTuple):
     """How a product compares with its record, and with what it would be made from now; `why` says it in words.
 
@@ -91,9 +99,9 @@ class State(NamedTuple):
     kind: Literal["missing", "damaged", "other settings", "older", "current"]
     why: str = ""
 
-    def is_used(self, keep: bool) -> bool:
-        """True if it is current, or if it is older and such products are kept."""
-        return self.kind == "current" or (keep and self.kind == "older")
+    def is_used(self, outdated: str = "remake") -> bool:
+        """Whether a product of this state is used; `outdated` is one of OUTDATED."""
+        return self.kind in OUTDATED[outdated]
 
 
 def spikes_product(name: str) -> Product:
@@ -214,17 +222,17 @@ def state_of(product: Product) -> State:
     return State("current")
 
 
-def require(product: Product, keep: bool, how: str) -> dict[str, Any]:
+def require(product: Product, outdated: str, how: str) -> dict[str, Any]:
     """The record of a product.
 
     Raises:
-        SystemExit: the product is missing, damaged, of other settings or, without `keep`, from other sources or inputs. The
-            message ends with `how`, what to do.
+        SystemExit: the product is missing or damaged, or its state is not used under `outdated`, one of OUTDATED. The message
+            ends with `how`, what to do.
     """
     if missing := [file for file in (*product.files, product.record) if not file.is_file()]:
         raise SystemExit(f"There is no {missing[0]}. {how}")
     state = state_of(product)
-    if not state.is_used(keep):
+    if not state.is_used(outdated):
         raise SystemExit(f"{product.files[0]} is not used: {state.why}. {how}")
     record = read_record(product.record)
     assert record is not None

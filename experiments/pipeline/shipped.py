@@ -41,10 +41,10 @@ def pack(name: str) -> None:
     """Write the intact results of the present settings to an archive, and say what is left out or older than the sources."""
     products = products_of(name)
     states = [(product, state_of(product)) for product in products]
-    whole = [product for product, state in states if state.is_used(keep=True)]
+    whole = [product for product, state in states if state.is_used("keep")]
     for product, state in states:
         if state.kind != "current":
-            kept = "Packed, though not current" if state.is_used(keep=True) else "Left out"
+            kept = "Packed, though not current" if state.is_used("keep") else "Left out"
             print(f"{kept}: {product.label}: {state.why}")
     output = FOLDER / f"{name}.tar.xz"
     if not whole:
