@@ -50,11 +50,11 @@ def p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's corrected p-values p'_i, in the order given; NaN stays NaN, and counts as a test.
+    """Holm's corrected p-values q, in the order given; NaN stays NaN, and counts as a test.
 
-        p'_(k) = min(1, max_{j <= k} (m - j + 1) p_(j))
+        q_k = min(1, max_{j <= k} (m - j + 1) p_j)
 
-    where p_(1) <= ... <= p_(m) are the m values in increasing order. If all tests with p' < 0.05 are called significant, the
+    where p_1 <= ... <= p_m are the m values in increasing order. If all tests with q < 0.05 are called significant, the
     probability of any error among them is at most 5 %, whatever the dependence between the tests.
 
     References:
