@@ -78,11 +78,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     name = page.file.src_uri
     if name not in PATHS:
         return markdown
-    parts = FENCE.split(markdown)
+    parts = FENCE.split(typeset_page(markdown))
     for index in range(0, len(parts), 2):
-        text = typeset_page(parts[index])
         text = re.sub(
-            r"\[([^][]*)\]\(([^)\s]+)\)", lambda match: match[1 if linked(match[2], name) is None else 0], text
+            r"\[([^][]*)\]\(([^)\s]+)\)", lambda match: match[1 if linked(match[2], name) is None else 0], parts[index]
         )
         parts[index] = re.sub(r"(?<=\]\()[^)\s]+(?=\))", lambda match: linked(match[0], name) or match[0], text)
     if files.get_file_from_path(notebook := f"{name.removesuffix('.md')}.ipynb"):

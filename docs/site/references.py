@@ -26,6 +26,6 @@ class References(griffe.Extension):
     """A Griffe extension that typesets docstrings, and takes their examples for what they are."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        if obj.docstring:
+        if obj.docstring and not obj.is_module:  # no page shows a module
             text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
             obj.docstring.value = typeset_with_links(text, obj.name)

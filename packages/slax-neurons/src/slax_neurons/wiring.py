@@ -38,7 +38,7 @@ FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
     """Wire modules into a stack that is itself a cell, so that stacks can be nested.
 
-        y_i(t) = module_i(y_{i-1}(t)) + sum_j synapse_{ji}(y_j(t - delay))    # over the edges from j to i
+        y_i(t) = module_i(y_{i-1}(t)) + sum_j synapse_{j,i}(y_j(t - delay))    # over the edges from j to i
 
     Args:
         modules: the modules in order: cells (neurons, other stacks, Flax's recurrent cells) and anything without a carry that

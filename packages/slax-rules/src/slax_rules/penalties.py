@@ -77,7 +77,7 @@ def _total(outputs: Float[Array, "B ..."]) -> Float[Array, " B"]:
 
 
 def firing_rate(target: float, weight: float = 1.0, layers: Sequence[int] | None = None) -> Penalty:
-    """A target for the firing rate of each unit: weight / 2 sum_j (f_j - target)^2, with the mean f_j over time and batch.
+    """A target for the firing rate of each unit: (weight / 2) sum_j (f_j - target)^2, with the mean f_j over time and batch.
 
     Args:
         target: spikes per step, in [0, 1].

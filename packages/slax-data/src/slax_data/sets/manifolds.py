@@ -56,7 +56,7 @@ def random_manifolds(
 
         y_e(x) = prod_m sum_{i=1..F-1} a_i sin(2 pi (w_i x_m + p_i))
         a_i = u_i S_i,    w_i = i v_i,    S_i = 1 / ((i + 1)^alpha + 1)
-        F = min(ceil(1000^(1/alpha)), 1000)
+        F = min(ceil(1000^{1/alpha}), 1000)
 
     with u, v, p uniform in [0, 1) for each class, e, m and i.
 

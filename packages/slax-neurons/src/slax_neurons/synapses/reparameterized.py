@@ -134,7 +134,7 @@ class Masked(Reparameterized):
 class Quantized(Reparameterized):
     """A synapse whose weights are rounded to a few bits, trained with a straight-through estimator.
 
-        W = s q        q = round(w / s) in {-Q, ..., Q}        Q = 2^(bits - 1) - 1        s = max(|w|) / Q
+        W = s q        q = round(w / s) in {-Q, ..., Q}        Q = 2^{bits - 1} - 1        s = max(|w|) / Q
 
     Quantization is uniform and symmetric: zero stays zero, and -2^(bits - 1) is not used. Halves are rounded to the even
     neighbor. The scale is computed from the weights in each call, so nothing is clipped. The gradient w.r.t. w is the

@@ -13,7 +13,7 @@ from slax_rules.rules.routes import Local
 class DECOLLE(OTTT):
     """Deep continuous local learning (DECOLLE): `OTTT` with a separate loss for each layer, `Local`.
 
-        y^l_t = s^l_t Q^l        signal of layer l: dl^l_t/dy^l_t Q^l^T        gradient: sum_t delta_t psi_t a_t
+        y^l_t = s^l_t Q^l        signal of layer l: dl^l_t/dy^l_t (Q^l)^T      gradient: sum_t delta_t psi_t a_t
 
     with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No hidden layer takes a learning signal from
     above, so the gradient of a hidden layer does not depend on the layers above. The last layer has the loss of the model's

@@ -41,7 +41,7 @@ def fptt(
         g_t = dl_t + alpha (W_t - Wbar_t) - c lambda_t
         W_{t+1} = optimizer(W_t, g_t)
         lambda_{t+1} = lambda_t - alpha (W_{t+1} - Wbar_t)
-        Wbar_{t+1} = (1 - beta) Wbar_t + beta W_{t+1} - beta / alpha lambda_{t+1}
+        Wbar_{t+1} = (1 - beta) Wbar_t + beta W_{t+1} - (beta / alpha) lambda_{t+1}
 
     where dl_t is the gradient of the loss of window t alone, at W_t, c is 1 in "official" and 1/2 in "slax001",
     lambda_1 = 0 and Wbar_1 = W_1. So the first step is a step of `optimizer` alone. All parameters take part, including the

@@ -178,7 +178,7 @@ class _Broadcast(Route, nnx.Module):
 class Direct(_Broadcast):
     """Direct feedback: each hidden layer gets the error of the read-out through its own fixed random matrix.
 
-        signal of layer l: e_t B^l^T        # e_t is the cotangent that the rule of the last layer passes below
+        signal of layer l: e_t (B^l)^T      # e_t is the cotangent that the rule of the last layer passes below
 
     For most rules e_t = psi_t delta_t, the gradient of the loss w.r.t. the current of the last layer within the step, which is
     the error of a read-out of `LI` units. As the route of `SLTT` this is direct feedback alignment in each time step, and as
@@ -215,7 +215,7 @@ class Direct(_Broadcast):
 class Target(_Broadcast):
     """Projected targets: each hidden layer gets the target of the step through its own fixed random matrix.
 
-        signal of layer l: y^*_t B^l^T        # y^*_t is the one-hot label, or the target itself
+        signal of layer l: y^*_t (B^l)^T      # y^*_t is the one-hot label, or the target itself
 
     divided by the number of steps and samples that count. Only the last layer needs the output of the model, so a hidden
     layer learns while its input is processed. Masked steps send nothing.
@@ -278,7 +278,7 @@ class _LocalLosses(Route):
 class Local(_LocalLosses, nnx.Module):
     """Local losses: each hidden layer has the task's loss on its own fixed random read-out, and takes no signal from above.
 
-        y^l_t = s^l_t Q^l        signal of layer l: dl^l_t/dy^l_t Q^l^T
+        y^l_t = s^l_t Q^l        signal of layer l: dl^l_t/dy^l_t (Q^l)^T
 
     with Q^l ~ N(0, 1 / N_l), of the size of the model's output. The last layer has the task's loss on the model's output.
 

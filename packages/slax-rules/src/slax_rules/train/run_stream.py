@@ -103,7 +103,7 @@ def run_stream(
     as a generator or a socket, runs at the speed of the model. Predictions are the outputs that the model learns from, so in
     training mode a `Dropout` is active in the predictions and in the metrics; `look_ahead` predicts without it.
 
-        mean_t = (sum_i gamma^(t - i) w_i m_i) / (sum_i gamma^(t - i) w_i)        gamma = 2^(-1 / half_life)
+        mean_t = (sum_i gamma^{t - i} w_i m_i) / (sum_i gamma^{t - i} w_i)        gamma = 2^{-1 / half_life}
 
     Args:
         stream: a stream as `start_stream` makes it.

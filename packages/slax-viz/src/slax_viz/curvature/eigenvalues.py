@@ -53,7 +53,7 @@ def hessian_eigenvalues(
     """The first `n_top` eigenvalues and eigenvectors of the Hessian, by the Lanczos method with full reorthogonalization.
 
         q_{j+b} = H q_j    # orthogonalized against all previous q, and normalized
-        T = Q^T H Q,  (T + T^T) / 2 s = value s,  v = Q s
+        T = Q^T H Q,  ((T + T^T) / 2) s = value s,  v = Q s
 
     The first b = n_starts vectors q are normal random vectors, orthonormalized. Where a product leaves no remainder, because
     the q span an invariant subspace of H, another random vector takes its place. The method stops after min(n_steps, P)
