@@ -311,4 +311,4 @@ def test_graphs_of_other_frameworks_run_here_as_there(name):
 def test_the_package_is_there_without_nir_and_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nir", None)
     with pytest.raises(ImportError, match=r"^Got no package nir, expected it\. Install it: pip install"):
-        from_nir(None, dt=1)
+        from_nir(None, dt=1.0)
