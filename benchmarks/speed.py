@@ -3,7 +3,7 @@
 Twelve cases, each for a batch of 32 under one of four rules: a gradient of 64-50-10 with T = 20 (`small`) and of three layers
 of 128 with T = 256 (`large`), and training online in windows of five steps in 64-50-10 (`online`). A case has its least time in
 ms and XLA's temporaries in bytes, which are the same on every machine. `compile_s` are the processor seconds to trace and
-compile all cases. On a busy machine, or with uncommitted changes, it stops.
+compile all cases. Nothing else may run on the machine meanwhile. With uncommitted changes, it stops.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import optax
 from benchmarks.rules import Case, compiled, measured
 from benchmarks.timing import write_rows
 from experiments.pipeline.results import run_of
-from experiments.throughput.others import Others, check, cores_before
 
 FILE = Path(__file__).with_suffix(".csv")
 TIMED = ("bptt", "ottt", "ostl", "otpe")
@@ -28,15 +27,13 @@ CASES = {
     "online": Case("online", "64-50-10", steps=20, rules=TIMED, windows=(5,)),
 }
 SECONDS = 8.0  # how long the rules of a network take turns
-MOST_OTHERS = 0.2  # cores that other programs may use
 
 
 def main() -> None:
-    check(cores_before(), MOST_OTHERS, "before the first case")
     about = run_of(time.perf_counter())
     if about["commit"].endswith(("+", "unknown")):
         raise SystemExit("speed: got files that no commit has, expected none. Commit them.")
-    watch, start = Others(), time.process_time()
+    start = time.process_time()
     programs = {name: compiled(case.programs(optax.sgd(0.1)), 1) for name, case in CASES.items()}
     line = {
         "release": version("slax-rules"),
@@ -48,7 +45,6 @@ def main() -> None:
         for (_, rule), row in measured(of_case, SECONDS).items():
             line[f"{name}_{rule}_ms"] = round(1e3 * float(row["least_s"]), 4)
             line[f"{name}_{rule}_temporaries"] = row["temporaries_bytes"]
-    check(watch.cores(), MOST_OTHERS, "during the measurement")
     with FILE.open(encoding="utf-8", newline="") as file:
         table = csv.DictReader(file)
         columns, lines = table.fieldnames or [], [one for one in table if one["release"] != line["release"]]

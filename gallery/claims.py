@@ -175,7 +175,6 @@ class Figure:
     alt: str
     published: str
     claims: tuple[Claim, ...] = ()
-    is_supplement: bool = False  # for the few who look for it
 
 
 def judge_all(paths: Sequence[Path], tables: Tables, scale: str, *, is_complete: bool = True) -> list[Figure]:
@@ -208,9 +207,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str, *, is_complete:
                 except ValueError as error:
                     mistakes.append(f"{path}: {figure['stem']}: {claim['id']}: {error}")
             texts = {key: figure.get(key, "") for key in ("stem", "title", "shows", "alt", "published")}
-            figures.append(
-                Figure(path.parent.name, **texts, claims=tuple(judged), is_supplement="supplement" in figure)
-            )
+            figures.append(Figure(path.parent.name, **texts, claims=tuple(judged)))
     names = [f"the stem {figure.stem}" for figure in figures]
     names += [f"the claim {figure.experiment}/{claim.id}" for figure in figures for claim in figure.claims]
     mistakes += [f"{name} occurs twice" for name, count in Counter(names).items() if count > 1]

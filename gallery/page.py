@@ -60,7 +60,7 @@ def _rendered(template: str, content: Content, **more: Any) -> str:
     environment.filters |= {"linked": linked, "named": named, "plain": plain, "unlinked": unlinked, "picture": picture}
     claims = [claim for figure in content.figures for claim in figure.claims]
     experiments: dict[str, list[Figure]] = {}
-    for figure in sorted(content.figures, key=lambda figure: (figure.experiment, figure.is_supplement)):
+    for figure in sorted(content.figures, key=lambda figure: figure.experiment):
         experiments.setdefault(figure.experiment, []).append(figure)
     return environment.get_template(template).render(
         content._asdict(),

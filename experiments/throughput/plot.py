@@ -17,7 +17,7 @@ from experiments.throughput.plot_times import OF_RATIO, SIZE, Timed, library_of,
 
 OURS, BPTT = "slax:default", "slax:bptt"
 COLUMNS = [
-    *("source", "device", "peer", "variant", *SIZE, "inputs", "starts", "load", "others"),
+    *("source", "device", "peer", "variant", *SIZE, "inputs", "starts", "load"),
     *("seconds", "low_quartile", "high_quartile", "least", "repeats"),
     *("first_step_seconds", "process_growth_bytes", "temporary_bytes", "device_peak_bytes"),
     *("equation", "differs", "reason"),
@@ -50,7 +50,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
             neuron = record["neuron"] or {"equation": "", "differs": ""}
             yield [
                 *("measured", f"cpu: {timed.result['record']['machine']}" if device == "cpu" else device),
-                *(*name.split(":"), *timed.size, timed.inputs, timed.starts, timed.result.get("load"), timed.others),
+                *(*name.split(":"), *timed.size, timed.inputs, timed.starts, timed.result.get("load")),
                 *(*quartiles, min(times, default=None), len(times)),
                 *(record.get(key) for key in ("first_call", "memory_growth", "temporaries", "peak_device_bytes")),
                 *(neuron["equation"], neuron["differs"], timed.reasons[name]),
@@ -60,7 +60,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
         start = ["published", bar["device"], published_library(bar["framework"], bar["device"]), "", bar["n_neurons"]]
         nothing = [None] * (COLUMNS.index("equation") - COLUMNS.index("low_quartile"))
         reason = "" if seconds else "failed or out of memory, as published"
-        yield [*start, "", "", 256, "", "", "", "", seconds, *nothing, "", "", reason]
+        yield [*start, "", "", 256, "", "", "", seconds, *nothing, "", "", reason]
 
 
 def ratio_rows(data: Data) -> Iterator[list[Any]]:
@@ -131,10 +131,10 @@ def draw_rules(data: Data) -> Figure:
 
 
 def samples_are(results: list[Timed]) -> str:
-    """What the intervals of a figure are over, and how busy others kept the machine."""
-    starts, busy = {one.starts for one in results}, [one.others for one in results if one.others]
+    """What the intervals of a figure are over."""
+    starts = {one.starts for one in results}
     over = f"{names.listed(starts)} starts of the processes" if min(starts) > 1 else "rounds of a single start"
-    return f"{over} with its 95 % interval" + (f"; other programs used up to {max(busy):.1f} cores" if busy else "")
+    return f"{over} with its 95 % interval"
 
 
 def device_of(results: list[Timed]) -> str:

@@ -19,7 +19,6 @@ class Timed:
         reasons: by contender, why there is no time; empty if there is one.
         times: by contender that was timed, all seconds.
         medians: the same, the median of each round of each start.
-        others: the most cores that other programs used before or during a start; None where that was not looked at.
     """
 
     def __init__(self, result: dict[str, Any]):
@@ -32,8 +31,6 @@ class Timed:
         rounds = {name: one["rounds"] for name, one in self.records.items() if one["rounds"] and not self.reasons[name]}
         self.times = {name: [time for turn in turns for time in turn] for name, turns in rounds.items()}
         self.medians = {name: np.array([np.median(turn) for turn in turns]) for name, turns in rounds.items()}
-        busy = result.get("others", {"before": None, "during": []})
-        self.others = max((one for one in (busy["before"], *busy["during"]) if one is not None), default=None)
 
     @cached_property
     def ranks(self) -> dict[str, int]:

@@ -5,8 +5,8 @@ sets it to true. With false, no environment is made: contenders that need only J
 interpreter, and all others are reported as missing. Use it on a machine that has only JAX, Flax, Optax, matplotlib and numpy:
 `python -m experiments.run throughput rules_n128 --set own_environments=false --results trial`.
 
-With `starts`, all processes are started that many times, one start after the other, each with all of its rounds. With
-`others_at_most`, the program stops if other programs use more cores than this before a start or during it.
+With `starts`, all processes are started that many times, one start after the other, each with all of its rounds. Nothing else
+may run on the machine meanwhile: the result has the load before.
 """
 
 import os
@@ -16,40 +16,31 @@ from benchmarks.side_by_side.contenders import Contender, contender
 from benchmarks.side_by_side.measure import measure
 from benchmarks.side_by_side.workload import Workload, uniform
 from experiments.throughput.jobs import CLOSEST, OURS
-from experiments.throughput.others import Others, check, cores_before
 
 NOT_ASKED = "not run: asked for with --config peers=all"
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The record of `measure` for each contender, in the order of the configuration; the load of the machine before, and how
-    many cores other programs used, before and during each start."""
+    """The record of `measure` for each contender, in the order of the configuration, and the load of the machine before."""
     load = round(os.getloadavg()[0], 1)
     sizes = (config[name] for name in ("steps", "size", "batch", "dtype"))
     workload = uniform(*sizes, config.get("inputs", "spikes"))
-    check(before := cores_before(), config.get("others_at_most"), "before the first start")
-    records, during = of_all_starts(config, workload, chosen_of(config))
-    return {"load": load, "others": {"before": before, "during": during}, "records": records}
+    return {"load": load, "records": of_all_starts(config, workload, chosen_of(config))}
 
 
-def of_all_starts(
-    config: dict[str, Any], workload: Workload, chosen: list[Contender]
-) -> tuple[list[dict[str, Any]], list[float | None]]:
-    """The records of the first start, with the rounds of all, and how many cores other programs used during each start. What
-    fails or is left out in a start is not started again."""
+def of_all_starts(config: dict[str, Any], workload: Workload, chosen: list[Contender]) -> list[dict[str, Any]]:
+    """The records of the first start, with the rounds of all. What fails or is left out in a start is not started again."""
     found: dict[str, dict[str, Any]] = {}
-    during = []
     for start in range(config.get("starts", 1)):
         gone = {name for name, record in found.items() if record["error"] or record["left_out"]}
         able = [one for one in chosen if one.name not in gone]
-        first, watch = start * config["rounds"], Others()
-        for record in measure(workload, able, config["rounds"], config["seconds"], first_round=first):
+        for record in measure(
+            workload, able, config["rounds"], config["seconds"], first_round=start * config["rounds"]
+        ):
             before = found.setdefault(record["name"], record | {"rounds": []})
             before["rounds"] += record["rounds"]
             before |= {key: record[key] for key in ("error", "left_out")}
-        during.append(watch.cores())
-        check(during[-1], config.get("others_at_most"), f"during start {start + 1}")
-    return list(found.values()), during
+    return list(found.values())
 
 
 def chosen_of(config: dict[str, Any]) -> list[Contender]:

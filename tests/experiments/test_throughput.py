@@ -2,9 +2,7 @@
 
 import csv
 import itertools
-import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from benchmarks.side_by_side.contenders import contender
 from benchmarks.side_by_side.workload import DECAY, INPUT_RATE, uniform
 from experiments.pipeline.job import jobs_of
 from experiments.pipeline.plan import with_peers
-from experiments.throughput import others, plot_libraries, plot_order, plot_times, run
+from experiments.throughput import plot_libraries, plot_order, plot_times, run
 from experiments.throughput.plot_times import Timed
 
 ROOT = Path(run.__file__).parent
@@ -140,7 +138,7 @@ def test_each_start_has_all_rounds_and_what_fails_is_not_started_again(monkeypat
         return [{"name": one.name, "rounds": numbers} | reasons.get(one.peer, whole) for one in able]
 
     monkeypatch.setattr(run, "measure", measured)
-    records, _ = run.of_all_starts(config, uniform(2, 3), chosen)
+    records = run.of_all_starts(config, uniform(2, 3), chosen)
     found = {record["name"]: record for record in records}
     assert started == [["matmul", "slax", "norse", "spyx"], ["matmul", "slax", "spyx"]]
     assert found["spyx:layers"]["left_out"] == "for its memory"
@@ -162,29 +160,6 @@ def test_what_starts_differ_by_is_in_the_interval():
     apart = plot_times.samples_of([float(one * shift) for shift in shifts for one in within], 4)
     assert apart == pytest.approx(stats.gmean(within) * shifts)
     assert width(apart) == pytest.approx(width(shifts)) and stats.gmean(apart) == pytest.approx(stats.gmean(within))
-
-
-def test_other_programs_use_what_is_busy_and_not_ours(monkeypatch, tmp_path):
-    """In 4 s the machine is busy for 6 s, half a second of it for a virtual machine beside ours, and we use 2 s of them."""
-    second, stat = os.sysconf("SC_CLK_TCK"), tmp_path / "stat"
-    clock = SimpleNamespace(perf_counter=iter([100.0, 104.0]).__next__)
-    monkeypatch.setattr(others, "STAT", stat)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})  # the machine has others
-    monkeypatch.setattr(others, "time", clock)
-    monkeypatch.setattr(os, "times", iter([(1.0, 0, 0, 0, 0), (1.0, 0.5, 1.0, 0.5, 9.0)]).__next__)
-
-    def machine(user, nice, system, idle, waiting, steal):
-        each = " ".join(f"{second * total / 2:.0f}" for total in (user, nice, system, idle, waiting, 0, 0, steal, 9, 9))
-        stat.write_text(f"cpu  {each}\ncpu3 {each}\ncpu5 {each}\ncpu6 {user * 99:.0f} 0 0 0 0 0 0 0 0 0\nintr 1\n")
-
-    machine(5, 1, 2, 50, 3, 0)
-    watch = others.Others()
-    machine(8.5, 2, 3, 52, 6, 0.5)
-    cores = watch.cores()
-    assert cores == pytest.approx(1.0)
-    others.check(cores, 1.1, "during start 1")
-    others.check(cores, None, "during start 1")
-    others.check(None, 0.1, "during start 1")
 
 
 def timed(name, *rounds):

@@ -227,7 +227,9 @@ def test_the_scale_full_is_drawn_from_shipped_results(tree):
     assert file.read_bytes() == before
     tree.set(jobs(b=0, a=0), total=True)  # each has the number of the other one
     assert pending(tree, "full") == RESULTS | DRAWN
-    tree.set(jobs(b=0, a=0, new=1))  # "draw" uses the two as they are, and computes neither them nor the one that is new
+    tree.set(
+        jobs(b=0, a=0, new=1)
+    )  # "draw" uses the two as they are, and computes neither them nor the one that is new
     (tree.path / "figures/all").unlink()
     assert tree.run(ALL, config=("scale=full", "outdated=draw")) == 0, tree.said()
     assert "toy_run" not in tree.ran() and "toy, 2 jobs" in tree.said()
