@@ -35,7 +35,7 @@ def first_call(name: str) -> float:
     """The processor seconds of one of `NAMES`, a call and its rule, in this process, which has made no call yet."""
     what, rule = name.split()
     workload = Workload(100, 8, (64, 64, 64, 10))
-    model, batch, made = with_read_out(workload), (workload.inputs(), workload.labels()), RULES[rule].make()
+    model, batch, made = with_read_out(workload.widths), (workload.inputs(), workload.labels()), RULES[rule].make()
     optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
     batch, _ = jax.block_until_ready((jax.device_put(batch), nnx.state(optimizer)))
     gc.collect()  # or chance decides whether the call does it

@@ -12,10 +12,8 @@ import itertools
 import math
 from typing import Any
 
-from flax import nnx
-
+from benchmarks.rules import with_read_out
 from benchmarks.timing import write_rows
-from slax_neurons import LI, LIF, connect
 from slax_rules import BPTT, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, cost
 
 BATCH, WINDOWS = 32, (1, 10)
@@ -24,19 +22,12 @@ for rule, window in itertools.product((SLTT(), OTTT(), ApproximateOTPE(), OSTL()
     CASES[f"{type(rule).__name__}, window = {window}"] = rule, window
 
 
-def network(sizes: list[int]) -> nnx.RNNCellBase:
-    """Linear and LIF for each layer, with a leaky read-out in place of the last LIF."""
-    rngs = nnx.Rngs(0)
-    pairs = [(nnx.Linear(*pair, rngs=rngs), LIF()) for pair in itertools.pairwise(sizes)]
-    return connect([*[module for pair in pairs for module in pair][:-1], LI()])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["64-50-10", "64-100-100-10", "700-128-20"])
     parser.add_argument("--lengths", nargs="+", type=int, default=[100, 1000, 10_000])
     args = parser.parse_args()
-    models = {name: network([*map(int, name.split("-"))]) for name in args.networks}
+    models = {name: with_read_out([*map(int, name.split("-"))]) for name in args.networks}
     rows: list[dict[str, str]] = []
     ratios: list[float] = []
     for title, (rule, window) in CASES.items():

@@ -64,7 +64,7 @@ class Case(NamedTuple):
     def programs(self, optimizer: optax.GradientTransformation = ADAM) -> dict[Of, tuple[Any, Any]]:
         """A jitted program and its arguments for each window and rule."""
         workload = Workload(self.steps, self.batch, tuple(map(int, self.network.split("-"))))
-        model = with_read_out(workload) if self.with_read_out else network_of(workload)
+        model = with_read_out(workload.widths) if self.with_read_out else network_of(workload)
         graph, state = nnx.split((model, nnx.Optimizer(model, optimizer, wrt=nnx.Param)))
 
         def run(rule: Any, window: Any, state: nnx.State, inputs: jax.Array, labels: jax.Array) -> Any:
@@ -85,10 +85,10 @@ class Case(NamedTuple):
         return {pair: (program(*pair), arguments) for pair in pairs}
 
 
-def with_read_out(workload: Workload) -> nnx.RNNCellBase:
+def with_read_out(widths: Sequence[int]) -> nnx.RNNCellBase:
     """Linear and LIF of each layer, with a leaky read-out in place of the last LIF."""
     rngs, modules = nnx.Rngs(0), []
-    for size in itertools.pairwise(workload.widths):
+    for size in itertools.pairwise(widths):
         modules += [nnx.Linear(*size, rngs=rngs), LIF()]
     return connect([*modules[:-1], LI()])
 

@@ -31,7 +31,7 @@ COLUMNS = {
 
 def stream_of(rule: str, window: int) -> Stream:
     """A stream of one sample at rest."""
-    model = with_read_out(PIECE)
+    model = with_read_out(PIECE.widths)
     optimizer = nnx.Optimizer(model, optax.sgd(1e-4), wrt=nnx.Param)
     made = RULES[rule].make(rngs=nnx.Rngs(0), model=model)
     return start_stream(model, optimizer, cross_entropy, (1, PIECE.widths[0]), rule=made, window=window)

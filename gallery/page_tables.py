@@ -1,4 +1,4 @@
-"""Fill the tables of Markdown pages from the tables of the figures at the scale full.
+"""Fill the tables of Markdown pages from the tables of the figures at the scale full, and from those of benchmarks/results.
 
     python -m gallery.page_tables            # write them
     python -m gallery.page_tables --check    # fail if one is not current
@@ -10,9 +10,11 @@ A comment before the table says what its cells are, in YAML, and another one end
 
 This is the accuracy of each rule on each task in deep.csv. The keys are the fields of `Cells`. In place of the name of a column
 of the file, `columns` may be a mapping from the titles of the columns to keys that differ from the others', such as `{loss:
-{where: {quantity: loss}}}`.
+{where: {quantity: loss}}}`. Between `<!-- table NAME -->` and its end stands benchmarks/results/NAME.csv, whose rows are those
+of the table; it begins with the command that measured its numbers, the machine and the date.
 """
 
+import csv
 import dataclasses
 import itertools
 import re
@@ -32,6 +34,8 @@ from gallery.wording import plus_minus
 from slax_rules import RULES
 
 MARK = re.compile(r"(?<=^<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=^<!-- end -->$)", flags=re.DOTALL | re.MULTILINE)
+MEASURED = re.compile(r"(?<=^<!-- table )(\w+)( -->\n).*?(?=^<!-- end -->$)", flags=re.DOTALL | re.MULTILINE)
+BENCHMARKS = Path("benchmarks/results")
 TITLES = {name: rule.title for name, rule in RULES.items()}
 NAMES = {
     "rule": TITLES,
@@ -124,7 +128,18 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
         if any(texts):
             named = ", ".join(filter(None, (name_of(*item) for item in values.items())))
             lines.append([named or ", ".join(some), *texts])
+    return in_markdown(lines)
+
+
+def in_markdown(lines: Iterable[Sequence[str]]) -> str:
     return "".join("".join(f"| {cell} " if cell else "| " for cell in line) + "|\n" for line in lines)
+
+
+def measured(name: str) -> str:
+    """A table of a benchmark; a column whose first cell begins with a digit stands at the right."""
+    lines = (BENCHMARKS / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+    header, *rows = csv.reader(line for line in lines if not line.startswith("#"))
+    return in_markdown([header, ["--:" if cell[:1].isdigit() else "---" for cell in rows[0]], *rows])
 
 
 def page(text: str, figures: Path) -> str:
@@ -136,7 +151,7 @@ def page(text: str, figures: Path) -> str:
 
     if not text.count("<!-- numbers") == len(MARK.findall(text)) <= text.count("<!-- end -->"):
         raise ValueError('A mark has no end, or is not written as "<!-- numbers NAME: {...} -->" on lines of its own.')
-    return MARK.sub(fill, text)
+    return MEASURED.sub(lambda mark: mark[1] + mark[2] + measured(mark[1]), MARK.sub(fill, text))
 
 
 def main() -> None:
@@ -153,7 +168,7 @@ def main() -> None:
         if new == text:
             continue
         if options.check:
-            raise SystemExit(f"{path}: its tables differ from figures/full. Write them: `make claims`.")
+            raise SystemExit(f"{path}: its tables are not current. Write them: `make claims`.")
         path.write_text(new, encoding="utf-8")
 
 

@@ -1,17 +1,19 @@
 """The record of speed, and the page of performance with its tables."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
-from benchmarks import performance_page, rules, speed
+from benchmarks import rules, speed
+from gallery import page_tables
 
 
 def test_page_has_the_tables_of_the_files():
-    text = performance_page.PAGE.read_text()
-    assert performance_page.page(text) == text
-    names = [found[1] for found in performance_page.TABLE.finditer(text)]
-    assert set(names) == {file.stem for file in performance_page.RESULTS.glob("*.csv")}
+    text = Path("docs/performance.md").read_text()
+    names = [found[1] for found in page_tables.MEASURED.finditer(text)]
+    assert all(page_tables.measured(name) in text for name in names)
+    assert set(names) == {file.stem for file in page_tables.BENCHMARKS.glob("*.csv")}
     assert len(names) + text.count("<!-- numbers ") == text.count("\n| --")  # no other table
 
 
