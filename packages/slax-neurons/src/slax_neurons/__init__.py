@@ -14,6 +14,7 @@ from slax_neurons.analysis.model_summary import summary as summary
 from slax_neurons.delay import Delay as Delay
 from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import Dropout as Dropout
+from slax_neurons.edges import Edge as Edge
 from slax_neurons.initialization import fluctuation_driven as fluctuation_driven
 from slax_neurons.named import Named as _Named
 from slax_neurons.neurons.adex import AdEx as AdEx
@@ -58,7 +59,6 @@ from slax_neurons.synapses.synapse import end_sequence as end_sequence
 from slax_neurons.synapses.synapse import with_effective_weights as with_effective_weights
 from slax_neurons.unrolling import unroll as unroll
 from slax_neurons.wiring import Connect as Connect
-from slax_neurons.wiring import Edge as Edge
 from slax_neurons.wiring import connect as connect
 
 NEURONS: _Named[type[NeuronCell]] = _Named({

@@ -34,6 +34,8 @@ Example:
 from slax_neurons.analysis.model_summary import html_table as html_table
 from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import DropoutState as DropoutState
+from slax_neurons.modules import as_shape as as_shape
+from slax_neurons.modules import check_features as check_features
 from slax_neurons.named import Named as Named
 from slax_neurons.neurons.neuron import carries_before as carries_before
 from slax_neurons.neurons.neuron import fire_steps as fire_steps
@@ -65,7 +67,5 @@ from slax_neurons.unrolling import shortest_memory as shortest_memory
 from slax_neurons.unrolling import step_size as step_size
 from slax_neurons.unrolling import steps_in_cache as steps_in_cache
 from slax_neurons.unrolling import unroll_chunk as unroll_chunk
-from slax_neurons.wiring import as_shape as as_shape
 from slax_neurons.wiring import carry_without_buffer as carry_without_buffer
-from slax_neurons.wiring import check_features as check_features
 from slax_neurons.wiring import delayed as delayed

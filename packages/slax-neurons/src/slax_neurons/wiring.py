@@ -2,37 +2,31 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.dropout import Dropout
+from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
+from slax_neurons.modules import as_module, as_shape, check_features, check_space, output_struct, takes_statistics
 from slax_neurons.neurons.neuron import Neuron, scan_steps
 from slax_neurons.parameter import check_rngs
-from slax_neurons.synapses.synapse import can_be_copied, fresh_copy, geometry_of, is_synapse, kind
+from slax_neurons.synapses.synapse import geometry_of, is_synapse
 from slax_neurons.unrolling import (
-    Function,
     apply_rows,
     cast_inputs,
     first_carry,
     input_dtype,
-    is_stack,
     mutates_state,
-    mutations_explained,
     scan_with_sums,
     step_module,
     unroll_chunk,
 )
-
-EXPECTED = "expected a cell, or a callable such as nnx.Linear"
-# Modules that keep the number of features.
-FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
@@ -72,49 +66,6 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
         (20, 2, 3)
     """
     return Connect(modules, edges, rngs=rngs)
-
-
-@dataclasses.dataclass(frozen=True)
-class Edge:
-    """An additional input of a module in a stack: y_receiver(t) += synapse(y_sender(t - delay)).
-
-    The delay is fixed and the same for all features. Delays that are learned, or differ from feature to feature, are made by a
-    `Delay` in the chain, which may be the sender of an edge but not its receiver or synapse.
-
-    Args:
-        sender: index of the module whose output is read.
-        receiver: index of the module to whose output the edge is added; it has no carry, like the Linear before a neuron.
-        delay: steps, >= 0. By default 0 if the sender comes before the receiver, else 1; before the first step a sender
-            is zero.
-        synapse: a module or a function without a carry. By default a freshly initialized copy of the receiver, a Linear or
-            Conv, for the sender's number of features (with Flax's default initializers). If the receiver is wrapped, as in
-            `Standardized(Linear(...))`, so is the copy, except in `Masked`, whose mask fits one size.
-
-    Example:
-        >>> from flax import nnx
-        >>> from slax_neurons import LIF, Edge, connect
-        >>> rngs = nnx.Rngs(0)
-        >>> recurrent = Edge(1, 0, delay=5)  # from the LIF, five steps late, to the Linear before it
-        >>> inhibition = Edge(1, 0, synapse=lambda spikes: -0.5 * spikes)
-        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF()], [recurrent, inhibition], rngs=rngs)
-        >>> [edge.steps for edge in model.edges], model.synapses[0].kernel.shape
-        ([5, 1], (16, 16))
-    """
-
-    sender: int
-    receiver: int
-    delay: int | None = None
-    synapse: Any = None
-
-    @property
-    def steps(self) -> int:
-        """The delay, or its default."""
-        return self.earliest if self.delay is None else self.delay
-
-    @property
-    def earliest(self) -> int:
-        """The smallest possible delay."""
-        return 0 if self.sender < self.receiver else 1
 
 
 class Connect(nnx.RNNCellBase):
@@ -289,73 +240,6 @@ class Connect(nnx.RNNCellBase):
             raise ValueError(f"Got a carry of {got} for {number} modules. Make it: initialize_carry(inputs.shape[1:]).")
 
 
-def as_edges(edges: Any, modules: int) -> list[Edge]:
-    """Return the edges, {receiver: [senders]} or a list of `Edge`, as a list of `Edge`.
-
-    Raises:
-        ValueError: an edge to or from a missing module, a duplicate edge, or an impossible delay.
-        TypeError: anything other than an `Edge` in a list.
-    """
-    if isinstance(edges, Mapping):
-        edges = [Edge(sender, receiver) for receiver, senders in edges.items() for sender in senders]
-    listed: list[Edge] = list(edges or ())
-    seen: set[tuple[int, int, int]] = set()
-    for edge in listed:
-        if not isinstance(edge, Edge):
-            raise TypeError(f"connect got {edge!r} as an edge, expected {{receiver: [senders]}} or a list of Edge.")
-        which = f"connect got an edge from {edge.sender} to {edge.receiver}"
-        if edge.sender not in range(modules) or edge.receiver not in range(modules):
-            raise ValueError(f"{which}, expected indices of modules of the stack, 0 to {modules - 1}.")
-        if not isinstance(edge.steps, int | np.integer) or edge.steps < edge.earliest:
-            raise ValueError(
-                f"{which} with delay={edge.delay}, expected whole steps, at least {edge.earliest}: a module can be read within "
-                "the step only by one that comes after it, and delays between steps are learned by slax_neurons.Delay."
-            )
-        if (edge.sender, edge.receiver, edge.steps) in seen:
-            raise ValueError(f"{which} twice, expected one of each delay.")
-        seen.add((edge.sender, edge.receiver, edge.steps))
-    return listed
-
-
-def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> nnx.Module:
-    """The synapse of an edge: its own, or a freshly initialized copy of its receiver for the sender's features.
-
-    Raises:
-        TypeError: a receiver or a synapse with a carry, or a synapse that cannot be made.
-    """
-    receiver, which = modules[edge.receiver], f"the edge from {edge.sender} to {edge.receiver}"
-    if isinstance(receiver, nnx.RNNCellBase):
-        raise TypeError(f"connect got {which}, into a cell, {kind(receiver)}. Let it end at the Linear that feeds it.")
-    if edge.synapse is not None:
-        synapse = as_module(edge.synapse, f"the synapse of {which}")
-        if isinstance(synapse, nnx.RNNCellBase):
-            raise TypeError(f"connect got {kind(synapse)} as the synapse of {which}. Put it, a cell, into the chain.")
-        return synapse
-    features = output_features(modules[: edge.sender + 1])
-    if not can_be_copied(receiver) or features is None or rngs is None:
-        raise TypeError(
-            f"connect got {which} without a synapse, expected rngs and a Linear or Conv to copy for a known number of features "
-            f"rather than a {kind(receiver)}. Pass rngs=nnx.Rngs(...), or Edge({edge.sender}, {edge.receiver}, synapse=...)."
-        )
-    return fresh_copy(receiver, in_features=features, rngs=rngs)
-
-
-def cycles(edges: Sequence[Edge], modules: int) -> list[range]:
-    """Cut the stack into pieces, in order: modules that share a cycle stay together, and any other is a piece by itself."""
-    end = list(range(modules))  # the last module that a module has to be stepped together with
-    for edge in edges:
-        end[edge.receiver] = max(end[edge.receiver], edge.sender)
-    pieces, start = [], 0
-    while start < modules:
-        stop, index = end[start], start
-        while index < stop:
-            index += 1
-            stop = max(stop, end[index])
-        pieces.append(range(start, stop + 1))
-        start = stop + 1
-    return pieces
-
-
 def check_stack(model: Any, function: str) -> None:
     """Raise TypeError unless a function got a stack."""
     if not isinstance(model, Connect):
@@ -414,92 +298,3 @@ def _sum(index: int, terms: Sequence[Any]) -> Any:
             "for the same batch, initialize_carry(inputs.shape[1:])."
         )
     return functools.reduce(jnp.add, terms)
-
-
-def as_module(module: Any, name: str) -> nnx.Module:
-    """The module itself, or a function wrapped as a module; errors refer to it by `name`.
-
-    Raises:
-        TypeError: neither a module nor a function.
-    """
-    if isinstance(module, type):
-        raise TypeError(f"connect got the class {module.__name__} as {name}, {EXPECTED}: {module.__name__}(...).")
-    parts = (part for _, part in nnx.iter_modules(module)) if isinstance(module, nnx.Sequential) else ()
-    if isinstance(module, nnx.RNN) or any(isinstance(part, nnx.RNNCellBase) for part in parts):
-        raise TypeError(f"connect got {type(module).__name__} of cells as {name}, {EXPECTED}. Put its cells there.")
-    if not callable(module):
-        raise TypeError(f"connect got {type(module).__name__} as {name}, {EXPECTED}.")
-    return module if isinstance(module, nnx.Module) else Function(module)
-
-
-def takes_statistics(module: nnx.Module) -> bool:
-    """True if the module holds a BatchNorm in training, which sees all steps and samples together."""
-    return any(isinstance(part, nnx.BatchNorm) and not part.use_running_average for _, part in nnx.iter_modules(module))
-
-
-def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
-    """The shape and dtype of a module's output, or of each array in it if it is a tree of arrays."""
-    graphdef, state = nnx.split(module)
-    # The dtype of a stack's input is not known.
-    with jax.numpy_dtype_promotion("standard"), mutations_explained(module):
-        return jax.eval_shape(lambda state, *at: _one_step(nnx.merge(graphdef, state), *at), state, carry, inputs)
-
-
-def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
-    """The output of one step; a cell with `unroll` gets a sequence of one step, as BatchNorm in training requires."""
-    if isinstance(module, nnx.RNNCellBase) and hasattr(module, "unroll"):
-        return jax.tree.map(lambda outputs: outputs[0], module.unroll(carry, inputs[None])[1])
-    return step_module(module, carry, inputs)[1]
-
-
-def output_features(modules: Sequence[Any]) -> int | None:
-    """The number of features in the last module's output, or None if the modules do not determine it."""
-    for module in reversed(modules):
-        own = getattr(module, "out_features", getattr(module, "hidden_features", None))
-        features = output_features(module.modules) if is_stack(module) else own
-        if isinstance(features, int):
-            return features
-        if not isinstance(module, (*FEATURE_PRESERVING, nnx.RNNCellBase)):
-            return None
-    return None
-
-
-def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
-    """Raise ValueError if a module declares a different number of input features."""
-    expected = getattr(module, "in_features", None)
-    if isinstance(expected, int) and input_shape[-1:] != (expected,):
-        raise ValueError(
-            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
-            f"expected {expected} features in the last axis."
-        )
-
-
-def check_space(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
-    """Raise ValueError for a convolution whose inputs [B, space..., features] have fewer axes of space than its kernel."""
-    geometry: Any = module if isinstance(module, nnx.ConvTranspose) else geometry_of(module)
-    axes = len(getattr(geometry, "kernel_size", ()))
-    if axes and len(input_shape) < axes + 2:
-        raise ValueError(
-            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
-            f"expected {axes + 2} axes: samples, {axes} of space for its kernel, and features. With fewer axes it would slide "
-            "over samples and steps."
-        )
-
-
-def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[int, ...]:
-    """A shape as a tuple; errors name the caller and say what is `expected`.
-
-    Raises:
-        TypeError: no list of sizes, such as a number or an array in place of its shape.
-        ValueError: fewer than `axes` sizes, or one that is no size.
-    """
-    if np.ndim(shape) != 1:
-        given = f"an array of shape {list(np.shape(shape))}" if np.ndim(shape) else repr(shape)
-        raise TypeError(f"{name} got {given} as a shape, expected {expected}.")
-    sizes = tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
-    are_sizes = (
-        jax.export.is_symbolic_dim(size) or (isinstance(size, int | np.integer) and size >= 0) for size in sizes
-    )
-    if len(sizes) < axes or not all(are_sizes):
-        raise ValueError(f"{name} got the shape {sizes}, expected {expected}.")
-    return sizes

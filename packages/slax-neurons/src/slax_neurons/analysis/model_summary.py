@@ -10,9 +10,10 @@ import jax
 from flax import nnx
 
 from slax_neurons.delay import DelayBuffer
+from slax_neurons.modules import as_shape, output_struct
 from slax_neurons.synapses.synapse import kind
 from slax_neurons.unrolling import Function, input_dtype
-from slax_neurons.wiring import Connect, as_shape, carry_without_buffer, check_stack, output_struct
+from slax_neurons.wiring import Connect, carry_without_buffer, check_stack
 
 COLUMNS = ("module", "type", "output", "states", "parameters")
 

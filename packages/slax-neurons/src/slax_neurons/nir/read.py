@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import DTypeLike
 
 from slax_neurons.delay import Delay
+from slax_neurons.edges import Edge
 from slax_neurons.neurons.neuron import RESETS
 from slax_neurons.nir.conventions import INTEGRATION, STEP, Integration, Values, expect, library, shape_last
 from slax_neurons.nir.graph import Link, Plan, is_neuron, label, plan
@@ -16,7 +17,7 @@ from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.nodes import READERS, Options, read_neuron, scaled
 from slax_neurons.parameter import one_of
 from slax_neurons.surrogates import SpikeFunction, fast_sigmoid
-from slax_neurons.wiring import Connect, Edge, connect
+from slax_neurons.wiring import Connect, connect
 
 
 def from_nir(

@@ -11,13 +11,15 @@ from flax import nnx
 
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
+from slax_neurons.edges import Edge
+from slax_neurons.modules import as_module, as_shape, check_features, output_struct
 from slax_neurons.nir.conventions import INTEGRATION, STEP, Integration, expect, library, shape_first
 from slax_neurons.nir.graph import plan
 from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.nodes import NODES, WRITERS, write_delay, write_neuron
 from slax_neurons.synapses.synapse import with_effective_weights
 from slax_neurons.unrolling import Function
-from slax_neurons.wiring import Connect, Edge, as_module, as_shape, check_features, check_stack, output_struct
+from slax_neurons.wiring import Connect, check_stack
 
 Shape = tuple[int, ...]
 
