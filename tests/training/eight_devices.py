@@ -18,8 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
-from slax_rules.api import Step
 from slax_rules.devices import as_mesh
+from slax_rules.step import Step
 from training.small import MOMENTUM as SGD
 from training.small import optimizer_of
 

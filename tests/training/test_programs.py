@@ -22,7 +22,7 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
-from slax_rules import api
+from slax_rules import step
 from slax_rules.rules.base import kind
 from training.small import BATCHES, SAMPLER, made, same
 
@@ -130,7 +130,7 @@ def test_a_function_keeps_what_it_has_read_and_one_that_is_made_anew_reads_it_an
 @pytest.mark.filterwarnings("ignore:.*for the third time")
 def test_programs_that_fall_out_of_the_table_are_freed(monkeypatch):
     """With a table of two programs, eight need as many maps of memory as four."""
-    monkeypatch.setattr(api, "_jitted", functools.lru_cache(maxsize=2)(api._jitted.__wrapped__))
+    monkeypatch.setattr(step, "_jitted", functools.lru_cache(maxsize=2)(step._jitted.__wrapped__))
     maps = []
     for number in range(8):
         loss_of(lambda outputs, labels, number=number: number * outputs.sum(axis=1))

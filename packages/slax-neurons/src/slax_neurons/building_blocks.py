@@ -37,11 +37,11 @@ from slax_neurons.dropout import DropoutState as DropoutState
 from slax_neurons.modules import as_shape as as_shape
 from slax_neurons.modules import check_features as check_features
 from slax_neurons.named import Named as Named
-from slax_neurons.neurons.neuron import carries_before as carries_before
-from slax_neurons.neurons.neuron import fire_steps as fire_steps
-from slax_neurons.neurons.neuron import push_through_steps as push_through_steps
-from slax_neurons.neurons.neuron import scan_cell as scan_cell
-from slax_neurons.neurons.neuron import scan_steps as scan_steps
+from slax_neurons.neurons.steps import carries_before as carries_before
+from slax_neurons.neurons.steps import fire_steps as fire_steps
+from slax_neurons.neurons.steps import push_through_steps as push_through_steps
+from slax_neurons.neurons.steps import scan_cell as scan_cell
+from slax_neurons.neurons.steps import scan_steps as scan_steps
 from slax_neurons.parameter import check_rngs as check_rngs
 from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS as SYNAPSE_OPTIONS
 from slax_neurons.synapses.synapse import accumulates as accumulates

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.neurons.neuron import rematerialize
+from slax_neurons.neurons.steps import rematerialize
 from slax_neurons.parameter import ClosedInterval, Constant, Parameter, ParameterValue, Trainable, check_rngs
 
 

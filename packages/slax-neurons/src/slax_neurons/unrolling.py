@@ -20,7 +20,8 @@ from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from slax_neurons.delay import Delay, DelayBuffer
-from slax_neurons.neurons.neuron import Neuron, explained_branches, fire_steps, rematerialize, scan_cell
+from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.neurons.steps import explained_branches, fire_steps, rematerialize, scan_cell
 from slax_neurons.synapses.synapse import RunningSum, accumulates, with_effective_weights
 
 # A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that

@@ -14,7 +14,8 @@ from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.modules import as_module, as_shape, check_features, check_space, output_struct, takes_statistics
-from slax_neurons.neurons.neuron import Neuron, scan_steps
+from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.neurons.steps import scan_steps
 from slax_neurons.parameter import check_rngs
 from slax_neurons.synapses.synapse import geometry_of, is_synapse
 from slax_neurons.unrolling import (

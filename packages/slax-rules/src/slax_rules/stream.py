@@ -16,12 +16,13 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import accumulates, as_shape, cast_inputs, check_sequence, input_dtype, scan_chunks
-from slax_rules.api import check_loss, check_optimizer, checked_window, jitted
+from slax_rules.api import check_loss, check_optimizer, checked_window
 from slax_rules.loop import initial_state, window_update
 from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
 from slax_rules.penalties import Penalty, checked_penalties, penalties_by_layer
 from slax_rules.rules.base import Rule, RuleState, batch_axis, check_is_rule, kind
+from slax_rules.step import jitted
 from slax_rules.windows import Batch, WindowLoss, step_losses
 
 

@@ -15,7 +15,8 @@ from slax_neurons.analysis.activity import measured
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.neurons.ltc import LTC
-from slax_neurons.neurons.neuron import Neuron, carries_before
+from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.neurons.steps import carries_before
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
 from slax_neurons.synapses.synapse import with_effective_weights
 from slax_neurons.unrolling import check_sequence

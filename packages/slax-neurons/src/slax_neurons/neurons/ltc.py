@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.neurons.neuron import NeuronCell, scan_steps
+from slax_neurons.neurons.neuron import NeuronCell
+from slax_neurons.neurons.steps import scan_steps
 from slax_neurons.parameter import check_rngs
 from slax_neurons.surrogates import SpikeFunction, multi_gaussian, spike_function
 

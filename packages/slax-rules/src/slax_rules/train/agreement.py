@@ -12,10 +12,11 @@ from jax.tree_util import GetAttrKey, keystr
 from jaxtyping import Array, Bool, Float, PyTree
 
 from slax_neurons import Connect
-from slax_rules.api import gradients, jitted
+from slax_rules.api import gradients
 from slax_rules.losses import sum_dtype
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT
+from slax_rules.step import jitted
 from slax_rules.train.batches import Batch, checked
 from slax_rules.train.callbacks import Metrics, StepInfo, offline_rule
 

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slax_neurons.building_blocks import check_sequence
-from slax_rules.api import jitted
 from slax_rules.arrays import as_array, as_arrays, described, is_array
 from slax_rules.masks import check_steps_and_samples, with_finite_padding
+from slax_rules.step import jitted
 
 # Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
 Batch = tuple[Any, ...]

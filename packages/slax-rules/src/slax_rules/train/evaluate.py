@@ -12,7 +12,6 @@ from jaxtyping import Array
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import cast_inputs, check_sequence, first_carry
-from slax_rules.api import jitted
 from slax_rules.devices import (
     BATCH_SHARDED,
     REPLICATED,
@@ -26,6 +25,7 @@ from slax_rules.devices import (
 from slax_rules.loop import all_finite
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.masks import check_takes_mask
+from slax_rules.step import jitted
 from slax_rules.train.agreement import by_path, module_names, readable_path
 from slax_rules.train.batches import Batch, Batches, as_array, as_batch, checked, epoch_batches, is_array
 from slax_rules.windows import Batch as Sequences

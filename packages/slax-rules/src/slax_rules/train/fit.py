@@ -13,12 +13,13 @@ from typing import Any, Literal
 import jax
 from flax import nnx
 
-from slax_rules.api import Step, check_loss, check_optimizer, checked_window
+from slax_rules.api import check_loss, check_optimizer, checked_window
 from slax_rules.devices import Devices, as_mesh, check_same_everywhere, local_shard, replicated
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, checked_penalties
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT, TBPTT
+from slax_rules.step import Step
 from slax_rules.train.batches import Batches, Sampler, epoch_batches
 from slax_rules.train.callbacks import EarlyStopping, LogTo, check_callbacks
 from slax_rules.train.checkpoints import Checkpoints

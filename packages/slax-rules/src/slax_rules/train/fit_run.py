@@ -17,9 +17,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from slax_rules.api import Step, jitted
 from slax_rules.devices import local_shard, split_batch
 from slax_rules.masks import check_some_entry
+from slax_rules.step import Step, jitted
 from slax_rules.train.batches import Batch, Sampler, as_batch
 from slax_rules.train.callbacks import EarlyStopping, LogTo, Metrics, StepInfo, StopTraining
 from slax_rules.train.checkpoints import Checkpoints, describe_batch, describe_run, parts, whole

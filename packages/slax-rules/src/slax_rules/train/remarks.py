@@ -11,8 +11,9 @@ from flax import nnx
 
 from slax_neurons import Dropout
 from slax_neurons.building_blocks import cast_inputs
-from slax_rules.api import Step, gradients
+from slax_rules.api import gradients
 from slax_rules.loop import trained_together
+from slax_rules.step import Step
 from slax_rules.train.agreement import by_path, module_names, readable_path
 from slax_rules.train.batches import Batch, Sampler, checked
 from slax_rules.train.callbacks import offline_rule

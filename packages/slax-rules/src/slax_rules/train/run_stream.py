@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.api import jitted
 from slax_rules.arrays import as_array
 from slax_rules.losses import LossFn
+from slax_rules.step import jitted
 from slax_rules.stream import Stream, extend_stream
 from slax_rules.train.checkpoints import Checkpoints, describe_run, parts, whole
 from slax_rules.train.evaluate import check_metrics, where_not_finite

@@ -10,8 +10,8 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Array
 
-from slax_rules.api import Step
 from slax_rules.devices import REPLICATED
+from slax_rules.step import Step
 from slax_rules.train.batches import Batch, checked, draw
 
 # Maximum steps of a sampler in one call. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,

@@ -12,10 +12,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from slax_rules.api import Step, jitted
 from slax_rules.loop import trained_together
 from slax_rules.masks import check_some_entry
 from slax_rules.rules.base import check_is_rule
+from slax_rules.step import Step, jitted
 from slax_rules.train.batches import as_batch, epoch_batches
 from slax_rules.train.runs import Run
 from slax_rules.train.steps import Flags, guarded_step
