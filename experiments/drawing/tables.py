@@ -165,4 +165,6 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         for row in rows:
+            if len(row) != len(columns):
+                raise ValueError(f"{path.name}: got a row of {len(row)} cells, expected {len(columns)}: {row}.")
             table.writerow([round(cell, 6) if isinstance(cell, float) else cell for cell in row])

@@ -178,4 +178,6 @@ def drop(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def check_known(kind: str, name: str | None, known: Collection[str], where: str = "") -> None:
     """Stop with a list of the known names of a kind, such as "task", if `name` is not one of them."""
     if name not in known:
+        if kind == "experiment" and (left_out := [one for one in unfinished() if f"experiments/{name} " in one]):
+            raise SystemExit(left_out[0])
         raise SystemExit(f"There is no {kind} {name!r}{where}, expected one of: {', '.join(known)}.")

@@ -9,15 +9,16 @@ from experiments import plot, run
 from experiments.common.samples import seeds_of
 from experiments.pipeline import job as jobs
 from experiments.pipeline import results
-from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
+from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, scales_of, settings_of
 from experiments.pipeline.results import State, commit, digest_of, read_record, result_product, write_json
 from experiments.step_response import run as of_one_neuron
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
 
-@pytest.mark.parametrize("experiment", experiment_names())
-@pytest.mark.parametrize("scale", jobs.SCALES)
+@pytest.mark.parametrize(
+    "experiment, scale", [(name, scale) for name in experiment_names() for scale in scales_of(name)]
+)
 def test_each_job_has_a_module_that_computes_it_and_settings_of_its_own(experiment, scale):
     settings = settings_of(experiment, scale)
     found = jobs_of(experiment, scale, settings)
@@ -166,7 +167,7 @@ def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
         run.run("activity", both, {"both": product})
     folder = tmp_path / "tiny" / "activity"
     assert sorted(path.name for path in folder.iterdir()) == ["both.json", "both.record.json", "both.timing.json"]
-    (result,) = plot.read({"both": product}, {"both": both}, False, "the command")
+    (result,) = plot.read({"both": product}, {"both": both}, "remake", "the command")
     assert result["cells"] == [1] and result["times"]["cells"] == [0.5]
 
 

@@ -228,8 +228,9 @@ class Neuron(NeuronCell):
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
                     f"{list(inputs.shape)} per step, expected the same of both. Make it with initialize_carry({inputs.shape}), "
-                    f"and, if the dtypes differ, the neuron with param_dtype={inputs.dtype.name}, or cast the inputs. Counts "
-                    "in the carry need a neuron that defines __call__ alone."
+                    f"and, if the dtypes differ, the neuron with param_dtype={inputs.dtype.name}, or cast the inputs. A "
+                    "sequence [T, B, ...] is for unroll(model, carry, inputs). Counts in the carry need a neuron that defines "
+                    "__call__ alone."
                 )
 
 
