@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from slax_data import bin_events, stored_task
-from slax_neurons import LI, LIF, SpikingNeuron, connect
+from slax_neurons import LI, LIF, Delay, SpikingNeuron, connect
 from slax_neurons.building_blocks import check_rngs
 from slax_neurons.nir import from_nir, to_nir
 from slax_rules import (
@@ -235,3 +235,37 @@ def test_resistance_may_go_into_the_weights_for_readers_that_ignore_it():
     again = from_nir(folded, dt=1e-3)
     one, other = (net.outputs(net.initialize_carry((4, 8)), INPUTS)[1][-1] for net in (model, again))
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_stream_is_copied_to_its_own_model_alone():
+    model = stack()
+    stream = start_stream(
+        model, nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param), cross_entropy, (4, 8), rule=OTPE()
+    )
+    stream.copy_to(stack(seed=1))
+    for other in (
+        stack(nnx.Linear(6, 6, rngs=nnx.Rngs(0)), LIF()),
+        connect([nnx.Linear(8, 3, rngs=nnx.Rngs(0)), LI()]),
+    ):
+        with pytest.raises(ValueError, match="copy_to got another model"):
+            stream.copy_to(other)
+
+
+def test_bptt_in_a_stream_without_a_window_is_warned_of():
+    model = stack()
+    with pytest.warns(UserWarning, match="start_stream got BPTT and no window"):
+        start_stream(model, nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param), cross_entropy, (4, 8), rule=BPTT())
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda: BPTT(10), r"remat=10, expected True or False\. .* TBPTT\(K\)"),
+        (lambda: LIF(reset=None), "reset=None, expected one of"),
+        (lambda: Delay(3, max_delay=2.5), "max_delay=2.5, expected an integer"),
+        (lambda: connect([nnx.Linear(3, 3, rngs=nnx.Rngs(0)), LIF()], {0: 1}), r"\{receiver: \[senders\]\}"),
+    ],
+)
+def test_options_of_another_kind_are_refused(make, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        make()

@@ -99,8 +99,8 @@ class Delay(nnx.RNNCellBase):
         rngs: nnx.Rngs | None = None,
     ):
         for name, size in (("in_features", in_features), ("max_delay", max_delay), ("groups", groups)):
-            if size < 1:
-                raise ValueError(f"Delay got {name}={size}, expected at least 1.")
+            if not isinstance(size, int | np.integer) or size < 1:
+                raise ValueError(f"Delay got {name}={size}, expected an integer of at least 1.")
         if width is not None and not 0 < width < np.inf:
             raise ValueError(f"Delay got width={width}, expected a number of steps > 0, or None for interpolation.")
         check_rngs("Delay", rngs)

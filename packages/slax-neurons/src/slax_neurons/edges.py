@@ -59,9 +59,11 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
 
     Raises:
         ValueError: an edge to or from a missing module, a duplicate edge, or an impossible delay.
-        TypeError: anything other than an `Edge` in a list.
+        TypeError: anything other than an `Edge` in a list, or senders that are no list.
     """
     if isinstance(edges, Mapping):
+        if wrong := [senders for senders in edges.values() if not isinstance(senders, list | tuple | range)]:
+            raise TypeError(f"connect got {wrong[0]!r} as senders, expected a list: {{receiver: [senders]}}.")
         edges = [Edge(sender, receiver) for receiver, senders in edges.items() for sender in senders]
     listed: list[Edge] = list(edges or ())
     seen: set[tuple[int, int, int]] = set()

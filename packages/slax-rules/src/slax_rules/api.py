@@ -12,6 +12,7 @@ neither.
 """
 
 import operator
+import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -28,8 +29,8 @@ from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.masks import check_mask
 from slax_rules.penalties import Penalty, checked_penalties
 from slax_rules.rules.base import Rule, check_is_rule
-from slax_rules.rules.bptt import BPTT
-from slax_rules.step import Step, jitted
+from slax_rules.rules.bptt import BPTT, TBPTT
+from slax_rules.step import Step, frames_of_slax, jitted
 
 
 def gradients(
@@ -263,3 +264,15 @@ def checked_window(window: Any) -> int | None:
     if window < 1:
         raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
     return window
+
+
+def warn_of_single_steps(name: str, rule: Rule, window: int | None) -> None:
+    """Warn of updates within a sequence whose gradient flows through no step; `name` is the function that makes them."""
+    if window is None and isinstance(rule, BPTT | TBPTT):
+        warnings.warn(
+            f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so "
+            "nothing is learned across time. Give a window, or a rule that carries the past forward, as in rule=OTPE(). If one "
+            "step is meant, say window=1.",
+            UserWarning,
+            stacklevel=frames_of_slax() + 1,
+        )

@@ -203,11 +203,11 @@ def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
             f"{', '.join(dict.fromkeys(made))}. Make it once, outside the loop; for several learning rates, keep the rate in "
             "the state: optax.inject_hyperparams(optax.adam)(learning_rate=1e-3).",
             UserWarning,
-            stacklevel=_frames_of_slax() + 1,
+            stacklevel=frames_of_slax() + 1,
         )
 
 
-def _frames_of_slax() -> int:
+def frames_of_slax() -> int:
     """How many frames, from the caller on, are of this package: the next is the user's."""
     frame: Any = sys._getframe(1)
     count = 0

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import accumulates, as_shape, cast_inputs, check_sequence, input_dtype, scan_chunks
-from slax_rules.api import check_loss, check_optimizer, checked_window
+from slax_rules.api import check_loss, check_optimizer, checked_window, warn_of_single_steps
 from slax_rules.loop import initial_state, window_update
 from slax_rules.losses import LossFn, PerStep
 from slax_rules.masks import check_steps_and_samples
@@ -162,7 +162,16 @@ class Stream:
         return self.merged()[0]
 
     def copy_to(self, model: nnx.RNNCellBase) -> None:
-        """Give a model the present numbers of the stream's: a stream leaves the model that it was started with as it was."""
+        """Give a model the present numbers of the stream's: a stream leaves the model that it was started with as it was.
+
+        Raises:
+            ValueError: a model with arrays of other names or shapes.
+        """
+        mine, its = (dict(nnx.to_flat_state(nnx.state(one))) for one in (self.model, model))
+        if {path: jnp.shape(one) for path, one in mine.items()} != {path: jnp.shape(one) for path, one in its.items()}:
+            raise ValueError(
+                "copy_to got another model than the stream's, expected arrays of the same names and shapes."
+            )
         nnx.update(model, nnx.state(self.model))
 
     def merged(self) -> tuple[nnx.RNNCellBase, Rule, nnx.Optimizer]:
@@ -199,13 +208,12 @@ def start_stream(
     input_shape: tuple[int, ...],
     *,
     rule: Rule,
-    window: int = 1,
+    window: int | None = None,
     penalties: Iterable[Penalty] = (),
 ) -> Stream:
     """Start to learn online from an unbounded stream, with the model at rest and without traces.
 
-    The model, the rule and the optimizer are copied; write the parameters of a stream back with
-    `nnx.update(model, nnx.state(stream.model))`.
+    The model, the rule and the optimizer are copied; `stream.copy_to(model)` writes the parameters of a stream back.
 
     Args:
         model: a cell that the rule can handle.
@@ -213,13 +221,16 @@ def start_stream(
         loss_fn: the loss of one step, as for `gradients`.
         input_shape: shape [B, features...] of the inputs of a step.
         rule: `OTPE()` or any other rule, as for `train_online`.
-        window: steps between updates, >= 1.
+        window: steps between updates, >= 1; by default 1.
         penalties: losses on hidden layers; see `Penalty`. A penalty of a mean refers to the mean over the window.
 
     Raises:
         TypeError: a model that the rule cannot handle, anything other than an `nnx.Optimizer`, a `SequenceLoss`, or a norm that
             waits for the end of a sequence.
         ValueError: a window below 1.
+
+    Warns:
+        UserWarning: BPTT or TBPTT without `window`, since their gradient then does not flow through time.
 
     Example:
         >>> import jax.numpy as jnp
@@ -237,7 +248,7 @@ def start_stream(
         ((20, 2, 3), (20, 2))
     """
     input_shape = as_shape("start_stream", input_shape, "that of a step, (B, features...): (1, 64)", axes=2)
-    window = checked_window(window) or 1
+    size = checked_window(window) or 1
     if accumulates(model):
         raise TypeError(
             "start_stream got a model with a norm whose statistics change at the end of a sequence, expected none: a stream "
@@ -246,10 +257,11 @@ def start_stream(
     check_optimizer("start_stream", optimizer)
     check_loss("start_stream", loss_fn, online=True)
     check_is_rule(rule)
+    warn_of_single_steps("start_stream", rule, window)
     penalties = checked_penalties(penalties, model)
     graph, state = nnx.split((model, rule, optimizer))
     dtype = jnp.dtype(input_dtype(model))
-    program = StreamProgram(graph, loss_fn, window, penalties, tuple(input_shape), dtype)
+    program = StreamProgram(graph, loss_fn, size, penalties, tuple(input_shape), dtype)
     return Stream(program, *jax.tree.map(jnp.array, jitted(StreamProgram.start, program)(state)))
 
 

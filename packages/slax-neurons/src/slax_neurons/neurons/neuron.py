@@ -131,7 +131,7 @@ class NeuronCell(nnx.RNNCellBase):
             value = Parameter(old.name, value, old.domain, self.param_dtype)
         if attribute == "spike_fn" and value is not None:
             value = spike_function(name, value)
-        if attribute == "reset" and isinstance(value, str):
+        if attribute == "reset":
             one_of(name, "reset", value, RESETS)
         super().__setattr__(attribute, value)
 

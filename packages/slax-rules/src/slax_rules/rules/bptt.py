@@ -69,6 +69,10 @@ class BPTT(Autodiff):
 
     remat: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.remat, bool):
+            raise TypeError(f"BPTT got remat={self.remat!r}, expected True or False. For windows of K steps: TBPTT(K).")
+
     def offline_window(self, window: int | None, model: Any, inputs: Any) -> int:
         return int(inputs.shape[0])
 

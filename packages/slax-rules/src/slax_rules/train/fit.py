@@ -13,12 +13,12 @@ from typing import Any, Literal
 import jax
 from flax import nnx
 
-from slax_rules.api import check_loss, check_optimizer, checked_window
+from slax_rules.api import check_loss, check_optimizer, checked_window, warn_of_single_steps
 from slax_rules.devices import Devices, as_mesh, check_same_everywhere, local_shard, replicated
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, checked_penalties
 from slax_rules.rules.base import Rule, check_is_rule
-from slax_rules.rules.bptt import BPTT, TBPTT
+from slax_rules.rules.bptt import BPTT
 from slax_rules.step import Step
 from slax_rules.train.batches import Batches, Sampler, epoch_batches
 from slax_rules.train.callbacks import EarlyStopping, LogTo, check_callbacks
@@ -213,14 +213,8 @@ def check_update(name: str, loss_fn: Any, update: Any, rule: Any, window: int | 
     if update not in ("offline", "online"):
         raise ValueError(f'{name} got update={update!r}, expected "offline" or "online".')
     check_loss(name, loss_fn, online=update == "online")
-    if update == "online" and window is None and isinstance(rule, BPTT | TBPTT):
-        warnings.warn(
-            f"{name} got {type(rule).__name__} and no window, expected window=K. Each update has the gradient of one step, so "
-            "nothing is learned across time. Give a window, or a rule that carries the past forward, as in rule=OTPE(). If one "
-            "step is meant, say window=1.",
-            UserWarning,
-            stacklevel=3,
-        )
+    if update == "online":
+        warn_of_single_steps(name, rule, window)
 
 
 def make_bar(total: int | None, initial: int, progress: bool | None) -> Any:
