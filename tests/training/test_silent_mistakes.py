@@ -266,6 +266,7 @@ def test_bptt_in_a_stream_without_a_window_is_warned_of():
         (lambda: connect([nnx.Linear(3, 3, rngs=nnx.Rngs(0)), LIF()], {0: 1}), r"\{receiver: \[senders\]\}"),
     ],
 )
+@pytest.mark.usefixtures("no_shape_checks")
 def test_options_of_another_kind_are_refused(make, said):
     with pytest.raises((TypeError, ValueError), match=said):
         make()
