@@ -270,3 +270,21 @@ def test_bptt_in_a_stream_without_a_window_is_warned_of():
 def test_options_of_another_kind_are_refused(make, said):
     with pytest.raises((TypeError, ValueError), match=said):
         make()
+
+
+def test_names_of_evaluations_are_not_for_callbacks():
+    watch = {"held_out": [(1 - INPUTS, LABELS)], "callbacks": [Every(1, lambda info: {"loss": info.loss})]}
+    with pytest.raises(ValueError, match="A callback returned 'loss'"):
+        run([BATCH], **watch)
+    assert run([BATCH], callbacks=watch["callbacks"]).records[0]["loss"] > 0
+
+
+def test_an_evaluation_that_never_comes_is_warned_of():
+    with pytest.warns(UserWarning, match="fit took 2 steps, and evaluate_every=3"):
+        run([BATCH] * 2, held_out=[(1 - INPUTS, LABELS)], evaluate_every=3)
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_a_folder_in_place_of_checkpoints_is_refused():
+    with pytest.raises(TypeError, match="expected Checkpoints"):
+        run([BATCH], checkpoints="runs")

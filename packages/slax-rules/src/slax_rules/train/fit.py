@@ -125,7 +125,7 @@ def fit(
     penalties = checked_penalties(penalties, model)
     window, table = checked_window(window), check_metrics("fit", metrics)
     check_update("fit", loss_fn, update, rule, window)
-    _check_options(epochs, held_out, table, evaluate_every, early_stopping)
+    _check_options(epochs, held_out, table, evaluate_every, early_stopping, checkpoints)
     objects = (model, rule, optimizer)
     check_concrete("fit", *objects)
     check_parameters("fit", model)
@@ -143,6 +143,7 @@ def fit(
     evaluation = lambda: evaluate(model, loss_fn, held_out_of(0), metrics=table, devices=devices)  # noqa: E731
     loggers = [callback for callback in callbacks if isinstance(callback, LogTo)]
     run = FitRun(objects, step, of_epoch, size, state, flags, evaluation, early_stopping, loggers)
+    run.taken = {"step", "epoch"} | ({"loss", *table} if held_out is not None else set())
     if isinstance(batches, Sampler):
         run.first_epoch = epochs_taken(batches, optimizer)
     for text in remarks(model, batches, held_out):
@@ -174,7 +175,7 @@ def fit(
                         run.evaluate()
                     run.end_epoch(f"fit: epoch {run.epoch + 1} of {epochs}" if progress is None else "")
             run.synchronize()
-            for text in (*run.warnings(1), run.standstill()):
+            for text in (*run.warnings(1), run.standstill(), run.no_evaluation(evaluate_every)):
                 if text:
                     warnings.warn(text, UserWarning, stacklevel=2)
             run.save()
@@ -188,8 +189,12 @@ def fit(
     return run.history()
 
 
-def _check_options(epochs: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any) -> None:
-    """Raise ValueError for options that do not fit together."""
+def _check_options(
+    epochs: Any, held_out: Any, metrics: Any, evaluate_every: Any, stopping: Any, checkpoints: Any
+) -> None:
+    """Raise ValueError for options that do not fit together, and TypeError for a folder in place of `Checkpoints`."""
+    if not isinstance(checkpoints, Checkpoints | None):
+        raise TypeError(f"fit got checkpoints={checkpoints!r}, expected Checkpoints(directory).")
     if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
     if held_out is None and (metrics or evaluate_every is not None or stopping is not None):

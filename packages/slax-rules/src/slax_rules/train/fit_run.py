@@ -7,7 +7,7 @@ import dataclasses
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -91,6 +91,7 @@ class FitRun:
     seconds: float = 0.0
     has_looked: bool = False
     first_epoch: int = 0  # of the epochs of a sampler
+    taken: Collection[str] = ()  # names of the history that callbacks cannot use
 
     # ------------------------------------------------------------------------------------------------- steps on the device
 
@@ -174,7 +175,10 @@ class FitRun:
             local_shard(self.batch()), self.shown["loss"], self.seconds,
         )  # fmt: skip
         try:
-            self.record(callback(info))
+            found = callback(info)
+            if taken := sorted({*self.taken}.intersection(found if isinstance(found, Mapping) else ())):
+                raise ValueError(f"A callback returned {taken[0]!r}, expected a name that evaluations do not have.")
+            self.record(found)
         except StopTraining:
             self.is_stopped = True
 
@@ -256,6 +260,12 @@ class FitRun:
             f"online, {int(self.objects[2].step[...])} so far; gradients that are accumulated over more steps; an optimizer "
             "that has trained another model; a rate of 0."
         )
+
+    def no_evaluation(self, every: int | None) -> str:
+        """At the end of a run: a warning of evaluations that never took place."""
+        if every is None or self.done >= every:
+            return ""
+        return f"fit took {self.done} steps, and evaluate_every={every}, so the held-out samples were never read."
 
     def cause(self, batch: Batch) -> str:
         """What is not finite in a step with this batch, and what to do about it."""
