@@ -43,7 +43,7 @@ NO_ENTRY, TRACK = np.zeros((T, B), bool), np.zeros((T, B), int)
 
 def stream(model=None, shape=(B, N), **options):
     model = model or made()[0]
-    return sr.start_stream(model, optimizer_of(model), sr.cross_entropy, shape, rule=sr.BPTT(), **options)
+    return sr.start_stream(model, optimizer_of(model), sr.cross_entropy, shape, **({"rule": sr.SLTT()} | options))
 
 
 def runs(*pieces, **options):
