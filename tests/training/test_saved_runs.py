@@ -135,6 +135,7 @@ def test_two_processes_may_finish_the_same_run(tmp_path, monkeypatch, trained):
             thread = threading.Thread(target=other)
             thread.start()
             thread.join()
+            assert len(list(tmp_path.glob(".*.part"))) == 1  # that of the first
         sync(file)
 
     monkeypatch.setattr(os, "fsync", fsync)
