@@ -202,8 +202,8 @@ OTHERS = {  # and what the message says of them
         r"Surrogate\(derivative=slax_neurons.surrogates._sigmoid, options=\[3.0\]\) here",
     ),
     "loss": ({"loss_fn": mean_square}, "loss: slax_rules.losses.cross_entropy saved, .*mean_square here"),
-    "weight decay": ({"optimizer": optax.adamw}, "norm of the optimizer's first updates"),
-    "constant": ({"optimizer": functools.partial(optax.adam, b2=0.99)}, "norm of the optimizer's first updates"),
+    "weight decay": ({"optimizer": optax.adamw}, "norms of the optimizer's first updates"),
+    "constant": ({"optimizer": functools.partial(optax.adam, b2=0.99)}, "norms of the optimizer's first updates"),
     "weights": ({"make_model": lambda rngs: make_model(rngs, scale=0.5)}, "weights at the start"),
     "number of batches": ({"batches": lambda seed: batches(seed, 5)}, "batches: 3 saved, 5 here"),
     "data": ({"batches": lambda seed: batches(seed + (seed == 1))}, "last batch: .*digest"),  # of one seed
@@ -236,6 +236,24 @@ def test_a_damaged_run_is_named_and_trained_again_once_it_is_deleted(tmp_path, t
     assert trained == [("bptt", 0.1, 0)] * 2
 
 
+def clipped(norm, decay=0.0):
+    """Optimizers of the same arrays."""
+
+    def make(rate):
+        return optax.chain(optax.clip_by_global_norm(norm), optax.add_decayed_weights(decay), optax.adam(rate))
+
+    return make
+
+
+def test_clipping_and_weight_decay_are_compared(tmp_path):
+    one = {"rules": {"bptt": sr.BPTT()}, "seeds": 1}
+    run(tmp_path, optimizer=clipped(1.0), **one)
+    run(tmp_path, optimizer=clipped(1.0), **one)
+    for other in (clipped(0.5), clipped(1.0, 1e-4)):
+        with pytest.raises(ValueError, match="norms of the optimizer's first updates"):
+            run(tmp_path, optimizer=other, **one)
+
+
 class Shuffled:
     """A loader in another order each time."""
 
@@ -251,6 +269,20 @@ def test_the_order_of_a_loader_is_not_compared_but_the_number_of_its_batches_is(
     first, second = run(tmp_path, **one), run(tmp_path, **one)
     np.testing.assert_array_equal(first.best["bptt"][0].losses, second.best["bptt"][0].losses)
     assert len(trained) == 1
+
+
+def test_of_a_sampler_the_last_batch_alone_is_drawn_and_compared(tmp_path, monkeypatch):
+    def sample(key):
+        return jax.random.bernoulli(key, 0.4, (7, 4, 5)).astype(jnp.float32), jnp.arange(4) % 3
+
+    drawn, batch = [], sr.Sampler.batch
+    one = {"rules": {"bptt": sr.BPTT()}, "batches": sr.Sampler(sample, jax.random.key(0), 3)}
+    run(tmp_path, **one)
+    monkeypatch.setattr(sr.Sampler, "batch", lambda self, *at: drawn.append(at) or batch(self, *at))
+    run(tmp_path, **one)
+    assert drawn == [(0, 2), (1, 2)]
+    with pytest.raises(ValueError, match=r"last batch: .*digest"):
+        run(tmp_path, **one | {"batches": sr.Sampler(sample, jax.random.key(1), 3)})
 
 
 def test_settings_without_a_name_and_folders_that_cannot_be_written_to_are_refused(tmp_path):

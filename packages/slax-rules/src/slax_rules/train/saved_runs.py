@@ -5,6 +5,7 @@ no scores, so another call may have another metric and other held-out samples.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -23,7 +24,6 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_rules.loop import trained_together
-from slax_rules.step import jitted
 from slax_rules.train.archives import (
     described,
     differences,
@@ -35,13 +35,13 @@ from slax_rules.train.archives import (
     with_arrays,
     write_archive,
 )
-from slax_rules.train.batches import epoch_batches
+from slax_rules.train.batches import Sampler, epoch_batches
 from slax_rules.train.checkpoints import describe_batch, describe_choice, describe_run, digest_of
 from slax_rules.train.runs import Run
 from slax_rules.train.sweep_training import Objects, Training, of_network
 
 LOSSES = "losses"  # the member of a file
-UPDATES = "norm of the optimizer's first updates"  # the setting that is compared with a tolerance
+UPDATES = "norms of the optimizer's first updates"  # the setting that is compared with a tolerance
 HOUR = 3600  # in seconds; no process takes as long to write a file
 
 Identity = dict[str, dict[str, Any]]
@@ -101,7 +101,9 @@ class SavedTraining(Training):
         return self.folder / f"{text}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}.npz"
 
     def stream(self, seed: int) -> tuple[int, Any]:
-        """The number of batches of a seed, and the last one."""
+        """The number of batches of a seed, and the last one; of a sampler, no other is drawn."""
+        if isinstance(self.batches, Sampler):
+            return self.batches.steps, self.batches.batch(seed, self.batches.steps - 1)
         count, last = 0, None
         for batch in epoch_batches(self.batches)(seed):
             count, last = count + 1, batch
@@ -136,7 +138,7 @@ class SavedTraining(Training):
             about, expected = read_about(path), described(filled(trees))
             settings, arrays = about["types"] | about["settings"], about["arrays"]
             expected[LOSSES] = arrays[LOSSES]
-            if np.isclose(settings.get(UPDATES, -1.0), mine["settings"][UPDATES], rtol=1e-5, equal_nan=True):
+            if np.isclose(settings.get(UPDATES, -1.0), mine["settings"][UPDATES], rtol=1e-5, equal_nan=True).all():
                 settings[UPDATES] = mine["settings"][UPDATES]
         differing = differences(settings, mine["types"] | mine["settings"]) or differences(arrays, expected)
         if differing:
@@ -168,20 +170,22 @@ class SavedTraining(Training):
                 raise
 
 
-def first_updates(objects: Objects) -> float:
-    """The norm of the first two updates of an optimizer, at a rate of 1, for weights w at the start and the gradients w, -w/2.
+def first_updates(objects: Objects) -> list[float]:
+    """The norms of the first two updates of an optimizer, at a rate of 1, for weights w at the start and the gradients w / 100
+    and -100 w: a small one shows weight decay, and a large one clipping.
 
-    It differs between transformations whose states have the same arrays, such as adam and adamw, or two decays of adam.
+    They differ between transformations whose states have the same arrays, such as adam and adamw, or two decays of adam.
     """
     model, rule, optimizer = objects
     weights = nnx.as_pure(nnx.state(trained_together(model, rule), nnx.Param))
-    return float(jitted(_norm_of_updates, optimizer.tx)(weights))
+    return [float(norm) for norm in _norms_of_updates(optimizer.tx, weights)]
 
 
-def _norm_of_updates(transformation: optax.GradientTransformation, weights: Any) -> Array:
-    state, updates = transformation.init(weights), []
-    for scale in (1.0, -0.5):
+@functools.partial(jax.jit, static_argnums=0)
+def _norms_of_updates(transformation: optax.GradientTransformation, weights: Any) -> list[Array]:
+    state, norms = transformation.init(weights), []
+    for scale in (0.01, -100.0):
         gradient = jax.tree.map(lambda weight, scale=scale: scale * weight, weights)
-        found, state = transformation.update(gradient, state, weights)
-        updates.append(found)
-    return optax.tree.norm(updates)
+        updates, state = transformation.update(gradient, state, weights)
+        norms.append(optax.tree.norm(updates))
+    return norms

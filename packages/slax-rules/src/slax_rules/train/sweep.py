@@ -83,7 +83,7 @@ def sweep(
             rates, settings or seeds trains the missing runs alone. A run that is read has to agree with this call in rule,
             update, window, arrays of model, rule and optimizer, weights at the start, options of neurons, number of batches,
             last batch and `evaluate_at`; in the module and name of the loss and of functions among the options of neurons, such
-            as a surrogate's; and in the norm of the optimizer's first two updates, within 1e-5. What a function of the same
+            as a surrogate's; and in the norms of the optimizer's first two updates, within 1e-5. What a function of the same
             name computes is not compared, and neither is a schedule after these updates.
         progress: whether to draw a progress bar; by default only at a terminal.
 
