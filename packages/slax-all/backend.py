@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from flit_core import buildapi
-from flit_core.buildapi import build_editable as build_editable
 from flit_core.buildapi import build_sdist as build_sdist
 
 HERE = Path(__file__).parent
@@ -26,6 +25,14 @@ def from_clone(text: str) -> str:
         return f'"{match["name"]}{match["extra"]} @ {beside.as_uri()}"' if beside.is_dir() else match[0]
 
     return re.sub(r'"(?P<name>slax-\w+)(?P<extra>[^"=]*)==[^"]*"', folder, text)
+
+
+def build_editable(wheel_directory: str, config_settings: Any = None, metadata_directory: Any = None) -> str:
+    """Refuse `pip install -e`: this package has no code to edit."""
+    raise SystemExit(
+        "slax-all has no code of its own to edit. Install the four packages themselves: pip install -e packages/slax-neurons "
+        "-e packages/slax-rules -e 'packages/slax-data[digits]' -e packages/slax-viz"
+    )
 
 
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: Any = None) -> str:

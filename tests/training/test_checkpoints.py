@@ -17,7 +17,7 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import ALIF, LIF, Dropout, Trainable, connect
-from slax_rules.train.checkpoints import describe_batch, describe_rule
+from slax_rules.train.checkpoints import describe_batch, describe_choice
 from training.small import BATCHES, SAMPLER, Killed, batch, killed_at, made, numbers, optimizer_of, same
 
 PLAIN = sr.BPTT()
@@ -105,7 +105,7 @@ def test_a_finished_run_is_returned_as_it_was_and_the_newest_are_kept(finished, 
 def test_a_batch_is_described_as_on_a_device_and_a_rule_without_addresses():
     (inputs, labels), route = BATCHES[0], sr.Random(rngs=nnx.Rngs(0))
     assert describe_batch((inputs.astype(float), labels)) == describe_batch(BATCHES[0])
-    described = describe_rule(sr.PerLayer((sr.OTPE(output_decay=0.5), sr.OSTL(route=route))))
+    described = describe_choice(sr.PerLayer((sr.OTPE(output_decay=0.5), sr.OSTL(route=route))))
     assert "output_decay=0.5" in described and "route=Random" in described and " at 0x" not in described
 
 

@@ -1,5 +1,6 @@
 """`LogTo` passes what is in the history to a logger, at the same steps and under names that say what it is."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -77,3 +78,13 @@ def test_a_run_that_resumes_logs_what_comes_after_the_checkpoint(tmp_path):
 def test_what_is_no_logger_is_refused():
     with pytest.raises(TypeError, match="LogTo got str, expected a function"):
         LogTo("runs/first")
+    with pytest.raises(TypeError, match="LogTo got the class SummaryWriter, expected"):
+        LogTo(SummaryWriter)
+
+
+def test_of_several_processes_the_first_logs(monkeypatch):
+    logger = SummaryWriter()
+    for process in (0, 1):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        LogTo(logger).write({"loss": 0.5}, 1 + process)
+    assert logger.logged == [(1, "loss", 0.5)]

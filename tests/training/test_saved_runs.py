@@ -1,27 +1,37 @@
 """A sweep with a directory trains each run once: one that was killed continues, and one of another kind is refused."""
 
+import functools
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import LI, LIF, connect
+from slax_neurons import LI, LIF, connect, sigmoid
 from slax_rules.train.sweep_training import Training
 from training import killed_sweep
 
 RULES = {"bptt": sr.BPTT(), "a/b, c": sr.OTTT()}
 
 
-def make_model(rngs, width=6, decay=0.9, scale=1.0):
+def make_model(rngs, width=6, decay=0.9, scale=1.0, **options):
     init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
     return connect(
-        [nnx.Linear(5, width, kernel_init=init, rngs=rngs), LIF(decay=decay), nnx.Linear(width, 3, rngs=rngs), LI()]
+        [
+            nnx.Linear(5, width, kernel_init=init, rngs=rngs),
+            LIF(decay=decay, **options),
+            nnx.Linear(width, 3, rngs=rngs),
+            LI(),
+        ]
     )
 
 
@@ -30,10 +40,12 @@ def batches(seed, count=3, classes=3):
     return [((rng.random((7, 4, 5)) < 0.4).astype(np.float32), rng.integers(0, classes, 4)) for _ in range(count)]
 
 
-def run(directory=None, *, make_model=make_model, optimizer=optax.adam, batches=batches, **changes):
+def run(
+    directory=None, *, make_model=make_model, optimizer=optax.adam, loss_fn=sr.cross_entropy, batches=batches, **changes
+):
     given = {"rules": RULES, "rates": [0.1], "seeds": 2, "progress": False}
     given |= {"validation": batches_of(100), "test": batches_of(200)}
-    return sr.sweep(make_model, optimizer, sr.cross_entropy, batches, directory=directory, **given | changes)
+    return sr.sweep(make_model, optimizer, loss_fn, batches, directory=directory, **given | changes)
 
 
 def batches_of(first):
@@ -74,6 +86,8 @@ def test_a_killed_sweep_continues_as_if_it_had_never_been_killed(tmp_path):
     assert len(list((tmp_path / "killed").glob("*.npz"))) == 2
     assert len(list((tmp_path / "killed").glob(".*.part"))) == 1
     whole = killed_sweep.numbers(killed_sweep.run(None))
+    for part in (tmp_path / "killed").glob(".*.part"):
+        os.utime(part, (time.time() - 3601,) * 2)  # older than any that a process still writes
     assert killed_sweep.numbers(killed_sweep.run(tmp_path / "killed")) == whole
     assert not list((tmp_path / "killed").glob(".*.part"))
 
@@ -96,6 +110,53 @@ def test_more_rules_rates_settings_and_seeds_train_the_missing_runs_alone(tmp_pa
     assert len(trained) == 8 + 4
     run(tmp_path, settings={"width": list(np.array([7, 6]))})
     assert len(trained) == 12 + 4
+
+
+def test_numbers_of_numpy_jax_and_python_are_the_same_run(tmp_path, trained):
+    one = {"rules": {"bptt": sr.BPTT()}, "seeds": 1}
+    first = run(tmp_path, rates=[1], evaluate_at=np.array([2, 1, 1]), settings={"width": jnp.array([6])}, **one)
+    run(tmp_path, rates=jnp.array([1.0]), evaluate_at=(1, 2, 3), settings={"width": [6]}, **one)  # 3 is the end
+    assert len(trained) == 1 and first.chosen == {"bptt": {"rate": 1.0, "width": 6}}
+    assert [type(value) for value in first.chosen["bptt"].values()] == [float, int]
+    assert first.best["bptt"][0].steps == (1, 2, 3)
+
+
+def test_two_processes_may_finish_the_same_run(tmp_path, monkeypatch, trained):
+    """The second trains and writes all runs while the first writes its first one, and then the first reads the other."""
+    synced, sync = [], os.fsync
+
+    def other():
+        with jax.numpy_dtype_promotion("standard"):
+            synced.append(run(tmp_path, rules={"bptt": sr.BPTT()}))
+
+    def fsync(file):
+        if not synced:
+            synced.append(None)
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+            assert len(list(tmp_path.glob(".*.part"))) == 1  # that of the first
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    found = run(tmp_path, rules={"bptt": sr.BPTT()})
+    assert trained == [("bptt", 0.1, 0), ("bptt", 0.1, 0), ("bptt", 0.1, 1)]
+    assert killed_sweep.numbers(found) == killed_sweep.numbers(synced[1]) and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_that_another_process_wrote_is_accepted_if_it_cannot_be_replaced(tmp_path, monkeypatch):
+    """As on a system that does not replace a file that is open."""
+    replace = os.replace
+
+    def refused(part, path):
+        replace(part, path)
+        raise PermissionError(13, "in use")
+
+    monkeypatch.setattr(os, "replace", refused)
+    run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
+    monkeypatch.setattr(os, "replace", lambda part, path: refused(part, tmp_path / "nowhere" / "file"))
+    with pytest.raises(OSError, match="A run of sweep could not be written"):
+        run(tmp_path / "other", rules={"bptt": sr.BPTT()}, seeds=1)
 
 
 def test_a_sweep_that_an_error_ends_keeps_its_runs(tmp_path, trained):
@@ -128,9 +189,21 @@ def mean_loss(outputs, labels):
     return sr.cross_entropy(outputs, labels).mean()
 
 
+def mean_square(outputs, labels):
+    return (outputs**2).mean(axis=-1)
+
+
 OTHERS = {  # and what the message says of them
     "model": ({"make_model": lambda rngs: make_model(rngs, width=8)}, r"modules/0/kernel: float32\[5, 6\] saved"),
     "option": ({"make_model": lambda rngs: make_model(rngs, decay=0.8)}, "decay"),
+    "surrogate": (
+        {"make_model": lambda rngs: make_model(rngs, spike_fn=sigmoid(3.0))},
+        r"spike_fn: Surrogate\(derivative=slax_neurons.surrogates._fast_sigmoid, options=\[25.0\]\) saved, "
+        r"Surrogate\(derivative=slax_neurons.surrogates._sigmoid, options=\[3.0\]\) here",
+    ),
+    "loss": ({"loss_fn": mean_square}, "loss: slax_rules.losses.cross_entropy saved, .*mean_square here"),
+    "weight decay": ({"optimizer": optax.adamw}, "norms of the optimizer's first updates"),
+    "constant": ({"optimizer": functools.partial(optax.adam, b2=0.99)}, "norms of the optimizer's first updates"),
     "weights": ({"make_model": lambda rngs: make_model(rngs, scale=0.5)}, "weights at the start"),
     "number of batches": ({"batches": lambda seed: batches(seed, 5)}, "batches: 3 saved, 5 here"),
     "data": ({"batches": lambda seed: batches(seed + (seed == 1))}, "last batch: .*digest"),  # of one seed
@@ -163,6 +236,24 @@ def test_a_damaged_run_is_named_and_trained_again_once_it_is_deleted(tmp_path, t
     assert trained == [("bptt", 0.1, 0)] * 2
 
 
+def clipped(norm, decay=0.0):
+    """Optimizers of the same arrays."""
+
+    def make(rate):
+        return optax.chain(optax.clip_by_global_norm(norm), optax.add_decayed_weights(decay), optax.adam(rate))
+
+    return make
+
+
+def test_clipping_and_weight_decay_are_compared(tmp_path):
+    one = {"rules": {"bptt": sr.BPTT()}, "seeds": 1}
+    run(tmp_path, optimizer=clipped(1.0), **one)
+    run(tmp_path, optimizer=clipped(1.0), **one)
+    for other in (clipped(0.5), clipped(1.0, 1e-4)):
+        with pytest.raises(ValueError, match="norms of the optimizer's first updates"):
+            run(tmp_path, optimizer=other, **one)
+
+
 class Shuffled:
     """A loader in another order each time."""
 
@@ -178,6 +269,20 @@ def test_the_order_of_a_loader_is_not_compared_but_the_number_of_its_batches_is(
     first, second = run(tmp_path, **one), run(tmp_path, **one)
     np.testing.assert_array_equal(first.best["bptt"][0].losses, second.best["bptt"][0].losses)
     assert len(trained) == 1
+
+
+def test_of_a_sampler_the_last_batch_alone_is_drawn_and_compared(tmp_path, monkeypatch):
+    def sample(key):
+        return jax.random.bernoulli(key, 0.4, (7, 4, 5)).astype(jnp.float32), jnp.arange(4) % 3
+
+    drawn, batch = [], sr.Sampler.batch
+    one = {"rules": {"bptt": sr.BPTT()}, "batches": sr.Sampler(sample, jax.random.key(0), 3)}
+    run(tmp_path, **one)
+    monkeypatch.setattr(sr.Sampler, "batch", lambda self, *at: drawn.append(at) or batch(self, *at))
+    run(tmp_path, **one)
+    assert drawn == [(0, 2), (1, 2)]
+    with pytest.raises(ValueError, match=r"last batch: .*digest"):
+        run(tmp_path, **one | {"batches": sr.Sampler(sample, jax.random.key(1), 3)})
 
 
 def test_settings_without_a_name_and_folders_that_cannot_be_written_to_are_refused(tmp_path):

@@ -15,6 +15,8 @@ from scipy import stats
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
 from slax_rules.train.intervals import interval
+from slax_rules.train.sweep import _choose
+from slax_rules.train.sweep_arguments import RESERVED
 from training.small import optimizer_of
 
 RATES, STEPS = (0.01, 0.1), 4
@@ -117,6 +119,14 @@ def test_the_best_mean_on_validation_is_chosen_and_tested_alone(found):
         np.testing.assert_array_equal(found.test(name, 3), [run.test[3] for run in trials[best]])
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_of_scores_that_are_equal_but_for_rounding_the_first_is_chosen(mode, found, monkeypatch):
+    best = 0.5 + (1e-7 if mode == "max" else -1e-7)
+    for means, chosen in (([0.5, best], 0), ([0.5, 0.5 + 1e3 * (best - 0.5)], 1), ([np.nan, best], 1)):
+        monkeypatch.setattr(type(found), "validation", lambda self, name, means=means: np.array(means)[:, None])
+        assert _choose("bptt", found, True, mode) == chosen
+
+
 def test_tests_are_read_after_all_choices_and_once_for_each_run_that_was_chosen():
     read = []
 
@@ -143,6 +153,12 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
     assert {name: row[name] for name in expected} == expected
     assert [line.split()[0] for line in str(found).splitlines() if line] == ["rule", "bptt", "ottt", "test", "ottt"]
     assert dataclasses.replace(found, limits=(one.mean(), 0.0)).rows()[1]["low"] == one.mean()
+    assert {*row} == RESERVED
+    alone = dataclasses.replace(found, best={name: runs[:1] for name, runs in found.best.items()}).rows()[1]
+    none = [alone[name] for name in ("low", "high", "difference_low", "difference_high", "p_value")]
+    assert none == [None] * 5 and alone["difference"] == pytest.approx(one[0] - other[0])
+    same = dataclasses.replace(found, best={name: found.best["bptt"] for name in RULES}).rows()[1]
+    assert same["p_value"] is None and same["difference_low"] == 0
     alone = dataclasses.replace(found, best={"bptt": found.best["bptt"][:1]})
     assert "nan" not in str(alone) and f"{other[0]:.4f}  -" in str(alone)
     assert np.isnan(interval(np.ones(1))["low"]) and interval(np.ones(1))["mean"] == 1

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import ALIF, LI, Dropout, RunningNorm, connect
+from slax_neurons import ALIF, LI, Dropout, RunningNorm, connect, sigmoid
 from training.small import BATCHES, SAMPLER, B, C, N, T, made, numbers, optimizer_of, same, sample
 
 ERRORS = (TypeError, ValueError, KeyError, FloatingPointError, OSError, UserWarning)  # warnings are errors here
@@ -104,6 +104,9 @@ CALLS = {  # a call, and words of its error
     "metrics alone": (lambda: train(metrics={"accuracy": sr.accuracy}), "expected held_out"),
     "empty held-out set": (lambda: train(held_out=[]), "evaluate got no batches"),
     "function as a callback": (lambda: train(callbacks=[print]), r"print among the callbacks.*Every\(100, print\)"),
+    "callback every 1.5 steps": (
+        lambda: train(callbacks=[sr.Every(1.5, print)]), "Every with every=1.5, expected an integer"
+    ),
     "callback without names": (lambda: calls_back(True), "numbers by name.* raise StopTraining"),
     "callback of words": (lambda: calls_back({"a": "b"}), "'b' as 'a'"),
     "online without a window": (lambda: train(update="online"), "BPTT and no window"),
@@ -125,6 +128,8 @@ CALLS = {  # a call, and words of its error
     "several batches": (lambda: sr.predict(made()[0], BATCHES), r"\[predict\(model, inputs\) for"),
     "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"jax.random.key\(7\)"),
     "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"\(T, B, features...\)"),
+    "window of a cost": (lambda: sr.cost(made()[0], sr.OTTT(), (T, B, N), window=0), "window of 0 steps"),
+    "part of a step of a cost": (lambda: sr.cost(made()[0], sr.OTTT(), (T, B, N), window=1.5), "window=1.5, expected"),
     "number of devices": (lambda: train(devices=2), r"devices=2.*jax.devices\(\)\[:2\]"),
     "stream: shape": (lambda: stream(shape=(N,)), r"\(B, features...\)"),
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
@@ -151,6 +156,8 @@ CALLS = {  # a call, and words of its error
     "sweep: names": (lambda: swept(lambda rngs, rate: made()[0], settings={"rate": [1, 2]}), "settings named rate, expected"),
     "sweep: copies": (lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "same network from the seeds"),
     "sweep: windows": (lambda: swept(window={"bptt": None}), "none for ottt"),
+    "sweep: evaluated before": (lambda: swept(evaluate_at=(-1,)), "batches of at least 0"),
+    "sweep: evaluated within": (lambda: swept(evaluate_at=(1.5,)), r"evaluate_at=\(1.5,\), expected integers"),
     "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "4 batches for seed 0"),
 }  # fmt: skip
 
@@ -189,16 +196,20 @@ def adaptive():
     return connect([linear(N, 6), ALIF(), linear(6, C), LI()])
 
 
-def other_threshold():
+def changed(**options):
+    """The model with other options of its neuron, and an optimizer."""
     model, optimizer = made()
-    model.modules[1] = model.modules[1].replace(threshold=0.25)
+    model.modules[1] = model.modules[1].replace(**options)
     return model, optimizer
 
 
 FILES = {
     "wider": (lambda f: resumed(f, nodes=lambda: made(hidden=7)), r"modules/0/bias: float32\[6\] saved, float32\[7\] here"),
     "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"rule: BPTT\(remat=False\) saved, OSTL\(.*=True\) here"),
-    "options": (lambda f: resumed(f, nodes=other_threshold), "modules/1/threshold/number: .* saved, 0.25 here"),
+    "surrogate": (
+        lambda f: resumed(f, nodes=lambda: changed(spike_fn=sigmoid(3.0))), r"modules/1/spike_fn: .*options=\[3.0\]\) here"
+    ),
+    "options": (lambda f: resumed(f, nodes=lambda: changed(threshold=0.25)), "modules/1/threshold/number: .* saved, 0.25 here"),
     "another neuron": (lambda f: loaded(f, adaptive()), "do not match this model: 1 ALIF: LIF saved, ALIF here"),
     "nothing": (lambda f: loaded(f, made()[0], "nothing"), "does not exist"),
     "no checkpoint": (lambda f: loaded(f, made()[0], ""), "holds no checkpoint"),

@@ -6,6 +6,7 @@ returns numbers by name for the history, or None. It may raise `StopTraining`; a
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -181,9 +182,10 @@ class LogTo:
     every: int = 100
 
     def __post_init__(self) -> None:
-        if not hasattr(self.log, "add_scalar") and not callable(self.log):
+        if isinstance(self.log, type) or (not hasattr(self.log, "add_scalar") and not callable(self.log)):
+            got = f"the class {self.log.__name__}" if isinstance(self.log, type) else type(self.log).__name__
             raise TypeError(
-                f"LogTo got {type(self.log).__name__}, expected a function log(values, step=step), such as wandb.log, or a "
+                f"LogTo got {got}, expected a function log(values, step=step), such as wandb.log, or a "
                 "writer with add_scalar(name, value, step), such as SummaryWriter(...)."
             )
 
@@ -204,13 +206,20 @@ class LogTo:
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """Raise TypeError unless all are callbacks."""
+    """Raise TypeError unless all are callbacks, whose `every` are integers."""
     if not isinstance(callbacks, list | tuple):
         raise TypeError(f"fit got {type(callbacks).__name__} as callbacks, expected a list: [Every(100, function)].")
     for callback in callbacks:
         if isinstance(callback, type) or not hasattr(callback, "every") or not callable(callback):
             name = getattr(callback, "__name__", type(callback).__name__)
             raise TypeError(f"fit got {name} among the callbacks, expected one such as Every(100, {name}).")
+        try:
+            operator.index(callback.every)
+        except TypeError:
+            kind = type(callback).__name__
+            raise TypeError(
+                f"fit got {kind} with every={callback.every!r}, expected an integer of at least 1."
+            ) from None
 
 
 @dataclasses.dataclass(frozen=True)

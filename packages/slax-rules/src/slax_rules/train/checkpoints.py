@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -37,10 +38,10 @@ PARTS = ("model", "rule", "optimizer")
 class Checkpoints:
     """The folder and frequency of `fit`'s checkpoints; `fit` resumes from the newest checkpoint there, if there is one.
 
-    It refuses the checkpoint of another run: of a model with other arrays, modules or options of neurons, of another rule,
-    update or window, or of other data, since it draws the last batch that was trained on again and compares it. A loader, which
-    may have another order each time, is not compared, and neither are functions: the loss, the optimizer's transformation and
-    penalties.
+    It refuses the checkpoint of another run: of a model with other arrays, modules or options of neurons, such as a surrogate,
+    of another rule, update or window, or of other data, since it draws the last batch that was trained on again and compares
+    it. Functions among the options are compared by module and name alone. A loader, which may have another order each time, is
+    not compared, and neither are the loss, the optimizer's transformation and penalties.
 
     A checkpoint is a file named after its step, in the format of `save_weights`. It is written under another name and renamed
     when it is complete, so a run that is killed loses at most the steps since the last one.
@@ -151,22 +152,35 @@ class Checkpoints:
 
 
 def describe_run(model: nnx.Module, rule: Any, **settings: Any) -> dict[str, dict[str, Any]]:
-    """What the arrays of a run do not show: the types of modules, and settings: those given, the rule, numbers of neurons."""
+    """What the arrays of a run do not show: the types of modules, and settings: those given, the rule, options of neurons."""
     for start, cell in nnx.iter_modules(model):
         for path, part in nnx.iter_modules(cell) if isinstance(cell, NeuronCell) else ():
-            options = {name: value for name, value in vars(part).items() if isinstance(value, bool | int | float | str)}
-            settings |= {"/".join(map(str, (*start, *path, name))): repr(options[name]) for name in options}
-    return {"types": model_types(model), "settings": settings | {"rule": describe_rule(rule)}}
+            options = {name: value for name, value in vars(part).items() if _is_option(value)}
+            settings |= {"/".join(map(str, (*start, *path, name))): describe_choice(options[name]) for name in options}
+    return {"types": model_types(model), "settings": settings | {"rule": describe_choice(rule)}}
 
 
-def describe_rule(rule: Any) -> str:
-    """The class of a rule and its options, without addresses of memory."""
-    if isinstance(rule, list | tuple):
-        return f"[{', '.join(map(describe_rule, rule))}]"
-    if not dataclasses.is_dataclass(rule):
-        return type(rule).__name__ if isinstance(rule, nnx.Module) else getattr(rule, "__qualname__", repr(rule))
-    options = (f"{field.name}={describe_rule(getattr(rule, field.name))}" for field in dataclasses.fields(rule))
-    return f"{type(rule).__name__}({', '.join(options)})"
+def _is_option(value: Any) -> bool:
+    """Whether an attribute of a neuron is an option: a number, a string, a function or a dataclass, such as a surrogate."""
+    is_known = isinstance(value, bool | int | float | str) or callable(value) or dataclasses.is_dataclass(value)
+    return is_known and not isinstance(value, nnx.Pytree | nnx.Variable)
+
+
+def describe_choice(choice: Any) -> str:
+    """A rule, a loss or an option as text without addresses of memory: a dataclass by its class and fields, a function by its
+    module and name."""
+    if isinstance(choice, list | tuple):
+        return f"[{', '.join(map(describe_choice, choice))}]"
+    if dataclasses.is_dataclass(choice) and not isinstance(choice, type):
+        options = (
+            f"{field.name}={describe_choice(getattr(choice, field.name))}" for field in dataclasses.fields(choice)
+        )
+        return f"{type(choice).__name__}({', '.join(options)})"
+    if isinstance(choice, nnx.Module):
+        return type(choice).__name__
+    if hasattr(choice, "__qualname__"):
+        return f"{choice.__module__}.{choice.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(choice.item() if isinstance(choice, np.generic) else choice))
 
 
 def describe_batch(batch: Any) -> str | None:

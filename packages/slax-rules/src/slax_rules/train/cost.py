@@ -18,7 +18,7 @@ from slax_neurons.building_blocks import (
     reverse_pass_of_jax,
     shortest_memory,
 )
-from slax_rules.api import gradients
+from slax_rules.api import checked_window, gradients
 from slax_rules.loop import initial_state
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT
@@ -29,7 +29,7 @@ QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """The bytes per sample that the gradient of a batch takes under a rule, besides its inputs.
+    """The bytes per sample that the gradient of a batch takes under a rule, not counting its inputs.
 
     Args:
         window: the steps that are computed together, all T under BPTT.
@@ -38,8 +38,9 @@ class Cost:
         kept_bytes: what a window keeps between its forward and its backward pass: the values that plain autodiff keeps of its
             steps, its outputs, the gradient of the loss by them, and a copy of its inputs if it is shorter than the sequence.
         input_bytes: the inputs of all T steps, which the call holds under every rule. They are in no other number.
-        measured_bytes: the peak of the temporaries of the compiled program, as XLA reports it; None if it was not measured, or
-            on a device whose XLA does not report it.
+        measured_bytes: the peak of the temporaries of the compiled program, as XLA reports it, divided by the batch. It
+            includes what samples share, such as the summed gradient, so it is larger for a smaller batch. None if it was not
+            measured, or on a device whose XLA does not report it.
 
     Example:
         >>> from slax_rules.train.cost import Cost
@@ -47,7 +48,7 @@ class Cost:
         >>> cost.counted_bytes
         6000
         >>> print(cost)
-        windows of 10 steps: 9,000 bytes per sample measured, 6,000 counted (4,000 carried); inputs, besides: 25,600
+        windows of 10 steps: 9,000 bytes per sample measured, 6,000 counted (4,000 carried); plus inputs: 25,600
     """
 
     window: int
@@ -66,7 +67,7 @@ class Cost:
             "measured, bytes per sample": self.measured_bytes,
             "counted": self.counted_bytes,
             "of these carried": self.carried_bytes,
-            "inputs, besides": self.input_bytes,
+            "plus inputs": self.input_bytes,
             "steps of a window": self.window,
         }
         rows = [[name, "-" if number is None else f"{number:,}"] for name, number in numbers.items()]
@@ -77,7 +78,7 @@ class Cost:
         counted = (
             f"{self.counted_bytes:,} {'' if measured else 'bytes per sample '}counted ({self.carried_bytes:,} carried)"
         )
-        return f"windows of {self.window} steps: {measured}{counted}; inputs, besides: {self.input_bytes:,}"
+        return f"windows of {self.window} steps: {measured}{counted}; plus inputs: {self.input_bytes:,}"
 
 
 def cost(
@@ -88,13 +89,13 @@ def cost(
     window: int | None = None,
     measure: bool = True,
 ) -> Cost:
-    """Measure and count the memory that the gradient of a batch takes under a rule, besides its inputs.
+    """Measure and count the memory that the gradient of a batch takes under a rule, not counting its inputs.
 
     *Measured* is the peak of the temporaries of the compiled program of `gradients`, with the mean square of the outputs as its
     loss; it takes seconds to compile and is not run. *Counted* are the bytes of the arrays that the rule carries and that a
     window keeps, which takes milliseconds. The count has no intermediate results: measured memory was 0.83 to 3.8 times as
-    large, over 7 rules, 3 networks and sequences of 100 to 10,000 steps (docs/performance.md), so two counts that are closer
-    than that do not say which rule needs less.
+    large for the 7 rules, 3 networks, T = 100 to 10,000 and batch of 32 of benchmarks/memory.py (docs/performance.md), and may
+    be outside this range for others, such as a smaller batch. Two counts that are closer do not say which rule needs less.
 
     The parameters, the optimizer and the inputs of all T steps come on top, whatever the rule. A stream that reads its inputs
     in pieces holds those of a piece alone; see `extend_stream`.
@@ -112,7 +113,8 @@ def cost(
         The bytes per sample, which print as a line.
 
     Raises:
-        TypeError, ValueError: a model that the rule cannot handle; a shape without time, batch and features.
+        TypeError, ValueError: a model that the rule cannot handle; a shape without time, batch and features; a window that is
+            no integer of at least 1.
 
     Example:
         >>> from flax import nnx
@@ -122,14 +124,14 @@ def cost(
         >>> model = connect([nnx.Linear(100, 50, rngs=rngs), LIF(), nnx.Linear(50, 10, rngs=rngs), LI()])
         >>> for rule in (OTTT(), OSTL()):
         ...     print(cost(model, rule, (100, 32, 100), window=25, measure=False))
-        windows of 25 steps: 18,088 bytes per sample counted (848 carried); inputs, besides: 40,000
-        windows of 25 steps: 39,720 bytes per sample counted (22,480 carried); inputs, besides: 40,000
+        windows of 25 steps: 18,088 bytes per sample counted (848 carried); plus inputs: 40,000
+        windows of 25 steps: 39,720 bytes per sample counted (22,480 carried); plus inputs: 40,000
         >>> found = cost(model, OTTT(), (100, 32, 100), window=25)
         >>> found.measured_bytes > found.counted_bytes
         True
     """
     input_shape = as_shape("cost", input_shape, "that of inputs, (T, B, features...)", axes=3)
-    model = nnx.clone(model)
+    model, window = nnx.clone(model), checked_window(window)
     struct = jax.ShapeDtypeStruct(input_shape, input_dtype(model))
     check_is_rule(rule)
     rule.check(model, jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype))

@@ -135,7 +135,8 @@ class Sweep:
         """For each other rule, its test score minus the reference's, and the paired t test that the two have the same mean.
 
         All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
-        The tests are about other seeds, with the same test samples.
+        The tests are about other seeds, with the same test samples. A reference that validation samples chose among the rules
+        is not corrected for.
 
         Args:
             reference: a rule; by default that of the table.
@@ -179,7 +180,9 @@ class Sweep:
     def rows(self) -> list[dict[str, Any]]:
         """The table: for each rule the chosen rate and settings, the mean score on validation samples, the mean score on test
         samples with its interval, the number of seeds, (point, seed, batch) of runs that were not finite, and "difference",
-        the score minus that of the reference, with its interval and p-value as in `differences`. None where there is none."""
+        the score minus that of the reference, with its interval and p-value as in `differences`. None where there is none, such
+        as the interval of a single seed and the p-value of differences that are all equal; a mean with a run that was not
+        finite is NaN."""
         if not self.best:
             return []
         found, reference = [], self._reference()
@@ -196,7 +199,7 @@ class Sweep:
                 | {"test": score.get("mean"), "low": low, "high": high, "seeds": len(best)}
                 | {"not_finite": [(run.point, run.seed, run.not_finite) for run in runs if run.not_finite]}
                 | {"reference": reference, "difference": minus.get("mean"), "difference_low": difference_low}
-                | {"difference_high": difference_high, "p_value": minus.get("p_value")}
+                | {"difference_high": difference_high, "p_value": _or_none(minus.get("p_value", np.nan))}
             )
         return found
 
@@ -302,8 +305,13 @@ def as_text(value: Any) -> str:
 
 def _clipped(score: Mapping[str, float], least: float, largest: float) -> tuple[Any, Any]:
     """The limits of an interval within the limits of what it is about; None if there is no interval."""
-    low, high = np.clip([score["low"], score["high"]], least, largest).tolist() if score else (None, None)
-    return low, high
+    low, high = np.clip([score.get("low", np.nan), score.get("high", np.nan)], least, largest).tolist()
+    return _or_none(low), _or_none(high)
+
+
+def _or_none(value: float) -> float | None:
+    """A number, or None in place of NaN."""
+    return None if np.isnan(value) else value
 
 
 def _number(value: float | None, form: str = ".4f") -> str:
@@ -313,4 +321,4 @@ def _number(value: float | None, form: str = ".4f") -> str:
 
 def _limits(low: float | None, high: float | None) -> str:
     """An interval as text; a dash if there is none, as of one seed."""
-    return "-" if low is None or np.isnan(low) else f"{_number(low):>7} to {_number(high):>7}"
+    return "-" if low is None else f"{_number(low):>7} to {_number(high):>7}"

@@ -18,9 +18,10 @@ from slax_rules.losses import LossFn, accuracy
 from slax_rules.train.batches import as_batch, checked, epoch_batches
 from slax_rules.train.evaluate import Metric, evaluate
 from slax_rules.train.fit import check_update, make_bar
+from slax_rules.train.intervals import ROUNDING
 from slax_rules.train.runs import Run, Sweep, in_words
 from slax_rules.train.saved_runs import SavedTraining
-from slax_rules.train.sweep_arguments import check_arguments, of_rule
+from slax_rules.train.sweep_arguments import Values, check_arguments, checked_steps, of_rule, plain
 from slax_rules.train.sweep_training import Training
 
 
@@ -31,8 +32,8 @@ def sweep(
     batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     *,
     rules: Mapping[str, Any],
-    rates: Sequence[float],
-    settings: Mapping[str, Sequence[Any]] | None = None,
+    rates: Values,
+    settings: Mapping[str, Values] | None = None,
     seeds: SupportsIndex | Sequence[int] = 5,
     trial_seeds: int | None = None,
     validation: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
@@ -41,7 +42,7 @@ def sweep(
     mode: Literal["min", "max"] | None = None,
     update: Literal["offline", "online"] = "offline",
     window: int | Mapping[str, int | None] | None = None,
-    evaluate_at: Sequence[int] = (),
+    evaluate_at: Values = (),
     reference: str | None = None,
     directory: str | Path | None = None,
     progress: bool | None = None,
@@ -73,7 +74,7 @@ def sweep(
         metric: the score: maps outputs, targets, and the mask if there is one to a number; see `evaluate`.
         mode: "max" if a larger score is better, "min" if a smaller one is. It may be omitted for `accuracy`.
         update, window: see `fit`; the window may be a dict with one for each rule.
-        evaluate_at: numbers of batches after which a run is evaluated, in addition to its end; 0 is before training. The
+        evaluate_at: numbers of batches, >= 0, after which a run is evaluated, in addition to its end; 0 is before training. The
             arrays of model and rule at these points are kept.
         reference: the rule that the table compares the others with; by default that of the name "bptt", in letters of any case,
             or else the one with the best mean score on validation samples.
@@ -81,7 +82,9 @@ def sweep(
             training it again. So a sweep that was killed continues, with the same result bit for bit, and one with more rules,
             rates, settings or seeds trains the missing runs alone. A run that is read has to agree with this call in rule,
             update, window, arrays of model, rule and optimizer, weights at the start, options of neurons, number of batches,
-            last batch and `evaluate_at`; functions, such as the loss and the optimizer's, are not compared.
+            last batch and `evaluate_at`; in the module and name of the loss and of functions among the options of neurons, such
+            as a surrogate's; and in the norms of the optimizer's first two updates, within 1e-5. What a function of the same
+            name computes is not compared, and neither is a schedule after these updates.
         progress: whether to draw a progress bar; by default only at a terminal.
 
     Returns:
@@ -127,12 +130,12 @@ def sweep(
     )
     if reference is not None and reference not in rules:
         raise ValueError(f"sweep got the reference {reference!r}, expected one of the rules: {', '.join(rules)}.")
-    rates = tuple(sorted(rates))
-    names, values = zip(*(settings or {}).items(), strict=True) if settings else ((), ())
+    evaluate_at = checked_steps(evaluate_at)
+    values = [map(plain, of_setting) for of_setting in (settings or {}).values()]
     points = tuple(
-        {"rate": rate, **dict(zip(names, chosen, strict=True))}
+        {"rate": rate, **dict(zip(settings or {}, chosen, strict=True))}
         for chosen in itertools.product(*values)
-        for rate in rates
+        for rate in sorted(map(float, rates))
     )
     is_accuracy = accuracy in (metric, getattr(metric, "func", None))
     mode = "max" if mode is None and (is_accuracy or validation is None or len(points) == 1) else mode
@@ -205,12 +208,13 @@ def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -
 
 
 def _choose(name: str, found: Sweep, is_validated: bool, mode: str) -> int:
-    """The index of the best rate."""
+    """The index of the best point, the first of those that are equal but for rounding."""
     runs = [run for of_rate in found.trials[name] for run in of_rate]
     broken = next((run for run in runs if run.not_finite), None)
     means = found.validation(name).mean(axis=1) if is_validated else np.array([np.nan if broken else 0.0])
     if not np.isnan(means).all():
-        return int(np.nanargmax(means) if mode == "max" else np.nanargmin(means))
+        best = np.nanmax(means) if mode == "max" else np.nanmin(means)
+        return int(np.flatnonzero(np.isclose(means, best, rtol=ROUNDING, atol=0))[0])
     first = broken or next(run for run in runs if np.isnan(run.score("validation")))
     cause = (
         f"the step of batch {first.not_finite} is not finite, or a loss of held-out samples after it. Try smaller rates, and "

@@ -1,8 +1,10 @@
 """The checks of what `sweep` got."""
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -14,9 +16,29 @@ RESERVED = {  # columns of the table
 }  # fmt: skip
 
 
+Values = Sequence[Any] | np.ndarray | jax.Array
+
+
 def of_rule(given: Any, rule: str) -> Any:
     """The value for a rule, of one for all or a dict with one for each."""
     return given[rule] if isinstance(given, Mapping) else given
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy or JAX as one of Python; anything else as it is."""
+    is_number = isinstance(value, np.generic | np.ndarray | jax.Array) and not value.ndim
+    return value.item() if is_number else value
+
+
+def checked_steps(evaluate_at: Values) -> tuple[int, ...]:
+    """The numbers of batches of `evaluate_at`, each once, in increasing order."""
+    try:
+        steps = tuple(sorted({*map(operator.index, evaluate_at)}))
+    except TypeError:
+        raise TypeError(f"sweep got evaluate_at={evaluate_at}, expected integers: (100, 300).") from None
+    if steps and steps[0] < 0:
+        raise ValueError(f"sweep got evaluate_at={evaluate_at}, expected numbers of batches of at least 0.")
+    return steps
 
 
 def check_arguments(
@@ -43,7 +65,7 @@ def check_arguments(
         raise TypeError(
             "sweep expects as the optimizer a function that maps a learning rate to a transformation: optax.adam."
         )
-    if not np.size(rates) or np.ndim(rates) != 1 or min(rates) <= 0 or len(set(rates)) < len(rates):
+    if not np.size(rates) or np.ndim(rates) != 1 or not np.min(rates) > 0 or len(np.unique(rates)) < len(rates):
         raise ValueError(f"sweep got rates={rates}, expected a list of different positive numbers: [1e-3, 1e-2].")
     if not 1 <= trials <= len(seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(
