@@ -19,7 +19,7 @@ T, B = 32, 4
 SIZES = [20, 30, 25, 7]
 LAYERS = len(SIZES) - 1
 LABELS = np.arange(B) % 7
-# XLA's optimizations are on in the programs of this file alone, as users have them.
+# XLA's optimizations are on in the programs of this file, as users have them.
 OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 # Forward, one product for each layer; backward, one for each gradient of weights and one for each signal to the layer below.
 PRODUCTS = 3 * LAYERS - 1
@@ -86,7 +86,7 @@ def test_memory_does_not_grow_with_time():
         return gradients(copy, cross_entropy, x, jnp.zeros(B, int), rule=made("otpe", copy), window=8)[1]
 
     def size(steps):
-        program = jax.jit(gradient).lower(state, jnp.zeros((steps, B, 7), jnp.float32)).compile()
+        program = compiled(gradient, state, jnp.zeros((steps, B, 7), jnp.float32))
         return program.memory_analysis().temp_size_in_bytes
 
     assert size(32) == size(128) > 0

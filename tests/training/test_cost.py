@@ -11,6 +11,15 @@ from slax_rules import BPTT, OSTL, OTPE, OTTT, RULES, STLLR, TBPTT, cost, gradie
 I, N, C, T, B = 12, 7, 3, 8, 4  # noqa: E741
 
 
+@pytest.fixture(autouse=True)
+def programs_of_users():
+    """XLA's optimizations are on, as users have them: without them, programs have other temporaries."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def model():
     rngs = nnx.Rngs(0)
     return connect([nnx.Linear(I, N, rngs=rngs), LIF(), nnx.Linear(N, C, rngs=rngs), LI()])
