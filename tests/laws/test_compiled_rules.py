@@ -13,14 +13,14 @@ from laws.table import LI, lif, made
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect
 from slax_rules import BPTT, RULES, cross_entropy, gradients
-from stacks import linear, pair
+from stacks import FUSED, linear, pair
 
 T, B = 32, 4
 SIZES = [20, 30, 25, 7]
 LAYERS = len(SIZES) - 1
 LABELS = np.arange(B) % 7
 # XLA's optimizations are on in the programs of this file, as users have them.
-OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False} | FUSED
 # Forward, one product for each layer; backward, one for each gradient of weights and one for each signal to the layer below.
 PRODUCTS = 3 * LAYERS - 1
 # A second trace has a product of its own in each hidden layer, and so has the loss of each hidden layer.

@@ -7,17 +7,15 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, connect, unroll
 from slax_rules import BPTT, OSTL, OTPE, OTTT, RULES, STLLR, TBPTT, cost, gradients
+from slax_rules.train.cost import QUICKLY
+from stacks import FUSED
 
 I, N, C, T, B = 12, 7, 3, 8, 4  # noqa: E741
 
 
 @pytest.fixture(autouse=True)
-def programs_of_users():
-    """XLA's optimizations are on, as users have them: without them, programs have other temporaries."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+def memory_of_users(monkeypatch):
+    monkeypatch.setattr("slax_rules.train.cost.QUICKLY", QUICKLY | FUSED)
 
 
 def model():
@@ -85,7 +83,7 @@ def test_measured_bytes_are_the_temporaries_of_a_program_of_the_same_gradient(ru
         net, rule = nnx.merge(graph, state)
         return gradients(net, loss, inputs, targets, rule=rule, window=window)
 
-    memory = program.lower(state, jnp.ones((steps, B, I)), jnp.zeros(B)).compile().memory_analysis()
+    memory = program.lower(state, jnp.ones((steps, B, I)), jnp.zeros(B)).compile(FUSED).memory_analysis()
     found = cost(net, rule, (steps, B, I), window=window)
     assert found.measured_bytes == pytest.approx(memory.temp_size_in_bytes / B, rel=0.05)
     assert found.input_bytes == pytest.approx(memory.argument_size_in_bytes / B, rel=0.2)  # and the parameters
@@ -102,7 +100,7 @@ def test_measured_bytes_of_bptt_are_those_of_plain_reverse_mode(remat):
         net = nnx.merge(graph, params, rest)
         return jnp.square(unroll(net, net.initialize_carry((B, I)), inputs, remat=remat)[1]).mean()
 
-    memory = program.lower(params, jnp.ones((steps, B, I))).compile().memory_analysis()
+    memory = program.lower(params, jnp.ones((steps, B, I))).compile(FUSED).memory_analysis()
     found = cost(net, BPTT(remat=remat), (steps, B, I))
     assert found.measured_bytes == pytest.approx(memory.temp_size_in_bytes / B, rel=0.1)
 
