@@ -61,9 +61,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = parser_of("experiments.run", __doc__, "experiment", "--scale", "--set", "--outdated")
+    made = parser_of("experiments.run", __doc__, "experiment", "--scale", "--set")
     made.add_argument("jobs", nargs="*", metavar="JOB", help="default: all without a current result")
     made.add_argument("--list", action="store_true", help="print the names of the jobs, and run none")
+    kept = "which results are kept: current ones, or those of other sources, too; default at full: keep"
+    made.add_argument("--outdated", choices=("remake", "keep"), help=kept)
     made.add_argument("--results", type=Path, help="folder of the results; default: results")
     return made
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from slax_neurons import SURROGATES, Connect, Delay, Edge, Neuron, Trainable, co
 
 # How the oracle calls parameters that have another name in the packages.
 ORACLE_NAMES = {"synapse_decay": "current_decay", "beta": "adaptation"}
+
+# Options of a program whose memory is that of users: conftest.py may turn XLA's fusions for a CPU off, which hides copies.
+FUSED = {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters=false" in os.environ.get("XLA_FLAGS", "") else {}
 
 
 class Pair(NamedTuple):

@@ -45,7 +45,8 @@ def draw(tasks: tables.Results) -> Figure:
     figures.name_panels(axes[0], titles)
     figures.legend_of_modes(figure)
     trained = names.means_of(result["config"] for _, _, result in tables.each(tasks))
-    return figures.with_note(figure, f"{trained}, each rule at its best learning rate. Small dots: seeds.")
+    how = "each rule at its best learning rate. Small dots: seeds. Numbers: means beyond an end of the axis."
+    return figures.with_note(figure, f"{trained}, {how}")
 
 
 FIGURES = {"accuracy": figures.Plot(COLUMNS, rows, draw)}

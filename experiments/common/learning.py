@@ -28,7 +28,7 @@ Update = Literal["offline", "online"]  # one optimizer step per sequence, or one
 SamplesOf = Callable[[int], SeedSamples]
 
 RATE, WINDOW, ALPHA = "learning_rate", "online_window", "alpha"
-EQUAL = 1e-9  # difference of scores that are equal
+EQUAL = 1e-6  # difference of mean scores that are equal: those of float32 differ in their last digits
 FPTT_WINDOW = 1  # steps between two updates of FPTT, which is part of the optimizer
 OPTIMIZERS = {"adam": optax.adam, "adamax": optax.adamax}
 
@@ -168,6 +168,8 @@ def choose(
 ) -> tuple[dict[str, Any], list[Run]]:
     """The trials of the first `rate_seeds` seeds as JSON, and the runs of all `seeds` with the chosen settings.
 
+    The networks of these runs alone read the test set, after the choice.
+
     A score is 0 if the training was not finite, as it may be at a rate that is too high, and its settings are not chosen. If no
     second trial has settings that keep all its seeds finite, its scores are all 0.
 
@@ -180,17 +182,14 @@ def choose(
     rates, count = sorted(config["learning_rates"]), config["rate_seeds"]
     run = partial(train, update=update, sampler=sampler, where=where, **how)
     loss = partial(validation_loss, sampler)
-    if config.get("second_trials") is None:
-        found = run(config, rates=rates, seeds=config["seeds"], trial_seeds=count, tests=True)
-        chosen = rates[best_of(found.trials[where], loss)]
-        if chosen != found.chosen[where]["rate"]:
-            return trials_of(found, chosen), finite_runs(run(config, rates=[chosen], seeds=config["seeds"]))
-        return trials_of(found, chosen), finite_runs(found)
-    if second == WINDOW:
+    has_second = config.get("second_trials") is not None
+    if has_second and second == WINDOW:
         check_windows(config, where)
     first = run(config, rates=rates, seeds=count, tests=False)
     of_best = first.trials[where][best_of(first.trials[where], loss)]
     trials, own, best = trials_of(first, of_best[0].rate), config, of_best[0].rate
+    if not has_second:
+        return trials, finite_runs(run(config, rates=[best], seeds=config["seeds"]))
 
     def tried(config: dict[str, Any], rates: list[float]) -> list[list[Run]]:
         try:

@@ -38,7 +38,8 @@ SETTINGS: dict[str, Any] = {
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
 MARKS: dict[str, dict[str, Any]] = {"offline": {"marker": "o"}, "online": {"marker": "D", "markerfacecolor": "white"}}
-LOWEST = -20  # points above BPTT that are drawn
+GLYPHS = {"offline": "•", "online": "◇"}  # these marks in a text
+LOWEST, HIGHEST = -20, 6  # points above BPTT that are drawn
 NO_RULE = "0.3"  # color of a legend mark that does not belong to a rule
 
 
@@ -264,8 +265,16 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Any]], bounds: 
 
 
 def gaps_of(shares: Shares) -> Shares:
-    """How far accuracies are above those of `reference_of`, by rule and update mode."""
-    exact = next(iter(shares[reference_of(shares)].values()))
+    """How far accuracies are above those of `reference_of`, by rule and update mode; all have the same number of seeds."""
+    reference = reference_of(shares)
+    exact = next(iter(shares[reference].values()))
+    for rule, modes in shares.items():
+        for mode, of in modes.items():
+            if len(of) != len(exact):
+                raise SystemExit(
+                    f"The number of seeds of {RULES[rule].title}, {mode}, is {len(of)}, expected {len(exact)} as of "
+                    f"{RULES[reference].title}, with which it is compared seed by seed."
+                )
     return {rule: {mode: of - exact for mode, of in modes.items()} for rule, modes in shares.items()}
 
 
@@ -276,7 +285,7 @@ def reference_of(shares: Shares) -> str:
 
 def plot_gaps(ax: Axes, rules: Sequence[str], shares: Shares) -> str:
     """Draw a row for each rule: in each update mode how far its mean accuracy is above BPTT's, with its 95 % interval and each
-    seed as a dot. Means that are too low to be drawn are numbers.
+    seed as a dot. Means beyond an end of the axis are numbers at an arrow, each behind the mark of its mode.
 
     Args:
         ax: axes to draw on.
@@ -292,14 +301,19 @@ def plot_gaps(ax: Axes, rules: Sequence[str], shares: Shares) -> str:
     for row, rule in enumerate(rules):
         if rule not in gaps:
             write_in_row(ax, row, "not run", 0.5, ha="center", color="0.4", fontsize="small")
-        low = [f"{100 * of.mean():.0f}" for of in gaps.get(rule, {}).values() if 100 * of.mean() < LOWEST]
-        write_in_row(ax, row, " and ".join(low), 0.02, fontsize=SMALLEST)
+        means = {mode: 100 * of.mean() for mode, of in gaps.get(rule, {}).items()}
+        low = [f"{GLYPHS[mode]}{mean:+.0f}" for mode, mean in means.items() if mean < LOWEST]
+        high = [f"{GLYPHS[mode]}{mean:+.0f}" for mode, mean in means.items() if mean > HIGHEST]
+        if low:
+            write_in_row(ax, row, " ".join(["←", *low]), 0.02, fontsize=SMALLEST)
+        if high:
+            write_in_row(ax, row, " ".join([*high, "→"]), 0.98, fontsize=SMALLEST, ha="right")
         for mode, of_mode in gaps.get(rule, {}).items():
             height = row + {"offline": -0.16, "online": 0.16}[mode]
             draw_seeds(ax, height, of_mode, DIFFERENCE, rule, 0.13, 1.2, **look, **MARKS[mode])
     ax.axvline(0, color="0.4", linewidth=0.8, zorder=0)
     title = RULES[reference].title
-    ax.set(xlim=(LOWEST, 6), xlabel=f"points above {title}")
+    ax.set(xlim=(LOWEST, HIGHEST), xlabel=f"points above {title}")
     return f"{title}: {100 * next(iter(shares[reference].values())).mean():.1f} %"
 
 

@@ -86,8 +86,8 @@ def draw(data: Data) -> Figure:
     trained = names.means_of(result["config"] for _, _, result in tables.each(data.tasks))
     return figures.with_note(
         figure,
-        f"{trained}. Top: small dots are seeds; numbers are means further to the left. Bottom: one update per sequence, in the "
-        "colors of the rows; cosine in the first layer, where the rule ends. The other layers are in the table.",
+        f"{trained}. Top: small dots are seeds; numbers are means beyond an end of the axis. Bottom: one update per sequence, "
+        "in the colors of the rows; cosine in the first layer, where the rule ends. The other layers are in the table.",
     )
 
 
@@ -108,7 +108,7 @@ def draw_cosine(ax: Axes, results: dict[str, dict[str, Any]], gaps: figures.Shar
         if cosine is not None:
             ax.plot(cosine, 100 * gaps[rule][mode].mean(), **figures.look_of(rule) | {"linestyle": "", "markersize": 4})
     ax.axhline(0, color="0.4", linewidth=0.8, zorder=0)
-    ax.set(xlim=(-0.1, 1.1), ylim=(figures.LOWEST, 6), xlabel=names.COSINE)
+    ax.set(xlim=(-0.1, 1.1), ylim=(figures.LOWEST, figures.HIGHEST), xlabel=names.COSINE)
 
 
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:

@@ -52,7 +52,13 @@ def test_accuracies_are_compared_with_those_of_bptt_or_else_of_the_first_rule(ax
     shares["ottt"] = {"online": np.array([[0.7], [0.6]])}
     assert figures.gaps_of(shares)["ottt"]["online"].ravel().tolist() == pytest.approx([-0.05, -0.15])
     assert figures.plot_gaps(ax, ["bptt", "ottt", "sltt", "otpe"], shares) == "BPTT: 75.0 %"
-    assert {text.get_text() for text in ax.texts} >= {"-25", "not run"}  # too low to be drawn; not there
+    assert {text.get_text() for text in ax.texts} >= {"← •-25", "not run"}  # too low to be drawn; not there
+    shares["otpe"] = {"offline": np.full((2, 1), 0.87), "online": np.full((2, 1), 0.82)}
+    figures.plot_gaps(ax, ["otpe"], shares)
+    assert ax.texts[-1].get_text() == "•+12 ◇+7 →" and ax.texts[-1].get_ha() == "right"
+    with pytest.raises(SystemExit, match=r"seeds of OTPE, offline, is 1, expected 2 as of BPTT"):
+        figures.gaps_of(shares | {"otpe": {"offline": np.array([[0.87]])}})
+    del shares["otpe"]
     del shares["bptt"]
     assert figures.plot_gaps(ax, ["ottt", "sltt"], shares) == "OTTT: 65.0 %"
 

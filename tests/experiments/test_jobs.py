@@ -76,6 +76,8 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
     older = read_record(record) | {"made_from": "of other sources"}
     write_json(record, older | {"sha256_of_the_rest": digest_of(older)})
     assert computed("--outdated", "keep") == []
+    with pytest.raises(SystemExit):
+        computed("--outdated", "draw")  # which never computes
     assert computed() == ["lif"]
     assert computed("--set", "current_off=150") == NEURONS
 

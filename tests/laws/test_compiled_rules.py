@@ -13,14 +13,14 @@ from laws.table import LI, lif, made
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect
 from slax_rules import BPTT, RULES, cross_entropy, gradients
-from stacks import linear, pair
+from stacks import FUSED, linear, pair
 
 T, B = 32, 4
 SIZES = [20, 30, 25, 7]
 LAYERS = len(SIZES) - 1
 LABELS = np.arange(B) % 7
-# XLA's optimizations are on in the programs of this file alone, as users have them.
-OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+# XLA's optimizations are on in the programs of this file, as users have them.
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False} | FUSED
 # Forward, one product for each layer; backward, one for each gradient of weights and one for each signal to the layer below.
 PRODUCTS = 3 * LAYERS - 1
 # A second trace has a product of its own in each hidden layer, and so has the loss of each hidden layer.
@@ -86,7 +86,7 @@ def test_memory_does_not_grow_with_time():
         return gradients(copy, cross_entropy, x, jnp.zeros(B, int), rule=made("otpe", copy), window=8)[1]
 
     def size(steps):
-        program = jax.jit(gradient).lower(state, jnp.zeros((steps, B, 7), jnp.float32)).compile()
+        program = compiled(gradient, state, jnp.zeros((steps, B, 7), jnp.float32))
         return program.memory_analysis().temp_size_in_bytes
 
     assert size(32) == size(128) > 0

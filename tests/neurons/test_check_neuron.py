@@ -114,6 +114,12 @@ class Forgets(Base):
         return jax.lax.scan(lambda carry, x: self(carry, x), jnp.zeros_like(carry), inputs)
 
 
+class LateStates(Base):
+    def pre_reset_states(self, carry, inputs):
+        carry, membranes = super().pre_reset_states(carry, inputs)
+        return carry, 2 * membranes
+
+
 FAULTS = {
     Swapped: "outputs other than 0 and 1. Return the carry first",
     NoSurrogate: "without a derivative",
@@ -125,6 +131,7 @@ FAULTS = {
     Counts: "States of integrate and fire are like the current",
     OtherDtype: "before a step, and of .* after it. Make all states of param_dtype",
     SpikesAlone: "End fire, or __call__, with: return carry, output",
+    LateStates: "that differ from its steps one by one. Leave unroll",
     Forgets: "that differ from its steps one by one. Leave unroll",
 }
 

@@ -161,6 +161,31 @@ def test_a_bad_target_costs_its_window_alone(x64):
 # ------------------------------------------------------------------------------------------------ optimizers and parameters
 
 
+def test_parameters_of_rules_are_trained_with_the_model(x64):
+    """As under the rule by itself, also where two layers share a route."""
+    moved = []
+    for listed in (False, True):
+        model, x = double()
+        rule = sr.EProp(output_decay=0.9, route=sr.Adaptive(model, rngs=nnx.Rngs(5)))
+        before = parameters(rule.route)
+        given = sr.PerLayer([rule, sr.OSTL(route=rule.route)]) if listed else rule
+        sr.train_offline(model, optimizer_of(model, given), sr.cross_entropy, x, LABELS, rule=given)
+        moved.append([parameters(model), parameters(rule.route)])
+    assert close(*moved, 1e-12)
+    assert min(np.abs(new - old).max() for new, old in zip(moved[0][1], before, strict=True)) > 1e-6
+
+
+@STEPS
+def test_a_nested_stack_is_trained_as_a_flat_one(step):
+    trained = []
+    for nested in (False, True):
+        first, *others = net().modules
+        model = connect([connect([first, others[0]]), *others[1:]] if nested else [first, *others])
+        step(model, optimizer_of(model, transformation=SGD), sr.cross_entropy, X, LABELS, window=T)
+        trained.append(parameters(model))
+    assert close(*trained, 1e-6) and not close(trained[1], parameters(net()), 1e-6)
+
+
 def test_an_optimizer_may_lower_the_rate_at_a_plateau():
     """Without steps the loss is a plateau: the rate is halved at each update but the first, whose loss is the best so far."""
     model = net()
