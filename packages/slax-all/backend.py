@@ -27,14 +27,6 @@ def from_clone(text: str) -> str:
     return re.sub(r'"(?P<name>slax-\w+)(?P<extra>[^"=]*)==[^"]*"', folder, text)
 
 
-def build_editable(wheel_directory: str, config_settings: Any = None, metadata_directory: Any = None) -> str:
-    """Refuse `pip install -e`: this package has no code to edit."""
-    raise SystemExit(
-        "slax-all has no code of its own to edit. Install the four packages themselves: pip install -e packages/slax-neurons "
-        "-e packages/slax-rules -e 'packages/slax-data[digits]' -e packages/slax-viz"
-    )
-
-
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: Any = None) -> str:
     """Build a wheel; see PEP 517."""
     target = Path(wheel_directory).absolute()
@@ -47,3 +39,6 @@ def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_dire
             return buildapi.build_wheel(str(target))
         finally:
             os.chdir(HERE)
+
+
+build_editable = build_wheel  # there is no code to edit
