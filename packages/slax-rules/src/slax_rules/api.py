@@ -266,7 +266,7 @@ def checked_window(window: Any) -> int | None:
     return window
 
 
-def warn_of_single_steps(name: str, rule: Rule, window: int | None) -> None:
+def warn_of_single_steps(name: str, rule: Any, window: int | None) -> None:
     """Warn of updates within a sequence whose gradient flows through no step; `name` is the function that makes them."""
     if window is None and isinstance(rule, BPTT | TBPTT):
         warnings.warn(
