@@ -1,4 +1,4 @@
-"""Each tutorial, in full, ends with the picture that it shows."""
+"""Each tutorial, in full, ends with the picture that it shows, and the pages that train run."""
 
 import os
 import re
@@ -35,3 +35,12 @@ def test_tutorial_ends_with_the_picture_that_it_shows(page, tmp_path):
     assert [path.name for path in tmp_path.glob("*.png")] == [picture.name]
     saved, shown = (coarse(imread(path)) for path in (tmp_path / picture.name, picture))
     assert saved.shape == shown.shape and np.abs(saved - shown).mean() < 0.015
+
+
+@pytest.mark.parametrize("name", ("rewards", "streams", "sweep", "synapses"))
+def test_python_of_a_page_that_trains_runs(name):
+    command = [sys.executable, ROOT / "tests/pages/run_pages.py", ROOT / f"docs/{name}.md"]
+    environment = os.environ | {"MPLBACKEND": "agg", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    (found,) = [line for line in run.stdout.splitlines() if line.startswith('{"page":')]
+    assert '"error": null' in found, found
