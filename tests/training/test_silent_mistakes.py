@@ -24,6 +24,7 @@ from slax_rules import (
     fit,
     gradients,
     last_step,
+    run_stream,
     start_stream,
     valid_steps,
 )
@@ -288,3 +289,14 @@ def test_an_evaluation_that_never_comes_is_warned_of():
 def test_a_folder_in_place_of_checkpoints_is_refused():
     with pytest.raises(TypeError, match="expected Checkpoints"):
         run([BATCH], checkpoints="runs")
+
+
+def test_the_folder_of_a_stream_is_not_that_of_a_run(tmp_path):
+    model = stack()
+    stream = start_stream(
+        model, nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param), cross_entropy, (4, 8), rule=OTPE()
+    )
+    targets = jnp.broadcast_to(LABELS, INPUTS.shape[:2])
+    list(run_stream(stream, [(INPUTS, targets)], checkpoints=Checkpoints(tmp_path)))
+    with pytest.raises(ValueError, match="belongs to a run with different settings"):
+        run([BATCH], model, checkpoints=Checkpoints(tmp_path))
