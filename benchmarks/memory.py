@@ -3,7 +3,7 @@
 python -m benchmarks.memory                                     # compiles for minutes; the machine's load does not matter
 python -m benchmarks.memory --networks 64-50-10 --lengths 100
 
-A row for each rule and window: kilobytes per sample, measured, for all lengths, besides the inputs; and in brackets measured /
+A row for each rule and window: kilobytes per sample, measured, not counting the inputs, for all lengths; in brackets measured /
 counted. The last row has the range of this ratio.
 """
 

@@ -97,7 +97,7 @@ def explain_write_errors(what: str, path: Path) -> Iterator[None]:
 
 @contextmanager
 def readable(what: str, advice: str) -> Iterator[None]:
-    """Raise ValueError in place of what NumPy and zipfile raise for a file that is damaged, or something else."""
+    """Raise ValueError for a file that NumPy or zipfile cannot read, since it is damaged or no archive."""
     try:
         yield
     except Exception as error:  # there is hardly one that a damaged file cannot make them raise

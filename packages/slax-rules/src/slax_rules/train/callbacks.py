@@ -194,7 +194,7 @@ class LogTo:
         self.write({f"training/{name}": number for name, number in numbers.items()}, info.step)
 
     def write(self, values: Metrics, step: int) -> None:
-        """Log those of the values that are numbers."""
+        """Log the values that are numbers."""
         numbers = {name: float(value) for name, value in values.items() if value is not None and not np.ndim(value)}
         if not numbers or jax.process_index():
             return

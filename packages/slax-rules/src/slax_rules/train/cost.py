@@ -98,7 +98,7 @@ def cost(
     be outside this range for others, such as a smaller batch. Two counts that are closer do not say which rule needs less.
 
     The parameters, the optimizer and the inputs of all T steps come on top, whatever the rule. A stream that reads its inputs
-    in pieces holds those of a piece alone; see `extend_stream`.
+    in pieces holds the inputs of one piece; see `extend_stream`.
 
     In a single window of all T steps nothing reads the traces at the end: pass the `window` that you train with.
 
@@ -193,7 +193,7 @@ def _kept_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct, steps: int)
 
 
 def _values_and_outputs(model: Any, inputs: jax.ShapeDtypeStruct, steps: int) -> tuple[int, int]:
-    """Bytes per sample that autodiff keeps at least of a number of steps, and those of the outputs.
+    """Bytes per sample that autodiff keeps at least of a number of steps, and the bytes of the outputs.
 
     Inputs and parameters that it keeps are arguments of the program, and are not counted; nor is what all samples share.
     """

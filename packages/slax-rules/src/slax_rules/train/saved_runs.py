@@ -61,7 +61,7 @@ class SavedTraining(Training):
     runs: dict[Path, Run] = dataclasses.field(default_factory=dict)
 
     def read(self, points: Iterable[Mapping[str, Any]], seeds: Iterable[int]) -> None:
-        """Read all runs of these points and seeds, so that another sweep is refused before anything is trained.
+        """Read all runs of these points and seeds; the directory of another sweep is refused before anything is trained.
 
         Raises:
             OSError: a folder that cannot be written to.
@@ -128,7 +128,7 @@ class SavedTraining(Training):
         return describe_run(*objects[:2], **settings)
 
     def restored(self, path: Path, run: Key, count: int, last: Any) -> Run:
-        """The run in a file, of a seed with so many batches."""
+        """The run that a file holds; `count` and `last` are the number of batches of its seed and the last one."""
         rule, point, seed = run
         objects = self.start(rule, point, seed)
         steps, mine = sorted({*self.evaluate_at, count}), self.identity(objects, rule, count, last)

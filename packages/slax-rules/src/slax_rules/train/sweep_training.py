@@ -33,7 +33,7 @@ Objects = tuple[Any, Any, nnx.Optimizer]  # the model, the rule and the optimize
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How the runs of a sweep are trained. The arguments are those of `sweep`, with the window of each rule."""
+    """How the runs of a sweep are trained. It has the arguments of `sweep`, with the window of each rule."""
 
     make_model: Callable[..., nnx.RNNCellBase]
     optimizer: Any
