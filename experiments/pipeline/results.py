@@ -82,11 +82,7 @@ class Product:
 
 
 # The states of results that are used: only what would come out now; also of other sources; and whatever is intact.
-OUTDATED = {
-    "remake": ("current",),
-    "keep": ("current", "older"),
-    "draw": ("current", "older", "other settings"),
-}
+OUTDATED = {"remake": ("current",), "keep": ("current", "older"), "draw": ("current", "older", "other settings")}
 
 
 class State(NamedTuple):

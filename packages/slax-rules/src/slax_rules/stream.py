@@ -167,12 +167,13 @@ class Stream:
         Raises:
             ValueError: a model with arrays of other names or shapes.
         """
-        mine, its = (dict(nnx.to_flat_state(nnx.state(one))) for one in (self.model, model))
+        state = nnx.state(self.model)
+        mine, its = (dict(nnx.to_flat_state(one)) for one in (state, nnx.state(model)))
         if {path: jnp.shape(one) for path, one in mine.items()} != {path: jnp.shape(one) for path, one in its.items()}:
             raise ValueError(
                 "copy_to got another model than the stream's, expected arrays of the same names and shapes."
             )
-        nnx.update(model, nnx.state(self.model))
+        nnx.update(model, state)
 
     def merged(self) -> tuple[nnx.RNNCellBase, Rule, nnx.Optimizer]:
         """Copies of the model, the rule and the optimizer."""
