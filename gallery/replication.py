@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from experiments.drawing.statistics import ANY, further
 from experiments.pipeline.config import read_yaml
 from gallery import wording
 from gallery.claims import Comparison, Figure, Tables, Verdict, claims_named, compare, verdict_of
@@ -60,20 +61,27 @@ def outcome_of(ours: Number, relation: str, than: Number, tolerance: float | Non
     return OF_VERDICTS[verdict_of([found], found.evidence)]
 
 
-def compared(ours: Number, published: float, rule: str, distance: float = 0.0) -> Outcome:
+def compared(ours: Number, published: float, rule: str, distance: float = 0.0, runs: int = 1) -> Outcome:
     """The outcome for a published number.
 
     Args:
         ours: our number.
         published: the published one.
         rule: `within`, ours with its interval lies within a distance of the published number; `seeds`, that lies between our
-            smallest and our largest seed; `above`, ours with its interval lies above it.
+            smallest and our largest seed; `further`, that lies in the interval in which the mean of further seeds of ours would
+            be with 95 % probability; `above`, ours with its interval lies above it.
         distance: for `within`.
+        runs: for `further`, of how many seeds the published number is the mean.
     """
     if rule == "seeds":
         samples = [one for one in ours.samples if one is not None] or [ours.value]
         rounding = RESOLUTION * abs(published)
         return "same" if min(samples) - rounding <= published <= max(samples) + rounding else "different"
+    if rule == "further":
+        low, high = further(ours.samples, ANY, runs)
+        if low is None or high is None:
+            return "unresolved"
+        return "same" if low <= published <= high else "different"
     than = Number(published, published, published)
     return outcome_of(ours, "near", than, distance) if rule == "within" else outcome_of(ours, "above", than)
 
@@ -120,12 +128,14 @@ class Item(NamedTuple):
         columns: the titles of the cells of its lines.
         lines: what is published beside ours.
         orders: the outcomes for pairs of numbers.
+        factors: of ratios on the same side of 1, the published ones and ours; how far they are from 1 is not judged.
     """
 
     about: Entry
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     orders: tuple[Pair, ...] = ()
+    factors: tuple[tuple[float, float], ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -142,6 +152,12 @@ class Item(NamedTuple):
         if self.orders:
             parts.append(f"order of {counted([one.outcome for one in self.orders], 'pairs the same')}")
         return ": ".join(filter(None, [named(self.outcome), "; ".join(parts)]))
+
+    @property
+    def sizes(self) -> list[str]:
+        """The smallest and the largest of the factors, as published and ours, each of them as one that is above 1."""
+        sides = ([max(one, 1 / one) for one in side] for side in zip(*self.factors, strict=True))
+        return [f"{min(side):.3g} to {max(side):.3g}" for side in sides]
 
     @property
     def reversed(self) -> list[str]:
@@ -240,7 +256,7 @@ def _line(about: Entry, one: Entry, ours: Number | None) -> Line:
     outcomes: tuple[Outcome, ...] = ()
     if rule := about.get("rule"):
         distance = one.get("distance", rule.get("distance", 0.0))
-        outcomes = (compared(ours, statistics.fmean(_listed(one)), rule["by"], distance),)
+        outcomes = (compared(ours, statistics.fmean(_listed(one)), rule["by"], distance, rule.get("runs", 1)),)
     if one.get("by_construction") and set(outcomes) <= {"same"}:  # it counts if it is not what it has to be
         return Line(cells, wording.with_interval(ours), (), "by construction", count)
     return Line(cells, wording.with_interval(ours), outcomes, "", count)
@@ -274,14 +290,16 @@ def _ratios(about: Entry, tables: Tables) -> Item:
     Seconds on a GPU and on a CPU cannot be compared. Which of two libraries is the faster one on a device can, so each
     published ratio is judged by its side of 1. Of two kinds of inputs, the one that comes first in the table counts.
     """
-    (table, _, where), devices, lines = spelled(about["ratios"], ""), about["devices"], {}
+    (table, _, where), devices, lines, factors = spelled(about["ratios"], ""), about["devices"], {}, []
     for row in matching(tables.get(table, []), where):
         published = [float(row[device]) for device in devices if row[device]]
         ours, key = number(row, "ratio"), (row["other"], row["n"])
         if key in lines or not published:
             continue
         cells = (about["names"][row["other"]], f"{int(row['n']):,}", *(row[device] or "-" for device in devices))
-        sides = tuple("not run" if ours is None else ordered((one, ours), (1, ONE)) for one in published if one != 1)
+        judged = [one for one in published if one != 1]
+        sides = tuple("not run" if ours is None else ordered((one, ours), (1, ONE)) for one in judged)
+        factors += [(one, ours.value) for one, side in zip(judged, sides, strict=True) if ours and side == "same"]
         mine = f"{wording.with_interval(ours)}, {row['inputs']}" if ours else ""
         lines[key] = Line(cells, mine, sides, row["reason"], len(published))
-    return Item(about, ("library", "units", *devices.values()), tuple(lines.values()))
+    return Item(about, ("library", "units", *devices.values()), tuple(lines.values()), factors=tuple(factors))

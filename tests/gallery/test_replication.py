@@ -31,10 +31,19 @@ CLOSE = Number(0.5, 0.4, 0.6, (0.46, 0.5, 0.54))  # whose interval is 0.4006 to 
         (CLOSE, 0.5, "above", 0, "unresolved"),
         (CLOSE, 0.61, "above", 0, "different"),
         (CLOSE, 0.4, "above", 0, "same"),
+        (CLOSE, 0.69, "further", 0, "same"),  # 0.5 + t(2) 0.04 sqrt(1 / 3 + 1) is 0.6987
+        (CLOSE, 0.71, "further", 0, "different"),
+        (EXACT, 0.5, "further", 0, "unresolved"),
     ],
 )
 def test_verdict_changes_when_the_published_value_is_moved(ours, published, rule, distance, outcome):
     assert compared(ours, published, rule, distance) == outcome
+
+
+def test_mean_of_further_seeds_lies_closer_the_more_there_are():
+    """0.5 + t(2) 0.04 sqrt(1 / 3 + 1 / 4) is 0.6315."""
+    found = [compared(CLOSE, published, "further", runs=4) for published in (0.63, 0.633, 0.37, 0.367)]
+    assert found == ["same", "different"] * 2
 
 
 def test_order_is_the_one_of_our_difference_if_its_interval_excludes_zero():
@@ -94,21 +103,22 @@ def test_number_that_is_missing_is_a_mistake_unless_there_is_a_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ratios", "outcomes"),
+    ("ratios", "outcomes", "sizes"),
     [
-        ("0.5 0.55 0.6", ["same", "different"]),
-        ("1.4 1.5 1.6", ["different", "same"]),
-        ("0.5 1.0 1.5", ["unresolved"] * 2),
+        ("0.5 0.55 0.6", ["same", "different"], ["2 to 2", "1.82 to 1.82"]),
+        ("1.4 1.5 1.6", ["different", "same"], ["4 to 4", "1.5 to 1.5"]),
+        ("0.5 1.0 1.5", ["unresolved"] * 2, []),
     ],
 )
-def test_ratios_are_judged_by_their_side_of_1(tmp_path, ratios, outcomes):
-    row = {"other": "spyx", "n": "8", "inputs": "spikes", "ratio": "0.9", "ratio_values": ratios, "reason": ""}
+def test_ratios_are_judged_by_their_side_of_1(tmp_path, ratios, outcomes, sizes):
+    row = {"other": "spyx", "n": "8", "inputs": "spikes", "ratio": ratios.split()[1], "ratio_values": ratios, "reason": ""}
     row |= {"ratio_low": "0.1", "ratio_high": "9", "ratio_mean": "geometric"}
     row |= {"t4": "0.5", "a100": "4", "tpu": "1.0", "m3": ""}
     later = row | {"inputs": "gaussian", "ratio_values": "0.6 0.7 0.7"}
     about = {"ratios": {"table": "x"}, "devices": dict(zip(("t4", "a100", "tpu", "m3"), "TAPM", strict=True))}
     report = judged(tmp_path, {"x": [row, later]}, **about, names={"spyx": "Spyx"})
     ((line,),) = (item.lines for item in report.items)
+    assert report.items[0].sizes == sizes
     assert list(line.outcomes) == outcomes and line.cells == ("Spyx", "8", "0.5", "4", "1.0", "-")
     assert (report.numbers(), report.numbers(judged=True)) == (3, 2)  # a tie is not judged
 
