@@ -2,7 +2,8 @@
 cosines of other settings are from the printed ones."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,26 +130,32 @@ def rows(data: Data) -> Iterator[list[Any]]:
 
 
 def draw(data: Data) -> Figure:
-    """Draw the cosines of weights by layer and the accuracies, of short sequences first. Runs on manifolds of which nothing is
-    printed are in the table alone."""
+    """Draw the cosines of weights by layer and the accuracies, of short sequences first; of tasks whose accuracies at the end
+    are printed, these alone. Runs on manifolds of which nothing is printed are in the table alone."""
     configs = {run: results[0]["config"] for run, results in data.runs.items() if run[1] in (0, "")}
-    shown = sorted(configs, key=lambda run: configs[run]["n_steps"])
-    drawn: list[tuple[str, Any, Run]] = []
+    ends = [run for run in configs if any(quantity == "last_accuracy" for _, quantity, *_ in data.known(run))]
+    shown = sorted((run for run in configs if run not in ends), key=lambda run: configs[run]["n_steps"])
+    drawn: dict[str, Callable[[Axes], None]] = {}
     for run in shown:
-        about = f"{names.task_name(run[0])}, T = {configs[run]['n_steps']}\n"
-        drawn += [(f"{about}cosines", draw_cosines, run)] if seeds_of(data.runs[run])[0]["cosines"] else []
-        drawn.append((f"{about}{names.UPDATES[configs[run]['update']]}", draw_accuracies, run))
+        about, one = f"{names.task_name(run[0])}, T = {configs[run]['n_steps']}\n", (data.runs[run], data.known(run))
+        if seeds_of(data.runs[run])[0]["cosines"]:
+            drawn[f"{about}cosines"] = partial(draw_cosines, results=one[0], known=one[1])
+        update = names.UPDATES[configs[run]["update"]]
+        drawn[about + update] = partial(draw_accuracies, results=one[0], known=one[1])
+    if ends:
+        title = f"{configs[ends[0]]['layers'][1]} units, T = {configs[ends[0]]['n_steps']}\nat the end of training"
+        drawn[title] = partial(draw_ends, data=data, runs=ends)
     figure, axes = figures.grid(len(drawn), 3, 1.85, 0.7)
-    for ax, (_, draw_one, run) in zip(axes, drawn, strict=True):
-        draw_one(ax, data.runs[run], data.known(run))
-    figures.name_panels(axes, (title for title, *_ in drawn))
-    everything = [seeds_of(data.runs[run]) for run in shown]
+    for ax, draw_one in zip(axes, drawn.values(), strict=True):
+        draw_one(ax)
+    figures.name_panels(axes, drawn)
+    everything = [seeds_of(data.runs[run]) for run in configs]
     looks = [figures.look_of(rule) for rule in tables.in_order(*(of[0]["rules"] for of in everything))]
     looks.append({"label": "printed by the authors", **OPEN})
     figures.legend_of(figure, looks, len(looks))
     networks = " or ".join(dict.fromkeys(map(names.network, configs.values())))
     slopes = " and ".join(dict.fromkeys(str(config["slope"]) for config in configs.values()))
-    config = configs[shown[0]]
+    config = next(iter(configs.values()))
     return figures.with_note(
         figure,
         f"{networks}. Cosines are means over the training with BPTT. Marks: mean of {names.listed(map(len, everything))} seeds "
@@ -159,17 +166,42 @@ def draw(data: Data) -> Figure:
 
 def draw_cosines(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
     numbers = {key: of for key, of in numbers_of(results).items() if key[1] == "cosine" and key[3] == "kernel"}
-    rules, _, layers, *_ = (list(dict.fromkeys(column)) for column in zip(*numbers, strict=True))
-    for key, cosines in numbers.items():
-        rule, _, layer, *_ = key
-        at, color = layers.index(layer) + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2), STYLES[rule].color
-        ax.plot([at + 0.06] * len(cosines), np.array(cosines, float), ".", color=color, markersize=2)
-        look = {"marker": STYLES[rule].marker, "markersize": 4, "elinewidth": 1.2}
-        figures.draw_interval(ax, at, cosines, statistics.COSINE, upright=True, color=color, **look)
-        if found := known.get(key):
-            ax.plot(at, found.value, **OPEN)
+    layers = list(dict.fromkeys(layer for _, _, layer, *_ in numbers))
+    draw_groups(ax, {(key[2], key[0]): (of, known.get(key)) for key, of in numbers.items()}, statistics.COSINE)
     ax.set_xticks(range(len(layers)), [*(f"hidden {layer}" for layer in layers[:-1]), "output"])
     ax.set(ylabel=names.COSINE, ylim=(min(0, ax.get_ylim()[0]), 1.04))
+
+
+def draw_ends(ax: Axes, data: Data, runs: list[Run]) -> None:
+    """Draw the accuracies of several tasks after the last update."""
+    configs = [data.runs[run][0]["config"] for run in runs]
+    marks = {
+        (run[0], key[0]): (numbers, data.known(run).get(key))
+        for run in runs
+        for key, numbers in numbers_of(data.runs[run]).items()
+        if key[1] == "last_accuracy"
+    }
+    draw_groups(ax, marks, statistics.SHARE, scale=100)
+    figures.draw_levels(ax, chance=100 / configs[0]["layers"][-1])
+    ax.set_xticks(range(len(runs)), [names.CODES[config["code"]] for config in configs])
+    ax.set(ylabel=names.TEST_ACCURACY, ylim=(0, 100))
+
+
+def draw_groups(
+    ax: Axes,
+    marks: dict[tuple[str, str], tuple[list[float | None], Printed | None]],
+    bounds: statistics.Bounds,
+    scale: float = 1,
+) -> None:
+    """Draw the numbers of seeds and the printed number, by group and rule, side by side within a group."""
+    groups, rules = (list(dict.fromkeys(column)) for column in zip(*marks, strict=True))
+    for (group, rule), (numbers, found) in marks.items():
+        at, color = groups.index(group) + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2), STYLES[rule].color
+        ax.plot([at + 0.06] * len(numbers), scale * np.array(numbers, float), ".", color=color, markersize=2)
+        look = {"marker": STYLES[rule].marker, "markersize": 4, "elinewidth": 1.2}
+        figures.draw_interval(ax, at, numbers, bounds, scale=scale, upright=True, color=color, **look)
+        if found:
+            ax.plot(at, scale * found.value, **OPEN)
 
 
 def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> None:
