@@ -15,11 +15,13 @@
 # bptt = {}
 # sltt = {}
 # ottt = {}
+# ottt_window_32 = {}
 # ostl = {}
 # ostl_window_32 = {}
 # otpe = {}
 # otpe_window_32 = {}
 # approximate_otpe = {}
+# approximate_otpe_window_32 = {}
 # e_prop = {}
 # pp_prop = {}
 # ///

@@ -89,6 +89,8 @@ FORMS = {  # of a library, where several are timed
     "checkpointed_32": "32 checkpoints",
     "ostl_window_32": "OSTL, windows of 32",
     "otpe_window_32": "OTPE, windows of 32",
+    "approximate_otpe_window_32": "approximate OTPE, windows of 32",
+    "ottt_window_32": "OTTT, windows of 32",
     "ottt_1_thread": "OTTT, 1 thread",
     "d_rtrl_chunk_32": "D-RTRL, chunks of 32",
 }
