@@ -21,12 +21,12 @@ BOUNDS = {  # of the others: POSITIVE
 ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
 LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
 COSTS = ("milliseconds", "temporary_bytes")
-# The panels of the second figure: stage, layer and quantity, the title of the panel and of its axis, and factor and limits.
+# The panels of the figure of windows: stage, layer and quantity, the title of the panel and of its axis, and factor and limits.
 SHOWN = {
-    ("trained", LAYER, "cosine"): ("agreement in the first layer", names.COSINE, 1, (0, 1.05)),
+    ("cost", "all", "milliseconds"): ("time of a gradient of {} steps", "milliseconds", 1, (0, None)),
+    ("cost", "all", "temporary_bytes"): ("its memory", "temporaries (kB)", 1e-3, (0, None)),
     ("online", "all", "accuracy"): ("accuracy, an update every K steps", names.TEST_ACCURACY, 100, (0, 100)),
-    ("cost", "all", "milliseconds"): ("time", "ms for a gradient", 1, (0, None)),
-    ("cost", "all", "temporary_bytes"): ("memory", "temporaries (kB)", 1e-3, (0, None)),
+    ("trained", LAYER, "cosine"): ("agreement in the first layer", names.COSINE, 1, (0, 1.05)),
 }
 
 # Keys are a rule, a stage, a layer and a quantity; values map windows to a list of all seeds' numbers, or a single number.
@@ -144,16 +144,16 @@ def draw_windows(data: Data) -> Figure:
         ax.set(xlim=(0, max(config["windows"])), xticks=config["windows"])
         if where[-1] == "accuracy":
             figures.draw_levels(ax, chance=100 / config["layers"][-1])
-    figures.name_panels(axes.flat, (title for title, *_ in SHOWN.values()))
+    figures.name_panels(axes.flat, (title.format(config["n_steps"]) for title, *_ in SHOWN.values()))
     figures.label_lines(axes.flat)
     return figures.with_note(
         figure,
-        f"{names.randman(config)}. {names.means_of([config])}; a: under BPTT; c: rounds; dashed: chance. TBPTT has windows of "
+        f"{names.randman(config)}. {names.means_of([config])}; a: rounds; d: under BPTT; dashed: chance. TBPTT has windows of "
         f"K steps, the other rules carry traces from window to window.{figures.others_of({rule for rule, *_ in data.lines})}",
     )
 
 
 FIGURES = {
-    "curvature": figures.Plot(COLUMNS, lambda data: itertools.chain(*map(rows_of_rule, data.solutions)), draw),
     "curvature_windows": figures.Plot(WINDOW_COLUMNS, window_rows, draw_windows),
+    "curvature": figures.Plot(COLUMNS, lambda data: itertools.chain(*map(rows_of_rule, data.solutions)), draw),
 }
