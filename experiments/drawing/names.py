@@ -22,6 +22,7 @@ TASKS = {
     "permuted_mnist": "permuted MNIST",
     "recall": "delayed recall",
     "recall_long": "longer delayed recall",
+    "recall_recurrent": "delayed recall, recurrent layer",
     "randman": "Randman",
     "rules": "five rules from the same start",
     "speakers": "spoken digits, another speaker",
@@ -31,6 +32,7 @@ TASKS = {
     "spoken_digits_new_speakers": "spoken digits, new speakers",
     "switch": "Randman, other manifolds",
     "switch_late": "Randman, other manifolds, labels late",
+    "time_recurrent": "Randman, time code, recurrent layer",
 }
 CODES = {"time": "time code", "rate": "rate code", "cochlea": "", "latency": ""}  # recordings and images have only one
 TEMPORAL = {  # the temporal credit of the grid, by the rule that has it
@@ -98,7 +100,7 @@ WITH_LESS = {"stateless": "neurons without memory", "counts": "counts of spikes 
 EXCHANGED = {"bptt_otpe_lengths": "BPTT, OTPE's lengths", "otpe_bptt_lengths": "OTPE, BPTT's lengths"}
 LESS_MEMORY = {"recomputed": "BPTT, recomputed", "in_chunks": "BPTT, in chunks"}  # for the same gradient
 WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY  # beside rules
-OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1"}
+OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1", "rmsprop": "RMSprop"}
 UPDATES = {"offline": "one update per sequence", "online": "updates within the sequence"}
 COSINE = "cosine to BPTT's gradient"
 TEST_ACCURACY = "test accuracy (%)"
