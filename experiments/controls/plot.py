@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -43,6 +44,12 @@ def prepare(results: list[dict[str, Any]]) -> Results:
 def accuracies(result: dict[str, Any]) -> list[float]:
     """The test accuracy of each seed in percent."""
     return [100 * seed["accuracy"] for seed in result["seeds"]]
+
+
+def mean_of(of: dict[tuple[str, str, str], dict[str, Any]], rule: str) -> float | None:
+    """The mean accuracy under a rule by Adam; None if it was not trained."""
+    result = of.get(("adam", rule, "itself"))
+    return float(np.mean(accuracies(result))) if result else None
 
 
 def chosen(of: dict[tuple[str, str, str], dict[str, Any]], optimizers: Any, rules: Any, variants: Any) -> Any:
@@ -113,8 +120,8 @@ def draw_shuffled(results: Results) -> Figure:
             if rule in SHUFFLED:
                 row = SHUFFLED.index(rule) + 0.25 * (list(VARIANTS).index(variant) - 1)
                 draw_mark(ax, row, result, VARIANTS[variant])
-        fixed, bptt = (accuracies(of["adam", rule, "itself"]) for rule in ("fixed", "bptt"))
-        figures.draw_levels(ax, chance=sum(fixed) / len(fixed), ceiling=sum(bptt) / len(bptt), upright=True)
+        fixed, bptt = (mean_of(of, rule) for rule in ("fixed", "bptt"))
+        figures.draw_levels(ax, chance=fixed, ceiling=bptt, upright=True)
         ax.set(xlim=(0, 102), xlabel=names.TEST_ACCURACY)
     configs = [tables.config_of(of) for of in shown.values()]
     figures.name_panels(axes, map(names.title_of, configs))

@@ -45,7 +45,7 @@ def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
         return model
     size = config["layers"][1]
     own = nnx.Linear(size, size, use_bias=False, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
-    return connect(model.modules, [Edge(1, 0, synapse=own)])
+    return connect([*model.modules], [Edge(1, 0, synapse=own)])
 
 
 def rule_of(config: dict[str, Any]) -> Callable[..., Any]:
