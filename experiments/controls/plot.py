@@ -17,19 +17,23 @@ WITHOUT = "without_traces"
 FREE = {  # the rows of the first figure, by rules, of which a task has one, and variant
     "BPTT": (("bptt",), "itself"),
     "traces": (("otpe", "e_prop"), "itself"),
+    "SLTT": (("sltt",), "itself"),
     "SLTT, read-out exact": ((WITHOUT,), "itself"),
     "the same, each step": ((WITHOUT,), "each_step"),
-    "SLTT": (("sltt",), "itself"),
 }
+LEVELS = [
+    {"linestyle": line, "color": "0.45", "label": label}
+    for line, label in (("--", "hidden layers fixed"), (":", "BPTT"))
+]
 LOOKS = {  # of the optimizers, from above
     "adam": {"marker": "o", "color": "#0072B2"},
     "rmsprop": {"marker": "s", "color": "#D55E00", "markerfacecolor": "white"},
 }
 SHUFFLED = [WITHOUT, "ottt", "ostl", "approximate_otpe", "otpe"]
 VARIANTS = {
-    "itself": {"marker": "o", "color": "#4D4D4D", "label": "the rule itself"},
-    "traces": {"marker": "v", "color": "#0072B2", "label": "traces of another sample"},
-    "signals": {"marker": "X", "color": "#D55E00", "label": "signals of another sample"},
+    "itself": {"marker": "o", "color": "#4D4D4D", "label": "itself"},
+    "traces": {"marker": "v", "color": "#0072B2", "label": "another sample's traces"},
+    "signals": {"marker": "X", "color": "#D55E00", "label": "another sample's signals"},
 }
 
 
@@ -90,7 +94,7 @@ def draw_mark(ax: Axes, row: float, result: dict[str, Any], look: dict[str, Any]
 def draw_free(results: Results) -> Figure:
     """Draw a panel for each task, with a row for each rule and a mark for each optimizer."""
     shown = free(results)
-    figure, axes = figures.grid(len(shown), 3, 1.45, 0.75, sharey=True, sharex=True)
+    figure, axes = figures.grid(len(shown), 3, 1.45, 0.75, sharey=True)
     for ax, of in zip(axes, shown.values(), strict=True):
         figures.name_rows(ax, list(FREE), striped=True)
         for row, (rules, variant) in enumerate(FREE.values()):
@@ -112,24 +116,25 @@ def draw_free(results: Results) -> Figure:
 def draw_shuffled(results: Results) -> Figure:
     """Draw a panel for each task, with a row for each rule and a mark for each variant."""
     shown = shuffled(results)
-    figure, axes = figures.grid(len(shown), 2, 2.1, 0.75, sharey=True)
+    listed = [rule for rule in SHUFFLED if any(rule == key[1] for of in shown.values() for key in of)]
+    figure, axes = figures.grid(len(shown), 2, 0.4 * len(listed) + 0.3, 0.75, sharey=True)
     for ax, of in zip(axes, shown.values(), strict=True):
-        titles = ["no traces" if rule == WITHOUT else RULES[rule].title for rule in SHUFFLED]
+        titles = ["no traces" if rule == WITHOUT else RULES[rule].title for rule in listed]
         figures.name_rows(ax, titles, striped=True)
         for (_, rule, variant), result in of.items():
-            if rule in SHUFFLED:
-                row = SHUFFLED.index(rule) + 0.25 * (list(VARIANTS).index(variant) - 1)
+            if rule in listed:
+                row = listed.index(rule) + 0.25 * (list(VARIANTS).index(variant) - 1)
                 draw_mark(ax, row, result, VARIANTS[variant])
         fixed, bptt = (mean_of(of, rule) for rule in ("fixed", "bptt"))
         figures.draw_levels(ax, chance=fixed, ceiling=bptt, upright=True)
         ax.set(xlim=(0, 102), xlabel=names.TEST_ACCURACY)
     configs = [tables.config_of(of) for of in shown.values()]
     figures.name_panels(axes, map(names.title_of, configs))
-    figures.legend_of(figure, [look | {"linestyle": ""} for look in VARIANTS.values()], 3)
+    figures.legend_of(figure, [*({"linestyle": ""} | look for look in VARIANTS.values()), *LEVELS], 5)
     return figures.with_note(
         figure,
-        f"{names.means_of(configs)}; dots: seeds. Dashed: hidden layers as drawn; dotted: BPTT. The read-out has its own "
-        "traces and signals in all rows.",
+        f"{names.means_of(configs)}; dots: seeds. Traces or signals are exchanged in hidden layers alone, whose "
+        "weights stay as drawn where they are fixed.",
     )
 
 

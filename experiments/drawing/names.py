@@ -22,7 +22,7 @@ TASKS = {
     "permuted_mnist": "permuted MNIST",
     "recall": "delayed recall",
     "recall_long": "longer delayed recall",
-    "recall_recurrent": "delayed recall, recurrent layer",
+    "recall_recurrent": "recall, recurrent layer",
     "randman": "Randman",
     "rules": "five rules from the same start",
     "speakers": "spoken digits, another speaker",
@@ -32,7 +32,7 @@ TASKS = {
     "spoken_digits_new_speakers": "spoken digits, new speakers",
     "switch": "Randman, other manifolds",
     "switch_late": "Randman, other manifolds, labels late",
-    "time_recurrent": "Randman, time code, recurrent layer",
+    "time_recurrent": "time code, recurrent layer",
 }
 CODES = {"time": "time code", "rate": "rate code", "cochlea": "", "latency": ""}  # recordings and images have only one
 TEMPORAL = {  # the temporal credit of the grid, by the rule that has it
