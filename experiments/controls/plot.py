@@ -109,7 +109,7 @@ def draw_free(results: Results) -> Figure:
     return figures.with_note(
         figure,
         f"{names.means_of(configs)}; dots: seeds; dashed: chance. Traces: e-prop in a recurrent layer, OTPE elsewhere. "
-        "Read-out exact: SLTT in hidden layers alone. Each step: with an update in each step that counts, under RMSprop alone.",
+        "Read-out exact: SLTT in hidden layers alone. Each step: an update in each step that counts.",
     )
 
 
