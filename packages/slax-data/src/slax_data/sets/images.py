@@ -1,11 +1,13 @@
 """Images as a task, with one unit per pixel."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 from jax import random
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray, Shaped
 
 from slax_data.checks import check_choice, check_classes, check_intensities
 from slax_data.encoding.encoders import ENCODERS
@@ -52,30 +54,41 @@ def image_task(
     check_by_split("image_task", images)
     check_image_code(code, n_steps)
     _check_images(images, n_classes)
+    sizes = {"n_units": math.prod(images["train"][0].shape[1:]), "n_classes": n_classes, "n_steps": n_steps}
+    return encoded_task(key, images, partial(encoded, code, n_steps), **sizes)
+
+
+def encoded_task(
+    key: PRNGKeyArray,
+    images: dict[str, tuple[Shaped[Array, "_ *_"], Int32[Array, " _"]]],
+    encode: Callable[[PRNGKeyArray, Shaped[Array, "B ..."]], Float[Array, "T B ..."]],
+    **sizes: int,
+) -> Task:
+    """Images as a `Task` whose batches are `encode(key, images [B, ...])`; see `image_task`, and for the sizes `Task`."""
     names = [*SPLITS, *sorted(set(images) - set(SPLITS))]
 
     def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
         check_choice("split", split, names)
         batch_key, spike_key = random.split(key)
         intensities, labels = take_batch(batch_key, *images[split], batch_size=batch_size)
-        return _encode(code, spike_key, intensities, n_steps), labels
+        return encode(spike_key, intensities), labels
 
     def full_split(split: str) -> Batch:
         check_choice("split", split, names)
         intensities, labels = images[split]
-        return _encode(code, random.fold_in(key, names.index(split)), intensities, n_steps), labels
+        return encode(random.fold_in(key, names.index(split)), intensities), labels
 
-    n_units = math.prod(images["train"][0].shape[1:])
-    return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
+    return Task(sample=sample, full_split=full_split, **sizes)
 
 
 def check_image_code(code: str, n_steps: int) -> None:
     """Raise an error unless a code can encode images in this number of steps."""
     check_choice("code", code, ENCODERS)
-    _encode(code, random.key(0), jnp.zeros((1, 1)), n_steps)  # raises the encoder's error for these steps
+    encoded(code, n_steps, random.key(0), jnp.zeros((1, 1)))  # raises the encoder's error for these steps
 
 
-def _encode(code: str, key: PRNGKeyArray, intensities: Float[Array, "B ..."], n_steps: int) -> Float[Array, "T B ..."]:
+def encoded(code: str, n_steps: int, key: PRNGKeyArray, intensities: Float[Array, "B ..."]) -> Float[Array, "T B ..."]:
+    """Intensities in a code of `ENCODERS`, with the key if it draws."""
     encoder = ENCODERS[code]
     drawn = (key,) if encoder.random else ()
     return encoder.encode(*drawn, intensities, n_steps=n_steps)
@@ -83,11 +96,16 @@ def _encode(code: str, key: PRNGKeyArray, intensities: Float[Array, "B ..."], n_
 
 def stratified_holdout_mask(labels: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
     """A mask of the fifth, tenth, ... sample of each class, in the order of the labels: a test split without keys."""
+    return position_in_class(labels) % 5 == 4
+
+
+def position_in_class(labels: Int[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
+    """How many samples of its class precede each sample."""
     position = np.empty(len(labels), int)
     for label in np.unique(labels):
         of_class = labels == label
         position[of_class] = np.arange(of_class.sum())
-    return position % 5 == 4
+    return position
 
 
 def stratified_split(intensities: Float[np.ndarray, "B N"], labels: Int[np.ndarray, " B"], split: str) -> Images:

@@ -162,7 +162,7 @@ def series_spikes(
         _check_series(split, one)
     check_splits("series", {split: {"channels": one.values.shape[2]} for split, one in series.items()})
     n_steps = enough_steps(n_steps, max(int(one.lengths.max()) for one in series.values()))
-    mean, deviation = _mean_and_deviation(series["train"])
+    mean, deviation = mean_and_deviation(series["train"])
     with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
         return {
             split: _encoded((one.values - mean) / deviation, one, n_steps, threshold) for split, one in series.items()
@@ -197,7 +197,7 @@ def _within(series: Series, n_steps: int) -> Bool[np.ndarray, "D T"]:
     return np.arange(n_steps) < series.lengths[:, None]
 
 
-def _mean_and_deviation(series: Series) -> tuple[Float32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
+def mean_and_deviation(series: Series) -> tuple[Float32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
     """The mean and standard deviation of each channel over all steps; a constant channel has deviation 1 and stays silent."""
     inside = series.values[_within(series, series.values.shape[1])].astype(np.float64)
     changes = inside.max(axis=0) > inside.min(axis=0)

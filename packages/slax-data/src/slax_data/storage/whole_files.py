@@ -1,6 +1,7 @@
 """Files that are either complete or absent: written under another name, then renamed, and verified by checksum."""
 
 import contextlib
+import gzip
 import hashlib
 import http.client
 import io
@@ -10,12 +11,15 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 TIMEOUT = 60  # seconds without receiving data
+UNREACHABLE = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)
+NOT_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)  # a truncated or damaged file, or another one
 
 
 def data_folder() -> Path:
@@ -77,13 +81,14 @@ def check_sha256(path: Path, expected: str, name: str | None = None) -> None:
         )
 
 
-def download(url: str, path: str | Path, *, sha256: str) -> Path:
+def download(url: str, path: str | Path, *, sha256: str, unpack: bool = False) -> Path:
     """Download a file, unless it already exists.
 
     Args:
         url: address of the file.
         path: destination, with `~` expanded to the user's home folder. An existing file is verified too.
-        sha256: its checksum.
+        sha256: its checksum; with `unpack`, that of the unpacked file.
+        unpack: whether the file is packed by gzip, and is to be unpacked.
 
     Returns:
         The path of the file.
@@ -112,8 +117,8 @@ def download(url: str, path: str | Path, *, sha256: str) -> Path:
     with atomic_write(path) as aside:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, aside.open("wb") as file:
-                shutil.copyfileobj(answer, file)
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+                shutil.copyfileobj(gzip.GzipFile(fileobj=answer) if unpack else answer, file)
+        except (*UNREACHABLE, *NOT_GZIP) as error:
             raise ConnectionError(
                 f"{url} cannot be read: {error}. Get it by other means, and put it at {path}."
             ) from error
