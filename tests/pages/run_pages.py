@@ -46,10 +46,25 @@ def stand_ins() -> dict[str, types.ModuleType]:
     return modules
 
 
+def small_sets(folder: Path) -> None:
+    """Small sets stand in for those that are to be downloaded, or that a package has which is not installed."""
+    sys.path.insert(0, str(ROOT / "tests" / "data"))
+    from small_sets import SMALL_SETS
+
+    os.environ["SLAX_DATA"] = str(folder)
+    sys.modules["music21"] = types.ModuleType("music21")
+    sys.modules["music21"].__file__ = str(folder / "__init__.py")
+    for name, place in {"bach": "corpus/bach", "laser": "", "mnist": "mnist", "spoken_digits_mfcc": ""}.items():
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        SMALL_SETS[name](folder / place)
+
+
 def main() -> None:
     gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
     sys.modules.update(stand_ins())
     sys.path.insert(0, str(ROOT))  # as of a script in the folder of the clone
+    sets = tempfile.TemporaryDirectory()
+    small_sets(Path(sets.name))
     for page in [Path(name).resolve() for name in sys.argv[1:]]:
         start, error = time.process_time(), None
         with tempfile.TemporaryDirectory() as folder:

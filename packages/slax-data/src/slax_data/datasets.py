@@ -9,22 +9,31 @@ from jaxtyping import PRNGKeyArray
 
 from slax_data.checks import check_choice
 from slax_data.named import Named
+from slax_data.sets.chorales import bach_task
 from slax_data.sets.digits import digits_task
 from slax_data.sets.heidelberg import shd_task, ssc_task
+from slax_data.sets.idx_images import fashion_mnist_task, mnist_task
 from slax_data.sets.japanese_vowels import japanese_vowels_task
+from slax_data.sets.laser import laser_task
 from slax_data.sets.mnist import mnist_5k_task
 from slax_data.sets.randman import randman_task
 from slax_data.sets.spoken_digits import spoken_digits_task
+from slax_data.sets.spoken_digits_mfcc import spoken_digits_mfcc_task
 from slax_data.task import Task
 
 # Each makes a Task that its key determines. All take `n_steps` and `code`; further options differ.
 DATASETS: Named[Callable[..., Task]] = Named({
+    "bach": bach_task,
     "digits": digits_task,
+    "fashion_mnist": fashion_mnist_task,
     "japanese_vowels": japanese_vowels_task,
+    "laser": laser_task,
+    "mnist": mnist_task,
     "mnist_5k": mnist_5k_task,
     "randman": randman_task,
     "shd": shd_task,
     "spoken_digits": spoken_digits_task,
+    "spoken_digits_mfcc": spoken_digits_mfcc_task,
     "ssc": ssc_task,
 })  # fmt: skip
 """The functions that make a `Task`, by the names that `make_task` takes."""
