@@ -2,7 +2,7 @@
 
 A way is a rule of the library, or one of these:
 
-    tbptt_K        TBPTT with pieces of K steps
+    tbptt_K        TBPTT with pieces of K steps; tbptt_K_in_time is the same, trained on more batches
     stateless      BPTT, with neurons that keep nothing from step to step
     counts         BPTT, in a network of rectified linear units that gets the number of spikes of each unit
     short_bptt     BPTT, whose gradient is 100 times shorter in all hidden layers
@@ -85,8 +85,18 @@ def rule_of(config: dict[str, Any]) -> Callable[..., Any]:
     """The function that makes the rule of a way to learn."""
     if config["way"] in EXCHANGED:
         return lambda **_: WithLengths(of_bptt=config["way"] == "bptt_otpe_lengths")
-    _, _, steps = config["way"].partition("tbptt_")
-    return partial(RULES["tbptt"].make, steps=int(steps)) if steps else named_rule(config)
+    steps = piece_of(config["way"])
+    return partial(RULES["tbptt"].make, steps=steps) if steps else named_rule(config)
+
+
+def piece_of(way: str) -> int | None:
+    """The steps of a piece of TBPTT; None for other ways."""
+    return int(way.split("_")[1]) if way.startswith("tbptt_") else None
+
+
+def window_of(rule: Any, n_steps: int) -> int:
+    """The steps that are computed together: one with traces, which needs the least; all under BPTT, and under TBPTT a piece."""
+    return n_steps if isinstance(rule, BPTT) else rule.steps if isinstance(rule, TBPTT) else 1
 
 
 def optimizer_of(config: dict[str, Any], rate: Any) -> optax.GradientTransformation:
@@ -117,11 +127,8 @@ def shortened(n_layers: int) -> optax.GradientTransformation:
 
 
 def memory(config: dict[str, Any]) -> dict[str, int | None]:
-    """The bytes per sample of the gradient of a batch: measured, counted, and those of its inputs.
-
-    A rule with traces takes one step at a time, which needs the least; BPTT takes all steps, and TBPTT those of a piece.
-    """
+    """The bytes per sample of the gradient of a batch: measured, counted, and those of its inputs."""
     model = make_model(config, nnx.Rngs(0))
     rule = rule_of(config)(rngs=nnx.Rngs(0), model=model)
-    window = config["n_steps"] if isinstance(rule, BPTT) else rule.steps if isinstance(rule, TBPTT) else 1
-    return bytes_of(model, rule, (config["n_steps"], config["batch_size"], config["layers"][0]), window)
+    shape = (config["n_steps"], config["batch_size"], config["layers"][0])
+    return bytes_of(model, rule, shape, window_of(rule, config["n_steps"]))
