@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.drawing import figures, length_curves, names, statistics, tables
-from experiments.questions import plot_memory
+from experiments.questions import plot_long, plot_memory
 from experiments.questions.plot_data import Data, Ways, accuracies, draw_rows, in_order, prepare, rate_of, title_of_way
 
 __all__ = ["FIGURES", "prepare"]
@@ -98,7 +98,10 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
 FIGURES = {
     "questions_time": figures.Plot(TIME_COLUMNS, time_rows, draw_time),
     "questions_memory": figures.Plot(plot_memory.COLUMNS, plot_memory.rows, plot_memory.draw),
-    "questions_growth": figures.Plot(plot_memory.GROWTH_COLUMNS, plot_memory.growth_rows, plot_memory.draw_growth),
+    "questions_long": figures.Plot(plot_long.COLUMNS, plot_long.rows, plot_long.draw),
     "questions_optimizer": figures.Plot(OPTIMIZER_COLUMNS, optimizer_rows, draw_optimizers),
 }
-TABLES = {"questions_lengths": length_curves.table(["task", "optimizer", "way"], lengths_of)}
+TABLES = {
+    "questions_growth": figures.Plot(plot_memory.GROWTH_COLUMNS, plot_memory.growth_rows),
+    "questions_lengths": length_curves.table(["task", "optimizer", "way"], lengths_of),
+}

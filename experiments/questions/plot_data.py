@@ -14,11 +14,12 @@ Ways = dict[str, dict[str, Any]]  # results by way to learn
 
 
 class Data(NamedTuple):
-    """The results of trainings by task and optimizer, and by task what memory longer sequences need; tasks are in the order of
-    the jobs."""
+    """The results of trainings by task and optimizer, and by task what memory longer sequences need, and what gradients cost;
+    tasks are in the order of the jobs."""
 
     tasks: dict[str, dict[str, Ways]]
     growth: dict[str, dict[str, Any]]
+    costs: dict[str, Ways]
 
 
 def prepare(results: list[dict[str, Any]]) -> Data:
@@ -27,7 +28,10 @@ def prepare(results: list[dict[str, Any]]) -> Data:
         config = result["config"]
         found.setdefault(config["task"], {}).setdefault(config["optimizer"], {})[config["way"]] = result
     tasks = {task: {name: of[name] for name in names.OPTIMIZERS if name in of} for task, of in found.items()}
-    return Data(tasks, {result["config"]["task"]: result for result in results if "growth" in result})
+    growth, costs = (
+        {result["config"]["task"]: result for result in results if kind in result} for kind in ("growth", "costs")
+    )
+    return Data(tasks, growth, {task: result["costs"] for task, result in costs.items()})
 
 
 def accuracies(result: dict[str, Any], scale: float = 1) -> list[float]:

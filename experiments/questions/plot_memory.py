@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import figures, names, statistics, tables
 from experiments.drawing.styles import STYLES
-from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, in_order, rate_of, title_of_way
+from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, in_order, rate_of
 
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
 HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "markersize": 5, "markerfacecolor": "white"}
@@ -106,37 +106,9 @@ def draw(data: Data) -> Figure:
     )
 
 
-def growing(data: Data) -> Iterator[tuple[str, dict[str, Any], dict[str, dict[int, float]]]]:
-    """The tasks whose memory is measured for several lengths, their configurations, and the bytes by way and steps."""
-    for task, result in data.growth.items():
-        if len(result["config"]["longer"]) > 1:
-            found = {way: dict(sorted((int(n), of) for n, of in by.items())) for way, by in result["growth"].items()}
-            yield task, result["config"], found
-
-
 def growth_rows(data: Data) -> Iterator[list[Any]]:
-    for task, _, found in growing(data):
-        inputs = data.growth[task].get("inputs", {})
-        for way, by_steps in found.items():
-            yield from ([task, way, steps, size, inputs.get(str(steps))] for steps, size in by_steps.items())
-
-
-def draw_growth(data: Data) -> Figure:
-    """Draw a panel for each task: the memory against the number of steps, a line for each way."""
-    shown = list(growing(data))
-    figure, axes = figures.grid(len(shown), 2, 2.3, 0.5)
-    for ax, (_, _, found) in zip(axes, shown, strict=True):
-        for way, by_steps in found.items():
-            look = LESS_MEMORY.get(way) or (TRUNCATED if way.startswith("tbptt") else figures.look_of(way))
-            kibibytes = [measured / 1024 for measured in by_steps.values()]
-            ax.plot([*by_steps], kibibytes, **look | {"label": title_of_way(way), "markersize": 4})
-        ax.set(xlabel="steps of the sequence", ylabel="memory, KiB per sample")
-        for axis in ("x", "y"):
-            figures.log_axis(ax, axis)
-    figures.name_panels(axes, [f"{names.task_name(task)}, {names.network(config)}" for task, config, _ in shown])
-    figures.label_lines(axes)
-    return figures.with_note(
-        figure,
-        "Memory of a gradient, measured. OTPE in windows that need least. In chunks: of about the square root of the steps. "
-        "Recomputed: only states between such chunks are kept, and each chunk runs forward again on the way back.",
-    )
+    """The bytes by way and number of steps, of the tasks in which they are measured for several lengths."""
+    for task, result in data.growth.items():
+        inputs = result.get("inputs", {})
+        for way, by_steps in result["growth"].items() if len(result["config"]["longer"]) > 1 else ():
+            yield from ([task, way, steps, by_steps[steps], inputs.get(steps)] for steps in sorted(by_steps, key=int))
