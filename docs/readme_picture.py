@@ -1,11 +1,10 @@
-"""Draw docs/readme.png, the picture of README.md: what rules need and how good their gradients are.
+"""Draw docs/readme.png, the picture of README.md: the memory of rules, and what they reach over long gaps in which time.
 
-`python -m docs.readme_picture` measures the memory, and reads the cosines from the table of gradient_similarity at the full
+`python -m docs.readme_picture` measures the memory, and reads accuracies and times from the table of questions_long at the full
 scale, which `snakemake figures/all --config scale=full` draws from the shipped results.
 """
 
 import argparse
-import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,58 +15,50 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from experiments.common.tasks import make_model
+from experiments.drawing.names import listed
 from experiments.drawing.styles import STYLES, Style
-from gallery.tables import Row, matching, read_table
-from slax_neurons import LIF, connect
-from slax_rules import BPTT, RULES, cost
+from experiments.pipeline.job import SCALES
+from experiments.questions.plot_data import title_of_way
+from experiments.questions.plot_long import ROWS
+from gallery.tables import Row, matching, number, read_table
+from slax_rules import BPTT, OTPE, RULES, cost
 from slax_viz import PNG_METADATA, style
 
-TABLE = Path("figures/full/gradient_similarity.csv")
 PICTURE = Path(__file__).with_name("readme.png")
-SHOWN = ("bptt", "e_prop", "otpe", "approximate_otpe", "ottt", "ostl", "sltt")
-RECOMPUTED = "BPTT, remat"
-LOOKS = STYLES | {RECOMPUTED: Style("0.6", "s", "-")}
-TITLES = {name: RULES[name].title.replace("approximate", "approx.") for name in SHOWN} | {RECOMPUTED: RECOMPUTED}
-LAYERS = (64, 100, 100, 10)  # of the task randman_deep
-LENGTHS = (10, 100, 1000, 10_000)
-WINDOW = 10
+TRUNCATED = Style("#56B4E9", "v", "")
+LOOKS = STYLES | {
+    "recomputed": Style("0.6", "s", "-"),
+    "otpe_10": STYLES["otpe"]._replace(line=":"),
+    "in_memory": TRUNCATED,
+    "in_time": TRUNCATED,
+}
+NETWORK = {"layers": [30, 40, 40, 5], "input_rate": 0.2, "initial_rate": 0.05}  # of the tasks
+TASKS = {"recall_480": 1.0, "recall_1920": 0.45}  # and how opaque their marks are
+LENGTHS = (30, 120, 480, 1920, 7680)
+MARKS = (10, 100, 1000)  # kilobytes
 GAP = 0.05  # lines that end closer share a label; a share of the height of the axes
 WIDTH = 18  # letters in a line of a label
-NOTE = (
-    f"LIF network, {'-'.join(map(str, LAYERS))}. a: measured by slax_rules.cost, besides the inputs; windows of {WINDOW} "
-    "steps. b, c: while BPTT trains\non Randman, a synthetic task of spike times, T = 50; mean of 20 seeds, 95 % interval."
-)
 
 Line = tuple[str, list[float], list[float]]  # name of the rule, x, y
 
 
 def memory() -> Iterator[Line]:
     """The kilobytes that a rule needs for one sample, over the length of the sequence."""
-    rngs = nnx.Rngs(0)
-    pairs = [(nnx.Linear(*sizes, rngs=rngs), LIF()) for sizes in itertools.pairwise(LAYERS)]
-    model = connect([module for pair in pairs for module in pair])
-    rules = {name: RULES[name].make(rngs=rngs, model=model) for name in SHOWN} | {RECOMPUTED: BPTT(remat=True)}
-    for name, rule in rules.items():
-        costs = [cost(model, rule, (steps, 32, LAYERS[0]), window=WINDOW) for steps in LENGTHS]
+    model = make_model(NETWORK, nnx.Rngs(0))
+    rules = {
+        name: RULES[name].make(rngs=nnx.Rngs(0), model=model) for name in ("bptt", "otpe", "approximate_otpe", "ottt")
+    }
+    for name, rule in (rules | {"recomputed": BPTT(remat=True), "otpe_10": OTPE()}).items():
+        shapes = [(steps, 32, NETWORK["layers"][0]) for steps in LENGTHS]
+        costs = [cost(model, rule, shape, window=10 if name == "otpe_10" else 1) for shape in shapes]
         yield name, list(LENGTHS), [(one.measured_bytes or np.nan) / 1e3 for one in costs]
-
-
-def cosines(ax: Axes, table: Sequence[Row], layer: int) -> Iterator[Line]:
-    """The cosine of a rule's gradient to that of BPTT over training, and its interval as a band."""
-    yield "bptt", [0.0, 500.0], [1.0, 1.0]
-    for name in SHOWN[1:]:
-        rows = matching(table, {"task": "randman_deep", "rule": name, "layer": layer})
-        x, y, low, high = np.array(
-            [[float(row[key]) for key in ("training_steps", "cosine", "cosine_low", "cosine_high")] for row in rows]
-        ).T
-        ax.fill_between(x, low, high, color=LOOKS[name].color, alpha=0.2, linewidth=0)
-        yield name, list(x), list(y)
 
 
 def draw(ax: Axes, lines: Sequence[Line]) -> None:
     """Draw lines, each with its name at its end; lines that end at one place have one label."""
     for name, x, y in lines:
-        ax.plot(x, y, color=LOOKS[name].color, marker=LOOKS[name].marker, markersize=4, linewidth=1.6)
+        ax.plot(x, y, color=LOOKS[name].color, marker=LOOKS[name].marker, markersize=4, linestyle=LOOKS[name].line)
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = sorted((float(to_axes.transform((x[-1], y[-1]))[1]), name) for name, x, y in lines)
     labels: list[tuple[float, list[str]]] = []
@@ -77,32 +68,69 @@ def draw(ax: Axes, lines: Sequence[Line]) -> None:
         else:
             labels.append((height, [name]))
     for height, names in labels:
-        titles = [TITLES[name] for name in names]
+        titles = [title_of_way(name) for name in names]
         color = 0.75 * np.array(to_rgb(LOOKS[names[0]].color)) if len(names) == 1 else "0.2"
         text = textwrap.fill(", ".join(titles), WIDTH)
         ax.text(1.04, height, text, transform=ax.transAxes, va="center", size="small", color=color)
 
 
+def draw_rows(ax: Axes, ways: Sequence[str], table: Sequence[Row], column: str, times: float) -> None:
+    """Draw a row for each way, with a mark for each task; times as numbers, too."""
+    for task, opacity in TASKS.items():
+        for row, way in enumerate(ways):
+            for found in matching(table, {"task": task, "way": way}):
+                of = number(found, column)
+                look = {"color": LOOKS[way].color, "marker": LOOKS[way].marker, "alpha": opacity, "markersize": 6}
+                if of is not None:
+                    ends = [[times * (of.value - of.low)], [times * (of.high - of.value)]]
+                    ax.errorbar(times * of.value, row, xerr=ends, **look)
+                if of is not None and column == "seconds":
+                    ax.annotate(
+                        f"{of.value:,.0f} s", (of.value, row), (6, -4), textcoords="offset points", size="x-small"
+                    )
+    ax.set_yticks(range(len(ways)), [title_of_way(way) for way in ways], size="small")
+    ax.set_ylim(len(ways) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", color="0.9")
+
+
+def note(table: Sequence[Row], scale: str) -> str:
+    """What is drawn, with the numbers of seeds and batches of the table."""
+    rows = [row for task in TASKS for row in matching(table, {"task": task}) if row["seeds"]]
+    seeds, batches = (listed(int(row[name]) for row in rows if row["way"] in ROWS) for name in ("seeds", "batches"))
+    return (
+        f"LIF network, {'-'.join(map(str, NETWORK['layers']))}; memory as measured, besides the inputs. Rules with traces take "
+        "one step at a time, which needs least memory, or, where\nit is said, ten. b, c: delayed recall; a fifth of the labels "
+        f"is right by chance. {scale} scale: mean of {seeds} seeds after {batches} batches, 95 % interval."
+    )
+
+
 def main() -> None:
-    argparse.ArgumentParser("python -m docs.readme_picture", description=__doc__).parse_args()
-    table = read_table(TABLE)
+    parser = argparse.ArgumentParser("python -m docs.readme_picture", description=__doc__)
+    parser.add_argument("--scale", choices=SCALES, default="full", help="of the table; full by default")
+    scale = parser.parse_args().scale
+    table = read_table(Path("figures") / scale / "questions_long.csv")
+    there = [task for task in TASKS if matching(table, {"task": task})]
+    ways = [way for way in ROWS if any(matching(table, {"task": task, "way": way}) for task in there)]
+    told = " and ".join(f"{int(matching(table, {'task': task})[0]['n_steps']):,}" for task in there)
     with style():
         figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="none")
-        figure.subplots_adjust(left=0.06, right=0.87, bottom=0.28, top=0.92, wspace=0.78)
-        memory_of, *cosines_of = axes
-        memory_of.set(xscale="log", yscale="log", xlabel="time steps", ylim=(4, 2e4))
+        figure.subplots_adjust(left=0.06, right=0.98, bottom=0.28, top=0.92, wspace=0.78)
+        memory_of, accuracy_of, time_of = axes
+        memory_of.set(xscale="log", yscale="log", xlabel="time steps")
         memory_of.set_xticks(LENGTHS, [f"{length:,}" for length in LENGTHS], size="small")
-        memory_of.set_yticks([10, 100, 1000, 10_000], ["10 kB", "100 kB", "1 MB", "10 MB"])
+        memory_of.set_yticks(MARKS, ["10 kB", "100 kB", "1 MB"])
         memory_of.minorticks_off()
         memory_of.set_title("a  memory per sample", loc="left", size="medium")
         draw(memory_of, list(memory()))
-        for ax, letter, layer in zip(cosines_of, "bc", (2, 1), strict=True):
-            ax.set(xlim=(0, 510), ylim=(0, 1.05), xlabel="updates")
-            ax.set_title(f"{letter}  gradient in hidden layer {layer}", loc="left", size="medium")
-            draw(ax, list(cosines(ax, table, layer)))
-        cosines_of[0].set_ylabel("cosine to BPTT's gradient")
-        cosines_of[1].set_yticklabels([])
-        figure.text(0.06, 0.02, NOTE, size="small")
+        draw_rows(accuracy_of, ways, table, "mean", 100)
+        accuracy_of.set(xlim=(0, 104), xlabel="test accuracy (%)")
+        accuracy_of.set_title(f"b  recall over {told} steps", loc="left", size="medium")
+        draw_rows(time_of, ways, table, "seconds", 1)
+        time_of.set(xscale="log", xlabel="seconds")
+        time_of.set_title("c  its training", loc="left", size="medium")
+        time_of.set_yticklabels([])
+        figure.text(0.06, 0.02, note(table, scale), size="small")
         figure.savefig(PICTURE, dpi=130, metadata=PNG_METADATA)
 
 

@@ -22,6 +22,8 @@ TASKS = {
     "permuted_mnist": "permuted MNIST",
     "recall": "delayed recall",
     "recall_long": "longer delayed recall",
+    "recall_480": "recall over 480 steps",
+    "recall_1920": "recall over 1,920 steps",
     "recall_recurrent": "recall, recurrent layer",
     "randman": "Randman",
     "rules": "five rules from the same start",
@@ -99,7 +101,8 @@ FORMS = {  # of a library, where several are timed
 WITH_LESS = {"stateless": "neurons without memory", "counts": "counts of spikes alone"}  # of time
 EXCHANGED = {"bptt_otpe_lengths": "BPTT, OTPE's lengths", "otpe_bptt_lengths": "OTPE, BPTT's lengths"}
 LESS_MEMORY = {"recomputed": "BPTT, recomputed", "in_chunks": "BPTT, in chunks"}  # for the same gradient
-WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY  # beside rules
+OF_OTPE = {"otpe_10": "OTPE, windows of ten", "in_memory": "TBPTT, OTPE's memory", "in_time": "TBPTT, OTPE's time"}
+WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY | OF_OTPE  # beside rules
 OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1", "rmsprop": "RMSprop"}
 UPDATES = {"offline": "one update per sequence", "online": "updates within the sequence"}
 COSINE = "cosine to BPTT's gradient"

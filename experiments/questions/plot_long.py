@@ -10,19 +10,12 @@ from matplotlib.figure import Figure
 from experiments.drawing import figures, names, statistics, tables
 from experiments.drawing.styles import STYLES
 from experiments.questions.jobs import IN_TIME
-from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, rate_of
+from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, rate_of, title_of_way
 
-RECOMPUTED, BUDGET = "recomputed", "otpe"  # has BPTT's gradient; the rule whose memory and time truncation gets
+BUDGET = "otpe"  # the rule whose memory and time truncation gets
+SAME = {"recomputed": "bptt", "otpe_10": "otpe"}  # ways with the gradient of another one, and so with its training
 IN_MEMORY, AS_LONG = "in_memory", "in_time"  # the most accurate truncation in this memory, and in this time
-ROWS = {
-    "bptt": "BPTT",
-    RECOMPUTED: "BPTT, recomputed",
-    "otpe": "OTPE",
-    "approximate_otpe": "approximate OTPE",
-    "ottt": "OTTT",
-    IN_MEMORY: "TBPTT, OTPE's memory",
-    AS_LONG: "TBPTT, OTPE's time",
-}
+ROWS = ("bptt", "recomputed", "otpe", "otpe_10", "approximate_otpe", "ottt", IN_MEMORY, AS_LONG)
 COLUMNS = [
     *("task", "n_steps", "way", "piece", "window", "batches", "learning_rate"),
     *tables.OF_SEEDS,
@@ -63,8 +56,8 @@ def timed(data: Data) -> Iterator[tuple[str, Ways, dict[str, Line]]]:
 
 
 def lines_of(trained: Ways, costs: Mapping[str, dict[str, Any]]) -> dict[str, Line]:
-    """All ways that are timed or trained, and the best truncations. BPTT that recomputes has the training of BPTT."""
-    found = {way: Line(trained.get("bptt" if way == RECOMPUTED else way), cost) for way, cost in costs.items()}
+    """All ways that are timed or trained, and the best truncations."""
+    found = {way: Line(trained.get(SAME.get(way, way)), cost) for way, cost in costs.items()}
     found |= {way: Line(of, costs[way.removesuffix(IN_TIME)]) for way, of in trained.items() if way.endswith(IN_TIME)}
     pieces = {way: line._replace(piece=line.cost["window"]) for way, line in found.items() if way.startswith("tbptt")}
     allowed = found[BUDGET].kibibytes
@@ -98,8 +91,8 @@ def draw(data: Data) -> Figure:
     titles = []
     for panels, (_, trained, lines) in zip(axes, shown, strict=True):
         drawn = {way: lines[way] for way in ROWS if way in lines and lines[way].trained}
-        looks = ["tbptt" if line.piece else "bptt" if way == RECOMPUTED else way for way, line in drawn.items()]
-        told = [ROWS[way] + (f", K = {line.piece}" if line.piece else "") for way, line in drawn.items()]
+        looks = ["tbptt" if line.piece else SAME.get(way, way) for way, line in drawn.items()]
+        told = [title_of_way(way) + (f", K = {line.piece}" if line.piece else "") for way, line in drawn.items()]
         learned = [accuracies(line.trained or {}, 100) for line in drawn.values()]
         figures.plot_seed_intervals(panels[0], list(zip(looks, told, learned, strict=True)), (0.0, 100.0))
         figures.draw_levels(panels[0], chance=100 * chance_of(trained), upright=True)
@@ -107,13 +100,14 @@ def draw(data: Data) -> Figure:
         draw_numbers(panels[1], told, looks, [line.kibibytes for line in drawn.values()])
         draw_numbers(panels[2], told, looks, [line.seconds or 0.0 for line in drawn.values()])
         titles += [f"T = {tables.config_of(trained)['n_steps']:,}: {names.TEST_ACCURACY}"]
-        titles += ["memory of a gradient (KiB per sample)", "time of all gradients (s)"]
+        titles += ["memory (KiB per sample)", "time of all gradients (s)"]
     figures.name_panels(axes.flat, titles)
     configs = [line["config"] for _, trained, _ in shown for line in trained.values()]
     note = (
-        f"Delayed recall, {names.network(configs[0])}. {names.means_of(configs)}; dots: seeds; dashed: chance. BPTT, "
-        "recomputed, has the gradient of BPTT, and so its training. Memory is measured, besides the inputs. Rules with traces "
-        "take one step at a time. TBPTT: the most accurate pieces of K steps."
+        f"Delayed recall, {names.network(configs[0])}. {names.means_of(configs)}; dots: seeds; dashed: chance. Memory: of a "
+        "gradient, measured, besides the inputs. Time: the median of a gradient, times the batches. BPTT, recomputed, has the "
+        "gradient of BPTT, and so its accuracy. OTPE and the rules below it take one step at a time. TBPTT: the most accurate "
+        "piece of those trained, of K steps."
     )
     return figures.with_note(figure, note)
 
