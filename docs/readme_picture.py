@@ -116,7 +116,7 @@ def main() -> None:
     told = ", pale: ".join(f"{int(matching(table, {'task': task})[0]['n_steps']):,}" for task in there)
     with style():
         figure = plt.figure(figsize=(12, 3.6), layout="none")
-        places = ((0.06, 0.2), (0.52, 0.2), (0.75, 0.24))  # left ends and widths
+        places = ((0.06, 0.19), (0.53, 0.2), (0.755, 0.235))  # left ends and widths
         memory_of, accuracy_of, time_of = (figure.add_axes((left, 0.31, width, 0.61)) for left, width in places)
         memory_of.set(xscale="log", yscale="log", xlabel="time steps")
         memory_of.set_xticks(LENGTHS, [f"{length:,}" for length in LENGTHS], size="small")

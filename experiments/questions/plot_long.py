@@ -14,7 +14,7 @@ from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, r
 
 BUDGET = "otpe"  # the rule whose memory and time truncation gets
 SAME = {"recomputed": "bptt", "otpe_10": "otpe"}  # ways with the gradient of another one, and so with its training
-IN_MEMORY, AS_LONG = "in_memory", "in_time"  # the most accurate truncation in this memory, and in this time
+IN_MEMORY, AS_LONG = "in_memory", "in_time"  # the most accurate truncation in this memory, and in at most this time
 ROWS = ("bptt", "recomputed", "otpe", "otpe_10", "approximate_otpe", "ottt", IN_MEMORY, AS_LONG)
 COLUMNS = [
     *("task", "n_steps", "way", "piece", "window", "batches", "learning_rate"),
@@ -60,10 +60,11 @@ def lines_of(trained: Ways, costs: Mapping[str, dict[str, Any]]) -> dict[str, Li
     found = {way: Line(trained.get(SAME.get(way, way)), cost) for way, cost in costs.items()}
     found |= {way: Line(of, costs[way.removesuffix(IN_TIME)]) for way, of in trained.items() if way.endswith(IN_TIME)}
     pieces = {way: line._replace(piece=line.cost["window"]) for way, line in found.items() if way.startswith("tbptt")}
-    allowed = found[BUDGET].kibibytes
-    long = [line for way, line in pieces.items() if way.endswith(IN_TIME)]
-    small = [line for line in pieces.values() if line.trained and line not in long and line.kibibytes <= allowed]
-    best = {name: max(of, key=reached) for name, of in ((IN_MEMORY, small), (AS_LONG, long)) if of}
+    tried = {
+        way: line for way, line in pieces.items() if line.trained
+    }  # none takes longer than OTPE; a shorter one may be best
+    fit = [line for way, line in tried.items() if way in costs and line.kibibytes <= found[BUDGET].kibibytes]
+    best = {name: max(of, key=reached) for name, of in ((IN_MEMORY, fit), (AS_LONG, list(tried.values()))) if of}
     return found | pieces | best
 
 
