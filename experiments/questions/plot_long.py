@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from experiments.drawing import figures, names, statistics, tables
 from experiments.drawing.styles import STYLES
@@ -107,8 +108,8 @@ def draw(data: Data) -> Figure:
     note = (
         f"Delayed recall, {names.network(configs[0])}. {names.means_of(configs)}; dots: seeds; dashed: chance. Memory: of a "
         "gradient, measured, besides the inputs. Time: the median of a gradient, times the batches. BPTT, recomputed, has the "
-        "gradient of BPTT, and so its accuracy. OTPE and the rules below it take one step at a time. TBPTT: the most accurate "
-        "piece of those trained, of K steps."
+        "gradient of BPTT, and so its accuracy. Rules with traces take one step at a time. TBPTT: the most accurate piece, "
+        "of K steps, in at most OTPE's memory or time."
     )
     return figures.with_note(figure, note)
 
@@ -121,3 +122,4 @@ def draw_numbers(ax: Axes, rows: Sequence[str], looks: Sequence[str], numbers: S
         figures.write_beside(ax, f"{number:,.3g}" if number < 100 else f"{number:,.0f}", (number, row), (5, -3))
     ax.set_xlim(min(numbers) / 2, 8 * max(numbers))
     figures.log_axis(ax)
+    ax.xaxis.set_major_locator(LogLocator())  # powers of ten alone, since the numbers are written
