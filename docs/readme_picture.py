@@ -115,9 +115,9 @@ def main() -> None:
     ways = [way for way in ROWS if any(matching(table, {"task": task, "way": way}) for task in there)]
     told = ", pale: ".join(f"{int(matching(table, {'task': task})[0]['n_steps']):,}" for task in there)
     with style():
-        figure = plt.figure(figsize=(12, 3.6), layout="none")
+        figure = plt.figure(figsize=(12, 3.4), layout="none")
         places = ((0.06, 0.19), (0.53, 0.2), (0.755, 0.235))  # left ends and widths
-        memory_of, accuracy_of, time_of = (figure.add_axes((left, 0.31, width, 0.61)) for left, width in places)
+        memory_of, accuracy_of, time_of = (figure.add_axes((left, 0.29, width, 0.63)) for left, width in places)
         memory_of.set(xscale="log", yscale="log", xlabel="time steps")
         memory_of.set_xticks(LENGTHS, [f"{length:,}" for length in LENGTHS], size="small")
         memory_of.set_yticks(MARKS, ["10 kB", "100 kB", "1 MB"])
@@ -131,7 +131,7 @@ def main() -> None:
         time_of.set(xlim=(0, 1.15 * time_of.get_xlim()[1]), xlabel="seconds of gradients")
         time_of.set_title("c  time of training", loc="left", size="medium")
         time_of.set_yticklabels([])
-        figure.text(0.06, 0.01, note(table, scale), size="small")
+        figure.text(0.06, 0.02, note(table, scale), size="small")
         figure.savefig(PICTURE, dpi=130, metadata=PNG_METADATA)
 
 
