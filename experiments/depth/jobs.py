@@ -15,14 +15,13 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     cause = settings["cause"]
     check_known("task", cause["task"], settings["tasks"], " for cause")
     for task, rules, config in each_task(settings):
-        own = {depth: of_depth(config, depth) for depth in {*config["depths"], cause["depth"]}}
         for depth in config["depths"]:
-            yield Job(f"{task}/{depth}", own[depth] | {"rules": rules})
+            yield Job(f"{task}/{depth}", of_depth(config, depth) | {"rules": rules})
         for training, rule in itertools.product(cause["trainings"] if task == cause["task"] else (), COMPARED):
             changed = {"training": training, "rule": rule, "clip": cause["clip"]}
             if training in SIZES:
                 changed[SIZES[training]] = cause[training]
-            yield Job(f"cause/{training}/{rule}", own[cause["depth"]] | changed, module="cause")
+            yield Job(f"cause/{training}/{rule}", of_depth(config, cause["depth"]) | changed, module="cause")
 
 
 def of_depth(config: dict[str, Any], depth: int) -> dict[str, Any]:

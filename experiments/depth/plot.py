@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.depth import plot_cause
+from experiments.depth.plot_cause import Data, Tasks
 from experiments.drawing import figures, length_curves, names, statistics, tables
 from slax_rules import RULES
 
@@ -14,16 +16,16 @@ COLUMNS = ["task", "depth", "rule", "quantity", "layer", *tables.OF_SEEDS]
 STAGES = ("initial", "trained")  # before training, and where BPTT ends
 BOUNDS = {"accuracy": statistics.SHARE, "initial": statistics.COSINE, "trained": statistics.COSINE}
 
-Tasks = dict[str, dict[int, dict[str, Any]]]
 Key = tuple[str, str]  # a quantity, and a layer or ""
 
 
-def prepare(results: list[dict[str, Any]]) -> Tasks:
-    """The results by task and number of hidden layers."""
+def prepare(results: list[dict[str, Any]]) -> Data:
+    """The results by task and number of hidden layers, and those of the trainings that ask for the cause."""
     tasks: Tasks = {}
     for result in sorted(results, key=lambda result: result["config"]["depth"]):
-        tasks.setdefault(result["config"]["task"], {})[result["config"]["depth"]] = result
-    return dict(sorted(tasks.items(), reverse=True))
+        if "rules" in result:
+            tasks.setdefault(result["config"]["task"], {})[result["config"]["depth"]] = result
+    return Data(dict(sorted(tasks.items(), reverse=True)), plot_cause.trainings_of(results))
 
 
 def of_seeds(result: dict[str, Any], rule: str) -> dict[Key, list[float | None]]:
@@ -36,20 +38,20 @@ def of_seeds(result: dict[str, Any], rule: str) -> dict[Key, list[float | None]]
     return numbers
 
 
-def rows(tasks: Tasks) -> Iterator[list[Any]]:
-    for task, by_depth in tasks.items():
+def rows(data: Data) -> Iterator[list[Any]]:
+    for task, by_depth in data.tasks.items():
         for depth, result in by_depth.items():
             for rule in tables.in_order(result["rules"]):
                 for key, numbers in of_seeds(result, rule).items():
                     yield [task, depth, rule, *key, *tables.of_seeds(numbers, BOUNDS[key[0]])]
 
 
-def draw(tasks: Tasks) -> Figure:
+def draw(data: Data) -> Figure:
     """Draw a row for each code: the cosines after training in the deepest network by layer, those of its first layer by the
     number of hidden layers, and the accuracy."""
-    figure, axes = figures.panels(len(tasks), 3, 1.85, 0.4)
+    figure, axes = figures.panels(len(data.tasks), 3, 1.85, 0.4)
     titles: list[str] = []
-    for by_depth, (layers, first, accuracy) in zip(tasks.values(), axes, strict=True):
+    for by_depth, (layers, first, accuracy) in zip(data.tasks.values(), axes, strict=True):
         deepest, config = max(by_depth), tables.config_of(by_depth)
         cosines = {
             rule: {
@@ -90,11 +92,11 @@ def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None
     ax.set(xlim=(min(by_depth), max(max(by_depth), min(by_depth) + 1)), xlabel="number of hidden layers")
 
 
-def lengths_of(tasks: Tasks) -> Iterator[length_curves.Curve]:
+def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
     """The curve of each code, number of hidden layers and rule, with a panel for each depth that all codes have, the deepest
     one first."""
-    common = set.intersection(*(set(by_depth) for by_depth in tasks.values()))
-    for task, by_depth in tasks.items():
+    common = set.intersection(*(set(by_depth) for by_depth in data.tasks.values()))
+    for task, by_depth in data.tasks.items():
         for depth, result in sorted(by_depth.items(), reverse=True):
             config, column = result["config"], f"{depth} hidden layer{'s' * (depth > 1)}"
             for rule in tables.in_order(result["rules"]):
@@ -104,7 +106,33 @@ def lengths_of(tasks: Tasks) -> Iterator[length_curves.Curve]:
                 yield length_curves.Curve([task, depth, rule], seeds, config, panel, rule, title)
 
 
+def draw_lengths(data: Data) -> Figure:
+    """The curves, with a line in each panel from which OTPE is ahead of BPTT."""
+    figure = length_curves.draw(lengths_of, data)
+    panels: dict[tuple[str, str], dict[str, length_curves.Curve]] = {}
+    for curve in lengths_of(data):
+        if curve.panel:
+            panels.setdefault(curve.panel, {})[curve.rule] = curve
+    for ax, curves in zip(figure.axes, panels.values(), strict=True):
+        if (start := ahead_from(curves)) is not None:
+            color = figures.look_of("otpe")["color"]
+            ax.axvline(start, color=color, linestyle=":", linewidth=1)
+            text = f"OTPE ahead of BPTT\nafter {start:,.0f} batches"
+            ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=figures.SMALLEST, color=color)
+    return figure
+
+
+def ahead_from(curves: dict[str, length_curves.Curve]) -> float | None:
+    """The first number of batches from which OTPE is ahead of BPTT until the end, seed by seed, by 95 % intervals; or None."""
+    start, bptt = None, curves["bptt"].tested()
+    for batches, accuracies in curves["otpe"].tested().items():
+        _, low, _ = statistics.interval(accuracies - bptt[batches], statistics.DIFFERENCE)
+        start = None if low is None or low <= 0 else batches if start is None else start
+    return start
+
+
 FIGURES = {
     "depth": figures.Plot(COLUMNS, rows, draw),
-    "depth_lengths": length_curves.plot(["task", "depth", "rule"], lengths_of),
+    "depth_lengths": length_curves.table(["task", "depth", "rule"], lengths_of)._replace(draw=draw_lengths),
+    "depth_cause": figures.Plot(plot_cause.COLUMNS, plot_cause.rows, plot_cause.draw),
 }

@@ -103,6 +103,14 @@ EXCHANGED = {"bptt_otpe_lengths": "BPTT, OTPE's lengths", "otpe_bptt_lengths": "
 LESS_MEMORY = {"recomputed": "BPTT, recomputed", "in_chunks": "BPTT, in chunks"}  # for the same gradient
 OF_OTPE = {"otpe_10": "OTPE, windows of ten", "in_memory": "TBPTT, OTPE's memory", "in_time": "TBPTT, OTPE's time"}
 WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY | OF_OTPE  # beside rules
+TRAININGS_IN_DEPTH = {  # with other lengths of gradients
+    "clipped": "clipped to 1",
+    "unclipped": "as they are",
+    "clipped_by_array": "each array clipped",
+    "length_one": "each array of length 1",
+    "larger": "larger batches",
+    "longer": "longer training",
+}
 OPTIMIZERS = {"adam": "Adam", "momentum": "momentum", "normalized": "momentum, lengths of 1", "rmsprop": "RMSprop"}
 UPDATES = {"offline": "one update per sequence", "online": "updates within the sequence"}
 COSINE = "cosine to BPTT's gradient"
