@@ -25,7 +25,19 @@ from typing import Any
 
 import yaml
 
-from experiments.drawing.names import CODES, COMPARISONS, FORMS, LIBRARIES, OPTIMIZERS, SPATIAL, TASKS, TEMPORAL, WAYS
+from experiments.drawing.names import (
+    CODES,
+    COMPARISONS,
+    FORMS,
+    LIBRARIES,
+    OPTIMIZERS,
+    SETS,
+    SPATIAL,
+    TASKS,
+    TEMPORAL,
+    TRAININGS_IN_DEPTH,
+    WAYS,
+)
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.results import FIGURES
 from gallery.significance import difference
@@ -41,6 +53,8 @@ NAMES = {
     "rule": TITLES,
     "way": TITLES | WAYS,
     "optimizer": OPTIMIZERS,
+    "training": TRAININGS_IN_DEPTH,
+    **dict.fromkeys(("rules", "feedback"), SETS),
     "task": TASKS,
     "code": CODES,
     "temporal": {"bptt": "BPTT", "fixed": SPATIAL["fixed"], **TEMPORAL},

@@ -24,7 +24,7 @@ CELL = ["temporal", "spatial", "rules"]
 COLUMNS = [
     *("task", "code", *CELL, "learning_rate", "seeds", "carried"),
     *tables.tested_columns("accuracy", "minus_bptt", "minus_fixed"),
-    *tables.summary_columns("loss", "cosine_initial", "cosine_trained"),
+    *tables.summary_columns("loss", *(f"cosine_{stage}" for stage in STAGES)),
 ]
 
 

@@ -5,77 +5,77 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 
 from experiments.credit_grid.grid import cells
 from experiments.credit_grid.plot_panels import STAGES, Data, Panel
-from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing import figures, names, ranks
 
-COLUMNS = ["task", "code", "feedback", "stage", "cells", *tables.OF_SEEDS]
-FEEDBACK = ("symmetric", "other")
+COLUMNS = ["task", "code", "feedback", *ranks.COLUMNS]
+DRAWN = {"trained": "BPTT's weights", "own": "own weights"}  # stages of weights, of which each has a row of panels
+WITHOUT_FEEDBACK = ("local", "fixed_bases")  # routes of losses of the layer's own
+LOWEST = 80  # percent; the axis starts there if the cells with symmetric feedback are above it
 
 
-def pairs(panel: Panel, feedback: str, stage: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The cosine in the mean over hidden layers, and the accuracy, of each seed by cell, without cells whose gradient is zero
-    and those that equal another one."""
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+def feedback_of(cell: str) -> ranks.Feedback:
+    """How the error reaches hidden layers."""
+    route = cell.partition("/")[2]
+    return "symmetric" if route == "symmetric" else "none" if route in WITHOUT_FEEDBACK else "other"
+
+
+def ranked(panel: Panel) -> dict[str, np.ndarray]:
+    """By cell, the cosine in the mean over hidden layers at the weights of each stage, and the accuracy, by seed [4, S]; without
+    cells whose gradient is zero."""
+    found = {}
     for cell in cells(panel.config):
-        cosines = panel.cosines(cell, stage)
-        if cell.endswith("/symmetric") != (feedback == "symmetric") or None in cosines:
-            continue
-        pair = np.array(cosines, float), panel.accuracies(cell).mean(axis=1)
-        if not any(np.array_equal(pair, other) for other in found.values()):
-            found[cell] = pair
+        cosines = [panel.cosines(cell, stage) for stage in STAGES]
+        if not any(None in of_stage for of_stage in cosines):
+            found[cell] = np.array([*cosines, panel.accuracies(cell).mean(axis=1)], float)
     return found
 
 
-def correlations(panel: Panel, feedback: str, stage: str) -> list[float]:
-    """Spearman's rank correlation over the cells, for each seed; none with fewer than three cells."""
-    found = pairs(panel, feedback, stage)
-    if len(found) < 3:
-        return []
-    of_seeds = zip(*(np.transpose(of) for of in zip(*found.values(), strict=True)), strict=True)
-    return [float(spearmanr(cosines, accuracies).statistic) for cosines, accuracies in of_seeds]
+def sets_of(panel: Panel) -> dict[str, np.ndarray]:
+    """The numbers of the cells in each set."""
+    return ranks.sets_of((feedback_of(cell), numbers) for cell, numbers in ranked(panel).items())
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
-        for feedback in FEEDBACK:
-            for stage in STAGES:
-                if found := correlations(panel, feedback, stage):
-                    count = len(pairs(panel, feedback, stage))
-                    yield [*panel.start, feedback, stage, count, *tables.of_seeds(found, statistics.COSINE)]
+        yield from ranks.rows(panel.start, STAGES, sets_of(panel))
 
 
 def draw(data: Data) -> Figure:
-    """Draw a panel for each task and code: the accuracy of each cell against its cosine at BPTT's weights, in the color of its
-    rule with symmetric feedback, and gray with other feedback."""
-    figure, axes = figures.panels(1, len(data.panels), 2.2, 0.85, sharey=True)
+    """Draw a column for each task and code, with a panel at BPTT's weights and one at those that each cell reaches: the accuracy
+    of each cell against its cosine, in the color of its rule with symmetric feedback, and gray with other feedback."""
+    figure, axes = figures.panels(len(DRAWN), len(data.panels), 1.75, 0.85, sharey="col", sharex=True)
     gray: dict[str, Any] = {"marker": "o", "color": "0.6", "markerfacecolor": "none", "markersize": 3}
-    for panel, ax in zip(data.panels, axes[0], strict=True):
-        for place, feedback in enumerate(FEEDBACK):
-            is_symmetric = feedback == "symmetric"
-            for cell, (cosines, accuracies) in pairs(panel, feedback, "trained").items():
-                look = (
-                    figures.look_of(cell.partition("/")[0]) | {"markersize": 5, "zorder": 3} if is_symmetric else gray
-                )
-                ax.plot(cosines.mean(), 100 * accuracies.mean(), linestyle="", **look)
-            if found := correlations(panel, feedback, "trained"):
-                look = {"va": "top", "fontsize": figures.SMALLEST, "color": "black" if is_symmetric else "0.4"}
-                text = f"{feedback} feedback: {np.mean(found):.2f}"
-                ax.text(0.03, 0.96 - 0.07 * place, text, transform=ax.transAxes, **look)
-        ax.set(xlim=(min(-0.05, ax.get_xlim()[0]), 1.03), xlabel=names.COSINE)
-    of_symmetric = [pairs(panel, "symmetric", "trained").values() for panel in data.panels]
-    lowest = 10 * int(10 * min(accuracies.mean() for of in of_symmetric for _, accuracies in of)) - 10
-    axes[0, 0].set(ylabel=names.TEST_ACCURACY, yticks=range(lowest, 101, 10), ylim=(lowest, 100 + 0.2 * (100 - lowest)))
-    figures.name_panels(axes[0], (panel.title for panel in data.panels))
+    for panel, column in zip(data.panels, axes.T, strict=True):
+        numbers, sets = ranked(panel), sets_of(panel)
+        for ax, stage in zip(column, DRAWN, strict=True):
+            place = STAGES.index(stage)
+            for cell, of_cell in numbers.items():
+                rule, look = cell.partition("/")[0], gray
+                if feedback_of(cell) == "symmetric":
+                    look = figures.look_of(rule) | {"markersize": 5, "zorder": 3}
+                ax.plot(of_cell[place].mean(), 100 * of_cell[-1].mean(), linestyle="", **look)
+            for line, name in enumerate(name for name in ("symmetric", "other") if name in sets):
+                look = {"va": "top", "fontsize": figures.SMALLEST, "color": "0.4" if line else "black"}
+                text = f"{name} feedback: {ranks.correlation(sets[name], place):.2f}"
+                ax.text(0.03, 0.97 - 0.1 * line, text, transform=ax.transAxes, **look)
+        symmetric = [100 * of[-1].mean() for cell, of in numbers.items() if feedback_of(cell) == "symmetric"]
+        lowest = min(LOWEST, 10 * int(min(symmetric) / 10))
+        ax.set(ylim=(lowest, 100 + 0.3 * (100 - lowest)), yticks=range(lowest, 101, 10), xlim=(-0.05, 1.03))
+        ax.set_xlabel(names.COSINE)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(names.TEST_ACCURACY)
+    titles = [panel.title for panel in data.panels]
+    figures.name_panels(axes.flat, [f"{DRAWN['trained']}: {title}" for title in titles] + [DRAWN["own"]] * len(titles))
     kept = [rule for rule in names.TEMPORAL if any(rule in config["temporal"] for config in data.configs)]
     looks = [figures.look_of(rule) | {"linestyle": "", "label": names.TEMPORAL[rule]} for rule in kept]
     figures.legend_of(figure, looks, 4)
     return figures.with_note(
         figure,
         f"A mark is a cell of the grid, a mean over {names.seeds_of(data.configs)}: in color, what is kept of the past with "
-        "symmetric feedback; gray circles, the same with any other feedback. Cosine: mean over the hidden layers, where BPTT "
-        f"ends. Accuracy: after {names.updates_of(data.configs)} under the rule itself; less accurate cells are in the table. "
-        "Numbers: rank correlation, mean over seeds.",
+        "symmetric feedback; gray circles, the same with any other feedback or a loss of the layer's own. Cosine: mean over "
+        f"the hidden layers. Accuracy: after {names.updates_of(data.configs)} under the rule itself; less accurate cells are in "
+        "the table. Numbers: rank correlation, mean over seeds; other feedback is without losses of the layer's own.",
     )

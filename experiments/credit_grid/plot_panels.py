@@ -12,7 +12,7 @@ from experiments.credit_grid.grid import FIXED, REFERENCE, cells, published
 from experiments.drawing import figures, names, tables
 
 NEAR = 2  # points below BPTT that are little
-STAGES = ("initial", "trained")  # of the weights at which gradients are compared
+STAGES = ("initial", "trained", "own")  # of the weights at which gradients are compared: BPTT trained the second ones
 MOST = 30  # points below BPTT at the dark end of the scale
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.common.learning import SamplesOf, choose
-from experiments.common.measures import agreements, at_the_end
+from experiments.common.measures import agreement, agreements, at_the_end
 from experiments.common.samples import make_sampler, seeds_of
 from experiments.common.tasks import make_model, paths_of
 from experiments.credit_grid.grid import REFERENCE, carried_numbers, cells, make_cell
@@ -41,7 +41,7 @@ def results_of_cell(
     config: dict[str, Any], cell: str, sampler: SamplesOf, reached: dict[int, nnx.State]
 ) -> dict[str, Any]:
     """The trials of the learning rates, and for each seed the test accuracy after training at the best one, and the agreement
-    of the cell's gradient with BPTT's, at initialization and after training with BPTT.
+    of the cell's gradient with BPTT's, at initialization, after training with BPTT, and after its own training.
 
     Args:
         config: configuration of the task.
@@ -57,6 +57,7 @@ def results_of_cell(
     for run in runs:
         if cell == REFERENCE:
             reached[run.seed] = nnx.state(run.network()[0], nnx.Param)
-        found = agreements(run, reached[run.seed], sampler(run.seed).others(config["eval_batches"]))
+        batches = sampler(run.seed).others(config["eval_batches"])
+        found = agreements(run, reached[run.seed], batches) | {"own": agreement(*run.network(), batches)}
         seeds.append(at_the_end(run, sampler(run.seed)) | {"agreement": found})
     return {"trials": trials, "seeds": seeds}

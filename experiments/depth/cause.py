@@ -49,31 +49,31 @@ def scaled(to: float, least: float = SMALLEST) -> optax.GradientTransformation:
 
 
 def measure(model: Connect, batches: Samples, clip: float) -> dict[str, Any]:
-    """By rule, "layers": for each, the mean "length" of the gradients of batches, and how "alike" they are, the mean cosine of
-    two of them; and "clipped", the share of batches whose gradient is longer than `clip`. A gradient that is zero has no cosine:
-    then it is None."""
+    """By rule, "layers": for each, see `of_layer`; and "clipped", the share of batches whose gradient is longer than `clip`."""
     inputs, labels = batches
     return {
         rule: {
-            "layers": {layer: {"length": lengths(of).mean().item(), "alike": alike(of)} for layer, of in layers.items()},
+            "layers": {layer: of_layer(vectors) for layer, vectors in layers.items()},
             "clipped": np.mean(lengths(np.concatenate([*layers.values()], axis=1)) > clip).item(),
         }
         for rule, layers in jax.device_get(_of_batches(model, jnp.asarray(inputs), jnp.asarray(labels))).items()
     }
 
 
-def lengths(gradients: np.ndarray) -> np.ndarray:
+def lengths(vectors: np.ndarray) -> np.ndarray:
     """The length of each gradient [M, P]."""
-    return np.linalg.norm(gradients.astype(float), axis=1)
+    return np.linalg.norm(vectors.astype(float), axis=1)
 
 
-def alike(gradients: np.ndarray) -> float | None:
-    """The mean cosine of two different gradients of these [M, P]."""
-    length, count = lengths(gradients), len(gradients)
+def of_layer(vectors: np.ndarray) -> dict[str, float | None]:
+    """Of the gradients of batches [M, P], the mean "log10_length", and how "alike" they are: the mean cosine of two different
+    ones. Both are None if one is zero."""
+    length, count = lengths(vectors), len(vectors)
     if not length.all():
-        return None
-    total = (gradients / length[:, None]).sum(axis=0)
-    return float((total @ total - count) / (count * (count - 1)))  # without the cosine of each with itself
+        return {"log10_length": None, "alike": None}
+    total = (vectors / length[:, None]).sum(axis=0)
+    alike = (total @ total - count) / (count * (count - 1))  # without the cosine of each with itself
+    return {"log10_length": np.log10(length).mean().item(), "alike": alike.item()}
 
 
 @nnx.jit

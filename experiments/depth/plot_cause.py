@@ -12,7 +12,8 @@ from experiments.depth.jobs import COMPARED
 from experiments.drawing import figures, names, statistics, tables
 
 COLUMNS = ["training", "rule", "batches", "quantity", "gradient", "layer", *tables.OF_SEEDS]
-QUANTITIES = {"length": statistics.POSITIVE, "alike": statistics.COSINE}  # of a layer
+QUANTITIES = {"log10_length": statistics.ANY, "alike": statistics.COSINE}  # of a layer
+LABELS = ("log10 of the length", "mean cosine of two batches")
 PLAIN = "clipped"  # the training with whose networks gradients are drawn, under the first of the rules that are compared
 
 Tasks = dict[str, dict[int, dict[str, Any]]]
@@ -69,17 +70,16 @@ def draw(data: Data) -> Figure:
     training with the accuracies of both rules."""
     result = data.trainings[PLAIN][COMPARED[0]]
     found, layers = of_seeds(result), result["config"]["depth"] + 1
-    steps = sorted({key[0] for key in found if key[1] == "length"})
+    steps = sorted({key[0] for key in found if key[1] == "alike"})
     step = steps[len(steps) // 2]
     figure, axes = figures.panels(1, 3, 2.1, 0.45, width_ratios=[1, 1, 1.25])
-    for ax, (name, bounds), label in zip(axes[0], QUANTITIES.items(), ("length", "cosine of two batches"), strict=False):
+    for ax, (name, bounds), label in zip(axes[0], QUANTITIES.items(), LABELS, strict=False):
         lines = {
             rule: {layer: found[step, name, rule, str(layer)] for layer in range(1, layers + 1)} for rule in COMPARED
         }
         figures.draw_lines(ax, lines, bounds)
         ax.set(xlim=(1, layers), xlabel="layer, from the input to the read-out", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figures.log_axis(axes[0, 0], "y")
     draw_trainings(axes[0, 2], data.trainings)
     titles = ["how long gradients are", "how alike gradients are", "what trainings reach"]
     figures.name_panels(axes[0], titles)

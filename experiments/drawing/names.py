@@ -58,6 +58,13 @@ SPATIAL = {  # its spatial credit
     "fixed": "hidden layers fixed",
 }
 WITHOUT_TRANSPORT = ("direct", "target", "local")
+SETS = {  # of rules or cells, see ranks.py
+    "with_feedback": "all with feedback",
+    "symmetric": "symmetric feedback",
+    "other": "other feedback",
+    "best": "symmetric, the best four",
+    "all": "with losses of the layer's own, too",
+}
 COMPARISONS = {  # what a choice of the grid costs
     "temporal": TEMPORAL["sltt"],
     "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",

@@ -8,7 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.drawing import figures, length_curves, names, statistics, tables
+from experiments.drawing import figures, length_curves, names, ranks, statistics, tables
+from slax_rules import DECOLLE, RULES
+from slax_rules.rules.routes import FixedBases
 
 BOUNDS = {
     "accuracy": statistics.SHARE,
@@ -16,6 +18,8 @@ BOUNDS = {
     "cosine": statistics.COSINE,
     "norm_ratio": statistics.POSITIVE,
 }
+EXACT = 1 - 1e-5  # the cosine of a gradient that is BPTT's
+RANKED = ("initial", "offline")  # the stages of weights at which rules are ranked, with one update per sequence
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", *tables.OF_TESTS]
 
 
@@ -76,18 +80,18 @@ def draw(data: Data) -> Figure:
     rules = sorted(tables.in_order(*gaps), key=lambda rule: -mean_gap([of[rule] for of in gaps if rule in of]))
     heights = [0.14 * len(rules) + 0.4, 1.6]
     figure, axes = figures.panels(2, len(reached), sum(heights) / 2, 0.8, height_ratios=heights, sharey="row")
-    titles = []
+    titles, below_titles = [], []
     for (above, below), (task, of_task), of_rules in zip(axes.T, reached.items(), gaps, strict=True):
         titles.append(f"{names.task_name(task)}\n{figures.plot_gaps(above, rules, of_task)}")
-        draw_cosine(below, data.tasks[task], of_rules)
+        below_titles.append(f"cosine and accuracy:\n{draw_cosine(below, data.tasks[task], of_rules)}")
     axes[1, 0].set_ylabel(axes[0, 0].get_xlabel())
-    figures.name_panels(axes.flat, [*titles, *["cosine and accuracy" for _ in titles]])
+    figures.name_panels(axes.flat, [*titles, *below_titles])
     figures.legend_of_modes(figure)
     trained = names.means_of(result["config"] for _, _, result in tables.each(data.tasks))
     return figures.with_note(
         figure,
         f"{trained}. Top: small dots are seeds; numbers are means beyond an end of the axis. Bottom: one update per sequence, "
-        "in the colors of the rows; cosine in the first layer, where the rule ends. The other layers are in the table.",
+        "in the colors of the rows; cosine in the mean over hidden layers, where the rule ends. The layers are in the table.",
     )
 
 
@@ -101,14 +105,41 @@ def mean_gap(tasks: list[Mapping[str, np.ndarray]]) -> float:
     return float(np.mean([of_mode.mean() for modes in tasks for of_mode in modes.values()]))
 
 
-def draw_cosine(ax: Axes, results: dict[str, dict[str, Any]], gaps: figures.Shares) -> None:
+def feedback_of(rule: str) -> ranks.Feedback:
+    """How the error reaches hidden layers; a rule without a route sends it back through the weights."""
+    entry = RULES[rule]
+    return "none" if entry.rule is DECOLLE or entry.route is FixedBases else "other" if entry.route else "symmetric"
+
+
+def ranked(results: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
+    """By rule, the mean cosine over hidden layers at each of `RANKED`, and the accuracy, by seed [3, S]. Left out are rules that
+    have no update per sequence, a gradient of zero, or that of BPTT."""
+    found = {}
     for rule, result in results.items():
-        mode = stages_of(result)[1]
-        cosine = statistics.interval(quantities(result, mode)["1", "cosine"], statistics.COSINE)[0]
-        if cosine is not None:
-            ax.plot(cosine, 100 * gaps[rule][mode].mean(), **figures.look_of(rule) | {"linestyle": "", "markersize": 4})
+        stages = [seeds_of(result, stage) for stage in RANKED if stage in result["seeds"][0]]
+        layers = [[[layer["cosine"] for layer in seed["layers"].values()] for seed in stage] for stage in stages]
+        cosines = np.array(layers, float)[..., :-1]  # the last layer is the read-out
+        if len(stages) == len(RANKED) and not np.isnan(cosines).any() and not (cosines > EXACT).all():
+            found[rule] = np.array([*cosines.mean(axis=-1), tested(result, RANKED[-1]).mean(axis=1)])
+    return found
+
+
+def rank_rows(data: Data) -> Iterator[list[Any]]:
+    for task, results in data.tasks.items():
+        sets = ranks.sets_of((feedback_of(rule), numbers) for rule, numbers in ranked(results).items())
+        yield from ranks.rows([task], RANKED, sets)
+
+
+def draw_cosine(ax: Axes, results: dict[str, dict[str, Any]], gaps: figures.Shares) -> str:
+    """Draw a mark for each rule that is ranked, and return the rank correlation of those with feedback, in words."""
+    found = ranked(results)
+    for rule, numbers in found.items():
+        look = figures.look_of(rule) | {"linestyle": "", "markersize": 4}
+        ax.plot(numbers[1].mean(), 100 * gaps[rule][RANKED[1]].mean(), **look)
     ax.axhline(0, color="0.4", linewidth=0.8, zorder=0)
     ax.set(xlim=(-0.1, 1.1), ylim=(figures.LOWEST, figures.HIGHEST), xlabel=names.COSINE)
+    sets = ranks.sets_of((feedback_of(rule), numbers) for rule, numbers in found.items())
+    return f"rank correlation {ranks.correlation(sets['with_feedback'], 1):.2f}" if "with_feedback" in sets else ""
 
 
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
@@ -119,5 +150,6 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
 FIGURES = {"rules_table": figures.Plot(COLUMNS, table_rows, draw)}
 TABLES = {
     "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows),
+    "rules_table_ranks": figures.Plot(["task", "rules", *ranks.COLUMNS], rank_rows),
     "rules_table_lengths": length_curves.table(["task", "mode", "rule"], lengths_of),
 }

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from scipy import stats
 
 from experiments.drawing import figures
 from experiments.drawing.figures import draw_interval
 from experiments.drawing.names import TASKS
+from experiments.drawing.ranks import over_rules, rank_correlations
 from experiments.drawing.statistics import interval, ratio_interval
 from experiments.drawing.styles import STYLES
 from experiments.drawing.tables import SUMMARY, summary_columns
@@ -45,6 +47,23 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
     drawn = [line[2][0].get_segments()[0] for line in (row, column, geometric)]
     assert [*drawn[0][:, 0], *drawn[1][:, 1]] == pytest.approx([*ends, *ends])
     assert list(drawn[2][:, 0]) == pytest.approx(ratio_interval([0.5, 2.0])[1:])
+
+
+def test_rank_correlations_are_spearmans_and_their_interval_draws_rules():
+    """Against scipy, with ties; rules are drawn for all seeds alike, and drawing seeds or single pairs is another interval."""
+    rng = np.random.default_rng(3)
+    of_rules = rng.normal(size=9)
+    x, y = (np.round(of_rules + rng.normal(size=(4, 9)) * noise, 1) for noise in (0.3, 0.5))
+
+    def mean(at, axis):
+        ranks = [stats.rankdata(of[:, at.astype(int)], axis=axis) for of in (x, y)]
+        return stats.pearsonr(*ranks, axis=axis).statistic.mean(axis=0)
+
+    expected = [stats.spearmanr(*pair).statistic for pair in zip(x, y, strict=True)]
+    assert rank_correlations(x, y) == pytest.approx(expected, abs=1e-12)
+    assert rank_correlations(np.ones(3), np.arange(3)) == 0
+    drawn = stats.bootstrap((np.arange(9),), mean, n_resamples=9000, method="percentile", rng=1).confidence_interval
+    assert over_rules(x, y) == pytest.approx([*drawn], abs=0.05)
 
 
 def test_accuracies_are_compared_with_those_of_bptt_or_else_of_the_first_rule(ax):
