@@ -50,7 +50,7 @@ MEASURED = re.compile(r"(?<=^<!-- table )(\w+)( -->\n).*?(?=^<!-- end -->$)", fl
 BENCHMARKS = Path("benchmarks/results")
 TITLES = {name: rule.title for name, rule in RULES.items()}
 NAMES = {
-    "rule": TITLES,
+    **dict.fromkeys(("rule", "gradient"), TITLES),
     "way": TITLES | WAYS,
     "optimizer": OPTIMIZERS,
     "training": TRAININGS_IN_DEPTH,

@@ -23,8 +23,8 @@ def feedback_of(cell: str) -> ranks.Feedback:
 
 
 def ranked(panel: Panel) -> dict[str, np.ndarray]:
-    """By cell, the cosine in the mean over hidden layers at the weights of each stage, and the accuracy, by seed [4, S]; without
-    cells whose gradient is zero."""
+    """By cell, the cosine in the mean over hidden layers at the weights of each stage, and the accuracy, by seed [4, S];
+    without cells whose gradient is zero."""
     found = {}
     for cell in cells(panel.config):
         cosines = [panel.cosines(cell, stage) for stage in STAGES]
@@ -44,8 +44,8 @@ def rows(data: Data) -> Iterator[list[Any]]:
 
 
 def draw(data: Data) -> Figure:
-    """Draw a column for each task and code, with a panel at BPTT's weights and one at those that each cell reaches: the accuracy
-    of each cell against its cosine, in the color of its rule with symmetric feedback, and gray with other feedback."""
+    """Draw a column for each task and code, with a panel at BPTT's weights and one at those that each cell reaches: the
+    accuracy of each cell against its cosine, in the color of its rule with symmetric feedback, and gray with other feedback."""
     figure, axes = figures.panels(len(DRAWN), len(data.panels), 1.75, 0.85, sharey="col", sharex=True)
     gray: dict[str, Any] = {"marker": "o", "color": "0.6", "markerfacecolor": "none", "markersize": 3}
     for panel, column in zip(data.panels, axes.T, strict=True):
@@ -76,6 +76,6 @@ def draw(data: Data) -> Figure:
         figure,
         f"A mark is a cell of the grid, a mean over {names.seeds_of(data.configs)}: in color, what is kept of the past with "
         "symmetric feedback; gray circles, the same with any other feedback or a loss of the layer's own. Cosine: mean over "
-        f"the hidden layers. Accuracy: after {names.updates_of(data.configs)} under the rule itself; less accurate cells are in "
-        "the table. Numbers: rank correlation, mean over seeds; other feedback is without losses of the layer's own.",
+        f"the hidden layers. Accuracy: after {names.updates_of(data.configs)} under the rule itself; less accurate cells are "
+        "in the table. Numbers: rank correlation, mean over seeds; other feedback is without losses of the layer's own.",
     )

@@ -35,7 +35,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def optimizer_of(config: dict[str, Any], rate: Any) -> optax.GradientTransformation:
-    """The configured optimizer, after the change of lengths that the training is named after; clipping as a whole by default."""
+    """The configured optimizer, after the change of lengths that the training is named after, by default clipping."""
     most = config["clip"]
     of_arrays = {"clipped_by_array": scaled(most, least=most), "length_one": scaled(1.0), "unclipped": optax.identity()}
     if config["training"] not in of_arrays:

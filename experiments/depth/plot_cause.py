@@ -1,5 +1,5 @@
-"""Why is OTPE ahead of BPTT in deep networks? The lengths of gradients by layer, how alike they are from batch to batch, and what
-trainings with other lengths reach."""
+"""Why is OTPE ahead of BPTT in deep networks? The lengths of gradients by layer, how alike they are from batch to batch, and
+what trainings with other lengths reach."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,7 +14,9 @@ from experiments.drawing import figures, names, statistics, tables
 COLUMNS = ["training", "rule", "batches", "quantity", "gradient", "layer", *tables.OF_SEEDS]
 QUANTITIES = {"log10_length": statistics.ANY, "alike": statistics.COSINE}  # of a layer
 LABELS = ("log10 of the length", "mean cosine of two batches")
-PLAIN = "clipped"  # the training with whose networks gradients are drawn, under the first of the rules that are compared
+PLAIN = (
+    "clipped"  # the training with whose networks gradients are drawn, under the first of the rules that are compared
+)
 
 Tasks = dict[str, dict[int, dict[str, Any]]]
 Trainings = dict[str, dict[str, dict[str, Any]]]
@@ -86,8 +88,8 @@ def draw(data: Data) -> Figure:
     figures.label_lines(axes[0, :2])
     return figures.with_note(
         figure,
-        f"{names.randman(result['config'])}. a, b: gradients of single batches at the weights after {step:,} batches under BPTT. "
-        f"c: mean of {names.seeds_of([result['config']])}, with 95 % intervals, after "
+        f"{names.randman(result['config'])}. a, b: gradients of single batches at the weights after {step:,} batches under "
+        f"BPTT. c: mean of {names.seeds_of([result['config']])}, with 95 % intervals, after "
         f"{names.updates_of(of['config'] for results in data.trainings.values() for of in results.values())}; dots: seeds.",
     )
 

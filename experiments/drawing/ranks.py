@@ -60,8 +60,8 @@ def rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def over_rules(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval over rules of their mean rank correlation over seeds, of two arrays by seed and rule [S, N]: a bootstrap
-    that draws N rules with replacement, the same ones for all seeds, and takes the percentiles of `DRAWS` means.
+    """The 95 % interval over rules of their mean rank correlation over seeds, of two arrays by seed and rule [S, N]: a
+    bootstrap that draws N rules with replacement, the same ones for all seeds, and takes the percentiles of `DRAWS` means.
 
     The interval over seeds takes the rules as they are; this one asks what other rules of their kind would say.
     """

@@ -112,8 +112,8 @@ def feedback_of(rule: str) -> ranks.Feedback:
 
 
 def ranked(results: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
-    """By rule, the mean cosine over hidden layers at each of `RANKED`, and the accuracy, by seed [3, S]. Left out are rules that
-    have no update per sequence, a gradient of zero, or that of BPTT."""
+    """By rule, the mean cosine over hidden layers at each of `RANKED`, and the accuracy, by seed [3, S]. Left out are rules
+    that have no update per sequence, a gradient of zero, or that of BPTT."""
     found = {}
     for rule, result in results.items():
         stages = [seeds_of(result, stage) for stage in RANKED if stage in result["seeds"][0]]

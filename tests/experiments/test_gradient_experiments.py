@@ -1,20 +1,26 @@
 """The experiments that compare gradients: what their terms, shares, cells and windows are."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from experiment_files import config_of
 from flax import nnx
 
+from experiments.common import learning
+from experiments.common.measures import layer_of
 from experiments.common.tasks import make_model
 from experiments.credit_grid import grid
 from experiments.curvature import windows
+from experiments.depth import cause
 from experiments.gradient_similarity import plot, run
 from experiments.pipeline.job import settings_of
 from slax_rules import RULES, cross_entropy, gradients
+from slax_rules.train.agreement import by_path
 
 DEEP = {"layers": [10, 8, 7, 4], "input_rate": 0.1, "initial_rate": 0.05, "decay": 0.9, "read_out_decay": 0.9}
 
@@ -115,3 +121,45 @@ def test_window_is_the_rule_of_tbptt_and_nothing_to_a_rule_for_layers():
             assert step["layers"][layer] == pytest.approx(of_layer, abs=1e-5)
     assert found["sltt", 1, "initial"] != found["sltt", 1, "trained"]
     assert all(len(cost["milliseconds"]) == 2 and cost["temporary_bytes"] > 0 for cost in times["cells"])
+
+
+@pytest.mark.parametrize(
+    ("training", "long", "short"),
+    [
+        ("clipped", 5 / 25.25**0.5, 0.5 / 25.25**0.5),
+        ("longer", 5 / 25.25**0.5, 0.5 / 25.25**0.5),
+        ("unclipped", 5, 0.5),
+        ("clipped_by_array", 1, 0.5),
+        ("length_one", 1, 1),
+    ],
+)
+def test_a_training_has_the_lengths_that_it_is_named_after(training, long, short, monkeypatch):
+    monkeypatch.setitem(learning.OPTIMIZERS, "plain", optax.sgd)
+    made = cause.optimizer_of({"training": training, "optimizer": "plain", "clip": 1.0}, 1.0)
+    gradient = {"long": jnp.array([3.0, 4.0]), "short": jnp.array([0.3, 0.4]), "zero": jnp.zeros(2)}
+    (updates, _) = made.update(gradient, made.init(gradient))
+    for name, length in (("long", long), ("short", short), ("zero", 0)):
+        np.testing.assert_allclose(updates[name], -length * np.array([0.6, 0.8]), rtol=1e-6)
+
+
+def test_gradients_of_batches_are_measured_one_by_one():
+    """The mean logarithm of their lengths, the mean cosine of two, and the share above a length, against batch after batch."""
+    model, rng = make_model(DEEP, nnx.Rngs(3)), np.random.default_rng(0)
+    batches = rng.random((3, 6, 4, 10)) < 0.3, np.array([[0, 1, 2, 3], [0, 0, 1, 1], [3, 2, 2, 1]])
+    vectors = {"bptt": [], "otpe": []}
+    for rule, of_rule in vectors.items():
+        for inputs, labels in zip(*batches, strict=True):
+            found = gradients(model, cross_entropy, inputs.astype(np.float32), labels, rule=RULES[rule].make())[1]
+            of_rule.append({layer: [] for layer in "123"})
+            for path, array in by_path(found).items():
+                of_rule[-1][layer_of(model)(path)].extend(np.ravel(array))
+    whole = sorted(np.linalg.norm(np.concatenate([*of.values()])) for of in vectors["bptt"])
+    measured = cause.measure(model, batches, clip=(whole[0] + whole[1]) / 2)
+    assert measured["bptt"]["clipped"] == pytest.approx(2 / 3)
+    for rule, layer in itertools.product(vectors, "123"):
+        units = [np.array(of[layer]) / np.linalg.norm(of[layer]) for of in vectors[rule]]
+        lengths = [np.log10(np.linalg.norm(of[layer])) for of in vectors[rule]]
+        cosines = [one @ other for one, other in itertools.combinations(units, 2)]
+        expected = {"log10_length": np.mean(lengths), "alike": np.mean(cosines)}
+        assert measured[rule]["layers"][layer] == pytest.approx(expected, abs=1e-5)
+    assert cause.of_layer(np.zeros((2, 3))) == {"log10_length": None, "alike": None}

@@ -15,6 +15,7 @@ from experiments.pipeline.golden_tables import read
 
 TABLES = {path.stem: read(path) for path in sorted((Path(__file__).parents[1] / "references").glob("*.csv"))}
 LAST = {"64-10-10": "2", "24-16-16-9": "3"}  # the last layers of the networks of gradient_similarity
+STAGES = ("initial", "trained", "own")  # of the weights in the grid
 BOUNDS = {"low": (-1, 0), "high": (1,)}  # of cosines and shares
 ONE = pytest.approx(1, abs=2e-6)
 
@@ -113,6 +114,30 @@ def test_all_rules_start_alike_and_exact_ones_end_alike():
         assert kept[0] == kept[1] and len(kept) == 2
 
 
+def test_rules_are_ranked_by_the_numbers_of_their_table():
+    """The rank correlation over rules with one hidden layer, of which BPTT, RTRL and OTPE are one."""
+    ranked = {row["rule"] for row in rows("rules_table", mode="offline")} - {"bptt", "rtrl", "otpe"}
+
+    def numbers(rules, **where):
+        return np.transpose([samples(*rows("rules_table", rule=rule, **where)) for rule in sorted(rules)])
+
+    for row in rows("rules_table_ranks"):
+        rules = ranked - {"decolle"} if row["rules"] == "with_feedback" else ranked
+        cosines = numbers(rules, mode=row["stage"], layer="1", quantity="cosine")
+        accuracies = numbers(rules, mode="offline", quantity="accuracy")
+        expected = [stats.spearmanr(*of).statistic for of in zip(cosines, accuracies, strict=True)]
+        assert samples(row) == pytest.approx(expected, abs=1e-6) and int(row["number"]) == len(rules)
+    assert {row["rules"] for row in rows("rules_table_ranks")} == {"with_feedback", "all"}
+
+
+def test_gradients_of_otpe_are_those_of_bptt_in_the_last_two_layers():
+    places = ("training", "rule", "batches", "quantity", "layer")
+    for row in rows("depth_cause", gradient="otpe"):
+        if row["layer"]:
+            bptt = mean("depth_cause", gradient="bptt", **{name: row[name] for name in places})
+            assert (float(row["mean"]) == pytest.approx(bptt, abs=1e-4)) == (row["layer"] != "1"), row
+
+
 def test_a_shorter_gradient_is_the_same_where_lengths_are_one():
     for quantity in ("accuracy", "minus_bptt"):
         kept = [
@@ -129,14 +154,14 @@ def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_o
         for row in cells.values():
             gap = np.subtract(samples(row, "accuracy_"), samples(cells[other, ""], "accuracy_"))
             assert samples(row, f"minus_{other}_") == pytest.approx(gap, abs=1e-6)
-    assert [samples(cells["bptt", ""], f"cosine_{stage}_") for stage in ("initial", "trained")] == [[ONE] * 2] * 2
-    assert samples(cells["fixed", ""], "cosine_initial_") == samples(cells["fixed", ""], "cosine_trained_") == []
+    assert [samples(cells["bptt", ""], f"cosine_{stage}_") for stage in STAGES] == [[ONE] * 2] * 3
+    assert all(samples(cells["fixed", ""], f"cosine_{stage}_") == [] for stage in STAGES)
     eligibilities = 65 * 10 + 2 * 11 * 10  # 64-10-10-10; a bias is one more input
     carried = {row["temporal"]: int(row["carried"]) for row in cells.values() if row["temporal"] != "bptt"}
     assert carried == {"fixed": 11 * 10, "sltt": 0, "ostl": eligibilities}
     last = rows("credit_grid_cosine", layer="3")
     assert all((row["temporal"] == "ostl") == (float(row["cosine"]) > 1 - 2e-6) for row in last)
-    for stage in ("initial", "trained"):  # no route of the signal matters there
+    for stage in ("initial", "trained"):  # no route of the signal matters there, at the same weights
         assert len({row["cosine_values"] for row in last if (row["temporal"], row["stage"]) == ("sltt", stage)}) == 1
 
 
