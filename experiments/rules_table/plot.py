@@ -16,6 +16,7 @@ BOUNDS = {
     "accuracy": statistics.SHARE,
     "spikes": statistics.SHARE,
     "cosine": statistics.COSINE,
+    "hidden_cosine": statistics.COSINE,
     "norm_ratio": statistics.POSITIVE,
 }
 EXACT = 1 - 1e-5  # the cosine of a gradient that is BPTT's
@@ -56,7 +57,14 @@ def quantities(result: dict[str, Any], mode: str) -> dict[tuple[str, str], Any]:
     found |= {(layer, "spikes"): [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]}
     for layer, quantity in itertools.product(stages[0]["layers"], ("cosine", "norm_ratio")):
         found[layer, quantity] = [stage["layers"][layer][quantity] for stage in stages]
+    found["", "hidden_cosine"] = [mean_cosine(stage) for stage in stages]
     return found
+
+
+def mean_cosine(stage: dict[str, Any]) -> float | None:
+    """The mean cosine over hidden layers, the last one being the read-out; None if one of the gradients is zero."""
+    *hidden, _ = (layer["cosine"] for layer in stage["layers"].values())
+    return None if None in hidden else float(np.mean(hidden))
 
 
 def table_rows(data: Data) -> Iterator[list[Any]]:
@@ -116,11 +124,10 @@ def ranked(results: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
     that have no update per sequence, a gradient of zero, or that of BPTT."""
     found = {}
     for rule, result in results.items():
-        stages = [seeds_of(result, stage) for stage in RANKED if stage in result["seeds"][0]]
-        layers = [[[layer["cosine"] for layer in seed["layers"].values()] for seed in stage] for stage in stages]
-        cosines = np.array(layers, float)[..., :-1]  # the last layer is the read-out
-        if len(stages) == len(RANKED) and not np.isnan(cosines).any() and not (cosines > EXACT).all():
-            found[rule] = np.array([*cosines.mean(axis=-1), tested(result, RANKED[-1]).mean(axis=1)])
+        if set(RANKED) <= result["seeds"][0].keys():
+            cosines = np.array([[*map(mean_cosine, seeds_of(result, stage))] for stage in RANKED], float)
+            if not np.isnan(cosines).any() and not (cosines > EXACT).all():
+                found[rule] = np.array([*cosines, tested(result, RANKED[-1]).mean(axis=1)])
     return found
 
 
