@@ -15,21 +15,19 @@ from experiments.pipeline.results import Product, begin, require_intact, run_of,
 from gallery.claims import judge_all
 from gallery.claims_file import ClaimError
 from gallery.findings import findings
+from gallery.looks import DATA, SCALE, marked, read_looks
 from gallery.page import Content, page, text
 from gallery.replication import replication
-from gallery.runs import read_run
-from gallery.tables import read_table
+from gallery.runs import read_run, results_of
+from gallery.tables import read_tables
 
 
 def main() -> None:
     options = parser_of("python -m gallery", __doc__, "--scale", "--peers", "--outdated").parse_args()
     plan = Plan(options.scale, peers=options.peers, outdated=options.outdated)
-    results: dict[str, list[Path]] = {}
-    for (experiment, _), product in plan.results.items():
-        results.setdefault(experiment, []).extend(file for file in product.files if file in plan.shown)
     older = set(files_of(plan.older))
     claims = sorted(Path("experiments").glob("*/claims.yaml"))
-    write(plan.page, plan.scale, claims, results, files_of(plan.drawn), older, is_complete=not plan.left_out)
+    write(plan.page, plan.scale, claims, results_of(plan), files_of(plan.drawn), older, is_complete=not plan.left_out)
 
 
 def write(
@@ -41,6 +39,7 @@ def write(
     older: Collection[Path] = (),
     *,
     is_complete: bool = True,
+    looks: Path = DATA,
 ) -> None:
     """Write the files of the page and their record.
 
@@ -52,18 +51,20 @@ def write(
         figures: all .csv, .png and .svg of the figures.
         older: the results that are older than the sources.
         is_complete: no job of the scale was left out.
+        looks: the file of the looks at the full scale.
     """
     started = time.perf_counter()
     for path in figures:
         require_intact([path], "Draw it again: `python -m experiments.plot EXPERIMENT`.")
-    tables = {path.stem: read_table(path) for path in sorted(figures) if path.suffix == ".csv"}
+    tables = read_tables(figures)
+    runs = {experiment: read_run(sorted(paths), older) for experiment, paths in results.items()}
     try:
         judged = judge_all(sorted(claims), tables, scale, is_complete=is_complete)
+        judged = marked(judged, read_looks(looks) if scale == SCALE else [], runs)
         published = replication(judged, tables, is_complete=is_complete and scale == "full")
         found = findings(judged, tables)
     except ClaimError as error:
         raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
-    runs = {experiment: read_run(sorted(paths), older) for experiment, paths in results.items()}
     pictures = {path.stem: path for path in sorted(figures) if path.suffix == ".png"}
     content = Content(scale, judged, found, published, runs, pictures)
     made_from = begin(product)

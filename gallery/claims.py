@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gallery.claims_file import ClaimError, read_claims
+from gallery.claims_file import ClaimError, form_of, read_claims
 from gallery.significance import DECIMAL, LEVEL, RESOLUTION, Difference, Evidence, difference
 from gallery.tables import Number, Row, find, spelled
 from slax_rules.train.intervals import holm
@@ -28,7 +28,8 @@ class Comparison(NamedTuple):
     """Two numbers of a claim, the relation between them, and the outcome.
 
     `left` and `right` are None where there is no such number; the margin of the claim is already in `right`, or is the
-    `tolerance`. `rows` locate the numbers in the tables, and `quantity` is what the left one is. `is_check`: it has to be true
+    `tolerance`. `rows` locate the numbers in the tables, `places` are the cells as the claim has them, and `quantity` is what the
+    left one is. `is_check`: it has to be true
     in every sample. `difference` is None if there is a number too few or too few samples, and `reason` then says why.
     """
 
@@ -38,6 +39,7 @@ class Comparison(NamedTuple):
     tolerance: float | None = None
     rows: tuple[str, ...] = ()
     quantity: str = ""
+    places: tuple[Any, ...] = ()
     is_check: bool = False
     difference: Difference | None = None
     reason: str = ""
@@ -96,20 +98,24 @@ class Claim:
         kind: what it is: a finding, a replication or a check.
         sentence: in words.
         source: who says so.
-        written: "before" or "after" its data were there, or after them and "confirmed" on fresh seeds.
         why: the reason for its margin.
+        form: a digest of what it compares.
         comparisons: all of them, not only the tested ones.
         corrected: the p-value after Holm's correction; None before the correction, and for a claim without a p-value.
+        written: frozen "before" the run that is shown, or not ("after"), or frozen and "confirmed" (looks.py).
+        earlier: the verdicts on it of earlier looks, with their names.
     """
 
     id: str
     kind: Kind
     sentence: str
     source: str
-    written: str
     why: str
+    form: str
     comparisons: tuple[Comparison, ...]
     corrected: float | None = None
+    written: str = "after"
+    earlier: tuple[tuple[str, str], ...] = ()
 
     @property
     def evidence(self) -> Evidence:
@@ -265,13 +271,15 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: 
         rows = [_row(side, stem) for side in (one["left"], one["right"]) if isinstance(side, dict)]
         if one["margin"] is not None:
             rows[-1] += f"; margin {str(one['margin']).strip('{}').replace(chr(39), '')}"
-        quantity = one["left"].get("quantity", one["left"].get("column", "mean"))
-        about = {"rows": tuple(rows), "quantity": quantity, "is_check": claim["kind"] == "check"}
+        of_ways = "accuracy" if "way" in one["left"] else "mean"  # a table of ways to learn without a quantity has accuracies
+        quantity = one["left"].get("quantity", one["left"].get("column", of_ways))
+        places = (one["left"], one["right"])
+        about = {"rows": tuple(rows), "quantity": quantity, "places": places, "is_check": claim["kind"] == "check"}
         right, tolerance = _with_margin(right, one["relation"], one["margin"])
         comparison = Comparison(left, one["relation"], right, tolerance, **about, reason=lacking or lacking_too)
         comparisons.append(compare(comparison))
-    texts = {key: claim.get(key, "") for key in ("id", "kind", "sentence", "source", "written", "why")}
-    return Claim(**texts, comparisons=tuple(comparisons))
+    texts = {key: claim.get(key, "") for key in ("id", "kind", "sentence", "source", "why")}
+    return Claim(**texts, form=form_of(claim, stem), comparisons=tuple(comparisons))
 
 
 def _row(place: dict[str, Any], stem: str) -> str:

@@ -19,6 +19,7 @@ import jsonschema
 import yaml
 
 from experiments.pipeline.config import read_yaml
+from experiments.pipeline.results import digest_of
 
 SCHEMA = read_yaml(Path(__file__).with_name("claims.schema.yaml"))
 
@@ -73,6 +74,13 @@ def comparisons(claim: dict[str, Any]) -> Iterator[dict[str, Any]]:
             for other in _cells(right) if isinstance(right, dict) else [right]:
                 than = left | other if isinstance(right, dict) else right
                 yield {"left": left, "relation": whole["relation"], "right": than, "margin": whole.get("margin")}
+
+
+def form_of(claim: dict[str, Any], stem: str) -> str:
+    """A digest of what a claim compares, without its words."""
+    scale = claim.get("scale")
+    scales = [scale] if isinstance(scale, str) else scale
+    return digest_of([claim["kind"], scales, stem, claim["comparisons"]])[:12]
 
 
 def _cells(place: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.pipeline.plan import Plan
 from experiments.pipeline.results import record_of, require_intact
 
 
@@ -27,6 +28,12 @@ class Run(NamedTuple):
         return sorted({seed for seeds in ranges for seed in seeds})
 
     @property
+    def first_seeds(self) -> set[int]:
+        """The first seeds of the results that have a number of seeds."""
+        configs = [one["config"] for one in self.results]
+        return {config.get("first_seed", 0) for config in configs if isinstance(config.get("seeds"), int)}
+
+    @property
     def versions(self) -> list[str]:
         """The names and versions of all packages, also of those of the libraries that were timed."""
         timed = [record for result in self.results for record in result.get("records", ())]
@@ -36,6 +43,14 @@ class Run(NamedTuple):
     def counts(self, key: str) -> Counter[str]:
         """How many jobs have each value of an entry of the record, such as the commit."""
         return Counter(record[key] for record in self.records)
+
+
+def results_of(plan: Plan) -> dict[str, list[Path]]:
+    """The results of each experiment that are shown at a scale, without arrays."""
+    results: dict[str, list[Path]] = {}
+    for (experiment, _), product in plan.results.items():
+        results.setdefault(experiment, []).extend(file for file in product.files if file in plan.shown)
+    return results
 
 
 def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:

@@ -1,7 +1,7 @@
 """The tables of the figures: the row that a claim is about, and a number in it with its interval and its samples."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,11 @@ class Number(NamedTuple):
 def read_table(path: Path) -> list[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def read_tables(paths: Iterable[Path]) -> dict[str, list[Row]]:
+    """The tables among the files of figures, by stem."""
+    return {path.stem: read_table(path) for path in sorted(paths) if path.suffix == ".csv"}
 
 
 def matching(rows: Sequence[Row], where: dict[str, Any]) -> list[Row]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.pipeline.results import Made, Product, write_record
 from gallery.__main__ import write
+from gallery.looks import DATA
 
 HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."
 LONG = "an_identifier_without_any_place_to_break_" * 3
@@ -27,7 +28,7 @@ TABLES = {
 
 
 def claim(name, left, relation, right, **more):
-    about = {"id": name, "kind": "finding", "sentence": name, "source": "ours", "written": "after"}
+    about = {"id": name, "kind": "finding", "sentence": name, "source": "ours"}
     return about | {"left": left, "relation": relation, "right": right} | more
 
 
@@ -89,15 +90,16 @@ def write_small_gallery(folder):
     return SmallGallery(claims, results, figures, *pages)
 
 
-def build(small):
+def build(small, scale="quick", looks=DATA):
     """Write the page and the texts of a gallery, and return it."""
     results = {name: [path for path in small.results if path.parent.name == name] for name in CLAIMS}
-    write(Product("the page", tuple(small[3:]), {}, ()), "quick", small.claims, results, small.figures)
+    product, is_complete = Product("the page", tuple(small[3:]), {}, ()), scale == "quick"
+    write(product, scale, small.claims, results, small.figures, is_complete=is_complete, looks=looks)
     return small
 
 
 def result(task):
-    config = {"scale": "quick", "task": task, "steps": 20, "optimizer": {"name": "adamax", "rate": 0.01}}
+    config = {"scale": "quick", "task": task, "first_seed": 7, "seeds": 3, "optimizer": {"name": "adamax", "rate": 0.01}}
     return {"config": config, "seed": 7, "seeds": [{}, {}, {}], "versions": {"python": "3.11.7", "jax": "0.10.2"}}
 
 

@@ -1,0 +1,155 @@
+"""Looks: a claim is frozen before a run or not, and confirmed by the same verdict on seeds that nobody had looked at."""
+
+import json
+import re
+
+import pytest
+import yaml
+from small_gallery import BPTT, OTPE, build, claim, figure, write_small_gallery, written
+
+from gallery import looks
+from gallery.claims import judge_all
+from gallery.looks import Look
+from gallery.runs import Run, read_run
+from gallery.tables import read_table
+
+TABLE = "task,rule,mean,low,high,values\nfirst,bptt,2,,,1.99 2 2.01\nfirst,otpe,{0},,,{1}\n"
+FIRST, SECOND = TABLE.format(1, "0.998 1 1.002"), TABLE.format(1.29, "1.288 1.29 1.292")  # OTPE is faster, but by less
+CLAIMS = [
+    claim("faster", OTPE, "below", {"rule": "bptt"}),
+    claim("slower", OTPE, "above", {"rule": "bptt"}),
+    claim("at_least_one", OTPE, "above", 1.1),  # first false, then true
+    claim("open", OTPE, "below", {"rule": "bptt"}, margin=0.7),  # first true, then open
+    claim("counted", BPTT, "equal", 2, kind="check"),
+]
+NEW = claim("new", OTPE, "above", 1.2)
+SEEDS = {"cost": {"seeds": 3, "first_seed": 0}, "drawn": {"seeds": [0, 1]}}
+
+
+def run(first_seed=None):
+    config = {} if first_seed is None else {"seeds": 3, "first_seed": first_seed}
+    return Run([{"config": config}], [], 0)
+
+
+class Cycle:
+    """Claims of two experiments, of which `cost` has seeds of ours, with their tables."""
+
+    def __init__(self, folder):
+        self.folder, self.looks = folder, [Look("a", "2026-01-01", "0", {"cost": 0}, {})]
+        self.write(CLAIMS)
+        self.see(FIRST, 0)
+
+    def write(self, claims):
+        self.paths = [
+            written(
+                self.folder / "experiments" / name / "claims.yaml", yaml.safe_dump({"figures": [figure(stem, stem, claims)]})
+            )
+            for name, stem in (("cost", "x"), ("drawn", "y"))
+        ]
+
+    def see(self, table, first_seed):
+        rows = read_table(written(self.folder / "x.csv", table))
+        self.figures = judge_all(self.paths, {"x": rows, "y": rows}, "full")
+        self.runs = {"cost": run(first_seed), "drawn": run()}
+
+    def freeze(self, first_seed=5000):
+        settings = SEEDS | {"cost": {"seeds": 3, "first_seed": first_seed}}
+        self.looks.append(looks.freeze("b", self.looks, self.paths, settings))
+
+    def record(self):
+        self.looks[-1] = looks.record(self.looks[-1], self.figures, self.runs)
+
+    @property
+    def marks(self):
+        marked = looks.marked(self.figures, self.looks, self.runs)
+        return {f"{one.experiment}/{each.id}": each.written for one in marked for each in one.claims if each.id != "counted"}
+
+
+@pytest.fixture
+def cycle(tmp_path):
+    return Cycle(tmp_path)
+
+
+def test_claims_of_a_run_that_was_not_frozen_are_from_after_it(cycle):
+    assert set(cycle.marks.values()) == {"after"}
+    cycle.record()
+    assert set(cycle.marks.values()) == {"after"} and "cost/counted" not in cycle.looks[0].claims
+    assert {entry.verdict for entry in cycle.looks[0].claims.values()} == {"holds", "does not hold"}
+
+
+def test_frozen_claims_are_confirmed_by_the_same_verdict_on_other_seeds(cycle, tmp_path):
+    cycle.record()
+    cycle.write([*CLAIMS, NEW])
+    cycle.freeze()
+    before, path = list(cycle.looks), tmp_path / "looks.yaml"
+    assert {entry[1:] for entry in cycle.looks[1].claims.values()} == {("before", "")}
+    cycle.see(FIRST, 0)
+    assert cycle.marks["cost/faster"] == "after"  # the results are still those of the first look
+    with pytest.raises(SystemExit, match="results of cost have other seeds than the look b"):
+        cycle.record()
+    cycle.see(SECOND, 5000)
+    expected = {"faster": "confirmed", "slower": "confirmed", "at_least_one": "before", "open": "before", "new": "before"}
+    assert cycle.marks == {f"cost/{name}": kind for name, kind in expected.items()} | {
+        f"drawn/{name}": "before" if name == "new" else "after" for name in expected
+    }
+    cycle.record()
+    marked, of = cycle.marks, looks.marked(cycle.figures, cycle.looks, cycle.runs)[0].claims
+    assert marked["cost/faster"] == "confirmed" and of[3].earlier == (("a", "holds"),) and of[3].verdict == "unresolved"
+    assert {entry.verdict for entry in before[1].claims.values()} == {""}  # a new look, not the old one changed
+    looks.write_looks(cycle.looks, path)
+    assert looks.read_looks(path) == cycle.looks
+    assert path.read_text().count("\n") == 2 + 2 * 5 + 8 + 10  # a line for each claim
+
+
+def test_what_changes_after_it_was_frozen_is_from_after_the_run(cycle):
+    """Its words may change, but nothing that it compares."""
+    cycle.record()
+    cycle.freeze()
+    changes = [{"sentence": "Other words."}, {"relation": "below", "right": 3}, {"margin": 0.05}, {"scale": "full"}]
+    cycle.write([one | change for one, change in zip(CLAIMS, changes, strict=False)])
+    cycle.see(SECOND, 5000)
+    for _ in range(2):
+        assert [cycle.marks[f"cost/{one['id']}"] for one in CLAIMS[:4]] == ["confirmed", "after", "after", "after"]
+        cycle.record()
+    cycle.write(CLAIMS[1:])
+    cycle.see(SECOND, 5000)
+    cycle.record()
+    assert cycle.looks[1].claims["cost/faster"][1:] == ("before", "")  # withdrawn
+    assert cycle.looks[1].claims["cost/slower"][1:] == ("after", "does not hold")
+
+
+def test_seeds_that_were_looked_at_cannot_be_frozen(cycle):
+    with pytest.raises(SystemExit, match="has no verdicts"):
+        cycle.freeze()
+    cycle.record()
+    with pytest.raises(SystemExit, match="Look a had the seeds of cost"):
+        cycle.freeze(first_seed=0)
+    cycle.freeze()
+    cycle.see(SECOND, 5000)
+    cycle.record()
+    with pytest.raises(SystemExit, match="Look a had the seeds of cost|The look b is there already"):
+        cycle.freeze(first_seed=0)
+    with pytest.raises(SystemExit, match="The look b is there already"):
+        cycle.freeze(first_seed=6000)
+
+
+def test_pages_count_the_looks_at_each_claim(tmp_path):
+    small = write_small_gallery(tmp_path)
+    figures = judge_all(small.claims, {path.stem: read_table(path) for path in small.figures[::3]}, "full")
+    runs = {"cost": read_run(small.results[:2]), "similarity": read_run(small.results[2:])}
+    first = looks.record(Look("a", "2026-01-01", "0", {"cost": 0}, {}), figures, {"cost": run(0)})
+    names = {"cost": {"seeds": 3, "first_seed": 7}, "similarity": {"seeds": 3, "first_seed": 7}}
+    frozen = looks.freeze("b", [first], small.claims, names)
+    looks.write_looks([first, looks.record(frozen, figures, runs)], tmp_path / "looks.yaml")
+    build(small, "full", tmp_path / "looks.yaml")
+    text, page = small.text.read_text(), re.sub(r"\s+", " ", small.page.read_text())
+    assert "| faster | 1 &lt; 2 (3) | ✓c2 0.0025 |" in text and "| findings, confirmed | 2 | 1 | 0 | 0 |" in text
+    assert "finding, look 2, frozen before it and confirmed; in a: holds" in page
+
+
+def test_every_look_that_ships_is_whole():
+    shipped = looks.read_looks()
+    assert json.dumps(shipped) and [look.name for look in shipped][0] == "0.3" and len(shipped[0].claims) > 150
+    verdicts = {entry.verdict for entry in shipped[0].claims.values()}
+    assert verdicts == {"holds", "does not hold", "unresolved", "not run"}
+    assert {entry.written for entry in shipped[0].claims.values()} == {"after"}

@@ -1,0 +1,109 @@
+"""The claims by which a loser of a finding is ahead of its winner: none is left out, whatever its kind, relation and verdict."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_gallery import claim
+
+from gallery.claims import Figure, judge
+from gallery.claims_file import comparisons, read_claims
+from gallery.findings import other_way_round
+from gallery.significance import Difference
+
+RULES = ("bptt", "otpe", "approximate_otpe", "ottt", "ostl", "sltt", "tbptt", "e_prop", "recomputed")
+HIGHER = {"accuracy", "last_accuracy", "best_accuracy", "early", "late", "cosine", "trained", "initial"}
+LOWER = {"loss", "bytes", "counted_bytes", "measured_bytes", "temporary_bytes", "milliseconds"}
+OVER_BPTT = {"bytes_times_bptt", "times_bptt"}
+# Of two rules, neither is better by these. What a new claim measures belongs here, or above and into the lists of findings.py.
+NEITHER = {"barrier", "bias_squared", "eigenvalue", "norm_ratio", "rates", "relative_variance", "rise", "variance"}
+FILES = sorted(Path(__file__).parents[2].glob("experiments/*/claims.yaml"))
+REAL = [(figure["stem"], one) for path in FILES for figure in read_claims(path) for one in figure["claims"]]
+
+
+def about(place):
+    """The rules of a cell: any word in it, but truncation alone if there is some."""
+    words = {str(value) for value in place.values()}
+    return {"tbptt"} if any(word.startswith(("tbptt", "truncation")) for word in words) else words & set(RULES)
+
+
+def measured(place):
+    return place.get("quantity") or place.get("column") or ("accuracy" if "way" in place else "mean")
+
+
+def ahead(one, holds):
+    """The pairs of rules, the better one first, of a claim all of whose comparisons are true, or are false."""
+    for part in one["comparisons"]:
+        left, right, of = part["left"], part["right"], measured(part["left"])
+        sign = {"above": 1, "below": -1}.get(part["relation"], 0) * (1 if holds else -1)
+        others = about(right) if isinstance(right, dict) else {"bptt"} if of in OVER_BPTT and sign * right >= sign else ()
+        for pair in itertools.product(about(left), others if of in HIGHER | LOWER | OVER_BPTT else ()):
+            if sign:
+                yield pair if (sign > 0) == (of in HIGHER) else pair[::-1]
+
+
+def outcome(stem, one, holds):
+    """The claim as if all of its comparisons were true, or were false."""
+    found = judge(one, stem, {}, "full", False)
+    parts = []
+    for part in found.comparisons:
+        mean = {"above": 1.0, "below": -1.0}.get(part.relation, 0.0)
+        mean = mean if holds else -mean or 1.0 + (part.tolerance or 0.0)
+        exact = Difference("exact", mean, (1,), (), (mean, mean), 1.0, False, True)
+        parts.append(part._replace(difference=exact))
+    return replace(found, comparisons=tuple(parts))
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_of_the_real_claims_none_is_left_out(holds):
+    claims = [(outcome(stem, one, holds), set(ahead(one, holds))) for stem, one in REAL]
+    assert {claim.verdict for claim, _ in claims} == {"holds" if holds else "does not hold"}
+    figures, total = [Figure("all", *[""] * 5, tuple(claim for claim, _ in claims))], 0
+    for winner, loser in itertools.permutations(RULES, 2):
+        expected = [claim for claim, pairs in claims if (loser, winner) in pairs]
+        assert other_way_round(winner, [loser], figures) == expected
+        total += len(expected)
+    assert total > 100
+
+
+def test_it_is_known_of_each_quantity_whether_more_of_it_is_better():
+    parts = [part for _, one in REAL for part in one["comparisons"] if isinstance(part["right"], dict)]
+    of_rules = {measured(part["left"]) for part in parts if about(part["left"]) ^ about(part["right"])}
+    assert of_rules - HIGHER - LOWER - OVER_BPTT <= NEITHER
+
+
+COLUMNS = ("bytes", "times_bptt", "length")
+ROWS = [
+    {"rule": rule, "quantity": "accuracy", "mean": mean, "values": values} | dict.fromkeys(COLUMNS, number)
+    for rule, number, mean, values in (
+        ("otpe", "3", "0.9", "0.89 0.9 0.91"),
+        ("ostl", "2", "0.5", "0.49 0.5 0.51"),
+        ("bptt", "1", "0.8", "0.1 0.8 1.5"),
+    )
+]
+LESS_BYTES = {"left": {"rule": "ostl", "column": "bytes"}, "relation": "below", "right": {"rule": "otpe"}}
+
+
+@pytest.mark.parametrize(
+    ("left", "relation", "right", "more", "pairs"),
+    [
+        ({"rule": "otpe"}, "above", {"rule": "ostl"}, {}, ["otpe ostl"]),
+        ({"rule": "otpe"}, "below", {"rule": "ostl"}, {}, ["otpe ostl"]),  # does not hold
+        ({"rule": "ostl"}, "near", {"rule": "otpe"}, {"margin": 1.0}, []),
+        ({"rule": "otpe"}, "above", {"rule": "bptt"}, {}, []),  # unresolved
+        ({"rule": "ostl", "column": "bytes"}, "below", {"rule": "otpe"}, {"kind": "check"}, ["ostl otpe"]),
+        ({"rule": "ostl", "column": "bytes"}, "above", {"rule": "otpe"}, {"kind": "check"}, ["ostl otpe"]),
+        ({"rule": "ostl", "column": "length"}, "below", {"rule": "otpe"}, {"kind": "check"}, []),
+        ({"rule": "ostl", "column": "times_bptt"}, "below", 1.5, {}, ["bptt ostl"]),  # it is 2
+        ({"rule": "ostl", "column": "times_bptt"}, "below", 2.5, {}, []),
+        ({"rule": "otpe"}, "below", {"rule": "ostl"}, {"all": [{}, LESS_BYTES]}, ["otpe ostl"]),  # the first part is false
+    ],
+)
+def test_a_rule_is_ahead_by_what_is_true_of_the_numbers(left, relation, right, more, pairs):
+    words = {"quantity": "accuracy"} if "column" not in left else {}
+    whole = claim("it", left | words, relation, right, **more)
+    found = judge(whole | {"comparisons": list(comparisons(whole))}, "x", {"x": ROWS}, "full", True)
+    figures = [Figure("one", *[""] * 5, (found,))]
+    rules = ("otpe", "ostl", "bptt")
+    assert [f"{a} {b}" for a, b in itertools.permutations(rules, 2) if other_way_round(b, [a], figures)] == pairs
