@@ -28,9 +28,9 @@ class Comparison(NamedTuple):
     """Two numbers of a claim, the relation between them, and the outcome.
 
     `left` and `right` are None where there is no such number; the margin of the claim is already in `right`, or is the
-    `tolerance`. `rows` locate the numbers in the tables, `places` are the cells as the claim has them, and `quantity` is what the
-    left one is. `is_check`: it has to be true
-    in every sample. `difference` is None if there is a number too few or too few samples, and `reason` then says why.
+    `tolerance`. `rows` locate the numbers in the tables, `places` are the cells as in the claim, and `quantity` is what the
+    left number is. `is_check`: it has to be true in every sample. `difference` is None if there is a number too few or too few
+    samples, and `reason` then says why.
     """
 
     left: Number | None
@@ -271,7 +271,9 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: 
         rows = [_row(side, stem) for side in (one["left"], one["right"]) if isinstance(side, dict)]
         if one["margin"] is not None:
             rows[-1] += f"; margin {str(one['margin']).strip('{}').replace(chr(39), '')}"
-        of_ways = "accuracy" if "way" in one["left"] else "mean"  # a table of ways to learn without a quantity has accuracies
+        of_ways = (
+            "accuracy" if "way" in one["left"] else "mean"
+        )  # a table of ways to learn without a quantity has accuracies
         quantity = one["left"].get("quantity", one["left"].get("column", of_ways))
         places = (one["left"], one["right"])
         about = {"rows": tuple(rows), "quantity": quantity, "places": places, "is_check": claim["kind"] == "check"}

@@ -13,15 +13,19 @@ from gallery.wording import SHARES, plus_minus, sample
 
 DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
-BETTER_ABOVE = (*SHARES, "test_accuracy", "minus_bptt", "cosine", "initial", "trained")  # quantities and columns; `depth` has the cosines of two stages
-BETTER_BELOW = ("loss", "milliseconds", "bytes", "counted_bytes", "measured_bytes", "temporary_bytes")
-OVER_BPTT = ("times_bptt", "bytes_times_bptt")  # better below, and a number at their right is so many times that of BPTT
+# Quantities or columns of which more is better, and of which less is. `depth` has the cosines of two stages.
+MORE = (*SHARES, "test_accuracy", "minus_bptt", "cosine", "initial", "trained")
+LESS = ("loss", "milliseconds", "bytes", "counted_bytes", "measured_bytes", "temporary_bytes")
+OVER_BPTT = (
+    "times_bptt",
+    "bytes_times_bptt",
+)  # less is better, and a number at their right is so many times that of BPTT
 WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
 
 
 class Finding(NamedTuple):
-    """A headline, a sentence with its numbers and a line of caveat, with their figure, the verdict on all claims, and the claims by
-    which a loser is ahead of the winner. The sentence ends with samples and p-value of the claim that is the least sure."""
+    """A headline, a sentence with its numbers and a line of caveat, with their figure, the verdict on all claims, and the
+    claims by which a loser is ahead of the winner. The sentence ends with samples and p-value of the least sure claim."""
 
     headline: str
     sentence: str
@@ -32,27 +36,24 @@ class Finding(NamedTuple):
 
 
 def rule_of(place: dict[str, Any]) -> str:
-    """The rule or way to learn of a cell; truncated BPTT is `tbptt` with any piece, also the best one in the memory of a rule."""
+    """The rule or way to learn of a cell; truncated BPTT is `tbptt` with any piece, also the best one in a rule's memory."""
     name = str(next((place[key] for key in ("rule", "way", "temporal") if key in place), ""))
     return "tbptt" if name.startswith("tbptt") or place.get("learns") == "truncation" else name
 
 
 def in_front(one: Comparison, verdict: Verdict) -> tuple[str, str] | None:
     """The rule that is ahead by a comparison with this verdict, and the other one; None if it does not say this."""
-    (left, right), fails = one.places, verdict == "does not hold"
-    if one.difference is None or fails and one.is_true(one.difference.mean):
+    (left, right), holds = one.places, verdict == "holds"
+    is_above = (one.relation == "above") == holds
+    if one.quantity in OVER_BPTT and not isinstance(right, dict):
+        right = {"rule": "bptt"} if (right >= 1 if is_above else right <= 1) else {}
+    of_rules = isinstance(right, dict) and one.quantity in (*MORE, *LESS, *OVER_BPTT)
+    if not of_rules or one.relation not in ("above", "below") or not one.difference:
         return None
-    is_above = (one.relation == "above") != fails
-    if isinstance(right, dict):
-        other = rule_of(right)
-    elif one.quantity in OVER_BPTT and (right >= 1 if is_above else right <= 1):
-        other = "bptt"
-    else:
-        return None
-    if one.relation not in ("above", "below") or one.quantity not in (*BETTER_ABOVE, *BETTER_BELOW, *OVER_BPTT):
-        return None
-    pair = rule_of(left), other
-    return pair if is_above == (one.quantity in BETTER_ABOVE) else (other, rule_of(left))
+    pair = rule_of(left), rule_of(right)
+    if one.is_true(one.difference.mean) != holds:
+        return None  # another part of the claim is false
+    return pair if is_above == (one.quantity in MORE) else pair[::-1]
 
 
 def other_way_round(winner: str, losers: Sequence[str], figures: Sequence[Figure]) -> list[Claim]:
@@ -83,8 +84,9 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
             texts[name] = plus_minus(value, times) if value else ""
         verdict = min((claim.verdict for claim in claims), key=WORST_FIRST.index)
         if all(texts.values()) and verdict != "does not hold":
-            sentence, caveat = (one[name].strip().removesuffix(".").format(**texts) for name in ("sentence", "caveat"))
-            sentence += sample(max(claims, key=lambda claim: claim.corrected or 0.0))
+            sentence = one["sentence"].strip().removesuffix(".").format(**texts)
+            sentence += f"{sample(max(claims, key=lambda claim: claim.corrected or 0.0))}."
             reverse = other_way_round(one["winner"], one["losers"], figures) if one["winner"] else []
-            found.append(Finding(one["headline"], f"{sentence}.", f"{caveat}.", by_stem[one["figure"]], verdict, reverse))
+            about = by_stem[one["figure"]], verdict, reverse
+            found.append(Finding(one["headline"], sentence, one["caveat"].format(**texts), *about))
     return found

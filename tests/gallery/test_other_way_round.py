@@ -1,4 +1,4 @@
-"""The claims by which a loser of a finding is ahead of its winner: none is left out, whatever its kind, relation and verdict."""
+"""The claims by which a loser of a finding is ahead of its winner: none is left out, whatever its kind and its verdict."""
 
 import itertools
 from dataclasses import replace
@@ -12,7 +12,7 @@ from gallery.claims_file import comparisons, read_claims
 from gallery.findings import other_way_round
 from gallery.significance import Difference
 
-RULES = ("bptt", "otpe", "approximate_otpe", "ottt", "ostl", "sltt", "tbptt", "e_prop", "recomputed")
+RULES = ("bptt", "otpe", "ottt", "ostl", "tbptt", "recomputed")
 HIGHER = {"accuracy", "last_accuracy", "best_accuracy", "early", "late", "cosine", "trained", "initial"}
 LOWER = {"loss", "bytes", "counted_bytes", "measured_bytes", "temporary_bytes", "milliseconds"}
 OVER_BPTT = {"bytes_times_bptt", "times_bptt"}
@@ -37,7 +37,9 @@ def ahead(one, holds):
     for part in one["comparisons"]:
         left, right, of = part["left"], part["right"], measured(part["left"])
         sign = {"above": 1, "below": -1}.get(part["relation"], 0) * (1 if holds else -1)
-        others = about(right) if isinstance(right, dict) else {"bptt"} if of in OVER_BPTT and sign * right >= sign else ()
+        others = (
+            about(right) if isinstance(right, dict) else {"bptt"} if of in OVER_BPTT and sign * right >= sign else ()
+        )
         for pair in itertools.product(about(left), others if of in HIGHER | LOWER | OVER_BPTT else ()):
             if sign:
                 yield pair if (sign > 0) == (of in HIGHER) else pair[::-1]
@@ -64,7 +66,7 @@ def test_of_the_real_claims_none_is_left_out(holds):
         expected = [claim for claim, pairs in claims if (loser, winner) in pairs]
         assert other_way_round(winner, [loser], figures) == expected
         total += len(expected)
-    assert total > 100
+    assert total > 80
 
 
 def test_it_is_known_of_each_quantity_whether_more_of_it_is_better():
@@ -97,7 +99,13 @@ LESS_BYTES = {"left": {"rule": "ostl", "column": "bytes"}, "relation": "below", 
         ({"rule": "ostl", "column": "length"}, "below", {"rule": "otpe"}, {"kind": "check"}, []),
         ({"rule": "ostl", "column": "times_bptt"}, "below", 1.5, {}, ["bptt ostl"]),  # it is 2
         ({"rule": "ostl", "column": "times_bptt"}, "below", 2.5, {}, []),
-        ({"rule": "otpe"}, "below", {"rule": "ostl"}, {"all": [{}, LESS_BYTES]}, ["otpe ostl"]),  # the first part is false
+        (
+            {"rule": "otpe"},
+            "below",
+            {"rule": "ostl"},
+            {"all": [{}, LESS_BYTES]},
+            ["otpe ostl"],
+        ),  # the first part is false
     ],
 )
 def test_a_rule_is_ahead_by_what_is_true_of_the_numbers(left, relation, right, more, pairs):
