@@ -11,7 +11,7 @@ from gallery.tables import Number
 VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "unresolved": "≈", "not run": "○"}
 BY_INTEREST: tuple[Verdict, ...] = ("does not hold", "holds", "unresolved", "not run")
 WRITTEN = {"before": "frozen before it", "after": "not frozen before it", "confirmed": "frozen before it and confirmed"}
-SHARES = ("accuracy", "last_accuracy", "best_accuracy", "early", "late")  # quantities that are in percent
+SHARES = ("accuracy", "last_accuracy", "best_accuracy", "early", "late", "minus_bptt")  # quantities that are in percent
 
 
 def in_digits(value: float) -> str:
