@@ -27,6 +27,7 @@ from gallery.tables import read_tables
 
 DATA = Path(__file__).with_name("looks.yaml")
 (SCALE,) = KEPT
+TODAY = datetime.datetime.now(datetime.UTC).date().isoformat()
 HEAD = """\
 # Written by `python -m gallery.looks`. A look is a run at the scale full, with its first seeds. A claim has a digest of what it
 # compares, says whether this was frozen before the run or is as it was after it, and has the verdict on it.
@@ -53,9 +54,8 @@ def read_looks(path: Path = DATA) -> list[Look]:
 
 def write_looks(looks: Sequence[Look], path: Path = DATA) -> None:
     content = [look._asdict() | {"claims": dict(sorted(look.claims.items()))} for look in looks]
-    path.write_text(
-        HEAD + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=200), encoding="utf-8"
-    )
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=200)
+    path.write_text(HEAD + text, encoding="utf-8")
 
 
 def freeze(name: str, looks: Sequence[Look], paths: Sequence[Path], settings: Mapping[str, dict[str, Any]]) -> Look:
@@ -79,7 +79,7 @@ def freeze(name: str, looks: Sequence[Look], paths: Sequence[Path], settings: Ma
             tested = [claim for claim in figure["claims"] if claim["kind"] != "check"]
             forms = {f"{path.parent.name}/{claim['id']}": form_of(claim, figure["stem"]) for claim in tested}
             claims |= {name: [form, "before", ""] for name, form in forms.items()}
-    return Look(name, datetime.datetime.now(datetime.UTC).date().isoformat(), commit(), seeds, claims)
+    return Look(name, TODAY, commit(), seeds, claims)
 
 
 def record(look: Look, figures: Sequence[Figure], runs: Mapping[str, Run]) -> Look:
@@ -114,9 +114,8 @@ def _marked(claim: Claim, experiment: str, looks: Sequence[Look]) -> Claim:
         return claim
     *before, look = looks
     name = f"{experiment}/{claim.id}"
-    earlier = [
-        (one, one.claims[name]) for one in before if one.claims.get(name, ("", "", ""))[2] not in ("", "not run")
-    ]
+    earlier = [(one, one.claims[name]) for one in before if name in one.claims]
+    earlier = [(one, entry) for one, entry in earlier if entry[2] not in ("", "not run")]
     is_seen = any(one.seeds.get(experiment) == look.seeds.get(experiment) for one, _ in earlier)
     written = "before" if _is_frozen(claim, look.claims.get(name)) and not is_seen else "after"
     is_same = any((form, verdict) == (claim.form, claim.verdict) for _, (form, _, verdict) in earlier)
@@ -136,21 +135,19 @@ def _is_of(look: Look, experiment: str, run: Run) -> bool:
 
 def main() -> None:
     parser = parser_of("python -m gallery.looks", __doc__)
-    parser.add_argument("name", nargs="+", metavar="freeze NAME | record", help="what to do")
-    what, *names = parser.parse_args().name
+    parser.add_argument("what", choices=("freeze", "record"))
+    parser.add_argument("name", nargs="?", default=TODAY, help="of the look that is frozen; default: the date")
+    options = parser.parse_args()
     looks, paths = read_looks(), sorted(Path("experiments").glob("*/claims.yaml"))
-    if what == "freeze" and len(names) == 1:
-        scales = {name: scales_of(name) for name in experiment_names()}
-        settings = {name: of[SCALE] for name, of in scales.items() if SCALE in of}
-        looks.append(freeze(names[0], looks, paths, settings))
+    if options.what == "freeze":
+        settings = {name: of[SCALE] for name in experiment_names() if SCALE in (of := scales_of(name))}
+        looks.append(freeze(options.name, looks, paths, settings))
         print(f"Without seeds of ours: {', '.join(name for name in settings if name not in looks[-1].seeds)}.")
-    elif [what, *names] == ["record"]:
+    else:
         plan = Plan(SCALE, outdated="draw")
         runs = {experiment: read_run(of) for experiment, of in results_of(plan).items()}
         figures = judge_all(paths, read_tables(files_of(plan.drawn)), SCALE, is_complete=not plan.left_out)
         looks[-1] = record(looks[-1], figures, runs)
-    else:
-        parser.error(f"got {what}, expected `freeze NAME` or `record`")
     write_looks(looks)
 
 

@@ -10,7 +10,6 @@ from gallery.tables import Number
 # A verdict is identified by its word and its sign; color is additional.
 VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "unresolved": "≈", "not run": "○"}
 BY_INTEREST: tuple[Verdict, ...] = ("does not hold", "holds", "unresolved", "not run")
-WRITTEN = {"before": "frozen before it", "after": "not frozen before it", "confirmed": "frozen before it and confirmed"}
 SHARES = ("accuracy", "last_accuracy", "best_accuracy", "early", "late", "minus_bptt")  # quantities that are in percent
 
 
@@ -75,11 +74,6 @@ def outcome(claim: Claim) -> str:
     if claim.verdict == "unresolved" and claim.direction:
         parts.append(claim.direction)
     return "; ".join([*parts, *claim.reasons])
-
-
-def looks(claim: Claim) -> str:
-    """How often a claim was judged, and what earlier looks said: "look 2, confirmed; in 0.3: holds"."""
-    return "; in ".join([f"look {len(claim.earlier) + 1}, {WRITTEN[claim.written]}", *map(": ".join, claim.earlier)])
 
 
 def sample(claim: Claim) -> str:
