@@ -21,7 +21,6 @@ from experiments.pipeline.job import KEPT, experiment_names, scales_of
 from experiments.pipeline.plan import Plan, files_of
 from experiments.pipeline.results import commit
 from gallery.claims import Claim, Figure, judge_all
-from gallery.claims_file import form_of, read_claims
 from gallery.runs import Run, read_run, results_of
 from gallery.tables import read_tables
 
@@ -58,13 +57,13 @@ def write_looks(looks: Sequence[Look], path: Path = DATA) -> None:
     path.write_text(HEAD + text, encoding="utf-8")
 
 
-def freeze(name: str, looks: Sequence[Look], paths: Sequence[Path], settings: Mapping[str, dict[str, Any]]) -> Look:
+def freeze(name: str, looks: Sequence[Look], figures: Sequence[Figure], settings: Mapping[str, dict[str, Any]]) -> Look:
     """The next look, before its run.
 
     Args:
         name: of the look.
         looks: those before.
-        paths: the claims.yaml of the experiments.
+        figures: with all claims.
         settings: of each experiment at the scale full.
     """
     seeds = {of: one.get("first_seed", 0) for of, one in settings.items() if isinstance(one.get("seeds"), int)}
@@ -73,12 +72,7 @@ def freeze(name: str, looks: Sequence[Look], paths: Sequence[Path], settings: Ma
             raise SystemExit(f"The look {look.name} is there already, or has no verdicts: `gallery.looks record`.")
         if same := [experiment for experiment, seed in seeds.items() if look.seeds.get(experiment) == seed]:
             raise SystemExit(f"Look {look.name} had the seeds of {', '.join(same)}. Change first_seed in config.yaml.")
-    claims = {}
-    for path in paths:
-        for figure in read_claims(path):
-            tested = [claim for claim in figure["claims"] if claim["kind"] != "check"]
-            forms = {f"{path.parent.name}/{claim['id']}": form_of(claim, figure["stem"]) for claim in tested}
-            claims |= {name: [form, "before", ""] for name, form in forms.items()}
+    claims = {name: [claim.form, "before", ""] for name, claim in _named(figures)}
     return Look(name, TODAY, commit(), seeds, claims)
 
 
@@ -87,10 +81,8 @@ def record(look: Look, figures: Sequence[Figure], runs: Mapping[str, Run]) -> Lo
     if other := [name for name, run in runs.items() if not _is_of(look, name, run)]:
         raise SystemExit(f"The results of {', '.join(other)} have other seeds than the look {look.name}.")
     claims = {name: [form, written, ""] for name, (form, written, _) in look.claims.items()}
-    for figure in figures:
-        for claim in (claim for claim in figure.claims if claim.kind != "check"):
-            name = f"{figure.experiment}/{claim.id}"
-            claims[name] = [claim.form, "before" if _is_frozen(claim, claims.get(name)) else "after", claim.verdict]
+    for name, claim in _named(figures):
+        claims[name] = [claim.form, "before" if _is_frozen(claim, claims.get(name)) else "after", claim.verdict]
     return look._replace(claims=claims)
 
 
@@ -124,6 +116,11 @@ def _marked(claim: Claim, experiment: str, looks: Sequence[Look]) -> Claim:
     return replace(claim, written=written, earlier=tuple((one.name, verdict) for one, (*_, verdict) in earlier))
 
 
+def _named(figures: Sequence[Figure]) -> list[tuple[str, Claim]]:
+    """The findings and replications, EXPERIMENT/ID."""
+    return [(f"{one.experiment}/{each.id}", each) for one in figures for each in one.claims if each.kind != "check"]
+
+
 def _is_frozen(claim: Claim, entry: Sequence[str] | None) -> bool:
     return bool(entry) and entry[:2] == [claim.form, "before"]
 
@@ -141,7 +138,7 @@ def main() -> None:
     looks, paths = read_looks(), sorted(Path("experiments").glob("*/claims.yaml"))
     if options.what == "freeze":
         settings = {name: of[SCALE] for name in experiment_names() if SCALE in (of := scales_of(name))}
-        looks.append(freeze(options.name, looks, paths, settings))
+        looks.append(freeze(options.name, looks, judge_all(paths, {}, SCALE, is_complete=False), settings))
         print(f"Without seeds of ours: {', '.join(name for name in settings if name not in looks[-1].seeds)}.")
     else:
         plan = Plan(SCALE, outdated="draw")
