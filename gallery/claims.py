@@ -271,9 +271,8 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: 
         rows = [_row(side, stem) for side in (one["left"], one["right"]) if isinstance(side, dict)]
         if one["margin"] is not None:
             rows[-1] += f"; margin {str(one['margin']).strip('{}').replace(chr(39), '')}"
-        of_ways = (
-            "accuracy" if "way" in one["left"] else "mean"
-        )  # a table of ways to learn without a quantity has accuracies
+        # Tables of ways to learn, or of variants of rules, that have no column `quantity` have accuracies.
+        of_ways = "accuracy" if {"way", "variant"} & one["left"].keys() else "mean"
         quantity = one["left"].get("quantity", one["left"].get("column", of_ways))
         places = (one["left"], one["right"])
         about = {"rows": tuple(rows), "quantity": quantity, "places": places, "is_check": claim["kind"] == "check"}

@@ -29,7 +29,7 @@ def about(place):
 
 
 def measured(place):
-    return place.get("quantity") or place.get("column") or ("accuracy" if "way" in place else "mean")
+    return place.get("quantity") or place.get("column") or ("accuracy" if {"way", "variant"} & place.keys() else "mean")
 
 
 def ahead(one, holds):
