@@ -24,7 +24,7 @@ matplotlib.use("agg")
 
 import numpy as np
 
-from experiments.drawing.figures import Plot, print_style, save
+from experiments.drawing.figures import Plot, print_style, save, without_results
 from experiments.drawing.tables import write_table
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.job import ARRAYS, TIMES, Job, check_known, figures_of
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     results = read(products, chosen, outdated_of(scale, options.outdated), command)
     made = [begin(figure) for figure in drawn]
     try:
-        draw(experiment, stems, results, output / scale)
+        draw(experiment, stems, results, output / scale, may_lack=outdated_of(scale, options.outdated) == "draw")
     except KeyError as error:  # a result of older sources may lack what a figure reads now
         if all(state_of(product).kind == "current" for product in products.values()):
             raise
@@ -121,17 +121,23 @@ def read(products: Mapping[str, Product], jobs: Mapping[str, Job], outdated: str
     return found
 
 
-def draw(experiment: str, stems: list[str], results: list[dict[str, Any]], folder: Path) -> None:
-    """Write the table and the two pictures of each figure, and each table without a picture."""
+def draw(
+    experiment: str, stems: list[str], results: list[dict[str, Any]], folder: Path, *, may_lack: bool = False
+) -> None:
+    """Write the table and the two pictures of each figure, and each table without a picture.
+
+    A figure without results is refused, or, if figures may lack them, is an empty table and a picture that says so.
+    """
     data, plots = importlib.import_module(f"experiments.{experiment}.plot").prepare(results), plots_of(experiment)
     folder.mkdir(parents=True, exist_ok=True)
     for stem in stems:
         plot = plots[stem]
-        if not (rows := list(plot.rows(data))):
+        rows = list(plot.rows(data))
+        if not rows and not may_lack:
             raise SystemExit(f"The figure {stem} is of other results, and got none: name more jobs after --jobs.")
         if plot.draw:
             with print_style():
-                save(plot.draw(data), folder / stem)
+                save(plot.draw(data) if rows else without_results(stem), folder / stem)
         write_table(folder / f"{stem}.csv", plot.columns, rows)
 
 

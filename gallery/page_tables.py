@@ -134,7 +134,8 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
     cells = [Cells(**(keys | more | {"where": base.where | more.get("where", {})})) for more in columns.values()]
     lines = [["", *columns], ["---"] * (1 + len(columns))]
     for column, wanted in rows.items():
-        if missing := {str(value) for value in wanted or ()} - {row[column] for row in table}:
+        missing = {str(value) for value in wanted or ()} - {row[column] for row in table}
+        if table and missing:  # a table without rows has not been run
             raise ValueError(f"The file of a table lacks the {column} {', '.join(sorted(missing))}.")
     for some in itertools.product(*(wanted or in_order(column, table) for column, wanted in rows.items())):
         values = dict(zip(rows, some, strict=True))

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.credit_grid.grid import cells
-from experiments.credit_grid.plot_panels import STAGES, Data, Panel
+from experiments.credit_grid.plot_panels import Data, Panel
 from experiments.drawing import figures, names, ranks
 
 COLUMNS = ["task", "code", "feedback", *ranks.COLUMNS]
@@ -27,7 +27,7 @@ def ranked(panel: Panel) -> dict[str, np.ndarray]:
     without cells whose gradient is zero."""
     found = {}
     for cell in cells(panel.config):
-        cosines = [panel.cosines(cell, stage) for stage in STAGES]
+        cosines = [panel.cosines(cell, stage) for stage in panel.stages]
         if not any(None in of_stage for of_stage in cosines):
             found[cell] = np.array([*cosines, panel.accuracies(cell).mean(axis=1)], float)
     return found
@@ -40,18 +40,19 @@ def sets_of(panel: Panel) -> dict[str, np.ndarray]:
 
 def rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
-        yield from ranks.rows(panel.start, STAGES, sets_of(panel))
+        yield from ranks.rows(panel.start, panel.stages, sets_of(panel))
 
 
 def draw(data: Data) -> Figure:
     """Draw a column for each task and code, with a panel at BPTT's weights and one at those that each cell reaches: the
     accuracy of each cell against its cosine, in the color of its rule with symmetric feedback, and gray with other feedback."""
-    figure, axes = figures.panels(len(DRAWN), len(data.panels), 1.75, 0.85, sharey="col", sharex=True)
+    stages = [stage for stage in data.panels[0].stages if stage in DRAWN]
+    figure, axes = figures.panels(len(stages), len(data.panels), 1.75, 0.85, sharey="col", sharex=True)
     gray: dict[str, Any] = {"marker": "o", "color": "0.6", "markerfacecolor": "none", "markersize": 3}
     for panel, column in zip(data.panels, axes.T, strict=True):
         numbers, sets = ranked(panel), sets_of(panel)
-        for ax, stage in zip(column, DRAWN, strict=True):
-            place = STAGES.index(stage)
+        for ax, stage in zip(column, stages, strict=True):
+            place = panel.stages.index(stage)
             for cell, of_cell in numbers.items():
                 rule, look = cell.partition("/")[0], gray
                 if feedback_of(cell) == "symmetric":
@@ -68,7 +69,8 @@ def draw(data: Data) -> Figure:
     for ax in axes[:, 0]:
         ax.set_ylabel(names.TEST_ACCURACY)
     titles = [panel.title for panel in data.panels]
-    figures.name_panels(axes.flat, [f"{DRAWN['trained']}: {title}" for title in titles] + [DRAWN["own"]] * len(titles))
+    below = [DRAWN[stage] for stage in stages[1:] for _ in titles]
+    figures.name_panels(axes.flat, [*(f"{DRAWN[stages[0]]}: {title}" for title in titles), *below])
     kept = [rule for rule in names.TEMPORAL if any(rule in config["temporal"] for config in data.configs)]
     looks = [figures.look_of(rule) | {"linestyle": "", "label": names.TEMPORAL[rule]} for rule in kept]
     figures.legend_of(figure, looks, 4)

@@ -32,13 +32,20 @@ class Panel(NamedTuple):
     def layers(self) -> list[str]:
         return sorted(self.results[REFERENCE]["seeds"][0]["agreement"]["initial"], key=int)
 
+    @property
+    def stages(self) -> list[str]:
+        """Those of STAGES that the results have."""
+        return [stage for stage in STAGES if stage in self.results[REFERENCE]["seeds"][0]["agreement"]]
+
     def accuracies(self, cell: str) -> np.ndarray:
         """The test accuracy by seed and test sample, see `tables.tested`."""
         return tables.tested(self.start[0], self.results[cell]["seeds"])
 
     def agreements(self, cell: str, stage: str, layer: str, quantity: str) -> list[float | None]:
-        """The cosine or the norm ratio of each seed, None for a seed whose gradient is zero."""
-        return [seed["agreement"][stage][layer][quantity] for seed in self.results[cell]["seeds"]]
+        """The cosine or the norm ratio of each seed, None for a seed whose gradient is zero, and at weights that older results
+        lack."""
+        of_seeds = (seed["agreement"].get(stage) for seed in self.results[cell]["seeds"])
+        return [of and of[layer][quantity] for of in of_seeds]
 
     def cosines(self, cell: str, stage: str) -> list[float | None]:
         """The mean cosine over hidden layers of each seed, None for a seed in which one of the gradients is zero."""

@@ -334,6 +334,13 @@ def with_note(figure: Figure, text: str) -> Figure:
     return figure
 
 
+def without_results(stem: str) -> Figure:
+    """A picture that says that there is nothing to draw."""
+    figure = plt.figure(figsize=(WIDTH, 0.5))
+    figure.text(0.5, 0.5, f"{stem}: not run at this scale", ha="center", va="center")
+    return figure
+
+
 def save(figure: Figure, output: Path) -> None:
     """Save a figure as output.png and output.svg, with the same bytes each time."""
     figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)

@@ -124,7 +124,7 @@ def test_a_figure_says_that_older_results_lack_what_it_reads(tmp_path, monkeypat
         str(tmp_path / "figures"),
     ]
 
-    def draw(*_):
+    def draw(*_, **options):
         raise KeyError("memory")
 
     monkeypatch.setattr(plot, "draw", draw)

@@ -10,6 +10,7 @@ from jax import random
 
 from experiments.credit_grid import plot_alignment
 from experiments.credit_grid.plot_panels import Panel
+from experiments.drawing import ranks
 from experiments.pipeline.job import settings_of
 from experiments.questions import plot, run, sources
 from slax_data import mnist_5k
@@ -192,6 +193,7 @@ class Toy(Panel):
     """A task of the grid with two kinds of feedback, and rules of which two are the same."""
 
     layers = ("1", "2", "3")
+    stages = ("trained",)
 
     def agreements(self, cell, stage, layer, quantity):
         return COSINES[cell.split("/")[0]] if cell != "sltt/direct" else [None, 0.1]
@@ -206,9 +208,11 @@ class Toy(Panel):
 def test_rank_correlations_are_over_cells_within_a_seed():
     """By hand: the ranks of the first seed are equal; in the second, two of three are exchanged, which is a half."""
     panel = Toy(("a", "time"), {"temporal": [*COSINES], "spatial": ["symmetric", "direct"]}, {}, {})
-    assert plot_alignment.correlations(panel, "symmetric", "trained") == pytest.approx([1, 0.5])
-    assert len(plot_alignment.pairs(panel, "symmetric", "trained")) == 3  # e-prop is OTPE here
-    assert plot_alignment.correlations(panel, "other", "trained") == []  # one has no gradient, and two are too few
+    sets = plot_alignment.sets_of(panel)
+    assert len(sets["symmetric"]) == 3  # e-prop is OTPE here
+    cosines, accuracies = sets["symmetric"].T.swapaxes(0, 1)
+    assert ranks.rank_correlations(cosines, accuracies) == pytest.approx([1, 0.5])
+    assert "other" not in sets  # one has no gradient, and two are too few
 
 
 def test_figure_of_optimizers_has_a_row_for_each_way():
