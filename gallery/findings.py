@@ -20,6 +20,7 @@ OVER_BPTT = (
     "times_bptt",
     "bytes_times_bptt",
 )  # less is better, and a number at their right is so many times that of BPTT
+TRUNCATION = ("tbptt", "in_memory", "in_time")  # the last two: the best pieces in OTPE's memory and time
 WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
 
 
@@ -38,7 +39,7 @@ class Finding(NamedTuple):
 def rule_of(place: dict[str, Any]) -> str:
     """The rule or way to learn of a cell; truncated BPTT is `tbptt` with any piece, also the best one in a rule's memory."""
     name = str(next((place[key] for key in ("rule", "way", "temporal") if key in place), ""))
-    return "tbptt" if name.startswith("tbptt") or place.get("learns") == "truncation" else name
+    return "tbptt" if name.startswith(TRUNCATION) or place.get("learns") == "truncation" else name
 
 
 def in_front(one: Comparison, verdict: Verdict) -> tuple[str, str] | None:

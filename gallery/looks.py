@@ -57,8 +57,10 @@ def write_looks(looks: Sequence[Look], path: Path = DATA) -> None:
     path.write_text(HEAD + text, encoding="utf-8")
 
 
-def freeze(name: str, looks: Sequence[Look], figures: Sequence[Figure], settings: Mapping[str, dict[str, Any]]) -> Look:
-    """The next look, before its run.
+def freeze(
+    name: str, looks: Sequence[Look], figures: Sequence[Figure], settings: Mapping[str, dict[str, Any]]
+) -> list[Look]:
+    """The looks with the next one, before its run. One without verdicts has not been run, and gives way.
 
     Args:
         name: of the look.
@@ -67,13 +69,14 @@ def freeze(name: str, looks: Sequence[Look], figures: Sequence[Figure], settings
         settings: of each experiment at the scale full.
     """
     seeds = {of: one.get("first_seed", 0) for of, one in settings.items() if isinstance(one.get("seeds"), int)}
-    for look in looks:
-        if look.name == name or not any(verdict for *_, verdict in look.claims.values()):
-            raise SystemExit(f"The look {look.name} is there already, or has no verdicts: `gallery.looks record`.")
+    run = [look for look in looks if any(verdict for *_, verdict in look.claims.values())]
+    for look in run:
+        if look.name == name:
+            raise SystemExit(f"The look {name} has been run already. Give the next one another name.")
         if same := [experiment for experiment, seed in seeds.items() if look.seeds.get(experiment) == seed]:
             raise SystemExit(f"Look {look.name} had the seeds of {', '.join(same)}. Change first_seed in config.yaml.")
     claims = {name: [claim.form, "before", ""] for name, claim in _named(figures)}
-    return Look(name, TODAY, commit(), seeds, claims)
+    return [*run, Look(name, TODAY, commit(), seeds, claims)]
 
 
 def record(look: Look, figures: Sequence[Figure], runs: Mapping[str, Run]) -> Look:
@@ -138,7 +141,7 @@ def main() -> None:
     looks, paths = read_looks(), sorted(Path("experiments").glob("*/claims.yaml"))
     if options.what == "freeze":
         settings = {name: of[SCALE] for name in experiment_names() if SCALE in (of := scales_of(name))}
-        looks.append(freeze(options.name, looks, judge_all(paths, {}, SCALE, is_complete=False), settings))
+        looks = freeze(options.name, looks, judge_all(paths, {}, SCALE, is_complete=False), settings)
         print(f"Without seeds of ours: {', '.join(name for name in settings if name not in looks[-1].seeds)}.")
     else:
         plan = Plan(SCALE, outdated="draw")

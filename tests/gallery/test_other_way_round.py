@@ -18,6 +18,7 @@ LOWER = {"loss", "bytes", "counted_bytes", "measured_bytes", "temporary_bytes", 
 OVER_BPTT = {"bytes_times_bptt", "times_bptt"}
 # Of two rules, neither is better by these. What a new claim measures belongs here, or above and into the lists of findings.py.
 NEITHER = {"barrier", "bias_squared", "eigenvalue", "norm_ratio", "rates", "relative_variance", "rise", "variance"}
+NEITHER |= {"alike", "log10_length"}
 FILES = sorted(Path(__file__).parents[2].glob("experiments/*/claims.yaml"))
 REAL = [(figure["stem"], one) for path in FILES for figure in read_claims(path) for one in figure["claims"]]
 
@@ -25,7 +26,7 @@ REAL = [(figure["stem"], one) for path in FILES for figure in read_claims(path) 
 def about(place):
     """The rules of a cell: any word in it, but truncation alone if there is some."""
     words = {str(value) for value in place.values()}
-    return {"tbptt"} if any(word.startswith(("tbptt", "truncation")) for word in words) else words & set(RULES)
+    return {"tbptt"} if any(word.startswith(("tbptt", "truncation", "in_")) for word in words) else words & set(RULES)
 
 
 def measured(place):
