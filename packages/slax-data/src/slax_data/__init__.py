@@ -16,6 +16,8 @@ from slax_data.encoding.encoders import Encoder as Encoder
 from slax_data.encoding.events import bin_events as bin_events
 from slax_data.encoding.latency_code import latency_encode as latency_encode
 from slax_data.encoding.rate_code import rate_encode as rate_encode
+from slax_data.environments import MemoryChain as MemoryChain
+from slax_data.environments import RepeatPrevious as RepeatPrevious
 from slax_data.loading.batching import take_batch as take_batch
 from slax_data.loading.batching import time_first as time_first
 from slax_data.loading.padding import padded as padded

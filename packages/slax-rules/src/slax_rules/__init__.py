@@ -3,6 +3,8 @@
 from importlib.metadata import distributions as _distributions
 from types import ModuleType as _ModuleType
 
+from slax_rules.actor_critic import start_episodes as start_episodes
+from slax_rules.actor_critic import train_on_rewards as train_on_rewards
 from slax_rules.api import gradients as gradients
 from slax_rules.api import train_offline as train_offline
 from slax_rules.api import train_online as train_online
