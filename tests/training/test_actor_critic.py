@@ -15,8 +15,9 @@ from slax_neurons import LI, connect
 from stacks import close, pair
 
 B, N = 3, 5
-SEEN = (np.random.default_rng(3).uniform(size=(4, 3, N)) < 0.6).astype(float)  # by length and time
-WINDOWS = {1: 6, 2: 4, 3: 3}  # how many windows of a size three episodes take
+SEEN = (np.random.default_rng(3).uniform(size=(3, 5, N)) < 0.6).astype(float)  # by episode and time
+LENGTHS = np.array([1, 3, 5])
+WINDOWS = {1: 9, 2: 6, 5: 3}  # how many windows of a size three episodes take
 
 
 class Place(NamedTuple):
@@ -26,7 +27,7 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Episodic:
-    """Three episodes of 1, 2 and 3 steps over and over, in a phase that the key draws. A return tells actions and length."""
+    """Episodes of 1, 3 and 5 steps over and over, from one that the key draws. A return tells the length and the actions."""
 
     seen: str = "spikes"
     n_actions: int = 2
@@ -36,12 +37,12 @@ class Episodic:
         return place, self.observe(place)
 
     def observe(self, place):
-        table = SEEN if self.seen == "spikes" else np.broadcast_to(np.eye(3), (4, 3, 3))
-        return jnp.asarray(table, float)[1 + place.number, place.time]
+        table = SEEN if self.seen == "spikes" else np.broadcast_to(np.eye(5), (3, 5, 5))
+        return jnp.asarray(table, float)[place.number, place.time]
 
     def step(self, key, place, action):
-        ended = place.time == place.number
-        reward = jnp.asarray(10 + 2**place.time * action, float)
+        ended = place.time == jnp.asarray(LENGTHS - 1)[place.number]
+        reward = jnp.asarray(100 + 2**place.time * action, float)
         number, time = jnp.where(ended, (place.number + 1) % 3, place.number), jnp.where(ended, 0, place.time + 1)
         return Place(number, time), self.observe(Place(number, time)), reward, ended
 
@@ -75,7 +76,7 @@ def weighted_loss(outputs, targets):
 @pytest.mark.parametrize(
     ("rule", "window", "discount", "trace_decay"),
     [
-        (sr.BPTT(), 3, 1.0, 1.0),
+        (sr.BPTT(), 5, 1.0, 1.0),
         (sr.RTRL(), 1, 1.0, 1.0),
         (sr.OSTL(route=sr.Direct(rngs=nnx.Rngs(0))), 2, 0.9, 0.6),
     ],
@@ -91,19 +92,19 @@ def test_episodes_are_losses_weighted_with_advantages(x64, rule, window, discoun
 
     returns = np.asarray(found.returns).T
     returns = returns[~np.isnan(returns)].astype(int)  # of three episodes, of each sample in turn
-    lengths = returns // 10
-    assert sorted(lengths) == [1, 1, 1, 2, 2, 2, 3, 3, 3] and found.steps.sum() == lengths.sum()
-    actions = (returns % 10)[None] >> np.arange(3)[:, None] & 1
+    lengths, times = returns // 100, np.arange(5)[:, None]
+    assert sorted(lengths) == [1, 1, 1, 3, 3, 3, 5, 5, 5] and found.steps.sum() == lengths.sum()
+    actions, mask = (returns % 100)[None] >> times & 1, times < lengths
     assert 0 < actions.sum() < lengths.sum()
-    x, mask = jnp.asarray(SEEN[lengths]).swapaxes(0, 1), np.arange(3)[:, None] < lengths
+    x = jnp.asarray(SEEN[lengths // 2]).swapaxes(0, 1)
     values = np.where(mask, sr.predict(model, x)[..., 2], 0)
-    rewards, advantages = np.where(mask, 10 + 2.0 ** np.arange(3)[:, None] * actions, 0), np.zeros((4, 9))
-    for t in (2, 1, 0):
-        delta = rewards[t] + discount * (values[t + 1] if t < 2 else 0) - values[t]
+    rewards, advantages = np.where(mask, 100 + 2.0**times * actions, 0), np.zeros((6, 9))
+    for t in range(4, -1, -1):
+        delta = rewards[t] + discount * (values[t + 1] if t < 4 else 0) - values[t]
         advantages[t] = np.where(mask[t], delta + discount * trace_decay * advantages[t + 1], 0)
     if discount == trace_decay == 1:
-        close(advantages[:3], np.where(mask, rewards[::-1].cumsum(axis=0)[::-1] - values, 0))
-    targets = jnp.asarray(actions), jnp.asarray(advantages[:3])
+        close(advantages[:5], np.where(mask, rewards[::-1].cumsum(axis=0)[::-1] - values, 0))
+    targets = jnp.asarray(actions), jnp.asarray(advantages[:5])
     _, expected = sr.gradients(model, weighted_loss, x, targets, mask=jnp.asarray(mask), rule=rule)
     close(gradient, jax.tree.map(lambda leaf: leaf * float(mask.sum()) / B, nnx.as_pure(expected)), 1e-10)
 
@@ -111,21 +112,21 @@ def test_episodes_are_losses_weighted_with_advantages(x64, rule, window, discoun
 @pytest.mark.parametrize("trace_decay", [0.0, 0.8, 1.0])
 def test_values_are_those_of_tabular_td_lambda(x64, trace_decay):
     """Updated after each step of all samples."""
-    model = connect([nnx.Linear(3, 2, use_bias=False, rngs=nnx.Rngs(0), param_dtype=float)])
-    model.modules[0].kernel[...] = jnp.zeros((3, 2))
+    model = connect([nnx.Linear(5, 2, use_bias=False, rngs=nnx.Rngs(0), param_dtype=float)])
+    model.modules[0].kernel[...] = jnp.zeros((5, 2))
     options = {"discount": 0.9, "trace_decay": trace_decay, "critic": 1.0}
-    found, _ = trained(model, sr.BPTT(), Episodic("times", 1), 11, optax.sgd(0.1), window=1, **options)
-    lengths = [1 + int(number) for number in np.nan_to_num(found.returns[:3]).argmax(axis=0)]  # of the first episodes
-
-    w, z, times = np.zeros(3), np.zeros((B, 3)), [0] * B
-    for _ in range(11):
-        change = np.zeros(3)
+    found, _ = trained(model, sr.BPTT(), Episodic("times", 1), 14, optax.sgd(0.1), window=1, **options)
+    ends = ~np.isnan(found.returns)  # the first one tells in which episode a sample began
+    numbers = [list(LENGTHS).index(1 + of.argmax()) for of in ends.T]
+    w, z, times = np.zeros(5), np.zeros((B, 5)), [0] * B
+    for _ in range(14):
+        change = np.zeros(5)
         for b in range(B):
-            ended, here = times[b] + 1 == lengths[b], times[b]
-            z[b] = 0.9 * trace_decay * z[b] + np.eye(3)[here]
-            change += 0.1 * (10 + (0 if ended else 0.9 * w[here + 1]) - w[here]) * z[b] / B
+            ended, here = times[b] + 1 == LENGTHS[numbers[b]], times[b]
+            z[b] = 0.9 * trace_decay * z[b] + np.eye(5)[here]
+            change += 0.1 * (100 + (0 if ended else 0.9 * w[here + 1]) - w[here]) * z[b] / B
             if ended:
-                z[b], lengths[b] = 0, lengths[b] % 3 + 1
+                z[b], numbers[b] = 0, (numbers[b] + 1) % 3
             times[b] = 0 if ended else here + 1
         w += change
     close(model.modules[0].kernel[:, 1], w)
