@@ -280,8 +280,9 @@ class _Program:
         objects, episodes = carry
         model, rule, optimizer = nnx.merge(self.graph, objects, copy=True)
         trial = _begin_anew(rule, model, episodes)
-        key, following = random.split(episodes.key)
-        taken, (world, observation, goes_on, last_value) = self._act(model, trial, episodes, key)
+        keys = random.split(episodes.key, self.window * (len(episodes.ended) + 1) + 1)
+        following, keys = keys[0], keys[1:].reshape(self.window, -1)  # one for the actions, and one for each environment
+        taken, (world, observation, goes_on, last_value) = self._act(model, trial, episodes, keys)
 
         ahead = jnp.append(taken.value[1:], last_value[None], axis=0)
         ahead = jnp.where(jnp.append(taken.counts[1:], goes_on[None], axis=0), ahead, 0)
@@ -307,7 +308,7 @@ class _Program:
         advantage = delta + self.weights.decay * after
         return advantage, advantage
 
-    def _act(self, model: nnx.RNNCellBase, trial: Trial, episodes: Episodes, key: Array) -> tuple[_Taken, Any]:
+    def _act(self, model: nnx.RNNCellBase, trial: Trial, episodes: Episodes, keys: Array) -> tuple[_Taken, Any]:
         """Act for a window: what happened, and the world, the observation, whether episodes go on and the value after it."""
         graphdef, variables = nnx.split(model)
         actions = self.environment.n_actions
@@ -325,18 +326,16 @@ class _Program:
 
         respond = jax.vmap(respond_to_one)
 
-        def step(now: Any, key: Array) -> tuple[Any, _Taken]:
+        def step(now: Any, keys: Array) -> tuple[Any, _Taken]:
             carry, world, observation, goes_on = now
             carry, outputs = respond(carry, observation)
-            act, react = random.split(key)
-            action = random.categorical(act, outputs[:, :-1])
-            keys = random.split(react, len(action))
-            *new, reward, ended = jax.vmap(self.environment.step)(keys, world, action)
+            action = random.categorical(keys[0], outputs[:, :-1])
+            *new, reward, ended = jax.vmap(self.environment.step)(keys[1:], world, action)
             taken = _Taken(observation, action, outputs[:, -1], jnp.where(goes_on, reward, 0).astype(float), goes_on)
             return (carry, *_where(goes_on, tuple(new), (world, observation)), goes_on & ~ended), taken
 
         start = (trial.state.carry, episodes.world, episodes.observation, jnp.ones_like(episodes.ended))
-        (carry, world, observation, goes_on), taken = jax.lax.scan(step, start, random.split(key, self.window))
+        (carry, world, observation, goes_on), taken = jax.lax.scan(step, start, keys)
         return taken, (world, observation, goes_on, respond(carry, observation)[1][:, -1])
 
     def _gradients(
