@@ -60,9 +60,9 @@ def draw(tasks: tables.Results) -> Figure:
     figures.label_lines([ends, curves])
     return figures.with_note(
         figure,
-        f"MemoryChain: a bit at the beginning, a reward of 1 or -1 at the end; dashed: chance. {config['hidden']} recurrent LIF, "
-        f"{config['samples']} environments at a time, updates every {config['online_window']} steps, and under BPTT after each "
-        f"episode. Mean of {names.seeds_of([config])} with 95 % intervals.",
+        f"MemoryChain: a bit at the beginning, a reward of 1 or -1 at the end; dashed: chance. {config['hidden']} recurrent "
+        f"LIF, {config['samples']} environments at a time, updates every {config['online_window']} steps, and under BPTT after "
+        f"each episode. Mean of {names.seeds_of([config])} with 95 % intervals.",
     )
 
 

@@ -48,9 +48,13 @@ def make_environment(config: dict[str, Any]) -> tuple[Environment, int]:
 
 
 def make_model(config: dict[str, Any], environment: Any, rngs: nnx.Rngs) -> Connect:
-    """A recurrent layer of LIF whose membranes hold what they saw, and a read-out for the actions and the value."""
-    hidden, drive = config["hidden"], nnx.initializers.constant(config["drive"])
-    synapse = nnx.Linear(environment.n_inputs, hidden, bias_init=drive, rngs=rngs)
+    """A recurrent layer of LIF whose membranes hold what they saw, and a read-out for the actions and the value.
+
+    The weights of the inputs start at 0, so that what is held has to be learned.
+    """
+    hidden, drive = config["hidden"], nnx.initializers.uniform(config["drive"])
+    start = {"kernel_init": nnx.initializers.zeros, "bias_init": drive}
+    synapse = nnx.Linear(environment.n_inputs, hidden, **start, rngs=rngs)
     back = Edge(1, 0, 1, nnx.Linear(hidden, hidden, use_bias=False, rngs=rngs))
     read_out = nnx.Linear(hidden, environment.n_actions + 1, rngs=rngs)
     return connect([synapse, LIF(decay=config["decay"]), read_out, LI(decay=config["read_out_decay"])], [back])
