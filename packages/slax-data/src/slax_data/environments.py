@@ -32,13 +32,10 @@ class MemoryChain:
     """Remember one bit over a delay: `length` + 1 actions, of which the last alone has a reward, 1 if right and -1 if wrong.
 
     It is the memory length task of bsuite (Osband et al. 2020) with one bit, number by number as in gymnax 1.0.1. An
-    observation has three numbers, at time t of the chain:
-
-        1 - t / length,    0 (the query, for which one bit leaves no choice),    the bit as -1 or 1 at t = 0, and then 0
-
-    A step returns the observation of the time before it, as these two do: observations are of the times 0, 0, 1, ...,
-    `length` - 1. So the bit is seen before the first two of the actions, and the second sight of it is `length` - 1 steps
-    before the action that counts.
+    observation at time t has three numbers: 1 - t / `length`; 0, the query, for which one bit leaves no choice; and the bit as
+    -1 or 1 at t = 0, 0 later. A step returns the observation of the time before it, as in bsuite and gymnax, so observations
+    are of the times 0, 0, 1, ..., `length` - 1: the bit is seen before the first two actions, the second time `length` - 1
+    steps before the action that counts.
 
     Args:
         length: the time at which the bit is asked for, >= 1.
@@ -73,7 +70,7 @@ class MemoryChain:
         state = MemoryChainState(random.bernoulli(key).astype(jnp.int32), jnp.zeros((), jnp.int32))
         return state, self._observe(state)
 
-    def step(self, key: PRNGKeyArray, state: MemoryChainState, action: Array) -> Steps:
+    def step(self, key: PRNGKeyArray, state: MemoryChainState, action: Array | int) -> Steps:
         """Act: the state after it, the observation, the reward, and whether the episode ended, so that these are of another."""
         ended = state.time == self.length
         reward = jnp.where(ended, jnp.where(action == state.bit, 1.0, -1.0), 0.0)
@@ -136,7 +133,7 @@ class RepeatPrevious:
         suits = random.permutation(key, jnp.arange(52 * self.decks, dtype=jnp.int32) % 4)
         return RepeatPreviousState(suits, jnp.ones((), jnp.int32)), jax.nn.one_hot(suits[0], 4)
 
-    def step(self, key: PRNGKeyArray, state: RepeatPreviousState, action: Array) -> Steps:
+    def step(self, key: PRNGKeyArray, state: RepeatPreviousState, action: Array | int) -> Steps:
         """Act: the state after it, the observation, the reward, and whether the episode ended, so that these are of another."""
         is_right = action == state.suits[state.seen - self.k]
         reward = jnp.where(state.seen >= self.k, jnp.where(is_right, 1.0, -1.0) / (52 * self.decks - self.k), 0.0)
