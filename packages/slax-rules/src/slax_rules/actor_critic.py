@@ -151,6 +151,12 @@ def start_episodes(
         False
     """
     (samples,) = as_shape("start_episodes", (samples,), "the number of samples", axes=1)
+    graph, objects = nnx.split((model, rule))
+    return jitted(_start, graph, environment, samples)(objects, key)
+
+
+def _start(graph: nnx.GraphDef, environment: Any, samples: int, objects: nnx.State, key: PRNGKeyArray) -> Episodes:
+    model, rule = nnx.merge(graph, objects)
     key, first = random.split(key)
     world, observation = jax.vmap(environment.reset)(random.split(first, samples))
     trial = start_trial(model, observation.shape, rule=rule)
@@ -281,7 +287,10 @@ class _Program:
         model, rule, optimizer = nnx.merge(self.graph, objects, copy=True)
         trial = _begin_anew(rule, model, episodes)
         keys = random.split(episodes.key, self.window * (len(episodes.ended) + 1) + 1)
-        following, keys = keys[0], keys[1:].reshape(self.window, -1)  # one for the actions, and one for each environment
+        following, keys = (
+            keys[0],
+            keys[1:].reshape(self.window, -1),
+        )  # one for the actions, and one for each environment
         taken, (world, observation, goes_on, last_value) = self._act(model, trial, episodes, keys)
 
         ahead = jnp.append(taken.value[1:], last_value[None], axis=0)
