@@ -215,7 +215,8 @@ def train_on_rewards(
 
     References:
         Sutton and Barto: Reinforcement learning, 2nd edition, 2018, section 13.5, without the factor discount^t. Lemmel and
-        Grosu: Real-time recurrent reinforcement learning, 2025, arXiv 2311.04830, for the same with RTRL and RFLO.
+        Grosu: Real-time recurrent reinforcement learning, 2025, arXiv 2311.04830, with RTRL and RFLO; their code has this
+        factor, a trace decay for each of actor, critic and network, and V(t) from the parameters before the last update.
 
     Example:
         >>> import jax
