@@ -14,7 +14,7 @@ from gallery.wording import SHARES, plus_minus, sample
 DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
 # Quantities or columns of which more is better, and of which less is. `depth` has the cosines of two stages.
-MORE = (*SHARES, "test_accuracy", "cosine", "initial", "trained")
+MORE = (*SHARES, "test_accuracy", "cosine", "initial", "trained", "return")
 LESS = ("loss", "milliseconds", "bytes", "counted_bytes", "measured_bytes", "temporary_bytes")
 OVER_BPTT = (
     "times_bptt",

@@ -27,7 +27,7 @@ def curve(result: dict[str, Any]) -> dict[float, list[float]]:
 def quantities(result: dict[str, Any]) -> dict[str, list[float]]:
     """For each seed, the return in the last part, and the mean over all parts, which is high if learning is fast."""
     returns = np.array(result["returns"])
-    return {"end": returns[:, -1].tolist(), "mean": returns.mean(axis=1).tolist()}
+    return {"return": returns[:, -1].tolist(), "mean_return": returns.mean(axis=1).tolist()}
 
 
 def rows(tasks: tables.Results) -> Iterator[list[Any]]:
@@ -43,7 +43,7 @@ def draw(tasks: tables.Results) -> Figure:
     middle = chains[lengths[len(lengths) // 2]]
     rules = [rule for rule in RULES if rule in RULES_DRAWN and rule in middle]
     of_rules = {
-        rule: {length: quantities(chains[length][rule])["end"] for length in lengths if rule in chains[length]}
+        rule: {length: quantities(chains[length][rule])["return"] for length in lengths if rule in chains[length]}
         for rule in rules
     }
     figures.draw_lines(ends, of_rules, BOUNDS, titles=TITLES, rules=rules)

@@ -30,4 +30,4 @@ def test_a_part_has_whole_episodes_and_the_table_their_returns(tmp_path):
     assert run.episodes_of(config(), 4) == 3
     found = {"steps": 96, "returns": [[-1.0, 0.5], [0.0, 1.0]]}
     rows = tables("reward", [as_written(config(), found)], tmp_path)["reward"]
-    assert {row["quantity"]: float(row["mean"]) for row in rows} == {"end": 0.75, "mean": 0.125}
+    assert {row["quantity"]: float(row["mean"]) for row in rows} == {"return": 0.75, "mean_return": 0.125}

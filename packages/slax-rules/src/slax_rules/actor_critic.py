@@ -187,6 +187,8 @@ def train_on_rewards(
     the model, the traces of the rule and z start anew, and an episode that ends within a window waits for the window's end:
     no step is counted, and nothing is learned from the wait.
 
+    Memory: for each sample, z has the size of the parameters, and the gradients of a window have twice this size.
+
     Args:
         model: the model that the episodes were started with, with the logits of the actions and the value as its outputs. Call
             `model.eval()` if it has a norm.
