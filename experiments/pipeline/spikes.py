@@ -8,8 +8,10 @@ import numpy as np
 
 from experiments.pipeline.config import ROOT, read_yaml
 from slax_data import Cochlea, encode_recordings, japanese_vowel_spikes, shd, spoken_digit_spikes, spoken_digits
-from slax_data.storage.packed import SpikeTrains, arrays_of_sets
-from slax_data.storage.whole_files import atomic_write, check_sha256
+from slax_data.sets.chorales import CHORALE_SPLITS, KEYS
+from slax_data.sets.indexed import stacked
+from slax_data.storage.packed import SpikeTrains, arrays_of_sets, spike_trains
+from slax_data.storage.whole_files import atomic_write, check_sha256, load_arrays
 
 
 def shd_spikes(train: Path, test: Path, **options: Any) -> dict[str, SpikeTrains]:
@@ -40,11 +42,28 @@ def spikes_by_speaker(
     return sets
 
 
+def chorale_keys(path: Path) -> dict[str, SpikeTrains]:
+    """The keys that sound in each step of the pieces of each split of Bach."""
+    arrays, sets = load_arrays(path), {}
+    for split in CHORALE_SPLITS:
+        keys, lengths = arrays[f"{split}_keys"], arrays[f"{split}_lengths"]
+        pieces = np.split(np.unpackbits(keys, axis=1, count=len(KEYS)), np.cumsum(lengths)[:-1])
+        sets[split] = spike_trains(stacked(pieces, int(lengths.max())), np.zeros(len(pieces), int), lengths)
+    return sets
+
+
+def laser_points(path: Path) -> dict[str, SpikeTrains]:
+    """All points of the laser as one recording."""
+    return {"series": spike_trains(load_arrays(path)["points"][None, :, None], np.zeros(1, int))}
+
+
 SETS: dict[str, Any] = read_yaml(ROOT / "data/config.yaml")["sets"]
 MAKERS = {
     "spoken_digits": spoken_digit_spikes,
     "spoken_digits_by_speaker": spikes_by_speaker,
     "japanese_vowels": japanese_vowel_spikes,
+    "bach": chorale_keys,
+    "laser": laser_points,
     "shd": shd_spikes,
 }
 
