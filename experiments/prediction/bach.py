@@ -1,0 +1,127 @@
+"""Learn from pieces by Bach which of the 88 keys of a piano sound in the next step, and measure the error in nats per step.
+
+The error is the sum over keys of the binary cross entropy, on test pieces that run from their first step to their last.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.common.learning import Update, finite_runs, online_window, trials_of
+from experiments.common.samples import seeds_of
+from slax_data import SpikeTrains
+from slax_data.storage.packed import sets_of_arrays
+from slax_data.storage.whole_files import load_arrays
+from slax_neurons import LI, LIF, Connect, Edge, connect, unroll
+from slax_neurons.initialization import fluctuation_driven
+from slax_rules import RULES, sweep
+
+Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]  # inputs and targets [T, D, 88], and which steps count [T, D]
+
+
+def compute(config: dict[str, Any], spikes: Path) -> dict[str, Any]:
+    """ "nats", the error of each seed in each test piece, by way of updating, or of each baseline that is counted; "steps", those
+    of each test piece."""
+    sets = {name: whole(one, config["pieces"]) for name, one in sets_of_arrays(load_arrays(spikes)).items()}
+    steps = {"steps": sets["test"][2].sum(axis=0).tolist()}
+    if config["way"] == "counted":
+        return steps | {"nats": {name: [of.tolist()] for name, of in counted(sets["train"], sets["test"]).items()}}
+    updates = RULES[config["way"]].updates if config["way"] in RULES else ("offline",)
+    found = {update: learn(config, update, sets) for update in updates}
+    sizes = map(jnp.size, jax.tree.leaves(nnx.state(network(config, nnx.Rngs(0)), nnx.Param)))
+    return {"parameters": sum(sizes), **steps, **{name: {u: one[name] for u, one in found.items()} for name in ("trials", "nats")}}
+
+
+def whole(trains: SpikeTrains, most: int | None = None) -> Pieces:
+    """Some of the pieces, or all of them: the targets of a step are the keys of the next one."""
+    keys = np.asarray(trains.values(trains.packed[:most]), np.float32).swapaxes(0, 1)
+    return keys[:-1], keys[1:], np.arange(1, len(keys))[:, None] < np.asarray(trains.lengths[:most])
+
+
+def cut(pieces: Pieces, n_steps: int) -> Pieces:
+    """The pieces in samples of a number of steps, the last one of a piece with steps that do not count."""
+
+    def parts(array: np.ndarray) -> np.ndarray:
+        padded = np.pad(array, [(0, -len(array) % n_steps)] + [(0, 0)] * (array.ndim - 1))
+        return np.concatenate(padded.reshape(-1, n_steps, *array.shape[1:]), axis=1)
+
+    counts = parts(pieces[2]).any(axis=0)
+    inputs, targets, mask = (parts(array)[:, counts] for array in pieces)
+    return inputs, targets, mask
+
+
+def nats(outputs: Any, keys: Any) -> jax.Array:
+    """The error of a step: the sum over keys of the binary cross entropy of the outputs, log odds."""
+    return optax.sigmoid_binary_cross_entropy(outputs, keys).sum(axis=-1)
+
+
+def nats_per_step(outputs: Any, keys: Any, mask: Any) -> jax.Array:
+    return jnp.mean(nats(outputs, keys), where=mask)
+
+
+@nnx.jit
+def nats_of_pieces(model: Connect, pieces: Pieces) -> jax.Array:
+    """The sum of the errors of the steps of each piece."""
+    inputs, keys, mask = pieces
+    outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)[1]
+    return jnp.sum(nats(outputs, keys), axis=0, where=mask)
+
+
+def counted(train: Pieces, test: Pieces) -> dict[str, np.ndarray]:
+    """The errors of two predictions that are counted in the training pieces: how often a key sounds, whatever came before, and
+    how often any key sounds that sounded in the step before, or that did not."""
+    inputs, keys, mask = train
+    before, after = inputs[mask] > 0, keys[mask]
+    stays, comes = (np.mean(after, where=where) for where in (before, ~before))
+    least = 0.5 / len(after)  # for a key that never sounds
+    shares = {
+        "frequencies": np.broadcast_to(after.mean(axis=0), test[0].shape),
+        "persistence": np.where(test[0] > 0, stays, comes),
+    }
+    odds = {name: np.log(p / (1 - p)) for name, p in ((name, p.clip(least, 1 - least)) for name, p in shares.items())}
+    return {name: np.sum(nats(of, test[1]), axis=0, where=test[2]) for name, of in odds.items()}
+
+
+def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """A recurrent layer of LIF and a read-out of LI; or a GRU and a linear read-out; or a linear map of the present keys."""
+    n_keys, units = 88, config["units"]
+    if config["way"] == "bigram":
+        return connect([nnx.Linear(n_keys, n_keys, rngs=rngs)])
+    if config["way"] == "gru":
+        return connect([nnx.GRUCell(n_keys, config["gru_units"], rngs=rngs), nnx.Linear(config["gru_units"], n_keys, rngs=rngs)])
+    neuron = LIF(decay=config["decay"])
+    hidden = nnx.Linear(n_keys, units, kernel_init=fluctuation_driven(neuron, rate=config["input_rate"]), rngs=rngs)
+    back = nnx.Linear(units, units, use_bias=False, rngs=rngs)
+    layers = [hidden, neuron, nnx.Linear(units, n_keys, rngs=rngs), LI(decay=config["read_out_decay"])]
+    return connect(layers, [Edge(1, 0, synapse=back)] if config["recurrent"] else [])
+
+
+def learn(config: dict[str, Any], update: Update, sets: dict[str, Pieces]) -> dict[str, Any]:
+    """The trials of the learning rate, and the error of the network of each seed at its end in each test piece."""
+    train, name = cut(sets["train"], config["n_steps"]), config["way"]
+    make = RULES[name if name in RULES else "bptt"].make
+
+    def batches(seed: int) -> Iterator[Pieces]:
+        draws = np.random.default_rng(seed)
+        for _ in range(config["steps"]):
+            rows = draws.choice(train[0].shape[1], config["batch_size"], replace=False)
+            inputs, keys, mask = (array[:, rows] for array in train)
+            yield inputs, keys, mask
+
+    found = sweep(
+        partial(network, config), optax.adam, nats, batches,
+        rules={f"prediction, bach, {name} {update}": make}, rates=config["learning_rates"],
+        seeds=seeds_of(config), trial_seeds=config["rate_seeds"], validation=[sets["validation"]],
+        metric=nats_per_step, mode="min", update=update,
+        window=online_window({"rule": name} | config, make(rngs=nnx.Rngs(0))) if update == "online" else None,
+    )  # fmt: skip
+    runs = finite_runs(found)
+    errors = [np.asarray(nats_of_pieces(run.network()[0], sets["test"])).tolist() for run in runs]
+    return {"trials": trials_of(found, runs[0].rate), "nats": errors}

@@ -1,0 +1,114 @@
+"""Predict the next value of a laser in one pass over its series, each value before it is learned, and measure the NMSE.
+
+The NMSE is the squared error divided by the variance of the values. Settings are chosen on the first part of the series, and the
+numbers come from the rest, on which each network begins anew.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import random
+
+from experiments.common.learning import RATE
+from experiments.common.samples import key_of, seeds_of
+from slax_data.storage.packed import sets_of_arrays
+from slax_data.storage.whole_files import load_arrays
+from slax_neurons import LI, LIF, Connect, Edge, connect, fast_sigmoid
+from slax_rules import RULES, extend_stream, squared_error, start_stream
+from slax_rules.train.sweep_training import COMPILER_OPTIONS
+
+ADAM = optax.inject_hyperparams(optax.adam)(learning_rate=1.0)  # one program for all rates
+
+
+def compute(config: dict[str, Any], spikes: Path) -> dict[str, Any]:
+    """ "trials" of the learning rate, "nmse" of each seed, and "late", of the last points; or "nmse" and "late" of each
+    baseline."""
+    points = np.asarray(sets_of_arrays(load_arrays(spikes))["series"].packed, float).reshape(-1)
+    chooses, follows = parts(config, points)
+    if config["way"] == "counted":
+        found = {"persistence": follows[:-1], "ridge": ridge(follows, config["lags"], best_penalty(config, chooses))}
+        return {name: {of: [measure(config, follows, found[of])[name]] for of in found} for name in ("nmse", "late")}
+    rates, seeds = sorted(config["learning_rates"]), [*seeds_of(config)]
+    tried = seeds[: config["rate_seeds"]]
+    outputs = predictions(config, chooses, np.repeat(tried, len(rates)), np.tile(rates, len(tried)))
+    scores = np.reshape([measure(config, chooses, one)["nmse"] for one in outputs], (len(tried), len(rates)))
+    if not np.isfinite(scores).all(axis=0).any():
+        raise SystemExit(f"prediction, laser, {config['way']}: no learning rate keeps all predictions finite.")
+    best = rates[int(np.nanargmin(scores.mean(axis=0)))]
+    trials = {"learning_rates": rates, "validation": np.nan_to_num(scores).tolist(), "second": None, "chosen": {RATE: best}}
+    outputs = predictions(config, follows, np.array(seeds), np.full(len(seeds), best))
+    if not np.isfinite(outputs).all():
+        raise SystemExit(f"prediction, laser, {config['way']}: a prediction at the rate {best} is not finite.")
+    found = [measure(config, follows, one) for one in outputs]
+    return {"trials": trials, **{name: [one[name] for one in found] for name in ("nmse", "late")}}
+
+
+def parts(config: dict[str, Any], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points by which settings are chosen, scaled to mean 0 and variance 1, and the others in the same units."""
+    at = config["choosing_points"]
+    scaled = (points - points[:at].mean()) / points[:at].std()
+    return scaled[:at], scaled[at : config["points"]]
+
+
+def measure(config: dict[str, Any], series: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """The NMSE of predictions of all points but the first, without the first `washout` of them, and of the last ones."""
+
+    def nmse(part: slice) -> float:
+        target = series[1:][part]
+        return float(np.mean((predicted[part] - target) ** 2) / np.var(target))
+
+    return {"nmse": nmse(slice(config["washout"], None)), "late": nmse(slice(-config["late"], None))}
+
+
+def predictions(config: dict[str, Any], series: np.ndarray, seeds: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """What the network of each seed and rate predicts at each point but the last, with the parameters before the update of its
+    window: [S, P - 1]."""
+    inputs, targets = (jnp.asarray(part, jnp.float32)[:, None, None] for part in (series[:-1], series[1:]))
+
+    def follow(key: jax.Array, rate: jax.Array) -> jax.Array:
+        network_key, rule_key = random.split(key)
+        model = network(config, nnx.Rngs(network_key))
+        options = {"steps": config["online_window"]} if config["way"] == "tbptt" else {}
+        rule = RULES[config["way"]].make(rngs=nnx.Rngs(rule_key), model=model, **options)
+        optimizer = nnx.Optimizer(model, ADAM, wrt=nnx.Param)
+        optimizer.opt_state.hyperparams["learning_rate"][...] = rate
+        stream = start_stream(model, optimizer, squared_error, (1, 1), rule=rule, window=config["online_window"])
+        return extend_stream(stream, inputs, targets).outputs[:, 0, 0]
+
+    program = jax.jit(jax.vmap(follow), compiler_options=COMPILER_OPTIONS)
+    return np.asarray(program(jnp.stack([key_of(int(seed), "start") for seed in seeds]), jnp.asarray(rates, jnp.float32)))
+
+
+def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """A recurrent layer of LIF, each with its own range of values, and a read-out of LI, as in the tutorial on regression."""
+    normal, units = nnx.initializers.normal, config["units"]
+    hidden = nnx.Linear(1, units, kernel_init=normal(1.0), bias_init=normal(0.5), rngs=rngs)
+    back = nnx.Linear(units, units, kernel_init=normal(units**-0.5), use_bias=False, rngs=rngs)
+    neuron = LIF(decay=config["decay"], spike_fn=fast_sigmoid(config["slope"]))
+    layers = [hidden, neuron, nnx.Linear(units, 1, rngs=rngs), LI(decay=config["read_out_decay"])]
+    return connect(layers, [Edge(1, 0, synapse=back)])
+
+
+def ridge(series: np.ndarray, lags: int, penalty: float) -> np.ndarray:
+    """What ridge regression on the last values, and a constant, predicts of each point from all points before it: recursive
+    least squares, with zeros before the first point."""
+    past = np.lib.stride_tricks.sliding_window_view(np.pad(series[:-1], (lags - 1, 0)), lags)
+    weights, inverse, found = np.zeros(lags + 1), np.eye(lags + 1) / penalty, np.empty(len(past))
+    for step, features in enumerate(np.append(past, np.ones((len(past), 1)), axis=1)):
+        found[step] = weights @ features
+        gain = inverse @ features / (1 + features @ inverse @ features)
+        weights += gain * (series[step + 1] - found[step])
+        inverse -= np.outer(gain, features @ inverse)
+    return found
+
+
+def best_penalty(config: dict[str, Any], series: np.ndarray) -> float:
+    """The penalty of ridge regression with the least NMSE."""
+    score = partial(measure, config, series)
+    return min(config["penalties"], key=lambda penalty: score(ridge(series, config["lags"], penalty))["nmse"])
