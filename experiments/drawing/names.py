@@ -14,11 +14,13 @@ TASKS = {
     **dict.fromkeys(("shd", "shd_offline"), "Heidelberg digits (SHD)"),
     **{f"chain_{length}": f"bit after {length} steps" for length in (4, 8, 16, 32, 64)},
     "adding": "binary adding",
+    "bach": "Bach, the next keys",
     "cards_2": "suit of the card before",
     "demo": "slax's demonstration",
     "digits_standardized": "handwritten digits, weights standardized",
     "drift": "Randman, manifolds drift to others",
     "japanese_vowels": "Japanese vowels",
+    "laser": "laser, the next value",
     "mackey_glass": "Mackey-Glass series",
     "mnist_5k": "MNIST, 5,000 images",
     "permuted_mnist": "permuted MNIST",
@@ -111,7 +113,11 @@ WITH_LESS = {"stateless": "neurons without memory", "counts": "counts of spikes 
 EXCHANGED = {"bptt_otpe_lengths": "BPTT, OTPE's lengths", "otpe_bptt_lengths": "OTPE, BPTT's lengths"}
 LESS_MEMORY = {"recomputed": "BPTT, recomputed", "in_chunks": "BPTT, in chunks"}  # for the same gradient
 OF_OTPE = {"otpe_10": "OTPE, windows of ten", "in_memory": "TBPTT, OTPE's memory", "in_time": "TBPTT, OTPE's time"}
-WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY | OF_OTPE  # beside rules
+PREDICTORS = {
+    **{"frequencies": "key frequencies", "persistence": "persistence", "bigram": "bigram", "ridge": "ridge, 50 values"},
+    **{"gru": "GRU, BPTT", "kf_rtrl": "KF-RTRL", "rflo": "RFLO"},
+}
+WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY | OF_OTPE | PREDICTORS  # beside rules
 TRAININGS_IN_DEPTH = {  # with other lengths of gradients
     "clipped": "clipped to 1",
     "unclipped": "as they are",

@@ -16,11 +16,11 @@ from flax import nnx
 
 from experiments.common.learning import Update, finite_runs, online_window, trials_of
 from experiments.common.samples import seeds_of
+from experiments.common.tasks import make_model
 from slax_data import SpikeTrains
 from slax_data.storage.packed import sets_of_arrays
 from slax_data.storage.whole_files import load_arrays
-from slax_neurons import LI, LIF, Connect, Edge, connect, unroll
-from slax_neurons.initialization import fluctuation_driven
+from slax_neurons import Connect, connect, unroll
 from slax_rules import RULES, sweep
 
 Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]  # inputs and targets [T, D, 88], and which steps count [T, D]
@@ -36,7 +36,11 @@ def compute(config: dict[str, Any], spikes: Path) -> dict[str, Any]:
     updates = RULES[config["way"]].updates if config["way"] in RULES else ("offline",)
     found = {update: learn(config, update, sets) for update in updates}
     sizes = map(jnp.size, jax.tree.leaves(nnx.state(network(config, nnx.Rngs(0)), nnx.Param)))
-    return {"parameters": sum(sizes), **steps, **{name: {u: one[name] for u, one in found.items()} for name in ("trials", "nats")}}
+    return {
+        "parameters": sum(sizes),
+        **steps,
+        **{name: {u: one[name] for u, one in found.items()} for name in ("trials", "nats")},
+    }
 
 
 def whole(trains: SpikeTrains, most: int | None = None) -> Pieces:
@@ -90,17 +94,13 @@ def counted(train: Pieces, test: Pieces) -> dict[str, np.ndarray]:
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """A recurrent layer of LIF and a read-out of LI; or a GRU and a linear read-out; or a linear map of the present keys."""
-    n_keys, units = 88, config["units"]
+    """Layers of LIF and a read-out of LI; or a GRU and a linear read-out; or a linear map of the present keys."""
+    (n_keys, *_), units = config["layers"], config["gru_units"]
     if config["way"] == "bigram":
         return connect([nnx.Linear(n_keys, n_keys, rngs=rngs)])
     if config["way"] == "gru":
-        return connect([nnx.GRUCell(n_keys, config["gru_units"], rngs=rngs), nnx.Linear(config["gru_units"], n_keys, rngs=rngs)])
-    neuron = LIF(decay=config["decay"])
-    hidden = nnx.Linear(n_keys, units, kernel_init=fluctuation_driven(neuron, rate=config["input_rate"]), rngs=rngs)
-    back = nnx.Linear(units, units, use_bias=False, rngs=rngs)
-    layers = [hidden, neuron, nnx.Linear(units, n_keys, rngs=rngs), LI(decay=config["read_out_decay"])]
-    return connect(layers, [Edge(1, 0, synapse=back)] if config["recurrent"] else [])
+        return connect([nnx.GRUCell(n_keys, units, rngs=rngs), nnx.Linear(units, n_keys, rngs=rngs)])
+    return make_model(config, rngs)
 
 
 def learn(config: dict[str, Any], update: Update, sets: dict[str, Pieces]) -> dict[str, Any]:

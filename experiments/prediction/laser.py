@@ -41,7 +41,12 @@ def compute(config: dict[str, Any], spikes: Path) -> dict[str, Any]:
     if not np.isfinite(scores).all(axis=0).any():
         raise SystemExit(f"prediction, laser, {config['way']}: no learning rate keeps all predictions finite.")
     best = rates[int(np.nanargmin(scores.mean(axis=0)))]
-    trials = {"learning_rates": rates, "validation": np.nan_to_num(scores).tolist(), "second": None, "chosen": {RATE: best}}
+    trials = {
+        "learning_rates": rates,
+        "validation": np.nan_to_num(scores).tolist(),
+        "second": None,
+        "chosen": {RATE: best},
+    }
     outputs = predictions(config, follows, np.array(seeds), np.full(len(seeds), best))
     if not np.isfinite(outputs).all():
         raise SystemExit(f"prediction, laser, {config['way']}: a prediction at the rate {best} is not finite.")
@@ -82,7 +87,9 @@ def predictions(config: dict[str, Any], series: np.ndarray, seeds: np.ndarray, r
         return extend_stream(stream, inputs, targets).outputs[:, 0, 0]
 
     program = jax.jit(jax.vmap(follow), compiler_options=COMPILER_OPTIONS)
-    return np.asarray(program(jnp.stack([key_of(int(seed), "start") for seed in seeds]), jnp.asarray(rates, jnp.float32)))
+    return np.asarray(
+        program(jnp.stack([key_of(int(seed), "start") for seed in seeds]), jnp.asarray(rates, jnp.float32))
+    )
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:

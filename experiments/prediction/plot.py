@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.drawing import figures, names, tables
 from experiments.drawing.statistics import POSITIVE
@@ -15,14 +15,8 @@ from slax_rules import RULES
 
 COLUMNS = ["task", "way", "mode", "quantity", *tables.OF_TESTS]
 PUBLISHED = tables.rows_of_csv(Path(__file__).with_name("published.csv"))
-OTHERS = {  # ways that are no rules of the library
-    **{"frequencies": "key frequencies", "persistence": "persistence", "bigram": "bigram", "ridge": "ridge, 50 values"},
-    **{"gru": "GRU, BPTT", "kf_rtrl": "KF-RTRL", "rflo": "RFLO"},
-}
 ERRORS = {"bach": "nats", "laser": "nmse"}
 LABELS = {"bach": "error on test pieces (nats per step)", "laser": "normalized mean squared error, one pass"}
-TITLES = {"bach": "Bach, the next keys", "laser": "laser, the next value"}
-LIKE_OTHERS = "published, tanh network"
 
 Errors = dict[tuple[str, str, str], Any]  # by way, mode and quantity
 Data = dict[str, tuple[dict[str, Any], Errors]]
@@ -51,7 +45,9 @@ def laser(result: dict[str, Any]) -> Errors:
     way, seeds = result["config"]["way"], result["config"]["seeds"]
     of_ways = {name: result[name] if way == "counted" else {way: result[name]} for name in ("nmse", "late")}
     return {
-        (one, "online", name): repeated(of, seeds).tolist() for name, ways in of_ways.items() for one, of in ways.items()
+        (one, "online", name): repeated(of, seeds).tolist()
+        for name, ways in of_ways.items()
+        for one, of in ways.items()
     }
 
 
@@ -64,50 +60,49 @@ def rows(data: Data) -> Iterator[list[Any]]:
     for task, (_, errors) in data.items():
         for (way, mode, quantity), numbers in errors.items():
             yield [task, way, mode, quantity, *tables.of_tests(numbers, POSITIVE)]
-    for one in PUBLISHED:
+    for one in PUBLISHED if "laser" in data else ():
         yield ["laser", one["way"], "published", "nmse", float(one["nmse"]), None, None, "", int(one["seeds"]), ""]
 
 
 def title_of(way: str, config: Mapping[str, Any]) -> str:
-    return f"TBPTT({config['online_window']})" if way == "tbptt" else OTHERS.get(way) or RULES[way].title
+    return f"TBPTT({config['online_window']})" if way == "tbptt" else names.PREDICTORS.get(way) or RULES[way].title
 
 
 def draw(data: Data) -> Figure:
-    """Draw a row for each rule: its error in each way of updating; baselines are lines."""
-    figure, axes = figures.panels(1, len(data), 2.6, 0.5)
+    """Draw a row for each baseline, with a line through all rows, and below them one for each rule, with its error in each way
+    of updating."""
+    figure, axes = figures.panels(1, len(data), 2.9, 0.5)
     for ax, (task, (config, errors)) in zip(axes[0], data.items(), strict=True):
+        found = {key[:2]: numbers for key, numbers in errors.items() if key[2] == ERRORS[task]}
         published = {one["way"]: float(one["nmse"]) for one in PUBLISHED} if task == "laser" else {}
-        ways = [*(way for way in RULES if any(way == key[0] for key in errors) or way in published)]
-        ways += [way for way in published if way not in ways]
+        known = [*names.PREDICTORS, *RULES]
+        ways = sorted(
+            {way for way, _ in found} | set(published),
+            key=lambda way: known.index(way) + 100 * (way in ("kf_rtrl", "rflo")),
+        )
         figures.name_rows(ax, [title_of(way, config) for way in ways], striped=True)
-        for (way, mode, quantity), numbers in errors.items():
-            if quantity != ERRORS[task]:
-                continue
-            if way in ways:
-                look = {"color": STYLES[way].color, "markersize": 4.5, **figures.MARKS[mode]}
-                figures.draw_interval(ax, ways.index(way), numbers, POSITIVE, **look)
-            else:
-                draw_baseline(ax, OTHERS[way], float(np.mean(numbers)))
+        for (way, mode), numbers in found.items():
+            of_seeds = np.mean(numbers, axis=1) if np.ndim(numbers) > 1 else numbers
+            look = figures.MARKS[mode] if way in RULES else {"marker": "|"}
+            mean = figures.draw_interval(ax, ways.index(way), of_seeds, POSITIVE, color=STYLES[way].color, **look)
+            if way not in RULES:
+                ax.axvline(mean, color="0.55", linewidth=0.7, linestyle=":", zorder=0.6)
         ax.plot(published.values(), [ways.index(way) for way in published], "s", color="0.45", mfc="none", markersize=5)
+        means = [*(float(np.mean(numbers)) for numbers in found.values()), *published.values()]
+        ax.set_xlim(min(means) / 1.1, max(means) * 1.1)
         figures.log_axis(ax)
+        if task == "bach":
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.set_xlabel(LABELS[task])
-    figures.name_panels(axes[0], [TITLES[task] for task in data])
-    looks = [{"linestyle": "", "color": figures.NO_RULE, "label": names.UPDATES[mode], **mark} for mode, mark in figures.MARKS.items()]
-    square = {"linestyle": "", "marker": "s", "color": "0.45", "markerfacecolor": "none", "label": LIKE_OTHERS}
-    figures.legend_of(figure, [*looks, square], 3)
-    seeds = names.seeds_of(config for config, _ in data.values())
+    figures.name_panels(axes[0], map(names.task_name, data))
+    looks = [{"color": figures.NO_RULE, "label": names.UPDATES[mode], **mark} for mode, mark in figures.MARKS.items()]
+    square = {"marker": "s", "color": "0.45", "markerfacecolor": "none", "label": "published, tanh network"}
+    figures.legend_of(figure, [{"linestyle": "", **look} for look in (*looks, square)], 3)
     return figures.with_note(
         figure,
-        f"Mean of {seeds} with 95 % intervals, each rule at its best learning rate. Lines: baselines of the same run. Squares: as "
-        "others report of rules in another network, with 15,000 steps over 1,000 points again and again.",
+        f"Mean of {names.seeds_of(config for config, _ in data.values())} with 95 % intervals over seeds, each at its best "
+        "learning rate. Dotted lines: baselines of the same run. Squares: another network and protocol, see the caption.",
     )
-
-
-def draw_baseline(ax: Axes, name: str, error: float) -> None:
-    """Draw a line with its name along it."""
-    ax.axvline(error, color="0.55", linewidth=0.9, zorder=0.6)
-    look = {"rotation": 90, "fontsize": figures.SMALLEST, "color": "0.35", "ha": "right", "va": "top"}
-    ax.text(error, 0.98, name, transform=ax.get_xaxis_transform(), **look)
 
 
 FIGURES = {"prediction": figures.Plot(COLUMNS, rows, draw)}
