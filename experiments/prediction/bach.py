@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.scipy.special import logit
 
 from experiments.common.learning import Update, finite_runs, online_window, trials_of
 from experiments.common.samples import seeds_of
@@ -27,19 +28,20 @@ Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]  # inputs and targets [T, D, 
 
 
 def compute(config: dict[str, Any], spikes: Path) -> dict[str, Any]:
-    """ "nats", the error of each seed in each test piece, by way of updating, or of each baseline that is counted; "steps", those
-    of each test piece."""
+    """ "errors": way, way of updating, "nats", and the error of each seed in each test piece, whose mean is per step; and the
+    "trials" of the learning rate and the number of "parameters", where there are any."""
     sets = {name: whole(one, config["pieces"]) for name, one in sets_of_arrays(load_arrays(spikes)).items()}
-    steps = {"steps": sets["test"][2].sum(axis=0).tolist()}
-    if config["way"] == "counted":
-        return steps | {"nats": {name: [of.tolist()] for name, of in counted(sets["train"], sets["test"]).items()}}
-    updates = RULES[config["way"]].updates if config["way"] in RULES else ("offline",)
-    found = {update: learn(config, update, sets) for update in updates}
+    way = config["way"]
+    if way == "counted":
+        found = counted(sets["train"], sets["test"])
+        return {"errors": [(name, "offline", "nats", [of.tolist()] * config["seeds"]) for name, of in found.items()]}
+    updates = RULES[way].updates if way in RULES else ("offline",)
+    learned = {update: learn(config, update, sets) for update in updates}
     sizes = map(jnp.size, jax.tree.leaves(nnx.state(network(config, nnx.Rngs(0)), nnx.Param)))
     return {
+        "trials": {update: trials for update, (trials, _) in learned.items()},
+        "errors": [(way, update, "nats", errors) for update, (_, errors) in learned.items()],
         "parameters": sum(sizes),
-        **steps,
-        **{name: {u: one[name] for u, one in found.items()} for name in ("trials", "nats")},
     }
 
 
@@ -70,15 +72,18 @@ def nats_per_step(outputs: Any, keys: Any, mask: Any) -> jax.Array:
     return jnp.mean(nats(outputs, keys), where=mask)
 
 
+def by_piece(outputs: Any, pieces: Pieces) -> jax.Array:
+    """The errors of the steps of each piece, divided by the steps of a mean piece: their mean is the error per step."""
+    _, keys, mask = pieces
+    return jnp.sum(nats(outputs, keys), axis=0, where=mask) * mask.shape[1] / mask.sum()
+
+
 @nnx.jit
-def nats_of_pieces(model: Connect, pieces: Pieces) -> jax.Array:
-    """The sum of the errors of the steps of each piece."""
-    inputs, keys, mask = pieces
-    outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)[1]
-    return jnp.sum(nats(outputs, keys), axis=0, where=mask)
+def errors_of(model: Connect, pieces: Pieces) -> jax.Array:
+    return by_piece(unroll(model, model.initialize_carry(pieces[0].shape[1:]), pieces[0])[1], pieces)
 
 
-def counted(train: Pieces, test: Pieces) -> dict[str, np.ndarray]:
+def counted(train: Pieces, test: Pieces) -> dict[str, jax.Array]:
     """The errors of two predictions that are counted in the training pieces: how often a key sounds, whatever came before, and
     how often any key sounds that sounded in the step before, or that did not."""
     inputs, keys, mask = train
@@ -89,8 +94,7 @@ def counted(train: Pieces, test: Pieces) -> dict[str, np.ndarray]:
         "frequencies": np.broadcast_to(after.mean(axis=0), test[0].shape),
         "persistence": np.where(test[0] > 0, stays, comes),
     }
-    odds = {name: np.log(p / (1 - p)) for name, p in ((name, p.clip(least, 1 - least)) for name, p in shares.items())}
-    return {name: np.sum(nats(of, test[1]), axis=0, where=test[2]) for name, of in odds.items()}
+    return {name: by_piece(logit(of.clip(least, 1 - least)), test) for name, of in shares.items()}
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
@@ -103,7 +107,7 @@ def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     return make_model(config, rngs)
 
 
-def learn(config: dict[str, Any], update: Update, sets: dict[str, Pieces]) -> dict[str, Any]:
+def learn(config: dict[str, Any], update: Update, sets: dict[str, Pieces]) -> tuple[dict[str, Any], list[Any]]:
     """The trials of the learning rate, and the error of the network of each seed at its end in each test piece."""
     train, name = cut(sets["train"], config["n_steps"]), config["way"]
     make = RULES[name if name in RULES else "bptt"].make
@@ -123,5 +127,4 @@ def learn(config: dict[str, Any], update: Update, sets: dict[str, Pieces]) -> di
         window=online_window({"rule": name} | config, make(rngs=nnx.Rngs(0))) if update == "online" else None,
     )  # fmt: skip
     runs = finite_runs(found)
-    errors = [np.asarray(nats_of_pieces(run.network()[0], sets["test"])).tolist() for run in runs]
-    return {"trials": trials_of(found, runs[0].rate), "nats": errors}
+    return trials_of(found, runs[0].rate), [errors_of(run.network()[0], sets["test"]).tolist() for run in runs]

@@ -1,6 +1,6 @@
 """Predict the next value of a laser in one pass over its series, each value before it is learned, and measure the NMSE.
 
-The NMSE is the squared error divided by the variance of the values. Settings are chosen on the first part of the series, and the
+The NMSE is the squared error divided by the variance of the values. Settings are chosen on the first part of the series; the
 numbers come from the rest, on which each network begins anew.
 """
 
@@ -27,31 +27,30 @@ ADAM = optax.inject_hyperparams(optax.adam)(learning_rate=1.0)  # one program fo
 
 
 def compute(config: dict[str, Any], spikes: Path) -> dict[str, Any]:
-    """ "trials" of the learning rate, "nmse" of each seed, and "late", of the last points; or "nmse" and "late" of each
-    baseline."""
+    """ "errors": way, "online", "nmse" or "late", which is that of the last points, and the error of each seed; and the
+    "trials" of the learning rate, where there is one."""
     points = np.asarray(sets_of_arrays(load_arrays(spikes))["series"].packed, float).reshape(-1)
-    chooses, follows = parts(config, points)
-    if config["way"] == "counted":
+    (chooses, follows), way, rates = parts(config, points), config["way"], sorted(config["learning_rates"])
+    if way == "counted":
         found = {"persistence": follows[:-1], "ridge": ridge(follows, config["lags"], best_penalty(config, chooses))}
-        return {name: {of: [measure(config, follows, found[of])[name]] for of in found} for name in ("nmse", "late")}
-    rates, seeds = sorted(config["learning_rates"]), [*seeds_of(config)]
-    tried = seeds[: config["rate_seeds"]]
+        return {"errors": errors(config, follows, {name: [of] * config["seeds"] for name, of in found.items()})}
+    tried, seeds = (np.array(seeds_of(config, config[name])) for name in ("rate_seeds", "seeds"))
     outputs = predictions(config, chooses, np.repeat(tried, len(rates)), np.tile(rates, len(tried)))
     scores = np.reshape([measure(config, chooses, one)["nmse"] for one in outputs], (len(tried), len(rates)))
     if not np.isfinite(scores).all(axis=0).any():
-        raise SystemExit(f"prediction, laser, {config['way']}: no learning rate keeps all predictions finite.")
+        raise SystemExit(f"prediction, laser, {way}: no learning rate keeps all predictions finite.")
     best = rates[int(np.nanargmin(scores.mean(axis=0)))]
-    trials = {
-        "learning_rates": rates,
-        "validation": np.nan_to_num(scores).tolist(),
-        "second": None,
-        "chosen": {RATE: best},
-    }
-    outputs = predictions(config, follows, np.array(seeds), np.full(len(seeds), best))
+    outputs = predictions(config, follows, seeds, np.full(len(seeds), best))
     if not np.isfinite(outputs).all():
-        raise SystemExit(f"prediction, laser, {config['way']}: a prediction at the rate {best} is not finite.")
-    found = [measure(config, follows, one) for one in outputs]
-    return {"trials": trials, **{name: [one[name] for one in found] for name in ("nmse", "late")}}
+        raise SystemExit(f"prediction, laser, {way}: a prediction at the rate {best} is not finite.")
+    trials = {"learning_rates": rates, "validation": np.nan_to_num(scores).tolist(), "chosen": {RATE: best}}
+    return {"trials": trials | {"second": None}, "errors": errors(config, follows, {way: outputs})}
+
+
+def errors(config: dict[str, Any], series: np.ndarray, predicted: dict[str, Any]) -> list[Any]:
+    """The numbers of each way and seed."""
+    found = {way: [measure(config, series, one) for one in of_seeds] for way, of_seeds in predicted.items()}
+    return [(way, "online", name, [of[name] for of in found[way]]) for way in found for name in ("nmse", "late")]
 
 
 def parts(config: dict[str, Any], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,9 +86,8 @@ def predictions(config: dict[str, Any], series: np.ndarray, seeds: np.ndarray, r
         return extend_stream(stream, inputs, targets).outputs[:, 0, 0]
 
     program = jax.jit(jax.vmap(follow), compiler_options=COMPILER_OPTIONS)
-    return np.asarray(
-        program(jnp.stack([key_of(int(seed), "start") for seed in seeds]), jnp.asarray(rates, jnp.float32))
-    )
+    keys = jnp.stack([key_of(int(seed), "start") for seed in seeds])
+    return np.asarray(program(keys, jnp.asarray(rates, jnp.float32)))
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:

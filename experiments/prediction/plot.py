@@ -25,35 +25,10 @@ Data = dict[str, tuple[dict[str, Any], Errors]]
 def prepare(results: list[dict[str, Any]]) -> Data:
     """The configuration of each task, and its errors by way, mode and quantity, by seed and, on Bach, by test piece."""
     data: Data = {}
-    for result in results:
-        config = result["config"]
-        errors = data.setdefault(config["task"], (config, {}))[1]
-        errors |= bach(result) if config["task"] == "bach" else laser(result)
-    return dict(sorted(data.items()))
-
-
-def bach(result: dict[str, Any]) -> Errors:
-    """The errors in nats per step: their mean over pieces weights each piece by its steps."""
-    way, steps = result["config"]["way"], np.array(result["steps"])
-    weights = len(steps) / steps.sum()
-    found = {(way, mode) if way != "counted" else (mode, "offline"): of for mode, of in result["nats"].items()}
-    return {(*key, "nats"): repeated(np.array(of) * weights, result["config"]["seeds"]) for key, of in found.items()}
-
-
-def laser(result: dict[str, Any]) -> Errors:
-    """The NMSE of all predictions, and of the last ones."""
-    way, seeds = result["config"]["way"], result["config"]["seeds"]
-    of_ways = {name: result[name] if way == "counted" else {way: result[name]} for name in ("nmse", "late")}
-    return {
-        (one, "online", name): repeated(of, seeds).tolist()
-        for name, ways in of_ways.items()
-        for one, of in ways.items()
-    }
-
-
-def repeated(numbers: Any, seeds: int) -> np.ndarray:
-    """The numbers of all seeds; of a baseline that no seed changes, the same number for each."""
-    return np.asarray(numbers) if len(numbers) == seeds else np.repeat(numbers, seeds, axis=0)
+    for result in sorted(results, key=lambda result: result["config"]["task"]):
+        errors = data.setdefault(result["config"]["task"], (result["config"], {}))[1]
+        errors.update({tuple(key): numbers for *key, numbers in result["errors"]})
+    return data
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
@@ -75,11 +50,8 @@ def draw(data: Data) -> Figure:
     for ax, (task, (config, errors)) in zip(axes[0], data.items(), strict=True):
         found = {key[:2]: numbers for key, numbers in errors.items() if key[2] == ERRORS[task]}
         published = {one["way"]: float(one["nmse"]) for one in PUBLISHED} if task == "laser" else {}
-        known = [*names.PREDICTORS, *RULES]
-        ways = sorted(
-            {way for way, _ in found} | set(published),
-            key=lambda way: known.index(way) + 100 * (way in ("kf_rtrl", "rflo")),
-        )
+        known, done = [*names.PREDICTORS, *RULES], {way for way, _ in found}
+        ways = sorted({*done, *published}, key=lambda way: (way not in {*done, *RULES}, known.index(way)))
         figures.name_rows(ax, [title_of(way, config) for way in ways], striped=True)
         for (way, mode), numbers in found.items():
             of_seeds = np.mean(numbers, axis=1) if np.ndim(numbers) > 1 else numbers
