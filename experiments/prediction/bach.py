@@ -68,19 +68,15 @@ def nats(outputs: Any, keys: Any) -> jax.Array:
     return optax.sigmoid_binary_cross_entropy(outputs, keys).sum(axis=-1)
 
 
-def nats_per_step(outputs: Any, keys: Any, mask: Any) -> jax.Array:
-    return jnp.mean(nats(outputs, keys), where=mask)
-
-
-def by_piece(outputs: Any, pieces: Pieces) -> jax.Array:
+def by_piece(outputs: Any, keys: Any, mask: Any) -> jax.Array:
     """The errors of the steps of each piece, divided by the steps of a mean piece: their mean is the error per step."""
-    _, keys, mask = pieces
     return jnp.sum(nats(outputs, keys), axis=0, where=mask) * mask.shape[1] / mask.sum()
 
 
 @nnx.jit
 def errors_of(model: Connect, pieces: Pieces) -> jax.Array:
-    return by_piece(unroll(model, model.initialize_carry(pieces[0].shape[1:]), pieces[0])[1], pieces)
+    inputs, *others = pieces
+    return by_piece(unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)[1], *others)
 
 
 def counted(train: Pieces, test: Pieces) -> dict[str, jax.Array]:
@@ -94,7 +90,7 @@ def counted(train: Pieces, test: Pieces) -> dict[str, jax.Array]:
         "frequencies": np.broadcast_to(after.mean(axis=0), test[0].shape),
         "persistence": np.where(test[0] > 0, stays, comes),
     }
-    return {name: by_piece(logit(of.clip(least, 1 - least)), test) for name, of in shares.items()}
+    return {name: by_piece(logit(of.clip(least, 1 - least)), *test[1:]) for name, of in shares.items()}
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
@@ -123,7 +119,7 @@ def learn(config: dict[str, Any], update: Update, sets: dict[str, Pieces]) -> tu
         partial(network, config), optax.adam, nats, batches,
         rules={f"prediction, bach, {name} {update}": make}, rates=config["learning_rates"],
         seeds=seeds_of(config), trial_seeds=config["rate_seeds"], validation=[sets["validation"]],
-        metric=nats_per_step, mode="min", update=update,
+        metric=lambda *batch: by_piece(*batch).mean(), mode="min", update=update,
         window=online_window({"rule": name} | config, make(rngs=nnx.Rngs(0))) if update == "online" else None,
     )  # fmt: skip
     runs = finite_runs(found)

@@ -30,9 +30,13 @@ def compute(config: dict[str, Any], spikes: Path) -> dict[str, Any]:
     """ "errors": way, "online", "nmse" or "late", which is that of the last points, and the error of each seed; and the
     "trials" of the learning rate, where there is one."""
     points = np.asarray(sets_of_arrays(load_arrays(spikes))["series"].packed, float).reshape(-1)
-    (chooses, follows), way, rates = parts(config, points), config["way"], sorted(config["learning_rates"])
+    at, way, rates = config["choosing_points"], config["way"], sorted(config["learning_rates"])
+    scaled = (points[: config["points"]] - points[:at].mean()) / points[:at].std()
+    chooses, follows = scaled[:at], scaled[at:]
     if way == "counted":
-        found = {"persistence": follows[:-1], "ridge": ridge(follows, config["lags"], best_penalty(config, chooses))}
+        by = partial(ridge, lags=config["lags"])
+        best = min(config["penalties"], key=lambda one: measure(config, chooses, by(chooses, penalty=one))["nmse"])
+        found = {"persistence": follows[:-1], "ridge": by(follows, penalty=best)}
         return {"errors": errors(config, follows, {name: [of] * config["seeds"] for name, of in found.items()})}
     tried, seeds = (np.array(seeds_of(config, config[name])) for name in ("rate_seeds", "seeds"))
     outputs = predictions(config, chooses, np.repeat(tried, len(rates)), np.tile(rates, len(tried)))
@@ -51,13 +55,6 @@ def errors(config: dict[str, Any], series: np.ndarray, predicted: dict[str, Any]
     """The numbers of each way and seed."""
     found = {way: [measure(config, series, one) for one in of_seeds] for way, of_seeds in predicted.items()}
     return [(way, "online", name, [of[name] for of in found[way]]) for way in found for name in ("nmse", "late")]
-
-
-def parts(config: dict[str, Any], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points by which settings are chosen, scaled to mean 0 and variance 1, and the others in the same units."""
-    at = config["choosing_points"]
-    scaled = (points - points[:at].mean()) / points[:at].std()
-    return scaled[:at], scaled[at : config["points"]]
 
 
 def measure(config: dict[str, Any], series: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -111,9 +108,3 @@ def ridge(series: np.ndarray, lags: int, penalty: float) -> np.ndarray:
         weights += gain * (series[step + 1] - found[step])
         inverse -= np.outer(gain, features @ inverse)
     return found
-
-
-def best_penalty(config: dict[str, Any], series: np.ndarray) -> float:
-    """The penalty of ridge regression with the least NMSE."""
-    score = partial(measure, config, series)
-    return min(config["penalties"], key=lambda penalty: score(ridge(series, config["lags"], penalty))["nmse"])
