@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from experiments.pipeline.config import ROOT, read_yaml
-from slax_data import Cochlea, encode_recordings, japanese_vowel_spikes, shd, spoken_digit_spikes, spoken_digits
+from slax_data import (
+    Cochlea,
+    encode_recordings,
+    idx_images,
+    japanese_vowel_spikes,
+    shd,
+    spoken_digit_spikes,
+    spoken_digits,
+)
 from slax_data.sets.chorales import CHORALE_SPLITS, KEYS
 from slax_data.sets.indexed import stacked
 from slax_data.storage.packed import SpikeTrains, arrays_of_sets, spike_trains
@@ -57,6 +65,13 @@ def laser_points(path: Path) -> dict[str, SpikeTrains]:
     return {"series": spike_trains(load_arrays(path)["points"][None, :, None], np.zeros(1, int))}
 
 
+def mnist_pixels(*raw: Path) -> dict[str, SpikeTrains]:
+    """The pixels of each image as a sequence of 784 bytes, row by row; they are intensities, not spikes."""
+    splits = ("train", "validation", "test")
+    read = {split: idx_images("mnist", raw[0].parent, split=split, with_validation=True) for split in splits}
+    return {split: spike_trains(pixels[..., None], labels) for split, (pixels, labels) in read.items()}
+
+
 SETS: dict[str, Any] = read_yaml(ROOT / "data/config.yaml")["sets"]
 MAKERS = {
     "spoken_digits": spoken_digit_spikes,
@@ -65,6 +80,7 @@ MAKERS = {
     "bach": chorale_keys,
     "laser": laser_points,
     "shd": shd_spikes,
+    "mnist": mnist_pixels,
 }
 
 
