@@ -28,13 +28,15 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
 def of_update(config: dict[str, Any], update: Update, path: Path | None) -> dict[str, Any]:
     where = f"sequential, {config['task']}: under {config['rule']} {update}"
     how: dict[str, Any] = {"network": network_of(config), "rule_of": rule_of, "metric": summed_accuracy, "tests": False}
-    short = config | {"steps": config["trial_steps"], "evaluate_at": []}
-    tried = make_sampler(short, path)
-    rates = sorted(config["learning_rates"])
-    found = train(short, update, tried, where, rates=rates, seeds=config["rate_seeds"], **how)
-    rate = rates[best_of(found.trials[where], partial(validation_loss, tried))]
+    rates, tried = sorted(config["learning_rates"]), None
+    if len(rates) > 1:
+        short = config | {"steps": config["trial_steps"], "evaluate_at": []}
+        samples = make_sampler(short, path)
+        tried = train(short, update, samples, where, rates=rates, seeds=config["rate_seeds"], **how)
+        rates = [rates[best_of(tried.trials[where], partial(validation_loss, samples))]]
     sampler = make_sampler(config, path)
-    runs = finite_runs(train(config, update, sampler, where, rates=[rate], seeds=config["seeds"], **how))
+    found = train(config, update, sampler, where, rates=rates, seeds=config["seeds"], **how)
+    runs = finite_runs(found)
     seeds = []
     for run in runs:
         is_test_right = right(run.network()[0], sampler(run.seed).test, is_right)
@@ -42,7 +44,7 @@ def of_update(config: dict[str, Any], update: Update, path: Path | None) -> dict
         curve = [{"batches": step, "validation_accuracy": run.validation[step]} for step in run.steps if step]
         more = {"lengths": [end], "curve": curve, "common_test": True, "test_size": len(is_test_right)}
         seeds.append({"seed": run.seed, "accuracy": end["accuracy"], "loss": loss_at_the_end(run.losses)} | more)
-    return {"trials": trials_of(found, rate), "seeds": seeds}
+    return {"trials": trials_of(tried or found, rates[0]), "seeds": seeds}
 
 
 def network_of(config: dict[str, Any]) -> Any:
