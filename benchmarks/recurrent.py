@@ -6,7 +6,8 @@ python -m benchmarks.recurrent --seconds 5
 The network is a Linear of one pixel, ALIF whose spikes come back through a Linear a step later, and a Linear with LI that is
 read at each step. The products are those of BPTT: forward and back through the recurrent weights one step after another, and
 all others, and the gradients of all weights, in one product each. The recursion is the layer of neurons forward and reverse,
-from given currents and given gradients of the spikes, without a product. All programs take turns; a row has the median and the
+from given currents and given gradients of the spikes, without a product. "At once" are the three products with
+the recurrent weights over all steps together, as in a feed-forward layer. All programs take turns; a row has the median and the
 least time, and the median of the ratios to the products of the same round, which load on the machine affects least.
 """
 
@@ -57,6 +58,11 @@ def products(weights: list[jax.Array], pixels: jax.Array, signal: jax.Array) -> 
     return [flat[0].T @ flat[2], flat[1][:-BATCH].T @ flat[2][BATCH:], flat[1].T @ flat[3]]
 
 
+def at_once(rows: jax.Array, other: jax.Array, recurrent: jax.Array) -> list[jax.Array]:
+    """The three products with the recurrent weights as if no step waited for the one before: a bound that nothing reaches."""
+    return [rows @ recurrent, other @ recurrent.T, rows.T @ other]
+
+
 def recursion(currents: jax.Array, signal: jax.Array) -> jax.Array:
     """The gradient of the currents [T, B, N] of a layer of ALIF, for a gradient of its spikes."""
     neuron = ALIF(decay=0.95)
@@ -80,6 +86,8 @@ def programs() -> dict[str, Callable[[], Any]]:
     }
     made = {name: lowered(model, rule, batch, window) for name, (rule, window) in rules.items()}
     made["products alone"] = jax.jit(products).lower(weights, pixels, signal), (weights, pixels, signal)
+    rows = [array.reshape(-1, UNITS) for array in (currents, of_spikes)]
+    made["products at once"] = jax.jit(at_once).lower(*rows, weights[1]), (*rows, weights[1])
     made["recursion alone"] = jax.jit(recursion).lower(currents, of_spikes), (currents, of_spikes)
     found: dict[str, Callable[[], Any]] = {}
     for name, (program, arguments) in made.items():
