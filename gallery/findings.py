@@ -15,11 +15,17 @@ DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
 # Quantities or columns of which more is better, and of which less is. `depth` has the cosines of two stages.
 MORE = (*SHARES, "test_accuracy", "cosine", "initial", "trained", "return")
-LESS = ("loss", "milliseconds", "bytes", "counted_bytes", "measured_bytes", "temporary_bytes")
+LESS = (
+    "loss",
+    "nmse",
+    "milliseconds",
+    *(f"{of}bytes" for of in ("", "counted_", "measured_", "temporary_")),
+    "bytes_per_sample",
+)
 OVER_BPTT = (
     "times_bptt",
     "bytes_times_bptt",
-)  # less is better, and a number at their right is so many times that of BPTT
+)  # so is less of these, and a number at their right is so many times BPTT's
 TRUNCATION = ("tbptt", "in_memory", "in_time")  # the last two: the best pieces in OTPE's memory and time
 WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
 

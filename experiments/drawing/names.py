@@ -35,6 +35,8 @@ TASKS = {
     "psmnist_stack": "permuted pixels, two layers of LIF",
     "rules": "five rules from the same start",
     "smnist_alif": "pixels in order, ALIF",
+    "smnist_brf": "pixels in order, BRF",
+    "digits_alif": "small digits by pixel, ALIF",
     "speakers": "spoken digits, another speaker",
     "speakers_late_20": "another speaker, labels 20 samples late",
     "speakers_late_100": "another speaker, labels 100 samples late",

@@ -14,7 +14,16 @@ from gallery.significance import Difference
 
 RULES = ("bptt", "otpe", "ottt", "ostl", "tbptt", "recomputed")
 HIGHER = {"accuracy", "last_accuracy", "best_accuracy", "early", "late", "cosine", "trained", "initial", "return"}
-LOWER = {"loss", "bytes", "counted_bytes", "measured_bytes", "temporary_bytes", "milliseconds"}
+LOWER = {
+    "loss",
+    "nmse",
+    "bytes",
+    "counted_bytes",
+    "measured_bytes",
+    "temporary_bytes",
+    "bytes_per_sample",
+    "milliseconds",
+}
 OVER_BPTT = {"bytes_times_bptt", "times_bptt"}
 # Of two rules, neither is better by these. What a new claim measures belongs here, or above and into the lists of findings.py.
 NEITHER = {"barrier", "bias_squared", "eigenvalue", "norm_ratio", "rates", "relative_variance", "rise", "variance"}
