@@ -56,5 +56,5 @@ def test_rules_of_each_task_take_its_network(task):
 
 
 def test_answer_is_the_class_with_the_largest_sum_of_probabilities():
-    outputs = jnp.array([[[9.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.0]]])  # .9999 + 2 x .27 against .0001 + 2 x .73
-    assert is_right(outputs, jnp.array([0])).all() and not is_right(outputs, jnp.array([1])).any()
+    outputs = jnp.array([[[9.0, 0.0]], *[[[0.0, 1.0]]] * 3])  # 1 + 3 x .27 against 0 + 3 x .73
+    assert is_right(outputs, jnp.array([1])).all() and not is_right(outputs, jnp.array([0])).any()
