@@ -32,7 +32,8 @@ WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "h
 
 class Finding(NamedTuple):
     """A headline, a sentence with its numbers and a line of caveat, with their figure, the verdict on all claims, and the
-    claims by which a loser is ahead of the winner. The sentence ends with samples and p-value of the least sure claim."""
+    claims by which a loser is ahead of the winner. The sentence ends with samples and p-value of the least sure claim. It is
+    empty if a number is not there, or a claim does not hold."""
 
     headline: str
     sentence: str
@@ -71,7 +72,7 @@ def other_way_round(winner: str, losers: Sequence[str], figures: Sequence[Figure
 
 
 def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> list[Finding]:
-    """The findings whose figures and numbers are there, without those of which a claim does not hold.
+    """All findings about the experiments of these figures, in the order of the file.
 
     Raises:
         ClaimError: the file is not valid, or an entry names a claim that does not exist, or a check.
@@ -90,10 +91,12 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
             value, _ = find(place, tables, one["figure"])
             texts[name] = plus_minus(value, times) if value else ""
         verdict = min((claim.verdict for claim in claims), key=WORST_FIRST.index)
-        if all(texts.values()) and verdict != "does not hold":
-            sentence = one["sentence"].strip().removesuffix(".").format(**texts)
-            sentence += f"{sample(max(claims, key=lambda claim: claim.corrected or 0.0))}."
-            reverse = other_way_round(one["winner"], one["losers"], figures) if one["winner"] else []
-            about = by_stem[one["figure"]], verdict, reverse
-            found.append(Finding(one["headline"], sentence, one["caveat"].format(**texts), *about))
+        about = by_stem[one["figure"]], verdict
+        if verdict == "does not hold" or not all(texts.values()):
+            found.append(Finding(one["headline"], "", "", *about, []))
+            continue
+        sentence = one["sentence"].strip().removesuffix(".").format(**texts)
+        sentence += f"{sample(max(claims, key=lambda claim: claim.corrected or 0.0))}."
+        reverse = other_way_round(one["winner"], one["losers"], figures) if one["winner"] else []
+        found.append(Finding(one["headline"], sentence, one["caveat"].format(**texts), *about, reverse))
     return found
