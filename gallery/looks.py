@@ -26,7 +26,7 @@ from gallery.tables import read_tables
 
 DATA = Path(__file__).with_name("looks.yaml")
 (SCALE,) = KEPT
-TODAY = datetime.datetime.now(datetime.UTC).date().isoformat()
+NOW = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 HEAD = """\
 # Written by `python -m gallery.looks`. A look is a run at the scale full, with its first seeds. A claim has a digest of what it
 # compares, says whether this was frozen before the run or is as it was after it, and has the verdict on it.
@@ -34,7 +34,7 @@ HEAD = """\
 
 
 class Look(NamedTuple):
-    """A run: `seeds` has the first seed of each experiment that has seeds of ours.
+    """A run, whose results are later than `date`; `seeds` has the first seed of each experiment that has seeds of ours.
 
     `claims` has a list for each EXPERIMENT/ID: the digest of what it compares, whether this is from "before" or "after" the
     run, and the verdict, which is empty until it is recorded, and where a claim that was frozen is no longer there.
@@ -76,13 +76,13 @@ def freeze(
         if same := [experiment for experiment, seed in seeds.items() if look.seeds.get(experiment) == seed]:
             raise SystemExit(f"Look {look.name} had the seeds of {', '.join(same)}. Change first_seed in config.yaml.")
     claims = {name: [claim.form, "before", ""] for name, claim in _named(figures)}
-    return [*run, Look(name, TODAY, commit(), seeds, claims)]
+    return [*run, Look(name, NOW, commit(), seeds, claims)]
 
 
 def record(look: Look, figures: Sequence[Figure], runs: Mapping[str, Run]) -> Look:
     """The look with the verdicts of its run; what was not frozen in this form is from after the run."""
     if other := [name for name, run in runs.items() if not _is_of(look, name, run)]:
-        raise SystemExit(f"The results of {', '.join(other)} have other seeds than the look {look.name}.")
+        raise SystemExit(f"The results of {', '.join(other)} have other seeds than the look {look.name}, or are older.")
     claims = {name: [form, written, ""] for name, (form, written, _) in look.claims.items()}
     for name, claim in _named(figures):
         claims[name] = [claim.form, "before" if _is_frozen(claim, claims.get(name)) else "after", claim.verdict]
@@ -109,7 +109,8 @@ def _marked(claim: Claim, experiment: str, looks: Sequence[Look]) -> Claim:
         return claim
     *before, look = looks
     name = f"{experiment}/{claim.id}"
-    earlier = [(one, one.claims[name]) for one in before if name in one.claims]
+    found = [(one, one.claims.get(name) or _of_form(claim.form, one)) for one in before]  # by form: it was renamed
+    earlier = [(one, entry) for one, entry in found if entry]
     earlier = [(one, entry) for one, entry in earlier if entry[2] not in ("", "not run")]
     is_seen = any(one.seeds.get(experiment) == look.seeds.get(experiment) for one, _ in earlier)
     written = "before" if _is_frozen(claim, look.claims.get(name)) and not is_seen else "after"
@@ -117,6 +118,10 @@ def _marked(claim: Claim, experiment: str, looks: Sequence[Look]) -> Claim:
     if written == "before" and is_same and claim.verdict != "unresolved":
         written = "confirmed"
     return replace(claim, written=written, earlier=tuple((one.name, verdict) for one, (*_, verdict) in earlier))
+
+
+def _of_form(form: str, look: Look) -> list[str] | None:
+    return next((entry for entry in look.claims.values() if entry[0] == form), None)
 
 
 def _named(figures: Sequence[Figure]) -> list[tuple[str, Claim]]:
@@ -129,14 +134,15 @@ def _is_frozen(claim: Claim, entry: Sequence[str] | None) -> bool:
 
 
 def _is_of(look: Look, experiment: str, run: Run) -> bool:
-    """True if a run has the seeds of a look, or if the look has none of this experiment."""
-    return experiment not in look.seeds or run.first_seeds == {look.seeds[experiment]}
+    """True if all results are later than the look, and have its seeds if it has some of this experiment."""
+    has_seeds = experiment not in look.seeds or run.first_seeds == {look.seeds[experiment]}
+    return has_seeds and run.earliest >= look.date
 
 
 def main() -> None:
     parser = parser_of("python -m gallery.looks", __doc__)
     parser.add_argument("what", choices=("freeze", "record"))
-    parser.add_argument("name", nargs="?", default=TODAY, help="of the look that is frozen; default: the date")
+    parser.add_argument("name", nargs="?", default=NOW[:10], help="of the look that is frozen; default: the date")
     options = parser.parse_args()
     looks, paths = read_looks(), sorted(Path("experiments").glob("*/claims.yaml"))
     if options.what == "freeze":

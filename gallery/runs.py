@@ -34,6 +34,11 @@ class Run(NamedTuple):
         return {config.get("first_seed", 0) for config in configs if isinstance(config.get("seeds"), int)}
 
     @property
+    def earliest(self) -> str:
+        """When the first job ended."""
+        return min(record["date"] for record in self.records)
+
+    @property
     def versions(self) -> list[str]:
         """The names and versions of all packages, also of those of the libraries that were timed."""
         timed = [record for result in self.results for record in result.get("records", ())]

@@ -26,9 +26,9 @@ NEW = claim("new", OTPE, "above", 1.2)
 SEEDS = {"cost": {"seeds": 3, "first_seed": 0}, "drawn": {"seeds": [0, 1]}}
 
 
-def run(first_seed=None):
+def run(first_seed=None, date="2999-01-01"):
     config = {} if first_seed is None else {"seeds": 3, "first_seed": first_seed}
-    return Run([{"config": config}], [], 0)
+    return Run([{"config": config}], [{"date": date}, {"date": "3000-01-01"}], 0)
 
 
 class Cycle:
@@ -48,10 +48,10 @@ class Cycle:
             for name, stem in (("cost", "x"), ("drawn", "y"))
         ]
 
-    def see(self, table, first_seed):
+    def see(self, table, first_seed, date="2999-01-01"):
         rows = read_table(written(self.folder / "x.csv", table))
         self.figures = judge_all(self.paths, {"x": rows, "y": rows}, "full")
-        self.runs = {"cost": run(first_seed), "drawn": run()}
+        self.runs = {"cost": run(first_seed, date), "drawn": run()}
 
     def freeze(self, first_seed=5000):
         settings = SEEDS | {"cost": {"seeds": 3, "first_seed": first_seed}}
@@ -142,13 +142,32 @@ def test_seeds_that_were_looked_at_cannot_be_frozen(cycle):
         cycle.freeze(first_seed=6000)
 
 
+def test_claim_that_is_renamed_keeps_its_looks(cycle):
+    cycle.record()
+    cycle.write([claim("renamed", OTPE, "below", {"rule": "bptt"})])
+    cycle.see(FIRST, 5000)
+    cycle.freeze()
+    assert cycle.marks["cost/renamed"] == "confirmed" and cycle.marks["drawn/renamed"] == "after"
+
+
+def test_results_from_before_a_look_are_not_its_own(cycle):
+    """Neither if they have its seeds, nor if they have none: a claim that was written after them is not frozen."""
+    cycle.record()
+    cycle.freeze()
+    cycle.see(SECOND, 5000, date="2026-01-03")
+    cycle.runs["drawn"] = run(date="2026-01-03")
+    assert set(cycle.marks.values()) == {"after"}
+    with pytest.raises(SystemExit, match="The results of cost, drawn have other seeds than the look b, or are older"):
+        cycle.record()
+
+
 def test_pages_count_the_looks_at_each_claim(built, tmp_path):
     small = SmallGallery(*built[:3], *(tmp_path / name for name in ("index.html", "RESULTS.md", "REPLICATION.md")))
     figures = judge_all(small.claims, {path.stem: read_table(path) for path in small.figures[::3]}, "full")
     runs = {"cost": read_run(small.results[:2]), "similarity": read_run(small.results[2:])}
     first = looks.record(Look("a", "2026-01-01", "0", {"cost": 0}, {}), figures, {"cost": run(0)})
     names = {"cost": {"seeds": 3, "first_seed": 7}, "similarity": {"seeds": 3, "first_seed": 7}}
-    _, frozen = looks.freeze("b", [first], figures, names)
+    frozen = looks.freeze("b", [first], figures, names)[-1]._replace(date="2026-01-02")
     looks.write_looks([first, looks.record(frozen, figures, runs)], tmp_path / "looks.yaml")
     build(small, "full", tmp_path / "looks.yaml")
     text, page = small.text.read_text(), re.sub(r"\s+", " ", small.page.read_text())
