@@ -7,6 +7,7 @@ import pytest
 
 from experiments import plot, run
 from experiments.common.samples import seeds_of
+from experiments.drawing.figures import Plot
 from experiments.pipeline import job as jobs
 from experiments.pipeline import results
 from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, scales_of, settings_of
@@ -133,6 +134,17 @@ def test_a_figure_says_that_older_results_lack_what_it_reads(tmp_path, monkeypat
     monkeypatch.setattr(plot, "state_of", lambda product: State("older"))
     with pytest.raises(SystemExit, match="Some results of step_response have no 'memory': older sources made them"):
         plot.main(asked)
+
+
+def test_a_figure_without_results_is_drawn_as_not_run_only_where_it_may_lack_them(tmp_path, monkeypatch):
+    of = {"new": Plot(["rule", "mean"], lambda data: [], lambda data: None)}
+    monkeypatch.setattr(plot, "plots_of", lambda experiment: of)
+    monkeypatch.setattr("experiments.step_response.plot.prepare", lambda results: None)
+    with pytest.raises(SystemExit, match="new is of other results, and got none"):
+        plot.draw("step_response", ["new"], [], tmp_path)
+    plot.draw("step_response", ["new"], [], tmp_path, may_lack=True)
+    assert (tmp_path / "new.csv").read_text() == "rule,mean\n"
+    assert "not run at this scale" in (tmp_path / "new.svg").read_text() and (tmp_path / "new.png").exists()
 
 
 SETTINGS = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4}}}

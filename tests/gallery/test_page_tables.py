@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from gallery import page_tables
 from gallery.page_tables import page
 
 TABLE = """\
@@ -56,3 +57,10 @@ def test_a_cell_with_several_rows_is_refused(filled):
 def test_a_mark_without_its_end_or_within_a_line_is_refused(tmp_path, mark):
     with pytest.raises(ValueError, match="on lines of its own"):
         page(mark, tmp_path)
+
+
+def test_table_that_has_not_been_run_is_its_header():
+    columns = {"accuracy": {"where": {"rule": "otpe"}}}
+    assert page_tables.filled([], columns, rows={"task": ["time"]}) == "| | accuracy |\n| --- | --- |\n"
+    with pytest.raises(ValueError, match="lacks the task time"):
+        page_tables.filled([{"task": "rate", "rule": "otpe", "mean": "1"}], columns, rows={"task": ["time"]})
