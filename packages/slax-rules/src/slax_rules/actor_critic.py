@@ -293,7 +293,7 @@ class _Program:
         following, keys = (
             keys[0],
             keys[1:].reshape(self.window, -1),
-        )  # one for the actions, and one for each environment
+        )  # by step: for the actions, and for each environment
         taken, (world, observation, goes_on, last_value) = self._act(model, trial, episodes, keys)
 
         ahead = jnp.append(taken.value[1:], last_value[None], axis=0)
@@ -317,15 +317,15 @@ class _Program:
         return (new, episodes), (jnp.where(goes_on, jnp.nan, total), taken.counts.sum(dtype=jnp.int32), error)
 
     def _add_step(self, after: Array, delta: Array) -> tuple[Array, Array]:
-        advantage = delta + self.weights.decay * after
-        return advantage, advantage
+        return (delta + self.weights.decay * after,) * 2
 
     def _act(self, model: nnx.RNNCellBase, trial: Trial, episodes: Episodes, keys: Array) -> tuple[_Taken, Any]:
         """Act for a window: what happened, and the world, the observation, whether episodes go on and the value after it."""
         graphdef, variables = nnx.split(model)
         actions = self.environment.n_actions
 
-        def respond_to_one(carry: Any, observation: Array) -> tuple[Any, Array]:
+        @jax.vmap
+        def respond(carry: Any, observation: Array) -> tuple[Any, Array]:
             inputs = cast_inputs(model, observation[None, None])
             carry, outputs = unroll(nnx.merge(graphdef, variables, copy=True), carry, inputs)
             if not isinstance(outputs, jax.Array) or outputs.shape != (1, 1, actions + 1):
@@ -335,8 +335,6 @@ class _Program:
                     f"{actions} actions, and the value."
                 )
             return carry, outputs[0, 0].astype(float)
-
-        respond = jax.vmap(respond_to_one)
 
         def step(now: Any, keys: Array) -> tuple[Any, _Taken]:
             carry, world, observation, goes_on = now
@@ -381,9 +379,8 @@ class _Program:
         outputs = outputs.astype(weight.dtype)
         log_pi = jax.nn.log_softmax(outputs[:, :-1])
         chosen = jnp.take_along_axis(log_pi, action[:, None], axis=1)[:, 0]
-        return entropy * jnp.sum(jnp.exp(log_pi) * log_pi, axis=1) - weight * (
-            chosen + self.weights.critic * outputs[:, -1]
-        )
+        negative_entropy = jnp.sum(jnp.exp(log_pi) * log_pi, axis=1)
+        return entropy * negative_entropy - weight * (chosen + self.weights.critic * outputs[:, -1])
 
 
 def _begin_anew(rule: Rule, model: nnx.RNNCellBase, episodes: Episodes) -> Trial:
