@@ -27,16 +27,17 @@ Tables = Mapping[str, Sequence[Row]]  # by the stem of their figure
 class Comparison(NamedTuple):
     """Two numbers of a claim, the relation between them, and the outcome.
 
-    `left` and `right` are None where there is no such number; the margin of the claim is already in `right`, or is the
-    `tolerance`. `rows` locate the numbers in the tables, `places` are the cells as in the claim, and `quantity` is what the
-    left number is. `is_check`: it has to be true in every sample. `difference` is None if there is a number too few or too few
-    samples, and `reason` then says why.
+    `left` and `right` are None where there is no such number; the margin of the claim is already in `right`, which it moved by
+    `moved`, or is the `tolerance`. `rows` locate the numbers in the tables, `places` are the cells as in the claim, and
+    `quantity` is what the left number is. `is_check`: it has to be true in every sample. `difference` is None if there is a
+    number too few or too few samples, and `reason` then says why.
     """
 
     left: Number | None
     relation: str
     right: Number | None
     tolerance: float | None = None
+    moved: float = 0.0
     rows: tuple[str, ...] = ()
     quantity: str = ""
     places: tuple[Any, ...] = ()
@@ -276,8 +277,9 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str, strict: 
         quantity = one["left"].get("quantity", one["left"].get("column", of_ways))
         places = (one["left"], one["right"])
         about = {"rows": tuple(rows), "quantity": quantity, "places": places, "is_check": claim["kind"] == "check"}
-        right, tolerance = _with_margin(right, one["relation"], one["margin"])
-        comparison = Comparison(left, one["relation"], right, tolerance, **about, reason=lacking or lacking_too)
+        than, tolerance = _with_margin(right, one["relation"], one["margin"])
+        moved = than.value - right.value if than and right else 0.0
+        comparison = Comparison(left, one["relation"], than, tolerance, moved, **about, reason=lacking or lacking_too)
         comparisons.append(compare(comparison))
     texts = {key: claim.get(key, "") for key in ("id", "kind", "sentence", "source", "why")}
     return Claim(**texts, form=form_of(claim, stem), comparisons=tuple(comparisons))

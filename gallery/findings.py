@@ -1,5 +1,5 @@
 """What we found: the entries of findings.yaml, each with its figure, its numbers, the claims that it rests on, and all claims
-that say the opposite of the rules that it compares."""
+by which another rule is ahead of the one that it names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from experiments.pipeline.config import read_yaml
 from gallery.claims import Claim, Comparison, Figure, Tables, Verdict, claims_named
 from gallery.claims_file import ClaimError, read_checked
 from gallery.tables import find
-from gallery.wording import SHARES, plus_minus, sample
+from gallery.wording import SHARES, plus_minus
 
 DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
@@ -22,24 +22,36 @@ LESS = (
     *(f"{of}bytes" for of in ("", "counted_", "measured_", "temporary_")),
     "bytes_per_sample",
 )
-OVER_BPTT = (
-    "times_bptt",
-    "bytes_times_bptt",
-)  # so is less of these, and a number at their right is so many times BPTT's
+TO_BPTT = {"times_bptt": 1, "bytes_times_bptt": 1, "minus_bptt": 0}  # BPTT's own number, with which others are compared
 TRUNCATION = ("tbptt", "in_memory", "in_time")  # the last two: the best pieces in OTPE's memory and time
 WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
 
 
 class Finding(NamedTuple):
-    """A headline, a sentence with its numbers and a line of caveat, with their figure, the verdict on all claims, and the
-    claims by which a loser is ahead of the winner. The sentence ends with samples and p-value of the least sure claim. It is
-    empty if a number is not there, or a claim does not hold."""
+    """A headline with its sentence and its caveat, which are empty if a number is not there or a claim of the headline does not
+    hold.
+
+    Attributes:
+        headline: of at most twelve words.
+        sentence: with its numbers.
+        caveat: a line, with its numbers.
+        figure: that shows it.
+        winner: the rule that is ahead, empty if none is named.
+        verdict: on the claims of the headline together, the worst one.
+        caveat_verdict: the same for the claims of the caveat.
+        weakest: the claim of the headline that is the least sure.
+        reverse: the claims by which another rule is ahead of the winner, or if none is named, the claims about the same tables
+            that do not hold.
+    """
 
     headline: str
     sentence: str
     caveat: str
     figure: Figure
+    winner: str
     verdict: Verdict
+    caveat_verdict: Verdict
+    weakest: Claim
     reverse: list[Claim]
 
 
@@ -50,25 +62,37 @@ def rule_of(place: dict[str, Any]) -> str:
 
 
 def in_front(one: Comparison, verdict: Verdict) -> tuple[str, str] | None:
-    """The rule that is ahead by a comparison with this verdict, and the other one; None if it does not say this."""
+    """The rule that is ahead by a comparison with this verdict, and the other one; None if it does not say this.
+
+    The margin of a claim may let a rule be behind: that it holds then puts nobody in front. Nor does it if a rule is not ahead
+    by all of a margin.
+    """
     (left, right), holds = one.places, verdict == "holds"
+    if one.relation not in ("above", "below") or not one.difference or one.is_true(one.difference.mean) != holds:
+        return None  # of a claim that does not hold, another part may be false
     is_above = (one.relation == "above") == holds
-    if one.quantity in OVER_BPTT and not isinstance(right, dict):
-        right = {"rule": "bptt"} if (right >= 1 if is_above else right <= 1) else {}
-    of_rules = isinstance(right, dict) and one.quantity in (*MORE, *LESS, *OVER_BPTT)
-    if not of_rules or one.relation not in ("above", "below") or not one.difference:
+    moved = one.moved
+    if not isinstance(right, dict):
+        if one.quantity not in TO_BPTT:
+            return None
+        right, moved = {"rule": "bptt"}, right - TO_BPTT[one.quantity]
+    is_more = one.quantity in (*MORE, "minus_bptt")
+    if (moved < 0 if is_above else moved > 0) or not (is_more or one.quantity in (*LESS, *TO_BPTT)):
         return None
     pair = rule_of(left), rule_of(right)
-    if one.is_true(one.difference.mean) != holds:
-        return None  # another part of the claim is false
-    return pair if is_above == (one.quantity in MORE) else pair[::-1]
+    return pair if is_above == is_more else pair[::-1]
 
 
-def other_way_round(winner: str, losers: Sequence[str], figures: Sequence[Figure]) -> list[Claim]:
-    """All claims, of every kind, by which one of the losers is ahead of the winner."""
-    wanted = {(loser, winner) for loser in losers}
-    claims = [claim for figure in figures for claim in figure.claims if claim.verdict in ("holds", "does not hold")]
-    return [claim for claim in claims if wanted & {in_front(one, claim.verdict) for one in claim.comparisons}]
+def ahead_of(winner: str, figures: Sequence[Figure]) -> list[Claim]:
+    """All claims, of every kind, by which another rule is ahead of the winner."""
+    found = []
+    for claim in (
+        claim for figure in figures for claim in figure.claims if claim.verdict in ("holds", "does not hold")
+    ):
+        pairs = [in_front(one, claim.verdict) for one in claim.comparisons]
+        if any(pair and pair[1] == winner != pair[0] for pair in pairs):
+            found.append(claim)
+    return found
 
 
 def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> list[Finding]:
@@ -80,8 +104,9 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
     by_stem = {figure.stem: figure for figure in figures}
     found = []
     for one in read_checked(path, SCHEMA):
-        claims = claims_named(one["claims"], figures)
-        if one["figure"] not in by_stem or len(claims) < len(one["claims"]):
+        names, of_caveat = one["claims"], one.get("caveat_claims", [])
+        claims, more = claims_named(names, figures), claims_named(of_caveat, figures)
+        if one["figure"] not in by_stem or len(claims) < len(names) or len(more) < len(of_caveat):
             continue  # a page of other experiments
         if checks := [claim.id for claim in claims if claim.kind == "check"]:
             raise ClaimError(f"{path.name}: {', '.join(checks)} is a check, expected findings and replications")
@@ -90,13 +115,20 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
             times = 100 if place.pop("percent", False) else 1
             value, _ = find(place, tables, one["figure"])
             texts[name] = plus_minus(value, times) if value else ""
-        verdict = min((claim.verdict for claim in claims), key=WORST_FIRST.index)
-        about = by_stem[one["figure"]], verdict
-        if verdict == "does not hold" or not all(texts.values()):
-            found.append(Finding(one["headline"], "", "", *about, []))
-            continue
-        sentence = one["sentence"].strip().removesuffix(".").format(**texts)
-        sentence += f"{sample(max(claims, key=lambda claim: claim.corrected or 0.0))}."
-        reverse = other_way_round(one["winner"], one["losers"], figures) if one["winner"] else []
-        found.append(Finding(one["headline"], sentence, one["caveat"].format(**texts), *about, reverse))
+        verdict, caveat_verdict = _worst(claims), _worst(more)
+        sentence, caveat, reverse, winner = "", "", [], one["winner"] or ""
+        if verdict != "does not hold" and all(texts.values()):
+            sentence, caveat = (one[key].strip().format(**texts) for key in ("sentence", "caveat"))
+            beside = [figure for figure in figures if any(claim in figure.claims for claim in claims)]
+            refuted = [claim for figure in beside for claim in figure.claims if claim.verdict == "does not hold"]
+            reverse = ahead_of(winner, figures) if winner else refuted
+        weakest = max(claims, key=lambda claim: claim.corrected or 0.0)
+        figure = by_stem[one["figure"]]
+        found.append(
+            Finding(one["headline"], sentence, caveat, figure, winner, verdict, caveat_verdict, weakest, reverse)
+        )
     return found
+
+
+def _worst(claims: Sequence[Claim]) -> Verdict:
+    return min((claim.verdict for claim in claims), key=WORST_FIRST.index, default="holds")

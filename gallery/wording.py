@@ -77,12 +77,12 @@ def outcome(claim: Claim) -> str:
 
 
 def sample(claim: Claim) -> str:
-    """The number of samples of a claim's weakest comparison and its p-value: " (n = 10 seeds, p < 0.0001)"."""
+    """The number of samples of a claim's weakest comparison and its p-value: "n = 10 seeds, p < 0.0001"."""
     one = claim.weakest
     if one is None or one.difference is None or one.left is None or one.right is None or claim.corrected is None:
         return ""
     unit = (one.left if one.left.samples else one.right).unit
-    return f" (n = {'+'.join(map(str, one.difference.counts))} {unit}s, {p_value(claim.corrected)})"
+    return f"n = {'+'.join(map(str, one.difference.counts))} {unit}s, {p_value(claim.corrected)}"
 
 
 def compared(comparison: Comparison) -> str:

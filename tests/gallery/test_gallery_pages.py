@@ -16,7 +16,7 @@ from gallery.findings import DATA, findings
 from gallery.page import HERE, linked
 from gallery.runs import read_run, together
 from gallery.tables import Number, read_table
-from gallery.wording import plus_minus
+from gallery.wording import plus_minus, sample
 
 OUTCOMES = {"faster": "✓ holds", "as_published": "✓ holds", HOSTILE: "≈ unresolved", "perfect": "✗ does not hold"}
 ABOUT = {"headline": "It is so", "caveat": "It may not be.", "figure": "speed", "winner": None}
@@ -39,6 +39,9 @@ def test_finding_is_a_headline_alone_if_a_claim_does_not_hold_and_marked_if_one_
     for name, verdict in {"faster": "holds", "much_faster": "unresolved", "on_paper": "not run"}.items():
         assert [one.verdict for one in found("cost/faster", f"cost/{name}")] == [verdict]
     assert [(one.sentence, one.verdict) for one in found("similarity/perfect")] == [("", "does not hold")]
+    (one,) = found("cost/faster", "cost/much_faster", caveat_claims=["similarity/perfect"])
+    assert (one.sentence, one.caveat_verdict, one.weakest.id) == ("It is.", "does not hold", "much_faster")
+    assert [one.verdict for one in found("cost/faster", caveat_claims=["cost/counted"])] == ["holds"]
     assert found("cost/faster", figure="of_another_experiment") == []
     for name, why in {"counted": "counted is a check", "gone": "there is no claim cost/gone"}.items():
         with pytest.raises(ClaimError, match=why):
@@ -53,7 +56,7 @@ def test_finding_has_the_numbers_of_the_tables_or_is_a_headline_alone(found):
         "bytes": {"table": "memory", "column": "bytes", "rule": "bptt"},
     }
     (one,) = found("cost/faster", sentence="{time} %, {bytes} bytes.", numbers=numbers)
-    assert one.sentence == "100 ± 22 %, 4,096 bytes (n = 3 seeds, p = 0.0025)."
+    assert one.sentence == "100 ± 22 %, 4,096 bytes." and sample(one.weakest) == "n = 3 seeds, p = 0.0025"
     numbers["bytes"]["rule"] = "ottt"
     assert [one.sentence for one in found("cost/faster", numbers=numbers)] == [""]
 
@@ -63,6 +66,7 @@ def test_findings_name_claims_and_figures_that_exist():
     kinds = {f"{name}/{one['id']}": one["kind"] for name, of in files.items() for each in of for one in each["claims"]}
     for one in read_yaml(DATA):
         assert {kinds[name] for name in one["claims"]} <= {"finding", "replication"}
+        assert {*one.get("caveat_claims", [])} <= kinds.keys()
         assert one["figure"] in {figure["stem"] for figures in files.values() for figure in figures}
 
 

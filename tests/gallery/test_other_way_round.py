@@ -1,4 +1,4 @@
-"""The claims by which a loser of a finding is ahead of its winner: none is left out, whatever its kind and its verdict."""
+"""The claims by which another rule is ahead of the winner of a finding: none is left out, whatever its kind and verdict."""
 
 import itertools
 from dataclasses import replace
@@ -9,10 +9,10 @@ from small_gallery import claim
 
 from gallery.claims import Figure, judge
 from gallery.claims_file import comparisons, read_claims
-from gallery.findings import other_way_round
+from gallery.findings import ahead_of
 from gallery.significance import Difference
 
-RULES = ("bptt", "otpe", "ottt", "ostl", "tbptt", "recomputed")
+WINNERS = ("bptt", "otpe", "ottt", "ostl", "tbptt", "recomputed", "sltt")
 HIGHER = {"accuracy", "last_accuracy", "best_accuracy", "early", "late", "cosine", "trained", "initial", "return"}
 LOWER = {
     "loss",
@@ -24,22 +24,34 @@ LOWER = {
     "bytes_per_sample",
     "milliseconds",
 }
-OVER_BPTT = {"bytes_times_bptt", "times_bptt"}
+OVER_BPTT = {"bytes_times_bptt", "times_bptt"}  # 1 is BPTT
 # Of two rules, neither is better by these. What a new claim measures belongs here, or above and into the lists of findings.py.
 NEITHER = {"barrier", "bias_squared", "eigenvalue", "norm_ratio", "rates", "relative_variance", "rise", "variance"}
 NEITHER |= {"alike", "log10_length"}
 FILES = sorted(Path(__file__).parents[2].glob("experiments/*/claims.yaml"))
 REAL = [(figure["stem"], one) for path in FILES for figure in read_claims(path) for one in figure["claims"]]
+SIDES = [one[side] for _, of in REAL for one in of["comparisons"] for side in ("left", "right")]
+RULES = {
+    str(side[key]) for side in SIDES if isinstance(side, dict) for key in side.keys() & {"rule", "way", "temporal"}
+}
 
 
 def about(place):
     """The rules of a cell: any word in it, but truncation alone if there is some."""
     words = {str(value) for value in place.values()}
-    return {"tbptt"} if any(word.startswith(("tbptt", "truncation", "in_")) for word in words) else words & set(RULES)
+    return {"tbptt"} if any(word.startswith(("tbptt", "truncation", "in_")) for word in words) else words & RULES
 
 
 def measured(place):
     return place.get("quantity") or place.get("column") or ("accuracy" if {"way", "variant"} & place.keys() else "mean")
+
+
+def moved(part):
+    """By how much a margin moves the right number, if this is a half."""
+    margin, sign = part["margin"], {"above": 1, "below": -1}.get(part["relation"], 0)
+    if isinstance(margin, dict):
+        return margin.get("times", 1.0) * (1 - margin.get("errors", 1.0) * 0.5) - 0.5
+    return sign * (margin or 0.0)
 
 
 def ahead(one, holds):
@@ -47,23 +59,23 @@ def ahead(one, holds):
     for part in one["comparisons"]:
         left, right, of = part["left"], part["right"], measured(part["left"])
         sign = {"above": 1, "below": -1}.get(part["relation"], 0) * (1 if holds else -1)
-        others = (
-            about(right) if isinstance(right, dict) else {"bptt"} if of in OVER_BPTT and sign * right >= sign else ()
-        )
-        for pair in itertools.product(about(left), others if of in HIGHER | LOWER | OVER_BPTT else ()):
-            if sign:
-                yield pair if (sign > 0) == (of in HIGHER) else pair[::-1]
+        others, by = about(right) if isinstance(right, dict) else (), moved(part)
+        if not isinstance(right, dict) and of in OVER_BPTT | {"minus_bptt"}:
+            others, by = {"bptt"}, right - (of in OVER_BPTT)
+        if sign and sign * by >= 0 and of in HIGHER | LOWER | OVER_BPTT | {"minus_bptt"}:
+            for pair in itertools.product(about(left), others):
+                yield pair if (sign > 0) == (of in HIGHER | {"minus_bptt"}) else pair[::-1]
 
 
 def outcome(stem, one, holds):
     """The claim as if all of its comparisons were true, or were false."""
     found = judge(one, stem, {}, "full", False)
     parts = []
-    for part in found.comparisons:
+    for part, raw in zip(found.comparisons, one["comparisons"], strict=True):
         mean = {"above": 1.0, "below": -1.0}.get(part.relation, 0.0)
         mean = mean if holds else -mean or 1.0 + (part.tolerance or 0.0)
         exact = Difference("exact", mean, (1,), (), (mean, mean), 1.0, False, True)
-        parts.append(part._replace(difference=exact))
+        parts.append(part._replace(difference=exact, moved=moved(raw)))
     return replace(found, comparisons=tuple(parts))
 
 
@@ -72,11 +84,11 @@ def test_of_the_real_claims_none_is_left_out(holds):
     claims = [(outcome(stem, one, holds), set(ahead(one, holds))) for stem, one in REAL]
     assert {claim.verdict for claim, _ in claims} == {"holds" if holds else "does not hold"}
     figures, total = [Figure("all", *[""] * 5, tuple(claim for claim, _ in claims))], 0
-    for winner, loser in itertools.permutations(RULES, 2):
-        expected = [claim for claim, pairs in claims if (loser, winner) in pairs]
-        assert other_way_round(winner, [loser], figures) == expected
+    for winner in WINNERS:
+        expected = [claim for claim, pairs in claims if any(rule == winner != other for other, rule in pairs)]
+        assert ahead_of(winner, figures) == expected
         total += len(expected)
-    assert total > 80
+    assert total > 60
 
 
 def test_it_is_known_of_each_quantity_whether_more_of_it_is_better():
@@ -98,30 +110,31 @@ LESS_BYTES = {"left": {"rule": "ostl", "column": "bytes"}, "relation": "below", 
 
 
 @pytest.mark.parametrize(
-    ("left", "relation", "right", "more", "pairs"),
+    ("left", "relation", "right", "more", "behind"),
     [
-        ({"rule": "otpe"}, "above", {"rule": "ostl"}, {}, ["otpe ostl"]),
-        ({"rule": "otpe"}, "below", {"rule": "ostl"}, {}, ["otpe ostl"]),  # does not hold
-        ({"rule": "ostl"}, "near", {"rule": "otpe"}, {"margin": 1.0}, []),
-        ({"rule": "otpe"}, "above", {"rule": "bptt"}, {}, []),  # unresolved
-        ({"rule": "ostl", "column": "bytes"}, "below", {"rule": "otpe"}, {"kind": "check"}, ["ostl otpe"]),
-        ({"rule": "ostl", "column": "bytes"}, "above", {"rule": "otpe"}, {"kind": "check"}, ["ostl otpe"]),
-        ({"rule": "ostl", "column": "length"}, "below", {"rule": "otpe"}, {"kind": "check"}, []),
-        ({"rule": "ostl", "column": "times_bptt"}, "below", 1.5, {}, ["bptt ostl"]),  # it is 2
-        ({"rule": "ostl", "column": "times_bptt"}, "below", 2.5, {}, []),
-        (
-            {"rule": "otpe"},
-            "below",
-            {"rule": "ostl"},
-            {"all": [{}, LESS_BYTES]},
-            ["otpe ostl"],
-        ),  # the first part is false
+        ("otpe", "above", {"rule": "ostl"}, {}, "ostl"),
+        ("otpe", "below", {"rule": "ostl"}, {}, "ostl"),  # does not hold
+        ("ostl", "near", {"rule": "otpe"}, {"margin": 1.0}, ""),
+        ("otpe", "above", {"rule": "bptt"}, {}, ""),  # unresolved
+        ("otpe", "above", {"rule": "ostl"}, {"margin": 0.2}, "ostl"),
+        ("otpe", "above", {"rule": "ostl"}, {"margin": 0.6}, ""),  # ahead, but not by as much
+        ("otpe", "above", {"rule": "ostl"}, {"margin": -0.2}, ""),  # it might have been behind
+        ("ostl", "above", {"rule": "otpe"}, {"margin": -0.2}, "ostl"),
+        ("ostl bytes", "below", {"rule": "otpe"}, {"margin": {"times": 1.1}}, ""),
+        ("otpe", "above", {"rule": "ostl"}, {"margin": {"errors": 1.1}}, ""),
+        ("ostl bytes", "below", {"rule": "otpe"}, {"kind": "check"}, "otpe"),
+        ("ostl bytes", "above", {"rule": "otpe"}, {"kind": "check"}, "otpe"),
+        ("ostl length", "below", {"rule": "otpe"}, {"kind": "check"}, ""),
+        ("ostl times_bptt", "below", 1.5, {}, "ostl"),  # it is 2
+        ("ostl times_bptt", "below", 2.5, {}, ""),
+        ("otpe", "below", {"rule": "ostl"}, {"all": [{}, LESS_BYTES]}, "ostl"),  # the first part is false
+        ("otpe", "above", {"quantity": "accuracy"}, {}, ""),  # of itself
     ],
 )
-def test_a_rule_is_ahead_by_what_is_true_of_the_numbers(left, relation, right, more, pairs):
-    words = {"quantity": "accuracy"} if "column" not in left else {}
-    whole = claim("it", left | words, relation, right, **more)
+def test_a_rule_is_ahead_by_what_is_true_of_the_numbers(left, relation, right, more, behind):
+    rule, *column = left.split()
+    words = {"column": column[0]} if column else {"quantity": "accuracy"}
+    whole = claim("it", {"rule": rule} | words, relation, right, **more)
     found = judge(whole | {"comparisons": list(comparisons(whole))}, "x", {"x": ROWS}, "full", True)
     figures = [Figure("one", *[""] * 5, (found,))]
-    rules = ("otpe", "ostl", "bptt")
-    assert [f"{a} {b}" for a, b in itertools.permutations(rules, 2) if other_way_round(b, [a], figures)] == pairs
+    assert [one for one in ("otpe", "ostl", "bptt") if ahead_of(one, figures)] == behind.split()
