@@ -3,8 +3,9 @@
     python -m gallery.looks freeze 0.4    # before the run: what each claim compares, and the first seeds
     python -m gallery.looks record        # after it and its figures: the verdicts
 
-A run that is frozen has seeds that nobody has looked at. Experiments without a number of seeds of ours, such as `throughput`,
-`demo` and `otpe_paper`, have none to compare: a claim that a look has judged on their draws is never new again.
+A run that is frozen has seeds that nobody has looked at, and its settings are frozen with its claims. Experiments without a
+number of seeds of ours, such as `throughput`, `demo` and `otpe_paper`, have none to compare: a claim that a look has judged on
+their draws is never new again.
 """
 
 import datetime
@@ -19,13 +20,15 @@ from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.config import read_yaml
 from experiments.pipeline.job import KEPT, experiment_names, scales_of
 from experiments.pipeline.plan import Plan, files_of
-from experiments.pipeline.results import commit
+from experiments.pipeline.results import commit, digest_of
 from gallery.claims import Claim, Figure, judge_all
+from gallery.claims_file import ClaimError
 from gallery.runs import Run, read_run, results_of
 from gallery.tables import read_tables
 
 DATA = Path(__file__).with_name("looks.yaml")
 (SCALE,) = KEPT
+APART = 1000  # first seeds of two looks, so that no seed is in both
 NOW = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 HEAD = """\
 # Written by `python -m gallery.looks`. A look is a run at the scale full, with its first seeds. A claim has a digest of what it
@@ -34,7 +37,8 @@ HEAD = """\
 
 
 class Look(NamedTuple):
-    """A run, whose results are later than `date`; `seeds` has the first seed of each experiment that has seeds of ours.
+    """A run, whose results are later than `date`; `seeds` has the first seed of each experiment that has seeds of ours, and
+    `settings` a digest of the settings of each experiment.
 
     `claims` has a list for each EXPERIMENT/ID: the digest of what it compares, whether this is from "before" or "after" the
     run, and the verdict, which is empty until it is recorded, and where a claim that was frozen is no longer there.
@@ -44,6 +48,7 @@ class Look(NamedTuple):
     date: str
     commit: str
     seeds: dict[str, int]
+    settings: dict[str, str]
     claims: dict[str, list[str]]
 
 
@@ -69,37 +74,45 @@ def freeze(
         settings: of each experiment at the scale full.
     """
     seeds = {of: one.get("first_seed", 0) for of, one in settings.items() if isinstance(one.get("seeds"), int)}
-    run = [look for look in looks if any(verdict for *_, verdict in look.claims.values())]
+    run = [look for look in looks if _is_recorded(look)]
     for look in run:
         if look.name == name:
             raise SystemExit(f"The look {name} has been run already. Give the next one another name.")
-        if same := [experiment for experiment, seed in seeds.items() if look.seeds.get(experiment) == seed]:
-            raise SystemExit(f"Look {look.name} had the seeds of {', '.join(same)}. Change first_seed in config.yaml.")
+        near = [of for of, seed in seeds.items() if of in look.seeds and abs(look.seeds[of] - seed) < APART]
+        if near:
+            raise SystemExit(
+                f"Look {look.name} had seeds of {', '.join(near)}. Change first_seed in config.yaml by {APART} or more."
+            )
     claims = {name: [claim.form, "before", ""] for name, claim in _named(figures)}
-    return [*run, Look(name, NOW, commit(), seeds, claims)]
+    return [*run, Look(name, NOW, commit(), seeds, _digests(settings), claims)]
 
 
-def record(look: Look, figures: Sequence[Figure], runs: Mapping[str, Run]) -> Look:
-    """The look with the verdicts of its run; what was not frozen in this form is from after the run."""
+def record(look: Look, figures: Sequence[Figure], runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Look:
+    """The look with the verdicts of its run, once; what was not frozen in this form, or in these settings, is from after it."""
+    if _is_recorded(look):
+        raise SystemExit(f"The look {look.name} has been recorded. Freeze the next one, with other seeds.")
     if other := [name for name, run in runs.items() if not _is_of(look, name, run)]:
         raise SystemExit(f"The results of {', '.join(other)} have other seeds than the look {look.name}, or are older.")
-    claims = {name: [form, written, ""] for name, (form, written, _) in look.claims.items()}
+    claims, now = dict(look.claims), _digests(settings)
     for name, claim in _named(figures):
-        claims[name] = [claim.form, "before" if _is_frozen(claim, claims.get(name)) else "after", claim.verdict]
+        of = name.partition("/")[0]
+        is_frozen = _is_frozen(claim, claims.get(name)) and look.settings.get(of) == now.get(of)
+        claims[name] = [claim.form, "before" if is_frozen else "after", claim.verdict]
     return look._replace(claims=claims)
 
 
 def marked(figures: Sequence[Figure], looks: Sequence[Look], runs: Mapping[str, Run]) -> list[Figure]:
     """The figures, whose claims say when they were written and what earlier looks said.
 
-    Results belong to the last look that has their seeds. Without such a look, all claims were written after them.
+    Results belong to the last recorded look that has their seeds. Without such a look, all claims were written after them.
     """
     found = []
     for figure in figures:
         run = runs.get(figure.experiment)
-        places = [at for at, look in enumerate(looks) if run and _is_of(look, figure.experiment, run)]
-        upto = looks[: places[-1] + 1] if places else []
-        found.append(replace(figure, claims=tuple(_marked(one, figure.experiment, upto) for one in figure.claims)))
+        recorded = [look for look in looks if _is_recorded(look)]
+        while recorded and not (run and _is_of(recorded[-1], figure.experiment, run)):
+            recorded.pop()
+        found.append(replace(figure, claims=tuple(_marked(one, figure.experiment, recorded) for one in figure.claims)))
     return found
 
 
@@ -129,6 +142,14 @@ def _named(figures: Sequence[Figure]) -> list[tuple[str, Claim]]:
     return [(f"{one.experiment}/{each.id}", each) for one in figures for each in one.claims if each.kind != "check"]
 
 
+def _digests(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {experiment: digest_of(of)[:12] for experiment, of in settings.items()}
+
+
+def _is_recorded(look: Look) -> bool:
+    return any(verdict for *_, verdict in look.claims.values())
+
+
 def _is_frozen(claim: Claim, entry: Sequence[str] | None) -> bool:
     return bool(entry) and entry[:2] == [claim.form, "before"]
 
@@ -145,15 +166,21 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default=NOW[:10], help="of the look that is frozen; default: the date")
     options = parser.parse_args()
     looks, paths = read_looks(), sorted(Path("experiments").glob("*/claims.yaml"))
-    if options.what == "freeze":
-        settings = {name: of[SCALE] for name in experiment_names() if SCALE in (of := scales_of(name))}
-        looks = freeze(options.name, looks, judge_all(paths, {}, SCALE, is_complete=False), settings)
-        print(f"Without seeds of ours: {', '.join(name for name in settings if name not in looks[-1].seeds)}.")
-    else:
-        plan = Plan(SCALE, outdated="draw")
-        runs = {experiment: read_run(of) for experiment, of in results_of(plan).items()}
-        figures = judge_all(paths, read_tables(files_of(plan.drawn)), SCALE, is_complete=not plan.left_out)
-        looks[-1] = record(looks[-1], figures, runs)
+    settings = {name: of[SCALE] for name in experiment_names() if SCALE in (of := scales_of(name))}
+    plan = Plan(SCALE)
+    old = [product.label for product in plan.older] + list(plan.stale)
+    try:
+        if options.what == "freeze":
+            looks = freeze(options.name, looks, judge_all(paths, {}, SCALE, is_complete=False), settings)
+            print(f"Without seeds of ours: {', '.join(name for name in settings if name not in looks[-1].seeds)}.")
+        elif old:
+            raise SystemExit(f"Make and draw everything first. Not current: {', '.join(old[:3])}; {len(old)} in all.")
+        else:
+            runs = {experiment: read_run(of) for experiment, of in results_of(plan).items()}
+            figures = judge_all(paths, read_tables(files_of(plan.drawn)), SCALE, is_complete=not plan.left_out)
+            looks[-1] = record(looks[-1], figures, runs, settings)
+    except ClaimError as error:
+        raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
     write_looks(looks)
 
 

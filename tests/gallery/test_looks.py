@@ -35,7 +35,8 @@ class Cycle:
     """Claims of two experiments, of which `cost` has seeds of ours, with their tables."""
 
     def __init__(self, folder):
-        self.folder, self.looks = folder, [Look("a", "2026-01-01", "0", {"cost": 0}, {})]
+        self.settings: dict = SEEDS
+        self.folder, self.looks = folder, [Look("a", "2026-01-01", "0", {"cost": 0}, {}, {})]
         self.write(CLAIMS)
         self.see(FIRST, 0)
 
@@ -54,11 +55,11 @@ class Cycle:
         self.runs = {"cost": run(first_seed, date), "drawn": run()}
 
     def freeze(self, first_seed=5000):
-        settings = SEEDS | {"cost": {"seeds": 3, "first_seed": first_seed}}
-        self.looks = looks.freeze("b", self.looks, judge_all(self.paths, {}, "full", is_complete=False), settings)
+        self.settings = SEEDS | {"cost": {"seeds": 3, "first_seed": first_seed}}
+        self.looks = looks.freeze("b", self.looks, judge_all(self.paths, {}, "full", is_complete=False), self.settings)
 
-    def record(self):
-        self.looks[-1] = looks.record(self.looks[-1], self.figures, self.runs)
+    def record(self, **settings):
+        self.looks[-1] = looks.record(self.looks[-1], self.figures, self.runs, self.settings | settings)
 
     @property
     def marks(self):
@@ -93,6 +94,8 @@ def test_frozen_claims_are_confirmed_by_the_same_verdict_on_other_seeds(cycle, t
     with pytest.raises(SystemExit, match="results of cost have other seeds than the look b"):
         cycle.record()
     cycle.see(SECOND, 5000)
+    assert set(cycle.marks.values()) == {"after"}  # nothing has been recorded
+    cycle.record()
     expected = {
         "faster": "confirmed",
         "slower": "confirmed",
@@ -103,13 +106,14 @@ def test_frozen_claims_are_confirmed_by_the_same_verdict_on_other_seeds(cycle, t
     assert cycle.marks == {f"cost/{name}": kind for name, kind in expected.items()} | {
         f"drawn/{name}": "before" if name == "new" else "after" for name in expected
     }
-    cycle.record()
-    marked, of = cycle.marks, looks.marked(cycle.figures, cycle.looks, cycle.runs)[0].claims
-    assert marked["cost/faster"] == "confirmed" and of[3].earlier == (("a", "holds"),) and of[3].verdict == "unresolved"
+    of = looks.marked(cycle.figures, cycle.looks, cycle.runs)[0].claims
+    assert of[3].earlier == (("a", "holds"),) and of[3].verdict == "unresolved"
+    with pytest.raises(SystemExit, match="The look b has been recorded"):
+        cycle.record()
     assert {verdict for *_, verdict in before[1].claims.values()} == {""}  # a new look, not the old one changed
     looks.write_looks(cycle.looks, path)
     assert looks.read_looks(path) == cycle.looks
-    assert path.read_text().count("\n") == 2 + 2 * 5 + 9 + 10  # a line for each claim
+    assert path.read_text().count("\n") == 2 + 2 * 6 + 9 + 10  # a line for each claim
 
 
 def test_what_changes_after_it_was_frozen_is_from_after_the_run(cycle):
@@ -119,20 +123,27 @@ def test_what_changes_after_it_was_frozen_is_from_after_the_run(cycle):
     changes = [{"sentence": "Other words."}, {"relation": "below", "right": 3}, {"margin": 0.05}, {"scale": "full"}]
     cycle.write([one | change for one, change in zip(CLAIMS, changes, strict=False)])
     cycle.see(SECOND, 5000)
-    for _ in range(2):
-        assert [cycle.marks[f"cost/{one['id']}"] for one in CLAIMS[:4]] == ["confirmed", "after", "after", "after"]
-        cycle.record()
+    frozen = cycle.looks[-1]
+    cycle.record()
+    assert [cycle.marks[f"cost/{one['id']}"] for one in CLAIMS[:4]] == ["confirmed", "after", "after", "after"]
+    cycle.looks[-1] = frozen
     cycle.write(CLAIMS[1:])
     cycle.see(SECOND, 5000)
-    cycle.record()
+    cycle.record(cost={"seeds": 3, "first_seed": 5000, "longer": True})  # than was frozen
     assert cycle.looks[1].claims["cost/faster"][1:] == ["before", ""]  # withdrawn
     assert cycle.looks[1].claims["cost/slower"][1:] == ["after", "does not hold"]
+    assert cycle.looks[1].claims["drawn/slower"][1:] == ["before", "does not hold"]
+    assert [one for one in cycle.marks if cycle.marks[one] == "confirmed"] == []
 
 
 def test_seeds_that_were_looked_at_cannot_be_frozen(cycle):
     cycle.record()
-    with pytest.raises(SystemExit, match="Look a had the seeds of cost"):
-        cycle.freeze(first_seed=0)
+    for seed in (0, 999):
+        with pytest.raises(SystemExit, match="Look a had seeds of cost"):
+            cycle.freeze(first_seed=seed)
+    with pytest.raises(SystemExit, match="Look a had seeds of drawn"):
+        looks.freeze("b", [cycle.looks[0]._replace(seeds={"drawn": 0})], cycle.figures, {"drawn": {"seeds": 3}})
+    assert looks.freeze("b", [cycle.looks[0]._replace(seeds={"drawn": 1000})], cycle.figures, {"drawn": {"seeds": 3}})
     cycle.freeze()
     cycle.freeze()  # not run yet
     assert [look.name for look in cycle.looks] == ["a", "b"]
@@ -142,11 +153,22 @@ def test_seeds_that_were_looked_at_cannot_be_frozen(cycle):
         cycle.freeze(first_seed=6000)
 
 
+def test_claim_that_compares_something_else_than_before_is_new(cycle):
+    cycle.record()
+    cycle.write([CLAIMS[0] | {"margin": 0.05}])
+    cycle.see(SECOND, 5000)
+    cycle.freeze()
+    cycle.record()
+    assert cycle.looks[1].claims["cost/faster"][2] == cycle.looks[0].claims["cost/faster"][2] == "holds"
+    assert cycle.marks["cost/faster"] == "before"
+
+
 def test_claim_that_is_renamed_keeps_its_looks(cycle):
     cycle.record()
     cycle.write([claim("renamed", OTPE, "below", {"rule": "bptt"})])
     cycle.see(FIRST, 5000)
     cycle.freeze()
+    cycle.record()
     assert cycle.marks["cost/renamed"] == "confirmed" and cycle.marks["drawn/renamed"] == "after"
 
 
@@ -156,7 +178,9 @@ def test_results_from_before_a_look_are_not_its_own(cycle):
     cycle.freeze()
     cycle.see(SECOND, 5000, date="2026-01-03")
     cycle.runs["drawn"] = run(date="2026-01-03")
+    cycle.looks[-1].claims["cost/faster"][2] = "holds"
     assert set(cycle.marks.values()) == {"after"}
+    cycle.looks[-1].claims["cost/faster"][2] = ""
     with pytest.raises(SystemExit, match="The results of cost, drawn have other seeds than the look b, or are older"):
         cycle.record()
 
@@ -165,10 +189,10 @@ def test_pages_count_the_looks_at_each_claim(built, tmp_path):
     small = SmallGallery(*built[:3], *(tmp_path / name for name in ("index.html", "RESULTS.md", "REPLICATION.md")))
     figures = judge_all(small.claims, {path.stem: read_table(path) for path in small.figures[::3]}, "full")
     runs = {"cost": read_run(small.results[:2]), "similarity": read_run(small.results[2:])}
-    first = looks.record(Look("a", "2026-01-01", "0", {"cost": 0}, {}), figures, {"cost": run(0)})
+    first = looks.record(Look("a", "2026-01-01", "0", {"cost": 9000}, {}, {}), figures, {"cost": run(9000)}, {})
     names = {"cost": {"seeds": 3, "first_seed": 7}, "similarity": {"seeds": 3, "first_seed": 7}}
     frozen = looks.freeze("b", [first], figures, names)[-1]._replace(date="2026-01-02")
-    looks.write_looks([first, looks.record(frozen, figures, runs)], tmp_path / "looks.yaml")
+    looks.write_looks([first, looks.record(frozen, figures, runs, names)], tmp_path / "looks.yaml")
     build(small, "full", tmp_path / "looks.yaml")
     text, page = small.text.read_text(), re.sub(r"\s+", " ", small.page.read_text())
     assert "| faster | 1 &lt; 2 (3) | ✓c2 0.0025 |" in text and "| findings, confirmed | 2 | 1 | 0 | 0 |" in text
