@@ -19,6 +19,9 @@ tiny: $(V)/.ok ## make all figures at a toy scale, to see that everything works:
 paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
 	snakemake figures/all --config scale=paper $(if $(wildcard /dev/nvidia0),--workflow-profile profiles/gpu)
 
+article: $(V)/.ok ## set the article with the results of the full scale that come with the repository: article.pdf
+	snakemake article.pdf --config scale=full outdated=draw
+
 verify: $(V)/.ok ## check results, figures and spikes against their records
 	python -m experiments.pipeline verify
 
@@ -115,4 +118,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs test nightly mutants lowest newest lint claims lock release-check clean
+.PHONY: help figures article tiny paper verify pack cuda docs test nightly mutants lowest newest lint claims lock release-check clean

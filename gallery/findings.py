@@ -32,6 +32,8 @@ class Finding(NamedTuple):
     hold.
 
     Attributes:
+        id: by which the article names it.
+        numbers: in words, by name; empty if one is not there.
         headline: of at most twelve words.
         sentence: with its numbers.
         caveat: a line, with its numbers.
@@ -44,6 +46,8 @@ class Finding(NamedTuple):
             that do not hold.
     """
 
+    id: str
+    numbers: dict[str, str]
     headline: str
     sentence: str
     caveat: str
@@ -123,9 +127,9 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
             refuted = [claim for figure in beside for claim in figure.claims if claim.verdict == "does not hold"]
             reverse = ahead_of(winner, figures) if winner else refuted
         weakest = max(claims, key=lambda claim: claim.corrected or 0.0)
-        figure = by_stem[one["figure"]]
+        words = (one["headline"], sentence, caveat)
         found.append(
-            Finding(one["headline"], sentence, caveat, figure, winner, verdict, caveat_verdict, weakest, reverse)
+            Finding(one["id"], texts, *words, by_stem[one["figure"]], winner, verdict, caveat_verdict, weakest, reverse)
         )
     return found
 

@@ -7,9 +7,8 @@ import io
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
@@ -17,24 +16,12 @@ from PIL import Image
 
 from gallery import wording
 from gallery.claims import Figure
-from gallery.findings import Finding
-from gallery.replication import Replication, named
-from gallery.runs import Run, together
+from gallery.content import Content
+from gallery.replication import named
+from gallery.runs import together
 
 HERE = Path(__file__).parent
 PAPERS = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^\s,;]*[^\s,;:.)])")
-
-
-class Content(NamedTuple):
-    """What is on the page and in the texts: `figures` with their judged claims, the `runs` that made them, by experiment, and
-    the PNG files of `pictures`, by stem."""
-
-    scale: str
-    figures: Sequence[Figure]
-    found: Sequence[Finding]
-    replication: Replication
-    runs: Mapping[str, Run]
-    pictures: Mapping[str, Path]
 
 
 def page(content: Content) -> str:

@@ -1,4 +1,5 @@
-"""The page of all figures with their claims, the claims as a text, and the replication report, for the scale made last."""
+"""The page of all figures with their claims, the claims as a text, the replication report and the article, for the scale made
+last."""
 
 
 # Dates, commits and run times are taken from the records next to the results.
@@ -16,3 +17,21 @@ rule gallery:
         options=OPTIONS,
     shell:
         "workflow/logged {log} python -m gallery {params.options}"
+
+
+# Its numbers are those of the page. Snakemake makes it again if the page, the text or the references are newer.
+rule article:
+    input:
+        records([*PLAN.drawn, PLAN.page]),
+        "article/article.typ",
+        "gallery/article.py",
+        "docs/references.bib",
+        "packages/slax-rules/src/slax_rules/rules.bib",
+    output:
+        "article.pdf",
+    log:
+        "logs/article.log",
+    params:
+        options=OPTIONS,
+    shell:
+        "workflow/logged {log} python -m gallery.article {params.options}"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.pipeline.results import Made, Product, write_record
 from gallery.__main__ import write
+from gallery.content import read_content
 from gallery.looks import DATA
 
 HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."
@@ -94,7 +95,8 @@ def build(small, scale="quick", looks=DATA):
     """Write the page and the texts of a gallery, and return it."""
     results = {name: [path for path in small.results if path.parent.name == name] for name in CLAIMS}
     product, is_complete = Product("the page", tuple(small[3:]), {}, ()), scale == "quick"
-    write(product, scale, small.claims, results, small.figures, is_complete=is_complete, looks=looks)
+    content = read_content(scale, small.claims, results, small.figures, is_complete=is_complete, looks=looks)
+    write(product, content)
     return small
 
 

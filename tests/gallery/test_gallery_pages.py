@@ -19,7 +19,7 @@ from gallery.tables import Number, read_table
 from gallery.wording import plus_minus, sample
 
 OUTCOMES = {"faster": "✓ holds", "as_published": "✓ holds", HOSTILE: "≈ unresolved", "perfect": "✗ does not hold"}
-ABOUT = {"headline": "It is so", "caveat": "It may not be.", "figure": "speed", "winner": None}
+ABOUT = {"id": "it", "headline": "It is so", "caveat": "It may not be.", "figure": "speed", "winner": None}
 
 
 @pytest.fixture

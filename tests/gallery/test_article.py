@@ -1,0 +1,42 @@
+"""The article names only findings, numbers, verdicts and pictures that exist, and none of its numbers is missing."""
+
+from pathlib import Path
+
+import pytest
+import typst
+
+from experiments.pipeline.config import read_yaml
+from gallery.article import MISSING, SOURCE, compiled, facts
+from gallery.claims import judge_all
+from gallery.content import Content
+from gallery.findings import DATA, findings
+from gallery.replication import replication
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="80" height="50"><path d="M0 0L80 50" stroke="black"/></svg>'
+
+
+@pytest.fixture
+def nothing_run(tmp_path):
+    """All claims and findings, without results."""
+    figures = judge_all(sorted(Path("experiments").glob("*/claims.yaml")), {}, "tiny", is_complete=False)
+    for figure in figures:
+        (tmp_path / f"{figure.stem}.svg").write_text(SVG)
+    pictures = {figure.stem: tmp_path / f"{figure.stem}.png" for figure in figures}
+    return Content("tiny", figures, findings(figures, {}), replication(figures, {}), {}, pictures)
+
+
+def test_article_compiles_and_its_numbers_are_those_of_the_findings(nothing_run):
+    assert compiled(nothing_run).startswith(b"%PDF")
+    numbers = {one["id"]: dict.fromkeys(one["numbers"], MISSING) for one in read_yaml(DATA)}
+    assert {name: of["numbers"] for name, of in facts(nothing_run)["found"].items()} == numbers
+
+
+@pytest.mark.parametrize(
+    "text", ['#n("streams.gone")', '#n("gone.bptt")', '#picture("gone", [])', "@gone", "#content.gone"]
+)
+def test_what_is_not_there_stops_the_compilation(nothing_run, monkeypatch, tmp_path, text):
+    source = tmp_path / "article.typ"
+    source.write_text(SOURCE.read_text() + text)
+    monkeypatch.setattr("gallery.article.SOURCE", source)
+    with pytest.raises(typst.TypstError):
+        compiled(nothing_run)
