@@ -15,11 +15,32 @@ from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.plan import Plan
 from gallery import wording
 from gallery.content import Content, content_of
+from gallery.page_tables import lines_of
 from gallery.runs import together
+from slax_rules import RULES
 
 SOURCE, TARGET = Path("article/article.typ"), Path("article.pdf")
 REFERENCES = (Path("docs/references.bib"), Path("packages/slax-rules/src/slax_rules/rules.bib"))
 MISSING = "(not run)"
+LOCAL = ["sltt", "ottt", "ostl", "e_prop", "approximate_otpe", "otpe"]
+IN_TABLE = ["bptt", "tbptt", "rtrl", *LOCAL, "uoro", "snap", "decolle"]
+TABLES: dict[str, dict[str, Any]] = {  # as the pages define theirs
+    "accuracy": {
+        "rows": {"rule": ["bptt", "tbptt", *LOCAL, "decolle"]},
+        "columns": "task",
+        "where": {"quantity": "accuracy", "mode": "offline"},
+        "times": 100,
+    },
+    "rules_table_cost": {
+        "rows": {"rule": ["bptt", "rtrl", *LOCAL, "uoro"]},
+        "where": {"task": "randman_time"},
+        "columns": {
+            "ms": {"value": "milliseconds"},
+            "times BPTT": {"value": "times_bptt"},
+            "bytes": {"value": "temporary_bytes"},
+        },
+    },
+}
 
 
 def main() -> None:
@@ -41,7 +62,7 @@ def compiled(content: Content) -> bytes:
 
 
 def facts(content: Content) -> dict[str, Any]:
-    """What the text may name: `found` by finding, `published` by paper, `claims` by kind and verdict, and facts of the runs."""
+    """What the text may name: `found` by finding, `published` by paper, `tables`, `rules`, and facts of the runs and claims."""
     run, claims = together(content.runs.values()), [claim for figure in content.figures for claim in figure.claims]
     found = {
         one.id: {
@@ -63,6 +84,8 @@ def facts(content: Content) -> dict[str, Any]:
             paper: [[one.about["title"], one.verdict] for one in items if one.shown and one.about["paper"] == paper]
             for paper in content.replication.texts["papers"]
         },
+        "rules": [[RULES[name].title, RULES[name].memory, RULES[name].omits] for name in IN_TABLE],
+        "tables": {name: lines_of(content.tables.get(name, []), **cells) for name, cells in TABLES.items()},
         "without": sum(not one.shown for one in items),
         "numbers": content.replication.numbers(),
         "beside": content.replication.numbers(shown=True),

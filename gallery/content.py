@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from experiments.pipeline.plan import Plan, files_of
 from experiments.pipeline.results import require_intact
-from gallery.claims import Figure, judge_all
+from gallery.claims import Figure, Tables, judge_all
 from gallery.claims_file import ClaimError
 from gallery.findings import Finding, findings
 from gallery.looks import DATA, SCALE, marked, read_looks
@@ -16,7 +16,8 @@ from gallery.tables import read_tables
 
 
 class Content(NamedTuple):
-    """`figures` with their judged claims, the `runs` that made them, by experiment, and the PNG files of `pictures` by stem."""
+    """`figures` with their judged claims, the `runs` that made them, by experiment, and the PNG files of
+    `pictures` and the rows of the `tables`, by stem."""
 
     scale: str
     figures: Sequence[Figure]
@@ -24,6 +25,7 @@ class Content(NamedTuple):
     replication: Replication
     runs: Mapping[str, Run]
     pictures: Mapping[str, Path]
+    tables: Tables
 
 
 def content_of(plan: Plan) -> Content:
@@ -70,4 +72,4 @@ def read_content(
     except ClaimError as error:
         raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
     pictures = {path.stem: path for path in sorted(figures) if path.suffix == ".png"}
-    return Content(scale, judged, found, published, runs, pictures)
+    return Content(scale, judged, found, published, runs, pictures, tables)

@@ -123,8 +123,8 @@ def in_order(column: str, table: Iterable[Row]) -> list[str]:
     return [*known, *(value for value in values if value not in known)]
 
 
-def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **keys: Any) -> str:
-    """A table in Markdown."""
+def lines_of(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **keys: Any) -> list[list[str]]:
+    """The titles of the columns, and the rows with their names."""
     base = Cells(**keys)
     chosen = [base.rows] if isinstance(base.rows, str) else base.rows
     rows: Mapping[str, list[Any] | None] = chosen if isinstance(chosen, dict) else dict.fromkeys(chosen)
@@ -132,7 +132,7 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
     if isinstance(columns, str):
         columns = {name_of(columns, value) or value: {"where": {columns: value}} for value in in_order(columns, shown)}
     cells = [Cells(**(keys | more | {"where": base.where | more.get("where", {})})) for more in columns.values()]
-    lines = [["", *columns], ["---"] * (1 + len(columns))]
+    lines = [["", *columns]]
     for column, wanted in rows.items():
         missing = {str(value) for value in wanted or ()} - {row[column] for row in table}
         if table and missing:  # a table without rows has not been run
@@ -143,7 +143,13 @@ def filled(table: Sequence[Row], columns: str | dict[str, dict[str, Any]], **key
         if any(texts):
             named = ", ".join(filter(None, (name_of(*item) for item in values.items())))
             lines.append([named or ", ".join(some), *texts])
-    return in_markdown(lines)
+    return lines
+
+
+def filled(table: Sequence[Row], **keys: Any) -> str:
+    """A table in Markdown."""
+    titles, *rows = lines_of(table, **keys)
+    return in_markdown([titles, ["---"] * len(titles), *rows])
 
 
 def in_markdown(lines: Iterable[Sequence[str]]) -> str:

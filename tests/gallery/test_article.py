@@ -22,7 +22,7 @@ def nothing_run(tmp_path):
     for figure in figures:
         (tmp_path / f"{figure.stem}.svg").write_text(SVG)
     pictures = {figure.stem: tmp_path / f"{figure.stem}.png" for figure in figures}
-    return Content("tiny", figures, findings(figures, {}), replication(figures, {}), {}, pictures)
+    return Content("tiny", figures, findings(figures, {}), replication(figures, {}), {}, pictures, {})
 
 
 def test_article_compiles_and_its_numbers_are_those_of_the_findings(nothing_run):

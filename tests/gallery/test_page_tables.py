@@ -61,6 +61,6 @@ def test_a_mark_without_its_end_or_within_a_line_is_refused(tmp_path, mark):
 
 def test_table_that_has_not_been_run_is_its_header():
     columns = {"accuracy": {"where": {"rule": "otpe"}}}
-    assert page_tables.filled([], columns, rows={"task": ["time"]}) == "| | accuracy |\n| --- | --- |\n"
+    assert page_tables.filled([], columns=columns, rows={"task": ["time"]}) == "| | accuracy |\n| --- | --- |\n"
     with pytest.raises(ValueError, match="lacks the task time"):
-        page_tables.filled([{"task": "rate", "rule": "otpe", "mean": "1"}], columns, rows={"task": ["time"]})
+        page_tables.filled([{"task": "rate", "rule": "otpe", "mean": "1"}], columns=columns, rows={"task": ["time"]})
