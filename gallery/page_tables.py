@@ -11,7 +11,8 @@ A comment before the table says what its cells are, in YAML, and another one end
 This is the accuracy of each rule on each task in deep.csv. The keys are the fields of `Cells`. In place of the name of a column
 of the file, `columns` may be a mapping from the titles of the columns to keys that differ from the others', such as `{loss:
 {where: {quantity: loss}}}`. Between `<!-- table NAME -->` and its end stands benchmarks/results/NAME.csv, whose rows are those
-of the table; it begins with the command that measured its numbers, the machine and the date.
+of the table; it begins with the command that measured its numbers, the machine and the date. Between `<!-- tasks -->` and its
+end stands the table of your_task.yaml. A figure that has not been run at the scale full has no file, and its tables no row.
 """
 
 import csv
@@ -39,7 +40,9 @@ from experiments.drawing.names import (
     WAYS,
 )
 from experiments.pipeline.command_line import parser_of
+from experiments.pipeline.job import experiment_names, figures_of
 from experiments.pipeline.results import FIGURES
+from gallery import your_task
 from gallery.significance import difference
 from gallery.tables import Number, Row, find, matching, number, read_table
 from gallery.wording import plus_minus
@@ -47,6 +50,7 @@ from slax_rules import RULES
 
 MARK = re.compile(r"(?<=^<!-- numbers )(\w+): (\{.*?\})( -->\n).*?(?=^<!-- end -->$)", flags=re.DOTALL | re.MULTILINE)
 MEASURED = re.compile(r"(?<=^<!-- table )(\w+)( -->\n).*?(?=^<!-- end -->$)", flags=re.DOTALL | re.MULTILINE)
+TASKS_HERE = re.compile(r"(?<=^<!-- tasks -->\n).*?(?=^<!-- end -->$)", flags=re.DOTALL | re.MULTILINE)
 BENCHMARKS = Path("benchmarks/results")
 TITLES = {name: rule.title for name, rule in RULES.items()}
 NAMES = {
@@ -163,16 +167,26 @@ def measured(name: str) -> str:
     return in_markdown([header, ["--:" if cell[:1].isdigit() else "---" for cell in rows[0]], *rows])
 
 
+def rows_of(stem: str, figures: Path) -> list[Row]:
+    """The rows of a figure's table, none if it has not been run."""
+    path = figures / f"{stem}.csv"
+    if not path.exists() and not any(stem in figures_of(experiment) for experiment in experiment_names()):
+        raise ValueError(f"There is no figure {stem}.")
+    return read_table(path) if path.exists() else []
+
+
 def page(text: str, figures: Path) -> str:
     """The page with its tables filled."""
 
     def fill(mark: re.Match[str]) -> str:
-        table = read_table(figures / f"{mark[1]}.csv")
-        return f"{mark[1]}: {mark[2]}{mark[3]}" + filled(table, **yaml.safe_load(mark[2]))
+        return f"{mark[1]}: {mark[2]}{mark[3]}" + filled(rows_of(mark[1], figures), **yaml.safe_load(mark[2]))
+
+    def tasks(_: re.Match[str]) -> str:
+        return in_markdown(your_task.lines(lambda stem: rows_of(stem, figures)))
 
     if not text.count("<!-- numbers") == len(MARK.findall(text)) <= text.count("<!-- end -->"):
         raise ValueError('A mark has no end, or is not written as "<!-- numbers NAME: {...} -->" on lines of its own.')
-    return MEASURED.sub(lambda mark: mark[1] + mark[2] + measured(mark[1]), MARK.sub(fill, text))
+    return TASKS_HERE.sub(tasks, MEASURED.sub(lambda mark: mark[1] + mark[2] + measured(mark[1]), MARK.sub(fill, text)))
 
 
 def main() -> None:

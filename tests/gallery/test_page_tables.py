@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from gallery import page_tables
+from gallery import page_tables, your_task
 from gallery.page_tables import page
+from gallery.tables import read_table
 
 TABLE = """\
 task,rule,mode,quantity,layer,mean,low,high,values,seeds
@@ -64,3 +65,36 @@ def test_table_that_has_not_been_run_is_its_header():
     assert page_tables.filled([], columns=columns, rows={"task": ["time"]}) == "| | accuracy |\n| --- | --- |\n"
     with pytest.raises(ValueError, match="lacks the task time"):
         page_tables.filled([{"task": "rate", "rule": "otpe", "mean": "1"}], columns=columns, rows={"task": ["time"]})
+
+
+TASKS = """\
+rules: [bptt, otpe, sltt]
+tasks:
+  - task: digits
+    yours_if: they are small
+    reached: {table: two, task: digits, mode: [online, offline], quantity: accuracy, times: 100}
+    milliseconds: &cost {table: two, mode: offline, quantity: cosine, layer: 1}
+    bytes: {<<: *cost, times: 2000, bptt: {rule: otpe}}
+  - {task: later, yours_if: you can wait, reached: {table: new, task: later}}
+"""
+
+
+def test_your_task_has_the_first_mode_that_is_there_with_time_and_memory(tmp_path):
+    (tmp_path / "tasks.yaml").write_text(TASKS)
+    (tmp_path / "two.csv").write_text(TABLE)
+    rows = {"two": read_table(tmp_path / "two.csv"), "new": []}
+    assert your_task.lines(rows.__getitem__, tmp_path / "tasks.yaml") == [
+        ["yours if", "our task", "BPTT", "OTPE", "SLTT"],
+        ["---"] * 5,
+        ["they are small", "digits", "90.0 ± 1.0<br>1 ms<br>1.25 kB", "70<br>0.623 ms<br>1.25 kB", ""],
+        ["you can wait", "later", "not run yet", "", ""],
+    ]
+    with pytest.raises(ValueError, match=r"tasks.yaml: there is no number of later"):
+        your_task.lines({**rows, "new": [{"task": "sooner", "rule": "bptt", "mean": "1"}]}.get, tmp_path / "tasks.yaml")
+
+
+def test_a_table_of_a_figure_without_a_file_has_no_row_and_one_of_no_figure_is_refused(tmp_path):
+    text = "<!-- numbers {}: {{rows: rule, columns: {{return: {{}}}}}} -->\n{}<!-- end -->\n"
+    assert page(text.format("reward", ""), tmp_path) == text.format("reward", "| | return |\n| --- | --- |\n")
+    with pytest.raises(ValueError, match=r"There is no figure rewards"):
+        page(text.format("rewards", ""), tmp_path)
