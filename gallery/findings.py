@@ -18,6 +18,7 @@ MORE = (*SHARES, "test_accuracy", "cosine", "initial", "trained", "return")
 LESS = (
     "loss",
     "nmse",
+    "nats",
     "milliseconds",
     *(f"{of}bytes" for of in ("", "counted_", "measured_", "temporary_")),
     "bytes_per_sample",

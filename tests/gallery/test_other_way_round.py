@@ -17,6 +17,7 @@ HIGHER = {"accuracy", "last_accuracy", "best_accuracy", "early", "late", "cosine
 LOWER = {
     "loss",
     "nmse",
+    "nats",
     "bytes",
     "counted_bytes",
     "measured_bytes",
