@@ -30,6 +30,7 @@ from experiments.drawing.names import (
     CODES,
     COMPARISONS,
     FORMS,
+    LESS_MEMORY,
     LIBRARIES,
     OPTIMIZERS,
     SETS,
@@ -54,7 +55,7 @@ TASKS_HERE = re.compile(r"(?<=^<!-- tasks -->\n).*?(?=^<!-- end -->$)", flags=re
 BENCHMARKS = Path("benchmarks/results")
 TITLES = {name: rule.title for name, rule in RULES.items()}
 NAMES = {
-    **dict.fromkeys(("rule", "gradient"), TITLES),
+    **dict.fromkeys(("rule", "gradient"), TITLES | LESS_MEMORY),
     "way": TITLES | WAYS,
     "optimizer": OPTIMIZERS,
     "training": TRAININGS_IN_DEPTH,
