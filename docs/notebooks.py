@@ -32,7 +32,13 @@ os.chdir(REPOSITORY)
 sys.path.insert(0, str(REPOSITORY))
 if not all(map(find_spec, ("jsonschema", "yaml", "tqdm"))):
     %pip install -q jsonschema pyyaml tqdm"""
-SETUP = {"replicate": [INSTALL, FROM_THE_ROOT]}
+WITH_LASER = """\
+import subprocess
+import sys
+
+if not find_spec("reservoirpy"):  # which has the series
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "reservoirpy"], check=True)"""
+SETUP = {"replicate": [INSTALL, FROM_THE_ROOT], "regression": [INSTALL, WITH_LASER]}
 
 
 def pages() -> list[Path]:
