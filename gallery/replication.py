@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from experiments.drawing.statistics import ANY, further
+from experiments.drawing.statistics import ANY, count, further
 from experiments.pipeline.config import read_yaml
 from gallery import wording
 from gallery.claims import Comparison, Figure, Tables, Verdict, claims_named, compare, verdict_of
@@ -32,6 +32,7 @@ OF_VERDICTS: dict[Verdict, Outcome] = {
 }
 
 ONE = Number(1.0, 1.0, 1.0)
+FEWEST = 5  # seeds by which `further` decides: with three, its interval extends five standard deviations to each side
 
 Entry = dict[str, Any]
 
@@ -69,7 +70,7 @@ def compared(ours: Number, published: float, rule: str, distance: float = 0.0, r
         published: the published one.
         rule: `within`, ours with its interval lies within a distance of the published number; `seeds`, that lies between our
             smallest and our largest seed; `further`, that lies in the interval in which the mean of further seeds of ours would
-            be with 95 % probability; `above`, ours with its interval lies above it.
+            be with 95 % probability, if there are at least `FEWEST` of them; `above`, ours with its interval lies above it.
         distance: for `within`.
         runs: for `further`, of how many seeds the published number is the mean.
     """
@@ -79,7 +80,7 @@ def compared(ours: Number, published: float, rule: str, distance: float = 0.0, r
         return "same" if min(samples) - rounding <= published <= max(samples) + rounding else "different"
     if rule == "further":
         low, high = further(ours.samples, ANY, runs)
-        if low is None or high is None:
+        if low is None or high is None or count(ours.samples) < FEWEST:
             return "unresolved"
         return "same" if low <= published <= high else "different"
     than = Number(published, published, published)

@@ -12,8 +12,9 @@ from small_gallery import claim, figure, written
 from experiments.pipeline.job import SCALES
 from experiments.plot import plots_of
 from gallery.claims import correct, judge, judge_all
-from gallery.claims_file import SCHEMA, ClaimError, comparisons, read_claims
+from gallery.claims_file import SCHEMA, ClaimError, comparisons, form_of, read_claims
 from gallery.tables import matching, number
+from gallery.wording import sample
 from slax_rules.train.intervals import holm
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +146,35 @@ def test_tested_claims_are_corrected_together_and_others_take_no_part():
     assert [one.corrected for one in found] == [None, None, None, *map(pytest.approx, holm(p))]
     assert [one.verdict for one in found] == ["holds", "unresolved", "not run", *["unresolved"] * 3]
     assert [one.uncorrected for one in found[3:]] == ["holds", "holds", "unresolved"]
+
+
+def test_samples_of_a_sentence_are_those_of_its_least_sure_comparison():
+    parts = [("middle", 0.5), ("middle", {"rule": "low", "task": "b"}), ("low", 0)]
+    parts = [{"left": {"rule": left}, "right": right} for left, right in parts]
+    (found,) = correct([judged({}, "above", 0, all=parts)])
+    p = stats.ttest_ind(MIDDLE, SAMPLES["low"], equal_var=False).pvalue
+    assert sample(found) == f"n = 3+3 seeds, p = {p:.2g}"
+
+
+def test_a_form_is_of_kind_scales_figure_and_comparisons_but_not_of_words():
+    one = claim("it", {"rule": "otpe"}, "above", 1, scale="full")
+    one["comparisons"] = list(comparisons(one))
+    same = one | {"id": "other", "sentence": "S", "source": "s", "why": "w", "scale": ["full"]}
+    assert form_of(one, "x") == form_of(same, "x")
+    other = list(comparisons(one | {"right": 2}))
+    changed = [one | change for change in ({"kind": "check"}, {"scale": "paper"}, {"comparisons": other})]
+    assert len({form_of(one, "x"), form_of(one, "y"), *(form_of(each, "x") for each in changed)}) == 5
+
+
+def test_quantity_of_a_cell_is_that_of_its_table():
+    rows = [{"way": "a", "variant": "b", "rule": "c", "mean": "1", "cosine": "1"}]
+    places = [{"way": "a"}, {"variant": "b"}, {"rule": "c"}, {"way": "a", "column": "cosine"}]
+    found = [
+        judge(whole | {"comparisons": list(comparisons(whole))}, "x", {"x": rows}, "full", True)
+        for place in places
+        for whole in [claim("it", place, "above", 0)]
+    ]
+    assert [one.comparisons[0].quantity for one in found] == ["accuracy", "accuracy", "mean", "cosine"]
 
 
 def test_what_is_not_there_is_not_run_and_says_why():

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 CONTENT = yaml.safe_load(DATA.read_text())
 SEEDS, EXACT = Number(0.5, 0.4, 0.6, (0.2, 0.45, 0.85)), Number(0.5, 0.5, 0.5)
 CLOSE = Number(0.5, 0.4, 0.6, (0.46, 0.5, 0.54))  # whose interval is 0.4006 to 0.5994
+FIVE = (0.42, 0.46, None, 0.5, 0.54, 0.58)  # of standard deviation 0.0632, and t(4) is 2.776
+MANY = Number(0.5, 0.4, 0.6, FIVE)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +33,10 @@ CLOSE = Number(0.5, 0.4, 0.6, (0.46, 0.5, 0.54))  # whose interval is 0.4006 to 
         (CLOSE, 0.5, "above", 0, "unresolved"),
         (CLOSE, 0.61, "above", 0, "different"),
         (CLOSE, 0.4, "above", 0, "same"),
-        (CLOSE, 0.69, "further", 0, "same"),  # 0.5 + t(2) 0.04 sqrt(1 / 3 + 1) is 0.6987
-        (CLOSE, 0.71, "further", 0, "different"),
+        (MANY, 0.69, "further", 0, "same"),  # 0.5 + t(4) 0.0632 sqrt(1 / 5 + 1) is 0.6923
+        (MANY, 0.695, "further", 0, "different"),
+        (MANY._replace(samples=FIVE[:5]), 0.5, "further", 0, "unresolved"),  # of too few seeds
+        (MANY._replace(samples=FIVE[:5]), 9.0, "further", 0, "unresolved"),
         (EXACT, 0.5, "further", 0, "unresolved"),
     ],
 )
@@ -40,10 +44,16 @@ def test_verdict_changes_when_the_published_value_is_moved(ours, published, rule
     assert compared(ours, published, rule, distance) == outcome
 
 
-def test_mean_of_further_seeds_lies_closer_the_more_there_are():
-    """0.5 + t(2) 0.04 sqrt(1 / 3 + 1 / 4) is 0.6315."""
-    found = [compared(CLOSE, published, "further", runs=4) for published in (0.63, 0.633, 0.37, 0.367)]
+def test_mean_of_further_seeds_lies_closer_the_more_there_are(tmp_path):
+    """0.5 + t(4) 0.0632 sqrt(1 / 5 + 1 / 4) is 0.6178. An item says of how many seeds its numbers are the mean."""
+    found = [compared(MANY, published, "further", runs=4) for published in (0.617, 0.619, 0.383, 0.381)]
     assert found == ["same", "different"] * 2
+    rows = {"x": [{"rule": "a", "mean": "0.5", "low": "0.4", "values": " ".join(map(str, FIVE))}]}
+    numbers = [{"name": "a", "at": {"rule": "a"}, "published": 0.65}]
+    for runs, outcome in ((1, "same"), (4, "different")):
+        rule = {"by": "further", "runs": runs, "why": "y"}
+        (item,) = judged(tmp_path, rows, ours={"table": "x"}, rule=rule, numbers=numbers).items
+        assert item.outcome == outcome
 
 
 def test_order_is_the_one_of_our_difference_if_its_interval_excludes_zero():
