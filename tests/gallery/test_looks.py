@@ -19,7 +19,7 @@ CLAIMS = [
     claim("faster", OTPE, "below", {"rule": "bptt"}),
     claim("slower", OTPE, "above", {"rule": "bptt"}),
     claim("at_least_one", OTPE, "above", 1.1),  # first false, then true
-    claim("open", OTPE, "below", {"rule": "bptt"}, margin=0.7),  # first true, then open
+    claim("open", OTPE, "below", {"rule": "bptt"}, margin=0.7, why="w"),  # first true, then open
     claim("counted", BPTT, "equal", 2, kind="check"),
 ]
 NEW = claim("new", OTPE, "above", 1.2)
@@ -120,7 +120,12 @@ def test_what_changes_after_it_was_frozen_is_from_after_the_run(cycle):
     """Its words may change, but nothing that it compares."""
     cycle.record()
     cycle.freeze()
-    changes = [{"sentence": "Other words."}, {"relation": "below", "right": 3}, {"margin": 0.05}, {"scale": "full"}]
+    changes = [
+        {"sentence": "Other words."},
+        {"relation": "below", "right": 3},
+        {"margin": 0.05, "why": "w"},
+        {"scale": "full"},
+    ]
     cycle.write([one | change for one, change in zip(CLAIMS, changes, strict=False)])
     cycle.see(SECOND, 5000)
     frozen = cycle.looks[-1]
@@ -155,7 +160,7 @@ def test_seeds_that_were_looked_at_cannot_be_frozen(cycle):
 
 def test_claim_that_compares_something_else_than_before_is_new(cycle):
     cycle.record()
-    cycle.write([CLAIMS[0] | {"margin": 0.05}])
+    cycle.write([CLAIMS[0] | {"margin": 0.05, "why": "w"}])
     cycle.see(SECOND, 5000)
     cycle.freeze()
     cycle.record()
