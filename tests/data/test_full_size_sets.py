@@ -105,6 +105,22 @@ def test_a_download_gives_the_four_files_or_names_what_is_wrong(small, tmp_path,
     np.testing.assert_array_equal(sd.idx_images("mnist")[0], pixels_of("train"))
 
 
+def test_packed_files_that_are_there_are_unpacked_and_not_downloaded(small, tmp_path, monkeypatch):
+    small("mnist")
+    monkeypatch.setitem(IDX_SETS, "mnist", IDX_SETS["mnist"]._replace(url="http://127.0.0.1:9"))
+    monkeypatch.chdir(tmp_path)
+    files = idx_files("mnist")
+    for name, content in files.items():
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    (tmp_path / LABELS).unlink()
+    sd.download_mnist(path=".")
+    assert all((tmp_path / name).read_bytes() == content for name, content in files.items())
+    (tmp_path / LABELS).unlink()
+    (tmp_path / f"{LABELS}.gz").write_bytes(gzip.compress(files[IMAGES]))
+    with pytest.raises(ValueError, match=f"{LABELS}.gz has the wrong checksum"):
+        sd.download_mnist(path=tmp_path)
+
+
 HELD = f"<measure>{note('C4', 8)}</measure>"
 VOICES = (
     # Divisions change, an ornament has no duration, and a sixteenth note between two steps is not heard.
@@ -161,6 +177,7 @@ BAD_PIECES = [
         r"bwv00.mxl, expected .* for the 88 keys of a piano \(120 is not in range",
     ),
     (mxl(*VOICES[:3], HELD + note("E4", 1, "<chord/>")), "Got 4 pieces in 4 voices among the 6 files"),
+    (mxl(*VOICES[:3], HELD + "<measure><backup/></measure>"), "Got 4 pieces in 4 voices among the 6 files"),
 ]
 
 

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,8 @@ def idx_images(
 def download_mnist(name: str = "mnist", path: str | Path | None = None) -> Path:
     """Download the four files of MNIST (11 MB) or Fashion-MNIST (30 MB), unless they already exist, and verify them.
 
-    MNIST comes from the mirror that PyTorch keeps, Fashion-MNIST from its authors. The files are unpacked, 55 MB.
+    MNIST comes from the mirror that PyTorch keeps, Fashion-MNIST from its authors. The files are unpacked, 55 MB; one that is
+    in the folder as the site has it, packed (.gz), is unpacked there, and not downloaded.
 
     Args:
         name: "mnist" or "fashion_mnist".
@@ -124,7 +125,9 @@ def download_mnist(name: str = "mnist", path: str | Path | None = None) -> Path:
     check_choice("data set", name, IDX_SETS)
     folder = _folder(name, path)
     for file, sha256 in IDX_SETS[name].sha256.items():
-        download(f"{IDX_SETS[name].url}/{file}.gz", folder / file, sha256=sha256, unpack=True)
+        packed = (folder / f"{file}.gz").absolute()
+        url = packed.as_uri() if packed.exists() else f"{IDX_SETS[name].url}/{file}.gz"
+        download(url, folder / file, sha256=sha256, unpack=True)
     return folder
 
 
@@ -160,7 +163,7 @@ def mnist_task(
             ...
         FileNotFoundError: There is no ...train-images-idx3-ubyte, packed (.gz) or not. Get it with slax_data.download_mnist(...
     """
-    return _task("mnist", key, n_steps, code, path, with_validation)
+    return _task("mnist", key, n_steps, code, path=path, with_validation=with_validation)
 
 
 def fashion_mnist_task(
@@ -185,12 +188,10 @@ def fashion_mnist_task(
             ...
         FileNotFoundError: There is no ...train-images-idx3-ubyte, packed (.gz) or not. Get it with slax_data.download_mnist(...
     """
-    return _task("fashion_mnist", key, n_steps, code, path, with_validation)
+    return _task("fashion_mnist", key, n_steps, code, path=path, with_validation=with_validation)
 
 
-def _task(
-    name: str, key: PRNGKeyArray, n_steps: int, code: str, path: str | Path | None, with_validation: bool
-) -> Task:
+def _task(name: str, key: PRNGKeyArray, n_steps: int, code: str, **options: Any) -> Task:
     check_choice("code", code, ["pixels", "permuted", *ENCODERS])
     check_size("n_steps", n_steps)
     if code in ENCODERS:
@@ -200,8 +201,8 @@ def _task(
             f"n_steps got {n_steps}, expected a divisor of the {N_PIXELS} pixels: 28 for a row at each step, 784 for a pixel."
         )
     images = {}
-    for split in _splits(with_validation):
-        pixels, labels = idx_images(name, path, split=split, with_validation=with_validation)
+    for split in _splits(options["with_validation"]):
+        pixels, labels = idx_images(name, split=split, **options)
         with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
             images[split] = jnp.asarray(pixels), jnp.asarray(labels)
     sizes = {"n_units": N_PIXELS if code in ENCODERS else N_PIXELS // n_steps, "n_classes": N_CLASSES}
