@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -29,6 +31,7 @@ SamplesOf = Callable[[int], SeedSamples]
 
 RATE, WINDOW, ALPHA = "learning_rate", "online_window", "alpha"
 EQUAL = 1e-6  # difference of mean scores that are equal: those of float32 differ in their last digits
+SMALLEST = 1e-12  # the least length that is divided by
 FPTT_WINDOW = 1  # steps between two updates of FPTT, which is part of the optimizer
 OPTIMIZERS = {"adam": optax.adam, "adamax": optax.adamax}
 
@@ -63,6 +66,16 @@ def transformation(config: dict[str, Any], rate: Any) -> optax.GradientTransform
         made = optax.chain(optax.clip_by_global_norm(config["clip"]), made)
     wrapper = RULES[config["rule"]].optimizer if "rule" in config else None
     return wrapper(made, **config["optimizer_options"]) if wrapper else made
+
+
+def scaled(to: float, least: float = SMALLEST) -> optax.GradientTransformation:
+    """Scale the gradient of each array to a length; one that is shorter than `least` by as much as one of that length."""
+    return optax.stateless_with_tree_map(lambda array, _: with_length(array, to, least))
+
+
+def with_length(array: jax.Array, to: Any, least: float = SMALLEST) -> jax.Array:
+    """The array in its direction, with another length; zero stays zero."""
+    return array * (to / jnp.maximum(jnp.linalg.norm(array), least))
 
 
 def train(

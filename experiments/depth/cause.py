@@ -9,15 +9,13 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.common.learning import choose, transformation
+from experiments.common.learning import choose, scaled, transformation
 from experiments.common.measures import at_the_end, layer_of
 from experiments.common.samples import Samples, make_sampler
 from experiments.depth.jobs import COMPARED
 from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients
 from slax_rules.train.agreement import by_path
-
-SMALLEST = 1e-12  # the least length that is divided by
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
@@ -41,11 +39,6 @@ def optimizer_of(config: dict[str, Any], rate: Any) -> optax.GradientTransformat
     if config["training"] not in of_arrays:
         return transformation(config, rate)
     return optax.chain(of_arrays[config["training"]], transformation(config | {"clip": None}, rate))
-
-
-def scaled(to: float, least: float = SMALLEST) -> optax.GradientTransformation:
-    """Scale the gradient of each array to a length; one that is shorter than `least` by as much as one of that length."""
-    return optax.stateless_with_tree_map(lambda array, _: array * (to / jnp.maximum(jnp.linalg.norm(array), least)))
 
 
 def measure(model: Connect, batches: Samples, clip: float) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import optax
 from flax import nnx
 
 from experiments.common.costs import bytes_of
-from experiments.common.learning import choose, named_rule
+from experiments.common.learning import choose, named_rule, scaled, with_length
 from experiments.common.measures import at_the_end
 from experiments.common.tasks import make_model
 from experiments.questions.sources import Counts, sampler_of
@@ -32,7 +32,6 @@ from slax_rules.windows import WindowGradient
 
 NO_MEMORY = 1e-6  # the decay of a neuron that keeps nothing
 SHORTER = 0.01  # the length of the gradient of hidden layers under short_bptt
-SMALLEST = 1e-12  # added to a length that is divided by
 EXCHANGED = ("otpe_bptt_lengths", "bptt_otpe_lengths")
 VARIANTS = ("stateless", "counts", "short_bptt", *EXCHANGED)
 
@@ -48,12 +47,7 @@ class WithLengths(BPTT):
         traces = OTPE().init(model, state.carry, step)
         otpe = OTPE().window(model, state._replace(traces=traces), inputs, loss)
         pair = (bptt.model, otpe.model) if self.of_bptt else (otpe.model, bptt.model)
-        return bptt._replace(model=jax.tree.map(with_length, *pair))
-
-
-def with_length(direction: jax.Array, length: jax.Array) -> jax.Array:
-    """An array in the direction of one, with the length of another."""
-    return direction * (jnp.linalg.norm(length) / (jnp.linalg.norm(direction) + SMALLEST))
+        return bptt._replace(model=jax.tree.map(lambda one, other: with_length(one, jnp.linalg.norm(other)), *pair))
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
@@ -103,14 +97,9 @@ def optimizer_of(config: dict[str, Any], rate: Any) -> optax.GradientTransformat
     """The optimizer: Adam; stochastic gradient descent with momentum; and the same with the gradient of each array of
     parameters scaled to a length of 1."""
     momentum = optax.sgd(rate, momentum=0.9)
-    optimizers = {"adam": optax.adam(rate), "momentum": momentum, "normalized": optax.chain(of_length_one(), momentum)}
+    optimizers = {"adam": optax.adam(rate), "momentum": momentum, "normalized": optax.chain(scaled(1.0), momentum)}
     made = optimizers[config["optimizer"]]
     return optax.chain(shortened(len(config["layers"]) - 1), made) if config["way"] == "short_bptt" else made
-
-
-def of_length_one() -> optax.GradientTransformation:
-    """Scale the gradient of each array to a length of 1; zero stays zero."""
-    return optax.stateless_with_tree_map(lambda gradient, _: gradient / (jnp.linalg.norm(gradient) + SMALLEST))
 
 
 def shortened(n_layers: int) -> optax.GradientTransformation:
