@@ -46,14 +46,14 @@ def prepare(results: list[dict[str, Any]]) -> Results:
 
 
 def accuracies(result: dict[str, Any]) -> list[float]:
-    """The test accuracy of each seed in percent."""
-    return [100 * seed["accuracy"] for seed in result["seeds"]]
+    """The test accuracy of each seed."""
+    return [seed["accuracy"] for seed in result["seeds"]]
 
 
 def mean_of(of: dict[tuple[str, str, str], dict[str, Any]], rule: str) -> float | None:
-    """The mean accuracy under a rule by Adam; None if it was not trained."""
+    """The mean accuracy under a rule by Adam, in percent; None if it was not trained."""
     result = of.get(("adam", rule, "itself"))
-    return float(np.mean(accuracies(result))) if result else None
+    return 100 * float(np.mean(accuracies(result))) if result else None
 
 
 def chosen(of: dict[tuple[str, str, str], dict[str, Any]], optimizers: Any, rules: Any, variants: Any) -> Any:
@@ -79,16 +79,14 @@ def shuffled(results: Results) -> Results:
 def rows(results: Results) -> Iterator[list[Any]]:
     for task, of in results.items():
         for key, result in of.items():
-            reached = [seed["accuracy"] for seed in result["seeds"]]
             rate = result["trials"]["chosen"]["learning_rate"]
-            yield [task, *key, rate, *tables.of_seeds(reached, statistics.SHARE)]
+            yield [task, *key, rate, *tables.of_seeds(accuracies(result), statistics.SHARE)]
 
 
 def draw_mark(ax: Axes, row: float, result: dict[str, Any], look: dict[str, Any]) -> None:
     """Draw the mean of a result with its interval, and its seeds as dots below it."""
-    reached = accuracies(result)
-    ax.plot(reached, [row + 0.1] * len(reached), ".", color=look["color"], markersize=2, alpha=0.7)
-    figures.draw_interval(ax, row, reached, (0.0, 100.0), markersize=4.5, elinewidth=1.2, **look)
+    look = {"scale": 100, "markersize": 4.5, "elinewidth": 1.2} | look
+    figures.draw_seeds(ax, row, accuracies(result), statistics.SHARE, 0.1, 2, **look)
 
 
 def draw_free(results: Results) -> Figure:

@@ -100,8 +100,8 @@ def draw_trainings(ax: Axes, trainings: Trainings) -> None:
     for row, results in enumerate(trainings.values()):
         for rule, below in zip(COMPARED, (-0.2, 0.2), strict=True):
             reached = [seed["accuracy"] for seed in results[rule]["seeds"]]
-            look = {"marker": figures.look_of(rule)["marker"], "scale": 100}
-            figures.draw_seeds(ax, row + below, reached, statistics.SHARE, rule, 0.12, 1.5, **look)
+            look = {name: figures.look_of(rule)[name] for name in ("color", "marker")}
+            figures.draw_seeds(ax, row + below, reached, statistics.SHARE, 0.12, 1.5, scale=100, **look)
             lowest = min(lowest, 100 * min(reached))
     figures.name_rows(ax, [names.TRAININGS_IN_DEPTH[training] for training in trainings], striped=True)
     ax.set(xlim=(10 * int(lowest / 10), 100), xlabel=names.TEST_ACCURACY)

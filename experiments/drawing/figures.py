@@ -239,13 +239,14 @@ def legend_of_modes(figure: Figure) -> None:
 
 
 def draw_seeds(
-    ax: Axes, row: float, numbers: Any, bounds: Bounds, rule: str, below: float, size: float, **look: Any
+    ax: Axes, at: float, numbers: Any, bounds: Bounds, beside: float, size: float, *, upright: bool = False, **look: Any
 ) -> None:
-    """Draw the mean of a row with its 95 % interval in the color of a rule, and so far below it each seed as a dot."""
-    scale, color = look.get("scale", 1.0), STYLES[rule].color
-    dots = [scale * number for number in seeds_and_tests(numbers)[0]]
-    ax.plot(dots, [row + below] * len(dots), ".", color=color, markersize=size, alpha=0.7)
-    draw_interval(ax, row, numbers, bounds, color=color, **look)
+    """Draw the mean of a row, or if upright of a column, with its 95 % interval, and so far below or beside it each seed as a
+    dot. The arguments are those of `draw_interval`, with a color."""
+    dots = [look.get("scale", 1.0) * number for number in seeds_and_tests(numbers)[0] if number is not None]
+    places = [at + beside] * len(dots)
+    ax.plot(*((places, dots) if upright else (dots, places)), ".", color=look["color"], markersize=size, alpha=0.7)
+    draw_interval(ax, at, numbers, bounds, upright=upright, **look)
 
 
 def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Any]], bounds: Bounds) -> None:
@@ -259,7 +260,8 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Any]], bounds: 
     look = {"markeredgecolor": "black", "markeredgewidth": 0.6, "markersize": 4.5, "elinewidth": 1.3}
     for row, (rule, _, numbers) in enumerate(rows):
         if len(numbers):
-            draw_seeds(ax, row, numbers, bounds, rule, 0.25, 3, marker=STYLES[rule].marker, **look)
+            style = {"color": STYLES[rule].color, "marker": STYLES[rule].marker}
+            draw_seeds(ax, row, numbers, bounds, 0.25, 3, **style, **look)
     name_rows(ax, [name for _, name, _ in rows])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -310,7 +312,7 @@ def plot_gaps(ax: Axes, rules: Sequence[str], shares: Shares) -> str:
             write_in_row(ax, row, " ".join([*high, "→"]), 0.98, fontsize=SMALLEST, ha="right")
         for mode, of_mode in gaps.get(rule, {}).items():
             height = row + {"offline": -0.16, "online": 0.16}[mode]
-            draw_seeds(ax, height, of_mode, DIFFERENCE, rule, 0.13, 1.2, **look, **MARKS[mode])
+            draw_seeds(ax, height, of_mode, DIFFERENCE, 0.13, 1.2, color=STYLES[rule].color, **look, **MARKS[mode])
     ax.axvline(0, color="0.4", linewidth=0.8, zorder=0)
     title = RULES[reference].title
     ax.set(xlim=(LOWEST, HIGHEST), xlabel=f"points above {title}")

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -197,9 +196,8 @@ def draw_groups(
     groups, rules = (list(dict.fromkeys(column)) for column in zip(*marks, strict=True))
     for (group, rule), (numbers, found) in marks.items():
         at, color = groups.index(group) + 0.18 * (rules.index(rule) - (len(rules) - 1) / 2), STYLES[rule].color
-        ax.plot([at + 0.06] * len(numbers), scale * np.array(numbers, float), ".", color=color, markersize=2)
-        look = {"marker": STYLES[rule].marker, "markersize": 4, "elinewidth": 1.2}
-        figures.draw_interval(ax, at, numbers, bounds, scale=scale, upright=True, color=color, **look)
+        look = {"scale": scale, "color": color, "marker": STYLES[rule].marker, "markersize": 4, "elinewidth": 1.2}
+        figures.draw_seeds(ax, at, numbers, bounds, 0.06, 2, upright=True, **look)
         if found:
             ax.plot(at, scale * found.value, **OPEN)
 

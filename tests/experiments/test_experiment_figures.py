@@ -47,6 +47,11 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
     drawn = [line[2][0].get_segments()[0] for line in (row, column, geometric)]
     assert [*drawn[0][:, 0], *drawn[1][:, 1]] == pytest.approx([*ends, *ends])
     assert list(drawn[2][:, 0]) == pytest.approx(ratio_interval([0.5, 2.0])[1:])
+    for upright in (False, True):
+        figures.draw_seeds(ax, 3, numbers, (0.0, 1.0), 0.25, 2, upright=upright, scale=100, color="red")
+        dots = ax.lines[-2].get_xydata()[:, :: -1 if upright else 1]
+        assert dots.ravel().tolist() == pytest.approx([10, 3.25, 20, 3.25, 60, 3.25])
+        assert ax.lines[-1].get_xydata()[0].tolist() == pytest.approx([3, mean] if upright else [mean, 3])
 
 
 def test_rank_correlations_are_spearmans_and_their_interval_draws_rules():
