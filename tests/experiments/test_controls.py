@@ -1,13 +1,17 @@
-"""The controls: what an exchange of traces or signals between samples changes in a gradient, and what it leaves as it is."""
+"""The controls: what an exchange of traces or signals between samples changes in a gradient, and what it leaves as it is; how
+the networks are trained, and where their accuracies are shown."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiment_files import as_written, config_of, tables
 from flax import nnx
 
-from experiments.controls import run
+from experiments.controls import plot, run
 from experiments.controls.exchange import Exchanged
-from slax_neurons import LI, LIF, connect
+from experiments.pipeline.job import settings_of
+from slax_neurons import LI, LIF, connect, unroll
 from slax_rules import OSTL, OTPE, RULES, SLTT, PerLayer, gradients
 
 STEPS, SAMPLES = 7, 4
@@ -84,3 +88,110 @@ def test_references_have_an_exact_read_out_above_no_traces_or_fixed_layers():
     found, exact = (gradient(model, rule, *data()) for rule in (fixed, OSTL()))
     assert not any(leaf.any() for leaf in found[:4])
     check(found[4:], exact[4:])
+
+
+FULL = settings_of("controls", "full")
+
+
+@pytest.mark.parametrize(("variant", "update"), [("itself", "offline"), ("each_step", "online")])
+def test_updates_are_made_once_a_sequence_or_in_each_step(variant, update, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(run, "choose", lambda config, *how, **_: asked.update(config, how=how) or ({}, []))
+    job = "recall_recurrent/rmsprop/without_traces" + "_each_step" * (variant == "each_step")
+    run.compute(config_of("controls", job, FULL, "full"))
+    assert (asked["how"][0], asked["online_window"]) == (update, 1) and asked["rule"] in RULES
+
+
+def test_a_recurrent_layer_gets_its_own_spikes_one_step_later():
+    config = {"layers": [5, 6, 3], "initial_rate": 0.2, "input_rate": 0.4, "decay": 0.9, "read_out_decay": 0.9}
+    fed, recurrent = (run.network(config | {"recurrent": of}, nnx.Rngs(0)) for of in (False, True))
+    assert not any(leaf.shape == (6, 6) for leaf in jax.tree.leaves(nnx.state(fed)))
+    graphdef, state = nnx.split(recurrent)
+    (own,) = (leaf for leaf in jax.tree.leaves(state) if leaf.shape == (6, 6))
+    np.testing.assert_allclose(own.T @ own, np.eye(6), atol=1e-5)
+
+    @jax.jit
+    def outputs(state, scale):
+        model = nnx.merge(graphdef, state)
+        return unroll(model, model.initialize_carry((SAMPLES, 5)), scale * jnp.asarray(data()[0]))
+
+    alone = jax.tree.map(lambda leaf: 0 * leaf if leaf.shape == (6, 6) else leaf, state)
+    for one, other in zip(*(jax.tree.leaves(outputs(of, 1e-3)) for of in (state, alone)), strict=True):
+        np.testing.assert_array_equal(one, other)  # without spikes, not even the membranes
+    same = np.asarray(outputs(state, 1.0)[1] == outputs(alone, 1.0)[1]).all(axis=(1, 2))
+    assert same[0] and not same[-1]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "first", "second"), [("adam", 1, 0.9 * 0.1 / 0.19 * (0.001999 / 0.000999) ** 0.5), ("rmsprop", 10, 0)]
+)
+def test_steps_of_an_optimizer_are_those_of_its_equation(optimizer, first, second):
+    """After a gradient of 3 and one of 0: by Adam with its moments of 0.9 and 0.999, and by RMSprop with squares of 0.99."""
+    made = run.optimizer_of({"optimizer": optimizer}, 0.01)
+    state = made.init(jnp.zeros(1))
+    for gradient, expected in ((3.0, first), (0.0, second)):
+        step, state = made.update(jnp.array([gradient]), state)
+        assert float(step[0]) == pytest.approx(-0.01 * expected, rel=1e-3)
+
+
+def test_each_figure_has_the_accuracies_of_its_rules_and_variants_in_their_rows(tmp_path):
+    jobs = [
+        f"{task}/{one}"
+        for task in ("recall", "adding")
+        for one in (
+            *(f"{optimizer}/{rule}" for optimizer in ("adam", "rmsprop") for rule in ("bptt", "sltt")),
+            "rmsprop/otpe",
+        )
+    ]
+    jobs += ["recall/adam/otpe", "recall/adam/without_traces", "recall/rmsprop/without_traces", "recall/adam/fixed"]
+    jobs += [
+        "recall/adam/without_traces_signals",
+        "recall/adam/ottt",
+        "recall/adam/otpe_traces",
+        "recall/adam/ottt_signals",
+    ]
+    jobs += ["time/adam/bptt"]  # of a task that is in neither figure
+    results, means = [], {}
+    for number, job in enumerate(jobs, start=30):
+        config, means[job] = config_of("controls", job, FULL, "full"), number
+        seeds = [{"accuracy": (number + apart) / 100} for apart in (-1, 1)]
+        results.append(as_written(config, {"seeds": seeds, "trials": {"chosen": {"learning_rate": 0.1}}}))
+    found = {
+        stem: {
+            "/".join(row[name] for name in ("task", "optimizer", "rule", "variant")): float(row["mean"]) for row in rows
+        }
+        for stem, rows in tables("controls", results, tmp_path).items()
+    }
+    assert len(found["controls_rmsprop"]) == 13 and len(found["controls_shuffled"]) == 8
+    assert found["controls_rmsprop"]["adding/rmsprop/otpe/itself"] == pytest.approx(means["adding/rmsprop/otpe"] / 100)
+    data = plot.prepare(results)
+    free, shuffled = plot.draw_free(data), plot.draw_shuffled(data)
+
+    def marks(ax):
+        """The means that are drawn, by the name of their row and their color."""
+        titles = [label.get_text() for label in ax.get_yticklabels()]
+        lines = [container.lines[0] for container in ax.containers]
+        return {(titles[round(line.get_ydata()[0])], line.get_color()): round(line.get_xdata()[0]) for line in lines}
+
+    def levels(ax):
+        return {line.get_linestyle(): line.get_xdata()[0] for line in ax.lines if line.get_linestyle() in ("--", ":")}
+
+    blue, red, gray = "#0072B2", "#D55E00", "#4D4D4D"
+    rows = {"BPTT": "bptt", "traces": "otpe", "SLTT": "sltt", "SLTT, read-out exact": "without_traces"}
+    assert marks(free.axes[0]) == {
+        (row, color): means[f"recall/{optimizer}/{rule}"]
+        for row, rule in rows.items()
+        for optimizer, color in (("adam", blue), ("rmsprop", red))
+    }
+    assert levels(free.axes[0]) == {"--": 20} and levels(free.axes[1]) == {"--": pytest.approx(100 / 3)}
+    drawn = {
+        ("no traces", gray): "without_traces",
+        ("no traces", red): "without_traces_signals",
+        ("OTTT", gray): "ottt",
+        ("OTTT", red): "ottt_signals",
+        ("OTPE", gray): "otpe",
+        ("OTPE", blue): "otpe_traces",
+    }
+    assert marks(shuffled.axes[0]) == {place: means[f"recall/adam/{job}"] for place, job in drawn.items()}
+    reached = {":": means["recall/adam/bptt"], "--": means["recall/adam/fixed"]}
+    assert levels(shuffled.axes[0]) == pytest.approx(reached)
