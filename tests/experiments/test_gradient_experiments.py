@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,14 @@ from experiments.common.measures import layer_of
 from experiments.common.tasks import make_model
 from experiments.credit_grid import grid
 from experiments.curvature import windows
-from experiments.depth import cause
+from experiments.depth import cause, plot_cause
+from experiments.depth import plot as depth_plot
 from experiments.gradient_similarity import plot, run
 from experiments.pipeline.job import settings_of
 from slax_rules import RULES, cross_entropy, gradients
 from slax_rules.train.agreement import by_path
 
+BATCHES = (10, 20, 30, 40)
 DEEP = {"layers": [10, 8, 7, 4], "input_rate": 0.1, "initial_rate": 0.05, "decay": 0.9, "read_out_decay": 0.9}
 
 
@@ -140,6 +143,45 @@ def test_a_training_has_the_lengths_that_it_is_named_after(training, long, short
     (updates, _) = made.update(gradient, made.init(gradient))
     for name, length in (("long", long), ("short", short), ("zero", 0)):
         np.testing.assert_allclose(updates[name], -length * np.array([0.6, 0.8]), rtol=1e-6)
+
+
+def test_longer_and_larger_trainings_change_what_they_are_called_after():
+    settings = settings_of("depth", "quick")
+    plain, longer, larger = (
+        config_of("depth", f"cause/{name}/otpe", settings) for name in ("clipped", "longer", "larger")
+    )
+    names = {"training": "longer", "steps": settings["cause"]["longer"]}
+    assert longer == plain | names and longer["steps"] != plain["steps"]
+    assert larger == plain | {"training": "larger", "batch_size": settings["cause"]["larger"]}
+
+
+@pytest.mark.parametrize(
+    ("ahead", "start"), [([1, -1, 1, 1], 30), ([1, 1, 1, 1], 10), ([1, 1, 1, 0], None), ([1, 1, 1, -1], None)]
+)
+def test_otpe_is_ahead_from_where_it_stays_ahead_to_the_end(ahead, start):
+    """Seed by seed: each accuracy varies more than the two differ."""
+    bptt = np.array([[0.3], [0.6], [0.9]])
+    gaps = [0.05 * sign + 0.01 * np.array([[-1], [0], [1]]) for sign in ahead]
+    courses = {"bptt": [bptt] * 4, "otpe": [bptt + gap for gap in gaps]}
+    curves = {
+        rule: SimpleNamespace(tested=lambda of=of: dict(zip(BATCHES, of, strict=True))) for rule, of in courses.items()
+    }
+    assert depth_plot.ahead_from(curves) == start
+    seeds = {
+        rule: [
+            {
+                "lengths": [{"batches": at, "accuracy": of[seed, 0]} for at, of in zip(BATCHES, course, strict=True)],
+                "gradients": {},
+            }
+            for seed in range(3)
+        ]
+        for rule, course in courses.items()
+    }
+    trainings = {"clipped": {rule: {"seeds": of} for rule, of in seeds.items()}}
+    minus = [row for row in plot_cause.rows(plot_cause.Data({}, trainings)) if row[3] == "minus_bptt"]
+    assert {row[1] for row in minus} == {"otpe"} and [row[6] for row in minus] == pytest.approx(
+        [0.05 * sign for sign in ahead]
+    )
 
 
 def test_gradients_of_batches_are_measured_one_by_one():

@@ -1,5 +1,7 @@
 """The questions: what their tasks show and when, what a way to learn changes, and which truncation a rule's memory buys."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +14,10 @@ from experiments.credit_grid import plot_alignment
 from experiments.credit_grid.plot_panels import Panel
 from experiments.drawing import ranks
 from experiments.pipeline.job import settings_of
-from experiments.questions import plot, run, sources
+from experiments.questions import cost, plot, run, sources
 from slax_data import mnist_5k
 from slax_neurons import unroll
-from slax_rules import BPTT, OTPE, cross_entropy, gradients
+from slax_rules import BPTT, OTPE, TBPTT, cross_entropy, gradients
 
 
 @pytest.fixture
@@ -116,6 +118,32 @@ def test_a_rule_with_the_lengths_of_another_one_keeps_its_direction_in_each_arra
     assert max(abs(norm(one) / norm(other) - 1) for one, other in zip(bptt, otpe, strict=True)) > 0.1
     for one, along, long in zip(*(map(np.asarray, leaves) for leaves in (found, direction, length)), strict=True):
         np.testing.assert_allclose(one, along * norm(long) / norm(along), rtol=1e-4, atol=1e-9)
+
+
+def test_costs_are_those_of_each_rule_in_the_windows_that_it_needs(monkeypatch):
+    """One step with traces, a piece of TBPTT, else the sequence; and of OTPE in ten steps, and of BPTT that recomputes."""
+    batch = (np.zeros((60, 2, 12), np.float32),)
+    monkeypatch.setattr(cost, "recall", lambda *_: SimpleNamespace(sample=lambda *_, **__: batch))
+    monkeypatch.setattr(cost, "gradient_programs", lambda model, made, batch: made)
+    monkeypatch.setattr(cost, "costs", lambda made, repeats: {way: {"rule": rule} for way, (rule, _) in made.items()})
+    monkeypatch.setattr(cost, "bytes_of", lambda model, rule, shape, window: window)
+    ways = ["bptt", "otpe", "sltt", "tbptt_4", "stateless"]
+    found = cost.compute(CONFIG | {"layers": [12, 6, 3], "n_steps": 60, "batch_size": 2, "repeats": 1, "ways": ways})[
+        "costs"
+    ]
+    windows = {"bptt": 60, "otpe": 1, "sltt": 1, "tbptt_4": 4, "recomputed": 60, "otpe_10": 10}
+    assert (
+        {way: of["window"] for way, of in found.items()} == windows == {way: of["bytes"] for way, of in found.items()}
+    )
+    rules = {
+        "bptt": BPTT(),
+        "otpe": OTPE(),
+        "tbptt_4": TBPTT(steps=4),
+        "recomputed": BPTT(remat=True),
+        "otpe_10": OTPE(),
+    }
+    assert {way: found[way]["rule"] for way in rules} == rules
+    assert [run.piece_of(way) for way in ("tbptt_12_in_time", "bptt", "otpe_bptt_lengths")] == [12, None, None]
 
 
 def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_path):
