@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from laws.table import LI, lif, made
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect
 from slax_rules import BPTT, RULES, cross_entropy, gradients
-from stacks import FUSED, linear, pair
+from stacks import FUSED, linear
 
 T, B = 32, 4
 SIZES = [20, 30, 25, 7]
@@ -75,21 +74,6 @@ def test_a_window_overwrites_its_traces_and_copies_none():
     trace = rf"f32\[{B},(?:1,)?{SIZES[0]},{SIZES[1]}\]"
     assert re.search(trace, entry)
     assert not re.search(rf"copy[\w.]* = {trace}", loops)
-
-
-def test_memory_does_not_grow_with_time():
-    model = pair([7, 6, 4], [lif(), LI], edges=[(0, 0, 1)], dtype=jnp.float32).model
-    graphdef, state = nnx.split(model)
-
-    def gradient(state, x):
-        copy = nnx.merge(graphdef, state)
-        return gradients(copy, cross_entropy, x, jnp.zeros(B, int), rule=made("otpe", copy), window=8)[1]
-
-    def size(steps):
-        program = compiled(gradient, state, jnp.zeros((steps, B, 7), jnp.float32))
-        return program.memory_analysis().temp_size_in_bytes
-
-    assert size(32) == size(128) > 0
 
 
 def memory_of(rule, sizes, steps, batch=32, **options):

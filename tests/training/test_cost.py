@@ -69,7 +69,7 @@ def test_inputs_are_in_no_other_number(steps):
 
 @pytest.mark.parametrize(
     ("rule", "window"),
-    [(BPTT(), None), (BPTT(remat=True), None), (TBPTT(5), None), (OTTT(), 4), (OTPE(), 4), (OTPE(), 1)],
+    [(TBPTT(5), None), (OTTT(), 4), (OTPE(), 1)],
 )
 def test_measured_bytes_are_the_temporaries_of_a_program_of_the_same_gradient(rule, window):
     net, steps = model(), 40

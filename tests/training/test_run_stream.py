@@ -76,13 +76,12 @@ def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_pi
     assert deviation((found.outputs, numbers(found.stream)), (expected.outputs, numbers(expected.stream))) == 0
 
 
-@pytest.mark.parametrize("rule", ["otpe", "uoro"])
-def test_a_run_that_was_stopped_continues_bit_for_bit(rule, tmp_path):
-    """At any piece, with a checkpoint every ten steps, and at the end of a loop that is left."""
+def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path):
+    """At any piece, with a checkpoint every ten steps, and at the end of a loop that is left. UORO has traces and draws."""
 
     def start(stop=T, folder=None):
         checkpoints = None if folder is None else sr.Checkpoints(tmp_path / folder, every=10, keep=9)
-        stream = stream_of(RULES[rule]())
+        stream = stream_of(RULES["uoro"]())
         source = lambda step: pieces(INPUTS[step:], LABELS[step:])  # noqa: E731
         for info in sr.run_stream(
             stream, source, metrics={"accuracy": sr.correct}, half_life=9.0, checkpoints=checkpoints
