@@ -11,6 +11,7 @@ from experiments.drawing import figures, names, statistics, tables
 COLUMNS = ["task", "rule", "quantity", *tables.OF_SEEDS]
 NEAR = 0.05  # the accuracy has recovered when it is this close to the end of the segment
 PARTS = 10  # of a segment, in which accuracies are means
+HOLLOW = {"markerfacecolor": "white", "label": names.LESS_MEMORY["recomputed"]}
 
 prepare = tables.by_task_and_rule
 
@@ -65,13 +66,18 @@ def draw(tasks: tables.Results) -> Figure:
             numbers, kilobytes = quantities(rules[rule])["accuracy"], rules[rule]["memory"]["measured"] / 1000
             look = {"scale": 100, "upright": True, **figures.look_of(rule)}
             at[rule] = kilobytes, figures.draw_interval(ax, kilobytes, *numbers, **look)
+            if recomputed := rules[rule]["memory"].get("recomputed"):
+                figures.draw_interval(ax, recomputed / 1000, *numbers, **look | HOLLOW)
         if ends := [at[rule] for rule in ("bptt", "otpe") if rule in at]:
             ax.plot(*zip(*ends, strict=True), color="0.7", linewidth=0.8, zorder=0)
             figures.write_beside(ax, names.task_name(task), ends[-1], (7, -1), va="center")
     ax.set_xlim(None, 4 * ax.get_xlim()[1])  # with place for the names
     figures.log_axis(ax)
     ax.set(xlabel="memory for a stream (kB)", ylabel="predictions that are right (%)")
-    figures.legend_of(figure, [figures.look_of(rule) | {"linestyle": ""} for rule in known], len(known))
+    marks = [figures.look_of(rule) | {"linestyle": ""} for rule in known]
+    if "bptt" in known:
+        marks.append(figures.look_of("bptt") | HOLLOW | {"linestyle": ""})
+    figures.legend_of(figure, marks, len(marks))
     configs = [tables.config_of(rules) for rules in tasks.values()]
     return figures.with_note(
         figure,
