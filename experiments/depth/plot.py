@@ -62,7 +62,7 @@ def draw(data: Data) -> Figure:
             for rule in tables.in_order(by_depth[deepest]["rules"])
         }
         figures.draw_lines(layers, cosines, statistics.COSINE)
-        layers.set(xlim=(1, deepest + 1), xlabel="layer, from the input to the read-out")
+        layers.set(xlim=(1, deepest + 1), xlabel="layer, from input to read-out")
         draw_depths(first, by_depth, ("trained", "1"))
         draw_depths(accuracy, by_depth, ("accuracy", ""))
         for ax in (layers, first):
@@ -117,7 +117,7 @@ def draw_lengths(data: Data) -> Figure:
         if (start := ahead_from(curves)) is not None:
             color = figures.look_of("otpe")["color"]
             ax.axvline(start, color=color, linestyle=":", linewidth=1)
-            text = f"OTPE ahead of BPTT\nafter {start:,.0f} batches"
+            text = f"OTPE > BPTT\nfrom {start:,.0f} on"
             ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=figures.SMALLEST, color=color)
     return figure
 

@@ -14,9 +14,7 @@ from experiments.drawing import figures, names, statistics, tables
 COLUMNS = ["training", "rule", "batches", "quantity", "gradient", "layer", *tables.OF_SEEDS]
 QUANTITIES = {"log10_length": statistics.ANY, "alike": statistics.COSINE}  # of a layer
 LABELS = ("log10 of the length", "mean cosine of two batches")
-PLAIN = (
-    "clipped"  # the training with whose networks gradients are drawn, under the first of the rules that are compared
-)
+PLAIN = "clipped"  # the training whose networks have their gradients drawn, under the first of the compared rules
 
 Tasks = dict[str, dict[int, dict[str, Any]]]
 Trainings = dict[str, dict[str, dict[str, Any]]]
@@ -80,7 +78,7 @@ def draw(data: Data) -> Figure:
             rule: {layer: found[step, name, rule, str(layer)] for layer in range(1, layers + 1)} for rule in COMPARED
         }
         figures.draw_lines(ax, lines, bounds)
-        ax.set(xlim=(1, layers), xlabel="layer, from the input to the read-out", ylabel=label)
+        ax.set(xlim=(1, layers), xlabel="layer, from input to read-out", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     draw_trainings(axes[0, 2], data.trainings)
     titles = ["how long gradients are", "how alike gradients are", "what trainings reach"]

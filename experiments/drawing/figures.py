@@ -156,7 +156,7 @@ def label_lines(axes: Iterable[Axes]) -> None:
             color = np.array(to_rgb(line.get_color()))
             dark = color * min(1, 0.5 / max(color @ LIGHTNESS, 0.1))  # pale letters are hard to read
             look = {"color": dark, "fontsize": SMALLEST, "va": "center", "transform": ax.transAxes}
-            ax.text(1.03, height, line.get_label(), **look)
+            ax.text(1.03, height, str(line.get_label()).replace("approximate", "approx."), **look)
 
 
 def draw_levels(ax: Axes, *, chance: float | None = None, ceiling: float | None = None, upright: bool = False) -> None:

@@ -56,4 +56,4 @@ STYLES = Styles(
 )
 
 # The rules of line plots, in which more could not be told apart: the others are in the tables.
-LINE_RULES = ("bptt", "tbptt", "otpe", "e_prop", "ottt", "ostl", "sltt")
+LINE_RULES = ("bptt", "tbptt", "otpe", "approximate_otpe", "e_prop", "ottt", "ostl", "sltt")
