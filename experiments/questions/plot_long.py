@@ -61,11 +61,10 @@ def lines_of(trained: Ways, costs: Mapping[str, dict[str, Any]]) -> dict[str, Li
     found = {way: Line(trained.get(SAME.get(way, way)), cost) for way, cost in costs.items()}
     found |= {way: Line(of, costs[way.removesuffix(IN_TIME)]) for way, of in trained.items() if way.endswith(IN_TIME)}
     pieces = {way: line._replace(piece=line.cost["window"]) for way, line in found.items() if way.startswith("tbptt")}
-    tried = {
-        way: line for way, line in pieces.items() if line.trained
-    }  # none takes longer than OTPE; a shorter one may be best
-    fit = [line for way, line in tried.items() if way in costs and line.kibibytes <= found[BUDGET].kibibytes]
-    best = {name: max(of, key=reached) for name, of in ((IN_MEMORY, fit), (AS_LONG, list(tried.values()))) if of}
+    budget, tried = found[BUDGET], {way: line for way, line in pieces.items() if line.trained}
+    fit = [line for way, line in tried.items() if way in costs and line.kibibytes <= budget.kibibytes]
+    as_fast = [line for line in tried.values() if (line.seconds or 0) <= (budget.seconds or 0)]
+    best = {name: max(of, key=reached) for name, of in ((IN_MEMORY, fit), (AS_LONG, as_fast)) if of}
     return found | pieces | best
 
 
