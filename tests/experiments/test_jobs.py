@@ -177,9 +177,9 @@ def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
     both = Job("both", {"scale": "tiny"}, endings=(NUMBERS, TIMES))
     with monkeypatch.context() as patch:
         patch.setattr(run.importlib, "import_module", lambda name: module)
-        product = result_product("activity", "tiny", {"both": both}, "both", results=tmp_path)
-        run.run("activity", both, {"both": product})
-    folder = tmp_path / "tiny" / "activity"
+        product = result_product("deep", "tiny", {"both": both}, "both", results=tmp_path)
+        run.run("deep", both, {"both": product})
+    folder = tmp_path / "tiny" / "deep"
     assert sorted(path.name for path in folder.iterdir()) == ["both.json", "both.record.json", "both.timing.json"]
     (result,) = plot.read({"both": product}, {"both": both}, "remake", "the command")
     assert result["cells"] == [1] and result["times"]["cells"] == [0.5]

@@ -82,9 +82,9 @@ def test_a_product_is_current_while_files_settings_sources_and_inputs_are_the_sa
 def test_what_reads_a_result_follows_its_settings_and_its_content(folder):
     jobs = {"a": Job("a", {"steps": 1}, endings=(ARRAYS,)), "sum": Job("sum", {}, reads=("a",))}
     other = jobs | {"a": dataclasses.replace(jobs["a"], config={"steps": 2})}
-    product = made(result_product("activity", "tiny", jobs, "sum"))
-    assert state_of(result_product("activity", "tiny", other, "sum")).kind == "older"
-    first = made(result_product("activity", "tiny", jobs, "a"))
+    product = made(result_product("deep", "tiny", jobs, "sum"))
+    assert state_of(result_product("deep", "tiny", other, "sum")).kind == "older"
+    first = made(result_product("deep", "tiny", jobs, "a"))
     assert state_of(product).kind == "older"  # it was made without these arrays
     made(product)
     write_record(first, begin(first), **RUN | {"wall_seconds": 2.0})

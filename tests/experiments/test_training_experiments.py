@@ -5,16 +5,12 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiment_files import config_of
 from flax import nnx
 
-from experiments.activity import run as activity
 from experiments.common import measures
-from experiments.common.measures import spikes_of_layers
 from experiments.common.tasks import make_model
 from experiments.deep import run as deep
 from experiments.drawing import tables
-from experiments.pipeline.job import settings_of
 from slax_rules import TBPTT, predict
 from slax_rules import accuracy as share_right
 
@@ -42,17 +38,3 @@ def test_deep_networks_say_which_test_samples_they_are_right_about():
     np.testing.assert_array_equal(tables.tested("digits", [found]), right[None])
     assert found["accuracy"] == reached == pytest.approx(right.mean())
     assert (right != measures.right(model, (inputs, labels))).any()
-
-
-def test_activity_is_that_of_the_layers_after_each_number_of_batches():
-    few = {"seeds": 1, "batch_size": 4, "test_size": 10, "measure_at": [0, 2], "n_steps": 12, "layers": [16, 12, 8, 4]}
-    config = config_of("activity", "bptt", settings_of("activity", "tiny") | few)
-    result = activity.compute(config)
-    (seed,) = result["seeds"]
-    assert [stage["step"] for stage in seed["stages"]] == [0, 2]
-    model = make_model(config, nnx.Rngs(0))
-    inputs = (np.random.default_rng(0).random((12, 10, 16)) < 0.3).astype(np.float32)
-    measured = activity.measure(model, jnp.asarray(inputs))
-    rates = spikes_of_layers(model, inputs) | {"0": float(inputs.mean())}
-    assert {layer: float(rate) for layer, rate in measured["rates"].items()} == pytest.approx(rates, rel=1e-5)
-    assert 0 <= float(measured["silent"]["2"]) <= 1
