@@ -1,7 +1,7 @@
 """Draw the figures of an experiment from its results: `figures/SCALE/STEM.csv`, `.png` and `.svg`.
 
     python -m experiments.plot accuracy                                       # all figures of the experiment
-    python -m experiments.plot landscapes landscapes_random                   # one of them
+    python -m experiments.plot demo demo_seeds                                # one of them
     python -m experiments.plot accuracy --jobs digits/bptt --output trial     # from some of the results
 
 It computes nothing but means over seeds and their intervals. A result is refused if it differs from its record, or was made

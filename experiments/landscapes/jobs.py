@@ -6,7 +6,7 @@ from typing import Any
 from experiments.pipeline.job import ARRAYS, NUMBERS, Job, drop, each_task
 
 # The settings that affect the surfaces but not the training runs.
-SURFACE_SETTINGS = ("grid", "random", "line_points", "batch", "planes", "origin", "random_planes")
+SURFACE_SETTINGS = ("grid", "batch", "planes", "origin")
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

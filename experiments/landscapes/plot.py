@@ -1,7 +1,7 @@
-"""Draw loss surfaces with the paths of the rules, and how much the loss rises around their solutions and between them."""
+"""Draw loss surfaces with the paths of the rules."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,18 +17,15 @@ from slax_rules import RULES
 from slax_viz import plot_landscape
 
 COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", *tables.OF_SEEDS]
-RANDOM_COLUMNS = ["task", "rule", "quantity", "x", "y", *tables.OF_SEEDS]
-LINE_COLUMNS = ["task", "rule", "quantity", "t", *tables.OF_SEEDS]
 SHOWN = "nearest"  # the plane that is drawn; the other one differs little from it
 
 
 class Task(NamedTuple):
-    """The training results of a task by rule, the results on surfaces and lines, which start at `reference`, and the arrays."""
+    """The training results of a task by rule, and the results on its surfaces with their arrays."""
 
     name: str
     config: dict[str, Any]
     trained: dict[str, dict[str, Any]]
-    reference: str
     seeds: list[dict[str, Any]]
     arrays: dict[str, np.ndarray]
 
@@ -37,11 +34,6 @@ class Task(NamedTuple):
         """The name of each rule in the figure, in the order of the table of rules."""
         modes = self.config["rules"]
         return {rule: RULES[rule].title + (" online" if modes[rule] == "online" else "") for rule in self.trained}
-
-    @property
-    def others(self) -> dict[str, str]:
-        """The rules at whose solutions lines end."""
-        return {rule: title for rule, title in self.rules.items() if rule != self.reference}
 
     @property
     def training_steps(self) -> list[int]:
@@ -59,18 +51,22 @@ class Task(NamedTuple):
 
 def prepare(results: list[dict[str, Any]]) -> list[Task]:
     """The training runs of each task with its surfaces."""
-    surfaces = {result["config"]["task"]: result for result in results if "reference" in result}
-    trained = tables.by_task_and_rule(result for result in results if "reference" not in result)
+    surfaces = {result["config"]["task"]: result for result in results if "planes" in result["config"]}
+    trained = tables.by_task_and_rule(result for result in results if "planes" not in result["config"])
     if surfaces.keys() != trained.keys():
         trainings = f"trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}"
         raise SystemExit(f"Got {trainings}, expected the same.")
     return [
-        Task(name, made["config"], trained[name], made["reference"], made["seeds"], made["arrays"])
+        Task(name, made["config"], trained[name], made["seeds"], made["arrays"])
         for name, made in sorted(surfaces.items())
     ]
 
 
-def path_rows(task: Task) -> Iterator[list[Any]]:
+def rows(tasks: list[Task]) -> Iterator[list[Any]]:
+    return itertools.chain.from_iterable(map(rows_of_task, tasks))
+
+
+def rows_of_task(task: Task) -> Iterator[list[Any]]:
     explained = np.array([seed["explained"] for seed in task.seeds])
     shares = {"explained_1": explained[:, 0], "explained_2": explained[:, 1], "explained_both": explained.sum(axis=1)}
     found: list[tuple[list[Any], list[float], statistics.Bounds]] = []
@@ -105,26 +101,7 @@ def by_walks(task: Task) -> dict[str, list[float]]:
     return found
 
 
-def random_rows(task: Task) -> Iterator[list[Any]]:
-    steps = task.arrays["steps"].tolist()
-    for rule in task.rules if task.config["random_planes"] else ():
-        rises = [seed["rise"][rule] for seed in task.seeds]
-        yield [task.name, rule, "rise", "", "", *tables.of_seeds(rises, statistics.ANY)]
-        for (j, y), (i, x) in itertools.product(enumerate(steps), enumerate(steps)):
-            losses = task.arrays[f"random/{rule}"][:, j, i].tolist()
-            yield [task.name, rule, "loss", x, y, *tables.of_seeds(losses, statistics.POSITIVE)]
-
-
-def line_rows(task: Task) -> Iterator[list[Any]]:
-    for rule in task.others:
-        numbers = {(name, ""): [seed[name][rule] for seed in task.seeds] for name in ("distance", "barrier")}
-        losses = task.arrays[f"line/{rule}"].T.tolist()
-        numbers |= {("loss", t): of_seeds for t, of_seeds in zip(task.arrays["ts"].tolist(), losses, strict=True)}
-        for where, of_seeds in numbers.items():
-            yield [task.name, rule, *where, *tables.of_seeds(of_seeds, statistics.POSITIVE)]
-
-
-def draw_planes(tasks: list[Task]) -> Figure:
+def draw(tasks: list[Task]) -> Figure:
     """Draw a panel for each task, its plane with the paths of the rules, with one legend of all paths."""
     figure, axes = figures.panels(1, len(tasks), 2.8, 0.6)
     colors: dict[str, str] = {}
@@ -155,34 +132,4 @@ def one_scale(figure: Figure, axes: Sequence[Axes]) -> None:
     figure.colorbar(ScalarMappable(scale, surfaces[0].cmap), ax=axes, **bar)
 
 
-def draw_seeds(tasks: list[Task]) -> Figure:
-    """Draw the rise of the loss around each solution, and the barriers between solutions, of all seeds."""
-    figure, ((around, between),) = figures.panels(1, 2, 1.9, 0.4)
-    of_planes = [(task, rule) for task in tasks if task.config["random_planes"] for rule in task.rules]
-    of_lines = [(task, rule) for task in tasks for rule in task.others]
-    for ax, places, quantity, bounds, label in (
-        (around, of_planes, "rise", statistics.ANY, "rise on a random plane (nats)"),
-        (between, of_lines, "barrier", statistics.POSITIVE, "barrier on the line from BPTT (nats)"),
-    ):
-        lines = [(rule, task.rules[rule], [seed[quantity][rule] for seed in task.seeds]) for task, rule in places]
-        figures.plot_seed_intervals(ax, lines, bounds)
-        ax.set_xlabel(label)
-    figures.name_panels((around, between), ("around solutions", "between solutions"))
-    return figures.with_note(
-        figure,
-        "Rise: mean over a plane minus the loss at its center, with a step of 1 as long as the weights of each unit. Dots: "
-        f"{names.seeds_of(task.config for task in tasks)}, and the mean with its 95 % interval. "
-        f"{'; '.join(task.setting for task in tasks)}.",
-    )
-
-
-def of_tasks(rows: Callable[[Task], Iterable[list[Any]]]) -> Callable[[list[Task]], Iterator[list[Any]]]:
-    """The rows of all tasks, one task after another."""
-    return lambda tasks: itertools.chain.from_iterable(map(rows, tasks))
-
-
-FIGURES = {
-    "landscapes": figures.Plot(COLUMNS, of_tasks(path_rows), draw_planes),
-    "landscapes_random": figures.Plot(RANDOM_COLUMNS, of_tasks(random_rows), draw_seeds),
-}
-TABLES = {"landscapes_interpolation": figures.Plot(LINE_COLUMNS, of_tasks(line_rows))}
+FIGURES = {"landscapes": figures.Plot(COLUMNS, rows, draw)}

@@ -27,7 +27,7 @@ def prepare(experiment, *results):
 OTHERS = {"layers": [64, 8, 5], "dataset": "digits", "code": "latency"}
 FINITE = {"bptt": np.array(True), "ostl": np.array(False)}
 BPTT = {"config": {"task": "demo", "rule": "bptt"}, "seeds": []}
-SURFACES = {"config": {"task": "rules"}, "reference": "bptt"}
+SURFACES = {"config": {"task": "rules", "planes": ["nearest"]}}
 DIGITS = ["accuracy", "digits/bptt", "--results", "/nowhere"]
 STOPS = [
     (lambda: compute("gradient_similarity", "randman_small", **OTHERS), "its data have 64 units and 10 classes"),

@@ -165,16 +165,7 @@ def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_o
         assert len({row["cosine_values"] for row in last if (row["temporal"], row["stage"]) == ("sltt", stage)}) == 1
 
 
-def test_lines_and_planes_go_through_the_solutions():
-    for t, rule in ((0, "bptt"), (1, "rtrl")):
-        (at_end,) = rows("landscapes", rule=rule, quantity="loss", training_steps="8")
-        (on_line,) = rows("landscapes_interpolation", quantity="loss", t=f"{t:.1f}")
-        (center,) = rows("landscapes_random", rule=rule, quantity="loss", x="0.0", y="0.0")
-        assert at_end["values"] == on_line["values"] == center["values"]
-        around = [samples(row) for row in rows("landscapes_random", rule=rule, quantity="loss")]
-        (rise,) = rows("landscapes_random", rule=rule, quantity="rise")
-        assert samples(rise) == pytest.approx(np.mean(around, axis=0) - around[len(around) // 2], abs=1e-6)
-
+def test_planes_go_through_the_checkpoints():
     def path(plane):
         at = [rows("landscapes", plane=plane, quantity=axis) for axis in "xy"]
         return np.transpose([[float(row["mean"]) for row in of_axis] for of_axis in at])

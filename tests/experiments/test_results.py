@@ -94,10 +94,10 @@ def test_what_reads_a_result_follows_its_settings_and_its_content(folder):
 
 
 def test_a_figure_has_a_table_and_pictures_and_a_table_alone_has_none():
-    products = figure_products("landscapes", "tiny", {})
+    products = figure_products("sequential", "tiny", {})
     endings = {stem: [file.suffix for file in product.files] for stem, product in products.items()}
     pictured = [".csv", ".png", ".svg"]
-    assert endings == {"landscapes": pictured, "landscapes_random": pictured, "landscapes_interpolation": [".csv"]}
+    assert endings == {"sequential": pictured, "sequential_curves": [".csv"], "sequential_costs": [".csv"]}
 
 
 def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
