@@ -7,7 +7,7 @@ from typing import Any
 SMALL = ("time", "deep", "four_hidden", "shallow", "small")
 TRAININGS = [f"{mode}{width}" for mode in ("offline", "online") for width in ("", "_20", "_256", "_512")]
 TASKS = {
-    **dict.fromkeys(("grid", "time", "time_deep", *(f"randman_{net}" for net in SMALL)), "Randman, time code"),
+    **dict.fromkeys(("time", "time_deep", *(f"randman_{net}" for net in SMALL)), "Randman, time code"),
     **dict.fromkeys(("rate", "randman_rate"), "Randman, rate code"),
     **{f"{code}_{training}": f"Randman, {code} code" for code in ("time", "rate") for training in TRAININGS},
     **dict.fromkeys(("digits", "digits_shallow"), "handwritten digits"),

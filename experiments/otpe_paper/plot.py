@@ -1,5 +1,4 @@
-"""Draw the cosines and accuracies of the rules next to the numbers that the authors print, from published.csv; and how far the
-cosines of other settings are from the printed ones."""
+"""Draw the cosines and accuracies of the rules next to the numbers that the authors print, from published.csv."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,15 +14,11 @@ from experiments.drawing.styles import STYLES
 
 KEY = ("rule", "quantity", "layer", "parameter", "batches")
 COLUMNS = ["task", "manifold", *KEY, *tables.OF_SEEDS, "printed", "difference", "next_from", "next_to"]
-GRID_COLUMNS = ["slope", "tau", "width", "batches", "quantity", "ours"]
-SHARES = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of a training, over which cosines of the grid are averaged
 PUBLISHED = Path(__file__).with_name("published.csv")
 OPEN: dict[str, Any] = dict(marker="s", mfc="none", mec="black", linestyle="", markersize=6.5, mew=0.8, zorder=4)
 
 Run = tuple[str, int | str]  # a task, and the seed of its manifolds or "" for recordings
 Key = tuple[str, str, str, str, int | str]  # the columns KEY, "" where there is none
-Point = tuple[float, float, int]  # slope, tau and width
-Pairs = dict[tuple[str, str], tuple[float, float]]  # our cosine and the printed one, by rule and layer
 
 
 class Printed(NamedTuple):
@@ -39,10 +34,9 @@ Known = dict[Key, Printed]
 
 
 class Data(NamedTuple):
-    """The results of each task and seed of the manifolds, those of the grid, and the printed numbers by task."""
+    """The results of each task and seed of the manifolds, and the printed numbers by task."""
 
     runs: dict[Run, list[dict[str, Any]]]
-    grid: list[dict[str, Any]]
     printed: dict[str, Known]
 
     def known(self, run: Run) -> Known:
@@ -56,9 +50,8 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     for result in sorted(results, key=lambda result: result["config"]["weights"]):
         config = result["config"]
         runs.setdefault((config["task"], config.get("manifold", "")), []).append(result)
-    grid = runs.pop(("grid", 0), [])
     order = sorted(runs, key=lambda run: (-run[0].startswith("time"), -run[0].startswith("rate"), run[::-1]))
-    return Data({run: runs[run] for run in order}, grid, printed())
+    return Data({run: runs[run] for run in order}, printed())
 
 
 def printed() -> dict[str, Known]:
@@ -221,46 +214,4 @@ def draw_accuracies(ax: Axes, results: list[dict[str, Any]], known: Known) -> No
     ax.set(xlabel="batches", ylabel=names.TEST_ACCURACY, ylim=(0, 100), xlim=(0, None))
 
 
-def points_of(data: Data) -> dict[Point, list[dict[str, Any]]]:
-    """The results of the grid by slope, tau and width; where there is none, those of the figure in the time code."""
-    found: dict[Point, list[dict[str, Any]]] = {}
-    for result in data.grid or data.runs.get(("time_offline", 0), []):
-        config = result["config"]
-        found.setdefault((config["slope"], config["tau"], config["layers"][1]), []).append(result)
-    return found
-
-
-def compared(results: list[dict[str, Any]], known: Known, measured: int) -> Pairs:
-    """Our cosine of the weights, a mean over seeds and over the first measurements, and the printed one, by rule and layer."""
-    pairs: Pairs = {}
-    for (rule, quantity, layer, parameter, _), of in known.items():
-        seeds = [seed["cosines"].get(rule, {}) for seed in seeds_of(results)] if quantity == "cosine" else []
-        ours = mean([mean(seed[f"{layer}/{parameter}"][:measured]) for seed in seeds if seed])
-        if ours is not None:
-            pairs[rule, layer] = ours, of.value
-    return pairs
-
-
-def distance(pairs: Pairs) -> float:
-    """The root mean square of the differences to the printed cosines, of those that are not 1 by construction."""
-    squares = [(ours - of) ** 2 for ours, of in pairs.values() if of != 1]
-    return math.sqrt(sum(squares) / len(squares))
-
-
-def by_batches(results: list[dict[str, Any]], known: Known) -> dict[int, Pairs]:
-    """The same by the number of batches that the mean over training is of."""
-    config = results[0]["config"]
-    count = -(-config["batches"] // config["measure_every"])
-    some = sorted({max(1, round(share * count)) for share in SHARES})
-    batches = [min(number * config["measure_every"], config["batches"]) for number in some]
-    return dict(zip(batches, (compared(results, known, number) for number in some), strict=True))
-
-
-def grid_rows(data: Data) -> Iterator[list[Any]]:
-    for point, results in points_of(data).items():
-        for batches, pairs in by_batches(results, data.printed["time_offline_20"]).items():
-            yield [*point, batches, "distance", distance(pairs)]
-
-
 FIGURES = {"otpe_paper": figures.Plot(COLUMNS, rows, draw)}
-TABLES = {"otpe_paper_grid": figures.Plot(GRID_COLUMNS, grid_rows)}
