@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ from experiments.credit_grid import plot_alignment
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from experiments.credit_grid.plot_panels import STAGES, Data, Panel, draw, prepare
 from experiments.drawing import figures, length_curves, names, statistics, tables
-from experiments.drawing.styles import LINE_RULES
-from slax_rules import RULES
 
 __all__ = ["FIGURES", "prepare"]
 
@@ -106,35 +103,19 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
 
 
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
-    """The curve of each cell: in the figure, the temporal credits of published rules with symmetric feedback, and e-prop's
-    spatial credits, each beside the references."""
-    routes = {"symmetric": "e_prop", "direct": "e_prop_direct", "target": "osttp", "local": "decolle"}
+    """The curve of each cell."""
     for panel in data.panels:
-        title = names.with_code(*panel.start)
-        kept, sent = ("symmetric feedback", title), ("filtered eligibility", title)
         for cell, result in panel.results.items():
-            temporal, _, spatial = cell.rpartition("/")
-            start = [*panel.start, temporal or cell, spatial if temporal else ""]
-            curve = partial(length_curves.Curve, start, result["seeds"], panel.config)
-            if cell == REFERENCE:
-                yield curve(kept, REFERENCE, RULES[REFERENCE].title)
-            elif cell == FIXED:
-                yield curve(sent, "drtp", names.SPATIAL[FIXED])
-            elif spatial == "symmetric" and temporal in LINE_RULES:
-                yield curve(kept, temporal, RULES[temporal].title)
-            elif temporal == "e_prop" and spatial in routes:
-                yield curve(sent, routes[spatial], names.SPATIAL[spatial])
-            else:
-                yield curve()
+            yield length_curves.Curve([*panel.start, *cell_and_names(cell)[:2]], result["seeds"], panel.config)
 
 
 FIGURES = {
     "credit_grid": figures.Plot(COLUMNS, rows, draw),
     "credit_grid_alignment": figures.Plot(plot_alignment.COLUMNS, plot_alignment.rows, plot_alignment.draw),
-    "credit_grid_lengths": length_curves.plot(["task", "code", "temporal", "spatial"], lengths_of),
 }
 TABLES = {
     "credit_grid_differences": figures.Plot(DIFFERENCE_COLUMNS, difference_rows),
     "credit_grid_cosine": figures.Plot(COSINE_COLUMNS, cosine_rows),
     "credit_grid_cost": figures.Plot(COST_COLUMNS, cost_rows),
+    "credit_grid_lengths": length_curves.table(["task", "code", "temporal", "spatial"], lengths_of),
 }

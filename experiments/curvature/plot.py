@@ -1,4 +1,4 @@
-"""Draw the spectra of the Hessian at the solution of each rule, and gradients, costs and accuracies by window length."""
+"""Draw gradients, costs and accuracies by window length, and list the spectra of the Hessian where each rule ends."""
 
 import itertools
 from collections import defaultdict
@@ -108,32 +108,6 @@ def window_rows(data: Data) -> Iterator[list[Any]]:
 
 
 def draw(data: Data) -> Figure:
-    """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
-    of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
-    figure, axes = figures.panels(1, 4, 0.24 * len(of_seeds) + 0.6, 0.4, sharey=True)
-    spectrum, trace, loss, gradient = axes[0]
-    for ax, label, bounds, number in (
-        (spectrum, "eigenvalue", statistics.ANY, lambda seed: seed["largest"]["values"][0]),
-        (spectrum, "eigenvalue", statistics.ANY, lambda seed: seed["smallest"]["values"][0]),
-        (trace, "trace", statistics.ANY, lambda seed: seed["trace"]["mean"]),
-        (loss, names.LOSS, statistics.POSITIVE, lambda seed: seed["loss"]),
-        (gradient, "norm (nats / unit of weights)", statistics.POSITIVE, lambda seed: seed["gradient"]),
-    ):
-        lines = [(rule, RULES[rule].title, [number(seed) for seed in seeds]) for rule, seeds in of_seeds.items()]
-        figures.plot_seed_intervals(ax, lines, bounds)
-        ax.set_xlabel(label)
-    figures.name_panels(axes[0], ("largest and smallest", "trace", "loss", "gradient"))
-    for ax in (spectrum, trace):
-        ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
-    config = data.solutions[0]["config"]
-    return figures.with_note(
-        figure,
-        f"The Hessian of the test loss in the surrogates' calculus. {names.randman(config)}. {names.means_of([config])}, not "
-        "at a minimum; dots: seeds.",
-    )
-
-
-def draw_windows(data: Data) -> Figure:
     """Draw four panels against the window length, with a line for each rule."""
     config = data.config
     figure, axes = figures.panels(2, 2, 1.9, 0.3)
@@ -153,7 +127,5 @@ def draw_windows(data: Data) -> Figure:
     )
 
 
-FIGURES = {
-    "curvature_windows": figures.Plot(WINDOW_COLUMNS, window_rows, draw_windows),
-    "curvature": figures.Plot(COLUMNS, lambda data: itertools.chain(*map(rows_of_rule, data.solutions)), draw),
-}
+FIGURES = {"curvature_windows": figures.Plot(WINDOW_COLUMNS, window_rows, draw)}
+TABLES = {"curvature": figures.Plot(COLUMNS, lambda data: itertools.chain(*map(rows_of_rule, data.solutions)))}

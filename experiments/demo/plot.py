@@ -17,7 +17,7 @@ from slax_viz import plot_landscape
 COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
 SEEDS_COLUMNS = ["quantity", "rule", "after", *tables.OF_SEEDS, "next_from", "next_to", "published"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-MARK: dict[str, Any] = dict(marker="_", markersize=13, mew=2, color="black", linestyle="none", label="_")
+MARK: dict[str, Any] = dict(marker="_", markersize=8, mew=2, color="black", linestyle="none", label="_")
 
 Key = tuple[str, str, str, int | str, int]  # all columns up to `after`
 
@@ -132,50 +132,11 @@ def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
         for layer, line in zip(steps[0], itertools.cycle(["-", "--", ":"]), strict=False):
             values = np.array([of[layer] for of in steps], float)[: last + 1]
             ax.plot(values, line, color=STYLES[rule].color, label=f"{RULES[rule].title}, layer {layer}")
-    mark_published(ax, notebooks, "cosine", "", markersize=8)
+    for (_, name, _, _, after), value in notebooks.published.items():
+        if name == "cosine":
+            ax.plot(after, value, **MARK)
     ax.set(xlabel="updates", ylabel=names.COSINE, ylim=(0, 1.05), xlim=(-0.5, last + 0.5))
 
 
-def draw_seeds(notebooks: Notebooks) -> Figure:
-    """Draw the shares of the variance, and the losses over the training, of all seeds, beside the numbers of slax."""
-    figure, ((shares, losses),) = figures.panels(1, 2, 2.3, 0.4)
-    for (quantity, *_), values in of_seeds(notebooks):
-        if quantity == "loss":
-            continue
-        direction = quantity.removeprefix("explained_")
-        shares.plot([direction] * len(values), values, "o", color="0.45", markersize=3)
-        shares.plot(direction, values[0], "o", color="black", markersize=4)
-        low, high = statistics.further(values, statistics.SHARE)
-        if low is not None:
-            shares.vlines(direction, low, high, color="0.8", linewidth=7, zorder=0)
-        mark_published(shares, notebooks, quantity, "{:.1%}", at=direction)
-    shares.set(ylim=(0, 1), xlabel="direction", ylabel="share of the variance")
-    shares.margins(x=0.5)
-    for rule, result in notebooks.trained.items():
-        for number, seed in enumerate(result["seeds"]):
-            look = figures.look_of(rule) | ({"label": "_", "alpha": 0.5} if number else {})
-            losses.plot(batches(result["config"]), [*seed["loss"][:-1], seed["loss_at_the_end"]], **look)
-    mark_published(losses, notebooks, "loss", "{:.3f}")
-    losses.set(xlabel="batches", ylabel=names.LOSS)
-    figures.name_panels((shares, losses), ("how much of the paths lies in the plane", "test loss"))
-    figures.label_lines([losses])
-    return figures.with_note(
-        figure,
-        f"{len(notebooks.plane['seeds'])} seeds on the same manifolds; black dots and full lines: the seed of the notebook. "
-        "Gray: where a further run would be, with 95 % probability. Bars: the numbers of slax, of one run.",
-    )
-
-
-def mark_published(ax: Axes, of: Notebooks, quantity: str, form: str, at: str | None = None, **look: Any) -> None:
-    """Mark the published numbers of a quantity, with the numbers above."""
-    for (_, name, _, _, after), value in of.published.items():
-        if name == quantity:
-            place = (after if at is None else at, value)
-            ax.plot(*place, **MARK | look)
-            figures.write_beside(ax, form.format(value), place, (0, -9 if quantity == "loss" else 4), ha="center")
-
-
-FIGURES = {
-    "demo": figures.Plot(COLUMNS, rows, draw),
-    "demo_seeds": figures.Plot(SEEDS_COLUMNS, rows_of_seeds, draw_seeds),
-}
+FIGURES = {"demo": figures.Plot(COLUMNS, rows, draw)}
+TABLES = {"demo_seeds": figures.Plot(SEEDS_COLUMNS, rows_of_seeds)}

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,11 +85,6 @@ def table(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> 
         return (row for curve in curves_of(data) for row in rows(curve))
 
     return figures.Plot([*start, *COLUMNS], all_rows)
-
-
-def plot(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> figures.Plot:
-    """The table with its figure, of the curves that have a panel: each row and column of panels has some."""
-    return table(start, curves_of)._replace(draw=partial(draw, curves_of))
 
 
 def draw(curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> Figure:
