@@ -101,7 +101,8 @@ def note(table: Sequence[Row], scale: str) -> str:
     told = (
         f"LIF network, {'-'.join(map(str, LAYERS))}. Memory: measured, besides the inputs. OTPE, its approximation and OTTT "
         "take one step at a time, or ten where it is said. b, c: a symbol is recalled after half of T steps or more, chance "
-        f"20 %; mean of {seeds} seeds after {batches} batches, 95 % interval ({scale} scale)."
+        "20 %; TBPTT: the most accurate piece that needs at most OTPE's memory, or whose training takes at most its time; "
+        f"mean of {seeds} seeds after {batches} batches, 95 % interval ({scale} scale)."
     )
     return textwrap.fill(told, 160)
 

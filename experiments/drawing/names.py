@@ -118,7 +118,11 @@ FORMS = {  # of a library, where several are timed
 WITH_LESS = {"stateless": "neurons without memory", "counts": "counts of spikes alone"}  # of time
 EXCHANGED = {"bptt_otpe_lengths": "BPTT, OTPE's lengths", "otpe_bptt_lengths": "OTPE, BPTT's lengths"}
 LESS_MEMORY = {"recomputed": "BPTT, recomputed", "in_chunks": "BPTT, in chunks"}  # for the same gradient
-OF_OTPE = {"otpe_10": "OTPE, windows of ten", "in_memory": "TBPTT, OTPE's memory", "in_time": "TBPTT, OTPE's time"}
+OF_OTPE = {
+    "otpe_10": "OTPE, windows of ten",
+    "in_memory": "TBPTT, within OTPE's memory",
+    "in_time": "TBPTT, within OTPE's time",
+}
 PREDICTORS = {
     **{"frequencies": "key frequencies", "persistence": "persistence", "bigram": "bigram", "ridge": "ridge, 50 values"},
     **{"gru": "GRU, BPTT", "kf_rtrl": "KF-RTRL", "rflo": "RFLO"},
