@@ -82,7 +82,7 @@ claims: $(V)/.ok ## update docs/RESULTS.md, docs/REPLICATION.md, and tables and 
 	snakemake figures/all --config scale=full outdated=draw
 	cp figures/RESULTS.md figures/REPLICATION.md docs/
 	python -m gallery.page_tables
-	for name in accuracy gradient_similarity rules_table step_response; do cp figures/full/$$name.png docs/; done
+	for name in accuracy rules_table step_response; do cp figures/full/$$name.png docs/; done
 	python -m docs.readme_picture
 
 lock: $(V)/.ok ## update the lock files after a change of dependencies
