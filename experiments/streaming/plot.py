@@ -58,7 +58,7 @@ def rows(tasks: tables.Results) -> Iterator[list[Any]]:
 
 def draw(tasks: tables.Results) -> Figure:
     """Draw the accuracy of all predictions against memory: a mark for each task and rule, and a line from BPTT to OTPE."""
-    figure, ((ax,),) = figures.panels(1, 1, 3.2, 0.4)
+    figure, ((ax,),) = figures.panels(1, 1, 3.2, 0.6)
     known = figures.line_rules({rule for rules in tasks.values() for rule in rules})
     for task, rules in tasks.items():
         at = {}
@@ -77,7 +77,7 @@ def draw(tasks: tables.Results) -> Figure:
     marks = [figures.look_of(rule) | {"linestyle": ""} for rule in known]
     if "bptt" in known:
         marks.append(figures.look_of("bptt") | HOLLOW | {"linestyle": ""})
-    figures.legend_of(figure, marks, len(marks))
+    figures.legend_of(figure, marks, -(-len(marks) // 2))
     configs = [tables.config_of(rules) for rules in tasks.values()]
     return figures.with_note(
         figure,
