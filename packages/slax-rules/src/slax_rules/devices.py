@@ -56,7 +56,7 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
 
     A CPU is one device; `jax.config.update("jax_num_cpu_devices", 2)` right after `import jax` makes it two, for two cores.
     Losses and gradients are the same as on one device except for the order of summation, for every window and under every rule
-    except UORO, which draws noise for the full batch. Afterward, the trained parameters are on all devices.
+    except those that draw noise for the full batch, such as UORO. Afterward, the trained parameters are on all devices.
 
     Args:
         batch: inputs [T, B, ...], targets, and a mask [T, B] if there is one; in one of several processes, its own share.

@@ -15,7 +15,9 @@ from slax_rules.rules.base import Route, Rule, Symmetric
 from slax_rules.rules.bptt import BPTT, TBPTT
 from slax_rules.rules.decolle import DECOLLE
 from slax_rules.rules.e_prop import EProp
+from slax_rules.rules.forward_gradient import ForwardGradient
 from slax_rules.rules.fptt import fptt
+from slax_rules.rules.node_perturbation import NodePerturbation
 from slax_rules.rules.ostl import OSTL
 from slax_rules.rules.otpe import OTPE
 from slax_rules.rules.ottt import OTTT
@@ -30,7 +32,7 @@ from slax_rules.rules.uoro import UORO
 # What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, its name in this list.
 __all__ = [
     "BPTT", "DECOLLE", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE", "EProp",
-    "PPProp", "RuleEntry", "SnAp", "cite",
+    "ForwardGradient", "NodePerturbation", "PPProp", "RuleEntry", "SnAp", "cite",
 ]  # fmt: skip
 
 
@@ -181,6 +183,7 @@ class RuleEntry:
 
 
 ALWAYS, NOWHERE, ONE_STEP = Exactness(always=True), Exactness(steps=0), Exactness()
+IN_THE_MEAN = Exactness(in_the_mean=True, steps=0)
 LAST_LAYER, LAST_LAYER_ALONE = Exactness(last_layers=1), Exactness(last_layers=1, steps=0)
 
 
@@ -220,6 +223,17 @@ RULES: Named[RuleEntry] = Named({
     "uoro": RuleEntry(
         "UORO", UORO, requires="any cell", exact=Exactness(in_the_mean=True), omits="nothing; it adds noise",
         memory="N S + P", time="P", cites=("tallec2018uoro",), needs_rngs=True,
+    ),
+    "forward_gradient": RuleEntry(
+        "forward gradient", ForwardGradient, requires="any cell", exact=IN_THE_MEAN,
+        omits="nothing; it adds noise, and is the floor of all estimators", memory="N S", time="P",
+        cites=("baydin2022forward",), needs_rngs=True,
+    ),
+    "node_perturbation": RuleEntry(
+        "node perturbation", NodePerturbation,
+        requires=ANY_NEURON + " that has no parameters of its own, without parameters after the last neuron",
+        exact=IN_THE_MEAN, omits="nothing; it adds noise", memory="N S + P", time="P",
+        cites=("fiete2006perturbation", "werfel2005learning"), needs_rngs=True,
     ),
     "ostl": RuleEntry(
         "OSTL", OSTL, requires=ANY_NEURON, exact=NO_MEMORY_ABOVE, omits=MEMORY_ABOVE + ", and over late edges", memory="S P",

@@ -5,9 +5,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, DTypeLike, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from slax_rules.engine.influence import InfluenceRule, StateSpace
+from slax_rules.engine.noise import noise, noise_stream
 from slax_rules.losses import sum_dtype
 
 
@@ -59,9 +60,7 @@ class UORO(nnx.Module, InfluenceRule):
     stepwise: ClassVar[bool] = True
 
     def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream | None = None):
-        if rngs is None:
-            raise TypeError("UORO got no rngs, expected random streams. Give them: UORO(rngs=nnx.Rngs(0)).")
-        self.stream = (rngs if isinstance(rngs, nnx.RngStream) else rngs.noise).fork()
+        self.stream = noise_stream("UORO", rngs)
 
     def init_influence(self, space: StateSpace, carry: Any) -> RankOneInfluence:
         states = jnp.zeros_like(space.states(carry))
@@ -94,11 +93,6 @@ class UORO(nnx.Module, InfluenceRule):
     ) -> tuple[Array, ...]:
         through = jnp.sum(adjoint * influence.states, axis=1)
         return tuple(jnp.sum(_scaled(through, th), axis=0) for th in influence.parameters)
-
-
-def noise(key: Key[Array, ""], step: Int[Array, ""], shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Draw the noise of a step: independent signs, -1 or 1."""
-    return jax.random.rademacher(jax.random.fold_in(key, step), shape, dtype)
 
 
 def _ratio(a: tuple[Array, ...], b: tuple[Array, ...]) -> Float[Array, " B"]:

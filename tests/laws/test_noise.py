@@ -1,0 +1,73 @@
+"""Estimates from noise: without error over an orthonormal basis of directions, and in the mean over all signs."""
+
+import itertools
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from laws.table import LI, SPIKES, lif
+from slax_rules import ForwardGradient, NodePerturbation, cross_entropy, firing_rate, gradients
+from stacks import furthest, pair
+
+EXACT = 1e-12
+OWN = [(0, 0, 1)]  # the first layer is recurrent
+LAYERS = [lif(), LI]
+FIXED = [layer | {"fixed": True} for layer in LAYERS]
+
+
+def basis(n):
+    """Random orthonormal directions, of a length at which their mean is their sum."""
+    return n**0.5 * np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
+
+
+def signs(n):
+    return np.array([*itertools.product([-1.0, 1.0], repeat=n)])
+
+
+def draw(monkeypatch, rule, numbers):
+    """Let a rule have these numbers in place of its noise, by step or by the index of an array of parameters."""
+    monkeypatch.setattr(sys.modules[rule.__module__], "noise", lambda key, index, *_: numbers[index])
+
+
+def error(model, x, rule, window):
+    """How far the gradient is from BPTT's; a penalty of a mean over time makes signals of a first pass."""
+
+    def loss(outputs, labels):  # a function of its own, whose program nothing else uses
+        return cross_entropy(outputs, labels)
+
+    batch = model, loss, jnp.asarray(x, float), jnp.zeros(x.shape[1], int)
+    penalties = [firing_rate(0.1, 2.0, layers=(0,))]
+    one, exact = (
+        gradients(*batch, window=window, penalties=penalties, **options)[1] for options in ({"rule": rule}, {})
+    )
+    return furthest(one, exact)
+
+
+@pytest.mark.parametrize(("directions", "network", "window"), [
+    (basis, lambda: pair([7, 3, 4], LAYERS, edges=OWN), 2),
+    (signs, lambda: pair([2, 2, 2], FIXED, use_bias=False), None),
+])  # fmt: skip
+def test_forward_gradients_add_up_to_the_gradient(directions, network, window, monkeypatch):
+    model = network().model
+    shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    parts = np.split(directions(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
+    drawn = [jnp.asarray(part.reshape(-1, *shape)) for part, shape in zip(parts, shapes, strict=True)]
+    draw(monkeypatch, ForwardGradient, drawn)
+    rule = ForwardGradient(len(parts[0]), rngs=nnx.Rngs(0))
+    assert error(model, SPIKES[:4, :2, : model.modules[0].in_features], rule, window) < EXACT
+
+
+@pytest.mark.parametrize(("directions", "window"), [(basis, 2), (signs, None)])
+def test_node_perturbations_add_up_to_the_gradient(directions, window, monkeypatch):
+    """Each sample is the same sequence, with a direction of its own for all units and steps."""
+    steps, units = 3, 2 + 2
+    drawn = directions(steps * units)
+    draw(monkeypatch, NodePerturbation, jnp.asarray(drawn.reshape(-1, steps, units).swapaxes(0, 1)))
+    model = pair([7, 2, 2], FIXED, edges=OWN).model
+    x = np.repeat(SPIKES[:steps, :1, :7], len(drawn), axis=1)
+    assert error(model, x, NodePerturbation(rngs=nnx.Rngs(0)), window) < EXACT
