@@ -247,7 +247,7 @@ def _neuron(
     values = defaults | {name: options.pop(name) for name in list(options) if name in defaults}
     trainable = {name: value if fixed else Trainable(value) for name, value in values.items()}
     renamed = {ORACLE_NAMES.get(name, name): value for name, value in values.items()}
-    spikes = kind != "li"
+    spikes = kind not in ("li", "leaky_rate")
     form = {"form": "symplectic"} if "q" in options else {}
     ours = ours(
         **trainable, **options, **form, **({"spike_fn": SURROGATES[surrogate]()} if spikes else {}), param_dtype=dtype
@@ -263,6 +263,7 @@ _NEURONS = {
     "if": (sn.IF, functools.partial(oracle.LIF, 1.0), {"threshold": 1.0}),
     "lif": (sn.LIF, oracle.LIF, {"decay": 0.9, "threshold": 1.0}),
     "li": (sn.LI, oracle.LI, {"decay": 0.9}),
+    "leaky_rate": (sn.LeakyRate, oracle.LeakyRate, {"decay": 0.9}),
     "cuba_lif": (sn.CuBaLIF, oracle.CuBaLIF, {"synapse_decay": 0.6, "decay": 0.9, "threshold": 1.0}),
     "alif": (sn.ALIF, oracle.ALIF, {"decay": 0.9, "adaptation_decay": 0.8, "beta": 0.3, "threshold": 1.0}),
     "adlif": (sn.AdLIF, oracle.AdLIF, _ADAPTIVE),

@@ -51,6 +51,7 @@ STYLES = Styles(
     s_tllr=Style("#44AA99", "1", "-"),
     tess=Style("#88CCBB", "2", "--"),
     osttp=Style("#999933", "3", "-"),
+    rflo=Style("#666633", "$o$", "-."),
     etlp=Style("#CCCC77", "4", "--"),
     dfa=Style("#117733", "x", ":"),
     drtp=Style("#77AA88", "+", ":"),

@@ -228,6 +228,7 @@ TABLE = {
     "s_tllr": Entry(s_tllr, ("chain", "edges", "conv"), options=S_TLLR, fixed=True),
     "tess": Entry(s_tllr, ("chain",), options=S_TLLR, fixed=True),
     "osttp": Entry(oracle.ostl, ("chain",)),
+    "rflo": Entry(oracle.ostl, ("chain",)),
     "etlp": Entry(partial(oracle.ottt, bias_trace=False), ("chain",)),
     "dfa": Entry(oracle.sltt, ("linear last",)),
     "drtp": Entry(oracle.sltt, ("linear last",)),

@@ -33,6 +33,7 @@ LAYERS = MILLIVOLTS | {
     "if": {"kind": "if", "threshold": 1.3},
     "lif": LIF,
     "li": {"kind": "li", "decay": 0.7},
+    "leaky_rate": {"kind": "leaky_rate", "decay": 0.7},
     "cuba_lif": CUBA,
     "alif": ALIF,
     "adlif": ADAPTIVE,
@@ -134,8 +135,8 @@ def test_states_spikes_and_gradients_are_those_of_the_oracle(name, x64):
     expected = history[-1][0].states, oracle.series(history, "output")
     close((np.stack(jax.tree.leaves(carry), -1), outputs), expected, 1e-12)
     assert worst(gradients_of(model, gradient[0]), theirs.gradients) < 1e-11
-    assert name == "li" or (0.05 < outputs.mean() < 0.95 and set(np.unique(outputs)) == {0, 1})
-    assert model.modules[1].spikes == (name != "li")
+    assert name in ("li", "leaky_rate") or (0.05 < outputs.mean() < 0.95 and set(np.unique(outputs)) == {0, 1})
+    assert model.modules[1].spikes == (name not in ("li", "leaky_rate"))
 
 
 def test_an_ltc_is_its_equations_and_their_derivative(x64):
@@ -234,13 +235,13 @@ def test_rest_dtypes_and_finite_gradients_under_large_currents(name):
 
 @elementwise
 def test_the_reverse_pass_keeps_one_array_per_state(name):
-    """And the current only where it is multiplied: AdLIF has a trainable factor, 1 - decay."""
+    """And the current only where it is multiplied, as by the trainable factor 1 - decay of AdLIF, or passes a function."""
     neuron = layer_of(name, jnp.float32)[0].modules[1]
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
     carry, x = neuron.initialize_carry((B, N)), jnp.asarray(normal(T, B, N), jnp.float32)
     outputs = lambda params, x: ours(unroll)(nnx.merge(graphdef, params, rest), carry, x)[1]  # noqa: E731
     kept = [leaf for leaf in jax.tree.leaves(jax.vjp(outputs, params, x)[1]) if leaf.size >= T * B * N]
-    assert len(kept) <= len(jax.tree.leaves(carry)) + (name in ("adlif", "symplectic"))
+    assert len(kept) <= len(jax.tree.leaves(carry)) + (name in ("adlif", "symplectic", "leaky_rate"))
 
 
 @each

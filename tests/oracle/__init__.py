@@ -22,7 +22,7 @@ from oracle.convolution import Convolution  # noqa: F401
 from oracle.exact import bptt  # noqa: F401
 from oracle.local import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, OSTLWithH, PerLayer, PPProp  # noqa: F401
 from oracle.networks import Edge, Layer, forward, forward_step, series, zero_states  # noqa: F401
-from oracle.neurons import ALIF, BRF, LI, LIF, AdEx, AdLIF, CuBaLIF, Dense, Izhikevich, Neuron, Step  # noqa: F401
+from oracle.neurons import ALIF, BRF, LI, LIF, AdEx, AdLIF, CuBaLIF, Dense, Izhikevich, LeakyRate, Neuron, Step  # noqa: F401
 from oracle.penalties import Penalty, own_losses  # noqa: F401
 from oracle.rewards import rewarded  # noqa: F401
 from oracle.routes import Direct, Local, Matrices, Symmetric, Target  # noqa: F401

@@ -155,6 +155,14 @@ class LI(Neuron):
 
 
 @dataclass(frozen=True)
+class LeakyRate(LI):
+    """Leaky rate unit: u' = decay u + (1 - decay) tanh(i), and u' is the output."""
+
+    def integrate(self, states, current):
+        return (self.decay * states[0] + (1 - self.decay) * np.tanh(current),)
+
+
+@dataclass(frozen=True)
 class Dense(LI):
     """No neuron: the output is the current, as of an LI that keeps nothing and has no parameter."""
 

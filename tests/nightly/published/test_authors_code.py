@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from nightly.published.foreign import GivenDirect, GivenTarget
-from slax_neurons import IF, LI, LIF, Edge, Standardized, Surrogate, connect, fast_sigmoid
+from slax_neurons import IF, LI, LIF, Edge, LeakyRate, Standardized, Surrogate, connect, fast_sigmoid
 from slax_rules import OSTL, RULES, STLLR, FixedBases, PerLayer, cross_entropy, gradients
 from stacks import deviation
 
@@ -216,3 +216,40 @@ def test_hypr_is_ostl_without_gradients_through_stored_spikes(x64):
     found = run(model, data, OSTL())["modules"]
     for index in range(3):
         check_synapse(found[2 * index], data, index)
+
+
+# ------------------------------------------------------------------------------------------------------------------ RFLO
+
+
+@jax.custom_jvp
+def bounded(x):
+    return jnp.tanh(x)
+
+
+bounded.defjvp(lambda x, dx: (jnp.tanh(x[0]), dx[0] / jnp.cosh(10 * jnp.tanh(x[0] / 10)) ** 2))
+
+
+class WithSlope(LeakyRate):
+    def integrate(self, carry, inputs):
+        return self.decay(carry) * carry + (1 - self.decay(carry)) * bounded(inputs)
+
+
+def test_rflo_finds_what_its_author_found(x64):
+    """The author's slope of tanh differs from the derivative, and the trace of an input weight reads the input before."""
+    data = recorded("rflo")
+    options = {"use_bias": False, "rngs": nnx.Rngs(0), **DTYPE}
+    weights = {name: nnx.Linear(*data[name].T.shape, **options) for name in ("w_in", "w_rec", "w_out")}
+    for name, linear in weights.items():
+        linear.kernel[...] = jnp.asarray(data[name].T)
+    units = WithSlope(decay=1 - 1 / data["tau"], **DTYPE)
+    edges = [Edge(1, 0, 1, weights["w_rec"])]
+    model = connect([weights["w_in"], units, weights["w_out"], LI(decay=1e-30, **DTYPE)], edges)
+    x, targets = (jnp.asarray(data[name])[1:, None] for name in ("inputs", "targets"))
+    rule = RULES["rflo"].make(route=GivenDirect(data["b"]))
+    _, found = gradients(model, lambda y, t: ((y - t) ** 2).sum(-1) / 2, x, targets, rule=rule, window=5)
+    share = len(x) / len(data["inputs"])  # of its steps, the first does not count
+    kernels = {"w_in": found["modules"][0], "w_out": found["modules"][2], "w_rec": found["synapses"][0]}
+    ours = {name: -share * kernel["kernel"][...].T for name, kernel in kernels.items()}
+    check(ours["w_rec"], data["change_w_rec"])
+    check(ours["w_out"], data["change_w_out"])
+    assert deviation(ours["w_in"], data["change_w_in"]) > DIFFERENT

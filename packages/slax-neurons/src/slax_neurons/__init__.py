@@ -23,6 +23,7 @@ from slax_neurons.neurons.alif import ALIF as ALIF
 from slax_neurons.neurons.brf import BRF as BRF
 from slax_neurons.neurons.cuba_lif import CuBaLIF as CuBaLIF
 from slax_neurons.neurons.izhikevich import Izhikevich as Izhikevich
+from slax_neurons.neurons.leaky_rate import LeakyRate as LeakyRate
 from slax_neurons.neurons.lif import IF as IF
 from slax_neurons.neurons.lif import LI as LI
 from slax_neurons.neurons.lif import LIF as LIF
@@ -69,6 +70,7 @@ NEURONS: _Named[type[NeuronCell]] = _Named({
     "cuba_lif": CuBaLIF,
     "if": IF,
     "izhikevich": Izhikevich,
+    "leaky_rate": LeakyRate,
     "li": LI,
     "lif": LIF,
     "ltc": LTC,

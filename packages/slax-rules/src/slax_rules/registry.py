@@ -324,6 +324,12 @@ RULES: Named[RuleEntry] = Named({
         omits="all signals from above, in whose place is the projected target", memory="S P",
         time="S^2 P + N C for C outputs", cites=("ortner2023osttp",), route=Target, needs_rngs=True,
     ),
+    "rflo": RuleEntry(
+        "RFLO", OSTL, requires=ANY_NEURON + "; as published, a recurrent layer of LeakyRate below a read-out without memory",
+        exact=LAST_LAYER_ALONE,
+        omits=MEMORY_ABOVE + ", and over late edges; hidden layers get the error of the read-out through random matrices",
+        memory="S P", time="S^2 P + N C for C outputs", cites=("murray2019rflo",), route=Direct, needs_rngs=True,
+    ),
     "etlp": RuleEntry(
         "ETLP", OTTT, requires=LINEAR_NEURON + TARGETS + "; a mask of the events, `random_steps`",
         exact=Exactness(steps=0, condition="the kernels of the last layer, where OTTT is exact for it"),
