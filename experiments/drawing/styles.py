@@ -46,6 +46,7 @@ STYLES = Styles(
     e_prop_adaptive=Style("#A85A8A", "$a$", "-."),
     e_prop_direct=Style("#E8C4DA", "$d$", ":"),
     pp_prop=Style("#882255", "*", "--"),
+    opzo=Style("#B35806", "$z$", "-"),
     decolle=Style("#C2A500", "H", "-"),
     hypr=Style("#3A9BDC", "$h$", "-."),
     s_tllr=Style("#44AA99", "1", "-"),

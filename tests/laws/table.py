@@ -12,7 +12,7 @@ from flax import nnx
 
 import oracle
 from slax_neurons import Connect
-from slax_rules import RULES, LayerRule, Symmetric, gradients, testing
+from slax_rules import RULES, Symmetric, gradients, testing
 from slax_rules.engine.stack import Stack, with_plain_synapses
 from slax_rules.penalties import Penalty, firing_rate, sparsity
 from slax_rules.rules.routes import Direct, FixedBases, Local, Target
@@ -224,6 +224,7 @@ TABLE = {
     "e_prop_direct": Entry(oracle.e_prop, ("chain",)),
     "pp_prop": Entry(partial(oracle.pp_prop, decay=0.8), ("chain", "edges", "brf"), options={"decay": 0.8}, fixed=True),
     "decolle": Entry(oracle.ottt, ("chain",)),
+    "opzo": Entry(oracle.ottt, ("chain",)),
     "hypr": Entry(oracle.ostl, ("chain",)),
     "s_tllr": Entry(s_tllr, ("chain", "edges", "conv"), options=S_TLLR, fixed=True),
     "tess": Entry(s_tllr, ("chain",), options=S_TLLR, fixed=True),
@@ -303,7 +304,7 @@ class Case(NamedTuple):
         """By the oracle: under this rule, or another one of the oracle's."""
         if rule is None:
             rule = TABLE[self.name].oracle
-            if isinstance(self.rule, LayerRule):
+            if hasattr(self.rule, "route"):
                 weighted = targets * weights_of(mask)[..., None]
                 options = options | {"route": route_of(self.rule, self.model, self.layers, weighted)}
         return rule(self.layers, self.inputs if x is None else x, signal_of(targets, mask), **options)

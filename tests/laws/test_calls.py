@@ -147,7 +147,7 @@ def test_a_rule_is_made_by_its_name_and_cited_as_its_name_is(name):
     """FPTT is in the optimizer, and HYPR is another name of a rule, so that their rules do not tell them."""
     entry, model = sr.RULES[name], net(fixed=True)
     rule = entry.make(rngs=nnx.Rngs(0), model=model)
-    assert bool(jax.tree.leaves(nnx.state(rule, nnx.Param))) == (name == "e_prop_adaptive")
+    assert bool(jax.tree.leaves(nnx.state(rule, nnx.Param))) == (name in ("e_prop_adaptive", "opzo"))
     same = {"fptt": "bptt", "hypr": "ostl"}.get(name, name)
     assert sr.cite(name).startswith("@") and sr.cite(rule) == sr.cite(same)
 

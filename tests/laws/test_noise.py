@@ -6,12 +6,13 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 from laws.table import LI, SPIKES, lif
-from slax_rules import ForwardGradient, NodePerturbation, cross_entropy, firing_rate, gradients
-from stacks import furthest, pair
+from slax_rules import OPZO, ForwardGradient, NodePerturbation, cross_entropy, firing_rate, gradients, train_offline
+from stacks import deviation, furthest, pair
 
 EXACT = 1e-12
 OWN = [(0, 0, 1)]  # the first layer is recurrent
@@ -28,9 +29,9 @@ def signs(n):
     return np.array([*itertools.product([-1.0, 1.0], repeat=n)])
 
 
-def draw(monkeypatch, rule, numbers):
-    """Let a rule have these numbers in place of its noise, by step or by the index of an array of parameters."""
-    monkeypatch.setattr(sys.modules[rule.__module__], "noise", lambda key, index, *_: numbers[index])
+def draw(monkeypatch, module, numbers):
+    """Let a module have these numbers in place of its noise, by step or by the index of an array of parameters."""
+    monkeypatch.setattr(sys.modules[module], "noise", lambda key, index, *_: numbers[index])
 
 
 def error(model, x, rule, window):
@@ -57,7 +58,7 @@ def test_forward_gradients_add_up_to_the_gradient(directions, network, window, m
     sizes = [int(np.prod(shape)) for shape in shapes]
     parts = np.split(directions(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
     drawn = [jnp.asarray(part.reshape(-1, *shape)) for part, shape in zip(parts, shapes, strict=True)]
-    draw(monkeypatch, ForwardGradient, drawn)
+    draw(monkeypatch, ForwardGradient.__module__, drawn)
     rule = ForwardGradient(len(parts[0]), rngs=nnx.Rngs(0))
     assert error(model, SPIKES[:4, :2, : model.modules[0].in_features], rule, window) < EXACT
 
@@ -67,7 +68,21 @@ def test_node_perturbations_add_up_to_the_gradient(directions, window, monkeypat
     """Each sample is the same sequence, with a direction of its own for all units and steps."""
     steps, units = 3, 2 + 2
     drawn = directions(steps * units)
-    draw(monkeypatch, NodePerturbation, jnp.asarray(drawn.reshape(-1, steps, units).swapaxes(0, 1)))
+    draw(monkeypatch, "slax_rules.engine.noise", jnp.asarray(drawn.reshape(-1, steps, units).swapaxes(0, 1)))
     model = pair([7, 2, 2], FIXED, edges=OWN).model
     x = np.repeat(SPIKES[:steps, :1, :7], len(drawn), axis=1)
     assert error(model, x, NodePerturbation(rngs=nnx.Rngs(0)), window) < EXACT
+
+
+def test_matrices_that_noise_has_learned_are_the_product_of_the_weights_above(monkeypatch):
+    """In the mean over all signs of a network without spikes, after an update at a rate of 1, in windows and behind a mask."""
+    model = pair([2, 3, 2, 2], [LI | {"fixed": True}] * 3).model
+    rule, drawn = OPZO(model, rngs=nnx.Rngs(0)), signs(3 + 2)
+    draw(monkeypatch, "slax_rules.engine.noise", jnp.asarray(np.stack([drawn, drawn[::-1], drawn])))
+    x, mask = np.repeat(SPIKES[:3, :1, :2], len(drawn), axis=1), np.ones((3, len(drawn)), bool)
+    mask[0] = False
+    one, two = (np.asarray(model.modules[index].kernel[...]) for index in (2, 4))
+    optimizer = nnx.Optimizer((model, rule), optax.sgd(1.0), wrt=nnx.Param)
+    batch = jnp.asarray(x, float), jnp.zeros(len(drawn), int), jnp.asarray(mask)
+    train_offline(model, optimizer, lambda y, t: cross_entropy(y, t), *batch, rule=rule, window=2)
+    assert all(deviation(m[...], w) < EXACT for m, w in zip(rule.matrices, (one @ two, two), strict=True))

@@ -18,6 +18,7 @@ from slax_rules.rules.e_prop import EProp
 from slax_rules.rules.forward_gradient import ForwardGradient
 from slax_rules.rules.fptt import fptt
 from slax_rules.rules.node_perturbation import NodePerturbation
+from slax_rules.rules.opzo import OPZO
 from slax_rules.rules.ostl import OSTL
 from slax_rules.rules.otpe import OTPE
 from slax_rules.rules.ottt import OTTT
@@ -31,8 +32,8 @@ from slax_rules.rules.uoro import UORO
 
 # What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, its name in this list.
 __all__ = [
-    "BPTT", "DECOLLE", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE", "EProp",
-    "ForwardGradient", "NodePerturbation", "PPProp", "RuleEntry", "SnAp", "cite",
+    "BPTT", "DECOLLE", "OPZO", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE",
+    "EProp", "ForwardGradient", "NodePerturbation", "PPProp", "RuleEntry", "SnAp", "cite",
 ]  # fmt: skip
 
 
@@ -157,7 +158,7 @@ class RuleEntry:
 
         Args:
             rngs: random streams for rules that draw numbers; others ignore them.
-            model: the model, for `Adaptive` feedback, whose matrices have the shapes of its kernels; others ignore it.
+            model: the model, for `Adaptive` feedback and `OPZO`, whose matrices have shapes of its kernels; others ignore it.
             **options: options of the class; with a `route`, neither rngs nor a model is needed.
 
         Raises:
@@ -168,14 +169,11 @@ class RuleEntry:
         if self.needs_rngs and rngs is None:
             raise TypeError(f"{self.title} draws random numbers, got no rngs. Give them: make(rngs=nnx.Rngs(0)).")
         drawn: dict[str, Any] = {"rngs": rngs} if self.needs_rngs else {}
-        if self.route is Adaptive:
+        if Adaptive is self.route or OPZO is self.rule:
             if model is None:
-                raise TypeError(
-                    f"{self.title} learns a matrix for each kernel of a model, got no model. Give it: "
-                    "make(rngs=rngs, model=model)."
-                )
-            options["route"] = self.route(model, **drawn)
-        elif self.route is not None:
+                raise TypeError(f"{self.title} learns matrices, got no model. Give it: make(rngs=rngs, model=model).")
+            drawn["model"] = model
+        if self.route is not None:
             options["route"] = self.route(**drawn)
         else:
             options |= drawn
@@ -294,6 +292,11 @@ RULES: Named[RuleEntry] = Named({
         exact=ONE_STEP,
         omits=MEMORY_ABOVE + ", and over late edges; everything that a product of two traces cannot represent",
         memory="I + S N", time="P", cites=("wang2026braintrace",),
+    ),
+    "opzo": RuleEntry(
+        "OPZO", OPZO, requires=LINEAR_NEURON + ", each hidden one below a Linear; LI as the read-out", exact=LAST_LAYER_ALONE,
+        omits="what OTTT omits; hidden layers get the error of the read-out through matrices that noise has learned",
+        memory="S I", time="P + N C for C outputs, and a pass forward with noise", cites=("xiao2024opzo",), needs_rngs=True,
     ),
     "decolle": RuleEntry(
         "DECOLLE", DECOLLE, requires=LINEAR_NEURON,

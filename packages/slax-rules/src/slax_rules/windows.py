@@ -262,8 +262,12 @@ class WindowLoss:
     def targets(self, final: Any) -> Float[Array, "K B C"]:
         """The targets of each step in the shape of the outputs, divided by the number of losses in the mean."""
         values = expand_targets(self.batch, final)
-        weights = 1 / self._count().astype(values.dtype) if self.weights is None else self.weights[..., None]
-        return where_counted(self.batch.mask, values * weights.astype(values.dtype))
+        return where_counted(self.batch.mask, values) * self.shares(values.dtype)[..., None]
+
+    def shares(self, dtype: Any) -> Float[Array, "K B"]:
+        """The weight of each loss in the mean, which is 0 where it does not count."""
+        weights = (1 / self._count().astype(dtype))[None, None] if self.weights is None else self.weights.astype(dtype)
+        return where_counted(self.batch.mask, jnp.broadcast_to(weights, self.batch.inputs.shape[:2]))
 
     def _count(self) -> Array:
         return count_losses(self.batch, self.axis) if self.count is None else self.count
@@ -314,6 +318,10 @@ class KnownSignals:
     def targets(self, final: Any) -> Float[Array, "K B C"]:
         """See `WindowLoss`."""
         return self.loss.targets(final)
+
+    def shares(self, dtype: Any) -> Float[Array, "K B"]:
+        """See `WindowLoss`."""
+        return self.loss.shares(dtype)
 
 
 def _nan_with_slope(value: Float[Array, ""]) -> Float[Array, ""]:

@@ -1,10 +1,12 @@
 """Noise in the layers of a stack, and its first-order effect on the outputs, carried forward through time with the states."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int, Key
 
@@ -25,6 +27,17 @@ def noise_stream(name: str, rngs: nnx.Rngs | nnx.RngStream | None) -> nnx.RngStr
 def noise(key: Key[Array, ""], step: Int[Array, ""] | int, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Draw the noise of a step, or of an array of parameters: independent signs, -1 or 1."""
     return jax.random.rademacher(jax.random.fold_in(key, step), shape, dtype)
+
+
+def noise_of_layers(
+    key: Key[Array, ""], first: Int[Array, ""], steps: int, shapes: Sequence[tuple[int, ...]], dtype: DTypeLike
+) -> list[Float[Array, "K B *N"]]:
+    """The noise of all steps from the one with the number `first`, for layers in the shapes [B, *N]."""
+    sizes = [math.prod(shape[1:]) for shape in shapes]
+    numbers = first + jnp.arange(steps, dtype=first.dtype)
+    drawn = jax.vmap(lambda step: noise(key, step, (shapes[0][0], sum(sizes)), dtype))(numbers)
+    parts = jnp.split(drawn, np.cumsum(sizes)[:-1], axis=-1)
+    return [part.reshape(steps, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 class Noise(nnx.Variable):

@@ -1,18 +1,16 @@
 """Node perturbation: noise on the currents of all units, and what it does to the loss."""
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from slax_neurons.building_blocks import StepSize, steps_in_cache
 from slax_rules.engine.influence import state_space
-from slax_rules.engine.noise import effect_of_noise, noise, noise_stream
+from slax_rules.engine.noise import effect_of_noise, noise_of_layers, noise_stream
 from slax_rules.engine.passes import LayerGradient, add_layer, forward, zero_copy
 from slax_rules.engine.stack import Stack, check_stack, flat_carry, pull_back, stacked_carry, with_plain_synapses
 from slax_rules.engine.synapse import has_bias, has_weights, synapse_gradients
@@ -100,12 +98,8 @@ class NodePerturbation(nnx.Module, Rule):
         run = forward(model, flat_carry(model, state.carry), inputs)
         value, signals = jax.value_and_grad(loss)(run.read_by(loss))
 
-        currents = [window.currents for window in run.windows]
-        sizes = [math.prod(current.shape[2:]) for current in currents]
-        shape, steps = (inputs.shape[1], sum(sizes)), first + jnp.arange(len(inputs), dtype=first.dtype)
-        signs = jax.vmap(lambda step: noise(key, step, shape, value.dtype))(steps)
-        parts = jnp.split(signs, np.cumsum(sizes)[:-1], axis=-1)
-        noises = [nu.reshape(like.shape).astype(like.dtype) for nu, like in zip(parts, currents, strict=True)]
+        shapes = [window.currents.shape[1:] for window in run.windows]
+        noises = noise_of_layers(key, first, len(inputs), shapes, run.windows[0].currents.dtype)
         space = state_space(model, inputs.shape[1:], loss.layers)
         effects, states = effect_of_noise(space, state.carry, inputs, noises, states, "current")
         products = jax.tree.map(lambda a, b: jnp.sum(a * b, axis=tuple(range(2, a.ndim))), signals, effects)
@@ -119,7 +113,7 @@ class NodePerturbation(nnx.Module, Rule):
                 jax.tree.map(lambda x: x[:, :, None], window.inputs), nu[:, :, None]
             )
             after.append(jax.tree.map(jnp.add, old, by_sample))
-            weights = later.reshape(*later.shape, *[1] * (nu.ndim - 2)).astype(nu.dtype)
+            weights = later.reshape(*later.shape, *[1] * (nu.ndim - 2))
             inside = synapse_gradients(layer.synapses, window.inputs, nu * weights)
             past = jax.tree.map(lambda e: jnp.tensordot(later[0].astype(e.dtype), e, 1), old)
             found = jax.tree.map(jnp.add, inside, past)
