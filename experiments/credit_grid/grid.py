@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from slax_neurons import Connect, Neuron
-from slax_rules import BPTT, DECOLLE, OSTL, OTTT, RULES, SLTT, LayerRule, PerLayer, Route, Symmetric, cost
+from slax_rules import BPTT, DECOLLE, OPZO, OSTL, OTTT, RULES, SLTT, LayerRule, PerLayer, Route, Symmetric, cost
 from slax_rules.rules import routes
 from slax_rules.rules.base import FeedbackSignals
+from slax_rules.rules.opzo import LearnedMatrices
 
 REFERENCE, FIXED = REFERENCES = "bptt", "fixed"
 WITH_EDGES = "ostl_with_recurrence"  # OSTL where there are no edges
@@ -24,6 +25,7 @@ ROUTES: dict[str, type[Route]] = {
     "random": routes.Random,
     "adaptive": routes.Adaptive,
     "direct": routes.Direct,
+    "noise": LearnedMatrices,
     "target": routes.Target,
     "local": routes.Local,
     "fixed_bases": routes.FixedBases,
@@ -53,6 +55,8 @@ def make_cell(name: str, *, rngs: nnx.Rngs, model: Connect) -> Any:
         hidden = sum(module.spikes for module in model.modules if isinstance(module, Neuron))
         return PerLayer([*[SLTT(route=NoSignal())] * hidden, OSTL()])
     temporal, spatial = name.split("/")
+    if spatial == "noise":
+        return OPZO(model, RULES[temporal].make(), rngs=rngs)
     drawn = {} if spatial in ("symmetric", "fixed_bases") else {"rngs": rngs}
     return RULES[temporal].make(route=ROUTES[spatial](*([model] if spatial == "adaptive" else []), **drawn))
 
@@ -62,8 +66,9 @@ def cell_of(name: str) -> str | None:
     if name == WITH_EDGES:
         return None
     entry = RULES[name]
-    # DECOLLE is a name for OTTT with the route Local.
-    rule, route = (OTTT, routes.Local) if entry.rule is DECOLLE else (entry.rule, entry.route or Symmetric)
+    # DECOLLE and OPZO are names for OTTT with a route.
+    with_route: dict[Any, Any] = {DECOLLE: (OTTT, routes.Local), OPZO: (OTTT, LearnedMatrices)}
+    rule, route = with_route.get(entry.rule, (entry.rule, entry.route or Symmetric))
     plain = [other for other, row in RULES.items() if row.rule is rule and row.route is None and not row.options]
     columns = [other for other, column in ROUTES.items() if column is route]
     return f"{plain[0]}/{columns[0]}" if plain and columns and issubclass(rule, LayerRule) else None

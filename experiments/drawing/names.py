@@ -62,6 +62,7 @@ SPATIAL = {  # its spatial credit
     "random": "random",
     "adaptive": "adaptive",
     "direct": "direct",
+    "noise": "learned by noise",
     "target": "target",
     "local": "local loss",
     "fixed_bases": "fixed bases",

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.drawing import figures, length_curves, names, ranks, statistics, tables
-from slax_rules import DECOLLE, RULES
+from slax_rules import DECOLLE, OPZO, RULES
 from slax_rules.rules.routes import FixedBases
 
 BOUNDS = {
@@ -21,6 +21,7 @@ BOUNDS = {
 }
 EXACT = 1 - 1e-5  # the cosine of a gradient that is BPTT's
 RANKED = ("initial", "offline")  # the stages of weights at which rules are ranked, with one update per sequence
+FLOOR = ("forward_gradient", "node_perturbation")  # no error reaches hidden layers: noise alone
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", *tables.OF_TESTS]
 
 
@@ -116,15 +117,21 @@ def mean_gap(tasks: list[Mapping[str, np.ndarray]]) -> float:
 def feedback_of(rule: str) -> ranks.Feedback:
     """How the error reaches hidden layers; a rule without a route sends it back through the weights."""
     entry = RULES[rule]
-    return "none" if entry.rule is DECOLLE or entry.route is FixedBases else "other" if entry.route else "symmetric"
+    return (
+        "none"
+        if entry.rule is DECOLLE or entry.route is FixedBases
+        else "other"
+        if entry.route or entry.rule is OPZO
+        else "symmetric"
+    )
 
 
 def ranked(results: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
     """By rule, the mean cosine over hidden layers at each of `RANKED`, and the accuracy, by seed [3, S]. Left out are rules
-    that have no update per sequence, a gradient of zero, or that of BPTT."""
+    that have no update per sequence, a gradient of zero, or that of BPTT, and noise without feedback."""
     found = {}
     for rule, result in results.items():
-        if set(RANKED) <= result["seeds"][0].keys():
+        if rule not in FLOOR and set(RANKED) <= result["seeds"][0].keys():
             cosines = np.array([[*map(mean_cosine, seeds_of(result, stage))] for stage in RANKED], float)
             if not np.isnan(cosines).any() and not (cosines > EXACT).all():
                 found[rule] = np.array([*cosines, tested(result, RANKED[-1]).mean(axis=1)])
