@@ -87,14 +87,14 @@ def kept_numbers(model: Connect, shape: tuple[int, ...]) -> int:
 def carried_numbers(cell: str, model: Connect, inputs: int) -> int:
     """The numbers in the traces of a cell or of "fixed" for one sample: the part that grows with the batch, from the shapes."""
     rule = make_cell(cell, rngs=nnx.Rngs(0), model=model)
-    graphdef, state = nnx.split(model)
+    graphdef, state = nnx.split((model, rule))
 
     def size(batch: int) -> int:
         x = jax.ShapeDtypeStruct((batch, inputs), "float32")
 
         def traces(state: nnx.State) -> Any:
-            own = nnx.merge(graphdef, state)
-            return rule.init(own, own.initialize_carry(x.shape), x)
+            model, rule = nnx.merge(graphdef, state)
+            return rule.init(model, model.initialize_carry(x.shape), x)
 
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(traces, state)))
 
