@@ -25,11 +25,11 @@ class ForwardGradient(nnx.Module, Rule):
     """Forward gradients: the slope of the loss along random directions v, times these directions.
 
         s_t = D_t s_{t-1} + F_t v                D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta    # the direct part
-        gradient: mean over v of (sum_t delta_t (dy_t/dtheta v + dy_t/dh_{t-1} s_{t-1})) v
+        gradient: v sum_t delta_t (dy_t/dtheta v + dy_t/dh_{t-1} s_{t-1})    # the mean over the directions
 
     where h is the state of the entire model, delta_t the gradient of the loss w.r.t. its output y_t, and v one random sign for
-    each parameter, the same for all samples and steps of a sequence. One pass in forward mode finds the number before the last
-    v, without a reverse pass and without a trace for each weight.
+    each parameter, the same for all samples and steps of a sequence. One pass in forward mode finds the sum, a
+    number, without a reverse pass and without a trace for each weight.
 
     The mean over all signs is the gradient of BPTT, and so is the sum over any orthonormal basis of directions: it omits
     nothing and adds noise. With D directions and P parameters, the mean squared cosine to BPTT's gradient is about D / P: it is

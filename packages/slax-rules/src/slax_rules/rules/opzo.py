@@ -45,7 +45,8 @@ class OPZOTraces(NamedTuple):
 class OPZO(nnx.Module, Layerwise):
     """Online pseudo-zeroth-order training (OPZO): direct feedback through matrices that noise has learned.
 
-        signal of layer l: e_t (M^l)^T      gradient of M^l: mean over steps and samples of M^l - z_t^l c_t
+        signal of layer l: e_t (M^l)^T
+        gradient: M^l - z_t^l c_t        # of M^l, in the mean over steps and samples
 
     with the error e_t of the read-out, as in `Direct`, and the gradient of a layer by a rule for layers. z_t^l are independent
     random signs for the outputs of layer l, and c_t [C] is the derivative of the outputs of the model along the noise of all
