@@ -51,7 +51,8 @@ def counted(found):
 
 def updates_of(neuron, currents):
     """How many membranes change, all of them counted in the first step."""
-    carry, updates = neuron.initialize_carry(currents.shape[1:]), currents[0].size
+    carry = neuron.initialize_carry(currents.shape[1:])
+    updates = jax.tree.leaves(carry)[0].size
     advance = jax.jit(lambda carry, current: neuron(carry, current))
     for step, current in enumerate(currents):
         before = np.asarray(getattr(carry, "u", carry))

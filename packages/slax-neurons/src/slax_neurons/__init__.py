@@ -27,6 +27,8 @@ from slax_neurons.neurons.leaky_rate import LeakyRate as LeakyRate
 from slax_neurons.neurons.lif import IF as IF
 from slax_neurons.neurons.lif import LI as LI
 from slax_neurons.neurons.lif import LIF as LIF
+from slax_neurons.neurons.lru import LRU as LRU
+from slax_neurons.neurons.lru import RTU as RTU
 from slax_neurons.neurons.ltc import LTC as LTC
 from slax_neurons.neurons.neuron import Neuron as Neuron
 from slax_neurons.neurons.neuron import NeuronCell as NeuronCell
@@ -73,7 +75,9 @@ NEURONS: _Named[type[NeuronCell]] = _Named({
     "leaky_rate": LeakyRate,
     "li": LI,
     "lif": LIF,
+    "lru": LRU,
     "ltc": LTC,
+    "rtu": RTU,
 })  # fmt: skip
 """The neurons by name, as in `NEURONS["lif"]()`."""
 

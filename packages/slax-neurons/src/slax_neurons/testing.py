@@ -68,8 +68,9 @@ def _check_carry(neuron: Any, rest: Any, current: Array) -> None:
     made = jax.eval_shape(lambda carry, current: neuron(carry, current), rest, current)
     if not (isinstance(made, tuple) and len(made) == 2):
         raise _broken(neuron, f"returned {made} for a step. End fire, or __call__, with: return carry, output.")
+    of_unit = current[..., : current.shape[-1] // getattr(neuron, "currents_per_unit", 1)]
     before, after, own = (
-        jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree) for tree in (rest, made[0], current)
+        jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree) for tree in (rest, made[0], of_unit)
     )
     if before != after:
         cure = "Make all states of param_dtype, s.astype(self.param_dtype), and end fire with: return carry, output."
@@ -179,6 +180,7 @@ def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
         carry: its carry, or the shapes and dtypes of one.
     """
     graphdef, state = nnx.split(neuron)
+    currents = getattr(neuron, "currents_per_unit", 1)
 
     @jax.jit
     def reaches(variables: Any, carry: Any, scale: Array, marked: Array) -> Array:
@@ -186,8 +188,10 @@ def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
         step = _of_states(lambda carry, current: nnx.merge(graphdef, variables)(carry, current), carry)
         point = [scale.astype(leaf.dtype) * leaf for leaf in _states(carry)]
         moved = [jnp.where(marked, leaf, jnp.zeros_like(leaf)) for leaf in point]
-        after, output = jax.jvp(step, (point, point[0]), (moved, moved[0]))[1]
-        return jnp.any(jnp.stack([jnp.any(jnp.isfinite(x) & (x != 0) & ~marked) for x in (*_states(after), output)]))
+        current, d_current = (jnp.concatenate([leaves[0]] * currents, axis=-1) for leaves in (point, moved))
+        after, output = jax.jvp(step, (point, current), (moved, d_current))[1]
+        parts = [*_states(after), *jnp.split(output, currents, axis=-1)]
+        return jnp.any(jnp.stack([jnp.any(jnp.isfinite(x) & (x != 0) & ~marked) for x in parts]))
 
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
         variables, start = _random_like((state, carry))

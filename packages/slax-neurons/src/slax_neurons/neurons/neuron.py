@@ -156,6 +156,11 @@ class Neuron(NeuronCell):
     membrane and its decay. A subclass with a step of its own does not inherit what describes the step of another:
     `membrane_decay` under its own `__call__` or `integrate`, `linear` under these or its own `fire`.
 
+    A unit may have several currents and as many outputs: with `currents_per_unit = 2`, states [B, N] belong to currents
+    [B, 2 N], the first currents of all units before the second ones, and `fire` returns outputs [B, 2 N]. Within a step, an
+    output depends on the current at its own place alone. `LRU` is an example, which OSTL and SLTT take, and all rules that are
+    not for layers.
+
     Args:
         param_dtype: dtype of the state and of the parameters.
 
@@ -178,23 +183,34 @@ class Neuron(NeuronCell):
     """
 
     carry_type: ClassVar[Any] = None
+    currents_per_unit: ClassVar[int] = 1
 
     def __init__(self, *, param_dtype: DTypeLike = jnp.float32):
         self.param_dtype = jnp.dtype(param_dtype)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
-        """The state at rest: zeros of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's arguments and unused.
+        """The state at rest: zeros, for inputs of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's, and unused.
 
         Raises:
-            ValueError: a parameter that has a value for each sample.
+            ValueError: a parameter that has a value for each sample, or currents that do not divide among the units.
         """
+        shape = self._state_shape(input_shape)
         for attribute in vars(self).values():
             if isinstance(attribute, Parameter):
-                attribute.check_axes(input_shape)
-        rest = jnp.zeros(input_shape, self.param_dtype)
+                attribute.check_axes(shape)
+        rest = jnp.zeros(shape, self.param_dtype)
         if self.carry_type is None:
             return rest
         return self.carry_type(*[rest] * len(self.carry_type._fields))
+
+    def _state_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        units, rest = divmod(input_shape[-1], self.currents_per_unit)
+        if rest:
+            raise ValueError(
+                f"{type(self).__name__} got {input_shape[-1]} currents, expected {self.currents_per_unit} for each unit: "
+                f"nnx.Linear(inputs, {self.currents_per_unit} * units, rngs=rngs) before it."
+            )
+        return (*input_shape[:-1], units)
 
     def integrate(self, carry: Any, inputs: Float[Array, "*B N"]) -> Any:
         """Compute m_t from h_{t-1} and I_t."""
@@ -218,13 +234,13 @@ class Neuron(NeuronCell):
         return type(self).__call__ is Neuron.__call__
 
     def check_carry(self, carry: Any, inputs: Array) -> None:
-        """Raise ValueError unless each state has the shape and dtype of the current of one step, [B, N].
+        """Raise ValueError unless each state has the dtype of the current of one step and its shape, [B, N], per unit.
 
         A neuron that defines `__call__` alone may also have random keys and counts in its carry.
         """
         for state in jax.tree.leaves(carry):
             is_state = self.has_split_step or jnp.issubdtype(state.dtype, jnp.inexact)
-            if is_state and (state.shape, state.dtype) != (inputs.shape, inputs.dtype):
+            if is_state and (state.shape, state.dtype) != (self._state_shape(inputs.shape), inputs.dtype):
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
                     f"{list(inputs.shape)} per step, expected the same of both. Make it with initialize_carry({inputs.shape}), "

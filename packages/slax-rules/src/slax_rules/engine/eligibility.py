@@ -75,7 +75,7 @@ class EligibilityTraces(NamedTuple):
 
     Args:
         kernels: traces for each synapse, per row (see `synapse`): [R, J, O].
-        bias: traces of any bias, [B, N]; empty if no synapse has one.
+        bias: traces of any bias, like the current, [B, N]; empty if no synapse has one.
         neuron: traces for each parameter of the neuron, per unit, [B, N].
     """
 
@@ -119,18 +119,27 @@ def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Arra
         ((2, 8, 4), (2, 4))
     """
 
+    by_current = at_currents(layer.neuron, states)
+
     def kernel_traces(synapse: Any, x: Array) -> tuple[Array, ...]:
         _, rows, entries = input_rows(synapse, x[None]).shape
-        zeros = jnp.zeros((rows, entries, current_rows(synapse, states[0]).shape[-1]), states[0].dtype)
+        zeros = jnp.zeros((rows, entries, current_rows(synapse, by_current[0]).shape[-1]), states[0].dtype)
         return tuple(zeros for _ in states)
 
     synapses = zip(layer.traced_synapses, inputs, strict=True)
     rest = tuple(jnp.zeros_like(state) for state in states)
     return EligibilityTraces(
         tuple(kernel_traces(synapse, x) if has_weights(synapse) else () for synapse, x in synapses),
-        rest if any(has_bias(synapse) for synapse in layer.synapses) else (),
+        tuple(map(jnp.zeros_like, by_current)) if any(has_bias(synapse) for synapse in layer.synapses) else (),
         tuple(rest for _ in layer.parameters),
     )
+
+
+def at_currents(neuron: Neuron, states: States) -> States:
+    """What belongs to the states of a unit, [..., N], at each of its currents, [..., C N]."""
+    if neuron.currents_per_unit == 1:
+        return states
+    return tuple(None if one is None else jnp.concatenate([one] * neuron.currents_per_unit, -1) for one in states)
 
 
 def eligibility_gradient(
@@ -296,6 +305,10 @@ def close_window(
         start = (*start, decay * before.leaky_sum)
         of_sum = jnp.broadcast_to(before.unit_sum[-1], shape)
         transition = [(*row, of_sum if number == rows - 1 else None) for number, row in enumerate(transition)]
+    neuron = tuple(
+        sum_to_parameter(dot(start, E), parameter) for E, parameter in zip(traces.neuron, layer.parameters, strict=True)
+    )
+    start, *transition = (at_currents(layer.neuron, row) for row in (start, *transition))
     kernels: list[tuple[Array, ...]] = []
     past: list[dict[str, Array]] = []
     for synapse, x, trace in zip(layer.traced_synapses, window.traced_inputs, traces.kernels, strict=True):
@@ -311,9 +324,6 @@ def close_window(
         past.append(of_synapse)
     bias = traces.bias and tuple(
         tree_sum([dot(row, traces.bias), jnp.sum(origins[:, index], axis=0)]) for index, row in enumerate(transition)
-    )
-    neuron = tuple(
-        sum_to_parameter(dot(start, E), parameter) for E, parameter in zip(traces.neuron, layer.parameters, strict=True)
     )
     new = EligibilityTraces(tuple(kernels), bias, _neuron_traces(layer, window, traces.neuron, decay))
     return LayerGradient.of(layer, past, neuron, None), new

@@ -325,7 +325,9 @@ def neuron_parameter_gradients(
 
 
 def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
-    """Sum over samples, and over the units that share a parameter: the transpose of broadcasting it to all units."""
+    """Sum over samples, and over units, or currents of a unit, that share a parameter: the transpose of broadcasting it."""
     summed = jnp.sum(per_unit, axis=tuple(range(per_unit.ndim - parameter.ndim)))
+    if parameter.ndim and 1 < parameter.shape[-1] < summed.shape[-1]:
+        summed = summed.reshape(*summed.shape[:-1], -1, parameter.shape[-1]).sum(axis=-2)
     shared = tuple(axis for axis, size in enumerate(parameter.shape) if size == 1 != summed.shape[axis])
     return jnp.sum(summed, axis=shared, keepdims=True).astype(parameter.dtype)

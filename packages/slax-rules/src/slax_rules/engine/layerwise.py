@@ -56,6 +56,11 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
     layers = Stack.read(with_plain_synapses(model)).layers
     for layer, one in zip(layers, rule.for_layers(layers), strict=True):
         one.check_layer(layer)
+        if layer.neuron.currents_per_unit > 1 and not one.takes_several_currents:
+            raise TypeError(
+                f"{one.title} got {type(layer.neuron).__name__}, whose units have {layer.neuron.currents_per_unit} currents "
+                "each, expected units with one. Use rule=OSTL(), SLTT() or BPTT()."
+            )
         if not hasattr(one.route, "skips_layers"):
             raise TypeError(
                 f"{one.title} got route={one.route!r}, expected a route such as Symmetric() or Random(rngs=nnx.Rngs(0))."

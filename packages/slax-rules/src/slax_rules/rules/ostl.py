@@ -142,6 +142,7 @@ class OSTL(EligibilityRule):
     """
 
     recurrence: bool = False
+    takes_several_currents: ClassVar[bool] = True
 
     def check_layer(self, layer: Layer) -> None:
         if self.recurrence:

@@ -1,6 +1,7 @@
 """Spatial learning through time, a rule without traces."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,8 @@ class SLTT(LayerRule):
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=SLTT())
     """
+
+    takes_several_currents: ClassVar[bool] = True
 
     def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> tuple[()]:
         return ()

@@ -1,0 +1,129 @@
+"""LRU and RTU: what their authors' code computes, closed forms, and what rules for layers make of them."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from slax_neurons import LI, LRU, RTU, Edge, Trainable, connect, unroll
+from slax_rules import BPTT, OSTL, OTPE, SLTT, TBPTT, cross_entropy, gradients, predict
+from stacks import deviation
+
+AUTHORS = Path(__file__).parent.parent / "nightly" / "published" / "data" / "authors"
+EXACT = 1e-12
+DOUBLE = {"param_dtype": jnp.float64}
+
+
+def dense(kernel, bias=None):
+    made = nnx.Linear(*kernel.shape, use_bias=bias is not None, rngs=nnx.Rngs(0), **DOUBLE)
+    made.kernel[...] = jnp.asarray(kernel)
+    if bias is not None:
+        made.bias[...] = jnp.asarray(bias)
+    return made
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape) / np.sqrt(shape[0])
+
+
+def stack(layers, ends=(), kind=LRU, edges=()):
+    """Layers of 4 units with biases, 5 inputs, and a read-out without memory."""
+    modules, inputs = [], 5
+    for seed in range(layers):
+        neuron = kind.on_ring(4, r_min=0.5, r_max=0.95, rngs=nnx.Rngs(seed), **DOUBLE)
+        modules += [dense(normal(inputs, 8, seed=seed), normal(8, seed=9)), neuron]
+        inputs = 8
+    return connect([*modules, dense(normal(8, 3, seed=7)), *ends], edges)
+
+
+X, LABELS = normal(12, 3, 5, seed=1) * np.sqrt(12), jnp.array([0, 2, 1])
+
+
+def gradient(model, rule, window=None, x=X, labels=LABELS):
+    return gradients(model, cross_entropy, jnp.asarray(x), labels, rule=rule, window=window)[1]
+
+
+@pytest.mark.parametrize("name", ["lru", "rtu_linear", "rtu_nonlinear"])
+def test_outputs_and_online_gradients_are_those_of_the_authors_code(name, x64):
+    """Of the online gradient of Zucchet et al., and of RTRL as Elelimy et al. wrote it: nightly/published/data/README.md."""
+    with np.load(AUTHORS / f"{name}.npz") as file:
+        data = dict(file)
+    r, theta = np.exp(-np.exp(data["nu"].ravel())), np.exp(data["theta"].ravel())
+    if name == "lru":
+        kernel, read_out = np.hstack([data["B_re"].T, data["B_im"].T]), np.vstack([data["C_re"].T, -data["C_im"].T])
+    else:
+        kernel, read_out = np.hstack([data["kernel_1"], data["kernel_2"]]), data["read_out"]
+    neuron = (RTU if name == "rtu_nonlinear" else LRU)(r=Trainable(r), theta=Trainable(theta), **DOUBLE)
+    behind = [jnp.tanh] if name == "rtu_linear" else []
+    model = connect([dense(kernel), neuron, *behind, dense(read_out)])
+    assert deviation(predict(model, jnp.asarray(data["inputs"])), data["outputs"]) < EXACT
+
+    by = {key.removeprefix("gradient_"): data[key] for key in data if key.startswith("gradient_")}
+    if name == "lru":
+        kernels = np.hstack([by["B_re"].T, by["B_im"].T]), np.vstack([by["C_re"].T, -by["C_im"].T])
+        # Their gamma is a parameter of its own; here it follows r.
+        by_r = by["nu"] / (r * np.log(r)) - by["gamma_log"] * r / (1 - r**2)
+    else:
+        kernels = np.hstack([by["kernel_1"], by["kernel_2"]]), by["read_out"]
+        by_r = by["nu"].ravel() / (r * np.log(r))
+    # The code of RTUs leaves out d theta / d log theta, so its gradient is that of theta.
+    by_theta = by["theta"].ravel() / (theta if name == "lru" else 1)
+    for rule, window in ((BPTT(), None), (OSTL(), None), (OSTL(), 5)):
+        found = gradient(model, rule, window, data["inputs"], jnp.asarray(data["labels"]))["modules"]
+        ours = found[0]["kernel"], found[len(behind) + 2]["kernel"]
+        for a, b in zip(ours, kernels, strict=True):
+            assert deviation(len(X) * a[...], b) < EXACT
+        slopes = r * (1 - r), -np.expm1(-theta)  # of the sigmoid and the softplus through which they are trained
+        for key, slope, theirs in zip(("r", "theta"), slopes, (by_r, by_theta), strict=True):
+            assert deviation(len(X) * found[1][key]["unconstrained"][...], slope * theirs) < EXACT
+
+
+def test_a_constant_current_gives_the_geometric_sum(x64):
+    r, theta, current = np.array([0.3, 0.9, 0.999]), np.array([0.2, 1.5, 3.0]), np.array([1 - 2j, 0.5j, 2.0])
+    factor, steps = r * np.exp(1j * theta), np.arange(1, 201)[:, None]
+    sums = np.sqrt(1 - r**2) * current * (1 - factor**steps) / (1 - factor)
+    neuron = LRU(r=r, theta=theta, **DOUBLE)
+    inputs = np.tile(np.hstack([current.real, current.imag]), (200, 1, 1))
+    carry, outputs = unroll(neuron, neuron.initialize_carry((1, 6)), jnp.asarray(inputs))
+    assert deviation(outputs[:, 0], np.hstack([sums.real, sums.imag])) < EXACT
+    assert deviation(np.hstack(carry), outputs[-1]) == 0
+
+
+def test_ostl_is_exact_in_the_last_layer_with_a_memory_and_only_there(x64):
+    """With biases and an edge from the first layer to the second one; the read-out has no memory."""
+    model = stack(2, kind=RTU, edges=[Edge(1, 2, 2, dense(normal(8, 8, seed=8)))])
+    exact, online = gradient(model, BPTT()), gradient(model, OSTL(), 5)
+    worst = lambda *places: max(  # noqa: E731
+        deviation(a, b)
+        for place in places
+        for a, b in zip(*(jax.tree.leaves(one["modules"][place]) for one in (online, exact)), strict=True)
+    )
+    assert worst(2, 3, 4) < EXACT
+    assert worst(0) > 0.01 and worst(1) > 0.01
+
+
+def test_sltt_is_truncation_to_one_step_also_for_the_parameters_of_the_neuron(x64):
+    """Of one layer: in a stack, TBPTT's step also passes through the layers above."""
+    model = stack(1)
+    found, truncated = (jax.tree.leaves(gradient(model, rule)) for rule in (SLTT(), TBPTT(steps=1)))
+    assert all(deviation(a, b) < EXACT and np.any(b) for a, b in zip(found, truncated, strict=True))
+
+
+def test_the_ring_is_evenly_covered():
+    neuron = LRU.on_ring(4000, r_min=0.5, r_max=0.9, max_phase=1.0, rngs=nnx.Rngs(0))
+    r, theta = (np.asarray(one.value) for one in (neuron.r, neuron.theta))
+    areas, turns = (r**2 - 0.25) / (0.81 - 0.25), theta
+    for even in (areas, turns):  # by Kolmogorov's test
+        assert np.abs(np.sort(even) - np.linspace(0, 1, 4000)).max() < 1.63 / np.sqrt(4000)
+    assert abs(np.corrcoef(areas, turns)[0, 1]) < 0.05
+    assert LRU.on_ring(100_000, rngs=nnx.Rngs(0)).r.value.max() < 1
+
+
+def test_what_cannot_be_is_refused(x64):
+    with pytest.raises(ValueError, match=r"LRU got 7 currents, expected 2 for each unit"):
+        LRU().initialize_carry((2, 7))
+    with pytest.raises(TypeError, match=r"OTPE got LRU, whose units have 2 currents each.*OSTL"):
+        gradient(stack(1, ends=[LI(**DOUBLE)]), OTPE())
