@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.neurons.steps import explained_branches, fire_steps, rematerialize, scan_cell
+from slax_neurons.neurons.steps import explained_branches, fire_steps, parallel_in_time, rematerialize, scan_cell
 from slax_neurons.synapses.synapse import RunningSum, accumulates, with_effective_weights
 
 # A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that
@@ -165,7 +165,7 @@ def unroll_chunk(
     if isinstance(module, nnx.RNNCellBase) and hasattr(module, "unroll"):
         return *module.unroll(carry, inputs), None
     if isinstance(module, Neuron) and module.has_split_step:
-        if reverse_pass_of_jax.value:
+        if reverse_pass_of_jax.value and not parallel_in_time.value:
             module.check_carry(carry, inputs[0])
             return *scan_cell(module, carry, inputs), None
         carry, membranes = module.pre_reset_states(carry, inputs)

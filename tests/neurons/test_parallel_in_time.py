@@ -1,0 +1,78 @@
+"""All steps of a neuron together are the loop over its steps, forward and in reverse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from slax_neurons import ALIF, LIF, LRU, Izhikevich, Trainable, connect, parallel_in_time, unroll
+from slax_neurons.building_blocks import reverse_pass_of_jax
+from slax_neurons.neurons.steps import membranes_together
+from slax_rules import OSTL, cross_entropy, gradients
+from stacks import deviation, linear
+
+DOUBLE = {"param_dtype": jnp.float64}
+SPREAD = Trainable(np.linspace(0.8, 0.95, 4))
+NEURONS = {
+    "reset to zero": LIF(reset="zero", decay=Trainable(0.9), threshold=Trainable(1.0)),
+    "two states, of which spikes reach both": ALIF(decay=Trainable(0.9), beta=Trainable(0.3)),
+    "two currents": LRU(r=Trainable(0.9), theta=Trainable(0.3)),
+}
+
+
+def random(mean, *shape):
+    return np.random.default_rng(int(10 * mean)).normal(mean, 0.6, shape)
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_states_outputs_and_gradients_are_those_of_the_loop(name, x64):
+    """By currents, first states and parameters, from states that are not at rest; and there are spikes."""
+    neuron = nnx.clone(NEURONS[name]).replace()
+    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+    x, weights = jnp.asarray(random(0.3, 40, 2, 4)), random(0.0, 40, 2, 4)
+    shape = (2, 4 // neuron.currents_per_unit)
+    start = jax.tree.map(lambda _: jnp.asarray(random(0.5, *shape)), neuron.initialize_carry((2, 4)))
+
+    def total(params, start, x):
+        carry, outputs = unroll(nnx.merge(graphdef, params, rest), start, x)
+        return jnp.sum(weights * outputs) + sum(map(jnp.sum, jax.tree.leaves(carry))), (carry, outputs)
+
+    found = []
+    for together in (False, True):
+        with parallel_in_time(together), reverse_pass_of_jax(False):
+            found.append(jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(params, start, x))
+    for loop, ours in zip(*map(jax.tree.leaves, found), strict=True):
+        assert np.any(loop) and deviation(ours, loop) < 1e-12
+    assert not neuron.spikes or 0.1 < found[0][1][1].mean() < 0.5
+
+
+def test_a_rule_has_the_same_gradient_in_windows(x64):
+    neurons = LIF(reset="zero", decay=SPREAD, **DOUBLE), LRU(r=Trainable([0.5, 0.9]), **DOUBLE)
+    model = connect([linear(3, 4, 0), neurons[0], linear(4, 4, 1), neurons[1]])
+    found = []
+    for together in (False, True):
+        with parallel_in_time(together):
+            x, labels = jnp.asarray(random(0.5, 12, 2, 3)), jnp.array([0, 3])
+            found.append(gradients(model, cross_entropy, x, labels, rule=OSTL(), window=6))
+    for loop, ours in zip(*map(jax.tree.leaves, found), strict=True):
+        assert np.any(loop) and deviation(ours, loop) < 1e-12
+
+
+def test_without_spikes_one_solution_is_enough_and_spikes_without_a_reset_need_a_second_one():
+    neurons = LRU(), LIF(reset="none"), LIF(reset="zero")
+
+    @jax.jit
+    def solutions(x):
+        return [membranes_together(neuron, neuron.initialize_carry((2, 4)), x)[1] for neuron in neurons]
+
+    without_spikes, without_reset, with_reset = solutions(jnp.asarray(random(0.3, 40, 2, 4), jnp.float32))
+    assert without_spikes == 1 and without_reset == 2 < with_reset <= 41
+
+
+def test_other_neurons_run_step_by_step():
+    neuron, x = Izhikevich(), jnp.ones((5, 2, 3))
+    with parallel_in_time(True):
+        program = jax.make_jaxpr(lambda x: unroll(neuron, neuron.initialize_carry((2, 3)), x))(x)
+    assert " scan[" in str(program)
