@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
@@ -118,7 +119,11 @@ class LRU(Neuron):
         """
         area, turn = jax.random.uniform(rngs.params(), (2, units), jnp.float32, 1e-6, 1 - 1e-6)
         r = jnp.sqrt(r_min**2 + area * (r_max**2 - r_min**2))
-        return cls(r=Trainable(r), theta=Trainable(max_phase * turn), **options)
+        neuron = cls(r=Trainable(np.full(units, 0.5)), theta=Trainable(np.ones(units)), **options)
+        drawn = {neuron.r: jnp.log(r) - jnp.log1p(-r), neuron.theta: jnp.log(jnp.expm1(max_phase * turn))}
+        for parameter, value in drawn.items():  # which may be traced: a network may be made inside a compiled function
+            parameter.unconstrained[...] = value.astype(parameter.unconstrained.dtype)
+        return neuron
 
     def integrate(self, carry: LRUState, inputs: Float[Array, "*B M"]) -> LRUState:
         u, v = carry
