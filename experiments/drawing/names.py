@@ -6,13 +6,15 @@ from typing import Any
 # Networks of slax's demonstrations and of others their size, and trainings of OTPE's authors.
 SMALL = ("time", "deep", "four_hidden", "shallow", "small")
 TRAININGS = [f"{mode}{width}" for mode in ("offline", "online") for width in ("", "_20", "_256", "_512")]
+CHAINS = {f"chain_{length}": f"bit after {length} steps" for length in (4, 8, 16, 32, 64)}
 TASKS = {
     **dict.fromkeys(("time", "time_deep", *(f"randman_{net}" for net in SMALL)), "Randman, time code"),
     **dict.fromkeys(("rate", "randman_rate"), "Randman, rate code"),
     **{f"{code}_{training}": f"Randman, {code} code" for code in ("time", "rate") for training in TRAININGS},
     **dict.fromkeys(("digits", "digits_shallow"), "handwritten digits"),
     **dict.fromkeys(("shd", "shd_offline"), "Heidelberg digits (SHD)"),
-    **{f"chain_{length}": f"bit after {length} steps" for length in (4, 8, 16, 32, 64)},
+    **CHAINS,
+    **{f"{chain}_lru": f"{name}, LRU" for chain, name in CHAINS.items()},
     "adding": "binary adding",
     "bach": "Bach, the next keys",
     "cards_2": "suit of the card before",
@@ -126,7 +128,7 @@ OF_OTPE = {
 }
 PREDICTORS = {
     **{"frequencies": "key frequencies", "persistence": "persistence", "bigram": "bigram", "ridge": "ridge, 50 values"},
-    **{"gru": "GRU, BPTT", "kf_rtrl": "KF-RTRL", "rflo": "RFLO"},
+    **{"gru": "GRU, BPTT", "kf_rtrl": "KF-RTRL", "rflo": "RFLO", "lru": "LRU, OSTL", "lru_sltt": "LRU, SLTT"},
 }
 WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY | OF_OTPE | PREDICTORS  # beside rules
 TRAININGS_IN_DEPTH = {  # with other lengths of gradients

@@ -19,10 +19,11 @@ from experiments.common.learning import RATE
 from experiments.common.samples import key_of, seeds_of
 from slax_data.storage.packed import sets_of_arrays
 from slax_data.storage.whole_files import load_arrays
-from slax_neurons import LI, LIF, Connect, Edge, connect, fast_sigmoid
+from slax_neurons import LI, LIF, LRU, Connect, Edge, connect, fast_sigmoid
 from slax_rules import RULES, extend_stream, squared_error, start_stream
 from slax_rules.train.sweep_training import COMPILER_OPTIONS
 
+OF_LRU = {"lru": "ostl", "lru_sltt": "sltt"}  # the rule of each way with another network, one layer of LRU
 ADAM = optax.inject_hyperparams(optax.adam)(learning_rate=1.0)  # one program for all rates
 
 
@@ -76,7 +77,7 @@ def predictions(config: dict[str, Any], series: np.ndarray, seeds: np.ndarray, r
         network_key, rule_key = random.split(key)
         model = network(config, nnx.Rngs(network_key))
         options = {"steps": config["online_window"]} if config["way"] == "tbptt" else {}
-        rule = RULES[config["way"]].make(rngs=nnx.Rngs(rule_key), model=model, **options)
+        rule = RULES[OF_LRU.get(config["way"], config["way"])].make(rngs=nnx.Rngs(rule_key), model=model, **options)
         optimizer = nnx.Optimizer(model, ADAM, wrt=nnx.Param)
         optimizer.opt_state.hyperparams["learning_rate"][...] = rate
         stream = start_stream(model, optimizer, squared_error, (1, 1), rule=rule, window=config["online_window"])
@@ -88,8 +89,12 @@ def predictions(config: dict[str, Any], series: np.ndarray, seeds: np.ndarray, r
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """A recurrent layer of LIF, each with its own range of values, and a read-out of LI, as in the tutorial on regression."""
+    """A recurrent layer of LIF, each with its own range of values, and a read-out of LI, as in the tutorial on regression; or a
+    layer of LRU, tanh and a read-out without memory."""
     normal, units = nnx.initializers.normal, config["units"]
+    if config["way"] in OF_LRU:
+        memory = LRU.on_ring(units, r_max=0.99, rngs=rngs)
+        return connect([nnx.Linear(1, 2 * units, rngs=rngs), memory, jnp.tanh, nnx.Linear(2 * units, 1, rngs=rngs)])
     hidden = nnx.Linear(1, units, kernel_init=normal(1.0), bias_init=normal(0.5), rngs=rngs)
     back = nnx.Linear(units, units, kernel_init=normal(units**-0.5), use_bias=False, rngs=rngs)
     neuron = LIF(decay=config["decay"], spike_fn=fast_sigmoid(config["slope"]))

@@ -38,7 +38,7 @@ def rows(tasks: tables.Results) -> Iterator[list[Any]]:
 
 def draw(tasks: tables.Results) -> Figure:
     figure, ((ends, curves),) = figures.panels(1, 2, 2.4, 0.5, sharey=True)
-    chains = {tables.config_of(rules)["size"]: rules for task, rules in tasks.items() if task.startswith("chain")}
+    chains = {tables.config_of(rules)["size"]: rules for task, rules in tasks.items() if task in names.CHAINS}
     lengths = sorted(chains)
     middle = chains[lengths[len(lengths) // 2]]
     rules = [rule for rule in RULES if rule in RULES_DRAWN and rule in middle]

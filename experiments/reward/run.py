@@ -17,7 +17,7 @@ from jax import random
 from experiments.common.learning import OPTIMIZERS, RATE, online_window
 from experiments.common.samples import key_of, seeds_of
 from slax_data import MemoryChain, RepeatPrevious
-from slax_neurons import LI, LIF, Connect, Edge, connect
+from slax_neurons import LI, LIF, LRU, Connect, Edge, connect
 from slax_rules import BPTT, RULES, start_episodes, train_on_rewards
 from slax_rules.actor_critic import Environment
 from slax_rules.train.sweep_training import COMPILER_OPTIONS
@@ -50,9 +50,15 @@ def make_environment(config: dict[str, Any]) -> tuple[Environment, int]:
 def make_model(config: dict[str, Any], environment: Any, rngs: nnx.Rngs) -> Connect:
     """A recurrent layer of LIF whose membranes hold what they saw, and a read-out for the actions and the value.
 
-    The weights of the inputs start at 0, so that what is held has to be learned.
+    The weights of the inputs start at 0, so that what is held has to be learned. With `neuron: lru`, as many LRU of slow states,
+    whose read-out has no memory.
     """
     hidden, drive = config["hidden"], nnx.initializers.uniform(config["drive"])
+    if config.get("neuron") == "lru":
+        zeros = {"kernel_init": nnx.initializers.zeros, "use_bias": False}
+        slow = LRU.on_ring(hidden, r_min=0.9, r_max=0.999, max_phase=np.pi / 10, rngs=rngs)
+        read_out = nnx.Linear(2 * hidden, environment.n_actions + 1, rngs=rngs)
+        return connect([nnx.Linear(environment.n_inputs, 2 * hidden, **zeros, rngs=rngs), slow, jnp.tanh, read_out])
     start = {"kernel_init": nnx.initializers.zeros, "bias_init": drive}
     synapse = nnx.Linear(environment.n_inputs, hidden, **start, rngs=rngs)
     back = Edge(1, 0, 1, nnx.Linear(hidden, hidden, use_bias=False, rngs=rngs))
