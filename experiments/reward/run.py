@@ -50,8 +50,8 @@ def make_environment(config: dict[str, Any]) -> tuple[Environment, int]:
 def make_model(config: dict[str, Any], environment: Any, rngs: nnx.Rngs) -> Connect:
     """A recurrent layer of LIF whose membranes hold what they saw, and a read-out for the actions and the value.
 
-    The weights of the inputs start at 0, so that what is held has to be learned. With `neuron: lru`, as many LRU of slow states,
-    whose read-out has no memory.
+    The weights of the inputs start at 0, so that what is held has to be learned. With `neuron: lru`, as many LRU with slow
+    states, whose read-out has no memory.
     """
     hidden, drive = config["hidden"], nnx.initializers.uniform(config["drive"])
     if config.get("neuron") == "lru":
