@@ -34,6 +34,8 @@ TASKS = {
     "randman": "Randman",
     "psmnist_alif": "permuted pixels, ALIF",
     "psmnist_brf": "permuted pixels, BRF",
+    "psmnist_lru": "permuted pixels, LRU",
+    "digits_lru": "small digits by pixel, LRU",
     "psmnist_stack": "permuted pixels, two layers of LIF",
     "rules": "five rules from the same start",
     "smnist_alif": "pixels in order, ALIF",

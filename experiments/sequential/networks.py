@@ -1,15 +1,16 @@
-"""The networks: one recurrent layer of ALIF or BRF, or a stack of LIF whose decays are learned; all read out by LI.
+"""The networks: one recurrent layer of ALIF or BRF, or a stack of LIF whose decays are learned, all read out by LI; or LRU.
 
-A further network, such as a linear recurrence, is one more function in `NETWORKS`.
+A further network is one more function in `NETWORKS`.
 """
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from slax_neurons import ALIF, BRF, LI, LIF, Connect, Edge, Neuron, Trainable, connect
+from slax_neurons import ALIF, BRF, LI, LIF, LRU, Connect, Edge, Neuron, Trainable, connect
 
 N_CLASSES = 10
 
@@ -44,6 +45,14 @@ def stack(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     return connect([*layer(1, first, config, rngs), *above, *read_out(config, rngs)])
 
 
+def lru(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """One layer whose sizes of lambda are from the range `radii`, tanh, and a read-out without memory."""
+    units, (r_min, r_max) = config["units"], config["radii"]
+    memory = LRU.on_ring(units, r_min=r_min, r_max=r_max, max_phase=np.pi / 10, rngs=rngs)
+    synapse = layer(1, memory, config | {"units": 2 * units}, rngs)
+    return connect([*synapse, jnp.tanh, nnx.Linear(2 * units, N_CLASSES, rngs=rngs)])
+
+
 def layer(n_in: int, neuron: Neuron, config: dict[str, Any], rngs: nnx.Rngs) -> list[Any]:
     normal = nnx.initializers.normal(config["input_scale"])
     return [nnx.Linear(n_in, config["units"], kernel_init=normal, rngs=rngs), neuron]
@@ -53,4 +62,4 @@ def read_out(config: dict[str, Any], rngs: nnx.Rngs) -> list[Any]:
     return [nnx.Linear(config["units"], N_CLASSES, rngs=rngs), LI(decay=config["read_out_decay"])]
 
 
-NETWORKS = {"alif": alif, "brf": brf, "stack": stack}
+NETWORKS = {"alif": alif, "brf": brf, "stack": stack, "lru": lru}

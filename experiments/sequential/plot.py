@@ -14,7 +14,12 @@ from slax_rules import RULES
 COLUMNS = ["task", "network", "n_steps", "rule", "mode", "quantity", *tables.OF_TESTS]
 CURVES = ["task", "rule", "mode", "batches", "seconds", *tables.OF_SEEDS]
 COSTS = ["task", "rule", *tables.OF_COST, "bytes_per_sample"]
-NETWORKS = {"alif": "recurrent ALIF", "brf": "recurrent BRF", "stack": "two layers of LIF, learned decays"}
+NETWORKS = {
+    "alif": "recurrent ALIF",
+    "brf": "recurrent BRF",
+    "stack": "two layers of LIF, learned decays",
+    "lru": "one layer of LRU",
+}
 ORDERS = {True: "pixels permuted", False: "pixels row by row"}
 
 
