@@ -262,7 +262,7 @@ def push_through_steps(
         d_end, d_next = (padded(jax.tree.leaves(tree)) for tree in (d_carry, keep(d_carry)))
         return [jnp.where(is_last, end, kept) for end, kept in zip(d_end, d_next, strict=True)], d_membrane
 
-    steps = *steps, jnp.arange(len(inputs)) == len(inputs) - 1
+    each = *steps, jnp.arange(len(inputs)) == len(inputs) - 1
     if runs_together(make(params), inputs):
         kept, still = jnp.stack(padded(first)), jax.tree.map(jnp.zeros_like, (d_params, steps[0]))
 
@@ -271,10 +271,10 @@ def push_through_steps(
             push = lambda kept: jnp.stack(step(list(kept), alone, still[0])[0])  # noqa: E731
             return unit_maps(push, kept), jnp.stack(step(list(jnp.zeros_like(kept)), at)[0])
 
-        maps, drives = jax.vmap(recursion)(steps)
+        maps, drives = jax.vmap(recursion)(each)
         after = affine_steps(maps, kept, drives)
         before = jnp.concatenate([kept[None], after[:-1]])
-        d_end, d_membranes = list(after[-1]), jax.vmap(lambda kept, at: step(list(kept), at)[1])(before, steps)
+        d_end, d_membranes = list(after[-1]), jax.vmap(lambda kept, at: step(list(kept), at)[1])(before, each)
     else:
-        d_end, d_membranes = scan_steps(step, padded(first), steps)
+        d_end, d_membranes = scan_steps(step, padded(first), each)
     return jax.tree.unflatten(of_carry, d_end[: len(ends)]), d_membranes
