@@ -162,8 +162,8 @@ class RTU(LRU):
         >>> neuron = RTU(r=0.5, theta=3.141593)  # half a turn: each step changes the sign
         >>> currents = jnp.zeros((3, 1, 2)).at[0, 0, 0].set(1.0)
         >>> carry, outputs = unroll(neuron, neuron.initialize_carry((1, 2)), currents)
-        >>> outputs[:, 0, 0].round(3).tolist()
-        [0.699, -0.337, 0.167]
+        >>> [round(u, 3) for u in outputs[:, 0, 0].tolist()]
+        [0.699, -0.336, 0.166]
     """
 
     def __init__(self, *, f: Callable[[Array], Array] = jnp.tanh, **options: Any):
