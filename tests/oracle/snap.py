@@ -45,7 +45,7 @@ class SnAp(Rule):
 
 def step_pattern(layers):
     """What one step's new numbers [H] depend on, at some random points: the old ones, [H, H], and the parameters, [H, P]."""
-    rng, many = np.random.default_rng(0), 20
+    rng, many = np.random.default_rng(0), 100
     n_carried, n_inputs = carried_numbers(layers)[1], len(layers[0].connections(0)[""].entries())
 
     def outputs():
