@@ -202,6 +202,9 @@ TABLE = {
     "rtrl": Entry(oracle.bptt, ("units", "edges")),
     "snap": Entry(oracle.snap, ("symplectic",)),
     "snap 2": Entry(partial(oracle.snap, n=2), ("edges",), "snap", {"n": 2}),
+    "sketched_rtrl": Entry(
+        partial(oracle.sketched_rtrl, rank=1), ("linear last", "symplectic"), options={"rank": 1}, fixed=True
+    ),
     "ostl": Entry(oracle.ostl, ("chain", "edges", "states", "conv", "delays", "units", "symplectic", "brf")),
     "ostl_with_recurrence": Entry(partial(oracle.ostl, with_h=True), ("chain", "states"), own_edges=True),
     "otpe": Entry(oracle.otpe, ("chain", "edges", "linear last")),

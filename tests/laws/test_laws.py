@@ -87,7 +87,7 @@ def test_spiking_layers_are_penalized_where_none_is_named():
 
 # ---------------------------------------------------------------------------------------------------- where a rule is exact
 
-IN_THE_MEAN_OR_IN_THE_OPTIMIZER = {"uoro", "forward_gradient", "node_perturbation", "fptt"}
+IN_THE_MEAN_OR_IN_THE_OPTIMIZER = {"uoro", "kf_rtrl", "forward_gradient", "node_perturbation", "fptt"}
 EVERY = [name for name in RULES if name not in IN_THE_MEAN_OR_IN_THE_OPTIMIZER]
 
 

@@ -28,7 +28,7 @@ DEVICES = 8
 MEAN = sr.SequenceLoss(lambda y, labels, *mask: sr.cross_entropy(y.mean(axis=0), labels))
 PENALTIES = (sr.firing_rate(0.1, 3.0),)
 KINDS = ["otpe", "e_prop_adaptive"]  # traces, and weights of the rule that learn; the others are for the night
-NOISY = {"uoro", "forward_gradient", "node_perturbation", "opzo"}  # whose noise is of a full batch
+NOISY = {"uoro", "kf_rtrl", "forward_gradient", "node_perturbation", "opzo"}  # whose noise is of a full batch
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random", "e_prop_adaptive")
 DRAWS = np.random.default_rng(0)
 INPUTS, LABELS = (DRAWS.random((T, B, N)) < 0.5).astype(float), np.arange(B) % C

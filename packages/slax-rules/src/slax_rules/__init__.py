@@ -56,6 +56,7 @@ from slax_rules.train.callbacks import Every as Every
 from slax_rules.train.callbacks import LogTo as LogTo
 from slax_rules.train.callbacks import StepInfo as StepInfo
 from slax_rules.train.callbacks import StopTraining as StopTraining
+from slax_rules.train.certificate import certified_gradient as certified_gradient
 from slax_rules.train.checkpoints import Checkpoints as Checkpoints
 from slax_rules.train.cost import cost as cost
 from slax_rules.train.evaluate import evaluate as evaluate

@@ -17,6 +17,7 @@ from slax_rules.rules.decolle import DECOLLE
 from slax_rules.rules.e_prop import EProp
 from slax_rules.rules.forward_gradient import ForwardGradient
 from slax_rules.rules.fptt import fptt
+from slax_rules.rules.kf_rtrl import KFRTRL
 from slax_rules.rules.node_perturbation import NodePerturbation
 from slax_rules.rules.opzo import OPZO
 from slax_rules.rules.ostl import OSTL
@@ -26,14 +27,15 @@ from slax_rules.rules.pp_prop import PPProp
 from slax_rules.rules.routes import Adaptive, Direct, FixedBases, Random, Target
 from slax_rules.rules.rtrl import RTRL
 from slax_rules.rules.s_tllr import STLLR
+from slax_rules.rules.sketched_rtrl import SketchedRTRL
 from slax_rules.rules.sltt import SLTT
 from slax_rules.rules.snap import SnAp
 from slax_rules.rules.uoro import UORO
 
 # What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, its name in this list.
 __all__ = [
-    "BPTT", "DECOLLE", "OPZO", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE",
-    "EProp", "ForwardGradient", "NodePerturbation", "PPProp", "RuleEntry", "SnAp", "cite",
+    "BPTT", "DECOLLE", "KFRTRL", "OPZO", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE",
+    "EProp", "ForwardGradient", "NodePerturbation", "PPProp", "RuleEntry", "SketchedRTRL", "SnAp", "cite",
 ]  # fmt: skip
 
 
@@ -218,9 +220,21 @@ RULES: Named[RuleEntry] = Named({
         memory="for each state, the parameters that reach it within n steps", time="all states squared times P",
         cites=("menick2021snap",), options={"n": 1},
     ),
+    "sketched_rtrl": RuleEntry(
+        "sketched RTRL(8)", SketchedRTRL, requires="any cell",
+        exact=Exactness(condition="where SnAp-1 is, and for a rank of as many as all states"),
+        omits="the influence outside of one step's reach that a matrix of low rank cannot represent; it bounds its own error",
+        memory="that of SnAp-1, and r (N S + P), r = 8", time="all states squared times P, and the cube of all states",
+        cites=("sketchedrtrl2026",), options={"rank": 8},
+    ),
     "uoro": RuleEntry(
         "UORO", UORO, requires="any cell", exact=Exactness(in_the_mean=True), omits="nothing; it adds noise",
         memory="N S + P", time="P", cites=("tallec2018uoro",), needs_rngs=True,
+    ),
+    "kf_rtrl": RuleEntry(
+        "KF-RTRL", KFRTRL, requires="any cell whose parameters are in Linear modules, each called once in a step",
+        exact=Exactness(in_the_mean=True, steps=2), omits="nothing; it adds noise", memory="I + N S N for each Linear",
+        time="all states times P, and their square times N", cites=("mujika2018kfrtrl",), needs_rngs=True,
     ),
     "forward_gradient": RuleEntry(
         "forward gradient", ForwardGradient, requires="any cell", exact=IN_THE_MEAN,

@@ -107,6 +107,24 @@ def contract(
     return jnp.einsum(rows, [0, 2, *reach.kept], influence, [0, 2, *parameter], parameter)
 
 
+def product(
+    influence: Float[Array, "B C *P"], factors: Float[Array, "B R *P"], reach: ColumnColoring
+) -> Float[Array, "B H R"]:
+    """The sum over parameters p of J[b, h, p] factors[b, r, p]."""
+    parameter = list(range(3, 1 + influence.ndim))
+    terms = jnp.einsum(influence, [0, 1, *parameter], factors, [0, 2, *parameter], [0, 1, *reach.kept, 2])
+    zeros = jnp.zeros((len(influence), reach.seeds.shape[1], factors.shape[1]), influence.dtype)
+    return zeros.at[:, reach.kept_rows].add(terms)
+
+
+def gram(left: Float[Array, "B C *P"], right: Float[Array, "B C *P"], reach: ColumnColoring) -> Float[Array, "B H H"]:
+    """The sum over parameters p of left[b, h, p] right[b, k, p], for two influences with one coloring."""
+    parameter, rows = list(range(3, 1 + left.ndim)), reach.kept_rows
+    terms = jnp.einsum(left, [0, 1, *parameter], right, [0, 2, *parameter], [0, 1, 2, *reach.kept])
+    zeros = jnp.zeros((len(left), *[reach.seeds.shape[1]] * 2), left.dtype)
+    return zeros.at[:, rows[:, None], rows[None]].add(terms)
+
+
 def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"], steps: int | None) -> ColumnColoring:
     size, *shape = direct.shape
     # Parameters with the same direct reach have the same reach, so only one of each kind is followed.

@@ -54,6 +54,16 @@ class StateSpace:
     inputs: Any
     layers: tuple[int, ...] = ()
 
+    @property
+    def cell(self) -> nnx.RNNCellBase:
+        """A copy of the cell."""
+        return nnx.merge(self.graphdef, self.params, self.rest, copy=True)
+
+    def alone(self, leaves: Sequence[Array], structure: Any) -> Any:
+        """The carry of a batch of one sample, from the leaves of a sample."""
+        pairs = zip(leaves, self.axes, strict=True)
+        return jax.tree.unflatten(structure, [x if axis is None else jnp.expand_dims(x, axis) for x, axis in pairs])
+
     def states(self, carry: Any) -> Float[Array, "B H"]:
         """The states of a carry, or the cotangents of the states in the cotangent of a carry."""
         numbers = [(leaf, axis) for leaf, axis in zip(jax.tree.leaves(carry), self.axes, strict=True) if is_state(leaf)]
@@ -79,7 +89,7 @@ class StateSpace:
         Raises:
             ValueError: a module changed its own variables.
         """
-        cell = nnx.merge(self.graphdef, self.params if params is None else params, self.rest, copy=True)
+        cell = self.cell if params is None else nnx.merge(self.graphdef, params, self.rest, copy=True)
         carry, outputs = run_with_layers(lambda *run: unroll_chunk(*run)[:2], cell, carry, inputs, self.layers)
         states = self.rest, nnx.state(cell, nnx.Not(nnx.Param))  # running sums are left to InfluenceRule.window
         before, after = (
@@ -130,10 +140,7 @@ class StateSpace:
         leaves, structure = jax.tree.flatten(carry)
 
         def sample(leaves: list[Array], xs: Array, sets: list[Array]) -> list[tuple[tuple[Array, ...], Array]]:
-            batches = zip(leaves, self.axes, strict=True)
-            alone = jax.tree.unflatten(
-                structure, [leaf if axis is None else jnp.expand_dims(leaf, axis) for leaf, axis in batches]
-            )
+            alone = self.alone(leaves, structure)
 
             def end(params: nnx.State, states: Array) -> Array:
                 return self.states(self.run(self.with_states(alone, states), xs[:, None], params)[0])[0]
@@ -289,7 +296,7 @@ class InfluenceRule(Rule):
         else:
             (end, outputs), pull = space.vjp(state.carry, inputs)
             value, signal = jax.value_and_grad(loss)(outputs)
-            gradient = self.gradient(space, pull, end, signal, state.traces)
+            gradient, _ = self.gradient(space, pull, end, signal, state.traces)
             state = RuleState(end, self.advance(space, state.carry, inputs, state.traces))
         return WindowGradient(value, space.as_gradient(gradient), nnx.State({}), state, outputs.final)
 
@@ -302,19 +309,25 @@ class InfluenceRule(Rule):
             state, total = carry
             x, delta = jax.tree.map(lambda leaf: leaf[None], now)
             (end, _), pull = space.vjp(state.carry, x)
-            gradient = self.gradient(space, pull, end, delta, state.traces)
-            influence = self.advance(space, state.carry, x, state.traces)
+            gradient, adjoint = self.gradient(space, pull, end, delta, state.traces)
+            influence = self.advance(space, state.carry, x, self.used(adjoint, state.traces))
             return (RuleState(end, influence), tuple(map(jnp.add, total, gradient))), None
 
         zero = tuple(jnp.zeros_like(leaf) for leaf in jax.tree.leaves(space.params))
         (state, total), _ = scan_steps(step, (state, zero), (inputs, signal))
         return total, state
 
-    def gradient(self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any) -> tuple[Array, ...]:
-        """The gradient sum_t delta_t dy_t/dtheta within the window, plus the part a_0 J_0 of the influence before it."""
+    def used(self, adjoint: Float[Array, "B H"], influence: Any) -> Any:
+        """The influence after a step has read it by this adjoint; of a stepwise rule alone."""
+        return influence
+
+    def gradient(
+        self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any
+    ) -> tuple[tuple[Array, ...], Float[Array, "B H"]]:
+        """The gradient sum_t delta_t dy_t/dtheta within the window, plus the part a_0 J_0 of influence before it; and a_0."""
         direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
         past = self.contract(space, adjoint, influence)
-        return tuple(now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True))
+        return tuple(now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True)), adjoint
 
 
 class ColoredInfluence(InfluenceRule):

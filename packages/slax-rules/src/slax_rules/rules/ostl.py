@@ -184,7 +184,7 @@ class RecurrentOSTL(LayerRule):
         buffer: DelayBuffer = window.carry
         carry = ((), buffer._replace(outputs=buffer.outputs[-max(layer.self_delays) :]))
         (end, _), pull = space.vjp(carry, inputs)
-        gradient = space.as_gradient(rule.gradient(space, pull, end, Outputs(signal), traces))
+        gradient = space.as_gradient(rule.gradient(space, pull, end, Outputs(signal), traces)[0])
         cotangent = psi_of_steps(layer.neuron, window.steps) * signal
         holder = nnx.merge(space.graphdef, gradient, space.rest)  # the layer, with gradients as its parameters
         neuron = tuple(jax.tree.leaves(nnx.state(holder.modules[1], nnx.Param)))

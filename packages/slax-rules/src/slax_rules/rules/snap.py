@@ -84,17 +84,26 @@ class SnAp(ColoredInfluence):
     def advance(
         self, space: StateSpace, carry: Any, inputs: Float[Array, "1 B ..."], influence: tuple[Array, ...]
     ) -> tuple[Array, ...]:
-        colorings = space.coloring(self.n)
-        seeds, which = seed_matrices(colorings)
-        *passes, (_, transition) = space.vjp_states(carry, inputs, [*seeds, np.eye(space.states(carry).shape[1])])
-        return tuple(
-            jnp.where(
-                coloring.reached[None],
-                passes[seeds_of][0][index] + _carry_over_all(transition.astype(old.dtype), old, coloring),
-                jnp.zeros((), old.dtype),
-            )
-            for index, (seeds_of, old, coloring) in enumerate(zip(which, influence, colorings, strict=True))
+        _, direct, carried = within_reach(space, carry, inputs, influence, self.n)
+        return tuple(map(jnp.add, direct, carried))
+
+
+def within_reach(
+    space: StateSpace, carry: Any, inputs: Float[Array, "1 B ..."], influence: tuple[Array, ...], n: int
+) -> tuple[Float[Array, "B H H"], tuple[Array, ...], tuple[Array, ...]]:
+    """D_t, and for each array of parameters F_t and M D_t J_{t-1}, of which SnAp-n is the sum."""
+    colorings = space.coloring(n)
+    seeds, which = seed_matrices(colorings)
+    *passes, (_, transition) = space.vjp_states(carry, inputs, [*seeds, np.eye(space.states(carry).shape[1])])
+    carried = tuple(
+        jnp.where(
+            coloring.reached[None],
+            _carry_over_all(transition.astype(old.dtype), old, coloring),
+            jnp.zeros((), old.dtype),
         )
+        for old, coloring in zip(influence, colorings, strict=True)
+    )
+    return transition, tuple(passes[seeds_of][0][index] for index, seeds_of in enumerate(which)), carried
 
 
 def _carry_over_all(

@@ -80,22 +80,22 @@ class UORO(nnx.Module, InfluenceRule):
         ((direct, _),) = space.vjp_states(carry, inputs, [nu[:, None]])
         direct = tuple(array[:, 0] for array in direct)
         pushed = space.jvp_states(carry, inputs, s)
-        rho0, rho1 = _ratio(th, (pushed,)), _ratio(direct, (nu,))
+        rho0, rho1 = ratio(th, (pushed,)), ratio(direct, (nu,))
         return RankOneInfluence(
             key,
             step + 1,
-            _scaled(rho0, pushed) + _scaled(rho1, nu),
-            tuple(_scaled(1 / rho0, old) + _scaled(1 / rho1, new) for old, new in zip(th, direct, strict=True)),
+            scaled(rho0, pushed) + scaled(rho1, nu),
+            tuple(scaled(1 / rho0, old) + scaled(1 / rho1, new) for old, new in zip(th, direct, strict=True)),
         )
 
     def contract(
         self, space: StateSpace, adjoint: Float[Array, "B H"], influence: RankOneInfluence
     ) -> tuple[Array, ...]:
         through = jnp.sum(adjoint * influence.states, axis=1)
-        return tuple(jnp.sum(_scaled(through, th), axis=0) for th in influence.parameters)
+        return tuple(jnp.sum(scaled(through, th), axis=0) for th in influence.parameters)
 
 
-def _ratio(a: tuple[Array, ...], b: tuple[Array, ...]) -> Float[Array, " B"]:
+def ratio(a: tuple[Array, ...], b: tuple[Array, ...]) -> Float[Array, " B"]:
     """The ratio sqrt(|a| / |b|) per sample; 1 where one of them is 0."""
     squares = [sum(_square_sum(array) for array in arrays) for arrays in (a, b)]
     possible = (squares[0] > 0) & (squares[1] > 0)
@@ -108,5 +108,5 @@ def _square_sum(array: Float[Array, "B ..."]) -> Float[Array, " B"]:
     return jnp.sum(wide * wide, axis=tuple(range(1, array.ndim)))
 
 
-def _scaled(factor: Float[Array, " B"], array: Float[Array, "B ..."]) -> Array:
+def scaled(factor: Float[Array, " B"], array: Float[Array, "B ..."]) -> Array:
     return factor.astype(array.dtype).reshape(-1, *(1,) * (array.ndim - 1)) * array
