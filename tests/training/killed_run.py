@@ -43,7 +43,8 @@ def run(directory, result, die):
         checkpoints=Checkpoints(directory, every=4, keep=2),
     )
     text = [repr([x.dtype.name, x.shape, x.tobytes()]) for x in [*numbers(model, optimizer), history.losses]]
-    Path(result).write_text("\n".join([*text, *map(repr, history.records), repr(history.best_step)]))
+    timeless = [{name: one for name, one in record.items() if "comparison" not in name} for record in history.records]
+    Path(result).write_text("\n".join([*text, *map(repr, timeless), repr(history.best_step)]))
 
 
 def kill_in_writing(directory):

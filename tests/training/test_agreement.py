@@ -1,5 +1,8 @@
 """Agreement of gradients: its numbers, its names, and that it is that of the parameters and the batch of its step."""
 
+import sys
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,6 +104,19 @@ def test_both_gradients_see_the_same_random_numbers_and_training_sees_none_of_it
     same_rule, other = (history.records[index]["cosine/all"] for index in (0, 1))
     assert same_rule == pytest.approx(1, abs=1e-6) and other < 0.999
     assert same(watched, train([])[1])
+
+
+def test_a_comparison_tells_its_time_and_its_share_of_the_training(monkeypatch):
+    """Two steps of half a second each, and a comparison of three seconds."""
+    clock = SimpleNamespace(perf_counter=iter([10.0, 13.0]).__next__)
+    monkeypatch.setattr(sys.modules[sr.GradientAgreement.__module__], "time", clock)
+    model, optimizer = made()
+    nothing = {"loss_fn": sr.cross_entropy, "update": "offline", "window": None, "penalties": (), "loss": 1.0}
+    info = sr.StepInfo(
+        step=2, epoch=0, model=model, rule=sr.SLTT(), optimizer=optimizer, batch=BATCHES[0], seconds=0.5, **nothing
+    )
+    record = sr.GradientAgreement(every=2)(info)
+    assert (record["comparison/seconds"], record["comparison/share"]) == (3.0, 0.75)
 
 
 def test_penalties_of_the_training_are_part_of_both_gradients():

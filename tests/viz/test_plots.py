@@ -44,6 +44,18 @@ def test_bars_have_the_means_their_intervals_and_the_seeds(ax):
     np.testing.assert_allclose((sides[0, :, 0] + sides[-1, :, 1]) / 2, ax.get_xticks(), atol=1e-12)
 
 
+def test_agreement_along_the_training_has_the_defined_numbers_of_each_group():
+    """Records of evaluations, and of a gradient that is zero, have no mark."""
+    records = [{"step": step, f"cosine/{name}": step / 10, f"norm_ratio/{name}": 2.0, "comparison/share": 0.25}
+               for step in (1, 2) for name in "ab"]  # fmt: skip
+    axes = viz.plot_agreement(Figure().subplots(3), [*records, {"step": 3, "loss": 1.0, "cosine/a": None}], groups="ab")
+    for ax, values in zip(axes, ([0.1, 0.2], [2, 2], [25] * 4), strict=True):
+        lines = lines_of(ax)
+        assert list(lines) == (["a"] if len(values) == 4 else ["a", "b"])
+        for line in lines.values():
+            np.testing.assert_allclose(line.get_xydata(), np.transpose([np.repeat([1, 2], len(values) // 2), values]))
+
+
 def test_landscape_has_the_losses_the_paths_and_their_ends(ax):
     losses = LOSSES.copy()
     losses[0, 5] = np.inf

@@ -9,6 +9,7 @@ from types import ModuleType as _ModuleType
 from slax_viz.activity import FiringRates as FiringRates
 from slax_viz.activity import firing_rates as firing_rates
 from slax_viz.activity import plot_raster as plot_raster
+from slax_viz.agreement import plot_agreement as plot_agreement
 from slax_viz.bars import plot_cosine_similarity as plot_cosine_similarity
 from slax_viz.curvature.eigenvalues import Eigenvalues as Eigenvalues
 from slax_viz.curvature.eigenvalues import hessian_eigenvalues as hessian_eigenvalues

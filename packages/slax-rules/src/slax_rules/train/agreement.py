@@ -1,6 +1,7 @@
 """The agreement of a rule's gradient with another gradient, by default BPTT's; and the names of arrays in a model."""
 
 import dataclasses
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -125,7 +126,9 @@ class GradientAgreement:
 
     Both are offline gradients of the full batch at the parameters after the step, with the same random numbers. Records are
     named by layer, "cosine/0 Linear/kernel", "norm_ratio/...", "sign_agreement/...", and None where they are not defined: a
-    zero gradient has no cosine. "cosine/all" is the cosine of the entire gradient.
+    zero gradient has no cosine. "cosine/all" is the cosine of the entire gradient. "comparison/seconds" is the time that the
+    comparison took, which contains the compilation of its program in the first record, and "comparison/share" its share of the
+    time of training, at `every` steps per comparison. `slax_viz.plot_agreement(history.records)` draws them.
 
     Args:
         every: steps between measurements, >= 1.
@@ -149,14 +152,19 @@ class GradientAgreement:
             check_is_rule(rule)
 
     def __call__(self, info: StepInfo) -> Metrics:
+        start = time.perf_counter()
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
         compare = jitted(_compare, graphdef, info.loss_fn, info.penalties, info.window, self.group)
-        return {
+        found = jax.device_get(compare(state, info.batch))
+        seconds = time.perf_counter() - start
+        numbers = {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
-            for name, measured in jax.device_get(compare(state, info.batch)).items()
+            for name, measured in found.items()
             for field, needs in _NEEDS.items()
         }
+        share = seconds / (seconds + self.every * info.seconds)
+        return numbers | {"comparison/seconds": seconds, "comparison/share": share}
 
 
 _NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": "has_reference"}
