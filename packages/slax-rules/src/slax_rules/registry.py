@@ -34,8 +34,8 @@ from slax_rules.rules.uoro import UORO
 
 # What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, its name in this list.
 __all__ = [
-    "BPTT", "DECOLLE", "KFRTRL", "OPZO", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE",
-    "EProp", "ForwardGradient", "NodePerturbation", "PPProp", "RuleEntry", "SketchedRTRL", "SnAp", "cite",
+    "BPTT", "DECOLLE", "KFRTRL", "OPZO", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO",
+    "ApproximateOTPE", "EProp", "ForwardGradient", "NodePerturbation", "PPProp", "RuleEntry", "SketchedRTRL", "SnAp", "cite",
 ]  # fmt: skip
 
 

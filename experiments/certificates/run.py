@@ -1,0 +1,65 @@
+"""Compare the gradients of all rules with the exact one in a recurrent network, and the bound of sketched RTRL with its error.
+
+At each point of a training with BPTT, all rules have the same parameters and the same batch. The error of sketched RTRL, and the
+bound that it gives for it, are divided by the norm of the exact gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from experiments.common.learning import at_one_rate
+from experiments.common.samples import key_of, make_sampler
+from experiments.common.tasks import make_model
+from slax_neurons import Connect, Edge, connect
+from slax_rules import RULES, SketchedRTRL, agreement, certified_gradient, cross_entropy, gradients
+
+
+def compute(config: dict[str, Any]) -> dict[str, Any]:
+    """For all seeds, and at each step of `measure_at`, the cosine and norm ratio of each rule, and the numbers of each rank."""
+    training = config | {"rule": "bptt", "steps": max(1, config["measure_at"][-1])}
+    sampler, at = make_sampler(training, None), config["measure_at"]
+    seeds = []
+    for run in at_one_rate(training, sampler, "certificates: under bptt", network=network, evaluate_at=at):
+        spikes, labels = (part[0] for part in sampler(run.seed).others(1))
+        batch = jnp.asarray(spikes, jnp.float32), jnp.asarray(labels)
+        stages = {str(step): measure(config, run.network(step)[0], key_of(run.seed, "measurements"), batch) for step in at}
+        seeds.append({"seed": run.seed, "stages": stages})
+    return {"seeds": seeds}
+
+
+def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """A layer of LIF that gets its own spikes one step later, and a read-out of LI."""
+    model, size = make_model(config, rngs), config["layers"][1]
+    own = nnx.Linear(size, size, use_bias=False, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
+    return connect([*model.modules], [Edge(1, 0, synapse=own)])
+
+
+def rules_of(config: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+    """The functions that make the rules that are compared, by name."""
+    return {
+        name: entry.make for name, entry in RULES.items() if entry.optimizer is None and name not in config["without"]
+    }
+
+
+def measure(config: dict[str, Any], model: Connect, key: jax.Array, batch: tuple[jax.Array, ...]) -> dict[str, Any]:
+    exact = gradients(model, cross_entropy, *batch)[1]
+    rules, ranks = {}, {}
+    for name, make in rules_of(config).items():
+        rule = make(rngs=nnx.Rngs(key), model=model)
+        found = agreement(gradients(model, cross_entropy, *batch, rule=rule)[1], exact)["all"]
+        rules[name] = {"cosine": float(found.cosine), "norm_ratio": float(found.norm_ratio)} if found.defined else None
+    for rank in config["ranks"]:
+        found = certified_gradient(model, cross_entropy, *batch, rule=SketchedRTRL(rank))
+        error, size = (optax.tree.norm(tree) for tree in (jax.tree.map(jnp.subtract, found.gradient, exact), exact))
+        ranks[str(rank)] = {
+            "error": float(error / size),
+            "bound": float(found.bound / size),
+            "cosine": float(agreement(found.gradient, exact)["all"].cosine),
+            "least_cosine": found.cosine,
+        }
+    return {"rules": rules, "ranks": ranks}
