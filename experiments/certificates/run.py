@@ -1,7 +1,7 @@
 """Compare the gradients of all rules with the exact one in a recurrent network, and the bound of sketched RTRL with its error.
 
-At each point of a training with BPTT, all rules have the same parameters and the same batch. The error of sketched RTRL, and the
-bound that it gives for it, are divided by the norm of the exact gradient.
+At each point of a training with BPTT, all rules have the same parameters and the same batch. The error of sketched RTRL, and
+the bound that it gives for it, are divided by the norm of the exact gradient.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from experiments.common.learning import at_one_rate
+from experiments.common.measures import layer_of
 from experiments.common.samples import key_of, make_sampler
 from experiments.common.tasks import make_model
 from slax_neurons import Connect, Edge, connect
@@ -27,7 +28,9 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     for run in at_one_rate(training, sampler, "certificates: under bptt", network=network, evaluate_at=at):
         spikes, labels = (part[0] for part in sampler(run.seed).others(1))
         batch = jnp.asarray(spikes, jnp.float32), jnp.asarray(labels)
-        stages = {str(step): measure(config, run.network(step)[0], key_of(run.seed, "measurements"), batch) for step in at}
+        stages = {
+            str(step): measure(config, run.network(step)[0], key_of(run.seed, "measurements"), batch) for step in at
+        }
         seeds.append({"seed": run.seed, "stages": stages})
     return {"seeds": seeds}
 
@@ -47,11 +50,13 @@ def rules_of(config: dict[str, Any]) -> dict[str, Callable[..., Any]]:
 
 
 def measure(config: dict[str, Any], model: Connect, key: jax.Array, batch: tuple[jax.Array, ...]) -> dict[str, Any]:
+    """The agreement of each rule in the recurrent layer, and the error and the bound of each rank in all parameters."""
     exact = gradients(model, cross_entropy, *batch)[1]
     rules, ranks = {}, {}
     for name, make in rules_of(config).items():
         rule = make(rngs=nnx.Rngs(key), model=model)
-        found = agreement(gradients(model, cross_entropy, *batch, rule=rule)[1], exact)["all"]
+        ours = gradients(model, cross_entropy, *batch, rule=rule)[1]
+        found = agreement(ours, exact, group=layer_of(model))["1"]
         rules[name] = {"cosine": float(found.cosine), "norm_ratio": float(found.norm_ratio)} if found.defined else None
     for rank in config["ranks"]:
         found = certified_gradient(model, cross_entropy, *batch, rule=SketchedRTRL(rank))

@@ -3,6 +3,7 @@
 `make tiny` computes every experiment again, and compares its tables with these: so the laws hold of what experiments compute.
 """
 
+import itertools
 from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +29,10 @@ def rows(stem, **where):
 
 def samples(row, quantity=""):
     return [float(text) for text in row[f"{quantity}values"].split() if text != "None"]
+
+
+def both(row, one, other):
+    return zip(samples(row, f"{one}_"), samples(row, f"{other}_"), strict=True)
 
 
 def mean(stem, **where):
@@ -163,6 +168,15 @@ def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_o
     assert all((row["temporal"] == "ostl") == (float(row["cosine"]) > 1 - 2e-6) for row in last)
     for stage in ("initial", "trained"):  # no route of the signal matters there, at the same weights
         assert len({row["cosine_values"] for row in last if (row["temporal"], row["stage"]) == ("sltt", stage)}) == 1
+
+
+def test_a_bound_is_above_its_error_and_a_higher_rank_has_less_of_both():
+    for stage in ("initial", "trained"):
+        ranks = rows("certificates_bounds", stage=stage)
+        for row in ranks:
+            assert all(0 < error < bound for error, bound in both(row, "error", "bound"))
+            assert all(least <= cosine for least, cosine in both(row, "least_cosine", "cosine"))
+        assert all(float(a[name]) > float(b[name]) for a, b in itertools.pairwise(ranks) for name in ("error", "bound"))
 
 
 def test_planes_go_through_the_checkpoints():

@@ -10,8 +10,8 @@ from slax_rules.engine.coloring import carry_over, gram, product
 from slax_rules.engine.influence import InfluenceRule, StateSpace
 from slax_rules.rules.snap import SnAp, within_reach
 
-# Eigenvalues are exact to a few units in the last place of the largest number in their sum.
-ROUNDING = 8
+# Eigenvalues are exact to about so many units in the last place of the sum of the squares that they are computed from.
+ROUNDING = 2
 
 
 class Sketch(NamedTuple):
@@ -65,8 +65,8 @@ class SketchedRTRL(InfluenceRule):
     Note:
         The authors cut in two stages, first D_t S_{t-1} and then the sum, and carry one number e_t = |D_t| e_{t-1} + |O_t|. P
         also follows the directions of the error, and is far closer: 100 steps of Flax's SimpleCell with 24 units end with a
-        bound of twice the error, where one number, even of exact norms, is 60 times as large. P includes rounding: in float32
-        the bound stays above about a thousandth of the influence.
+        bound of twice the error, where one number, even of exact norms, is 60 times as large. P includes rounding, which adds
+        up in float32: for 50 steps of 48 recurrent LIF units, the bound was at least 15 % of the gradient at every rank.
 
     Example:
         >>> import jax.numpy as jnp
