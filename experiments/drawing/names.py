@@ -130,7 +130,7 @@ OF_OTPE = {
 }
 PREDICTORS = {
     **{"frequencies": "key frequencies", "persistence": "persistence", "bigram": "bigram", "ridge": "ridge, 50 values"},
-    **{"gru": "GRU, BPTT", "kf_rtrl": "KF-RTRL", "rflo": "RFLO", "lru": "LRU, OSTL", "lru_sltt": "LRU, SLTT"},
+    **{"gru": "GRU, BPTT", "lru": "LRU, OSTL", "lru_sltt": "LRU, SLTT"},
 }
 WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY | OF_OTPE | PREDICTORS  # beside rules
 TRAININGS_IN_DEPTH = {  # with other lengths of gradients
