@@ -31,6 +31,24 @@ def spiking():
     return connect([linear(7, 3, 0), neuron], [Edge(1, 0, synapse=linear(3, 3, 1))])
 
 
+class Partly(nnx.RNNCellBase):
+    """Some weights reach one group of units, and the others both."""
+
+    def __init__(self):
+        draws = np.random.default_rng(0)
+        self.weights = nnx.Param(jnp.asarray(draws.normal(size=(7, 3))))
+        self.recurrent = nnx.Param(jnp.asarray(draws.normal(size=(6, 6)) / 3))
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return jnp.zeros((input_shape[0], 6), jnp.float64)
+
+    def __call__(self, carry, inputs):
+        weights = self.weights[...]
+        drives = jnp.concatenate([inputs @ weights, inputs[:, :3] @ weights[:3]], axis=1)
+        carry = jnp.tanh(drives + carry @ self.recurrent[...])
+        return carry, carry
+
+
 def run(model, rule=EXACTLY, x=X, loss=cross_entropy, targets=LABELS % 3, **options):
     return gradients(model, loss, jnp.asarray(x), jnp.asarray(targets), rule=rule, **options)[1]
 
@@ -66,7 +84,7 @@ def sizes(matrices):
     return np.linalg.norm(matrices, 2, axis=(1, 2))
 
 
-@pytest.mark.parametrize("cell", [tanh, spiking])
+@pytest.mark.parametrize("cell", [tanh, spiking, Partly])
 def test_sketch_leads_from_snap_to_rtrl_and_its_bound_is_never_below_the_error(cell):
     rules = [RTRL(), SnAp(), *map(SketchedRTRL, RANKS)]
     (exact, _), (snap, _), *found = carried(cell(), rules, X[:, :1], dense)

@@ -47,6 +47,22 @@ class ColumnColoring(NamedTuple):
         """The axes of `kept_rows`, numbered for `einsum` as in `carry_over` and `contract`."""
         return [3 + axis for axis, size in enumerate(self.rows.shape[1:]) if size > 1]
 
+    @property
+    def exactly(self) -> "ColumnColoring":
+        """The same with indices for each place along the axes along which `reached` differs."""
+        shape = list(self.rows.shape)
+        for axis in range(1, len(shape)):
+            if (self.reached != self.reached.take([0], axis)).any():
+                shape[axis] = self.reached.shape[axis]
+        return self._replace(rows=np.broadcast_to(self.rows, shape))
+
+    @property
+    def outside(self) -> Bool[np.ndarray, "H *kept"]:
+        """True at the states that a parameter does not reach, of a coloring that is `exactly` indexed."""
+        first = tuple(slice(None) if size > 1 else 0 for size in self.rows.shape[1:])
+        states = np.arange(self.seeds.shape[1]).reshape(-1, *[1] * self.kept_rows.ndim)
+        return ~((self.kept_rows == states) & self.reached[(slice(None), *first)]).any(axis=1)
+
 
 def color_reached(
     by_state: Bool[np.ndarray, "H H"], by_parameter: list[np.ndarray], steps: int | None
@@ -105,24 +121,6 @@ def contract(
     parameter = list(range(3, 1 + influence.ndim))
     rows = adjoint[:, reach.kept_rows]
     return jnp.einsum(rows, [0, 2, *reach.kept], influence, [0, 2, *parameter], parameter)
-
-
-def product(
-    influence: Float[Array, "B C *P"], factors: Float[Array, "B R *P"], reach: ColumnColoring
-) -> Float[Array, "B H R"]:
-    """The sum over parameters p of J[b, h, p] factors[b, r, p]."""
-    parameter = list(range(3, 1 + influence.ndim))
-    terms = jnp.einsum(influence, [0, 1, *parameter], factors, [0, 2, *parameter], [0, 1, *reach.kept, 2])
-    zeros = jnp.zeros((len(influence), reach.seeds.shape[1], factors.shape[1]), influence.dtype)
-    return zeros.at[:, reach.kept_rows].add(terms)
-
-
-def gram(left: Float[Array, "B C *P"], right: Float[Array, "B C *P"], reach: ColumnColoring) -> Float[Array, "B H H"]:
-    """The sum over parameters p of left[b, h, p] right[b, k, p], for two influences with one coloring."""
-    parameter, rows = list(range(3, 1 + left.ndim)), reach.kept_rows
-    terms = jnp.einsum(left, [0, 1, *parameter], right, [0, 2, *parameter], [0, 1, 2, *reach.kept])
-    zeros = jnp.zeros((len(left), *[reach.seeds.shape[1]] * 2), left.dtype)
-    return zeros.at[:, rows[:, None], rows[None]].add(terms)
 
 
 def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"], steps: int | None) -> ColumnColoring:
