@@ -1,6 +1,7 @@
 """What we found: the entries of findings.yaml, each with its figure, its numbers, the claims that it rests on, and all claims
 by which another rule is ahead of the one that it names."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ LESS = (
     "bytes_per_sample",
 )
 TO_BPTT = {"times_bptt": 1, "bytes_times_bptt": 1, "minus_bptt": 0}  # BPTT's own number, with which others are compared
+WINDOWS = re.compile(r"_\d+$")  # `otpe_10` is OTPE in windows of ten steps
 TRUNCATION = ("tbptt", "in_memory", "in_time")  # the last two: the best pieces in OTPE's memory and time
 WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "not run", "unresolved", "holds")
 
@@ -61,9 +63,11 @@ class Finding(NamedTuple):
 
 
 def rule_of(place: dict[str, Any]) -> str:
-    """The rule or way to learn of a cell; truncated BPTT is `tbptt` with any piece, also the best one in a rule's memory."""
+    """The rule or way to learn of a cell, in any window; truncated BPTT is `tbptt` with any piece, also the best one."""
     name = str(next((place[key] for key in ("rule", "way", "temporal") if key in place), ""))
-    return "tbptt" if name.startswith(TRUNCATION) or place.get("learns") == "truncation" else name
+    if name.startswith(TRUNCATION) or place.get("learns") == "truncation":
+        return "tbptt"
+    return WINDOWS.sub("", name)
 
 
 def in_front(one: Comparison, verdict: Verdict) -> tuple[str, str] | None:
@@ -104,7 +108,7 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
     """All findings about the experiments of these figures, in the order of the file.
 
     Raises:
-        ClaimError: the file is not valid, or an entry names a claim that does not exist, or a check.
+        ClaimError: the file is not valid, or an entry names a claim that does not exist, or checks alone.
     """
     by_stem = {figure.stem: figure for figure in figures}
     found = []
@@ -113,8 +117,8 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
         claims, more = claims_named(names, figures), claims_named(of_caveat, figures)
         if one["figure"] not in by_stem or len(claims) < len(names) or len(more) < len(of_caveat):
             continue  # a page of other experiments
-        if checks := [claim.id for claim in claims if claim.kind == "check"]:
-            raise ClaimError(f"{path.name}: {', '.join(checks)} is a check, expected findings and replications")
+        if all(claim.kind == "check" for claim in claims):
+            raise ClaimError(f"{path.name}: {', '.join(names)} is a check, expected a finding or replication as well")
         texts = {}
         for name, place in one.get("numbers", {}).items():
             times = 100 if place.pop("percent", False) else 1

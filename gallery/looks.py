@@ -4,8 +4,7 @@
     python -m gallery.looks record        # after it and its figures: the verdicts
 
 A run that is frozen has seeds that nobody has looked at, and its settings are frozen with its claims. Experiments without a
-number of seeds of ours, such as `throughput`, `demo` and `otpe_paper`, have none to compare: a claim that a look has judged on
-their draws is never new again.
+number of seeds of ours, such as `throughput`, `demo` and `otpe_paper`, have none to compare, so their claims are never frozen.
 """
 
 import datetime
@@ -83,7 +82,9 @@ def freeze(
             raise SystemExit(
                 f"Look {look.name} had seeds of {', '.join(near)}. Change first_seed in config.yaml by {APART} or more."
             )
-    claims = {name: [claim.form, "before", ""] for name, claim in _named(figures)}
+    claims = {}
+    for of, claim in _named(figures):
+        claims[of] = [claim.form, "before" if of.partition("/")[0] in seeds else "after", ""]
     return [*run, Look(name, NOW, commit(), seeds, _digests(settings), claims)]
 
 
@@ -170,13 +171,18 @@ def main() -> None:
     plan = Plan(SCALE)
     old = [product.label for product in plan.older] + list(plan.stale)
     try:
+        runs = {experiment: read_run(of) for experiment, of in results_of(plan).items()}
         if options.what == "freeze":
+            begun = [name for name, run in runs.items() if name in looks[-1].seeds and _is_of(looks[-1], name, run)]
+            if begun and not _is_recorded(looks[-1]):
+                raise SystemExit(
+                    f"The look {looks[-1].name} has results of {', '.join(begun)}. Record it, with what is there."
+                )
             looks = freeze(options.name, looks, judge_all(paths, {}, SCALE, is_complete=False), settings)
             print(f"Without seeds of ours: {', '.join(name for name in settings if name not in looks[-1].seeds)}.")
         elif old:
             raise SystemExit(f"Make and draw everything first. Not current: {', '.join(old[:3])}; {len(old)} in all.")
         else:
-            runs = {experiment: read_run(of) for experiment, of in results_of(plan).items()}
             figures = judge_all(paths, read_tables(files_of(plan.drawn)), SCALE, is_complete=not plan.left_out)
             looks[-1] = record(looks[-1], figures, runs, settings)
     except ClaimError as error:

@@ -10,6 +10,7 @@ from experiments.drawing import figures, names, tables
 from experiments.drawing.statistics import COSINE, POSITIVE, interval
 
 NAMED = ("bptt", "rtrl", "snap", "sketched_rtrl", "kf_rtrl", "uoro", "ostl", "e_prop", "otpe", "ottt", "sltt")
+NAMED += ("forward_gradient", "node_perturbation", "opzo", "rflo")
 DRAWN = "trained"
 COLUMNS = ["stage", "rule", *tables.summary_columns("cosine", "norm_ratio"), "seeds"]
 BOUND_COLUMNS = ["stage", "rank", *tables.summary_columns("error", "bound", "cosine", "least_cosine"), "seeds"]

@@ -33,13 +33,16 @@ FILES = sorted(Path(__file__).parents[2].glob("experiments/*/claims.yaml"))
 REAL = [(figure["stem"], one) for path in FILES for figure in read_claims(path) for one in figure["claims"]]
 SIDES = [one[side] for _, of in REAL for one in of["comparisons"] for side in ("left", "right")]
 RULES = {
-    str(side[key]) for side in SIDES if isinstance(side, dict) for key in side.keys() & {"rule", "way", "temporal"}
+    str(side[key]).removesuffix("_10")
+    for side in SIDES
+    if isinstance(side, dict)
+    for key in side.keys() & {"rule", "way", "temporal"}
 }
 
 
 def about(place):
     """The rules of a cell: any word in it, but truncation alone if there is some."""
-    words = {str(value) for value in place.values()}
+    words = {str(value).removesuffix("_10") for value in place.values()}
     return {"tbptt"} if any(word.startswith(("tbptt", "truncation", "in_")) for word in words) else words & RULES
 
 
