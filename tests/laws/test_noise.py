@@ -12,6 +12,7 @@ from flax import nnx
 
 from laws.table import LI, SPIKES, lif
 from slax_rules import OPZO, ForwardGradient, NodePerturbation, cross_entropy, firing_rate, gradients, train_offline
+from slax_rules.engine.noise import noise_of_layers
 from stacks import deviation, furthest, pair
 
 EXACT = 1e-12
@@ -86,3 +87,16 @@ def test_matrices_that_noise_has_learned_are_the_product_of_the_weights_above(mo
     batch = jnp.asarray(x, float), jnp.zeros(len(drawn), int), jnp.asarray(mask)
     train_offline(model, optimizer, lambda y, t: cross_entropy(y, t), *batch, rule=rule, window=2)
     assert all(deviation(m[...], w) < EXACT for m, w in zip(rule.matrices, (one @ two, two), strict=True))
+
+
+def test_the_signs_of_steps_layers_and_units_are_independent():
+    """And those of a window are the ones that a longer window has at its steps."""
+    key, shapes = jax.random.key(0), [(50, 8), (50, 8), (50, 2, 2)]
+    drawn = noise_of_layers(key, jnp.int32(0), 6, shapes, jnp.float32)
+    assert [one.shape for one in drawn] == [(6, *shape) for shape in shapes]
+    every = np.concatenate([np.moveaxis(np.reshape(one, (6, 50, -1)), 1, 0).reshape(50, -1) for one in drawn], axis=1)
+    assert np.all(every**2 == 1)
+    other = np.abs(np.corrcoef(every.T) - np.eye(every.shape[1]))
+    assert other.max() < 0.7 and other.mean() < 0.15  # 1 / sqrt(50) = 0.14
+    later = noise_of_layers(key, jnp.int32(4), 2, shapes, jnp.float32)
+    assert all(np.array_equal(one, whole[4:]) for one, whole in zip(later, drawn, strict=True))

@@ -123,7 +123,18 @@ def test_the_ring_is_evenly_covered():
 
 
 def test_what_cannot_be_is_refused(x64):
+    for ring in ({"r_max": 1.2}, {"r_min": 0.9, "r_max": 0.5}, {"r_min": -0.5}, {"max_phase": -1.0}):
+        with pytest.raises(ValueError, match=r"LRU.on_ring got .* expected 0 <= r_min < r_max <= 1"):
+            LRU.on_ring(3, **ring, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"LRU got 7 currents, expected 2 for each unit"):
         LRU().initialize_carry((2, 7))
     with pytest.raises(TypeError, match=r"OTPE got LRU, whose units have 2 currents each.*OSTL"):
         gradient(stack(1, ends=[LI(**DOUBLE)]), OTPE())
+
+
+def test_a_memory_that_rounds_to_all_of_the_past_still_has_a_slope():
+    neuron = LRU(r=Trainable(0.5))
+    neuron.r.unconstrained[...] = jnp.full_like(neuron.r.unconstrained[...], 40.0)
+    run = nnx.value_and_grad(lambda neuron: neuron(neuron.initialize_carry((1, 2)), jnp.ones((1, 2)))[1].sum())
+    value, slopes = run(neuron)
+    assert all(jnp.isfinite(leaf).all() for leaf in (value, *jax.tree.leaves(slopes)))

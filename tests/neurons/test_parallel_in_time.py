@@ -76,3 +76,13 @@ def test_other_neurons_run_step_by_step():
     with parallel_in_time(True):
         program = jax.make_jaxpr(lambda x: unroll(neuron, neuron.initialize_carry((2, 3)), x))(x)
     assert " scan[" in str(program)
+
+
+@pytest.mark.parametrize("neuron", [LIF(reset="none"), LRU(r=0.9, theta=0.3)])
+def test_no_loop_over_steps_is_left(neuron):
+    def loops(together):
+        with parallel_in_time(together):
+            run = jax.make_jaxpr(lambda x: unroll(neuron, neuron.initialize_carry((2, 4)), x)[1])
+            return str(run(jnp.ones((400, 2, 4)))).count("scan[")
+
+    assert loops(False) > 0 == loops(True)

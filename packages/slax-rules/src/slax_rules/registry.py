@@ -238,7 +238,7 @@ RULES: Named[RuleEntry] = Named({
     ),
     "forward_gradient": RuleEntry(
         "forward gradient", ForwardGradient, requires="any cell", exact=IN_THE_MEAN,
-        omits="nothing; it adds noise, and is the floor of all estimators", memory="N S", time="P",
+        omits="nothing; it adds noise, more with each parameter", memory="N S", time="P",
         cites=("baydin2022forward",), needs_rngs=True,
     ),
     "node_perturbation": RuleEntry(

@@ -107,6 +107,9 @@ class LRU(Neuron):
             rngs: random streams, of which `params` is used.
             **options: of the constructor, such as `param_dtype`.
 
+        Raises:
+            ValueError: no ring within the unit circle, or no phase.
+
         Example:
             >>> import jax.numpy as jnp
             >>> from flax import nnx
@@ -117,6 +120,11 @@ class LRU(Neuron):
             >>> unroll(model, model.initialize_carry((2, 8)), jnp.ones((20, 2, 8)))[1].shape
             (20, 2, 3)
         """
+        if not (0 <= r_min < r_max <= 1 and max_phase > 0):
+            raise ValueError(
+                f"{cls.__name__}.on_ring got r_min={r_min}, r_max={r_max} and max_phase={max_phase}, expected "
+                "0 <= r_min < r_max <= 1 and max_phase > 0."
+            )
         area, turn = jax.random.uniform(rngs.params(), (2, units), jnp.float32, 1e-6, 1 - 1e-6)
         r = jnp.sqrt(r_min**2 + area * (r_max**2 - r_min**2))
         neuron = cls(r=Trainable(np.full(units, 0.5)), theta=Trainable(np.ones(units)), **options)
@@ -129,7 +137,8 @@ class LRU(Neuron):
         u, v = carry
         p, q = jnp.split(inputs, 2, axis=-1)
         r, theta = self.r(u), self.theta(u)
-        real, imaginary, gamma = r * jnp.cos(theta), r * jnp.sin(theta), jnp.sqrt((1 - r) * (1 + r))
+        real, imaginary = r * jnp.cos(theta), r * jnp.sin(theta)
+        gamma = jnp.sqrt(jnp.maximum((1 - r) * (1 + r), jnp.finfo(jnp.result_type(r)).eps))  # has a slope where r rounds to 1
         return LRUState(u=real * u - imaginary * v + gamma * p, v=imaginary * u + real * v + gamma * q)
 
     def fire(self, membrane: LRUState) -> tuple[LRUState, Float[Array, "*B M"]]:

@@ -32,10 +32,10 @@ class ForwardGradient(nnx.Module, Rule):
     number, without a reverse pass and without a trace for each weight.
 
     The mean over all signs is the gradient of BPTT, and so is the sum over any orthonormal basis of directions: it omits
-    nothing and adds noise. With D directions and P parameters, the mean squared cosine to BPTT's gradient is about D / P: it is
-    the floor for other estimators. Its gradient does not depend on the window, since s_t is carried from window to window; with
-    updates within a sequence, s_t is the derivative at the parameters before them, as J_t is in `RTRL`. It takes any cell.
-    Memory per sample: D H numbers for H states; time: about D + 1 passes forward.
+    nothing and adds noise. With D directions and P parameters, the mean squared cosine to BPTT's gradient is about D / P: a
+    floor for other estimators, where parameters are many. Its gradient does not depend on the window, since s_t is carried from
+    window to window; with updates within a sequence, s_t is the derivative at the parameters before them, as J_t is in `RTRL`.
+    It takes any cell. Memory per sample: D H numbers for H states; time: about D + 1 passes forward.
 
     Args:
         directions: their number D.

@@ -36,8 +36,8 @@ class NodePerturbation(nnx.Module, Rule):
     the derivative of the loss of step t along the noise of all layers in all steps up to t: the change of a reward by small
     noise, per size of the noise. It is found without error by one pass in forward mode, and no signal passes down.
 
-    The mean over the signs is the gradient of BPTT: it omits nothing and adds noise, less than `ForwardGradient`, since there
-    are fewer units than weights and each sample has noise of its own. Its gradient does not depend on the window: d_t and E_t
+    The mean over the signs is the gradient of BPTT: it omits nothing and adds noise, less than `ForwardGradient` where units
+    and steps are fewer than weights; each sample has noise of its own. Its gradient does not depend on the window: d_t and E_t
     are carried on. Memory per sample: H + P numbers for H states and P weights. The pass in forward mode takes one step at a
     time.
 

@@ -82,8 +82,8 @@ class SketchedRTRL(InfluenceRule):
     stepwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ValueError(f"SketchedRTRL got rank={self.rank}, expected at least 0.")
+        if not isinstance(self.rank, int) or self.rank < 0:
+            raise ValueError(f"SketchedRTRL got rank={self.rank}, expected a whole number of at least 0.")
 
     def init_influence(self, space: StateSpace, carry: Any) -> Sketch:
         near = SnAp().init_influence(space, carry)

@@ -79,6 +79,8 @@ def certified_gradient(
         cosine with BPTT: at least 0.97
         cosine with BPTT: at least 1.00
     """
+    if not isinstance(rule, SketchedRTRL):
+        raise TypeError(f"certified_gradient got {type(rule).__name__}, which has no bound: give SketchedRTRL(rank=8).")
     check_loss("certified_gradient", loss_fn, online=True)
     graphdef, state = nnx.split((model, rule))
     arrays = as_array(inputs, "inputs"), as_arrays(targets, "targets"), mask
