@@ -138,7 +138,8 @@ class LRU(Neuron):
         p, q = jnp.split(inputs, 2, axis=-1)
         r, theta = self.r(u), self.theta(u)
         real, imaginary = r * jnp.cos(theta), r * jnp.sin(theta)
-        gamma = jnp.sqrt(jnp.maximum((1 - r) * (1 + r), jnp.finfo(jnp.result_type(r)).eps))  # has a slope where r rounds to 1
+        least = jnp.finfo(jnp.result_type(r)).eps  # so that gamma has a slope where r rounds to 1
+        gamma = jnp.sqrt(jnp.maximum((1 - r) * (1 + r), least))
         return LRUState(u=real * u - imaginary * v + gamma * p, v=imaginary * u + real * v + gamma * q)
 
     def fire(self, membrane: LRUState) -> tuple[LRUState, Float[Array, "*B M"]]:
