@@ -168,8 +168,10 @@ def main() -> None:
     options = parser.parse_args()
     looks, paths = read_looks(), sorted(Path("experiments").glob("*/claims.yaml"))
     settings = {name: of[SCALE] for name in experiment_names() if SCALE in (of := scales_of(name))}
-    plan = Plan(SCALE)
+    plan = Plan(SCALE, outdated="draw" if options.what == "freeze" else None)  # what is not there yet is left out
     old = [product.label for product in plan.older] + list(plan.stale)
+    if options.what == "record" and old:
+        raise SystemExit(f"Make and draw everything first. Not current: {', '.join(old[:3])}; {len(old)} in all.")
     try:
         runs = {experiment: read_run(of) for experiment, of in results_of(plan).items()}
         if options.what == "freeze":
@@ -180,8 +182,6 @@ def main() -> None:
                 )
             looks = freeze(options.name, looks, judge_all(paths, {}, SCALE, is_complete=False), settings)
             print(f"Without seeds of ours: {', '.join(name for name in settings if name not in looks[-1].seeds)}.")
-        elif old:
-            raise SystemExit(f"Make and draw everything first. Not current: {', '.join(old[:3])}; {len(old)} in all.")
         else:
             figures = judge_all(paths, read_tables(files_of(plan.drawn)), SCALE, is_complete=not plan.left_out)
             looks[-1] = record(looks[-1], figures, runs, settings)
