@@ -9,15 +9,15 @@ from experiments.pipeline.results import require_intact
 from gallery.claims import Figure, Tables, judge_all
 from gallery.claims_file import ClaimError
 from gallery.findings import Finding, findings
-from gallery.looks import DATA, SCALE, marked, read_looks
+from gallery.looks import DATA, SCALE, marked, read_looks, withdrawn
 from gallery.replication import Replication, replication
 from gallery.runs import Run, read_run, results_of
 from gallery.tables import read_tables
 
 
 class Content(NamedTuple):
-    """`figures` with their judged claims, the `runs` that made them, by experiment, and the PNG files of
-    `pictures` and the rows of the `tables`, by stem."""
+    """`figures` with their judged claims, the `runs` that made them, by experiment, the PNG files of
+    `pictures` and the rows of the `tables`, by stem, and the names of claims that were frozen and `withdrawn`."""
 
     scale: str
     figures: Sequence[Figure]
@@ -26,6 +26,7 @@ class Content(NamedTuple):
     runs: Mapping[str, Run]
     pictures: Mapping[str, Path]
     tables: Tables
+    withdrawn: Sequence[str] = ()
 
 
 def content_of(plan: Plan) -> Content:
@@ -66,10 +67,11 @@ def read_content(
     runs = {experiment: read_run(sorted(paths), older) for experiment, paths in results.items()}
     try:
         judged = judge_all(sorted(claims), tables, scale, is_complete=is_complete)
-        judged = marked(judged, read_looks(looks) if scale == SCALE else [], runs)
+        known = read_looks(looks) if scale == SCALE else []
+        judged = marked(judged, known, runs)
         published = replication(judged, tables, is_complete=is_complete and scale == SCALE)
         found = findings(judged, tables)
     except ClaimError as error:
         raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
     pictures = {path.stem: path for path in sorted(figures) if path.suffix == ".png"}
-    return Content(scale, judged, found, published, runs, pictures, tables)
+    return Content(scale, judged, found, published, runs, pictures, tables, withdrawn(judged, known))

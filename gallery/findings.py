@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.pipeline.config import read_yaml
-from gallery.claims import Claim, Comparison, Figure, Tables, Verdict, claims_named
+from gallery.claims import Claim, Comparison, Figure, Tables, Verdict, claims_named, verdict_of
 from gallery.claims_file import ClaimError, read_checked
 from gallery.tables import find
 from gallery.wording import SHARES, plus_minus
@@ -77,8 +77,8 @@ def in_front(one: Comparison, verdict: Verdict) -> tuple[str, str] | None:
     by all of a margin.
     """
     (left, right), holds = one.places, verdict == "holds"
-    if one.relation not in ("above", "below") or not one.difference or one.is_true(one.difference.mean) != holds:
-        return None  # of a claim that does not hold, another part may be false
+    if one.relation not in ("above", "below") or verdict_of([one], one.evidence) != verdict:
+        return None  # of a claim that does not hold, another part may be the false one
     is_above = (one.relation == "above") == holds
     moved = one.moved
     if not isinstance(right, dict):

@@ -117,6 +117,13 @@ def marked(figures: Sequence[Figure], looks: Sequence[Look], runs: Mapping[str, 
     return found
 
 
+def withdrawn(figures: Sequence[Figure], looks: Sequence[Look]) -> list[str]:
+    """The names of claims that were frozen before the last recorded run, and are not among the findings and replications."""
+    recorded = [look for look in looks if _is_recorded(look)]
+    frozen = [name for look in recorded[-1:] for name, entry in look.claims.items() if entry[1] == "before"]
+    return sorted(set(frozen) - {name for name, _ in _named(figures)})
+
+
 def _marked(claim: Claim, experiment: str, looks: Sequence[Look]) -> Claim:
     """A claim with its kind of evidence, in the last one of these looks."""
     if not looks or claim.kind == "check":

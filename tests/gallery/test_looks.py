@@ -198,11 +198,12 @@ def test_pages_count_the_looks_at_each_claim(built, tmp_path):
     first = looks.record(Look("a", "2026-01-01", "0", {"cost": 9000}, {}, {}), figures, {"cost": run(9000)}, {})
     names = {"cost": {"seeds": 3, "first_seed": 7}, "similarity": {"seeds": 3, "first_seed": 7}}
     frozen = looks.freeze("b", [first], figures, names)[-1]._replace(date="2026-01-02")
+    frozen.claims["cost/gone"] = ["0", "before", ""]
     looks.write_looks([first, looks.record(frozen, figures, runs, names)], tmp_path / "looks.yaml")
     build(small, "full", tmp_path / "looks.yaml")
     text, page = small.text.read_text(), re.sub(r"\s+", " ", small.page.read_text())
     assert "| faster | 1 &lt; 2 (3) | ✓c2 0.0025 |" in text and "| findings, confirmed | 2 | 1 | 0 | 0 |" in text
-    assert "finding, look 2, confirmed; in a: holds" in page
+    assert "withdrawn since: `cost/gone`." in text and "finding, look 2, confirmed; in a: holds" in page
 
 
 def test_every_look_that_ships_is_whole():
