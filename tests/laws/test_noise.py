@@ -11,7 +11,19 @@ import pytest
 from flax import nnx
 
 from laws.table import LI, SPIKES, lif
-from slax_rules import OPZO, ForwardGradient, NodePerturbation, cross_entropy, firing_rate, gradients, train_offline
+from slax_neurons import LI as Readout
+from slax_neurons import LIF, LRU, Delay, connect
+from slax_rules import (
+    BPTT,
+    OPZO,
+    OTTT,
+    ForwardGradient,
+    NodePerturbation,
+    cross_entropy,
+    firing_rate,
+    gradients,
+    train_offline,
+)
 from slax_rules.engine.noise import noise_of_layers
 from stacks import deviation, furthest, pair
 
@@ -87,6 +99,48 @@ def test_matrices_that_noise_has_learned_are_the_product_of_the_weights_above(mo
     batch = jnp.asarray(x, float), jnp.zeros(len(drawn), int), jnp.asarray(mask)
     train_offline(model, optimizer, lambda y, t: cross_entropy(y, t), *batch, rule=rule, window=2)
     assert all(deviation(m[...], w) < EXACT for m, w in zip(rule.matrices, (one @ two, two), strict=True))
+
+
+def test_noise_is_on_what_a_spiking_layer_sends(monkeypatch):
+    """Below a read-out the mean is its kernel, whatever the slope of the spikes."""
+    model = pair([2, 3, 2], FIXED).model
+    rule, drawn = OPZO(model, rngs=nnx.Rngs(0)), signs(3)
+    draw(monkeypatch, "slax_rules.engine.noise", jnp.asarray(np.stack([drawn, drawn[::-1]])))
+    x = np.repeat(SPIKES[:2, :1, :2], len(drawn), axis=1)
+    optimizer = nnx.Optimizer((model, rule), optax.sgd(1.0), wrt=nnx.Param)
+    expected = np.asarray(model.modules[2].kernel[...])
+    train_offline(model, optimizer, cross_entropy, jnp.asarray(x, float), jnp.zeros(len(drawn), int), rule=rule)
+    assert deviation(rule.matrices[0][...], expected) < EXACT
+
+
+@pytest.mark.parametrize(
+    ("modules", "rule", "message"),
+    [
+        (
+            [nnx.Linear(3, 8, rngs=nnx.Rngs(0)), LRU(), nnx.Linear(8, 2, rngs=nnx.Rngs(0))],
+            OTTT(),
+            "OPZO got LRU above the first synapse",
+        ),
+        (
+            [
+                nnx.Linear(3, 4, rngs=nnx.Rngs(0)),
+                LIF(),
+                Delay(4, max_delay=2, delays=1.0),
+                nnx.Linear(4, 2, rngs=nnx.Rngs(0)),
+            ],
+            OTTT(),
+            "OPZO got Delay above the first synapse",
+        ),
+        (
+            [nnx.Linear(3, 4, rngs=nnx.Rngs(0)), LIF(), nnx.Linear(4, 2, rngs=nnx.Rngs(0))],
+            BPTT(),
+            "expected a rule for layers",
+        ),
+    ],
+)
+def test_what_noise_cannot_teach_is_refused(modules, rule, message):
+    with pytest.raises(TypeError, match=message):
+        OPZO(connect([*modules, Readout()]), rule, rngs=nnx.Rngs(0))
 
 
 def test_the_signs_of_steps_layers_and_units_are_independent():

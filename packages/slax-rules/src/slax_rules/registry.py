@@ -232,7 +232,8 @@ RULES: Named[RuleEntry] = Named({
         memory="N S + P", time="P", cites=("tallec2018uoro",), needs_rngs=True,
     ),
     "kf_rtrl": RuleEntry(
-        "KF-RTRL", KFRTRL, requires="any cell whose parameters are in Linear modules, each called once in a step",
+        "KF-RTRL", KFRTRL,
+        requires="any cell whose parameters are in Linear modules, each called once in a step and read nowhere else",
         exact=Exactness(in_the_mean=True, steps=2), omits="nothing; it adds noise", memory="I + N S N for each Linear",
         time="all states times P, and their square times N", cites=("mujika2018kfrtrl",), needs_rngs=True,
     ),

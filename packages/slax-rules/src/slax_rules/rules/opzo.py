@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from slax_neurons import LI
+from slax_neurons import LI, Delay
 from slax_neurons.building_blocks import StepSize, carry_without_buffer, check_rngs
 from slax_rules.engine import layerwise
 from slax_rules.engine.influence import state_space
@@ -17,7 +17,7 @@ from slax_rules.engine.jacobians import states_of
 from slax_rules.engine.noise import effect_of_noise, noise_of_layers, noise_stream
 from slax_rules.engine.passes import zero_copy
 from slax_rules.engine.stack import Stack, check_stack, flat_carry, with_plain_synapses
-from slax_rules.rules.base import Layer, LayerRule, Layerwise, RuleState, WindowGradient
+from slax_rules.rules.base import Layer, LayerRule, Layerwise, Rule, RuleState, WindowGradient
 from slax_rules.rules.ottt import OTTT
 from slax_rules.rules.routes import Direct, feedback_matrix
 
@@ -65,7 +65,8 @@ class OPZO(nnx.Module, Layerwise):
             forked. Each call of `gradients` draws the key of a sequence.
 
     Raises:
-        TypeError: a hidden layer that does not feed a Linear, or a read-out that is not `LI`.
+        TypeError: a rule that is not for layers; a hidden layer that does not feed a Linear, has several outputs for a unit, or
+            is behind a delay; a read-out that is not `LI`.
 
     References:
         Xiao, Meng, Zhang, He, Lin: Online pseudo-zeroth-order training of neuromorphic spiking neural networks, 2024,
@@ -92,13 +93,24 @@ class OPZO(nnx.Module, Layerwise):
         (16, 3)
     """
 
-    def __init__(self, model: Any, rule: LayerRule = INPUT_TRACES, *, rngs: nnx.Rngs):
+    def __init__(self, model: Any, rule: Rule = INPUT_TRACES, *, rngs: nnx.Rngs):
         check_rngs("OPZO", rngs)
         check_stack("OPZO", model)
+        if not isinstance(rule, LayerRule) or "route" not in {field.name for field in dataclasses.fields(rule)}:
+            raise TypeError(
+                f"OPZO got {rule!r}, expected a rule for layers that takes a route, such as OTTT() or OSTL()."
+            )
         layers = Stack.read(with_plain_synapses(model)).layers
         if not isinstance(layers[-1].neuron, LI):
             raise TypeError(
                 f"OPZO got {type(layers[-1].neuron).__name__} as the read-out, expected LI: [Linear(...), LI()]."
+            )
+        above = [module for part in model.modules[1:] for _, module in nnx.iter_modules(part)]
+        bad = [one for one in above[:-1] if isinstance(one, Delay) or getattr(one, "currents_per_unit", 1) > 1]
+        if bad:
+            raise TypeError(
+                f"OPZO got {type(bad[0]).__name__} above the first synapse, expected neurons with an output for each unit, and "
+                "no delay that noise would have to cross within a step. Use the route Direct(rngs=rngs)."
             )
         kernels = [layer.synapses[0].kernel[...] for layer in layers if layer.synapses]
         if len(kernels) < len(layers) or any(kernel.ndim > 2 for kernel in kernels[1:]):
