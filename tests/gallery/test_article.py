@@ -1,4 +1,4 @@
-"""The article names only findings, numbers, verdicts and pictures that exist, and none of its numbers is missing."""
+"""The article names only findings, numbers, verdicts and pictures that exist; what is not run says so."""
 
 from pathlib import Path
 
