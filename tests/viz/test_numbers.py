@@ -49,9 +49,9 @@ def test_what_the_noise_hides_is_not_defined():
 
 def test_interval_is_that_of_scipy_within_its_bounds():
     samples = np.random.default_rng(0).normal(0.5, 0.3, size=(7, 4, 2)).clip(0, 1)
-    mean, low, high = mean_interval(samples, level=0.9, bounds=(0.0, 1.0))
+    mean, low, high = mean_interval(samples, bounds=(0.0, 1.0))
     scale = stats.sem(samples, axis=0)
-    expected = stats.t.interval(0.9, 6, loc=samples.mean(axis=0), scale=scale)
+    expected = stats.t.interval(0.95, 6, loc=samples.mean(axis=0), scale=scale)
     np.testing.assert_allclose((mean, low, high), (samples.mean(axis=0), *np.clip(expected, 0, 1)))
     assert mean_interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
     free, bounded = mean_interval([0.2, 0.9, 1.0]), mean_interval([0.2, 0.9, 1.0], bounds=(-1.0, 1.0))

@@ -29,10 +29,6 @@ def pca(*trees, **others):
     return lambda: viz.pca_plane({"a": trees} | others)
 
 
-def landscape(losses=SQUARE, path=SQUARE, plot=viz.plot_landscape, ax=AX, **options):
-    return lambda: plot(ax, losses, xs=XS, ys=XS, trajectories={"a": path}, **options)
-
-
 REFUSED = [
     (lambda: viz.mean_interval([[0, 1, 2], [3, 4, np.nan]]), r"Got 1 samples that .*, the first at index \[1, 2\]"),
     (lambda: viz.firing_rates(np.ones((3, 2))), r"spikes of shape \[3, 2\], expected \[T, B, N\], time first"),
@@ -48,7 +44,6 @@ REFUSED = [
     (lambda: viz.plot_agreement([AX], []), "1 axes, expected 3"),
     (lambda: viz.plot_agreement([AX] * 3, [{"step": 1, "loss": 1.0}]), "no record of 'cosine/all'"),
     (lambda: viz.plot_cosine_similarity(AX, {"a": 0.9}), r"a of shape \[\], expected \[seeds, layers\]"),
-    (landscape(plot=viz.plot_landscape_3d), "Got Axes, expected axes in space"),
     (lambda: viz.plot_raster(AX, {"a": np.ones((3, 2)), "b": np.ones((4, 2))}), "different steps, {'a': 3, 'b': 4}"),
 ]
 

@@ -52,7 +52,6 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
     Raises:
         ValueError: spikes of another shape, empty, negative, NaN or infinite; a duration that is not positive; a mask
             of another shape or type, or without a true entry.
-        TypeError: several layers at once.
 
     Example:
         >>> import numpy as np
@@ -64,11 +63,6 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
         >>> {layer: firing_rates(spikes, dt=1e-3).layer for layer, spikes in layers.items()}  # per second
         {'hidden': 250.0, 'output': 1000.0}
     """
-    if isinstance(spikes, Mapping):
-        raise TypeError(
-            f"Got spikes of the layers {list(spikes)}, expected one layer's array [T, B, N, ...]. Call it by layer: "
-            "{layer: firing_rates(spikes) for layer, spikes in layers.items()}."
-        )
     if not 0 < dt < np.inf:
         raise ValueError(f"Got dt={dt}, expected the duration of a step, > 0.")
     shape = ["T", "B", "N", *["features"] * (np.ndim(spikes) - 3)]
@@ -77,14 +71,12 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
         raise ValueError(f"Got spikes down to {numbers.min():g}, expected numbers >= 0.")
     counted = np.ones(numbers.shape[:2], bool) if mask is None else np.asarray(mask)
     if counted.dtype != bool or counted.shape != numbers.shape[:2] or not counted.any():
-        raise ValueError(
-            f"Got a mask of {counted.dtype}{list(counted.shape)}, expected bool{list(numbers.shape[:2])}, true where a step of "
-            "a sample counts, and somewhere true."
-        )
-    rates, of_steps = numbers / dt, np.full(len(numbers), np.nan)
+        of_steps = f"bool{list(numbers.shape[:2])}, true where a step counts"
+        raise ValueError(f"Got a mask of {counted.dtype}{list(counted.shape)}, expected {of_steps}.")
+    rates, steps = numbers / dt, np.full(len(numbers), np.nan)
     for step in np.flatnonzero(counted.any(axis=1)):
-        of_steps[step] = rates[step, counted[step]].mean()
-    return FiringRates(float(rates[counted].mean()), np.asarray(rates[counted].mean(axis=0)), of_steps)
+        steps[step] = rates[step, counted[step]].mean()
+    return FiringRates(float(rates[counted].mean()), np.asarray(rates[counted].mean(axis=0)), steps)
 
 
 def plot_raster(ax: "Axes", spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array]) -> "Axes":

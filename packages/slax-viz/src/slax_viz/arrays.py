@@ -21,9 +21,8 @@ def finite(
     if shape is not None:
         wanted = [want if isinstance(want, int) else got for want, got in zip(shape, numbers.shape, strict=False)]
         if numbers.ndim != len(shape) or list(numbers.shape) != wanted or not numbers.size:
-            raise ValueError(
-                f"Got {name} of shape {list(numbers.shape)}, expected [{', '.join(map(str, shape))}]{hint and f', {hint}'}."
-            )
+            expected = f"[{', '.join(map(str, shape))}]{hint and f', {hint}'}"
+            raise ValueError(f"Got {name} of shape {list(numbers.shape)}, expected {expected}.")
     if not np.isfinite(numbers).all():
         raise ValueError(f"Got NaN or infinite numbers in {name}, expected finite ones.")
     return numbers

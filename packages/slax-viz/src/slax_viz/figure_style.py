@@ -91,10 +91,7 @@ def colors_of(names: Iterable[str], chosen: Mapping[str, str] | None) -> list[st
 def check_number(what: str, drawn: Sized) -> None:
     """Raise an error unless all that is drawn can be distinguished."""
     if not 1 <= len(drawn) <= len(COLORS):
-        raise ValueError(
-            f"Got {len(drawn)} {what}, expected 1 to {len(COLORS)}, which can still be distinguished. Draw more of them on "
-            "several axes."
-        )
+        raise ValueError(f"Got {len(drawn)} {what}, expected 1 to {len(COLORS)}. Draw more of them on several axes.")
 
 
 def legend_above(ax: "Axes", columns: int = 4) -> None:

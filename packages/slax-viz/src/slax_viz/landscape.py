@@ -38,16 +38,13 @@ def grid_around(
         ([-0.5, 0.5, 1.5], [-1.0, 1.0, 3.0])
     """
     if n_points < 2 or not margin >= 0 or not coordinates:
-        raise ValueError(
-            f"Got {len(coordinates)} trajectories, n_points={n_points} and margin={margin}, expected at least 1 trajectory, "
-            "2 points and a margin of 0."
-        )
+        got = f"{len(coordinates)} trajectories, n_points={n_points} and margin={margin}"
+        raise ValueError(f"Got {got}, expected at least 1 trajectory, 2 points and a margin of 0.")
     points = np.concatenate([np.asarray(of_one, np.float64).reshape(-1, 2) for of_one in coordinates.values()])
     low, high = points.min(axis=0), points.max(axis=0)
     if not (high > low).all():
         raise ValueError(
-            f"Got trajectories from {low.tolist()} to {high.tolist()}, expected them to extend along both axes. Make the grid "
-            "by `np.linspace`."
+            f"Got trajectories along one axis, of the extent {high - low}. Make the grid by `np.linspace`."
         )
     xs, ys = np.linspace(low - margin * (high - low), high + margin * (high - low), n_points).T
     return xs, ys
@@ -167,8 +164,7 @@ def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
     t, values = finite("ts", ts, ["n"]), np.asarray(losses, np.float64)
     if values.shape != t.shape or not {0.0, 1.0} <= set(t.tolist()):
         raise ValueError(
-            f"Got losses of shape {list(values.shape)} and ts of shape {list(t.shape)} from {t.min()} to {t.max()}, expected "
-            "one loss for each t, with t = 0 and t = 1 among them. Take `np.linspace(0, 1, n)`."
+            f"Got losses {values.shape} for ts {t}, expected one for each, with t = 0 and t = 1 among them."
         )
     between = (t >= 0) & (t <= 1)
     start, end = values[t == 0][0], values[t == 1][0]
@@ -191,11 +187,8 @@ def _losses(
         return loss(jax.tree.map(lambda *leaves: _sum(row, leaves), *trees))
 
     made = jax.eval_shape(at, jnp.asarray(coefficients[0]), aligned)
-    is_number = isinstance(made, jax.ShapeDtypeStruct) and made.shape == () and jnp.issubdtype(made.dtype, jnp.floating)
-    if not is_number:
-        raise ValueError(
-            f"Got a loss of {made}, expected one floating-point number. Take its mean, and leave out any other output."
-        )
+    if not (getattr(made, "shape", None) == () and jnp.issubdtype(made.dtype, jnp.floating)):
+        raise ValueError(f"Got a loss of {made}, expected one floating-point number, such as its mean.")
 
     # One after the other on a CPU, whose cache holds the arrays of one loss, but seldom of several.
     each = jax.lax.map if jax.default_backend() == "cpu" else lambda at, rows: jax.vmap(at)(rows)

@@ -7,13 +7,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slax_viz.arrays import finite
-from slax_viz.figure_style import DASHES, MARKERS, check_number, colors_of, legend_above
+from slax_viz.figure_style import COLORS, DASHES, MARKERS, check_number, colors_of, legend_above
 from slax_viz.landscape import barrier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from mpl_toolkits.mplot3d import Axes3D
 
 _LEVELS = 16  # steps of color between the lowest and the highest loss
 
@@ -30,19 +29,21 @@ def plot_landscape(
     colors: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
-    """Draw a surface as filled contours with a color bar, and on it the paths of the rules, from a hollow to a filled mark.
+    """Draw a surface, and on it the paths of the rules, from a hollow to a filled mark.
 
-    Where a loss is NaN or infinite, the surface has a hole, with a cross at each such grid point and their number in the
-    legend. A path that leaves the grid is drawn beyond it.
+    The surface has filled contours and a color bar, or is in space if the axes are. Where a loss is NaN or infinite, it has a
+    hole, among contours with a cross at each such grid point and their number in the legend. A path that leaves the grid is
+    drawn beyond it, and one in space in front of the surface, even where this would hide it.
 
     Args:
-        ax: axes to draw on.
+        ax: axes to draw on; those in space are made with `subplot_kw={"projection": "3d"}`.
         losses: [Y, X], from `surface`.
         xs: [X], increasing.
         ys: [Y], increasing.
-        trajectories: for each rule [n, 2], from `Plane.coordinates`, at most 8 rules.
+        trajectories: for each rule, at most 8, its path [n, 2], from `Plane.coordinates`; in space [n, 3], with the losses
+            there, from `losses_at`.
         explained: `Plane.explained`, shown in the labels of the axes.
-        label: label of the color bar.
+        label: label of the losses.
         colors: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
         legend: True to put a legend above the axes, in place of a title. For several axes with one legend, pass
             False and call `figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center")`.
@@ -62,22 +63,8 @@ def plot_landscape(
         ('direction 1 (explains 70.0 %)', ['BPTT', 'OSTL', 'start', 'end'])
         >>> plt.close(fig)
     """
-    from matplotlib.colors import Normalize
-    from matplotlib.ticker import MaxNLocator
-
-    x, y, z, paths = _checked(losses, xs, ys, trajectories, 2)
-    known = z[np.isfinite(z)]
-    low, high = float(known.min()), float(known.max())
-    if low == high:
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-    steps, shown = np.linspace(low, high, _LEVELS + 1), np.ma.masked_invalid(z)
-    filled = ax.contourf(x, y, shown, levels=steps, cmap=_greys(), norm=Normalize(low, high), zorder=0)
-    ax.contour(x, y, shown, levels=steps, colors="0.35", linewidths=0.4, zorder=1)
-    bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=MaxNLocator(6), format="%.3g")
-    bar.ax.minorticks_off()
-    rows, columns = np.nonzero(~np.isfinite(z))
-    if len(rows):
-        ax.plot(x[columns], y[rows], "kx", markersize=4, label=f"not finite ({len(rows)})", zorder=2)
+    x, y, z, paths = _checked(losses, xs, ys, trajectories, 3 if ax.name == "3d" else 2)
+    (_draw_in_space if ax.name == "3d" else _draw_contours)(ax, x, y, z, label)
     _draw_paths(ax, {rule: path.T for rule, path in paths.items()}, colors)
     ax.set_xlabel(_axis_label(1, explained))
     ax.set_ylabel(_axis_label(2, explained))
@@ -86,58 +73,32 @@ def plot_landscape(
     return ax
 
 
-def plot_landscape_3d(
-    ax: "Axes3D",
-    losses: np.ndarray | Array,
-    *,
-    xs: np.ndarray | Sequence,
-    ys: np.ndarray | Sequence,
-    trajectories: Mapping[str, np.ndarray] | None = None,
-    explained: Sequence[float] | None = None,
-    label: str = "loss",
-    colors: Mapping[str, str] | None = None,
-    legend: bool = True,
-) -> "Axes3D":
-    """Draw a surface in 3D, with holes where a loss is NaN or infinite, and the paths of the rules in front.
+def _draw_contours(ax: "Axes", x: np.ndarray, y: np.ndarray, z: np.ndarray, label: str) -> None:
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
 
-    Args:
-        ax: axes to draw on, made with `subplot_kw={"projection": "3d"}`. Paths are drawn over the surface, even where it
-            would hide them.
-        trajectories: for each rule [n, 3]: its coordinates and the losses there, from `losses_at`.
-        losses, xs, ys, explained, label, colors, legend: see `plot_landscape`.
+    known = z[np.isfinite(z)]
+    low, high = float(known.min()), float(known.max())
+    if low == high:
+        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    steps, shown = np.linspace(low, high, _LEVELS + 1), np.ma.masked_invalid(z)
+    filled = ax.contourf(x, y, shown, levels=steps, cmap=_greys(), norm=Normalize(low, high), zorder=0)
+    ax.contour(x, y, shown, levels=steps, colors="0.35", linewidths=0.4, zorder=1)
+    ax.figure.colorbar(filled, ax=ax, label=label, ticks=MaxNLocator(6), format="%.3g").ax.minorticks_off()
+    rows, columns = np.nonzero(~np.isfinite(z))
+    if len(rows):
+        ax.plot(x[columns], y[rows], "kx", markersize=4, label=f"not finite ({len(rows)})", zorder=2)
 
-    Returns:
-        `ax`.
 
-    Example:
-        >>> import numpy as np
-        >>> from matplotlib import pyplot as plt
-        >>> from slax_viz import plot_landscape_3d
-        >>> xs, ys = np.linspace(-1, 1, 11), np.linspace(-1, 1, 9)
-        >>> path = np.array([[-1.0, -1.0, 2.0], [0.0, 0.0, 0.0]])  # x, y and the loss there
-        >>> fig, ax = plt.subplots(subplot_kw={"projection": "3d"})
-        >>> ax = plot_landscape_3d(ax, xs**2 + ys[:, None] ** 2, xs=xs, ys=ys, trajectories={"BPTT": path})
-        >>> ax.get_zlabel(), len(ax.collections)
-        ('loss', 1)
-        >>> plt.close(fig)
-    """
-    if ax.name != "3d":
-        raise TypeError(
-            f'Got {type(ax).__name__}, expected axes in space. Make them by subplot_kw={{"projection": "3d"}}.'
-        )
-    x, y, z, paths = _checked(losses, xs, ys, trajectories, 3)
+def _draw_in_space(ax: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray, label: str) -> None:
     shown = np.where(np.isfinite(z), z, np.nan)
     ax.computed_zorder = False
     look: dict[str, Any] = {"cmap": _greys(), "edgecolor": "0.35", "linewidth": 0.2, "zorder": 1}
     extent: dict[str, Any] = {"vmin": np.nanmin(shown), "vmax": np.nanmax(shown), "rcount": len(y), "ccount": len(x)}
     ax.plot_surface(*np.meshgrid(x, y), shown, **look, **extent)
-    _draw_paths(ax, {rule: path.T for rule, path in paths.items()}, colors)
-    ax.set_xlabel(_axis_label(1, explained), labelpad=10)
-    ax.set_ylabel(_axis_label(2, explained), labelpad=10)
-    ax.set_zlabel(label, labelpad=10)
-    if legend and paths:
-        legend_above(ax)
-    return ax
+    ax.set_zlabel(label)
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.labelpad = 10
 
 
 def plot_interpolation(
@@ -146,9 +107,6 @@ def plot_interpolation(
     *,
     ts: np.ndarray | Sequence,
     ends: tuple[str, str] = ("first solution", "second solution"),
-    label: str = "loss",
-    colors: Mapping[str, str] | None = None,
-    legend: bool = True,
 ) -> "Axes":
     """Plot the loss from one solution to another, a line per pair, with the linear interpolation between the ends dotted.
 
@@ -159,9 +117,6 @@ def plot_interpolation(
         losses: for each pair of solutions [n], from `interpolation`, at most 8 pairs.
         ts: [n], 0 and 1 among them.
         ends: names of the solutions at t = 0 and t = 1, shown below the axis.
-        label: label of the loss axis.
-        colors: colors of some or all pairs.
-        legend: whether to put a legend above the axes; see `plot_landscape`.
 
     Returns:
         `ax`.
@@ -179,19 +134,16 @@ def plot_interpolation(
     """
     check_number("lines", losses)
     t = np.asarray(ts, np.float64)
-    for (pair, values), color, dash in zip(losses.items(), colors_of(losses, colors), DASHES, strict=False):
-        height = barrier(values, t)
-        shown = np.where(np.isfinite(values), values, np.nan)
-        ax.plot(t, shown, color=color, linestyle=dash, linewidth=1.8, label=f"{pair}, barrier {height:.3g}", zorder=3)
-        ax.plot(
-            [0, 1], [shown[t == 0][0], shown[t == 1][0]], color=color, linestyle=":", linewidth=1.0, label="_", zorder=2
-        )
+    for (pair, values), color, dash in zip(losses.items(), COLORS, DASHES, strict=False):
+        shown, name = np.where(np.isfinite(values), values, np.nan), f"{pair}, barrier {barrier(values, t):.3g}"
+        ax.plot(t, shown, color=color, linestyle=dash, linewidth=1.8, label=name, zorder=3)
+        ends_of_line = [shown[t == 0][0], shown[t == 1][0]]
+        ax.plot([0, 1], ends_of_line, color=color, linestyle=":", linewidth=1.0, label="_", zorder=2)
     for at in (0, 1):
         ax.axvline(at, color="0.5", linewidth=0.8, zorder=1)
     ax.set_xlabel(f"t, from {ends[0]} (0) to {ends[1]} (1)")
-    ax.set_ylabel(label)
-    if legend:
-        legend_above(ax, 2)
+    ax.set_ylabel("loss")
+    legend_above(ax, 2)
     return ax
 
 
@@ -202,13 +154,10 @@ def _checked(
     rising = all(axis.ndim == 1 and len(axis) > 1 and (np.diff(axis) > 0).all() for axis in (x, y))
     if not rising or z.shape != (len(y), len(x)):
         raise ValueError(
-            f"Got losses of shape {list(z.shape)}, xs of {list(x.shape)} and ys of {list(y.shape)}, expected losses [Y, X] "
-            "over at least two increasing xs [X] and ys [Y]."
+            f"Got losses {list(z.shape)}, xs {list(x.shape)} and ys {list(y.shape)}, expected [Y, X] over increasing [X], [Y]."
         )
     if not np.isfinite(z).any():
-        raise ValueError(
-            "Got losses that are all NaN or infinite, expected some to draw. Take a grid nearer to the origin."
-        )
+        raise ValueError("Got losses that are all NaN or infinite, expected some. Take a grid nearer to the origin.")
     if trajectories:
         check_number("lines", trajectories)
     given = (trajectories or {}).items()

@@ -91,10 +91,8 @@ def gradient_noise(gradients: PyTree, reference: PyTree) -> dict[str, GradientNo
     sizes = {path: leaf.shape[:1] for path, leaf in left.items()}
     batches = next(iter(sizes.values()))
     if set(sizes.values()) != {batches} or batches < (2,):
-        raise ValueError(
-            f"gradient_noise got leaves whose first axes are {sizes}, expected the same number of batches in each, at least 2. "
-            "Stack the gradients of the batches: jax.lax.map(gradient, batches)."
-        )
+        cure = "Stack the gradients of the batches: jax.lax.map(gradient, batches)."
+        raise ValueError(f"gradient_noise got first axes {sizes}, expected as many batches in each, at least 2. {cure}")
     return {path: _noise(left[path], right[path]) for path in left}
 
 

@@ -44,9 +44,7 @@ class Plane:
     def __post_init__(self) -> None:
         d1, d2 = self._directions()
         if not abs(d1 @ d2) < (1 - 1e-12) * np.sqrt((d1 @ d1) * (d2 @ d2)):
-            raise ValueError(
-                "Got two directions that are zero or collinear, expected two that span a plane. Choose others."
-            )
+            raise ValueError("Got two directions that are zero or collinear, expected two that span a plane.")
 
     def coordinates(self, trajectory: Sequence[PyTree]) -> Float[np.ndarray, "n 2"]:
         """The coordinates of parameters on the plane, or of the nearest point of the plane if they lie off it.
@@ -118,9 +116,9 @@ def pca_plane(
         f"checkpoint {i} of {rule!r}": tree for rule, trees in trajectories.items() for i, tree in enumerate(trees)
     }
     if empty or len(checkpoints) < 3:
+        got = f"{len(checkpoints)} checkpoints{f', none of {empty}' if empty else ''}"
         raise ValueError(
-            f"Got {len(checkpoints)} checkpoints of {len(trajectories)} rules{f', none of {empty}' if empty else ''}, expected "
-            "at least 3 for a plane, and one of each rule. Save more of them during training."
+            f"Got {got}, expected at least 3 for a plane, and one of each rule. Save more during training."
         )
     name, like = next(iter(checkpoints.items())) if origin is None else ("the origin", origin)
     points = _rows(checkpoints, like, name, dtypes=True)
@@ -181,9 +179,9 @@ def random_plane(params: PyTree, key: PRNGKeyArray) -> Plane:
     leaves = finite_leaves(params, "params")
     moving = {path: leaf for path, leaf in leaves.items() if leaf.ndim > 1 and not path.endswith("unconstrained")}
     if sum(leaf.size for leaf in moving.values()) < 2 or not any(map(jnp.any, moving.values())):
+        got = [leaf.shape for leaf in leaves.values()]
         raise ValueError(
-            f"Got leaves of shapes {[leaf.shape for leaf in leaves.values()]}, expected weights to move that are not all zero. "
-            "Leaves with fewer than two axes, and what neurons and delays learn, stay fixed."
+            f"Got leaves {got}, expected weights to move that are not all zero; other parameters stay fixed."
         )
     directions = []
     for key_of_one in jax.random.split(key):
@@ -202,9 +200,7 @@ def finite_leaves(tree: PyTree, name: str) -> dict[str, Array]:
     leaves = leaves_by_path(tree, name)
     broken = [path for path, leaf in leaves.items() if not bool(jnp.isfinite(leaf).all())]
     if broken:
-        raise ValueError(
-            f"Got NaN or infinite numbers in {name} at {broken}, expected finite parameters. Leave out diverged runs."
-        )
+        raise ValueError(f"Got NaN or infinite numbers in {name} at {broken}. Leave out diverged runs.")
     return leaves
 
 

@@ -25,20 +25,19 @@ class Interval(NamedTuple):
 
 
 def mean_interval(
-    samples: np.ndarray | Array | Sequence, *, level: float = 0.95, bounds: tuple[float, float] = (-np.inf, np.inf)
+    samples: np.ndarray | Array | Sequence, *, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> Interval:
     """Student's t interval for the mean of independent samples, for example of one number per seed.
 
         mean +- t_{n-1} s / sqrt(n)
 
     where n is the number of samples, s their standard deviation with divisor n - 1, and t(n - 1) the quantile of
-    Student's distribution with n - 1 degrees of freedom at (1 + level) / 2. In repeated experiments with normal samples
-    the interval contains the true mean with probability `level`. An end outside `bounds` is clipped: the mean
+    Student's distribution with n - 1 degrees of freedom at 0.975. In repeated experiments with normal samples
+    the interval contains the true mean with probability 95 %. An end outside `bounds` is clipped: the mean
     cannot lie there, so clipping does not change how often the interval contains it.
 
     Args:
         samples: [n, ...], n >= 2 along the first axis; each position of the other axes gets its own interval.
-        level: probability in (0, 1).
         bounds: bounds of each sample, such as (-1, 1) for cosines.
 
     Returns:
@@ -58,19 +57,14 @@ def mean_interval(
     values = np.asarray(samples, dtype=np.float64)
     if values.ndim == 0 or len(values) < 2:
         raise ValueError(
-            f"Got samples of shape {list(values.shape)}, expected at least 2 along the first axis for an interval. Run "
-            "more seeds, or show the single value without an interval."
+            f"Got samples {list(values.shape)}, expected at least 2, along the first axis. Run more seeds."
         )
-    if not 0 < level < 1:
-        raise ValueError(f"Got level={level}, expected a probability in (0, 1). For 95 % pass 0.95.")
     within = np.isfinite(values) & (values >= bounds[0]) & (values <= bounds[1])
     if not within.all():
         others = np.argwhere(~within)
-        raise ValueError(
-            f"Got {len(others)} samples that are not finite or not in {bounds}, the first at index {others[0].tolist()}, "
-            "expected none. Find out where they come from; leave out only what is known to be undefined."
-        )
+        which = f"{len(others)} samples that are not finite or not in {bounds}, the first at index {others[0].tolist()}"
+        raise ValueError(f"Got {which}, expected none. Leave out only what is known to be undefined.")
     n, mean = len(values), np.asarray(values.mean(axis=0))
-    half_width = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    half_width = stdtrit(n - 1, 0.975) * values.std(axis=0, ddof=1) / np.sqrt(n)
     low, high = np.clip(mean - half_width, *bounds), np.clip(mean + half_width, *bounds)
     return Interval(mean, np.asarray(low), np.asarray(high))

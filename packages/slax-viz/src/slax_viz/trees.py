@@ -15,9 +15,9 @@ def leaves_by_path(tree: PyTree, name: str) -> dict[str, Array]:
         if path in leaves:
             raise ValueError(f"Got two leaves with the path {path!r} in {name}, expected one. Rename one of them.")
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            got = f"{jnp.result_type(leaf)} at {path!r} in {name}"
             raise TypeError(
-                f"Got {jnp.result_type(leaf)} at {path!r} in {name}, expected floating-point leaves. Pass "
-                "parameters or their gradients, without counters, keys or other state."
+                f"Got {got}, expected floating-point leaves: parameters or their gradients, and no counters."
             )
         leaves[path] = jnp.asarray(leaf)
     return leaves
@@ -28,19 +28,13 @@ def check_alike(
 ) -> None:
     """Raise an error for trees without leaves, or with leaves that differ in paths, shapes or, with `dtypes`, in dtypes."""
     if left.keys() != right.keys():
-        raise ValueError(
-            f"Got leaves only in {names[0]}, {sorted(left.keys() - right.keys())}, and only in {names[1]}, "
-            f"{sorted(right.keys() - left.keys())}, expected the same paths in both. {advice}"
-        )
-    for what, of in [("shape", lambda leaf: leaf.shape), ("dtype", lambda leaf: leaf.dtype)][: 2 if dtypes else 1]:
-        differing = [
-            f"{path}: {of(left[path])} and {of(right[path])}" for path in left if of(left[path]) != of(right[path])
-        ]
-        if differing:
-            raise ValueError(
-                f"Got leaves of different {what}s in {names[0]} and {names[1]}, {', '.join(differing)}, expected the same. "
-                f"{advice}"
-            )
+        differing = sorted(left.keys() ^ right.keys())
+        raise ValueError(f"Got {differing} only in {names[0]} or only in {names[1]}, expected the same paths. {advice}")
+    for what in ("shape", "dtype") if dtypes else ("shape",):
+        pairs = ((path, getattr(left[path], what), getattr(right[path], what)) for path in left)
+        if differing := [f"{path}: {one} and {other}" for path, one, other in pairs if one != other]:
+            where = f"different {what}s in {names[0]} and {names[1]}"
+            raise ValueError(f"Got {where}, {', '.join(differing)}, expected the same. {advice}")
     if not left:
         raise ValueError("Got empty trees, expected at least one leaf to compare. Check the filter that made them.")
 

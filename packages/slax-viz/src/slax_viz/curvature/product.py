@@ -74,7 +74,4 @@ def check_finite(name: str, tree: PyTree) -> None:
     """Raise ValueError for NaN and infinite numbers; traced values are not checked."""
     for leaf in jax.tree.leaves(tree):
         if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError(
-                f"Got NaN or infinite numbers in {name}, expected finite ones. Check whether the loss and its gradient are "
-                "finite at these parameters."
-            )
+            raise ValueError(f"Got NaN or infinite numbers in {name}. Check the loss and its gradient there.")
