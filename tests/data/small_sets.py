@@ -66,7 +66,7 @@ def _word_set(folder: Path, name: str, n_classes: int, splits: tuple[str, ...]) 
     rng = np.random.default_rng(0)
     for split in splits:
         write_words(folder / f"{name}_{split}.h5", *words(rng, n_classes, 4))
-    return {"path": folder, "cache": folder / "cache", "pool": 20}
+    return {"path": folder, "cache": folder / "cache"}
 
 
 shd = partial(_word_set, name="shd", n_classes=20, splits=("train", "test"))

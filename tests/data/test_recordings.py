@@ -63,15 +63,15 @@ def folder(tmp_path_factory):
 
 
 def test_spikes_of_words_are_where_the_events_are(folder):
-    found = shd(folder, split="test", n_steps=28, pool=7)
+    found = shd(folder, split="test", n_steps=28)
     spikes = np.asarray(unpacked(found.packed, found.n_units))
-    assert spikes.shape == (160, 28, 100)
+    assert spikes.shape == (160, 28, 700)
     np.testing.assert_array_equal(found.labels, LABELS)
     for recording, times, units, length in zip(spikes, TIMES, UNITS, found.lengths, strict=True):
-        expected = {(int(Fraction(float(time)) * 20), int(unit) // 7) for time, unit in zip(times, units, strict=True)}
+        expected = {(int(Fraction(float(time)) * 20), int(unit)) for time, unit in zip(times, units, strict=True)}
         assert set(zip(*map(np.ndarray.tolist, recording.nonzero()), strict=True)) == expected
         assert length == 1 + max(step for step, _ in expected)
-    short = shd(folder, n_steps=14, duration=0.7, outside="drop", pool=7)
+    short = shd(folder, n_steps=14, duration=0.7, outside="drop")
     np.testing.assert_array_equal(short.packed, found.packed[:, :14])
 
 
@@ -84,8 +84,8 @@ def test_splits_of_words_are_those_of_the_files_with_two_speakers_left_out(folde
         np.testing.assert_array_equal(labels, whole.labels[own])
     commands = make_task("ssc", KEY, n_steps=7, **write_ssc(tmp_path))
     for split in ("train", "valid", "test"):
-        expected = ssc(tmp_path, split=split, n_steps=7, pool=20)
-        np.testing.assert_array_equal(commands.full_split(split)[0].swapaxes(0, 1), unpacked(expected.packed, 35))
+        expected = ssc(tmp_path, split=split, n_steps=7)
+        np.testing.assert_array_equal(commands.full_split(split)[0].swapaxes(0, 1), unpacked(expected.packed, 700))
 
 
 @pytest.mark.parametrize(

@@ -32,20 +32,16 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
     """
     check_size("n_classes", n_classes)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"Got labels of {labels.dtype} and shape {list(labels.shape)}, expected integers [B]. "
-            "Turn one-hot labels into integers with labels.argmax(axis=-1), other numbers with labels.astype(int), names with "
-            "names, labels = np.unique(names, return_inverse=True)."
-        )
+        cure = "One-hot labels: labels.argmax(axis=-1); names: names, labels = np.unique(names, return_inverse=True)."
+        raise ValueError(f"Got labels of {labels.dtype} and shape {list(labels.shape)}, expected integers [B]. {cure}")
     if is_traced(labels) or labels.size == 0:
         return
     values = np.asarray(labels)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= n_classes:
-        behind = " For steps after the end of a recording, give 0: np.where(inside, y, 0)." if low < 0 else ""
+        cure = "Number classes from 0; for steps after the end of a recording, give 0: np.where(inside, y, 0)."
         raise ValueError(
-            f"Got labels from {low} to {high}, expected 0..{n_classes - 1} for n_classes={n_classes}. "
-            f"Set n_classes to the largest label plus one, or number the classes from 0.{behind}"
+            f"Got labels from {low} to {high}, expected 0..{n_classes - 1} for n_classes={n_classes}. {cure}"
         )
 
 
@@ -60,42 +56,29 @@ def check_classes(labels: Mapping[str, Shaped[Array, "..."] | Shaped[np.ndarray,
         return
     found = np.unique(np.concatenate([np.asarray(some) for some in labels.values()]))
     if len(found) < n_classes:
-        raise ValueError(
-            f"Got no sample of the classes {sorted({*range(n_classes)} - {*found.tolist()})} in {', '.join(labels)}, expected "
-            f"all of 0..{n_classes - 1}. Check that the set is complete, or lower n_classes."
-        )
+        missing = sorted({*range(n_classes)} - {*found.tolist()})
+        raise ValueError(f"Got no sample of the classes {missing} in {', '.join(labels)}, expected all {n_classes}.")
 
 
 def check_intensities(intensities: Shaped[Array, "..."]) -> None:
     """Raise an error unless `intensities` [B, ...] are floats in [0, 1]; the range of traced values is not checked."""
     if intensities.ndim < 2 or not np.issubdtype(intensities.dtype, np.floating):
-        raise ValueError(
-            f"Got intensities of {intensities.dtype} and shape {list(intensities.shape)}, expected floating-point numbers "
-            "[B, ...] of at least two axes. Divide integers by their largest possible value; a single sample is x[None]."
-        )
+        got = f"intensities of {intensities.dtype} and shape {list(intensities.shape)}"
+        raise ValueError(f"Got {got}, expected floats [B, ...] of at least two axes. A single sample is x[None].")
     if is_traced(intensities) or intensities.size == 0:
         return
     values = np.asarray(intensities)
-    if n_nan := np.count_nonzero(np.isnan(values)):
-        raise ValueError(
-            f"Got {n_nan} NaN in {values.size} intensities, expected numbers in [0, 1]. Remove or replace them first."
-        )
-    if not np.all((values >= 0) & (values <= 1)):
-        raise ValueError(
-            f"Got intensities from {values.min():.6g} to {values.max():.6g}, expected [0, 1]. Scale them: "
-            "(x - low) / (high - low), with the bounds of the whole data set."
-        )
+    if not np.all((values >= 0) & (values <= 1)):  # NaN is neither
+        got = f"intensities from {values.min():.6g} to {values.max():.6g}"
+        raise ValueError(f"Got {got}, expected [0, 1]. Scale by the bounds of the whole set: (x - low) / (high - low).")
 
 
 def check_finite(name: str, values: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> None:
     """Raise an error if floating-point numbers are NaN or infinite; traced values are not checked."""
     if is_traced(values) or not jax.dtypes.issubdtype(values.dtype, np.floating):
         return
-    n_wrong = np.count_nonzero(~np.isfinite(np.asarray(values)))
-    if n_wrong:
-        raise ValueError(
-            f"Got {n_wrong} NaN or infinities in {values.size} values of {name}, expected finite numbers. Remove them first."
-        )
+    if n_wrong := np.count_nonzero(~np.isfinite(np.asarray(values))):
+        raise ValueError(f"Got {n_wrong} NaN or infinities in {values.size} values of {name}. Remove them first.")
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

@@ -14,6 +14,4 @@ def import_extra(module: str, *, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         library = module.partition(".")[0]
-        raise ImportError(
-            f"{library} is not installed. Install it, pip install {library}, or slax-data with its extra {extra!r}."
-        ) from error
+        raise ImportError(f"{library} is not installed. Install it, or slax-data with its extra {extra!r}.") from error

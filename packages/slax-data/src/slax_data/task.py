@@ -68,14 +68,6 @@ def held_out(task: Task, key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
     return task.full_split("test") if task.full_split else task.sample(key, batch_size=size, split="test")
 
 
-def check_by_split(name: str, splits: Any) -> None:
-    """Raise TypeError unless `splits` maps names of splits to their data."""
-    if not isinstance(splits, Mapping):
-        raise TypeError(
-            f"{name} got a {type(splits).__name__}, expected a dict of splits, {{'train': ..., 'test': ...}}."
-        )
-
-
 def check_splits(name: str, sizes: dict[str, Any]) -> None:
     """Raise an error unless the splits include "train" and all of them have the same sizes.
 
@@ -84,9 +76,7 @@ def check_splits(name: str, sizes: dict[str, Any]) -> None:
         sizes: a quantity that must be the same in all splits, by the name of the split.
     """
     if "train" not in sizes or any(size != sizes["train"] for size in sizes.values()):
-        raise ValueError(
-            f"Got {name} in the splits {sizes}, expected a split 'train', and the same sizes in all splits."
-        )
+        raise ValueError(f"Got {name} in the splits {sizes}, expected a split 'train', and the same sizes in all.")
 
 
 def stored_task(
@@ -148,7 +138,6 @@ def stored_task(
         >>> inputs.shape, targets.shape
         ((10, 4, 8, 8, 2), (10, 4))
     """
-    check_by_split("stored_task", splits)
     if padding is not None:
         check_choice("padding", padding, PADDINGS)
     trains = {name: _packed(name, one) for name, one in splits.items()}
@@ -182,11 +171,6 @@ def _packed(name: str, split: SpikeTrains | tuple[Any, ...]) -> SpikeTrains:
     """The recordings of a split, packed; an error names the split."""
     if isinstance(split, SpikeTrains):
         return split
-    if not isinstance(split, tuple | list) or len(split) not in (2, 3):
-        given = f"{len(split)} parts" if isinstance(split, tuple | list) else type(split).__name__
-        raise ValueError(
-            f"Got {given} in the split {name!r}, expected SpikeTrains, (recordings, targets) or (recordings, targets, lengths)."
-        )
     try:
         return spike_trains(*split)
     except ValueError as error:
@@ -208,27 +192,19 @@ def _check_targets(trains: Mapping[str, SpikeTrains], n_classes: int | None, per
     """Raise an error for targets that cannot be learned; return the number of classes, or of numbers in a target."""
     for name, one in trains.items():
         if per_step and one.labels.shape[:2] != one.packed.shape[:2]:
-            raise ValueError(
-                f"Got per_step=True and targets of shape {list(one.labels.shape)} in the split {name!r}, expected one for each "
-                f"step, {list(one.packed.shape[:2])} and the shape of a target. Leave per_step out, or give those."
-            )
+            got = f"per_step=True and targets of shape {list(one.labels.shape)} in the split {name!r}"
+            raise ValueError(f"Got {got}, expected one for each step, {list(one.packed.shape[:2])}.")
     targets = trains["train"].labels
     if jnp.issubdtype(targets.dtype, jnp.floating):
         if n_classes is not None:
-            raise ValueError(
-                f"Got n_classes={n_classes} and targets that are real numbers, expected integers. Leave n_classes out to "
-                "predict numbers, or give classes: labels.astype(int), of one-hot ones labels.argmax(axis=-1)."
-            )
+            cure = "Leave n_classes out to predict numbers, or give classes: labels.astype(int)."
+            raise ValueError(f"Got n_classes={n_classes} and targets that are real numbers, expected integers. {cure}")
         return math.prod(targets.shape[1 + per_step :])
     if n_classes is None:
-        raise ValueError(
-            "Got targets that are integers and no n_classes, expected their number. Give it, or real targets."
-        )
+        raise ValueError("Got targets that are integers and no n_classes, expected their number. Or give real targets.")
     if not per_step and targets.shape[:2] == trains["train"].packed.shape[:2]:
-        raise ValueError(
-            f"Got integer targets of shape {list(targets.shape)}, as many as steps, expected one class for each sample. If "
-            "there is a class for each step, give per_step=True; if they are one-hot, give labels.argmax(axis=-1)."
-        )
+        cure = "If there is a class for each step, give per_step=True; if they are one-hot, labels.argmax(axis=-1)."
+        raise ValueError(f"Got integer targets of shape {list(targets.shape)}, expected one for each sample. {cure}")
     steps = per_step and targets.ndim == 2
     labels = {name: one.labels.reshape(-1) if steps else one.labels for name, one in trains.items()}
     check_classes(labels, n_classes=n_classes)
@@ -238,21 +214,14 @@ def _check_targets(trains: Mapping[str, SpikeTrains], n_classes: int | None, per
 def _check_padding(padding: str | None, shorter: dict[str, int], n_steps: int, per_step: bool) -> None:
     """Raise an error unless `padding` fits the numbers of shorter recordings."""
     if per_step and padding == "silence":
-        raise ValueError(
-            "Got padding='silence' and per_step=True, expected 'mask': the steps after the end of a shorter sample have no "
-            "target, and they would be trained as class 0, or as the number 0. Give padding='mask', or samples and targets of "
-            "n_steps steps."
-        )
+        why = "steps after the end of a sample have no target, and would be trained as 0. Give padding='mask'."
+        raise ValueError(f"Got padding='silence' and per_step=True, expected 'mask': {why}")
     if padding == "mask" and not any(shorter.values()):
+        cure = "Give their lengths to spike_trains, or leave padding out."
         raise ValueError(
-            f"Got padding='mask' for recordings that all have the full {n_steps} steps, expected shorter ones. Give their "
-            "lengths to spike_trains, or leave padding out."
+            f"Got padding='mask' for recordings that all have {n_steps} steps, expected shorter ones. {cure}"
         )
     for name, number in shorter.items():
         if padding is None and number:
-            raise ValueError(
-                f"Got {number} recordings of fewer than {n_steps} steps in the split {name!r}, expected a padding for them. "
-                "Give padding='mask' for batches (inputs, targets, mask) in which only the steps before the end of each "
-                "recording count, or padding='silence' if the silence after it is to count as well. `padded` makes "
-                "batches without a task."
-            )
+            cure = "Give padding='mask' to count only the steps before each end, or padding='silence' to count all."
+            raise ValueError(f"Got {number} recordings of fewer than {n_steps} steps in the split {name!r}. {cure}")

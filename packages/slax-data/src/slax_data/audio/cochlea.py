@@ -58,11 +58,7 @@ class Cochlea:
         check_size("n_channels", self.n_channels)
         check_size("n_fibres", self.n_fibres)
         if not 0 < self.lowest < self.highest:
-            raise ValueError(
-                f"Cochlea got frequencies from {self.lowest} to {self.highest}, expected 0 < lowest < highest."
-            )
-        if not math.isfinite(self.level):
-            raise ValueError(f"Cochlea got level={self.level}, expected a number of dB.")
+            raise ValueError(f"Cochlea got {self.lowest} to {self.highest} Hz, expected 0 < lowest < highest.")
         for name in ("tau", "threshold"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"Cochlea got {name}={getattr(self, name)}, expected a number above 0.")
@@ -120,25 +116,16 @@ def encode_audio(
     """
     check_size("n_steps", n_steps)
     if not np.issubdtype(sounds.dtype, np.floating):
-        raise ValueError(
-            f"encode_audio got sounds of {sounds.dtype}, expected floats: divide integers by their largest number."
-        )
+        raise ValueError(f"encode_audio got sounds of {sounds.dtype}, expected floats.")
     if sounds.ndim != 2:
-        raise ValueError(
-            f"encode_audio got sounds of shape {list(sounds.shape)}, expected recordings of one channel, [B, L]: sound[None] "
-            "for one of them, sounds.mean(axis=-1) for stereo."
-        )
+        cure = "One recording is sound[None]; of stereo, sounds.mean(axis=-1)."
+        raise ValueError(f"encode_audio got sounds of shape {list(sounds.shape)}, expected one channel, [B, L]. {cure}")
     check_finite("sounds", sounds)
-    length = sounds.shape[1]
-    if length % n_steps:
-        raise ValueError(
-            f"encode_audio got {length} samples for {n_steps} steps, expected a multiple. Pad the sounds with zeros."
-        )
+    if sounds.shape[1] % n_steps:
+        raise ValueError(f"encode_audio got {sounds.shape[1]} samples for {n_steps} steps, expected a multiple.")
     if cochlea.highest >= rate / 2:
-        raise ValueError(
-            f"encode_audio got a cochlea up to {cochlea.highest} Hz for sounds of {rate} Hz, expected less than "
-            f"{rate / 2} Hz, where their frequencies end. Give Cochlea(highest={0.45 * rate:g})."
-        )
+        got = f"a cochlea up to {cochlea.highest} Hz for sounds of {rate} Hz"
+        raise ValueError(f"encode_audio got {got}, expected less than half. Give Cochlea(highest={0.45 * rate:g}).")
     return _hear(sounds, rate, n_steps, cochlea)
 
 

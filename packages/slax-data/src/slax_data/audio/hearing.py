@@ -58,13 +58,11 @@ def encode_recordings(
     check_size("n_steps", n_steps)
     rates = sorted({sound.rate for sound in sounds})
     if len(rates) != 1:
-        raise ValueError(
-            f"Got {len(sounds)} recordings of {rates} Hz, expected one sampling rate. Resample them first."
-        )
+        raise ValueError(f"Got {len(sounds)} recordings of {rates} Hz, expected one rate. Resample them first.")
     (rate,) = rates
     if not n_steps <= rate * duration:
         raise ValueError(
-            f"Got {n_steps} steps in {duration} s, which are shorter than a sample, expected at most {rate} steps per second."
+            f"Got {n_steps} steps in {duration} s, expected at most {rate} steps per second, a sample each."
         )
     per_step = math.ceil(rate * duration / n_steps - 1e-9)
     with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program

@@ -35,15 +35,9 @@ def read_wav(content: bytes, name: str) -> Sound:
             channels, width, rate, frames = file.getparams()[:4]
             data = file.readframes(frames)
     except (wave.Error, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"Got {name}, expected a complete PCM .wav file: {str(error) or 'it ends too early'}."
-        ) from error
+        raise ValueError(f"Got {name}, expected a complete PCM .wav file: {error!r}.") from error
     if (channels, width) != (1, 2):
-        raise ValueError(
-            f"Got {channels} channels of {8 * width} bit in {name}, expected one of 16 bit. Convert it first."
-        )
+        raise ValueError(f"Got {channels} channels of {8 * width} bit in {name}, expected one of 16 bit.")
     if not frames or rate <= 0 or len(data) != frames * width:
-        raise ValueError(
-            f"Got {len(data) // width} samples in {name} at {rate} Hz, expected the {frames} that it announces. Get it again."
-        )
+        raise ValueError(f"Got {len(data) // width} samples in {name} at {rate} Hz, expected {frames}. Get it again.")
     return Sound(np.frombuffer(data, "<i2").astype(np.float32) / 32768, rate)

@@ -45,9 +45,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.channels < 0 or self.delay < 0 or not 0 <= self.stretch < 1 or not 0 <= self.drop < 1:
-            raise ValueError(
-                f"Got {self}, expected channels >= 0, delay >= 0, and stretch and drop in [0, 1): zero switches a change off."
-            )
+            raise ValueError(f"Got {self}, expected channels >= 0, delay >= 0, and stretch and drop in [0, 1).")
 
     def __call__(self, key: PRNGKeyArray, spikes: Shaped[Array, "T B N"]) -> Shaped[Array, "T B N"]:
         """Return changed spike trains in the same dtype; the same key makes the same changes."""

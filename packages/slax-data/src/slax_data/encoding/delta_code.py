@@ -51,10 +51,8 @@ def delta_encode(signal: Float[Array, "T B *S N"], *, threshold: float) -> Float
     if not 0 < threshold < math.inf:
         raise ValueError(f"threshold got {threshold}, expected a finite number above 0, in units of the signal.")
     if signal.ndim < 3 or signal.shape[0] == 0 or not jnp.issubdtype(signal.dtype, jnp.floating):
-        raise ValueError(
-            f"Got a signal of {signal.dtype} and shape {list(signal.shape)}, expected floating-point numbers [T, B, ..., N] of "
-            "at least one step. Put time first; a single sample [T, N] is signal[:, None]."
-        )
+        cure = "Put time first; a single sample [T, N] is signal[:, None]."
+        raise ValueError(f"Got a signal of {signal.dtype}{list(signal.shape)}, expected floats [T, B, ..., N]. {cure}")
     check_finite("signal", signal)
     return _delta_encode(signal, jnp.asarray(threshold, signal.dtype))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from slax_data.checks import check_choice, check_size
+from slax_data.checks import check_choice, check_finite, check_size
 
 OUTSIDE = ("error", "drop")
 
@@ -68,11 +68,8 @@ def bin_events(
     made = binned(times, units, n_units=n_units, n_steps=n_steps, duration=duration, outside=outside, counts=counts)
     late = np.count_nonzero(np.asarray(times) >= duration)
     if 2 * late > np.size(times):
-        warnings.warn(
-            f"Got {late} of {np.size(times)} times at or after the end of the window, {duration:.6g}, and left them out: more "
-            "than half. Give times and duration in the same unit.",
-            stacklevel=2,
-        )
+        late_ones = f"{late} of {np.size(times)} times at or after the end of the window, {duration:.6g}"
+        warnings.warn(f"Got {late_ones}, and left them out. Give times and duration in the same unit.", stacklevel=2)
     return made
 
 
@@ -84,43 +81,26 @@ def binned(
     check_window(n_steps, duration, outside)
     times, units = np.asarray(times), np.asarray(units)
     if times.ndim != 1 or times.shape != units.shape:
-        raise ValueError(
-            f"Got times of shape {list(times.shape)} and units of {list(units.shape)}, expected one of each for an event, [E]. "
-            "Addresses of several numbers become units by np.ravel_multi_index((x, y, polarity), (width, height, 2))."
-        )
+        cure = "Of addresses: np.ravel_multi_index((x, y, polarity), (width, height, 2))."
+        raise ValueError(f"Got times {list(times.shape)} and units {list(units.shape)}, expected both [E]. {cure}")
     if not times.size:  # whatever its type: np.array([]) has floating-point numbers
         return np.zeros((n_steps, n_units), np.uint8 if counts else bool)
     if times.dtype.kind not in "iuf" or units.dtype.kind not in "iu":
-        raise ValueError(
-            f"Got times of {times.dtype} and units of {units.dtype}, expected times that are numbers and units that are "
-            "integers."
-        )
+        raise ValueError(f"Got times of {times.dtype} and units of {units.dtype}, expected numbers, and integers.")
     if not 0 <= units.min() <= units.max() < n_units:
-        raise ValueError(
-            f"Got units from {units.min()} to {units.max()}, expected 0..{n_units - 1}. Ids that are other numbers become such "
-            "units by np.searchsorted(ids, units), with the sorted ids of all recordings, "
-            "ids = np.unique(np.concatenate(units_of_all))."
-        )
+        cure = "Of other ids: np.searchsorted(ids, units), with ids = np.unique(np.concatenate(units_of_all))."
+        raise ValueError(f"Got units from {units.min()} to {units.max()}, expected 0..{n_units - 1}. {cure}")
     exact = times.astype(np.float64)
-    if unknown := np.count_nonzero(~np.isfinite(exact)):
-        raise ValueError(f"Got {unknown} NaN or infinite times of {exact.size}, expected finite ones.")
+    check_finite("times", exact)
     if exact.min() < 0:
-        raise ValueError(
-            f"Got {np.count_nonzero(exact < 0)} negative times, the first at {exact.min():.6g}, expected times from 0 on. "
-            "Subtract the start of the recording."
-        )
+        raise ValueError(f"Got times from {exact.min():.6g} on, expected >= 0. Subtract the start of the recording.")
     inside = exact < duration
     if outside == "error" and not inside.all():
-        raise ValueError(
-            f"Got {np.count_nonzero(~inside)} of {exact.size} times at or after the end of the window, {duration:.6g}, the "
-            f"last at {exact.max():.6g}, expected times before it. Give a longer duration, or outside='drop' to leave them out."
-        )
+        got = f"{np.count_nonzero(~inside)} of {exact.size} times at or after the end of the window, {duration:.6g}"
+        raise ValueError(f"Got {got}, the last at {exact.max():.6g}. Give a longer duration, or outside='drop'.")
     if exact.size >= 10 and 100 * exact.max() < duration:
-        warnings.warn(
-            f"Got {exact.size} times up to {exact.max():.6g} for a duration of {duration:.6g}, less than 1 % of it. "
-            "Give both in the same unit.",
-            stacklevel=2,
-        )
+        got = f"{exact.size} times up to {exact.max():.6g} for a duration of {duration:.6g}"
+        warnings.warn(f"Got {got}, less than 1 % of it. Give both in the same unit.", stacklevel=2)
     # An event at an edge falls in the step that begins there, although neither 0.003 nor 3 * 0.1 / 100 is a binary number.
     half = float(np.finfo(np.float32).eps) / 2
     rounding = half / (1 + half) if times.dtype == np.float32 else 1e-12  # the largest of a number, relative to it

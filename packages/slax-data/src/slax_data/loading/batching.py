@@ -42,15 +42,9 @@ def take_batch(
     """
     check_size("batch_size", batch_size)
     if labels.ndim != 1 or inputs.ndim == 0 or len(inputs) != len(labels):
-        raise ValueError(
-            f"Got inputs of shape {list(inputs.shape)} and labels of {list(labels.shape)}, expected a row of inputs [D, ...] "
-            "and a label [D] for each sample. Put the sample axis first, and give integer labels, not one-hot ones."
-        )
+        raise ValueError(f"Got inputs {list(inputs.shape)} and labels {list(labels.shape)}, expected [D, ...] and [D].")
     if batch_size > len(inputs):
-        raise ValueError(
-            f"batch_size got {batch_size}, expected at most the {len(inputs)} samples of the set. "
-            "Draw smaller batches: no sample may come twice."
-        )
+        raise ValueError(f"batch_size got {batch_size}, expected at most the {len(inputs)} samples of the set.")
     chosen = random.permutation(key, len(inputs))[:batch_size]
     return inputs[chosen], labels[chosen]
 
@@ -67,6 +61,4 @@ def time_first(batch: Shaped[Array, "B T ..."]) -> Shaped[Array, "T B ..."]:
         >>> time_first(jnp.zeros((32, 100, 700))).shape
         (100, 32, 700)
     """
-    if batch.ndim < 2:
-        raise ValueError(f"time_first got the shape {list(batch.shape)}, expected samples and time, [B, T, ...].")
     return batch.swapaxes(0, 1)

@@ -22,7 +22,6 @@ def padded(
         The batch, and a mask that is true for t < T_i, as expected by `gradients`, `fit` and `accuracy` of slax_rules.
 
     Raises:
-        TypeError: a sequence that is no array, as a list of numbers.
         ValueError: no sequences, no steps at all, sequences with different units or types, values that are not finite,
             or a sequence longer than `n_steps`.
 
@@ -42,10 +41,7 @@ def padded(
     steps = int(lengths.max()) if n_steps is None else n_steps
     check_size("number of steps to pad to", steps)
     if lengths.max() > steps:
-        raise ValueError(
-            f"n_steps got {steps}, expected at least the {lengths.max()} steps of the longest sequence. Nothing is cut off: "
-            "cut sequences yourself, sequence[:n_steps]."
-        )
+        raise ValueError(f"n_steps got {steps}, expected at least {lengths.max()}. Or cut: sequence[:n_steps].")
     inputs = np.zeros((steps, len(sequences), sequences[0].shape[1]), sequences[0].dtype)
     for i, sequence in enumerate(sequences):
         inputs[: len(sequence), i] = sequence
@@ -58,11 +54,7 @@ def _check_sequences(sequences: Sequence[Shaped[Array, "..."] | Shaped[np.ndarra
         raise ValueError("Got no sequences, expected arrays [T_i, N], at least one of them.")
     first = sequences[0]
     for i, sequence in enumerate(sequences):
-        if not hasattr(sequence, "ndim"):
-            raise TypeError(f"Got a {type(sequence).__name__} as sequence {i}, expected an array [T_i, N].")
         if sequence.ndim != 2 or sequence.shape[1] != first.shape[-1] or sequence.dtype != first.dtype:
-            raise ValueError(
-                f"Got sequences {sequence.dtype}{list(sequence.shape)} at {i} and {first.dtype}{list(first.shape)} at 0, "
-                "expected arrays [T_i, N] of the same units and type."
-            )
+            got = f"{sequence.dtype}{list(sequence.shape)} at {i} and {first.dtype}{list(first.shape)} at 0"
+            raise ValueError(f"Got sequences {got}, expected arrays [T_i, N] of the same units and type.")
         check_finite(f"sequence {i}", sequence)

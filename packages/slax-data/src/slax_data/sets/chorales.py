@@ -154,9 +154,8 @@ def _splits(folder: Path) -> dict[str, Chorales]:
     files = _files(folder)
     rolls = {file.stem: roll for file in files if (roll := _roll(file)) is not None}
     if len(rolls) < 5:
-        raise ValueError(
-            f"Got {len(rolls)} pieces in {VOICES} voices among the {len(files)} files *.mxl in {folder}, expected at least 5."
-        )
+        which = f"{len(rolls)} pieces in {VOICES} voices among the {len(files)} files *.mxl in {folder}"
+        raise ValueError(f"Got {which}, expected at least 5.")
     often = Counter(map(_opening, rolls.values()))
     splits = {split: Chorales([], []) for split in CHORALE_SPLITS}
     for place, (name, roll) in enumerate(rolls.items()):
@@ -187,10 +186,8 @@ def _roll(file: Path) -> Bool[np.ndarray, "T 88"] | None:
         for start, end, key in notes:
             roll[start:end, key] = True
     except Exception as error:
-        raise ValueError(
-            f"Got {file}, expected a whole piece in compressed MusicXML, for the 88 keys of a piano ({error}). If it is of "
-            "music21, install that again."
-        ) from error
+        expected = "a whole piece in compressed MusicXML, for the 88 keys of a piano"
+        raise ValueError(f"Got {file}, expected {expected} ({error}).") from error
     return roll
 
 

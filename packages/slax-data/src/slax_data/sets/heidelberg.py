@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
 from tqdm import tqdm
 
-from slax_data.checks import check_choice, check_classes, check_labels, check_size
+from slax_data.checks import check_choice, check_classes, check_labels
 from slax_data.encoding.events import binned, check_window
 from slax_data.extras import import_extra
 from slax_data.storage.packed import SpikeTrains, cached_sets, packed_trains
@@ -38,7 +38,6 @@ def shd(
     split: str = "train",
     n_steps: int = 100,
     duration: float = DURATION,
-    pool: int = 1,
     outside: str = "error",
     with_validation: bool = False,
 ) -> SpikeTrains:
@@ -51,7 +50,6 @@ def shd(
         split: "train", "test" or, with `with_validation`, "validation".
         n_steps: T.
         duration: seconds of the window. The recordings of the digits end before 1.4 s.
-        pool: number of neighboring units merged into one, which spikes when any of them does: N = 700 / pool, an integer.
         outside: treatment of spikes after the window, "error" or "drop".
         with_validation: whether a part of the training split is the split "validation" instead, to choose settings by: all
             recordings of the two speakers with the highest numbers in shd_train.h5, since the test has speakers of its own.
@@ -84,11 +82,11 @@ def shd(
         ...         for name, dtype, value in (("times", "float32", 0.5), ("units", "int32", 3)):
         ...             data = file.create_dataset(f"spikes/{name}", (20,), h5py.vlen_dtype(dtype))
         ...             data[:] = np.full((20, 1), value, dtype)
-        ...     recordings = shd(folder, split="train", n_steps=50, pool=5)
+        ...     recordings = shd(folder, split="train", n_steps=50)
         >>> recordings.packed.shape, recordings.n_units
-        ((20, 50, 18), 140)
+        ((20, 50, 88), 700)
     """
-    return _read(SHD, path, split, with_validation, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
+    return _read(SHD, path, split, with_validation, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def ssc(
@@ -97,7 +95,6 @@ def ssc(
     split: str = "train",
     n_steps: int = 100,
     duration: float = DURATION,
-    pool: int = 1,
     outside: str = "error",
 ) -> SpikeTrains:
     """Read the Spiking Speech Commands: 35 words by many speakers.
@@ -107,7 +104,7 @@ def ssc(
     Args:
         path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, by default `data_folder()`.
         split: "train", "valid" or "test".
-        n_steps, duration, pool, outside: see `shd`.
+        n_steps, duration, outside: see `shd`.
 
     Returns:
         Spikes, in [D, T, N], and labels, in 0..34.
@@ -124,9 +121,9 @@ def ssc(
         >>> ssc("no/such/folder", split="valid")
         Traceback (most recent call last):
             ...
-        FileNotFoundError: There is no ...ssc_valid.h5. Download ssc_valid.h5.gz from https://zenkelab.org/...
+        FileNotFoundError: There is no ...ssc_valid.h5. Unpack ssc_valid.h5.gz of https://zenkelab.org/...
     """
-    return _read(SSC, path, split, False, pool=pool, n_steps=n_steps, duration=duration, outside=outside)
+    return _read(SSC, path, split, False, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def shd_task(
@@ -136,7 +133,6 @@ def shd_task(
     code: str = "events",
     path: str | Path | None = None,
     duration: float = DURATION,
-    pool: int = 1,
     outside: str = "error",
     with_validation: bool = False,
     cache: str | Path | None = None,
@@ -149,7 +145,7 @@ def shd_task(
         key: not used; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
-        path, duration, pool, outside, with_validation: see `shd`.
+        path, duration, outside, with_validation: see `shd`.
         cache: folder for the spikes, by default `data_folder()`.
 
     Raises:
@@ -160,13 +156,12 @@ def shd_task(
         them:
         >>> import jax
         >>> from slax_data import shd_task
-        >>> shd_task(jax.random.key(0), path="no/such/folder", n_steps=100, pool=5)
+        >>> shd_task(jax.random.key(0), path="no/such/folder", n_steps=100)
         Traceback (most recent call last):
             ...
-        FileNotFoundError: There is no ...shd_train.h5. Download shd_train.h5.gz from https://zenkelab.org/...
+        FileNotFoundError: There is no ...shd_train.h5. Unpack shd_train.h5.gz of https://zenkelab.org/...
     """
-    options = dict(pool=pool, n_steps=n_steps, duration=duration, outside=outside)
-    return _task(SHD, code, path, cache, with_validation, **options)
+    return _task(SHD, code, path, cache, with_validation, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def ssc_task(
@@ -176,7 +171,6 @@ def ssc_task(
     code: str = "events",
     path: str | Path | None = None,
     duration: float = DURATION,
-    pool: int = 1,
     outside: str = "error",
     cache: str | Path | None = None,
 ) -> Task:
@@ -184,7 +178,7 @@ def ssc_task(
 
     Args:
         key: not used; nothing is drawn.
-        n_steps, code, path, duration, pool, outside, cache: see `shd_task`.
+        n_steps, code, path, duration, outside, cache: see `shd_task`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
@@ -194,13 +188,12 @@ def ssc_task(
         where to get them:
         >>> import jax
         >>> from slax_data import ssc_task
-        >>> ssc_task(jax.random.key(0), path="no/such/folder", n_steps=100, pool=5)
+        >>> ssc_task(jax.random.key(0), path="no/such/folder", n_steps=100)
         Traceback (most recent call last):
             ...
-        FileNotFoundError: There is no ...ssc_train.h5. Download ssc_train.h5.gz from https://zenkelab.org/...
+        FileNotFoundError: There is no ...ssc_train.h5. Unpack ssc_train.h5.gz of https://zenkelab.org/...
     """
-    options = dict(pool=pool, n_steps=n_steps, duration=duration, outside=outside)
-    return _task(SSC, code, path, cache, False, **options)
+    return _task(SSC, code, path, cache, False, n_steps=n_steps, duration=duration, outside=outside)
 
 
 def _task(
@@ -216,14 +209,9 @@ def _task(
     return stored_task(sets, n_classes=words.n_classes, padding="silence")
 
 
-def _read(
-    words: WordSet, path: str | Path | None, split: str, with_validation: bool, *, pool: int, **window: Any
-) -> SpikeTrains:
+def _read(words: WordSet, path: str | Path | None, split: str, with_validation: bool, **window: Any) -> SpikeTrains:
     check_choice("split", split, _splits(words, with_validation))
     check_window(**window)
-    check_size("pool", pool)
-    if N_UNITS % pool:
-        raise ValueError(f"pool got {pool}, expected a divisor of the {N_UNITS} units, as 5 or 10.")
     file = _file(words, path, "train" if with_validation and split == "validation" else split)
     h5py = import_extra("h5py", extra="events")
     packed, lengths = [], []
@@ -237,7 +225,7 @@ def _read(
             check_labels(labels, n_classes=words.n_classes)
             if not len(times) == len(units) == len(labels):
                 raise ValueError(
-                    f"it has {len(times)} recordings' times and {len(units)} recordings' units for {len(labels)} labels."
+                    f"it has {len(times)} times, {len(units)} units and {len(labels)} labels of recordings."
                 )
             rows = np.arange(len(labels))
             if with_validation and split != "test":
@@ -248,17 +236,13 @@ def _read(
                     spikes = binned(times[row], units[row], n_units=N_UNITS, **window)
                 except ValueError as error:
                     raise ValueError(f"recording {row}: {error}") from error
-                merged = np.any(spikes.reshape(len(spikes), -1, pool), axis=-1)
-                packed.append(np.packbits(merged, axis=-1))
-                lengths.append(np.flatnonzero(merged.any(axis=1)).max(initial=-1) + 1)
+                packed.append(np.packbits(spikes, axis=-1))
+                lengths.append(np.flatnonzero(spikes.any(axis=1)).max(initial=-1) + 1)
     except (PermissionError, MemoryError):
         raise
     except Exception as error:
-        raise ValueError(
-            f"Got {file}, expected a complete file of {words.name}: {error} If it is damaged or another file, get it from "
-            f"{PAGE}"
-        ) from error
-    return packed_trains(np.stack(packed), labels[rows], np.array(lengths), n_units=N_UNITS // pool)
+        raise ValueError(f"Got {file}, expected a complete file of {words.name}: {error} Get it from {PAGE}") from error
+    return packed_trains(np.stack(packed), labels[rows], np.array(lengths), n_units=N_UNITS)
 
 
 def _splits(words: WordSet, with_validation: bool) -> tuple[str, ...]:
@@ -269,9 +253,7 @@ def _is_left_out(content: Any) -> Bool[np.ndarray, " D"]:
     """Whether a recording is in the validation split."""
     speakers = content["extra/speaker"][()] if "extra/speaker" in content else np.zeros(0)
     if speakers.shape != content["labels"].shape:
-        raise ValueError(
-            f"it has {len(speakers)} numbers of speakers, extra/speaker, by which its validation split is taken."
-        )
+        raise ValueError(f"it has {len(speakers)} numbers of speakers, by which its validation split is taken.")
     found = np.unique(speakers)
     if len(found) <= LEFT_OUT:
         raise ValueError(f"it has {len(found)} speakers, too few to leave {LEFT_OUT} of them out.")
@@ -282,6 +264,6 @@ def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
     file = resolve_folder(path) / f"{words.name}_{split}.h5"
     if not file.exists():
         raise FileNotFoundError(
-            f"There is no {file}. Download {file.name}.gz from {PAGE} and unpack it there, or give path=, its folder."
+            f"There is no {file}. Unpack {file.name}.gz of {PAGE} there, or give path=, its folder."
         )
     return file

@@ -198,7 +198,7 @@ def _task(name: str, key: PRNGKeyArray, n_steps: int, code: str, **options: Any)
         check_image_code(code, n_steps)
     elif N_PIXELS % n_steps:
         raise ValueError(
-            f"n_steps got {n_steps}, expected a divisor of the {N_PIXELS} pixels: 28 for a row at each step, 784 for a pixel."
+            f"n_steps got {n_steps}, expected a divisor of the {N_PIXELS} pixels: 28 for a row at each step."
         )
     images = {}
     for split in _splits(options["with_validation"]):
@@ -233,7 +233,7 @@ def _content(folder: Path, name: str, file: str) -> bytes:
     found = next((one for one in (folder / file, folder / f"{file}.gz") if one.exists()), None)
     if found is None:
         raise FileNotFoundError(
-            f"There is no {folder / file}, packed (.gz) or not. {remedy}, or give path=, the folder of the files."
+            f"There is no {folder / file}, packed (.gz) or not. {remedy}, or give path=, its folder."
         )
     content = found.read_bytes()
     try:
@@ -242,9 +242,7 @@ def _content(folder: Path, name: str, file: str) -> bytes:
         raise ValueError(f"Got {found}, expected a whole file packed by gzip: {error}. {remedy}.") from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != expected:
-        others = {one.sha256[other]: f"{other} of {set_}" for set_, one in IDX_SETS.items() for other in one.sha256}
         raise ValueError(
-            f"Got {found}, {len(content):,} bytes with the sha256 {sha256}, expected {expected}: it is "
-            f"{others.get(sha256, 'truncated, damaged or another file')}. {remedy}."
+            f"Got {found} with the sha256 {sha256}, expected {expected}: damaged, or another file. {remedy}."
         )
     return content

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray, Sha
 from slax_data.checks import check_choice, check_classes, check_intensities
 from slax_data.encoding.encoders import ENCODERS
 from slax_data.loading.batching import take_batch
-from slax_data.task import SPLITS, Batch, Task, check_by_split, check_splits
+from slax_data.task import SPLITS, Batch, Task, check_splits
 
 Images = tuple[Float32[Array, "_ *_"], Int32[Array, " _"]]  # intensities [D, ...] and labels [D]
 
@@ -51,7 +51,6 @@ def image_task(
         Array([[1., 0., 0., 0., 1., 0., 0., 0., 1.],
                [0., 0., 1., 0., 1., 0., 1., 0., 0.]], dtype=float32)
     """
-    check_by_split("image_task", images)
     check_image_code(code, n_steps)
     _check_images(images, n_classes)
     sizes = {"n_units": math.prod(images["train"][0].shape[1:]), "n_classes": n_classes, "n_steps": n_steps}
@@ -119,7 +118,5 @@ def _check_images(images: dict[str, Images], n_classes: int) -> None:
     for split, (intensities, labels) in images.items():
         check_intensities(intensities)
         if len(labels) != len(intensities):
-            raise ValueError(
-                f"Got {len(intensities)} images and {len(labels)} labels in the split {split!r}, expected one for each."
-            )
+            raise ValueError(f"Got {len(intensities)} images and {len(labels)} labels in the split {split!r}.")
     check_classes({split: labels for split, (_, labels) in images.items()}, n_classes=n_classes)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32, Shaped
 
 from slax_data.checks import check_size
-from slax_data.task import Task, check_by_split, stored_task
+from slax_data.task import Task, stored_task
 
 
 def indexed_task(
@@ -64,7 +64,6 @@ def indexed_task(
         >>> indexed_task({"train": (rows, labels), "test": (rows, labels)}, n_classes=2).full_split("test")[0].shape
         (8, 6, 8)
     """
-    check_by_split("indexed_task", splits)
     read = {name: arrays_of(splits[name], name=name, per_step=per_step, transform=transform) for name in splits}
     n_steps = enough_steps(n_steps, max(values.shape[1] for values, _, _ in read.values()))
     arrays = {}
@@ -105,25 +104,17 @@ def arrays_of(
     samples = [np.asarray(transform(sample) if transform else sample) for sample, _ in pairs]
     targets = [np.asarray(target) for _, target in pairs]
     if shapes := {sample.shape for sample in samples if not sample.size}:
-        raise ValueError(
-            f"Got samples of the shapes {sorted(shapes)} in {name}, expected [T, ...] of at least one step."
-        )
+        raise ValueError(f"Got samples of the shapes {sorted(shapes)} in {name}, expected at least one step.")
     if any(sample.ndim == 0 for sample in samples):
-        raise ValueError(
-            f"Got numbers as samples in {name}, expected [T, ...]. Give a transform that makes their steps."
-        )
+        raise ValueError(f"Got numbers as samples in {name}, expected [T, ...]. Give a transform that makes steps.")
     samples = [sample[:, None] if sample.ndim == 1 else sample for sample in samples]
     if len(shapes := {sample.shape[1:] for sample in samples}) > 1:
         raise ValueError(f"Got samples of different shapes in {name}, {sorted(shapes)} in a step, expected one shape.")
     if per_step and [one.shape[:1] for one in samples] != [one.shape[:1] for one in targets]:
-        raise ValueError(
-            f"Got per_step=True and a target in {name} that is not [T, ...], expected one for each step of its sample."
-        )
+        raise ValueError(f"Got per_step=True and a target in {name} that has other steps than its sample.")
     if len(shapes := {target.shape[per_step:] for target in targets}) > 1:
-        raise ValueError(
-            f"Got targets of different shapes in {name}, {sorted(shapes)}, expected one shape. If there is a target for "
-            "each step, give per_step=True."
-        )
+        cure = "If there is a target for each step, give per_step=True."
+        raise ValueError(f"Got targets of different shapes in {name}, {sorted(shapes)}, expected one shape. {cure}")
     lengths = np.array([len(sample) for sample in samples], np.int32)
     longest = int(lengths.max())
     return stacked(samples, longest), stacked(targets, longest) if per_step else np.stack(targets), lengths

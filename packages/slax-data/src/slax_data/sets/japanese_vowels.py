@@ -72,9 +72,7 @@ def japanese_vowels(path: str | Path | None = None, *, split: str = "train") -> 
         return _of_aeon(split)
     arrays, fields = load_arrays(Path(path).expanduser()), [f"{split}_{field}" for field in Series._fields]
     if missing := set(fields) - set(arrays):
-        raise ValueError(
-            f"Got the arrays {sorted(arrays)} in {path}, expected {sorted(missing)} too: is it a file of series?"
-        )
+        raise ValueError(f"Got the arrays {sorted(arrays)} in {path}, expected {sorted(missing)} too.")
     series = Series(*(arrays[field] for field in fields))
     _check_series(f"{path}, split {split!r}", series)
     return Series(series.values.astype(np.float32), series.labels.astype(np.int32), series.lengths.astype(np.int32))
@@ -174,16 +172,12 @@ def _check_series(name: str, series: Series) -> None:
     values, labels, lengths = series
     are_integers = all(part.shape == values.shape[:1] and part.dtype.kind in "iu" for part in (labels, lengths))
     if values.ndim != 3 or not values.size or values.dtype.kind != "f" or not are_integers:
-        raise ValueError(
-            f"Got {', '.join(f'{part.dtype}{list(part.shape)}' for part in series)} in {name}, expected values that are floats "
-            "[D, T, N], and labels and lengths that are integers [D]."
-        )
+        got = ", ".join(f"{part.dtype}{list(part.shape)}" for part in series)
+        raise ValueError(f"Got {got} in {name}, expected floats [D, T, N], and labels and lengths, integers [D].")
     check_finite(name, values)
     check_labels(labels, n_classes=max(1, int(labels.max()) + 1))
     if lengths.min() < 1 or lengths.max() > values.shape[1]:
-        raise ValueError(
-            f"Got lengths from {lengths.min()} to {lengths.max()} in {name}, expected 1..{values.shape[1]}, its steps."
-        )
+        raise ValueError(f"Got lengths {lengths.min()} to {lengths.max()} in {name}, expected 1..{values.shape[1]}.")
 
 
 def _of_aeon(split: str) -> Series:

@@ -1,13 +1,10 @@
 """The Santa Fe laser, a measured chaotic series: to predict its next value."""
 
-import jax
 import numpy as np
 from jaxtyping import Float64, PRNGKeyArray
 
 from slax_data.checks import check_choice, check_size
 from slax_data.extras import import_extra
-from slax_data.loading.batching import time_first
-from slax_data.sets.mackey_glass import mackey_glass_windows
 from slax_data.task import SPLITS, Task, stored_task
 
 
@@ -25,25 +22,21 @@ def laser() -> Float64[np.ndarray, " P"]:
         far-infrared NH3 laser", 1989, doi:10.1103/PhysRevA.40.6354. reservoirpy, MIT license, has it from J. McNames.
 
     Example:
-        Where reservoirpy is installed, `laser()` begins with 86, 141, 95, and `mackey_glass_windows(laser(), n_steps=100)` has
-        50 sequences.
+        Where reservoirpy is installed, `laser()` begins with 86, 141, 95.
     """
     return np.asarray(import_extra("reservoirpy.datasets", extra="laser").santafe_laser(), float).reshape(-1)
 
 
-def laser_task(
-    key: PRNGKeyArray, *, n_steps: int = 100, code: str = "value", horizon: int = 1, stride: int | None = None
-) -> Task:
+def laser_task(key: PRNGKeyArray, *, n_steps: int = 100, code: str = "value") -> Task:
     """The laser as a `Task`: at each step, the next value is to be predicted from one input, the present value.
 
-    Sequences come from the first half of the series for training, from the second for testing (`mackey_glass_windows`). Inputs
-    and targets are in units of the training inputs: their mean is 0, their standard deviation 1.
+    Sequences come one after the other from the first half of the series for training, from the second for testing. Inputs and
+    targets are in units of the training inputs: their mean is 0, their standard deviation 1.
 
     Args:
         key: not used; nothing is drawn.
         n_steps: T.
         code: "value", a real number.
-        horizon, stride: how many points ahead the target is, and points between two sequences; see `mackey_glass_windows`.
 
     Returns:
         A task with batches (inputs [T, B, 1], targets [T, B, 1]).
@@ -63,11 +56,15 @@ def laser_task(
     """
     check_choice("code", code, ["value"])
     check_size("n_steps", n_steps)
-    series, windows = laser(), {}
-    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
-        for split in SPLITS:
-            pair = mackey_glass_windows(series, n_steps=n_steps, split=split, horizon=horizon, stride=stride)
-            windows[split] = [np.asarray(time_first(part)) for part in pair]
-    mean, deviation = windows["train"][0].mean(), windows["train"][0].std()
-    scaled = {split: tuple((part - mean) / deviation for part in pair) for split, pair in windows.items()}
+    series = laser().astype(np.float32)
+    half = (len(series) - 1) // 2
+    if n_steps > half:
+        raise ValueError(f"n_steps got {n_steps}, expected at most half of the series, {half}.")
+    places = np.arange(half // n_steps * n_steps).reshape(-1, n_steps, 1)
+    pairs = {
+        split: (series[start + places], series[start + places + 1])
+        for split, start in zip(SPLITS, (0, half), strict=True)
+    }
+    mean, deviation = pairs["train"][0].mean(), pairs["train"][0].std()
+    scaled = {split: tuple((part - mean) / deviation for part in pair) for split, pair in pairs.items()}
     return stored_task(scaled, per_step=True)

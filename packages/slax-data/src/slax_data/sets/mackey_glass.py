@@ -5,12 +5,10 @@ It is integrated here, so there is nothing to download.
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64
+from jaxtyping import Float64
 
-from slax_data.checks import check_choice, check_size
-from slax_data.task import SPLITS
+from slax_data.checks import check_size
 
 POINTS_PER_LYAPUNOV_TIME = 75
 STEPS_PER_DELAY = 500  # of the solver
@@ -85,12 +83,9 @@ def mackey_glass(
     """
     start = tau if start is None else start
     check_size("n_points", n_points)
-    for name, value in (("tau", tau), ("interval", interval)):
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name} got {value!r}, expected a number > 0.")
-    for name, value in (("history", history), ("start", start)):
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name} got {value!r}, expected a number >= 0.")
+    if not (min(tau, interval) > 0 and min(history, start) >= 0):
+        got = f"tau={tau}, interval={interval}, history={history} and start={start}"
+        raise ValueError(f"mackey_glass got {got}, expected numbers > 0, and history and start >= 0.")
     step = tau / STEPS_PER_DELAY
     times = start + interval * np.arange(n_points)
     n_steps = int(times[-1] / step) + 1
@@ -98,89 +93,6 @@ def mackey_glass(
     index = np.minimum((times / step).astype(int), n_steps - 1)
     part = times / step - index
     return _cubic(part, step, x[index], slope[index], x[index + 1], slope[index + 1])
-
-
-def mackey_glass_windows(
-    series: Float[np.ndarray, " P"] | Float[Array, " P"],
-    *,
-    n_steps: int,
-    split: str = "train",
-    horizon: int = 1,
-    stride: int | None = None,
-) -> tuple[Float32[Array, "T B 1"], Float32[Array, "T B 1"]]:
-    """Cut a series into sequences to learn from; the target of each step is the value `horizon` points later.
-
-    The points that have a target are halved: the first half are the inputs for training, the second half the inputs for
-    testing. For horizon=1, these are NeuroBench's windows. The last `horizon` targets of the first half lie in the second.
-
-    Args:
-        series: P points.
-        n_steps: steps T of a sequence, at least 1.
-        split: "train" or "test".
-        horizon: how many points ahead the target is, at least 1.
-        stride: points between the starts of two sequences; n_steps by default, so that sequences do not overlap.
-
-    Returns:
-        Inputs and targets, [T, B, 1], in temporal order.
-
-    Raises:
-        ValueError: an unknown split, a size below 1, a series that is not [P], or one too short for one sequence.
-
-    Example:
-        >>> import numpy as np
-        >>> from slax_data import mackey_glass_windows
-        >>> inputs, targets = mackey_glass_windows(np.arange(13.0), n_steps=3, split="train")
-        >>> inputs.shape
-        (3, 2, 1)
-        >>> inputs[:, 0, 0], targets[:, 0, 0]
-        (Array([0., 1., 2.], dtype=float32), Array([1., 2., 3.], dtype=float32))
-    """
-    check_choice("split", split, SPLITS)
-    stride = n_steps if stride is None else stride
-    for name, size in (("n_steps", n_steps), ("horizon", horizon), ("stride", stride)):
-        check_size(name, size)
-    if series.ndim != 1:
-        raise ValueError(f"Got a series of shape {list(series.shape)}, expected [P]. Take one series at a time.")
-    half = (len(series) - horizon) // 2
-    if half < n_steps:
-        raise ValueError(
-            f"Got a series of {len(series)} points, expected at least {2 * n_steps + horizon} for one sequence of "
-            f"n_steps={n_steps} in each half and horizon={horizon}. Give a longer series, or cut shorter sequences."
-        )
-    points = jnp.asarray(series, jnp.float32)
-    starts = SPLITS.index(split) * half + np.arange(0, half - n_steps + 1, stride)
-    inputs = starts + np.arange(n_steps)[:, None]
-    return points[inputs][..., None], points[inputs + horizon][..., None]
-
-
-def smape(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, ""]:
-    """The symmetric mean absolute percentage error, in 0..200, as NeuroBench defines it.
-
-        200 mean(|p - y| / (|p| + |y|))
-
-    Args:
-        predictions: p, of any shape.
-        targets: y, of the same shape.
-
-    Returns:
-        The error in percent; 200, the worst value, if it is not a number, as for p = y = 0.
-
-    Raises:
-        ValueError: different shapes.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from slax_data import smape
-        >>> round(float(smape(jnp.array([1.1, 0.9]), jnp.array([1.0, 1.0]))), 1)
-        10.0
-    """
-    if predictions.shape != targets.shape:
-        raise ValueError(
-            f"smape got predictions of shape {list(predictions.shape)} for targets of shape {list(targets.shape)}, expected "
-            "the same shape."
-        )
-    error = 200 * jnp.mean(jnp.abs(predictions - targets) / (jnp.abs(predictions) + jnp.abs(targets)))
-    return jnp.where(jnp.isnan(error), jnp.full_like(error, 200), error)
 
 
 def _produced(delayed: float) -> float:

@@ -230,10 +230,8 @@ def _split_of(match: re.Match[str], split_by: str, with_validation: bool) -> str
 def _place(path: str | Path | None) -> Path:
     place = Path(path).expanduser() if path else data_folder() / ARCHIVE
     if not place.exists():
-        raise FileNotFoundError(
-            f"There is no {place}. Download it with slax_data.download_spoken_digits(), or get {URL} by other means and give "
-            "its path or the path of a folder of recordings."
-        )
+        cure = f"Get it with slax_data.download_spoken_digits(), or give path=, of {URL} or of a folder of recordings."
+        raise FileNotFoundError(f"There is no {place}. {cure}")
     return place
 
 

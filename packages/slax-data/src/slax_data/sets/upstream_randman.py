@@ -91,9 +91,7 @@ def upstream_randman(
     if batch_size is not None:
         check_size("batch_size", batch_size)
         if batch_size > drawn:
-            raise ValueError(
-                f"batch_size got {batch_size}, expected at most the {drawn} samples of a draw. Make samples_per_class larger."
-            )
+            raise ValueError(f"batch_size got {batch_size}, expected at most the {drawn} samples of a draw.")
     point_key, order_key, step_key = random.split(sample_key, 3)
     seeds = random.randint(manifold_key, (n_classes, 1), 0, MAX_SEED, jnp.int32)[:, 0]
     points = random.uniform(point_key, (samples_per_class, dim), jnp.float32)

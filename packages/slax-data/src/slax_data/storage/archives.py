@@ -41,7 +41,5 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tu
         raise
     # Any exception: only the content can be at fault, and the readers report that by many types.
     except Exception as error:
-        raise ValueError(
-            f"Got {path}, which cannot be read ({error}), expected a whole .tar.gz archive of plain files. If it is damaged, "
-            "download it again; otherwise unpack it, and give the path of the folder."
-        ) from error
+        cure = "If it is damaged, download it again; otherwise unpack it, and give the path of the folder."
+        raise ValueError(f"Got {path}, expected a whole .tar.gz archive of plain files ({error}). {cure}") from error

@@ -90,16 +90,12 @@ def spike_trains(
         dtype('uint8')
     """
     if not hasattr(spikes, "dtype"):
-        raise ValueError(
-            f"Got recordings as a {type(spikes).__name__}, expected one array [D, T, ...]. Make one with np.stack; fill "
-            "shorter recordings with zeros up to T steps first, and give their lengths; or give the list to indexed_task."
-        )
+        cure = "Give the list to indexed_task."
+        raise ValueError(f"Got recordings as a {type(spikes).__name__}, expected one array [D, T, ...]. {cure}")
     values = np.asarray(spikes)
     if values.ndim < 3 or not values.size or values.dtype.kind not in "biuf":
-        raise ValueError(
-            f"Got recordings of {values.dtype} and shape {list(values.shape)}, expected numbers [D, T, ...] of at least three "
-            "axes. If each step has one value, add the axis of units: x[..., None]."
-        )
+        got = f"recordings of {values.dtype} and shape {list(values.shape)}"
+        raise ValueError(f"Got {got}, expected numbers [D, T, ...]. If each step has one value: x[..., None].")
     shape = values.shape[2:]
     are_bits = values.dtype.kind == "b" or (values.dtype.kind != "f" and bool(((values == 0) | (values == 1)).all()))
     if are_bits:
@@ -125,9 +121,7 @@ def packed_trains(
     targets, steps = np.asarray(labels), np.asarray(lengths)
     sizes = [len(part) if part.ndim else 0 for part in (packed, targets, steps)]
     if len(set(sizes)) > 1:
-        raise ValueError(
-            f"Got {sizes[0]} recordings, {sizes[1]} targets and {sizes[2]} lengths, expected as many of each."
-        )
+        raise ValueError(f"Got {sizes[0]} recordings, {sizes[1]} targets and {sizes[2]} lengths, expected as many.")
     if targets.dtype.kind == "f":
         check_finite("targets", targets)
     else:
@@ -148,10 +142,8 @@ def _narrow(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         return values
     low, high, limits = values.min(), values.max(), np.iinfo(np.int32)
     if low < limits.min or high > limits.max:
-        raise ValueError(
-            f"Got integers from {low} to {high}, expected {limits.min} to {limits.max}, as int32 holds. Subtract an offset, or "
-            "give real numbers: values.astype(np.float32) keeps 7 digits."
-        )
+        cure = "Subtract an offset, or give real numbers: values.astype(np.float32)."
+        raise ValueError(f"Got integers from {low} to {high}, expected those of int32. {cure}")
     fitting = (kind for kind in SMALL if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
     return values.astype(next(fitting, np.int32), copy=False)
 
@@ -163,36 +155,22 @@ def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: Shaped[np.ndarray
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
         raise ValueError(f"Got lengths of {lengths.dtype} and shape {list(lengths.shape)}, {expected}.")
     if (outside := np.flatnonzero((lengths < 0) | (lengths > n_steps))).size:
-        raise ValueError(
-            f"Got lengths of which {outside.size} of {len(lengths)} are out of range, the first of them {lengths[outside[0]]}, "
-            f"of recording {outside[0]}, {expected}."
-        )
+        raise ValueError(f"Got the length {lengths[outside[0]]} of recording {outside[0]}, {expected}.")
     if not (lengths < n_steps).any():
         return
     fired = np.asarray((packed != 0).any(axis=tuple(range(2, packed.ndim))))  # [D, T]
     late = np.flatnonzero((fired & (np.arange(n_steps) >= lengths[:, None])).any(axis=1))
     if late.size:
         first = late[0]
-        last = np.flatnonzero(fired[first])[-1]
-        raise ValueError(
-            f"Got {late.size} of {len(lengths)} recordings with spikes or values at or after their length, expected none. The "
-            f"first of them is recording {first}, whose length is {lengths[first]} and whose last spike or value is at step "
-            f"{last}, counted from 0. Give lengths in steps that hold all of it: np.ceil(ends / dt - 1e-9).astype(int), with "
-            "the end of each recording and the duration of a step; and zeros after them."
-        )
+        got = f"recording {first}, whose length is {lengths[first]} and whose last value is at step "
+        cure = "Give lengths in steps, np.ceil(ends / dt - 1e-9).astype(int), and zeros after them."
+        raise ValueError(f"Got {got}{np.flatnonzero(fired[first])[-1]}, expected none at or after the length. {cure}")
 
 
 def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
-    """Restore splits from the arrays made by `arrays_of_sets`; other arrays raise ValueError."""
-    try:
-        n_units = int(arrays["n_units"])
-        found = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in map(str, arrays["splits"])}
-    except KeyError as error:
-        raise ValueError(
-            f"Got the arrays {', '.join(arrays)}, expected n_units, splits, which are names, and {', '.join(FIELDS)} of each "
-            "split, as in train_packed. Make them with arrays_of_sets."
-        ) from error
-    return {name: packed_trains(*fields, n_units=n_units) for name, fields in found.items()}
+    """Restore splits from the arrays made by `arrays_of_sets`."""
+    found = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in map(str, arrays["splits"])}
+    return {name: packed_trains(*fields, n_units=int(arrays["n_units"])) for name, fields in found.items()}
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:

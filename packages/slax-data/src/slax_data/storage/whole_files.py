@@ -75,10 +75,7 @@ def check_sha256(path: Path, expected: str, name: str | None = None) -> None:
     """Raise ValueError, with the file's path or another name, unless a file has the expected checksum."""
     found = sha256_of(path)
     if found != expected:
-        raise ValueError(
-            f"{name or path} has the wrong checksum: its sha256 is {found}, expected {expected}. "
-            "Download it again, or check where it comes from."
-        )
+        raise ValueError(f"{name or path} has the wrong checksum: its sha256 is {found}, expected {expected}.")
 
 
 def download(url: str, path: str | Path, *, sha256: str, unpack: bool = False) -> Path:
@@ -119,9 +116,7 @@ def download(url: str, path: str | Path, *, sha256: str, unpack: bool = False) -
             with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, aside.open("wb") as file:
                 shutil.copyfileobj(gzip.GzipFile(fileobj=answer) if unpack else answer, file)
         except (*UNREACHABLE, *NOT_GZIP) as error:
-            raise ConnectionError(
-                f"{url} cannot be read: {error}. Get it by other means, and put it at {path}."
-            ) from error
+            raise ConnectionError(f"{url} cannot be read: {error}. Get it elsewhere, and put it at {path}.") from error
         check_sha256(aside, sha256, name=url)
     return path
 
