@@ -7,7 +7,7 @@ from jax import random
 from small_sets import wav
 
 import slax_data as sd
-from slax_data.audio.sounds import read_wav
+from slax_data.audio.hearing import read_wav
 
 KEY = random.key(0)
 X, Y = np.ones((4, 5, 2)), np.arange(4) % 2
@@ -45,12 +45,11 @@ REFUSED = [
      "Got 10 times up to 0.009 for a duration of 2000, .* Give both in the same unit"),
     (events(unit=3), r"Got units from 3 to 3, expected 0\.\.2. .* np\.searchsorted\(ids, units\)"),
     (events(unit=0.5), "Got times of float64 and units of float64, expected numbers, and integers"),
-    (lambda: sd.mnist_task(KEY, n_steps=30), "n_steps got 30, expected a divisor of the 784 pixels: 28 for a row at each step"),
+    (lambda: sd.mnist_task(KEY, n_steps=30), "n_steps got 30, expected a divisor of the 784 pixels: 28 for a row"),
     (lambda: sd.spike_trains(FIRED, Y[:3], lengths=np.array([3, 3, 0])), r"recording 1, .* length is 3 .* at step 3"),
     (lambda: sd.stored_task(WHOLE | {"test": SHORT}, n_classes=2), "Got 2 recordings of fewer than 6 steps in .*'test'"),
     (lambda: sd.stored_task({"train": (FIRED, Y[:3], [2, 4, 6])}, n_classes=2, padding="zeros"),
      "padding got 'zeros', expected one of: 'mask', 'silence'"),
-    (lambda: sd.make_task("digits", 0), r"got key=0, expected a random key. Make one: jax.random.key\(0\)"),
     (lambda: sd.encode_audio(np.zeros(40, np.float32), rate=8000, n_steps=2), r"shape \[40\], expected .*sound\[None\]"),
     (lambda: sd.take_batch(KEY, X, Y, batch_size=5), "batch_size got 5, expected at most the 4 samples"),
     (lambda: sd.padded([ONES, np.ones((3, 4), np.float32)]), r"float32\[3, 4\] at 1 and float32\[3, 2\] at 0"),

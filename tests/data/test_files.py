@@ -15,9 +15,8 @@ from small_sets import tar_gz
 
 from slax_data import data_folder, download, shd, spike_trains
 from slax_data.storage import packed
-from slax_data.storage.archives import read_archive
 from slax_data.storage.packed import cached_sets, unpacked
-from slax_data.storage.whole_files import atomic_write, load_arrays, resolve_folder
+from slax_data.storage.whole_files import atomic_write, load_arrays, read_archive, resolve_folder
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

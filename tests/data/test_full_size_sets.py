@@ -65,8 +65,8 @@ def damaged(content):
 
 
 BAD_FILES = [
-    (IMAGES, lambda files: files[IMAGES][:-1], f"{IMAGES} with the sha256 .*: damaged, or another file. Get it with .*'mnist'"),
-    (IMAGES, lambda files: damaged(files[IMAGES]), "expected .*: damaged, or another file"),
+    (IMAGES, lambda files: files[IMAGES][:-1], f"{IMAGES} with the sha256 .*: damaged, or another. Get it with .*'mnist'"),
+    (IMAGES, lambda files: damaged(files[IMAGES]), "expected .*: damaged, or another"),
     (f"{IMAGES}.gz", lambda files: gzip.compress(files[IMAGES])[:-9], "expected a whole file packed by gzip: .*ended"),
     (f"{IMAGES}.gz", lambda files: files[IMAGES], "expected a whole file packed by gzip: Not a gzipped file"),
     (f"{IMAGES}.gz", None, f"There is no .*{IMAGES}, packed .*download_mnist\\('mnist'\\), or from https://.*{IMAGES}.gz, or"),

@@ -28,7 +28,7 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
         >>> check_labels(np.array([1, 2, 3]), n_classes=3)
         Traceback (most recent call last):
             ...
-        ValueError: Got labels from 1 to 3, expected 0..2 for n_classes=3. ...
+        ValueError: Got labels 1 to 3, expected 0..2 for n_classes=3. ...
     """
     check_size("n_classes", n_classes)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -40,9 +40,7 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= n_classes:
         cure = "Number classes from 0; for steps after the end of a recording, give 0: np.where(inside, y, 0)."
-        raise ValueError(
-            f"Got labels from {low} to {high}, expected 0..{n_classes - 1} for n_classes={n_classes}. {cure}"
-        )
+        raise ValueError(f"Got labels {low} to {high}, expected 0..{n_classes - 1} for n_classes={n_classes}. {cure}")
 
 
 def check_classes(labels: Mapping[str, Shaped[Array, "..."] | Shaped[np.ndarray, "..."]], *, n_classes: int) -> None:

@@ -4,25 +4,22 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from slax_data.checks import check_choice
-from slax_data.named import Named
 from slax_data.sets.chorales import bach_task
-from slax_data.sets.digits import digits_task
+from slax_data.sets.digits import digits_task, mnist_5k_task
 from slax_data.sets.heidelberg import shd_task, ssc_task
 from slax_data.sets.idx_images import fashion_mnist_task, mnist_task
 from slax_data.sets.japanese_vowels import japanese_vowels_task
 from slax_data.sets.laser import laser_task
-from slax_data.sets.mnist import mnist_5k_task
 from slax_data.sets.randman import randman_task
 from slax_data.sets.spoken_digits import spoken_digits_task
 from slax_data.sets.spoken_digits_mfcc import spoken_digits_mfcc_task
 from slax_data.task import Task
 
 # Each makes a Task that its key determines. All take `n_steps` and `code`; further options differ.
-DATASETS: Named[Callable[..., Task]] = Named({
+DATASETS: dict[str, Callable[..., Task]] = {
     "bach": bach_task,
     "digits": digits_task,
     "fashion_mnist": fashion_mnist_task,
@@ -35,7 +32,7 @@ DATASETS: Named[Callable[..., Task]] = Named({
     "spoken_digits": spoken_digits_task,
     "spoken_digits_mfcc": spoken_digits_mfcc_task,
     "ssc": ssc_task,
-})  # fmt: skip
+}
 """The functions that make a `Task`, by the names that `make_task` takes."""
 
 
@@ -48,7 +45,6 @@ def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:
         options: options of `DATASETS[name]`, such as `n_steps=20, code="time"`.
 
     Raises:
-        TypeError: an integer in place of a key.
         ValueError: an unknown name or option, or a value that the data set rejects.
 
     Example:
@@ -63,8 +59,6 @@ def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:
         ((20, 355, 64), (355,))
     """
     check_choice("data set", name, DATASETS)
-    if isinstance(key, int | np.integer):
-        raise TypeError(f"make_task got key={key}, expected a random key. Make one: jax.random.key({key}).")
     known = [option for option in inspect.signature(DATASETS[name]).parameters if option != "key"]
     for option in options:
         check_choice(f"option of data set {name!r}", option, known)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from slax_data.checks import check_choice, check_classes
-from slax_data.loading.batching import take_batch, time_first
+from slax_data.loading import take_batch, time_first
 from slax_data.storage.packed import SpikeTrains, spike_trains
 
 SPLITS = ("train", "test")
@@ -66,6 +66,11 @@ def held_out(task: Task, key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
         ((20, 100, 5), (100,))
     """
     return task.full_split("test") if task.full_split else task.sample(key, batch_size=size, split="test")
+
+
+def splits_of(with_validation: bool) -> tuple[str, ...]:
+    """The splits of a set of which a part may be kept back to choose settings by."""
+    return (*SPLITS, "validation") if with_validation else SPLITS
 
 
 def check_splits(name: str, sizes: dict[str, Any]) -> None:
@@ -218,9 +223,7 @@ def _check_padding(padding: str | None, shorter: dict[str, int], n_steps: int, p
         raise ValueError(f"Got padding='silence' and per_step=True, expected 'mask': {why}")
     if padding == "mask" and not any(shorter.values()):
         cure = "Give their lengths to spike_trains, or leave padding out."
-        raise ValueError(
-            f"Got padding='mask' for recordings that all have {n_steps} steps, expected shorter ones. {cure}"
-        )
+        raise ValueError(f"Got padding='mask' for recordings that all have {n_steps} steps, expected shorter. {cure}")
     for name, number in shorter.items():
         if padding is None and number:
             cure = "Give padding='mask' to count only the steps before each end, or padding='silence' to count all."

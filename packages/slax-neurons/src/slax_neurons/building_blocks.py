@@ -36,6 +36,9 @@ from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import DropoutState as DropoutState
 from slax_neurons.modules import as_shape as as_shape
 from slax_neurons.modules import check_features as check_features
+from slax_neurons.mutation import KEY_IN_CARRY as KEY_IN_CARRY
+from slax_neurons.mutation import changes_when_called as changes_when_called
+from slax_neurons.mutation import mutates_state as mutates_state
 from slax_neurons.named import Named as Named
 from slax_neurons.neurons.steps import carries_before as carries_before
 from slax_neurons.neurons.steps import fire_steps as fire_steps
@@ -50,16 +53,13 @@ from slax_neurons.synapses.synapse import is_plain as is_plain
 from slax_neurons.synapses.synapse import is_synapse as is_synapse
 from slax_neurons.testing import spikes_are_whole as spikes_are_whole
 from slax_neurons.testing import units_are_separate as units_are_separate
-from slax_neurons.unrolling import KEY_IN_CARRY as KEY_IN_CARRY
 from slax_neurons.unrolling import StepSize as StepSize
 from slax_neurons.unrolling import apply_rows as apply_rows
 from slax_neurons.unrolling import cast_inputs as cast_inputs
-from slax_neurons.unrolling import changes_when_called as changes_when_called
 from slax_neurons.unrolling import check_sequence as check_sequence
 from slax_neurons.unrolling import even_length as even_length
 from slax_neurons.unrolling import first_carry as first_carry
 from slax_neurons.unrolling import input_dtype as input_dtype
-from slax_neurons.unrolling import mutates_state as mutates_state
 from slax_neurons.unrolling import reverse_pass_of_jax as reverse_pass_of_jax
 from slax_neurons.unrolling import scan_chunks as scan_chunks
 from slax_neurons.unrolling import scan_with_sums as scan_with_sums

@@ -73,11 +73,9 @@ class Dropout(nnx.RNNCellBase):
         self, input_shape: tuple[int, ...], rngs: nnx.Rngs | nnx.RngStream | None = None, carry_init: Any = None
     ) -> Any:
         """Draw masks for a sequence of inputs of `input_shape` [B, ...], with `rngs` or with the module's own stream."""
-        if self.deterministic:  # nothing is drawn, and no stream advances
-            key = jax.random.key(0)
-        else:
-            stream = self.rngs if rngs is None else rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout
-            key = stream()
+        key = jax.random.key(0)  # where nothing is drawn, no stream advances
+        if not self.deterministic:
+            key = (self.rngs if rngs is None else rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout)()
         if self.per == "sequence":
             return self._keep(key, input_shape)
         return DropoutState(key, jnp.zeros((), jnp.int32))

@@ -89,18 +89,11 @@ def fluctuation_driven(
     if not isinstance(neuron, Neuron):
         got = f"the class {neuron.__name__}" if isinstance(neuron, type) else type(neuron).__name__
         raise TypeError(f"fluctuation_driven got {got}, expected an element-wise neuron, a Neuron such as LIF().")
-    for name, value, valid, expected in (
-        ("rate", rate, 0 < rate < 1, "a probability per step in (0, 1)"),
-        ("xi", xi, 0 < xi < math.inf, "a number > 0"),
-        ("share", share, 0 < share <= 1, "a number in (0, 1]"),
-        ("steps", steps, steps is None or steps >= 1, "at least 1, the length of the sequences"),
-    ):
-        if not valid:
-            raise ValueError(f"fluctuation_driven got {name}={value}, expected {expected}.")
+    if not (0 < rate < 1 and xi > 0 and 0 < share <= 1):
+        got = f"rate={rate}, xi={xi} and share={share}"
+        raise ValueError(f"fluctuation_driven got {got}, expected a rate in (0, 1), a xi > 0 and a share in (0, 1].")
 
     def initializer(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-        if len(shape) < 2:
-            raise ValueError(f"fluctuation_driven got a kernel of shape {tuple(shape)}, expected [..., in, out].")
         inputs = math.prod(shape[:-1])
         with jax.ensure_compile_time_eval():  # a layer may be made inside a traced function
             limit = _threshold(neuron, shape[-1], threshold)
@@ -139,7 +132,7 @@ def response_energy(neuron: Neuron, impulse: Float[np.ndarray, " N"], steps: int
         ValueError: a neuron that fires, or a response that does not decay where `steps` is not given.
         TypeError: a neuron whose membrane is not known.
     """
-    graphdef, state = nnx.split(neuron)
+    (graphdef, state), name = nnx.split(neuron), type(neuron).__name__
     carry = neuron.initialize_carry((2, impulse.size))
     # In float32 at least, so that a response of thousands of steps can be resolved.
     carry = jax.tree.map(lambda state: state.astype(np.promote_types(state.dtype, np.float32)), carry)
@@ -150,18 +143,14 @@ def response_energy(neuron: Neuron, impulse: Float[np.ndarray, " N"], steps: int
         length = min(CHUNK, (steps or MAX_STEPS) - done)
         carry, membrane, fired = _run(graphdef, state, carry, current, length)
         if fired:
-            raise ValueError(
-                f"{type(neuron).__name__} fires after a current of {impulse.min():.2g}. Raise its threshold."
-            )
+            raise ValueError(f"{name} fires after a current of {impulse.min():.2g}. Raise its threshold.")
         response = _difference(membrane) / np.asarray(given, np.float64)
         energy, last = energy + np.square(response).sum(0), np.abs(response).sum(0)
         current, size = jnp.zeros_like(current), size + last
         if steps is None and np.all(last <= TAIL * size):
             return energy
     if steps is None:
-        raise ValueError(
-            f"{type(neuron).__name__} does not forget an impulse. Give the length of sequences: steps=100."
-        )
+        raise ValueError(f"{name} does not forget an impulse. Give the length of sequences: steps=100.")
     return energy
 
 

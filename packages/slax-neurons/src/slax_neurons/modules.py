@@ -9,9 +9,10 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons.dropout import Dropout
+from slax_neurons.mutation import mutations_explained
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.synapses.synapse import geometry_of
-from slax_neurons.unrolling import Function, is_stack, mutations_explained, step_module
+from slax_neurons.unrolling import Function, is_stack, step_module
 
 EXPECTED = "expected a cell, or a callable such as nnx.Linear"
 # Modules that keep the number of features.
@@ -22,15 +23,13 @@ def as_module(module: Any, name: str) -> nnx.Module:
     """The module itself, or a function wrapped as a module; errors refer to it by `name`.
 
     Raises:
-        TypeError: neither a module nor a function.
+        TypeError: a class, or an RNN or a Sequential of cells.
     """
     if isinstance(module, type):
         raise TypeError(f"connect got the class {module.__name__} as {name}, {EXPECTED}: {module.__name__}(...).")
     parts = (part for _, part in nnx.iter_modules(module)) if isinstance(module, nnx.Sequential) else ()
     if isinstance(module, nnx.RNN) or any(isinstance(part, nnx.RNNCellBase) for part in parts):
         raise TypeError(f"connect got {type(module).__name__} of cells as {name}, {EXPECTED}. Put its cells there.")
-    if not callable(module):
-        raise TypeError(f"connect got {type(module).__name__} as {name}, {EXPECTED}.")
     return module if isinstance(module, nnx.Module) else Function(module)
 
 
@@ -70,10 +69,8 @@ def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...])
     """Raise ValueError if a module declares a different number of input features."""
     expected = getattr(module, "in_features", None)
     if isinstance(expected, int) and input_shape[-1:] != (expected,):
-        raise ValueError(
-            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
-            f"expected {expected} features in the last axis."
-        )
+        got = f"{list(input_shape)} per step for module {index} of the stack, {type(module).__name__}"
+        raise ValueError(f"Got inputs of shape {got}, expected {expected} features in the last axis.")
 
 
 def check_space(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
@@ -81,11 +78,8 @@ def check_space(module: nnx.Module, index: int, input_shape: tuple[int, ...]) ->
     geometry: Any = module if isinstance(module, nnx.ConvTranspose) else geometry_of(module)
     axes = len(getattr(geometry, "kernel_size", ()))
     if axes and len(input_shape) < axes + 2:
-        raise ValueError(
-            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
-            f"expected {axes + 2} axes: samples, {axes} of space for its kernel, and features. With fewer axes it would slide "
-            "over samples and steps."
-        )
+        got = f"{list(input_shape)} per step for module {index} of the stack, {type(module).__name__}"
+        raise ValueError(f"Got inputs of shape {got}, expected {axes + 2} axes: samples, {axes} of space, features.")
 
 
 def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[int, ...]:
@@ -99,9 +93,7 @@ def as_shape(name: str, shape: Any, expected: str, *, axes: int = 0) -> tuple[in
         given = f"an array of shape {list(np.shape(shape))}" if np.ndim(shape) else repr(shape)
         raise TypeError(f"{name} got {given} as a shape, expected {expected}.")
     sizes = tuple(shape.tolist() if hasattr(shape, "tolist") else shape)
-    are_sizes = (
-        jax.export.is_symbolic_dim(size) or (isinstance(size, int | np.integer) and size >= 0) for size in sizes
-    )
+    are_sizes = (jax.export.is_symbolic_dim(n) or (isinstance(n, int | np.integer) and n >= 0) for n in sizes)
     if len(sizes) < axes or not all(are_sizes):
         raise ValueError(f"{name} got the shape {sizes}, expected {expected}.")
     return sizes

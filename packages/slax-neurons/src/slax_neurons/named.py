@@ -1,4 +1,4 @@
-"""A dictionary of what has a name. slax-data, which does not need slax-neurons, has the same file."""
+"""A dictionary of what has a name."""
 
 import difflib
 from typing import TypeVar

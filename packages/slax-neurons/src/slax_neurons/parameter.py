@@ -170,7 +170,6 @@ class Parameter(nnx.Module):
         param_dtype: dtype of a trainable or fixed array.
 
     Raises:
-        TypeError: neither a number nor an array of numbers.
         ValueError: a value outside the domain.
 
     Example:
@@ -205,10 +204,7 @@ class Parameter(nnx.Module):
     def __init__(self, name: str, value: ParameterValue | Trainable, domain: Domain, param_dtype: DTypeLike):
         trainable = isinstance(value, Trainable)
         given = value.value if isinstance(value, Trainable) else value
-        try:
-            initial = np.asarray(given, np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} got {given!r}, expected a number or an array of numbers.") from error
+        initial = np.asarray(given, np.float64)
         if initial not in domain:
             raise ValueError(f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside {domain}.")
         with jax.ensure_compile_time_eval():  # a neuron may be made inside a traced function
@@ -216,10 +212,8 @@ class Parameter(nnx.Module):
             used = np.asarray(domain.constrain(stored) if trainable else stored, np.float64)
         if used not in domain:
             form = " in the form that is trained" if trainable else ""
-            raise ValueError(
-                f"{name} got {np.array2string(initial, threshold=6)}, which {stored.dtype} rounds to a bound of "
-                f"{domain}{form}, expected numbers that stay inside. Use a wider param_dtype."
-            )
+            which = f"which {stored.dtype} rounds to a bound of {domain}{form}. Use a wider param_dtype."
+            raise ValueError(f"{name} got {np.array2string(initial, threshold=6)}, {which}")
         self.name = name
         self.domain = domain
         if trainable:
@@ -255,7 +249,5 @@ class Parameter(nnx.Module):
         """Raise ValueError if the value has an axis for samples, where a step has inputs of `input_shape`, [B, features...]."""
         shape = np.shape(self.value)
         if len(shape) >= max(2, len(input_shape)):
-            raise ValueError(
-                f"{self.name} has shape {shape} for inputs of {tuple(input_shape)} per step, expected one number, or one per "
-                f"neuron: {tuple(input_shape[1:])}. A parameter is the same for all samples."
-            )
+            expected = f"one number, or one per neuron, {tuple(input_shape[1:])}, the same for all samples"
+            raise ValueError(f"{self.name} has shape {shape} for inputs {input_shape} per step, expected {expected}.")

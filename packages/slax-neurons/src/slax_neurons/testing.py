@@ -69,9 +69,8 @@ def _check_carry(neuron: Any, rest: Any, current: Array) -> None:
     if not (isinstance(made, tuple) and len(made) == 2):
         raise _broken(neuron, f"returned {made} for a step. End fire, or __call__, with: return carry, output.")
     of_unit = current[..., : current.shape[-1] // getattr(neuron, "currents_per_unit", 1)]
-    before, after, own = (
-        jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree) for tree in (rest, made[0], of_unit)
-    )
+    written = lambda leaf: f"{leaf.dtype}{list(leaf.shape)}"  # noqa: E731
+    before, after, own = (jax.tree.map(written, tree) for tree in (rest, made[0], of_unit))
     if before != after:
         cure = "Make all states of param_dtype, s.astype(self.param_dtype), and end fire with: return carry, output."
         raise _broken(neuron, f"has a carry of {before} before a step, and of {after} after it. {cure}")
@@ -163,9 +162,8 @@ def _check_linear(neuron: Any, rest: Any, current: Array) -> None:
     reads_current = any(leaf.any() for leaf in jax.tree.leaves(by_current))
     if not (reads_current and _close(slopes(3.0), here) and _close(slopes(-2.0), here)):
         cure = "Leave it out, since only some rules need it, or make its spikes by self.spike."
-        raise _broken(
-            neuron, f"declares linear = True, but derivatives of integrate or fire depend on its state. {cure}"
-        )
+        fault = "declares linear = True, but derivatives of integrate or fire depend on its state"
+        raise _broken(neuron, f"{fault}. {cure}")
 
 
 def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
@@ -200,9 +198,8 @@ def units_are_separate(neuron: NeuronCell, carry: Any) -> bool:
         if not isinstance(neuron, Neuron):
             numbers = np.broadcast_to(np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)), shape)
         halves = [numbers >> digit & 1 == side for digit in range(int(numbers.max()).bit_length()) for side in (0, 1)]
-        return not any(
-            reaches(variables, start, scale, half) for half in halves for scale in jnp.array([0.5, 5.0, -5.0])
-        )
+        scales = jnp.array([0.5, 5.0, -5.0])
+        return not any(reaches(variables, start, scale, half) for half in halves for scale in scales)
 
 
 def spikes_are_whole(neuron: NeuronCell, carry: Any) -> bool:

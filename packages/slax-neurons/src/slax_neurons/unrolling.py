@@ -7,19 +7,18 @@ The end of the file has the facts about a module that decide how it is run: whet
 of its inputs.
 """
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from slax_neurons.delay import Delay, DelayBuffer
+from slax_neurons.mutation import mutates_state, mutations_explained
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.neurons.steps import explained_branches, fire_steps, parallel_in_time, rematerialize, scan_cell
 from slax_neurons.synapses.synapse import RunningSum, accumulates, with_effective_weights
@@ -29,20 +28,6 @@ from slax_neurons.synapses.synapse import RunningSum, accumulates, with_effectiv
 # has arrays of 1 to 2 MB, whatever the batch, the width and the length, and 32 steps or more (docs/performance.md).
 CHUNK_BYTES = 3 * 2**19  # of the largest array of a chunk
 SHORTEST_CHUNK = 32
-
-
-# Types of variables that a module changes when it is called; a variable of any other type is taken as constant.
-MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
-
-# The remedies for a module that changes without saying so, and for a neuron with noise.
-DECLARE_IT = (
-    "Put mutates_state = True into its class, or make the variable an nnx.BatchStat: it is then called once, with the whole "
-    "sequence. If jax.jit is around it, use nnx.jit."
-)
-KEY_IN_CARRY = (
-    "Keep what changes in the carry: for noise, a random key for each sample, which each step splits, and "
-    "mutates_state = False in the class (docs/neurons.md, Noise)."
-)
 
 _FLAX_CELLS = (nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.SimpleCell, nnx.GRUCell)
 
@@ -116,10 +101,8 @@ def unroll(
         if not mutates_state(cell):
             return scan_with_sums(scan, one_chunk, model, carry, inputs)
         if remat:
-            raise ValueError(
-                "unroll got remat=True, which calls modules twice, for one that changes its own variables when called, as "
-                "BatchNorm in training does. Leave it out, or call model.eval()."
-            )
+            which = "for one that changes its own variables when called, as BatchNorm in training does"
+            raise ValueError(f"unroll got remat=True, which calls modules twice, {which}. Call model.eval().")
         return one_chunk(model, carry, inputs)
 
 
@@ -295,9 +278,8 @@ def _one_step_of_delays(module: Any, carry: Any) -> Any:
     if isinstance(module, Delay):
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), carry)
     if isinstance(carry, DelayBuffer):
-        return _one_step_of_delays(module, carry.carry), jax.ShapeDtypeStruct(
-            carry.outputs.shape[1:], carry.outputs.dtype
-        )
+        outputs = jax.ShapeDtypeStruct(carry.outputs.shape[1:], carry.outputs.dtype)
+        return _one_step_of_delays(module, carry.carry), outputs
     if is_stack(module) and isinstance(carry, tuple):
         return tuple(map(_one_step_of_delays, module.modules, carry))
     return carry
@@ -319,56 +301,9 @@ def check_sequence(inputs: Any) -> None:
     """Raise TypeError unless the inputs of a sequence are an array, ValueError unless they are [T, B, features...], T >= 1."""
     if not hasattr(inputs, "ndim"):
         raise TypeError(f"Got a {type(inputs).__name__} as inputs, expected an array: jnp.asarray(inputs).")
-    if inputs.ndim < 3:
-        raise ValueError(
-            f"Got inputs of shape {list(inputs.shape)}, expected [T, B, features...] with time first. "
-            "A single sequence [T, features] needs a batch axis: inputs[:, None]."
-        )
-    if 0 in inputs.shape[:2]:
-        steps, batch = inputs.shape[:2]
-        raise ValueError(f"Got a sequence of {steps} steps and a batch of {batch} samples, expected at least 1.")
-
-
-def mutates_state(module: nnx.Module) -> bool:
-    """True if a call may change variables of the module, which must then see the entire sequence in one call outside a scan.
-
-    A module declares this by `mutates_state = True` in its class. Among modules without a declaration, it is true for those
-    with random streams or variables of a type in `MUTATED`, BatchNorm in training, and Flax's Dropout unless deterministic.
-    """
-    return any(_mutates(part) for _, part in nnx.iter_modules(module))
-
-
-def changes_when_called(module: nnx.Module) -> bool:
-    """True if a call may change variables of the module: it mutates its state, or adds to running sums."""
-    return mutates_state(module) or accumulates(module)
-
-
-def _mutates(part: nnx.Module) -> bool:
-    if isinstance(part, nnx.BatchNorm):
-        return not part.use_running_average
-    if isinstance(part, nnx.Dropout):
-        return not part.deterministic
-    declared = getattr(part, "mutates_state", None)
-    if declared is not None:
-        return declared
-    return any(isinstance(value, (nnx.Rngs, nnx.RngStream, *MUTATED)) for value in vars(part).values())
-
-
-@contextlib.contextmanager
-def mutations_explained(model: nnx.Module) -> Iterator[None]:
-    """Explain the remedy if a module changes a variable of its own in a function that JAX traces."""
-    try:
-        yield
-    except TraceContextError as error:
-        changed = (part for _, part in nnx.iter_modules(model) if isinstance(part, nnx.RNNCellBase) and _mutates(part))
-        what, cure = "a module", DECLARE_IT
-        if (cell := next(changed, None)) is not None:
-            what, cure = type(cell).__name__, KEY_IN_CARRY
-        elif mutates_state(model):
-            raise
-        raise ValueError(
-            f"Got {what} that draws random numbers or changes its variables where JAX traces. {cure}"
-        ) from error
+    if inputs.ndim < 3 or 0 in inputs.shape[:2]:
+        cure = "A single sequence [T, features] needs a batch axis: inputs[:, None]."
+        raise ValueError(f"Got inputs {list(inputs.shape)}, expected [T, B, features...], with time first. {cure}")
 
 
 class Function(nnx.Module):
@@ -423,9 +358,8 @@ def cast_inputs(model: nnx.Module, inputs: Array) -> Array:
     if jnp.issubdtype(inputs.dtype, jnp.inexact):
         return inputs
     first = _first(model)
-    is_own = isinstance(first, Function | nnx.Sequential) or not (
-        isinstance(first, Neuron) or type(first).__module__.startswith(("flax.", "slax_neurons."))
-    )
+    is_known = isinstance(first, Neuron) or type(first).__module__.startswith(("flax.", "slax_neurons."))
+    is_own = isinstance(first, Function | nnx.Sequential) or not is_known
     are_indices = is_own and inputs.dtype.itemsize > 1
     if are_indices or any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(first)):
         return inputs

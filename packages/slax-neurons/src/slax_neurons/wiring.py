@@ -14,6 +14,7 @@ from slax_neurons.delay import Delay, DelayBuffer
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.modules import as_module, as_shape, check_features, check_space, output_struct, takes_statistics
+from slax_neurons.mutation import mutates_state
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.neurons.steps import scan_steps
 from slax_neurons.parameter import check_rngs
@@ -23,7 +24,6 @@ from slax_neurons.unrolling import (
     cast_inputs,
     first_carry,
     input_dtype,
-    mutates_state,
     scan_with_sums,
     step_module,
     unroll_chunk,
@@ -51,8 +51,8 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
         with delayed outgoing edges.
 
     Raises:
-        TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived.
-        ValueError: no modules at all, or an impossible edge; in `initialize_carry`, a parameter of a neuron that has a value
+        TypeError: a class as a module, an edge into a cell, an edge whose synapse cannot be derived.
+        ValueError: an impossible edge; in `initialize_carry`, a parameter of a neuron that has a value
             for each sample.
 
     Example:
@@ -91,15 +91,11 @@ class Connect(nnx.RNNCellBase):
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
         if own := {"__call__", "unroll", "outputs"} & vars(cls).keys():
-            raise TypeError(
-                f"{cls.__name__} defines {', '.join(own)}, which rules do not call. Hold a stack: connect([...])."
-            )
+            raise TypeError(f"{cls.__name__} defines {', '.join(own)}, which rules do not call. Hold a stack instead.")
 
     def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):
         if isinstance(modules, nnx.Module) or callable(modules):
             raise TypeError(f"connect got one {type(modules).__name__}, expected a list of modules: connect([...]).")
-        if not modules:
-            raise ValueError("connect got no modules, expected at least one, as in connect([Linear(...), LIF()]).")
         self.modules = nnx.List([as_module(module, f"module {index}") for index, module in enumerate(modules)])
         listed = as_edges(edges, len(self.modules))
         check_rngs("connect", rngs)
@@ -127,10 +123,8 @@ class Connect(nnx.RNNCellBase):
         self._check_carry(carry)
         inputs = cast_inputs(self, inputs)
         if takes_statistics(self):
-            raise ValueError(
-                "Got a single step with BatchNorm in training, expected all steps, over which it takes statistics. Use unroll, "
-                "model.eval(), or RunningNorm. RTRL, SnAp and UORO take single steps."
-            )
+            cure = "Use unroll, model.eval(), or RunningNorm. RTRL, SnAp and UORO take single steps."
+            raise ValueError(f"Got a single step with BatchNorm in training, expected all, for its statistics. {cure}")
         carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]
 
@@ -160,7 +154,10 @@ class Connect(nnx.RNNCellBase):
                 ]
                 for index in piece
             }
-            if self._is_cycle(piece):  # its first module, a receiver, has no carry
+            inside = [edge for edge in self.edges if edge.receiver in piece and edge.sender in piece]
+            if any(
+                edge.sender >= edge.receiver for edge in inside
+            ):  # a cycle: its first module, a receiver, has no carry
                 self._check_cycle(piece)
                 from_before[first].insert(0, y)
 
@@ -220,20 +217,14 @@ class Connect(nnx.RNNCellBase):
         pairs = zip(self.edges, self.synapses, strict=True)
         return tuple((edge, synapse) for edge, synapse in pairs if edge.receiver == index)
 
-    def _is_cycle(self, piece: range) -> bool:
-        inside = [edge for edge in self.edges if edge.receiver in piece and edge.sender in piece]
-        return any(edge.sender >= edge.receiver for edge in inside)
-
     def _check_cycle(self, piece: range) -> None:
         """Check a cycle: its first module sees the entire chunk; all others, and the synapses inside the cycle, are stepped."""
         stepped = [self.modules[index] for index in piece[1:]]
         stepped += [synapse for index in piece for edge, synapse in self.edges_into(index) if edge.sender in piece]
         for module in stepped:
             if mutates_state(module):
-                raise ValueError(
-                    f"Got {type(module).__name__}, which changes its own variables, inside a cycle, which runs step by step, "
-                    "expected none there. Move it, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
-                )
+                cure = "Move it, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
+                raise ValueError(f"Got {type(module).__name__}, which changes its variables, inside a cycle. {cure}")
 
     def _check_carry(self, carry: Any) -> None:
         got, number = len(carry) if isinstance(carry, tuple) else type(carry).__name__, len(self.modules)
@@ -281,10 +272,8 @@ def delayed(entry: Any, outputs: Array, delay: int) -> Array:
 def _check_array(index: int, output: Any) -> None:
     """Raise TypeError for an output that is a tree of arrays although it is read or added to."""
     if not jax.tree_util.all_leaves([output]):
-        raise TypeError(
-            f"Got a {type(output).__name__} from module {index} of the stack, expected an array, since other modules or edges "
-            "read it or add to it. Only the last module may make a tree of arrays, without edges."
-        )
+        cure = "Only the last module, without edges, may make a tree of arrays."
+        raise TypeError(f"Got a {type(output).__name__} from module {index} of the stack, expected an array. {cure}")
 
 
 def _sum(index: int, terms: Sequence[Any]) -> Any:
@@ -293,9 +282,7 @@ def _sum(index: int, terms: Sequence[Any]) -> Any:
     for term in terms:
         _check_array(index, term)
     if len({term.shape for term in terms}) > 1:
-        raise ValueError(
-            f"Got outputs and inputs over edges of shapes {', '.join(str(list(term.shape)) for term in terms)} for module "
-            f"{index}, expected the same shape. Give the edge a synapse that fits, Edge(..., synapse=...), and make the carry "
-            "for the same batch, initialize_carry(inputs.shape[1:])."
-        )
+        shapes = ", ".join(str(list(term.shape)) for term in terms)
+        cure = "Give the edge a synapse that fits, Edge(..., synapse=...), and make the carry for the same batch."
+        raise ValueError(f"Got outputs and edges {shapes} into module {index}, expected the same shape. {cure}")
     return functools.reduce(jnp.add, terms)

@@ -50,7 +50,7 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
         `FiringRates`, in float64.
 
     Raises:
-        ValueError: spikes of another shape, empty, negative, NaN or infinite; a duration that is not positive; a mask
+        ValueError: spikes of another shape, empty, negative, NaN or infinite; a mask
             of another shape or type, or without a true entry.
 
     Example:
@@ -63,8 +63,6 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
         >>> {layer: firing_rates(spikes, dt=1e-3).layer for layer, spikes in layers.items()}  # per second
         {'hidden': 250.0, 'output': 1000.0}
     """
-    if not 0 < dt < np.inf:
-        raise ValueError(f"Got dt={dt}, expected the duration of a step, > 0.")
     shape = ["T", "B", "N", *["features"] * (np.ndim(spikes) - 3)]
     numbers = finite("spikes", spikes, shape, "time first; a single sample is spikes[:, None]")
     if (numbers < 0).any():

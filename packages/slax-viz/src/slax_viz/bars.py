@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from slax_viz.arrays import finite
 from slax_viz.figure_style import COLORS, HATCHES, check_number, legend_above
@@ -17,10 +17,7 @@ _GROUP_WIDTH = 0.8
 
 
 def plot_cosine_similarity(
-    ax: "Axes",
-    table: Mapping[str, np.ndarray | Array],
-    *,
-    layers: Sequence[str] | None = None,
+    ax: "Axes", table: Mapping[str, np.ndarray | Array], *, layers: Sequence[str] | None = None
 ) -> "Axes":
     """Draw grouped bars: layers along the x axis, and in each group one bar per rule, as high as the mean over seeds.
 
@@ -63,7 +60,8 @@ def plot_cosine_similarity(
     for i, ((rule, cosines), color, hatch) in enumerate(zip(values.items(), COLORS, HATCHES, strict=False)):
         centres = np.arange(n_layers) + (i - (len(values) - 1) / 2) * width
         ax.bar(centres, cosines.mean(axis=0), width, zorder=2, color=color, hatch=hatch, label=rule, **edge)
-        places = centres + _spread(len(cosines))[:, None] * width
+        n = len(cosines)
+        places = centres + (np.arange(n)[:, None] - (n - 1) / 2) * (0.7 / max(n, 2)) * width
         ax.scatter(places.ravel(), cosines.ravel(), **dots)
         if len(cosines) > 1:
             mean, low, high = mean_interval(cosines, bounds=(-1.0, 1.0))
@@ -76,8 +74,3 @@ def plot_cosine_similarity(
     ax.tick_params(axis="x", length=0)
     legend_above(ax)
     return ax
-
-
-def _spread(n: int) -> Float[np.ndarray, " n"]:
-    """Positions across a bar of width 1, symmetric about its middle."""
-    return (np.arange(n) - (n - 1) / 2) * (0.7 / max(n, 2))

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from slax_viz.arrays import finite
+from slax_viz.arrays import check_alike, finite, leaves_by_path
 from slax_viz.planes import Plane, finite_leaves
 from slax_viz.progress import progress
-from slax_viz.trees import check_alike, leaves_by_path
 
 Loss = Callable[[PyTree], Array]
 
@@ -37,15 +36,8 @@ def grid_around(
         >>> xs.tolist(), ys.tolist()
         ([-0.5, 0.5, 1.5], [-1.0, 1.0, 3.0])
     """
-    if n_points < 2 or not margin >= 0 or not coordinates:
-        got = f"{len(coordinates)} trajectories, n_points={n_points} and margin={margin}"
-        raise ValueError(f"Got {got}, expected at least 1 trajectory, 2 points and a margin of 0.")
     points = np.concatenate([np.asarray(of_one, np.float64).reshape(-1, 2) for of_one in coordinates.values()])
     low, high = points.min(axis=0), points.max(axis=0)
-    if not (high > low).all():
-        raise ValueError(
-            f"Got trajectories along one axis, of the extent {high - low}. Make the grid by `np.linspace`."
-        )
     xs, ys = np.linspace(low - margin * (high - low), high + margin * (high - low), n_points).T
     return xs, ys
 
@@ -163,9 +155,7 @@ def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
     """
     t, values = finite("ts", ts, ["n"]), np.asarray(losses, np.float64)
     if values.shape != t.shape or not {0.0, 1.0} <= set(t.tolist()):
-        raise ValueError(
-            f"Got losses {values.shape} for ts {t}, expected one for each, with t = 0 and t = 1 among them."
-        )
+        raise ValueError(f"Got losses {values.shape} for ts {t}, expected one each, with t = 0 and t = 1 among them.")
     between = (t >= 0) & (t <= 1)
     start, end = values[t == 0][0], values[t == 1][0]
     if not np.isfinite([start, end]).all():
@@ -173,9 +163,7 @@ def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
     return float(np.max((values - (1 - t) * start - t * end)[between]))
 
 
-def _losses(
-    loss: Loss, trees: tuple[PyTree, ...], coefficients: Float[np.ndarray, "n k"], batch: int
-) -> Float[np.ndarray, " n"]:
+def _losses(loss: Loss, trees: tuple[PyTree, ...], coefficients: np.ndarray, batch: int) -> Float[np.ndarray, " n"]:
     """The loss at a linear combination of trees with the same paths, in the structure of the first, for each row of weights."""
     if batch < 1:
         raise ValueError(f"Got batch={batch}, expected at least 1.")
@@ -195,15 +183,13 @@ def _losses(
     program = jax.jit(lambda rows, trees: each(lambda row: at(row, trees), rows))
     size, n = min(batch, len(coefficients)), len(coefficients)
     values = np.zeros(n, np.promote_types(made.dtype, jnp.float32))
-    broken = 0
     with progress(n, "landscape", "losses") as bar:
         for start in range(0, n, size):
             rows = coefficients[start : start + size]
             # Always `size` rows, so that one program serves all.
             filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
             values[start : start + size] = np.asarray(program(jnp.asarray(filled), aligned))[: len(rows)]
-            broken += int(np.sum(~np.isfinite(values[start : start + size])))
-            if broken:
+            if broken := int(np.sum(~np.isfinite(values))):
                 bar.set_postfix_str(f"{broken} not finite", refresh=False)
             bar.update(len(rows))
     return values

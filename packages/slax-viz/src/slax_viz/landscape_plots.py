@@ -154,7 +154,7 @@ def _checked(
     rising = all(axis.ndim == 1 and len(axis) > 1 and (np.diff(axis) > 0).all() for axis in (x, y))
     if not rising or z.shape != (len(y), len(x)):
         raise ValueError(
-            f"Got losses {list(z.shape)}, xs {list(x.shape)} and ys {list(y.shape)}, expected [Y, X] over increasing [X], [Y]."
+            f"Got losses {z.shape}, xs {x.shape}, ys {y.shape}, expected [Y, X] over increasing [X] and [Y]."
         )
     if not np.isfinite(z).any():
         raise ValueError("Got losses that are all NaN or infinite, expected some. Take a grid nearer to the origin.")
@@ -171,9 +171,7 @@ def _greys() -> "Colormap":
     return LinearSegmentedColormap.from_list("slax greys", ["#ffffff", "#6b6b6b"])
 
 
-def _draw_paths(
-    ax: "Axes", paths: Mapping[str, Float[np.ndarray, "columns n"]], colors: Mapping[str, str] | None
-) -> None:
+def _draw_paths(ax: "Axes", paths: Mapping[str, np.ndarray], colors: Mapping[str, str] | None) -> None:
     """Draw lines with a mark at each point and larger marks at their ends, hollow at the start and filled at the end."""
     from matplotlib.patheffects import withStroke
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from slax_viz.arrays import finite, zeros_and_ones
 
@@ -125,8 +125,6 @@ def _draw_scale(ax: "Axes", steps: int, lane: float, height: float) -> None:
     ax.annotate(f"{length:g}", middle, (4, 0), textcoords="offset points", va="center", fontsize="small")
 
 
-def _like(
-    membranes: Float[np.ndarray, "..."], name: str, values: np.ndarray | Array | float, hint: str
-) -> Float[np.ndarray, "..."]:
+def _like(membranes: np.ndarray, name: str, values: np.ndarray | Array | float, hint: str) -> np.ndarray:
     """Numbers of the shape of membranes; a single number holds everywhere."""
     return finite(name, values if np.ndim(values) else np.full(membranes.shape, values), membranes.shape, hint)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from slax_viz.trees import check_alike, leaves_by_path
+from slax_viz.arrays import check_alike, leaves_by_path
 
 
 class GradientNoise(NamedTuple):

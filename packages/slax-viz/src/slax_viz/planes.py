@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from slax_viz.trees import check_alike, leaves_by_path
+from slax_viz.arrays import check_alike, leaves_by_path
 
 _ADVICE = "Take both from the same model, for example by `nnx.state(model, nnx.Param)`."
 
@@ -117,9 +117,7 @@ def pca_plane(
     }
     if empty or len(checkpoints) < 3:
         got = f"{len(checkpoints)} checkpoints{f', none of {empty}' if empty else ''}"
-        raise ValueError(
-            f"Got {got}, expected at least 3 for a plane, and one of each rule. Save more during training."
-        )
+        raise ValueError(f"Got {got}, expected at least 3 for a plane, and one of each rule. Save more in training.")
     name, like = next(iter(checkpoints.items())) if origin is None else ("the origin", origin)
     points = _rows(checkpoints, like, name, dtypes=True)
     mean = points.mean(axis=0)
@@ -132,9 +130,8 @@ def pca_plane(
     rounding = np.concatenate([np.full(leaf.size, float(jnp.finfo(leaf.dtype).eps)) for leaf in leaves])
     if len(lengths) < 2 or lengths[1] <= np.linalg.norm(points * rounding):
         raise ValueError(
-            f"Got {len(points)} checkpoints that lie on a line, up to rounding, expected a plane that is nearest to them. "
-            "Take checkpoints further apart, and copies of them: a state shares the arrays of its model, `nnx.clone` it. "
-            "For a line, use `interpolation`."
+            f"Got {len(points)} checkpoints that lie on a line, up to rounding, expected a plane. Take them further apart, and "
+            "copy them by `nnx.clone`: a state shares the arrays of its model. For a line, use `interpolation`."
         )
     d1, d2 = (axis * np.sign(np.sum(axis * np.abs(axis)) or 1.0) for axis in axes[:2])
     shares = np.square(lengths) / np.sum(np.square(lengths))
@@ -180,9 +177,7 @@ def random_plane(params: PyTree, key: PRNGKeyArray) -> Plane:
     moving = {path: leaf for path, leaf in leaves.items() if leaf.ndim > 1 and not path.endswith("unconstrained")}
     if sum(leaf.size for leaf in moving.values()) < 2 or not any(map(jnp.any, moving.values())):
         got = [leaf.shape for leaf in leaves.values()]
-        raise ValueError(
-            f"Got leaves {got}, expected weights to move that are not all zero; other parameters stay fixed."
-        )
+        raise ValueError(f"Got leaves {got}, expected weights to move that are not all zero; others stay fixed.")
     directions = []
     for key_of_one in jax.random.split(key):
         drawn = {path: jnp.zeros(leaf.shape, _wide(leaf)) for path, leaf in leaves.items()}

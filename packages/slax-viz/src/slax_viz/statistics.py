@@ -56,9 +56,7 @@ def mean_interval(
 
     values = np.asarray(samples, dtype=np.float64)
     if values.ndim == 0 or len(values) < 2:
-        raise ValueError(
-            f"Got samples {list(values.shape)}, expected at least 2, along the first axis. Run more seeds."
-        )
+        raise ValueError(f"Got samples {values.shape}, expected at least 2, along the first axis. Run more seeds.")
     within = np.isfinite(values) & (values >= bounds[0]) & (values <= bounds[1])
     if not within.all():
         others = np.argwhere(~within)

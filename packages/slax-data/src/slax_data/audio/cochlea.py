@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32
 
 from slax_data.checks import check_finite, check_size
-from slax_data.loading.batching import time_first
+from slax_data.loading import time_first
 
 # Glasberg, Moore 1990: the bandwidth of a filter of the ear, BANDWIDTH (FACTOR f + 1) in Hz.
 BANDWIDTH, FACTOR = 24.7, 4.37e-3
@@ -38,7 +38,7 @@ class Cochlea:
         threshold: threshold of the neuron, in spikes of fibers.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a size below 1, or frequencies that do not rise from above 0.
 
     Example:
         >>> from slax_data import Cochlea
@@ -59,9 +59,6 @@ class Cochlea:
         check_size("n_fibres", self.n_fibres)
         if not 0 < self.lowest < self.highest:
             raise ValueError(f"Cochlea got {self.lowest} to {self.highest} Hz, expected 0 < lowest < highest.")
-        for name in ("tau", "threshold"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"Cochlea got {name}={getattr(self, name)}, expected a number above 0.")
 
     @property
     def frequencies(self) -> Float32[np.ndarray, " N"]:

@@ -1,21 +1,58 @@
-"""Conversion of the sounds of a data set to the spikes of a cochlea, batch by batch."""
+"""Recordings as .wav files, and as the spikes of a cochlea."""
 
+import io
 import math
+import wave
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Float32, Shaped
 from tqdm import tqdm
 
 from slax_data.audio.cochlea import Cochlea, encode_audio
-from slax_data.audio.sounds import Sound
 from slax_data.checks import check_size
-from slax_data.loading.batching import time_first
+from slax_data.loading import time_first
 from slax_data.storage.packed import SpikeTrains, spike_trains
 
 BATCH = 50
+
+
+class Sound(NamedTuple):
+    """A recording.
+
+    Args:
+        samples: in [-1, 1).
+        rate: samples per second.
+    """
+
+    samples: Float32[np.ndarray, " L"]
+    rate: int
+
+
+def read_wav(content: bytes, name: str) -> Sound:
+    """Read a .wav file with one channel of 16-bit PCM.
+
+    Args:
+        content: content of the file.
+        name: name of the file, for error messages.
+
+    Raises:
+        ValueError: a file of another format, a truncated one, or one without samples.
+    """
+    try:
+        with wave.open(io.BytesIO(content)) as file:
+            channels, width, rate, frames = file.getparams()[:4]
+            data = file.readframes(frames)
+    except (wave.Error, EOFError, RuntimeError) as error:
+        raise ValueError(f"Got {name}, expected a complete PCM .wav file: {error!r}.") from error
+    if (channels, width) != (1, 2):
+        raise ValueError(f"Got {channels} channels of {8 * width} bit in {name}, expected one of 16 bit.")
+    if not frames or rate <= 0 or len(data) != frames * width:
+        raise ValueError(f"Got {len(data) // width} samples in {name} at {rate} Hz, expected {frames}. Get it again.")
+    return Sound(np.frombuffer(data, "<i2").astype(np.float32) / 32768, rate)
 
 
 def encode_recordings(
@@ -61,9 +98,7 @@ def encode_recordings(
         raise ValueError(f"Got {len(sounds)} recordings of {rates} Hz, expected one rate. Resample them first.")
     (rate,) = rates
     if not n_steps <= rate * duration:
-        raise ValueError(
-            f"Got {n_steps} steps in {duration} s, expected at most {rate} steps per second, a sample each."
-        )
+        raise ValueError(f"Got {n_steps} steps in {duration} s, expected at most {rate} per second, a sample each.")
     per_step = math.ceil(rate * duration / n_steps - 1e-9)
     with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
         spikes = np.concatenate(list(_heard_batches(sounds, per_step * n_steps, n_steps, cochlea)))
@@ -72,9 +107,7 @@ def encode_recordings(
     return spike_trains(spikes, labels, lengths=np.maximum(of_sounds, last_spikes))
 
 
-def _heard_batches(
-    sounds: list[Sound], length: int, n_steps: int, cochlea: Cochlea
-) -> Iterable[Bool[np.ndarray, "B T N"]]:
+def _heard_batches(sounds: list[Sound], length: int, n_steps: int, cochlea: Cochlea) -> Iterable[np.ndarray]:
     for start in tqdm(range(0, len(sounds), BATCH), desc="cochlea", unit=f"{BATCH} recordings", disable=None):
         batch = np.zeros((BATCH, length), np.float32)
         chosen = sounds[start : start + BATCH]

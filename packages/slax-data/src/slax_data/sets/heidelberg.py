@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from tqdm import tqdm
 
-from slax_data.checks import check_choice, check_classes, check_labels
+from slax_data.checks import check_choice, check_classes
 from slax_data.encoding.events import binned, check_window
 from slax_data.extras import import_extra
 from slax_data.storage.packed import SpikeTrains, cached_sets, packed_trains
@@ -89,43 +89,6 @@ def shd(
     return _read(SHD, path, split, with_validation, n_steps=n_steps, duration=duration, outside=outside)
 
 
-def ssc(
-    path: str | Path | None = None,
-    *,
-    split: str = "train",
-    n_steps: int = 100,
-    duration: float = DURATION,
-    outside: str = "error",
-) -> SpikeTrains:
-    """Read the Spiking Speech Commands: 35 words by many speakers.
-
-    There are 75,466 recordings for training, 9,981 for validation, and 20,382 for testing.
-
-    Args:
-        path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, by default `data_folder()`.
-        split: "train", "valid" or "test".
-        n_steps, duration, outside: see `shd`.
-
-    Returns:
-        Spikes, in [D, T, N], and labels, in 0..34.
-
-    Raises:
-        FileNotFoundError, ImportError, ValueError: as `shd` does.
-
-    References:
-        See `shd`.
-
-    Example:
-        With ssc_valid.h5 in the folder, this reads it. Without it, the error says where to get it:
-        >>> from slax_data import ssc
-        >>> ssc("no/such/folder", split="valid")
-        Traceback (most recent call last):
-            ...
-        FileNotFoundError: There is no ...ssc_valid.h5. Unpack ssc_valid.h5.gz of https://zenkelab.org/...
-    """
-    return _read(SSC, path, split, False, n_steps=n_steps, duration=duration, outside=outside)
-
-
 def shd_task(
     key: PRNGKeyArray,
     *,
@@ -174,11 +137,14 @@ def ssc_task(
     outside: str = "error",
     cache: str | Path | None = None,
 ) -> Task:
-    """The Spiking Speech Commands as a `Task`, which also has the split "valid".
+    """The Spiking Speech Commands, 35 words by many speakers, as a `Task`, which also has the split "valid".
+
+    There are 75,466 recordings for training, 9,981 for validation, and 20,382 for testing.
 
     Args:
         key: not used; nothing is drawn.
-        n_steps, code, path, duration, outside, cache: see `shd_task`.
+        path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, by default `data_folder()`.
+        n_steps, code, duration, outside, cache: see `shd_task`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
@@ -218,18 +184,12 @@ def _read(words: WordSet, path: str | Path | None, split: str, with_validation: 
     # h5py raises many types of errors for a damaged file, without naming the file.
     try:
         with h5py.File(file, "r") as content:
-            for name in ("spikes/times", "spikes/units", "labels"):
-                if name not in content or len(getattr(content[name], "shape", ())) != 1:
-                    raise ValueError(f"it lacks {name}, a list with one entry per recording.")
             times, units, labels = content["spikes/times"], content["spikes/units"], content["labels"][()]
-            check_labels(labels, n_classes=words.n_classes)
-            if not len(times) == len(units) == len(labels):
-                raise ValueError(
-                    f"it has {len(times)} times, {len(units)} units and {len(labels)} labels of recordings."
-                )
             rows = np.arange(len(labels))
             if with_validation and split != "test":
-                rows = np.flatnonzero(_is_left_out(content) == (split == "validation"))
+                speakers = content["extra/speaker"][()]
+                left_out = np.isin(speakers, np.unique(speakers)[-LEFT_OUT:])
+                rows = np.flatnonzero(left_out == (split == "validation"))
             check_classes({split: labels[rows]}, n_classes=words.n_classes)
             for row in tqdm(rows, desc=file.name, unit="recordings", disable=None):
                 try:
@@ -249,21 +209,8 @@ def _splits(words: WordSet, with_validation: bool) -> tuple[str, ...]:
     return (*words.splits, "validation") if with_validation else words.splits
 
 
-def _is_left_out(content: Any) -> Bool[np.ndarray, " D"]:
-    """Whether a recording is in the validation split."""
-    speakers = content["extra/speaker"][()] if "extra/speaker" in content else np.zeros(0)
-    if speakers.shape != content["labels"].shape:
-        raise ValueError(f"it has {len(speakers)} numbers of speakers, by which its validation split is taken.")
-    found = np.unique(speakers)
-    if len(found) <= LEFT_OUT:
-        raise ValueError(f"it has {len(found)} speakers, too few to leave {LEFT_OUT} of them out.")
-    return np.isin(speakers, found[-LEFT_OUT:])
-
-
 def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
     file = resolve_folder(path) / f"{words.name}_{split}.h5"
     if not file.exists():
-        raise FileNotFoundError(
-            f"There is no {file}. Unpack {file.name}.gz of {PAGE} there, or give path=, its folder."
-        )
+        raise FileNotFoundError(f"There is no {file}. Unpack {file.name}.gz of {PAGE} there, or give path=, a folder.")
     return file

@@ -13,10 +13,10 @@ from jaxtyping import Array, Float32, Int32, PRNGKeyArray, UInt8
 
 from slax_data.checks import check_choice, check_size
 from slax_data.encoding.encoders import ENCODERS
-from slax_data.loading.batching import time_first
+from slax_data.loading import time_first
 from slax_data.sets.images import check_image_code, encoded, encoded_task
 from slax_data.storage.whole_files import NOT_GZIP, data_folder, download
-from slax_data.task import SPLITS, Task
+from slax_data.task import Task, splits_of
 
 
 class IdxSet(NamedTuple):
@@ -81,7 +81,7 @@ def idx_images(
         FileNotFoundError: There is no ...t10k-images-idx3-ubyte, packed (.gz) or not. Get it with slax_data.download_mnist(...
     """
     check_choice("data set", name, IDX_SETS)
-    check_choice("split", split, _splits(with_validation))
+    check_choice("split", split, splits_of(with_validation))
     folder, part = _folder(name, path), "t10k" if split == "test" else "train"
     images, digits = (_content(folder, name, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, N_PIXELS)
@@ -197,11 +197,9 @@ def _task(name: str, key: PRNGKeyArray, n_steps: int, code: str, **options: Any)
     if code in ENCODERS:
         check_image_code(code, n_steps)
     elif N_PIXELS % n_steps:
-        raise ValueError(
-            f"n_steps got {n_steps}, expected a divisor of the {N_PIXELS} pixels: 28 for a row at each step."
-        )
+        raise ValueError(f"n_steps got {n_steps}, expected a divisor of the {N_PIXELS} pixels: 28 for a row in each.")
     images = {}
-    for split in _splits(options["with_validation"]):
+    for split in splits_of(options["with_validation"]):
         pixels, labels = idx_images(name, split=split, **options)
         with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
             images[split] = jnp.asarray(pixels), jnp.asarray(labels)
@@ -218,10 +216,6 @@ def _inputs(code: str, n_steps: int, key: PRNGKeyArray, pixels: UInt8[Array, "B 
     return time_first(intensities.reshape(len(pixels), n_steps, -1))
 
 
-def _splits(with_validation: bool) -> tuple[str, ...]:
-    return (*SPLITS, "validation") if with_validation else SPLITS
-
-
 def _folder(name: str, path: str | Path | None) -> Path:
     return Path(path).expanduser() if path else data_folder() / name
 
@@ -232,9 +226,7 @@ def _content(folder: Path, name: str, file: str) -> bytes:
     remedy = f"Get it with slax_data.download_mnist({name!r}), or from {IDX_SETS[name].url}/{file}.gz"
     found = next((one for one in (folder / file, folder / f"{file}.gz") if one.exists()), None)
     if found is None:
-        raise FileNotFoundError(
-            f"There is no {folder / file}, packed (.gz) or not. {remedy}, or give path=, its folder."
-        )
+        raise FileNotFoundError(f"There is no {folder / file}, packed (.gz) or not. {remedy}, or give its path=.")
     content = found.read_bytes()
     try:
         content = gzip.decompress(content) if found.suffix == ".gz" else content
@@ -242,7 +234,5 @@ def _content(folder: Path, name: str, file: str) -> bytes:
         raise ValueError(f"Got {found}, expected a whole file packed by gzip: {error}. {remedy}.") from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != expected:
-        raise ValueError(
-            f"Got {found} with the sha256 {sha256}, expected {expected}: damaged, or another file. {remedy}."
-        )
+        raise ValueError(f"Got {found} with the sha256 {sha256}, expected {expected}: damaged, or another. {remedy}.")
     return content

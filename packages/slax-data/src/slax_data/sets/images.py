@@ -11,19 +11,14 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray, Sha
 
 from slax_data.checks import check_choice, check_classes, check_intensities
 from slax_data.encoding.encoders import ENCODERS
-from slax_data.loading.batching import take_batch
+from slax_data.loading import take_batch
 from slax_data.task import SPLITS, Batch, Task, check_splits
 
 Images = tuple[Float32[Array, "_ *_"], Int32[Array, " _"]]  # intensities [D, ...] and labels [D]
 
 
 def image_task(
-    key: PRNGKeyArray,
-    images: dict[str, Images],
-    *,
-    n_classes: int,
-    n_steps: int = 50,
-    code: str = "latency",
+    key: PRNGKeyArray, images: dict[str, Images], *, n_classes: int, n_steps: int = 50, code: str = "latency"
 ) -> Task:
     """Images as a `Task` with one unit per pixel. For a row of pixels at each step, see `indexed_task`.
 
@@ -52,7 +47,10 @@ def image_task(
                [0., 0., 1., 0., 1., 0., 1., 0., 0.]], dtype=float32)
     """
     check_image_code(code, n_steps)
-    _check_images(images, n_classes)
+    check_splits("images", {split: {"pixels": one.shape[1:]} for split, (one, _) in images.items()})
+    for intensities, _ in images.values():
+        check_intensities(intensities)
+    check_classes({split: labels for split, (_, labels) in images.items()}, n_classes=n_classes)
     sizes = {"n_units": math.prod(images["train"][0].shape[1:]), "n_classes": n_classes, "n_steps": n_steps}
     return encoded_task(key, images, partial(encoded, code, n_steps), **sizes)
 
@@ -111,12 +109,3 @@ def stratified_split(intensities: Float[np.ndarray, "B N"], labels: Int[np.ndarr
     """The images of "train" or "test"; see `stratified_holdout_mask`."""
     chosen = stratified_holdout_mask(labels) == (split == "test")
     return jnp.asarray(intensities[chosen], jnp.float32), jnp.asarray(labels[chosen], jnp.int32)
-
-
-def _check_images(images: dict[str, Images], n_classes: int) -> None:
-    check_splits("images", {split: {"pixels": one.shape[1:]} for split, (one, _) in images.items()})
-    for split, (intensities, labels) in images.items():
-        check_intensities(intensities)
-        if len(labels) != len(intensities):
-            raise ValueError(f"Got {len(intensities)} images and {len(labels)} labels in the split {split!r}.")
-    check_classes({split: labels for split, (_, labels) in images.items()}, n_classes=n_classes)

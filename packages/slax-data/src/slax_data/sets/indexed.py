@@ -36,7 +36,7 @@ def indexed_task(
         The task, as of `stored_task`.
 
     Raises:
-        ValueError: no samples, samples or targets that differ in shape, a sample longer than `n_steps`; the errors of
+        ValueError: samples or targets that differ in shape, a sample longer than `n_steps`; the errors of
             `stored_task`.
 
     Example:
@@ -89,8 +89,7 @@ def arrays_of(
         per_step, transform: see `indexed_task`.
 
     Raises:
-        ValueError: no samples, samples with steps of different shapes or without steps, not as many targets as samples, or
-            targets of different shapes.
+        ValueError: samples with steps of different shapes, not as many targets as samples, or targets of different shapes.
     """
     if isinstance(items, tuple) and len(items) == 2 and hasattr(items[0], "shape"):
         inputs, goals = (np.asarray(part) for part in items)
@@ -98,13 +97,9 @@ def arrays_of(
             raise ValueError(f"Got {len(inputs)} samples and {len(goals)} targets in {name}, expected one for each.")
         items = list(zip(inputs, goals, strict=True))
     chosen = range(len(items)) if indices is None else list(indices)
-    if not chosen:
-        raise ValueError(f"Got no samples of {name}, which has {len(items)}, for indices={indices}, expected some.")
     pairs = [items[index][:2] for index in chosen]
     samples = [np.asarray(transform(sample) if transform else sample) for sample, _ in pairs]
     targets = [np.asarray(target) for _, target in pairs]
-    if shapes := {sample.shape for sample in samples if not sample.size}:
-        raise ValueError(f"Got samples of the shapes {sorted(shapes)} in {name}, expected at least one step.")
     if any(sample.ndim == 0 for sample in samples):
         raise ValueError(f"Got numbers as samples in {name}, expected [T, ...]. Give a transform that makes steps.")
     samples = [sample[:, None] if sample.ndim == 1 else sample for sample in samples]

@@ -3,7 +3,7 @@
 It is integrated here, so there is nothing to download.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -13,35 +13,16 @@ from slax_data.checks import check_size
 POINTS_PER_LYAPUNOV_TIME = 75
 STEPS_PER_DELAY = 500  # of the solver
 BETA, GAMMA, EXPONENT = 0.2, 0.1, 10.0  # of the equation
-
-
-class ChaoticSeries(NamedTuple):
-    """One of NeuroBench's series: its Lyapunov time, over which errors grow by a factor e, and its constant history."""
-
-    lyapunov_time: int
-    history: float
-
-    @property
-    def interval(self) -> float:
-        """The time between two consecutive points."""
-        return self.lyapunov_time / POINTS_PER_LYAPUNOV_TIME
-
-
-# NeuroBench's 14 series by tau. The values for 17 are the defaults of its class; the others come from the list that
-# accompanies its data, obtained secondhand: the files themselves were not available for comparison.
-NEUROBENCH_SERIES = {tau: ChaoticSeries(*numbers) for tau, numbers in enumerate([
-    (197, 0.7206597), (138, 0.7744313), (315, 0.7783468), (131, 0.9225991), (191, 0.9479431),
-    (119, 0.5455960), (106, 0.8622247), (97, 0.3259660), (98, 0.8297825), (104, 1.0033490),
-    (112, 0.6491406), (119, 1.0957495), (131, 0.9256179), (139, 0.2713639),
-], start=17)}  # fmt: skip
+# NeuroBench's series of tau = 17: its history, and its Lyapunov time, over which errors grow by a factor e.
+HISTORY, LYAPUNOV_TIME = 0.7206597, 197
 
 
 def mackey_glass(
     n_points: int,
     *,
     tau: float | int = 17.0,
-    history: float | int = NEUROBENCH_SERIES[17].history,
-    interval: float | int = NEUROBENCH_SERIES[17].interval,
+    history: float | int = HISTORY,
+    interval: float | int = LYAPUNOV_TIME / POINTS_PER_LYAPUNOV_TIME,
     start: float | int | None = None,
 ) -> Float64[np.ndarray, " T"]:
     """Solve the Mackey-Glass equation from a constant history, and sample the solution at regular times.
@@ -58,8 +39,8 @@ def mackey_glass(
         n_points: points T, at least 1.
         tau: delay, > 0.
         history: x until time 0, >= 0.
-        interval: time between two points, > 0. By default 75 points are one Lyapunov time of tau=17; for another series of
-            NeuroBench, take history and interval from `NEUROBENCH_SERIES[tau]`.
+        interval: time between two points, > 0. By default 75 points are one Lyapunov time of tau=17, and the series, with
+            its history, is that of NeuroBench.
         start: time of the first point, >= 0; tau by default, as in NeuroBench's files.
 
     Returns:

@@ -43,12 +43,7 @@ class Manifolds(NamedTuple):
 
 @partial(jax.jit, static_argnames=("n_classes", "n_units", "dim", "alpha"))
 def random_manifolds(
-    key: PRNGKeyArray,
-    *,
-    n_classes: int = 10,
-    n_units: int = 100,
-    dim: int = 2,
-    alpha: float = 2.0,
+    key: PRNGKeyArray, *, n_classes: int = 10, n_units: int = 100, dim: int = 2, alpha: float = 2.0
 ) -> Manifolds:
     """Draw one random manifold per class, smooth if alpha is large.
 

@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, Shaped
 
 from slax_data.audio.cochlea import Cochlea
-from slax_data.audio.hearing import encode_recordings
-from slax_data.audio.sounds import Sound
-from slax_data.checks import check_choice, check_labels, check_size
+from slax_data.audio.hearing import Sound, encode_recordings
+from slax_data.checks import check_choice
 from slax_data.sets.indexed import arrays_of, enough_steps, stacked
 from slax_data.sets.japanese_vowels import THRESHOLD, Series, series_spikes
 from slax_data.storage.packed import SpikeTrains, spike_trains
@@ -96,10 +95,6 @@ def neurobench_task(
         (10, 4, 6)
     """
     check_choice("code", code, ["delta", "frames", "cochlea"])
-    if n_steps is not None:
-        check_size("n_steps", n_steps)
-    for _, targets, _ in sets.values():
-        check_labels(targets, n_classes=n_classes)
     check_splits("sets", {split: {"shape of a step": values.shape[2:]} for split, (values, _, _) in sets.items()})
     flat = {split: Series(one[0].reshape(*one[0].shape[:2], -1), *one[1:]) for split, one in sets.items()}
     longest = max(one.values.shape[1] for one in flat.values())

@@ -8,13 +8,11 @@ import numpy as np
 from jaxtyping import Int32, PRNGKeyArray
 
 from slax_data.audio.cochlea import Cochlea
-from slax_data.audio.hearing import encode_recordings
-from slax_data.audio.sounds import Sound, read_wav
+from slax_data.audio.hearing import Sound, encode_recordings, read_wav
 from slax_data.checks import check_choice, check_classes
-from slax_data.storage.archives import read_archive
 from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import data_folder, download, file_stamp, resolve_folder, sha256_of
-from slax_data.task import SPLITS, Task, stored_task
+from slax_data.storage.whole_files import data_folder, download, file_stamp, read_archive, resolve_folder, sha256_of
+from slax_data.task import Task, splits_of, stored_task
 
 N_CLASSES = 10
 RATE = 8000
@@ -86,7 +84,7 @@ def spoken_digits(
         >>> recordings.sounds[0].samples.shape, recordings.sounds[0].rate, recordings.speakers[0]
         ((4000,), 8000, 'theo')
     """
-    check_choice("split", split, _splits(with_validation))
+    check_choice("split", split, splits_of(with_validation))
     check_choice("split_by", split_by, DIVISIONS)
     path = _place(path)
     found = [
@@ -211,12 +209,8 @@ def spoken_digit_spikes(
     """
     which: dict[str, Any] = dict(split_by=split_by, with_validation=with_validation)
     how: dict[str, Any] = dict(n_steps=n_steps, duration=duration, cochlea=Cochlea(n_channels=n_channels))
-    found = {split: spoken_digits(path, split=split, **which) for split in _splits(with_validation)}
+    found = {split: spoken_digits(path, split=split, **which) for split in splits_of(with_validation)}
     return {split: encode_recordings(one.sounds, one.labels, **how) for split, one in found.items()}
-
-
-def _splits(with_validation: bool) -> tuple[str, ...]:
-    return (*SPLITS, "validation") if with_validation else SPLITS
 
 
 def _split_of(match: re.Match[str], split_by: str, with_validation: bool) -> str:

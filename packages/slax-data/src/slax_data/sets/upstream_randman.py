@@ -115,9 +115,7 @@ def upstream_randman(
     return spikes[:, :batch_size].astype(jnp.float32), labels[:batch_size]
 
 
-def _manifold(
-    seed: Int32[Array, ""], points: Float32[Array, "P M"], n_units: int, alpha: float
-) -> Float32[Array, "P N"]:
+def _manifold(seed: Array, points: Float32[Array, "P M"], n_units: int, alpha: float) -> Float32[Array, "P N"]:
     i = jnp.arange(n_harmonics(alpha), dtype=jnp.float32)
     spectrum = 1 / ((i + 1) ** alpha + 1)
     drawn = random.uniform(random.key(seed), (n_units, points.shape[1], 3, len(i)), jnp.float32)

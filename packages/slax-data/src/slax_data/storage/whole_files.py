@@ -8,12 +8,13 @@ import io
 import os
 import secrets
 import shutil
+import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -146,3 +147,41 @@ def load_arrays(path: Path, remedy: str = "Make it again: numpy.savez(path, ...)
     # Any exception: zipfile, zlib, struct and NumPy each raise their own for damaged content.
     except Exception as error:
         raise ValueError(f"Got {path} ({error}), expected a complete .npz file of plain arrays. {remedy}") from error
+
+
+def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tuple[PurePosixPath, bytes]]:
+    """The selected files of a .tar.gz archive, or of a folder and its subfolders, by name.
+
+    An archive is read to its end, where the checksum of its content is.
+
+    Args:
+        path: the archive or the folder.
+        wanted: selects files by name, relative to the top of the archive or folder.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: not an archive, a truncated or damaged one, or a selected member that is no plain file, such as a link.
+            Links in a folder are trusted and followed.
+    """
+    if path.is_dir():
+        files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
+        return [(name, files[name].read_bytes()) for name in sorted(files) if wanted(name)]
+    try:
+        with gzip.open(path) as file:
+            content = file.read()
+        members = {}
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            for info in archive:
+                name = PurePosixPath(info.name)
+                if info.isdir() or not wanted(name):
+                    continue
+                if not info.isfile():
+                    raise ValueError(f"it has a member that is a link or a device, {info.name!r}")
+                members[name] = archive.extractfile(info).read()  # type: ignore[union-attr]
+        return sorted(members.items())
+    except (FileNotFoundError, PermissionError, MemoryError):
+        raise
+    # Any exception: only the content can be at fault, and the readers report that by many types.
+    except Exception as error:
+        cure = "If it is damaged, download it again; otherwise unpack it, and give the path of the folder."
+        raise ValueError(f"Got {path}, expected a whole .tar.gz archive of plain files ({error}). {cure}") from error

@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from slax_neurons.unrolling import cast_inputs, mutates_state, mutations_explained, scan_chunks
+from slax_neurons.mutation import mutates_state, mutations_explained
+from slax_neurons.unrolling import cast_inputs, scan_chunks
 from slax_neurons.wiring import Connect, carry_without_buffer, delayed
 
 # measure(module, carry, inputs, outputs, mask) -> arrays [K, ...] of a chunk of K steps, or None. It is a function of a file,

@@ -50,8 +50,6 @@ class Complexity:
         >>> counts = complexity(model, jnp.ones((10, 1, 8)))
         >>> counts.n_steps, counts.dense
         (10, 320.0)
-        >>> counts.per_step().dense
-        32.0
     """
 
     footprint: int
@@ -62,11 +60,6 @@ class Complexity:
     dense: float
     membrane_updates: float
     n_steps: int
-
-    def per_step(self) -> "Complexity":
-        """Return the same counts with the mean operations and updates of a step, for tasks that count each step as a sample."""
-        names = ("effective_macs", "effective_acs", "dense", "membrane_updates")
-        return dataclasses.replace(self, n_steps=1, **{name: getattr(self, name) / self.n_steps for name in names})
 
 
 def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
@@ -163,10 +156,8 @@ def _check_modules(model: Connect) -> None:
         if isinstance(module, nnx.RNNCellBase) or jax.tree.leaves(nnx.state(module, nnx.Param)):
             sender, arrow, receiver = place.partition(" -> ")
             where = f"the synapse of the edge from {sender} to {receiver}" if arrow else f"module {place}"
-            raise TypeError(
-                f"complexity got {type(module).__name__} as {where}, expected modules whose use of weights it knows: Linear, "
-                "Conv, BlockDiagonal, neurons, delays, norms, and modules without parameters."
-            )
+            known = "Linear, Conv, BlockDiagonal, neurons, delays, norms, or what has no parameters"
+            raise TypeError(f"complexity got {type(module).__name__} as {where}, expected {known}.")
 
 
 def _counts(module: Any, carry: Any, inputs: Array, outputs: Any, mask: None) -> list[Counts]:

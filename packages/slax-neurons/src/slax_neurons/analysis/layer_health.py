@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Int, Shaped
+from jaxtyping import Array, Bool, Shaped
 
 from slax_neurons.analysis.activity import measured
 from slax_neurons.analysis.model_summary import aligned, html_table
@@ -169,10 +169,8 @@ def health(
     layers = list(zip(names, (counts for counts in found if counts is not None), strict=True))
     for name, (*_, not_finite) in layers:
         if count := int(np.sum(not_finite)):
-            raise ValueError(
-                f"health got currents into {name} of which {count} are NaN or infinite, expected finite ones. Look at the "
-                "inputs first, then at the weights before this layer."
-            )
+            cure = "Look at the inputs first, then at the weights before this layer."
+            raise ValueError(f"health got currents into {name} of which {count} are NaN or infinite. {cure}")
     return Health(tuple(_layer(name, *(np.sum(count, 0) / steps for count in counts[:2])) for name, counts in layers))
 
 
@@ -192,9 +190,7 @@ def _is_spiking(module: nnx.Module) -> bool:
     return isinstance(module, NeuronCell) and module.spikes
 
 
-def _steps_of_units(
-    module: Any, carry: Any, inputs: Array, outputs: Any, mask: Any
-) -> list[Int[Array, "T ..."]] | None:
+def _steps_of_units(module: Any, carry: Any, inputs: Array, outputs: Any, mask: Any) -> list[Array] | None:
     """The number of samples, step by step, in which each unit of a spiking layer fires, has support, and gets a current that is
     not finite."""
     if not _is_spiking(module):

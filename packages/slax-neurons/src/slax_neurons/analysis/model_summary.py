@@ -103,9 +103,7 @@ def summary(model: Any, input_shape: tuple[int, ...]) -> Summary:
         total                                                        416
     """
     check_stack(model, "summary")
-    shape = as_shape("summary", input_shape, "that of a step, (B, features...): inputs.shape[1:]")
-    if len(shape) < 2:
-        raise ValueError(f"summary got an input_shape of {list(shape)}, expected [B, features...]: inputs.shape[1:].")
+    shape = as_shape("summary", input_shape, "that of a step, (B, features...): inputs.shape[1:]", axes=2)
     rows = tuple(_rows(model, jax.ShapeDtypeStruct(shape, input_dtype(model)), ""))
     return Summary(rows, _parameters(model))
 

@@ -4,7 +4,7 @@ from typing import NamedTuple, Unpack
 
 from jaxtyping import Array, Float
 
-from slax_neurons.neurons.neuron import SpikeOptions, SpikingNeuron
+from slax_neurons.neurons.neuron import SpikeOptions, SpikingNeuron, decay_of_membrane
 from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable, one_of, positive
 
 FORMS = ("additive", "symplectic")
@@ -117,9 +117,7 @@ class AdLIF(SpikingNeuron):
         default = DEFAULT_Q if form == "symplectic" else None
         self.q = default if q is None else positive("AdLIF", "q", q)
 
-    @property
-    def membrane_decay(self) -> float | Float[Array, ""] | None:
-        return self.decay.scalar
+    membrane_decay = decay_of_membrane
 
     def integrate(self, carry: AdLIFState, inputs: Float[Array, "*B N"]) -> AdLIFState:
         decay = self.decay(carry.u)

@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.neurons.lif import DEFAULT_DECAY
-from slax_neurons.neurons.neuron import SpikeOptions, SpikingNeuron
+from slax_neurons.neurons.neuron import SpikeOptions, SpikingNeuron, decay_of_membrane
 from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable
 
 
@@ -76,9 +76,7 @@ class ALIF(SpikingNeuron):
         self.adaptation_decay = Parameter("ALIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)
         self.beta = Parameter("ALIF beta", beta, REAL, self.param_dtype)
 
-    @property
-    def membrane_decay(self) -> float | Float[Array, ""] | None:
-        return self.decay.scalar
+    membrane_decay = decay_of_membrane
 
     def integrate(self, carry: ALIFState, inputs: Float[Array, "*B N"]) -> ALIFState:
         return ALIFState(u=self.decay(carry.u) * carry.u + inputs, a=carry.a)

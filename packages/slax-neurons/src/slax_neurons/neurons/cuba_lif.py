@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.neurons.lif import DEFAULT_DECAY
-from slax_neurons.neurons.neuron import SpikeOptions, SpikingNeuron
+from slax_neurons.neurons.neuron import SpikeOptions, SpikingNeuron, decay_of_membrane
 from slax_neurons.parameter import UNIT_INTERVAL, Parameter, ParameterValue, Trainable
 
 
@@ -70,9 +70,7 @@ class CuBaLIF(SpikingNeuron):
         self.synapse_decay = Parameter("CuBaLIF synapse_decay", synapse_decay, UNIT_INTERVAL, self.param_dtype)
         self.decay = Parameter("CuBaLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
 
-    @property
-    def membrane_decay(self) -> float | Float[Array, ""] | None:
-        return self.decay.scalar
+    membrane_decay = decay_of_membrane
 
     def integrate(self, carry: CuBaLIFState, inputs: Float[Array, "*B N"]) -> CuBaLIFState:
         i = self.synapse_decay(carry.i) * carry.i + inputs

@@ -4,7 +4,6 @@
 `SpikingNeuron` one with a threshold and a reset. Their loops over time are in steps.py.
 """
 
-import inspect
 import math
 import warnings
 from typing import Any, ClassVar, TypedDict
@@ -80,9 +79,7 @@ class NeuronCell(nnx.RNNCellBase):
         """
         membrane = carry if isinstance(carry, jax.Array) else getattr(carry, "u", None)
         if membrane is None:
-            raise TypeError(
-                f"Got a carry without a field u, expected {type(self).__name__}.membrane(carry). Define it."
-            )
+            raise TypeError(f"Got a carry without a field u. Define {type(self).__name__}.membrane(carry).")
         return membrane
 
     @property
@@ -122,9 +119,7 @@ class NeuronCell(nnx.RNNCellBase):
         """Set an attribute, or in a neuron that has it, replace it in place; see `replace` for what may be given."""
         old, name = vars(self).get(attribute), type(self).__name__
         if attribute in self.fixed and attribute in vars(self):
-            raise ValueError(
-                f"{name} got another {attribute}, {self.fixed[attribute]}. Make one: {name}({attribute}=...)."
-            )
+            raise ValueError(f"{name} got another {attribute}, {self.fixed[attribute]}. Make one: {name}(...).")
         # A user's class may put a variable, a module or a function in a parameter's place.
         is_made = value is None or callable(value) or isinstance(value, nnx.Variable | nnx.Module)
         if isinstance(old, Parameter) and not is_made:
@@ -206,10 +201,8 @@ class Neuron(NeuronCell):
     def _state_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         units, rest = divmod(input_shape[-1], self.currents_per_unit)
         if rest:
-            raise ValueError(
-                f"{type(self).__name__} got {input_shape[-1]} currents, expected {self.currents_per_unit} for each unit: "
-                f"nnx.Linear(inputs, {self.currents_per_unit} * units, rngs=rngs) before it."
-            )
+            of_each = f"{self.currents_per_unit} for each unit: nnx.Linear(inputs, {self.currents_per_unit} * units)"
+            raise ValueError(f"{type(self).__name__} got {input_shape[-1]} currents, expected {of_each} before it.")
         return (*input_shape[:-1], units)
 
     def integrate(self, carry: Any, inputs: Float[Array, "*B N"]) -> Any:
@@ -241,13 +234,18 @@ class Neuron(NeuronCell):
         for state in jax.tree.leaves(carry):
             is_state = self.has_split_step or jnp.issubdtype(state.dtype, jnp.inexact)
             if is_state and (state.shape, state.dtype) != (self._state_shape(inputs.shape), inputs.dtype):
+                carry_of, current = (f"{one.dtype}{list(one.shape)}" for one in (state, inputs))
                 raise ValueError(
-                    f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
-                    f"{list(inputs.shape)} per step, expected the same of both. Make it with initialize_carry({inputs.shape}), "
-                    f"and, if the dtypes differ, the neuron with param_dtype={inputs.dtype.name}, or cast the inputs. A "
-                    "sequence [T, B, ...] is for unroll(model, carry, inputs). Counts in the carry need a neuron that defines "
-                    "__call__ alone."
+                    f"{type(self).__name__} got a carry of {carry_of} for a current of {current} per step, expected the same "
+                    f"of both: initialize_carry({inputs.shape}), param_dtype={inputs.dtype.name}. Call unroll for "
+                    "sequences [T, B, ...]. Counts in the carry need a neuron that defines __call__ alone."
                 )
+
+
+@property  # type: ignore[misc]
+def decay_of_membrane(self: Any) -> float | Float[Array, ""] | None:
+    """The property `membrane_decay` of a neuron whose parameter `decay` is the factor of its membrane in a step."""
+    return self.decay.scalar
 
 
 class SpikeOptions(TypedDict, total=False):
@@ -313,14 +311,8 @@ class SpikingNeuron(Neuron):
     ):
         name = type(self).__name__
         if unknown:
-            bases = (inspect.signature(base.__init__).parameters.values() for base in type(self).__mro__)
-            known = dict.fromkeys(one.name for base in bases for one in base if one.kind is one.KEYWORD_ONLY)
-            here = (
-                f" {theirs} of other libraries is {ours} here."
-                for theirs, ours in ELSEWHERE.items()
-                if theirs in unknown
-            )
-            raise TypeError(f"{name} got {', '.join(unknown)}, expected {', '.join(known)}.{''.join(here)}")
+            here = (f" {one} of other libraries is {ELSEWHERE[one]} here." for one in unknown if one in ELSEWHERE)
+            raise TypeError(f"{name} got {', '.join(unknown)}, which it does not take.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
         number = threshold.value if isinstance(threshold, Trainable) else threshold
         is_known = not isinstance(number, jax.core.Tracer) and type(self).initialize_carry is Neuron.initialize_carry

@@ -63,11 +63,8 @@ def plan(graph: Any) -> Plan:
     _check_reach(nodes, start, after, "not reached from the Input")
     _check_reach(nodes, end, before, "without a way to the Output")
 
-    hubs = {
-        name
-        for name in nodes
-        if name in (start, end) or is_neuron(nodes[name]) or len(before[name]) > 1 or len(after[name]) > 1
-    }
+    joins = {name for name in nodes if max(len(before[name]), len(after[name])) > 1}
+    hubs = {start, end} | joins | {name for name, node in nodes.items() if is_neuron(node)}
     links = _links(start, after, hubs)
     order = [hub for hub in _order(start, links) if hub != end] + [end]
     links.sort(key=lambda link: edges.index(((link.sender, *link.between)[-1], link.receiver)))
@@ -85,9 +82,7 @@ def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], Edges]:
             continue
         inner, inner_edges = _opened(node, f"{own}.")
         first, last = _ends(inner, label(own, node))
-        edges = [
-            (last if sender == own else sender, first if receiver == own else receiver) for sender, receiver in edges
-        ]
+        edges = [(last if one == own else one, first if other == own else other) for one, other in edges]
         edges += inner_edges
         nodes |= inner
         for door in (first, last):

@@ -141,18 +141,12 @@ def read_neuron(node: Any, label: str, options: Options) -> tuple[Neuron, Values
     reset = "subtract" if kind == "LI" else node.metadata.get(RESET, options.reset)
     leak = values("v_leak")
     zero = {"zero": values("v_reset"), "subtract": np.zeros(()), "none": leak}[reset]
-    expect(
-        label,
-        kind == "IF" or np.all(leak == zero),
-        f"with a v_leak other than {'v_reset' if reset == 'zero' else '0'}, expected the same: they differ by a constant "
-        "current, and a neuron here has none. Give both the same value; the bias of an Affine before an LIF or LI can have the "
-        "difference divided by r.",
-    )
+    same = f"with a v_leak other than {'v_reset' if reset == 'zero' else '0'}, expected the same"
+    cure = "Give both the same value, and the difference, divided by r, to the bias of an Affine before it."
+    expect(label, kind == "IF" or np.all(leak == zero), f"{same}. {cure}")
     made = {name: options.parameter(value) for name, value in decays.items()} | {"param_dtype": options.param_dtype}
     if kind != "LI":
-        cure = (
-            "expected a resistance and an input weight that make it positive. Move its sign into the weights before it."
-        )
+        cure = "expected r and w_in that make it positive. Move its sign into the weights before it."
         expect(label, np.all(gain > 0), f"with a gain of {gain.min():.4g}, {cure}")
         limit = (values("v_threshold") - zero) / gain
         fires_at = limit if RESET in node.metadata else _next(limit, options.param_dtype)
@@ -194,12 +188,8 @@ def _write_conv(layer: nnx.Conv, shape: Shape, label: str) -> Any:
     dilated = any(size != 1 for size in _sizes(layer.input_dilation, spatial))
     expect(label, layer.mask is None and not dilated, "with a mask or an input_dilation, expected neither, as in NIR.")
     strides, dilation = _sizes(layer.strides, spatial), _sizes(layer.kernel_dilation, spatial)
-    sizes = {
-        "input_shape": shape[:-1],
-        "stride": strides,
-        "padding": _write_padding(layer, shape[:-1], strides, dilation, label),
-        "dilation": dilation,
-    }
+    padding = _write_padding(layer, shape[:-1], strides, dilation, label)
+    sizes = {"input_shape": shape[:-1], "stride": strides, "padding": padding, "dilation": dilation}
     if spatial == 1:
         sizes = {name: size if size == "same" else size[0] for name, size in sizes.items()}
     return getattr(library(), f"Conv{spatial}d")(
@@ -220,7 +210,7 @@ def _write_padding(layer: nnx.Conv, spatial: Shape, strides: Shape, dilation: Sh
         return "same"
     is_even = not isinstance(pairs, str) and all(low == high for low, high in pairs)
     expect(
-        label, is_even, f"that pads {pairs} for inputs of {spatial}, expected zeros, the same on both sides, as in NIR."
+        label, is_even, f"that pads {pairs} for inputs {spatial}, expected zeros, the same on both sides, as in NIR."
     )
     return tuple(int(low) for low, _ in pairs)
 
@@ -229,6 +219,7 @@ def _read_conv(node: Any, label: str, options: Options) -> nnx.Conv:
     weight = np.asarray(node.weight)
     spatial = weight.ndim - 2
     strides, padding = _sizes(node.stride, spatial), node.padding
+    bias = None if node.metadata.get(BIAS, 1) == 0 else node.bias
     fits = not isinstance(padding, str) or padding == "valid" or all(stride == 1 for stride in strides)
     expect(label, fits, f"with padding 'same' and a stride of {strides}, expected a stride of 1. Give numbers.")
     return nnx.Conv(
@@ -239,19 +230,13 @@ def _read_conv(node: Any, label: str, options: Options) -> nnx.Conv:
         padding=padding.upper() if isinstance(padding, str) else [(side, side) for side in _sizes(padding, spatial)],
         kernel_dilation=_sizes(node.dilation, spatial),
         feature_group_count=int(node.groups),
-        **options.weights(
-            np.moveaxis(weight, (0, 1), (-1, -2)), None if node.metadata.get(BIAS, 1) == 0 else node.bias
-        ),
+        **options.weights(np.moveaxis(weight, (0, 1), (-1, -2)), bias),
     )
 
 
 def _sizes(sizes: Any, axes: int) -> tuple[int, ...]:
     """One number per axis, from one for all or one for each."""
     return tuple(np.broadcast_to(np.asarray(1 if sizes is None else sizes).ravel(), (axes,)).tolist())
-
-
-def _write_flatten(module: Flatten, shape: Shape, label: str) -> Any:
-    return library().Flatten(input_type={"input": shape_first(shape)}, start_dim=module.start, end_dim=module.end)
 
 
 def _write_pool(module: SumPool2d, shape: Shape, label: str) -> Any:
@@ -296,7 +281,7 @@ def _read_delay(node: Any, label: str, options: Options) -> Delay:
 WRITERS: dict[type, Callable[[Any, Shape, str], Any]] = {
     nnx.Linear: _write_linear,
     nnx.Conv: _write_conv,
-    Flatten: _write_flatten,
+    Flatten: lambda module, shape, label: library().Flatten({"input": shape_first(shape)}, module.start, module.end),
     SumPool2d: _write_pool,
     AvgPool2d: _write_pool,
     Scale: _write_scale,

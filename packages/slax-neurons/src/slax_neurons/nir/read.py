@@ -53,7 +53,6 @@ def from_nir(
 
     Raises:
         ImportError: the package nir is not installed.
-        TypeError: anything other than a NIR graph.
         ValueError: a node that cannot be expressed, an option out of range, or another `dt` than the one of `to_nir`.
 
     References:
@@ -76,19 +75,12 @@ def from_nir(
         >>> [type(module).__name__ for module in model.modules], round(model.modules[1].membrane_decay, 4)
         (['Linear', 'LIF'], 0.9512)
     """
-    if not isinstance(graph, library().NIRGraph):
-        raise TypeError(f"from_nir got {type(graph).__name__}, expected a nir.NIRGraph, as nir.read gives it.")
     written = float(graph.metadata.get(STEP, dt))
     if not math.isclose(written, dt, rel_tol=1e-6):
-        raise ValueError(
-            f"from_nir got dt={dt} for a graph that to_nir wrote with dt={written}, expected the same: the weights belong to "
-            f"steps of this length. from_nir(graph, dt={written})."
-        )
+        raise ValueError(f"from_nir got dt={dt} for a graph that to_nir wrote, with its weights, for dt={written}.")
     kind = graph.metadata.get(INTEGRATION, "exponential") if integration is None else integration
-    options = Options(
-        Integration(kind, dt), one_of("from_nir", "reset", reset, RESETS), spike_fn, trainable, param_dtype
-    )
-    return _Reader(plan(graph), options).model()
+    one_of("from_nir", "reset", reset, RESETS)
+    return _Reader(plan(graph), Options(Integration(kind, dt), reset, spike_fn, trainable, param_dtype)).model()
 
 
 class _Reader:
@@ -135,9 +127,7 @@ class _Reader:
             synapses = self._synapses(link, scale)
             says = "with a Delay on an edge beside the chain. Take it out, and add Edge(..., delay=steps) to the model."
             expect(label(hub, node), not any(isinstance(synapse, Delay) for synapse in synapses), says)
-            synapse = (
-                jax.nn.identity if not synapses else synapses[0] if len(synapses) == 1 else nnx.Sequential(*synapses)
-            )
+            synapse = nnx.Sequential(*synapses) if len(synapses) > 1 else next(iter(synapses), jax.nn.identity)
             self.pending.append((link.sender, len(self.modules) - 1, synapse))
         if neuron is not None:
             self.index[hub] = self._add(neuron)

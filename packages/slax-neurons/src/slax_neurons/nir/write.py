@@ -82,11 +82,8 @@ def to_nir(
     shape = as_shape("to_nir", input_shape, "that of one sample in one step, such as (64,)")
     check_features(model.modules[0], 0, shape)
     if any(getattr(part, "reset", None) == "subtract" for _, part in nnx.iter_modules(model)):
-        warnings.warn(
-            'to_nir got a neuron with reset="subtract", which other frameworks read as a reset to zero; from_nir reads it as '
-            'it is. For others, train with reset="zero".',
-            stacklevel=2,
-        )
+        which = 'a neuron with reset="subtract", which other frameworks than slax read as a reset to zero'
+        warnings.warn(f'to_nir got {which}. For others, train with reset="zero".', stacklevel=2)
     graph = _Writer(nir, Integration(integration, dt)).graph(with_effective_weights(model), shape)
     return _with_folded_r(graph) if fold_r else graph
 
@@ -102,9 +99,8 @@ def _with_folded_r(graph: Any) -> Any:
         others = [reader for sender, reader in graph.edges if sender in before and reader != name]
         is_own = not others and all(hasattr(graph.nodes[sender], "weight") for sender in before)
         says = "expected one resistance for each channel, and Linear or Conv modules of its own before it. Leave out fold_r."
-        expect(
-            f"fold_r for {name} after {', '.join(before)},", is_own and np.all(of_channels == of_channels[:, :1]), says
-        )
+        fits = is_own and np.all(of_channels == of_channels[:, :1])
+        expect(f"fold_r for {name} after {', '.join(before)},", fits, says)
         for weights in map(graph.nodes.get, before):
             factors = of_channels[:, 0].astype(weights.weight.dtype)
             weights.weight = weights.weight * factors.reshape(-1, *[1] * (weights.weight.ndim - 1))
@@ -211,11 +207,9 @@ class _Writer:
         """Raise ValueError unless a reader of the graph will find the same edges to be late."""
         found = {(link.sender, (*link.between, link.receiver)[0]) for link in plan(graph).links if link.delayed}
         for sender, reader in sorted(expected - found):
-            raise ValueError(
-                f"to_nir got an edge that is read one step late and leads from {sender} to {reader}, expected one that the "
-                "graph shows, since NIR has no late edges: it closes no cycle, or its sender or receiver has edges of its own. "
-                "Let each late edge lead from a neuron back to the layer right before it or before one of those that feed it."
-            )
+            which = f"to_nir got an edge from {sender} to {reader} that is read one step late"
+            cure = "Let each late edge lead from a neuron back to the layer right before it or one that feeds it."
+            raise ValueError(f"{which} where the graph cannot show it, since NIR has no late edges. {cure}")
 
 
 def _is_identity(module: Any) -> bool:

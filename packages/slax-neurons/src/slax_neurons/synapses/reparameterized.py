@@ -43,10 +43,8 @@ class LowRank(Reparameterized):
 
     def __init__(self, synapse: Any, rank: int):
         if not is_plain(synapse):
-            got = type(synapse).__name__
-            raise TypeError(
-                f"LowRank got {got}, expected a Linear or a Conv. Wrap the result: Quantized(LowRank(...))."
-            )
+            cure = "Wrap the result: Quantized(LowRank(...))."
+            raise TypeError(f"LowRank got {type(synapse).__name__}, expected a Linear or a Conv. {cure}")
         kernel = synapse.kernel[...]
         inputs, outputs = math.prod(kernel.shape[:-1]), kernel.shape[-1]
         if not 1 <= rank <= min(inputs, outputs):
@@ -115,14 +113,12 @@ class Masked(Reparameterized):
         Raises:
             ValueError: a density out of range, or one that leaves no connection.
         """
-        if not 0 < density <= 1:
-            raise ValueError(f"Masked.random got density={density}, expected a number in (0, 1].")
         kernel = effective_weights(synapse)[0]
         check_rngs("Masked.random", rngs)
         ranks = jax.random.permutation(rngs.params(), kernel.size).reshape(kernel.shape)
         count = round(density * kernel.size)
-        if not count:
-            raise ValueError(f"Masked.random got density={density} for {kernel.size} weights, which leaves none.")
+        if not 0 < count <= kernel.size:
+            raise ValueError(f"Masked.random got density={density} for {kernel.size} weights, which leaves {count}.")
         return cls(synapse, ranks < count)
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
@@ -204,7 +200,7 @@ class Standardized(Reparameterized):
 
     Args:
         synapse: a Linear, a Conv, or any other synapse, with at least two weights into each output.
-        gain_init: initial value of the trainable gains g, one for each output; None for no gain.
+        gain_init: initial value of the trainable gains g, one for each output.
         eps: keeps the root away from zero, > 0.
 
     Raises:
@@ -230,7 +226,7 @@ class Standardized(Reparameterized):
 
     options = ("gain_init", "eps")
 
-    def __init__(self, synapse: Any, gain_init: float | None = 1.0, *, eps: float = 1e-4):
+    def __init__(self, synapse: Any, gain_init: float = 1.0, *, eps: float = 1e-4):
         super().__init__(synapse)
         kernel = effective_weights(synapse)[0]
         if math.prod(kernel.shape[:-1]) < 2:
@@ -238,7 +234,7 @@ class Standardized(Reparameterized):
         self.gain_init = gain_init
         self.eps = positive("Standardized", "eps", eps)
         outputs = kernel.shape[-1:]
-        self.gain = nnx.data(None) if gain_init is None else nnx.Param(jnp.full(outputs, gain_init, kernel.dtype))
+        self.gain = nnx.Param(jnp.full(outputs, gain_init, kernel.dtype))
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         kernel, bias = effective_weights(self.synapse)
@@ -247,6 +243,4 @@ class Standardized(Reparameterized):
         mean = jnp.mean(kernel, axis=axes, keepdims=True)
         variance = jnp.var(kernel, axis=axes, keepdims=True, ddof=1)
         kernel = (kernel - mean) / jnp.sqrt(variance * inputs + self.eps)
-        if self.gain is not None:
-            kernel = kernel * self.gain[...].reshape((1,) * len(axes) + (-1,))
-        return kernel, bias
+        return kernel * self.gain[...].reshape((1,) * len(axes) + (-1,)), bias

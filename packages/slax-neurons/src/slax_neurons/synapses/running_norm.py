@@ -34,7 +34,6 @@ class RunningNorm(Reparameterized):
         synapse: a Linear, a Conv, or any other synapse. A bias in it has no effect in the long run: the offset takes its place.
         momentum: weight of the past in the statistics, in [0, 1). They start from mean 0 and variance 1.
         eps: keeps the root away from zero, > 0.
-        scale_init, offset_init: initial values of the trained numbers, one of each for each output feature.
         use_running_average: True in evaluation, when calls leave the sums alone; the name is Flax's.
 
     Raises:
@@ -58,19 +57,10 @@ class RunningNorm(Reparameterized):
         (True, True)
     """
 
-    options = ("momentum", "eps", "scale_init", "offset_init")
+    options = ("momentum", "eps")
     mutates_state = False  # its sums may be added up in any pieces
 
-    def __init__(
-        self,
-        synapse: Any,
-        *,
-        momentum: float = 0.9,
-        eps: float = 1e-5,
-        scale_init: float = 1.0,
-        offset_init: float = 0.0,
-        use_running_average: bool = False,
-    ):
+    def __init__(self, synapse: Any, *, momentum: float = 0.9, eps: float = 1e-5, use_running_average: bool = False):
         super().__init__(synapse)
         if not 0 <= momentum < 1:
             raise ValueError(f"RunningNorm got momentum={momentum}, expected a number in [0, 1).")
@@ -78,10 +68,9 @@ class RunningNorm(Reparameterized):
         features, dtype = kernel.shape[-1:], kernel.dtype
         sums = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
         self.momentum, self.eps = momentum, positive("RunningNorm", "eps", eps)
-        self.scale_init, self.offset_init = scale_init, offset_init
         self.use_running_average = use_running_average
-        self.scale = nnx.Param(jnp.full(features, scale_init, dtype))
-        self.offset = nnx.Param(jnp.full(features, offset_init, dtype))
+        self.scale = nnx.Param(jnp.ones(features, dtype))
+        self.offset = nnx.Param(jnp.zeros(features, dtype))
         self.mean = nnx.BatchStat(jnp.zeros(features, sums))
         self.var = nnx.BatchStat(jnp.ones(features, sums))
         self.rows = RunningSum(jnp.zeros((), sums))

@@ -102,11 +102,8 @@ class Reparameterized(Synapse):
 
     def __init__(self, synapse: Any):
         if not is_synapse(synapse):
-            mask = " with a mask: wrap one without it, Masked(Conv(...), mask)" if isinstance(synapse, nnx.Conv) else ""
-            raise TypeError(
-                f"{type(self).__name__} got {type(synapse).__name__}{mask}, expected a Linear, a Conv without a mask, or a "
-                "module that makes its weights of parameters, with a method effective()."
-            )
+            expected = "a Linear, a Conv without a mask (wrap it: Masked(Conv(...), mask)), or what has effective()"
+            raise TypeError(f"{type(self).__name__} got {type(synapse).__name__}, expected {expected}.")
         self.synapse = synapse
 
     @property
@@ -249,14 +246,9 @@ def _check_shapes(synapse: Any, geometry: Any, kernel: Any, bias: Any) -> None:
         expected = [*geometry.kernel_size, geometry.in_features // groups, geometry.out_features]
         fits = list(kernel.shape) == expected
     if not fits:
-        raise ValueError(
-            f"Got a kernel of shape {list(kernel.shape)} from {type(synapse).__name__}.effective(), expected {expected}. A "
-            "convolution names the nnx.Conv that holds its geometry: self.geometry = nnx.Conv(...)."
-        )
-    if bias is not None and bias.shape != kernel.shape[-1:]:
-        raise ValueError(
-            f"Got a bias of {list(bias.shape)} from {type(synapse).__name__}, expected {kernel.shape[-1:]}."
-        )
+        cure = "A convolution names the nnx.Conv that holds its geometry: self.geometry = nnx.Conv(...)."
+        got = f"a kernel of shape {list(kernel.shape)} from {type(synapse).__name__}.effective()"
+        raise ValueError(f"Got {got}, expected {expected}. {cure}")
 
 
 class RunningSum(nnx.Variable):

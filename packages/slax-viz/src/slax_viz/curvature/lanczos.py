@@ -1,6 +1,6 @@
 """The Lanczos method with full reorthogonalization, on vectors of P numbers; see `hessian_eigenvalues` for the equations."""
 
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +9,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from slax_viz.curvature.flat import dot
-from slax_viz.curvature.product import is_traced
+from slax_viz.curvature.product import dot, is_traced
 from slax_viz.progress import progress
 
 _CHECK_EVERY = 8  # steps between two convergence checks; each is an eigendecomposition of the small matrix
@@ -50,9 +49,6 @@ def spanned_basis(
     vectors, projected = (jnp.asarray(np.zeros((n_steps + starts, columns), dtype)) for columns in (size, n_steps))
     basis = Basis(vectors, projected, jnp.asarray(np.zeros((), dtype)), jnp.asarray(np.int32(-starts)))
 
-    def started(_: Any, basis: Basis) -> Basis:  # zero has no remainder, so that a random vector takes its place
-        return _step(basis, zeros, key)
-
     def extended(_: Any, basis: Basis) -> Basis:
         return _step(basis, products(basis.vectors[basis.steps][None]), key)
 
@@ -62,10 +58,8 @@ def spanned_basis(
     def multiplied(basis: Basis, step: int) -> Float[Array, "b P"]:  # so many are known that have not been multiplied
         return products(jax.lax.dynamic_slice_in_dim(basis.vectors, np.int32(step), starts))
 
-    if is_traced(key, zeros):
-        basis = jax.lax.fori_loop(0, starts, started, basis)
-    else:
-        basis = reduce(lambda basis, row: started(row, basis), range(starts), basis)
+    for _ in range(starts):  # zero has no remainder, so that a random vector takes its place
+        basis = _step(basis, zeros, key)
     images = multiplied(basis, 0)
     if is_traced(images, basis.steps):  # or the loss contains traced arrays of its own
         return jax.lax.while_loop(lambda basis: ~ritz(basis, **options).done, extended_by_some, basis)

@@ -1,4 +1,4 @@
-"""The product of a Hessian with a vector."""
+"""The product of a Hessian with a vector, and trees of parameters as vectors, in which its dimensions are counted."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,14 +7,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from slax_viz.curvature.flat import as_vector
 from slax_viz.progress import progress
-from slax_viz.trees import leaves_by_path
 
 Loss = Callable[[Any], Array]
+dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)  # full float32 on accelerators too
+
+
+def as_vector(tree: PyTree) -> tuple[Float[Array, " P"], Callable[[Float[Array, " P"]], PyTree]]:
+    """The leaves as a vector, in float64 if one of them is, else in float32, and a function from such vectors to trees."""
+    dtypes = jax.tree.map(jnp.result_type, tree)
+    wide = "float64" if jnp.dtype("float64") in jax.tree.leaves(dtypes) else "float32"
+    vector, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, wide), tree))
+    return vector, lambda vector: jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), unravel(vector), dtypes)
+
+
+def size_and_dtype(tree: PyTree) -> tuple[int, Any]:
+    """The size and the dtype of the vector of a tree."""
+    vector = jax.eval_shape(lambda: as_vector(tree)[0])
+    return vector.size, vector.dtype
 
 
 def hessian_times(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
@@ -60,18 +74,3 @@ def in_blocks(program: Partial, values: Shaped[Array, "n ..."], block: int) -> F
 def is_traced(*arrays: Array) -> bool:
     """Whether an array is traced, as by `jax.jit` or `jax.vmap`, so that a loop in Python cannot read it."""
     return any(isinstance(array, jax.core.Tracer) for array in arrays)
-
-
-def check_parameters(params: PyTree) -> None:
-    """Raise ValueError for a tree without numbers, or with numbers that are not finite."""
-    leaves = leaves_by_path(params, "params").values()
-    if sum(leaf.size for leaf in leaves) == 0:
-        raise ValueError("Got params without a number, expected at least one. Check the filter that made them.")
-    check_finite("the parameters", params)
-
-
-def check_finite(name: str, tree: PyTree) -> None:
-    """Raise ValueError for NaN and infinite numbers; traced values are not checked."""
-    for leaf in jax.tree.leaves(tree):
-        if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError(f"Got NaN or infinite numbers in {name}. Check the loss and its gradient there.")

@@ -1,14 +1,19 @@
-"""The extreme eigenvalues of a Hessian."""
+"""The eigenvalues of a Hessian, by the Lanczos method, and its trace, by Hutchinson's estimator."""
 
+import math
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from slax_viz.curvature.flat import as_vector, size_and_dtype
-from slax_viz.curvature.lanczos import ORDERS, Ritz, ritz, spanned_basis
-from slax_viz.curvature.product import Loss, check_finite, check_parameters, hessian_products, in_blocks
+from slax_viz.arrays import leaves_by_path
+from slax_viz.curvature.lanczos import Ritz, ritz, spanned_basis
+from slax_viz.curvature.product import Loss, as_vector, dot, hessian_products, in_blocks, size_and_dtype
+
+_AT_ONCE = 8  # samples in one call of a program
 
 
 class Eigenvalues(NamedTuple):
@@ -110,10 +115,6 @@ def hessian_eigenvalues(
         raise ValueError(f"Got n_starts={n_starts}, expected 1 to n_top={n_top}.")
     if n_steps < n_top:
         raise ValueError(f"Got n_steps={n_steps}, expected at least n_top={n_top}, since a step adds one direction.")
-    if not 0 < tolerance < 1:
-        raise ValueError(f"Got tolerance={tolerance}, expected a number in (0, 1).")
-    if order not in ORDERS:
-        raise ValueError(f"Got order={order!r}, expected one of {', '.join(map(repr, ORDERS))}.")
 
     products = hessian_products(loss, params)
     options = {"n_top": n_top, "order": order, "tolerance": tolerance}
@@ -134,3 +135,86 @@ def _with_residuals(params: PyTree, found: Ritz, images: Float[Array, "n_top P"]
         asymmetry=found.asymmetry,
         steps=steps,
     )
+
+
+class Trace(NamedTuple):
+    """An estimate of a trace: the mean of the samples, its standard error, and the samples [n_samples] themselves.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_trace
+        >>> trace = hessian_trace(lambda params: jnp.prod(params["w"]), {"w": jnp.ones(2)}, jax.random.key(0))
+        >>> trace.samples.shape, bool(abs(trace.mean) < 3 * trace.standard_error)  # the trace is 0
+        ((64,), True)
+    """
+
+    mean: Float[Array, ""]
+    standard_error: Float[Array, ""]
+    samples: Float[Array, " n_samples"]
+
+
+def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples: int = 64) -> Trace:
+    """The trace of the Hessian, by Hutchinson's estimator: the mean of z . H z, where each entry of z is -1 or 1.
+
+    Its variance is 2 sum_{i != j} h_ij^2, with h the symmetric part of H, so that for a diagonal H each sample is exact.
+    It is unbiased for any H, symmetric or not. For an interval: `mean_interval(trace.samples)`.
+
+    Args:
+        loss: maps parameters to a number. It has to be deterministic: fix batch and keys in it. For spikes, see
+            `slax_viz.curvature`.
+        params: tree of floating-point arrays, for example an `nnx.State` of `nnx.Param`s.
+        key: random key for z.
+        n_samples: number of products with H, at least 2.
+
+    Returns:
+        A `Trace`, in float64 if a leaf is, else in float32.
+
+    Raises:
+        TypeError: parameters that are not floating-point arrays.
+        ValueError: no parameters, numbers that are not finite (where they are known: under `jax.jit` NaN is propagated), fewer
+            than 2 samples.
+
+    References:
+        Hutchinson, A stochastic estimator of the trace of the influence matrix, 1990, doi 10.1080/03610919008812866.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_trace
+        >>> def loss(params):
+        ...     return jnp.sum(jnp.array([1.0, 2.0, 3.0]) * params["w"] ** 2) / 2
+        >>> trace = hessian_trace(loss, {"w": jnp.ones(3)}, jax.random.key(0), n_samples=8)
+        >>> round(float(trace.mean), 3), round(float(trace.standard_error), 3)  # exact, since this Hessian is diagonal
+        (6.0, 0.0)
+    """
+    check_parameters(params)
+    if n_samples < 2:
+        raise ValueError(f"Got n_samples={n_samples}, expected at least 2 for a standard error.")
+
+    size, dtype = size_and_dtype(params)
+    products, keys = hessian_products(loss, params), jax.random.split(key, n_samples)
+
+    @jax.jit
+    def draw(products: Partial, keys: Key[Array, " n_samples"], places: Int[Array, " n"]) -> Float[Array, " n"]:
+        signs = jax.vmap(lambda key: jax.random.rademacher(key, (size,), dtype))(keys[places])
+        return jax.vmap(dot)(signs, products(signs))
+
+    samples = in_blocks(Partial(draw, products, keys), jnp.arange(n_samples, dtype=jnp.int32), min(_AT_ONCE, n_samples))
+    check_finite("a sample of the Hessian's trace", samples)
+    return Trace(jnp.mean(samples), jnp.std(samples, ddof=1) / math.sqrt(n_samples), samples)
+
+
+def check_parameters(params: PyTree) -> None:
+    """Raise ValueError for a tree without numbers, or with numbers that are not finite."""
+    leaves = leaves_by_path(params, "params").values()
+    if sum(leaf.size for leaf in leaves) == 0:
+        raise ValueError("Got params without a number, expected at least one. Check the filter that made them.")
+    check_finite("the parameters", params)
+
+
+def check_finite(name: str, tree: PyTree) -> None:
+    """Raise ValueError for NaN and infinite numbers; traced values are not checked."""
+    for leaf in jax.tree.leaves(tree):
+        if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError(f"Got NaN or infinite numbers in {name}. Check the loss and its gradient there.")
