@@ -65,8 +65,8 @@ class Delay(nnx.RNNCellBase):
         rngs: random streams; delays that are uniform in [0, D] are drawn from the stream `params`.
 
     Raises:
-        ValueError: a delay outside [0, D], delays of another shape, a width that is not positive, or both `delays` and
-            `rngs`; when it is called, a carry of another shape or dtype.
+        ValueError: a longest delay below 1, a delay outside [0, D], delays of another shape, a width that is not positive, or
+            both `delays` and `rngs`; when it is called, a carry of another shape or dtype.
 
     References:
         Hammouamri, Khalfaoui-Hassani, Masquelier: Learning delays in spiking neural networks using dilated convolutions with
@@ -98,6 +98,8 @@ class Delay(nnx.RNNCellBase):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs | None = None,
     ):
+        if not isinstance(max_delay, int | np.integer) or max_delay < 1:
+            raise ValueError(f"Delay got max_delay={max_delay}, expected an integer of at least 1.")
         if width is not None and not 0 < width < np.inf:
             raise ValueError(f"Delay got width={width}, expected a number of steps > 0, or None for interpolation.")
         check_rngs("Delay", rngs)

@@ -61,6 +61,8 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
         ValueError: an edge to or from a missing module, or an impossible delay.
     """
     if isinstance(edges, Mapping):
+        if wrong := [senders for senders in edges.values() if not isinstance(senders, list | tuple | range)]:
+            raise TypeError(f"connect got {wrong[0]!r} as senders, expected a list: {{receiver: [senders]}}.")
         edges = [Edge(sender, receiver) for receiver, senders in edges.items() for sender in senders]
     listed: list[Edge] = list(edges or ())
     for edge in listed:

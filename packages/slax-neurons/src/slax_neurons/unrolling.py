@@ -301,9 +301,13 @@ def check_sequence(inputs: Any) -> None:
     """Raise TypeError unless the inputs of a sequence are an array, ValueError unless they are [T, B, features...], T >= 1."""
     if not hasattr(inputs, "ndim"):
         raise TypeError(f"Got a {type(inputs).__name__} as inputs, expected an array: jnp.asarray(inputs).")
-    if inputs.ndim < 3 or 0 in inputs.shape[:2]:
+    if inputs.ndim < 3:
         cure = "A single sequence [T, features] needs a batch axis: inputs[:, None]."
         raise ValueError(f"Got inputs {list(inputs.shape)}, expected [T, B, features...], with time first. {cure}")
+    if 0 in inputs.shape[:2]:
+        raise ValueError(
+            "Got a sequence of {} steps and a batch of {} samples, expected 1 or more.".format(*inputs.shape)
+        )
 
 
 class Function(nnx.Module):

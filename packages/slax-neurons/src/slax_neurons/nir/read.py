@@ -53,6 +53,7 @@ def from_nir(
 
     Raises:
         ImportError: the package nir is not installed.
+        TypeError: anything other than a NIR graph.
         ValueError: a node that cannot be expressed, an option out of range, or another `dt` than the one of `to_nir`.
 
     References:
@@ -75,9 +76,11 @@ def from_nir(
         >>> [type(module).__name__ for module in model.modules], round(model.modules[1].membrane_decay, 4)
         (['Linear', 'LIF'], 0.9512)
     """
+    if not isinstance(graph, library().NIRGraph):
+        raise TypeError(f"from_nir got {type(graph).__name__}, expected a nir.NIRGraph, as nir.read gives it.")
     written = float(graph.metadata.get(STEP, dt))
     if not math.isclose(written, dt, rel_tol=1e-6):
-        raise ValueError(f"from_nir got dt={dt} for a graph that to_nir wrote, with its weights, for dt={written}.")
+        raise ValueError(f"from_nir got dt={dt} for a graph that to_nir wrote with dt={written}: take the same.")
     kind = graph.metadata.get(INTEGRATION, "exponential") if integration is None else integration
     one_of("from_nir", "reset", reset, RESETS)
     return _Reader(plan(graph), Options(Integration(kind, dt), reset, spike_fn, trainable, param_dtype)).model()

@@ -82,7 +82,7 @@ def to_nir(
     shape = as_shape("to_nir", input_shape, "that of one sample in one step, such as (64,)")
     check_features(model.modules[0], 0, shape)
     if any(getattr(part, "reset", None) == "subtract" for _, part in nnx.iter_modules(model)):
-        which = 'a neuron with reset="subtract", which other frameworks than slax read as a reset to zero'
+        which = 'a neuron with reset="subtract", which other frameworks read as a reset to zero'
         warnings.warn(f'to_nir got {which}. For others, train with reset="zero".', stacklevel=2)
     graph = _Writer(nir, Integration(integration, dt)).graph(with_effective_weights(model), shape)
     return _with_folded_r(graph) if fold_r else graph
