@@ -305,9 +305,7 @@ def check_sequence(inputs: Any) -> None:
         cure = "A single sequence [T, features] needs a batch axis: inputs[:, None]."
         raise ValueError(f"Got inputs {list(inputs.shape)}, expected [T, B, features...], with time first. {cure}")
     if 0 in inputs.shape[:2]:
-        raise ValueError(
-            "Got a sequence of {} steps and a batch of {} samples, expected 1 or more.".format(*inputs.shape)
-        )
+        raise ValueError(f"Got {inputs.shape[0]} steps of {inputs.shape[1]} samples, expected at least 1 of each.")
 
 
 class Function(nnx.Module):
