@@ -14,32 +14,91 @@ import typst
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.plan import Plan
 from gallery import wording
+from gallery.claims import Claim
 from gallery.content import Content, content_of
 from gallery.page_tables import lines_of
 from gallery.runs import together
 from slax_rules import RULES
 
-SOURCE, TARGET = Path("article/article.typ"), Path("article.pdf")
+SOURCE, FILLS, TARGET = Path("article/article.typ"), Path("article/fills.typ"), Path("article.pdf")
 REFERENCES = (Path("docs/references.bib"), Path("packages/slax-rules/src/slax_rules/rules.bib"))
-MISSING = "(not run)"
+MISSING = "(not run yet)"
+UNTOLD = ("Not run yet, to be tested.", "A claim of this finding does not hold.")
 LOCAL = ["sltt", "ottt", "ostl", "e_prop", "approximate_otpe", "otpe"]
 IN_TABLE = ["bptt", "tbptt", "rtrl", *LOCAL, "uoro", "snap", "decolle"]
-TABLES: dict[str, dict[str, Any]] = {  # as the pages define theirs
-    "accuracy": {
-        "rows": {"rule": ["bptt", "tbptt", *LOCAL, "decolle"]},
-        "columns": "task",
-        "where": {"quantity": "accuracy", "mode": "offline"},
-        "times": 100,
-    },
-    "rules_table_cost": {
-        "rows": {"rule": ["bptt", "rtrl", *LOCAL, "uoro"]},
-        "where": {"task": "randman_time"},
-        "columns": {
-            "ms": {"value": "milliseconds"},
-            "times BPTT": {"value": "times_bptt"},
-            "bytes": {"value": "temporary_bytes"},
+COST = {"ms": {"value": "milliseconds"}, "times BPTT": {"value": "times_bptt"}, "bytes": {"value": "temporary_bytes"}}
+ONCE_AND_WITHIN = {
+    "one update per sample": {"where": {"mode": "offline"}},
+    "every 10 steps": {"where": {"mode": "online"}},
+}
+TABLES: dict[str, tuple[str, dict[str, Any]]] = {  # the stem of each, and its cells, as the pages define theirs
+    "accuracy": (
+        "accuracy",
+        {
+            "rows": {"rule": ["bptt", "tbptt", *LOCAL, "decolle"]},
+            "columns": "task",
+            "where": {"quantity": "accuracy", "mode": "offline"},
+            "times": 100,
         },
-    },
+    ),
+    "cost": (
+        "rules_table_cost",
+        {"rows": {"rule": ["bptt", "rtrl", *LOCAL, "uoro"]}, "where": {"task": "randman_time"}, "columns": COST},
+    ),
+    "windows": (
+        "curvature_windows",
+        {"rows": "rule", "where": {"stage": "cost", "quantity": "milliseconds"}, "columns": "window"},
+    ),
+    "bach": (
+        "prediction",
+        {"rows": "way", "where": {"task": "bach", "quantity": "nats"}, "digits": 2, "columns": ONCE_AND_WITHIN},
+    ),
+    "laser": (
+        "prediction",
+        {
+            "rows": "way",
+            "where": {"task": "laser", "mode": "online"},
+            "digits": 3,
+            "columns": {"NMSE": {"where": {"quantity": "nmse"}}, "of its last part": {"where": {"quantity": "late"}}},
+        },
+    ),
+    "pixels": (
+        "sequential",
+        {
+            "rows": "rule",
+            "columns": "task",
+            "where": {"quantity": "accuracy"},
+            "slash": {"mode": ["offline", "online"]},
+            "times": 100,
+        },
+    ),
+    "reward": ("reward", {"rows": "task", "columns": "rule", "where": {"quantity": "return"}}),
+    "estimators": (
+        "certificates",
+        {
+            "rows": {"rule": ["rtrl", "sketched_rtrl", "snap", "kf_rtrl", "uoro", "forward_gradient", "opzo", "sltt"]},
+            "where": {"stage": "trained"},
+            "digits": 2,
+            "columns": {"cosine": {}, "length": {"value": "norm_ratio"}},
+        },
+    ),
+    "bounds": (
+        "certificates_bounds",
+        {
+            "rows": "rank",
+            "where": {"stage": "trained"},
+            "digits": 2,
+            "columns": {"error": {"value": "error"}, "bound": {"value": "bound"}},
+        },
+    ),
+    "noise": (
+        "gradient_similarity_noise",
+        {
+            "rows": {"rule": ["bptt", "tbptt", "ostl", "otpe", "uoro"]},
+            "where": {"training_steps": 100, "task": "randman_small", "layer": 1},
+            "columns": {"squared bias": {"value": "bias_squared"}, "variance": {"value": "variance"}},
+        },
+    ),
 }
 
 
@@ -55,23 +114,24 @@ def compiled(content: Content) -> bytes:
     Raises:
         typst.TypstError: the text names a finding, a number or a picture that does not exist.
     """
-    files = {"main.typ": SOURCE.read_bytes()} | {path.name: path.read_bytes() for path in REFERENCES}
+    files = {"main.typ": SOURCE.read_bytes()} | {path.name: path.read_bytes() for path in (FILLS, *REFERENCES)}
     drawn = (path.with_suffix(".svg") for path in content.pictures.values())
     files |= {path.name: path.read_bytes() for path in drawn}
     return typst.compile(files, sys_inputs={"content": json.dumps(facts(content))})
 
 
 def facts(content: Content) -> dict[str, Any]:
-    """What the text may name: `found` by finding, `published` by paper, `tables`, `rules`, and facts of the runs and claims."""
+    """What the text may name: `found` by finding, `figures` by stem, claims that are `judged`, by EXPERIMENT/ID, `published` by
+    paper, `tables`, `rules`, and facts of the runs and claims."""
     run, claims = together(content.runs.values()), [claim for figure in content.figures for claim in figure.claims]
     found = {
         one.id: {
-            "headline": one.headline,
+            "headline": one.headline if one.verdict == "holds" else f"{one.headline}?",
+            "told": f"{one.sentence} {one.caveat}" if one.sentence else UNTOLD[one.verdict == "does not hold"],
             "verdict": one.verdict,
             "sample": wording.sample(one.weakest),
-            "figure": f"{one.figure.stem}.svg",
-            "alt": one.figure.alt,
-            "reverse": [f"{wording.VERDICT_SYMBOLS[claim.verdict]} {claim.sentence}" for claim in one.reverse],
+            "stem": one.figure.stem,
+            "reverse": [with_sign(claim) for claim in one.reverse],
             "numbers": {name: value or MISSING for name, value in one.numbers.items()},
         }
         for one in content.found
@@ -80,16 +140,27 @@ def facts(content: Content) -> dict[str, Any]:
     return {
         "scale": content.scale,
         "found": found,
+        "figures": {
+            figure.stem: {
+                "file": f"{figure.stem}.svg" if figure.stem in content.pictures else "",
+                "alt": figure.alt or figure.title,
+                "verdicts": wording.verdicts(figure.claims),
+            }
+            for figure in content.figures
+        },
+        "judged": {
+            f"{figure.experiment}/{claim.id}": with_sign(claim) for figure in content.figures for claim in figure.claims
+        },
         "published": {
             paper: [[one.about["title"], one.verdict] for one in items if one.shown and one.about["paper"] == paper]
             for paper in content.replication.texts["papers"]
         },
         "rules": [[RULES[name].title, RULES[name].memory, RULES[name].omits] for name in IN_TABLE],
-        "tables": {name: lines_of(content.tables.get(name, []), **cells) for name, cells in TABLES.items()},
+        "tables": {name: lines_of(content.tables.get(stem, []), **cells) for name, (stem, cells) in TABLES.items()},
         "without": sum(not one.shown for one in items),
         "numbers": content.replication.numbers(),
         "beside": content.replication.numbers(shown=True),
-        "judged": content.replication.numbers(shown=True, judged=True),
+        "by_rule": content.replication.numbers(shown=True, judged=True),
         "verdicts": {
             kind: wording.verdicts(one for one in claims if one.kind == kind) for kind in ("finding", "check")
         },
@@ -100,6 +171,10 @@ def facts(content: Content) -> dict[str, Any]:
         "machine": wording.counted(run.counts("machine")),
         "commit": ", ".join(sorted(commit[:12] for commit in run.counts("commit"))),
     }
+
+
+def with_sign(claim: Claim) -> str:
+    return f"{wording.VERDICT_SYMBOLS[claim.verdict]} {claim.sentence}"
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ rule article:
     input:
         records([*PLAN.drawn, PLAN.page]),
         "article/article.typ",
+        "article/fills.typ",
         "gallery/article.py",
         "docs/references.bib",
         "packages/slax-rules/src/slax_rules/rules.bib",

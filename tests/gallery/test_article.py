@@ -6,7 +6,7 @@ import pytest
 import typst
 
 from experiments.pipeline.config import read_yaml
-from gallery.article import MISSING, SOURCE, compiled, facts
+from gallery.article import MISSING, SOURCE, TABLES, compiled, facts
 from gallery.claims import judge_all
 from gallery.content import Content
 from gallery.findings import DATA, findings
@@ -31,8 +31,25 @@ def test_article_compiles_and_its_numbers_are_those_of_the_findings(nothing_run)
     assert {name: of["numbers"] for name, of in facts(nothing_run)["found"].items()} == numbers
 
 
+def test_what_has_no_results_is_said_to_be_not_run(nothing_run):
+    said = facts(nothing_run)
+    assert {stem for stem, _ in TABLES.values()} <= said["figures"].keys()
+    assert all(len(lines) == 1 for lines in said["tables"].values())
+    assert said["found"]["bach"]["headline"].endswith("?") and said["found"]["bach"]["told"].startswith("Not run")
+    assert said["judged"]["prediction/gru_predicts_bach_better"].startswith("○")
+
+
 @pytest.mark.parametrize(
-    "text", ['#n("streams.gone")', '#n("gone.bptt")', '#picture("gone", [])', "@gone", "#content.gone"]
+    "text",
+    [
+        '#n("streams.gone")',
+        '#n("gone.bptt")',
+        '#picture("gone", [])',
+        '#drawing("gone", [])',
+        '#claims("demo/gone")',
+        "@gone",
+        "#content.gone",
+    ],
 )
 def test_what_is_not_there_stops_the_compilation(nothing_run, monkeypatch, tmp_path, text):
     source = tmp_path / "article.typ"
