@@ -38,7 +38,7 @@ import sys
 
 if not find_spec("reservoirpy"):  # which has the series
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "reservoirpy"], check=True)"""
-SETUP = {"replicate": [INSTALL, FROM_THE_ROOT], "regression": [INSTALL, WITH_LASER]}
+SETUP = {"regression": [INSTALL, WITH_LASER]}
 
 
 def pages() -> list[Path]:

@@ -49,7 +49,7 @@ def surface(
 
     Args:
         loss: maps a tree of parameters, with the origin's structure and dtypes, to one number. It is jitted. It closes over
-            the data and a model without its parameters: see docs/landscapes.md.
+            the data and a model without its parameters: see docs/tutorials/landscapes.md.
         plane: plane on which to evaluate the loss.
         xs: [X], in units of the first direction.
         ys: [Y], in units of the second.
