@@ -23,15 +23,6 @@ REPOSITORY = next((folder for folder in (here, *here.parents) if (folder / "pack
 packages = REPOSITORY / "packages"
 if not all(map(find_spec, ("slax_neurons", "slax_rules", "slax_data", "slax_viz"))):
     %pip install -q {packages}/slax-neurons[nir] {packages}/slax-rules {packages}/slax-data[digits] {packages}/slax-viz"""
-FROM_THE_ROOT = """\
-# This page also runs experiments/ and gallery/ of the repository, which belong to no package: it works in the clone's folder.
-import os
-import sys
-
-os.chdir(REPOSITORY)
-sys.path.insert(0, str(REPOSITORY))
-if not all(map(find_spec, ("jsonschema", "yaml", "tqdm"))):
-    %pip install -q jsonschema pyyaml tqdm"""
 WITH_LASER = """\
 import subprocess
 import sys
