@@ -1,5 +1,6 @@
 """The article names only findings, numbers, verdicts and pictures that exist; what is not run says so."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,13 @@ def test_what_is_not_there_stops_the_compilation(nothing_run, monkeypatch, tmp_p
     monkeypatch.setattr("gallery.article.SOURCE", source)
     with pytest.raises(typst.TypstError):
         compiled(nothing_run)
+
+
+def test_codecheck_lists_the_figures_of_the_article(nothing_run):
+    stems = {name: one["stem"] for name, one in facts(nothing_run)["found"].items()}
+    shown = re.findall(r'#(picture|drawing)\("(\w+)"', SOURCE.read_text())
+    files = [f"figures/full/{stems[name] if kind == 'picture' else name}.png" for kind, name in shown]
+    check = read_yaml(Path("codecheck.yml"))
+    assert [one["file"] for one in check["manifest"] if one["file"].endswith(".png")] == files
+    assert check["paper"]["authors"] == read_yaml(Path("CITATION.cff"))["authors"]
+    assert f'title = "{check["paper"]["title"]}"' in SOURCE.read_text()
