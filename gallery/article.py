@@ -79,7 +79,7 @@ TABLES: dict[str, tuple[str, dict[str, Any]]] = {  # the stem of each, and its c
             "rows": {"rule": ["rtrl", "sketched_rtrl", "snap", "kf_rtrl", "uoro", "forward_gradient", "opzo", "sltt"]},
             "where": {"stage": "trained"},
             "digits": 2,
-            "columns": {"cosine": {}, "length": {"value": "norm_ratio"}},
+            "columns": {"cosine": {"value": "cosine"}, "length": {"value": "norm_ratio"}},
         },
     ),
     "bounds": (
