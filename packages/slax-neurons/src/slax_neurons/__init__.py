@@ -23,6 +23,7 @@ from slax_neurons.neurons.brf import BRF as BRF
 from slax_neurons.neurons.cortical import AdEx as AdEx
 from slax_neurons.neurons.cortical import Izhikevich as Izhikevich
 from slax_neurons.neurons.cuba_lif import CuBaLIF as CuBaLIF
+from slax_neurons.neurons.event_cuba_lif import EventCuBaLIF as EventCuBaLIF
 from slax_neurons.neurons.lif import IF as IF
 from slax_neurons.neurons.lif import LI as LI
 from slax_neurons.neurons.lif import LIF as LIF
@@ -71,6 +72,7 @@ NEURONS: _Named[type[NeuronCell]] = _Named({
     "alif": ALIF,
     "brf": BRF,
     "cuba_lif": CuBaLIF,
+    "event_cuba_lif": EventCuBaLIF,
     "if": IF,
     "izhikevich": Izhikevich,
     "leaky_rate": LeakyRate,
