@@ -8,6 +8,6 @@ from experiments.pipeline.job import TIMES, TRAINING_KEYS, Job, drop
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     yield Job("gradients", drop(settings, "cost_repeats", "cost_window"))
-    cost = drop(settings, *TRAINING_KEYS, "measure_at", "learning_rate", "ranks", "cost_repeats", "cost_window")
+    cost = drop(settings, *TRAINING_KEYS, "measure_at", "learning_rate", "cost_repeats", "cost_window")
     window = {"repeats": settings["cost_repeats"], "window": settings["cost_window"]}
     yield Job("cost", cost | window, module="cost", endings=(TIMES,))
