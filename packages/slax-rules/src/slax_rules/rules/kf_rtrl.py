@@ -1,16 +1,16 @@
 """Kronecker factored real-time recurrent learning."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from slax_rules.engine.influence import InfluenceRule, StateSpace
-from slax_rules.engine.noise import noise, noise_stream
-from slax_rules.rules.uoro import ratio, scaled
+from slax_rules.engine.influence import StateSpace
+from slax_rules.engine.noise import noise
+from slax_rules.rules.uoro import RandomInfluence, one_product, scaled
 
 
 class KroneckerInfluence(NamedTuple):
@@ -22,7 +22,7 @@ class KroneckerInfluence(NamedTuple):
     outputs: tuple[Float[Array, "B H N"], ...]
 
 
-class KFRTRL(nnx.Module, InfluenceRule):
+class KFRTRL(RandomInfluence):
     """Kronecker factored RTRL (KF-RTRL): the influence of each Linear as one product of a vector and a matrix.
 
         u_t = rho0 u_{t-1} + c_t rho1 x_t                  A_t = D_t A_{t-1} / rho0 + c_t G_t / rho1
@@ -64,11 +64,6 @@ class KFRTRL(nnx.Module, InfluenceRule):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=rule)
     """
 
-    stepwise: ClassVar[bool] = True
-
-    def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream | None = None):
-        self.stream = noise_stream("KFRTRL", rngs)
-
     def check(self, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct) -> None:
         super().check(model, inputs)
         found = [path for path, module in nnx.iter_modules(model) if isinstance(module, nnx.Linear)]
@@ -92,12 +87,8 @@ class KFRTRL(nnx.Module, InfluenceRule):
         key, step, us, As = influence
         D, xs, Gs = _factors(space, carry, inputs)
         c = noise(key, step, (len(D),), D.dtype)
-        new = []
-        for u, A, x, G in zip(us, As, xs, Gs, strict=True):
-            A = D @ A
-            rho0, rho1 = ratio((A,), (u,)), ratio((G,), (x,))
-            new.append((scaled(rho0, u) + scaled(c * rho1, x), scaled(1 / rho0, A) + scaled(c / rho1, G)))
-        us, As = zip(*new, strict=True)
+        factors = zip(us, As, xs, Gs, strict=True)
+        us, As = zip(*(one_product(u, D @ A, scaled(c, x), scaled(c, G)) for u, A, x, G in factors), strict=True)
         return KroneckerInfluence(key, step + 1, us, As)
 
     def contract(

@@ -21,7 +21,16 @@ class RankOneInfluence(NamedTuple):
     parameters: tuple[Float[Array, "B ..."], ...]
 
 
-class UORO(nnx.Module, InfluenceRule):
+class RandomInfluence(nnx.Module, InfluenceRule):
+    """A rule that carries a random product whose mean is the influence of RTRL."""
+
+    stepwise: ClassVar[bool] = True
+
+    def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream | None = None):
+        self.stream = noise_stream(type(self).__name__, rngs)
+
+
+class UORO(RandomInfluence):
     """Unbiased online recurrent optimization (UORO): the influence of RTRL as a random matrix of rank one.
 
         s_t = rho0 D_t s_{t-1} + rho1 nu_t          D_t = dh_t/dh_{t-1}
@@ -57,11 +66,6 @@ class UORO(nnx.Module, InfluenceRule):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=rule)
     """
 
-    stepwise: ClassVar[bool] = True
-
-    def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream | None = None):
-        self.stream = noise_stream("UORO", rngs)
-
     def init_influence(self, space: StateSpace, carry: Any) -> RankOneInfluence:
         states = jnp.zeros_like(space.states(carry))
         arrays = jax.tree.leaves(space.params)
@@ -79,14 +83,7 @@ class UORO(nnx.Module, InfluenceRule):
         nu = noise(key, step, s.shape, s.dtype)
         ((direct, _),) = space.vjp_states(carry, inputs, [nu[:, None]])
         direct = tuple(array[:, 0] for array in direct)
-        pushed = space.jvp_states(carry, inputs, s)
-        rho0, rho1 = ratio(th, (pushed,)), ratio(direct, (nu,))
-        return RankOneInfluence(
-            key,
-            step + 1,
-            scaled(rho0, pushed) + scaled(rho1, nu),
-            tuple(scaled(1 / rho0, old) + scaled(1 / rho1, new) for old, new in zip(th, direct, strict=True)),
-        )
+        return RankOneInfluence(key, step + 1, *one_product(space.jvp_states(carry, inputs, s), th, nu, direct))
 
     def contract(
         self, space: StateSpace, adjoint: Float[Array, "B H"], influence: RankOneInfluence
@@ -95,9 +92,16 @@ class UORO(nnx.Module, InfluenceRule):
         return tuple(jnp.sum(scaled(through, th), axis=0) for th in influence.parameters)
 
 
-def ratio(a: tuple[Array, ...], b: tuple[Array, ...]) -> Float[Array, " B"]:
+def one_product(u: Array, A: Any, x: Array, G: Any) -> tuple[Array, Any]:
+    """A product in place of the sum of u A and x G, and equal to it in the mean if x and G have a random sign per sample."""
+    rho0, rho1 = _ratio(A, u), _ratio(G, x)
+    right = jax.tree.map(lambda old, new: scaled(1 / rho0, old) + scaled(1 / rho1, new), A, G)
+    return scaled(rho0, u) + scaled(rho1, x), right
+
+
+def _ratio(a: Any, b: Array) -> Float[Array, " B"]:
     """The ratio sqrt(|a| / |b|) per sample; 1 where one of them is 0."""
-    squares = [sum(_square_sum(array) for array in arrays) for arrays in (a, b)]
+    squares = sum(map(_square_sum, jax.tree.leaves(a))), _square_sum(b)
     possible = (squares[0] > 0) & (squares[1] > 0)
     above, below = (jnp.where(possible, square, jnp.ones_like(square)) for square in squares)
     return (above / below) ** 0.25
