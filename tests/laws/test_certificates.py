@@ -12,7 +12,7 @@ from flax import nnx
 import oracle
 from laws.table import F64, LABELS, X, case
 from slax_neurons import LIF, Edge, connect
-from slax_rules import BPTT, KFRTRL, RTRL, SketchedRTRL, SnAp, certified_gradient, cross_entropy, gradients
+from slax_rules import BPTT, KFRTRL, RTRL, SketchedRTRL, SnAp, certified_gradient, cross_entropy, gradients, sparsity
 from slax_rules.engine.influence import state_space
 from stacks import deviation, furthest, linear
 
@@ -21,8 +21,8 @@ CELL = {"dtype": jnp.float64, **F64}
 AUTHORS = np.load(Path(__file__).parent.parent / "references" / "sketched_rtrl.npz")
 
 
-def tanh():
-    return nnx.SimpleCell(7, STATES, rngs=nnx.Rngs(0), **CELL)
+def tanh(**options):
+    return nnx.SimpleCell(7, STATES, rngs=nnx.Rngs(0), **CELL | options)
 
 
 def spiking():
@@ -60,6 +60,10 @@ def norm(tree):
 RANKS = (0, 2, STATES)
 
 
+def bounded(rank):
+    return SketchedRTRL(rank, bound=nnx.Param(jnp.zeros(())))
+
+
 def carried(model, rules, x, see):
     """What `see` makes of the influence that each rule carries after each step."""
     space, carry = state_space(model, x.shape[1:]), model.initialize_carry(x.shape[1:], nnx.Rngs(0))
@@ -75,7 +79,9 @@ def carried(model, rules, x, see):
 
 def dense(space, rule, influence):
     """The influence of one sample as a matrix [H, P], and its bound, if it has one."""
-    rows = jax.vmap(lambda row: rule.contract(space, row[None], influence))(jnp.eye(STATES))
+    rows = jax.vmap(lambda row: rule.contract(space, row[None], influence))(
+        jnp.eye(STATES, dtype=jax.tree.leaves(space.params)[0].dtype)
+    )
     bound = jnp.sqrt(jnp.linalg.norm(influence.cover[0], 2)) if isinstance(rule, SketchedRTRL) else None
     return jnp.concatenate([leaf.reshape(STATES, -1) for leaf in rows], axis=1), bound
 
@@ -86,7 +92,7 @@ def sizes(matrices):
 
 @pytest.mark.parametrize("cell", [tanh, spiking, Partly])
 def test_sketch_leads_from_snap_to_rtrl_and_its_bound_is_never_below_the_error(cell):
-    rules = [RTRL(), SnAp(), *map(SketchedRTRL, RANKS)]
+    rules = [RTRL(), SnAp(), *map(bounded, RANKS)]
     (exact, _), (snap, _), *found = carried(cell(), rules, X[:, :1], dense)
     assert deviation(found[0][0], snap) < EXACT and deviation(found[-1][0], exact) < EXACT
     errors, true = [sizes(exact - of) for of, _ in found], sizes(exact)
@@ -103,23 +109,60 @@ def test_bound_is_that_of_the_oracle():
     step = rule.step
     rule.step = lambda *arguments: seen.append(step(*arguments)) or seen[-1]
     oracle.run(rule, here.layers, here.inputs, oracle.softmax_cross_entropy(LABELS))
-    (found,) = carried(here.model, [here.rule], here.inputs, lambda space, rule, influence: influence.cover)
+    (found,) = carried(here.model, [bounded(1)], here.inputs, lambda space, rule, influence: influence.cover)
     expected = np.array([bound for (*_, bound), _ in seen])[..., rule.read, :][..., rule.read]
     assert deviation(*map(np.linalg.eigvalsh, (found, expected))) < 1e-5  # the states are in another order
 
 
-def test_gradient_differs_by_at_most_its_bound():
-    model, rank = tanh(), 3
+def test_bound_holds_in_float32():
+    rules = [RTRL(), *map(bounded, RANKS)]
+    model = tanh(dtype=jnp.float32, param_dtype=jnp.float32)
+    (exact, _), *found = carried(model, rules, X[:, :1].astype(np.float32), dense)
+    assert all((sizes(exact - of) <= bound).all() for of, bound in found)
+    assert (found[-1][1][3:] > 3e-4 * sizes(exact)[3:]).all() and (found[-1][1] < 3e-3 * sizes(exact)).all()
+
+
+def test_nothing_is_computed_that_nobody_reads():
+    model, x, programs = tanh(), jnp.asarray(X[:1]), []
+    space, carry = state_space(model, x.shape[1:]), model.initialize_carry(x.shape[1:], nnx.Rngs(0))
+    for rule in (*map(SketchedRTRL, RANKS), *map(bounded, RANKS)):
+        start = rule.init_influence(space, carry)
+        programs.append(str(jax.make_jaxpr(lambda: rule.advance(space, carry, x, start))()))  # noqa: B023
+    solved, covered = ([name in one for one in programs] for name in ("eigh", "sqrt"))
+    assert solved == [False, True, False] * 2 and covered == [False] * 3 + [True] * 3
+
+
+def test_gradient_in_half_precision_is_near():
+    exact, kernel_init = tanh(), nnx.initializers.lecun_normal()
+    half = tanh(dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, recurrent_kernel_init=kernel_init)
+    nnx.update(half, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), nnx.state(exact)))
+    found = [run(model, SketchedRTRL(2), x) for model, x in ((half, jnp.asarray(X, jnp.bfloat16)), (exact, X))]
+    assert furthest(*found) < 0.05
+
+
+def test_gradient_differs_by_at_most_its_bound_under_any_option():
+    model, rule, precisions = spiking(), SketchedRTRL(1), set()
+    carry = jax.tree.map(lambda leaf: leaf + 0.1, model.initialize_carry(X.shape[1:]))
     mask = jnp.asarray(np.arange(len(X))[:, None] < np.array([12, 7, 9]))
-    exact = run(model, mask=mask)
-    found = certified_gradient(model, cross_entropy, X, LABELS % 3, mask, rule=SketchedRTRL(rank))
-    again = run(model, SketchedRTRL(rank), mask=mask)
-    assert furthest(found.gradient, again) < EXACT and abs(found.norm / norm(again) - 1) < EXACT
+    options = {"mask": mask, "window": 5, "penalties": [sparsity(1.0)], "carry": carry}
+
+    def loss(outputs, labels):
+        precisions.add(jax.config.jax_default_matmul_precision)
+        return cross_entropy(outputs, labels)
+
+    value, exact = gradients(model, cross_entropy, X, LABELS % 3, **options)
+    found = certified_gradient(model, loss, X, LABELS % 3, rule=rule, **options)
+    again = run(model, rule, **options)
+    assert furthest(found.gradient, again) < EXACT and abs(found.loss / value - 1) < EXACT and precisions == {"highest"}
     error = norm(jax.tree.map(jnp.subtract, again, exact))
     assert 0.01 * found.bound < error <= found.bound
+    in_windows = certified_gradient(model, loss, X, LABELS % 3, rule=rule, **options | {"window": 4})
+    assert abs(in_windows.bound / found.bound - 1) < EXACT
     pairs = zip(jax.tree.leaves(again), jax.tree.leaves(exact), strict=True)
     cosine = sum(np.sum(a * b) for a, b in pairs) / (norm(again) * norm(exact))
-    assert 0 < found.cosine <= cosine
+    least = jax.jit(lambda found: found.cosine)(found)
+    assert abs(least - np.sqrt(1 - (found.bound / norm(again)) ** 2)) < EXACT and 0 < least <= cosine
+    assert found._replace(bound=jnp.asarray(1.01 * norm(again))).cosine == -1
 
 
 # ------------------------------------------------------------------------------------------------------------ KF-RTRL
@@ -180,8 +223,8 @@ def test_numbers_of_the_authors_code(name, monkeypatch):
     if name == "kf":
         found = run(model, rule, x=x, loss=owed, targets=delta)
     else:
-        _, found, bound, _ = certified_gradient(model, owed, x, delta, rule=rule)
-        (covers,) = carried(model, [rule], x, lambda space, rule, influence: influence.cover)
+        _, found, bound = certified_gradient(model, owed, x, delta, rule=rule)
+        (covers,) = carried(model, [bounded(rule.rank)], x, lambda space, rule, influence: influence.cover)
         through = np.sqrt(np.einsum("tbh,tbhk,tbk->tb", delta[1:], covers[:-1], delta[1:]))
         assert abs(bound / through.sum() * x[..., 0].size - 1) < EXACT
         norms, theirs = np.sqrt(np.trace(covers[:-1], axis1=2, axis2=3))[1:], AUTHORS[f"{name}/bound"][1:]

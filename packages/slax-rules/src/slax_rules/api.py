@@ -101,8 +101,7 @@ def gradients(
         >>> bool(jnp.allclose(loss, same_loss))
         True
     """
-    loss, gradient = _call("none", model, None, loss_fn, inputs, targets, mask, rule, window, carry, penalties)
-    assert gradient is not None
+    loss, gradient = call_step("none", model, None, loss_fn, inputs, targets, mask, rule, window, carry, penalties)
     return loss, gradient
 
 
@@ -149,7 +148,7 @@ def train_offline(
         >>> loss = train_offline(model, optimizer, cross_entropy, inputs, labels, rule=OTPE())
     """
     check_optimizer("train_offline", optimizer)
-    return _call("offline", model, optimizer, loss_fn, inputs, targets, mask, rule, window, carry, penalties)[0]
+    return call_step("offline", model, optimizer, loss_fn, inputs, targets, mask, rule, window, carry, penalties)[0]
 
 
 def train_online(
@@ -194,11 +193,11 @@ def train_online(
     """
     check_optimizer("train_online", optimizer)
     check_loss("train_online", loss_fn, online=True)
-    return _call("online", model, optimizer, loss_fn, inputs, targets, mask, rule, window, carry, penalties)[0]
+    return call_step("online", model, optimizer, loss_fn, inputs, targets, mask, rule, window, carry, penalties)[0]
 
 
-def _call(
-    update: Literal["none", "offline", "online"],
+def call_step(
+    update: Literal["none", "certify", "offline", "online"],
     model: nnx.RNNCellBase,
     optimizer: nnx.Optimizer | None,
     loss_fn: Any,
@@ -209,10 +208,10 @@ def _call(
     window: int | None,
     carry: Any,
     penalties: Iterable[Penalty],
-) -> tuple[Array, nnx.State | None]:
+) -> tuple[Array, Any]:
     """Check the arguments, run the program, and write what it changed into model, rule and optimizer."""
     check_is_rule(rule)
-    check_loss("gradients" if update == "none" else f"train_{update}", loss_fn)
+    check_loss({"none": "gradients", "certify": "certified_gradient"}.get(update, f"train_{update}"), loss_fn)
     penalties = checked_penalties(penalties, model) if penalties != () else ()
     inputs, targets = as_array(inputs, "inputs"), as_arrays(targets, "targets")
     check_sequence(inputs)

@@ -62,7 +62,8 @@ class Step:
     Args:
         graph: the graph of (model, rule, optimizer); the optimizer is None without updates.
         loss_fn: the loss of a step, or a `SequenceLoss`.
-        update: the use of the gradient: returned ("none"), or used in one step ("offline") or one per window ("online").
+        update: the use of the gradient: returned ("none"), also that of the rule's own parameters ("certify"), or used in one
+            step ("offline") or one per window ("online").
         window: steps of a window, or None for the default.
         penalties: the penalties of hidden layers.
         mesh: the devices that the batch is split over, or None for one device.
@@ -70,14 +71,14 @@ class Step:
 
     graph: nnx.GraphDef
     loss_fn: LossFn | SequenceLoss
-    update: Literal["none", "offline", "online"]
+    update: Literal["none", "certify", "offline", "online"]
     window: int | None
     penalties: tuple[Penalty, ...] = ()
     mesh: Mesh | None = None
 
     def __call__(
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
-    ) -> tuple[Array, nnx.State | None, dict[int, Array]]:
+    ) -> tuple[Array, Any, dict[int, Array]]:
         """Return the loss, the gradient or None, and the new leaves of the state of (model, rule, optimizer), by number."""
         before = jax.tree.leaves(state)
         if mask is not None:
@@ -118,7 +119,7 @@ class Step:
             before = nnx.clone(model)
             value, found = sequence_gradient(rule, model, start, loss, self.window)
             if optimizer is None:
-                gradient, is_zero = found.model, ()
+                gradient, is_zero = found if self.update == "certify" else found.model, ()
             else:
                 gradient = None
                 value, is_zero = optimizer_step(objects, before, value, found, some_count(loss)), zero_arrays(found)
@@ -133,13 +134,13 @@ class Outcome(NamedTuple):
 
     Args:
         loss: the mean loss; NaN if a step of the optimizer was not taken since it or the gradient was not finite.
-        gradient: the gradient, if it was not used.
+        gradient: the gradient, if it was not used; the `Gradients` under "certify".
         state: the state of (model, rule, optimizer).
         is_zero: for each array of the model's parameters, whether its gradient was exactly zero; none without an optimizer.
     """
 
     loss: Float[Array, ""]
-    gradient: nnx.State | None
+    gradient: Any
     state: nnx.State
     is_zero: tuple[Array, ...]
 

@@ -298,7 +298,11 @@ class InfluenceRule(Rule):
             value, signal = jax.value_and_grad(loss)(outputs)
             gradient, _ = self.gradient(space, pull, end, signal, state.traces)
             state = RuleState(end, self.advance(space, state.carry, inputs, state.traces))
-        return WindowGradient(value, space.as_gradient(gradient), nnx.State({}), state, outputs.final)
+        of_model, of_rule = jax.tree.unflatten(jax.tree.structure(self._params(space)), gradient)
+        return WindowGradient(value, of_model, of_rule, state, outputs.final)
+
+    def _params(self, space: StateSpace) -> tuple[nnx.State, nnx.State]:
+        return space.params, nnx.state(self, nnx.Param)
 
     def _step_by_step(
         self, space: StateSpace, state: RuleState, inputs: Array, signal: Any
@@ -309,22 +313,21 @@ class InfluenceRule(Rule):
             state, total = carry
             x, delta = jax.tree.map(lambda leaf: leaf[None], now)
             (end, _), pull = space.vjp(state.carry, x)
-            gradient, adjoint = self.gradient(space, pull, end, delta, state.traces)
-            influence = self.advance(space, state.carry, x, self.used(adjoint, state.traces))
+            gradient, _ = self.gradient(space, pull, end, delta, state.traces)
+            influence = self.advance(space, state.carry, x, state.traces)
             return (RuleState(end, influence), tuple(map(jnp.add, total, gradient))), None
 
-        zero = tuple(jnp.zeros_like(leaf) for leaf in jax.tree.leaves(space.params))
+        zero = tuple(jnp.zeros_like(leaf) for leaf in jax.tree.leaves(self._params(space)))
         (state, total), _ = scan_steps(step, (state, zero), (inputs, signal))
         return total, state
-
-    def used(self, adjoint: Float[Array, "B H"], influence: Any) -> Any:
-        """The influence after a step has read it by this adjoint; of a stepwise rule alone."""
-        return influence
 
     def gradient(
         self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any
     ) -> tuple[tuple[Array, ...], Float[Array, "B H"]]:
-        """The gradient sum_t delta_t dy_t/dtheta within the window, plus the part a_0 J_0 of influence before it; and a_0."""
+        """The gradient sum_t delta_t dy_t/dtheta within the window, plus the part a_0 J_0 of influence before it; and a_0.
+
+        A rule with parameters of its own adds an array for each of them.
+        """
         direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
         past = self.contract(space, adjoint, influence)
         return tuple(now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True)), adjoint
