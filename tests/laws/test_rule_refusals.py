@@ -32,6 +32,10 @@ def model():
     return layers(LIF(), LI())
 
 
+def half():
+    return connect([linear(7, 4, 0, jnp.bfloat16), LI(param_dtype=jnp.bfloat16)])
+
+
 def rngs():
     return nnx.Rngs(0)
 
@@ -143,7 +147,7 @@ TYPE_ERRORS = [
     (lambda: under(sr.NodePerturbation(rngs=rngs()), [*HIDDEN, synapse(6)]), "after the last neuron"),
     (lambda: under(sr.NodePerturbation(rngs=rngs()), layers(LIF(decay=Trainable(0.9)))), "Trainable"),
     (lambda: sr.RULES["uoro"].make(), "rngs="),
-    (lambda: under(sr.SketchedRTRL(1, nnx.Param(0.0)), [synapse(), LI(param_dtype=jnp.bfloat16)]), "half precision"),
+    (lambda: sr.certified_gradient(half(), sr.cross_entropy, X, LABELS, rule=sr.SketchedRTRL(1)), "half precision"),
     (lambda: under(sr.KFRTRL(rngs=rngs()), [synapse(), LIF(decay=Trainable(0.9))]), "got the parameter modules/1"),
     (lambda: under(sr.KFRTRL(rngs=rngs()), [(twice := synapse(7, 7)), LIF(), twice, LI()]), "calls with 2 inputs"),
     (lambda: sr.RULES["e_prop_adaptive"].make(rngs=rngs()), "no model"),

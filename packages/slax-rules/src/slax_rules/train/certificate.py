@@ -37,7 +37,9 @@ class CertifiedGradient(NamedTuple):
     @property
     def cosine(self) -> Float[Array, ""]:
         """The cosine with BPTT is at least this number; it is -1, which says nothing, where the bound exceeds the norm."""
-        return least_cosine(self.gradient, self.bound)
+        norm = optax.tree.norm(self.gradient)
+        below = self.bound < norm
+        return jnp.where(below, jnp.sqrt(1 - (self.bound / jnp.where(below, norm, jnp.inf)) ** 2), -1)
 
 
 def certified_gradient(
@@ -89,10 +91,3 @@ def certified_gradient(
         given = model, None, loss_fn, inputs, targets, mask, rule, window, carry, penalties
         loss, found = call_step("certify", *given)
     return CertifiedGradient(loss, found.model, found.rule["bound"][...])
-
-
-def least_cosine(gradient: Any, bound: Float[Array, ""]) -> Float[Array, ""]:
-    """The least cosine of a gradient, or of a part of it, with one that differs by at most a bound; -1 for none."""
-    norm = optax.tree.norm(gradient)
-    below = bound < norm
-    return jnp.where(below, jnp.sqrt(1 - (bound / jnp.where(below, norm, jnp.inf)) ** 2), -1)
