@@ -1,47 +1,50 @@
-"""Draw the cosine of each rule against its memory and its time, and the bound of sketched RTRL beside its error."""
+"""Draw the cosine of each rule against its memory and its time, with the cosines that sketched RTRL guarantees."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.drawing import figures, names, tables
 from experiments.drawing.statistics import COSINE, POSITIVE, interval
+from experiments.drawing.styles import STYLES
 
-NAMED = ("bptt", "rtrl", "snap", "sketched_rtrl", "kf_rtrl", "uoro", "ostl", "e_prop", "otpe", "ottt", "sltt")
+NAMED = ("bptt", "rtrl", "snap", "kf_rtrl", "uoro", "ostl", "e_prop", "otpe", "ottt", "sltt")
 NAMED += ("forward_gradient", "node_perturbation", "opzo", "rflo")
-DRAWN = "trained"
-COLUMNS = ["stage", "rule", *tables.summary_columns("cosine", "norm_ratio"), "seeds"]
+DRAWN, SKETCH = "trained", "sketched_rtrl"
+COLUMNS = ["stage", "rule", *tables.summary_columns("cosine"), "seeds"]
 BOUND_COLUMNS = ["stage", "rank", *tables.summary_columns("error", "bound", "cosine", "least_cosine"), "seeds"]
 
 
 class Data(NamedTuple):
-    """The settings, the stages of all seeds by name, and the costs by rule."""
+    """The settings, the stages of all seeds by name, the costs of rules, ranks, and ranks with bounds, and their window."""
 
     config: dict[str, Any]
     stages: dict[str, list[dict[str, Any]]]
     costs: dict[str, dict[str, Any]]
+    window: int | None
 
 
 def prepare(results: list[dict[str, Any]]) -> Data:
     (found,) = (result for result in results if "seeds" in result)
-    costs = next((result["costs"] for result in results if "costs" in result), {})
+    none = {"costs": {"rules": {}, "ranks": {}, "bounds": {}}, "config": {"window": None}}
+    measured = next((result for result in results if "costs" in result), none)
     at = {"trained" if step else "initial": str(step) for step in found["config"]["measure_at"]}
     stages = {name: [seed["stages"][step] for seed in found["seeds"]] for name, step in at.items()}
-    return Data(found["config"], stages, costs)
+    return Data(found["config"], stages, measured["costs"], measured["config"]["window"])
 
 
-def of_rule(seeds: list[dict[str, Any]], rule: str, quantity: str) -> list[float | None]:
-    """The numbers of all seeds, None where the gradient is zero."""
-    return [None if seed["rules"][rule] is None else seed["rules"][rule][quantity] for seed in seeds]
+def cosines_of(seeds: list[dict[str, Any]], rule: str) -> list[float | None]:
+    """The cosines of all seeds, None where the gradient is zero."""
+    return [seed["rules"][rule] for seed in seeds]
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
     for stage, seeds in data.stages.items():
         for rule in tables.in_order(seeds[0]["rules"]):
-            cosine, ratio = (of_rule(seeds, rule, quantity) for quantity in ("cosine", "norm_ratio"))
-            yield [stage, rule, *tables.summary(cosine, COSINE), *tables.summary(ratio, POSITIVE), len(seeds)]
+            yield [stage, rule, *tables.summary(cosines_of(seeds, rule), COSINE), len(seeds)]
 
 
 def bound_rows(data: Data) -> Iterator[list[Any]]:
@@ -53,59 +56,63 @@ def bound_rows(data: Data) -> Iterator[list[Any]]:
 
 
 def cost_rows(data: Data) -> Iterator[list[Any]]:
-    for rule in tables.in_order(data.costs):
-        yield [rule, *tables.of_cost(data.costs[rule], data.costs["bptt"])]
+    for rule in tables.in_order(data.costs["rules"]):
+        yield [rule, *tables.of_cost(data.costs["rules"][rule], data.costs["rules"]["bptt"])]
+
+
+def rank_cost_rows(data: Data) -> Iterator[list[Any]]:
+    for kind, computes in (("ranks", "gradient"), ("bounds", "gradient and bound")):
+        for rank, numbers in data.costs[kind].items():
+            yield [rank, computes, *tables.of_cost(numbers, data.costs["rules"]["bptt"])]
 
 
 def draw(data: Data) -> Figure:
-    figure, (axes,) = figures.panels(1, 3, 2.5, 0.7)
-    seeds, samples = data.stages[DRAWN], data.config["batch_size"]
-    of_memory = {rule: cost["temporary_bytes"] / samples / 1e3 for rule, cost in data.costs.items()}
-    of_time = {rule: interval(cost["milliseconds"], POSITIVE)[0] for rule, cost in data.costs.items()}
-    cosines = {rule: interval(of_rule(seeds, rule, "cosine"), COSINE)[0] for rule in seeds[0]["rules"]}
-    for ax, costs, label in zip(axes, (of_memory, of_time), ("memory (kB per sample)", "time (ms)"), strict=False):
-        draw_costs(ax, costs, cosines)
-        ax.set_xlabel(label)
-    axes[0].set_ylabel(names.COSINE)
-    draw_bounds(axes[2], seeds)
+    figure, (axes,) = figures.panels(1, 2, 2.9, 0.7, sharey=True)
+    kilobytes = {"temporary_bytes": 1e-3 / data.config["batch_size"]}
+    for ax, of, scale in ((axes[0], "temporary_bytes", kilobytes), (axes[1], "milliseconds", {})):
+        draw_costs(ax, data, lambda cost, of=of, scale=scale: scale.get(of, 1) * float(np.mean(cost[of])))
+    axes[0].set(xlabel="memory (kB per sample)", ylabel=names.COSINE, ylim=(-0.25, 1.05))
+    axes[1].set_xlabel("time (ms)")
     figures.label_lines([axes[1]])
-    figures.name_panels(axes, ["How wrong, at what memory", "at what time", "Sketched RTRL's own bound"])
-    trained = f"{len(seeds)} seeds after {data.config['measure_at'][-1]} batches under BPTT"
+    figures.name_panels(axes, ["How wrong, at what memory", "at what time"])
+    seeds = len(data.stages[DRAWN])
+    trained = f"{seeds} seeds after {data.config['measure_at'][-1]} batches under BPTT"
     return figures.with_note(
         figure,
-        f"{names.title_of(data.config)}; {trained}. Costs: a gradient in windows of five steps; gray: others, in the table. "
-        "Right: of all parameters; above the dashed line the bound says nothing.",
+        f"{names.title_of(data.config)}; {trained}. Costs: a gradient in windows of {data.window} steps. Numbers: ranks of "
+        "sketched RTRL; a rank without a guarantee is at the bottom. Gray: others, in the table.",
     )
 
 
-def draw_costs(ax: Axes, costs: dict[str, float], cosines: dict[str, float | None]) -> None:
-    """A mark for each rule, in gray where it has no name."""
-    for rule in tables.in_order(costs.keys() & cosines.keys()):
-        if cosines[rule] is None:
-            continue
-        look = figures.look_of(rule) if rule in NAMED else {"color": "0.8", "marker": ".", "label": "_"}
-        ax.plot(costs[rule], cosines[rule], linestyle="", zorder=3 if rule in NAMED else 2, **look)
+def draw_costs(ax: Axes, data: Data, size: Callable[[dict[str, Any]], float]) -> None:
+    """A mark for each rule, in gray where it has no name, and the lines of sketched RTRL over its ranks."""
+    seeds, costs = data.stages[DRAWN], data.costs
+    for rule in tables.in_order(costs["rules"].keys() & seeds[0]["rules"].keys()):
+        mean = interval(cosines_of(seeds, rule), COSINE)[0]
+        if mean is not None and rule != SKETCH:
+            look = figures.look_of(rule) if rule in NAMED else {"color": "0.8", "marker": ".", "label": "_"}
+            ax.plot(size(costs["rules"][rule]), mean, linestyle="", zorder=3 if rule in NAMED else 2, **look)
+    color = STYLES[SKETCH].color
+    for kind, quantity, line, label in (
+        ("ranks", "cosine", "-", "sketched RTRL"),
+        ("bounds", "least_cosine", "--", "its guarantee"),
+    ):
+        ranks = costs[kind].keys()
+        points = [(size(costs[kind][rank]), mean_of(seeds, rank, quantity)) for rank in ranks]
+        ax.plot(*np.reshape(points, (-1, 2)).T, line, color=color, marker=".", label=label, zorder=4)
+    for rank, point in zip(ranks, points, strict=True):
+        figures.write_beside(ax, rank, point, (-2, -9), color=color)
     figures.log_axis(ax)
-    ax.set_ylim(-0.25, 1.05)
 
 
-def draw_bounds(ax: Axes, seeds: list[dict[str, Any]]) -> None:
-    """The bound and the error against the rank, in the mean over seeds and for each of them."""
-    ranks = [*seeds[0]["ranks"]]
-    for name, color, label in (("bound", "#D55E00", "its bound"), ("error", "#5B4FA3", "error")):
-        of_ranks = [[seed["ranks"][rank][name] for seed in seeds] for rank in ranks]
-        ax.plot(range(len(ranks)), [sum(of) / len(of) for of in of_ranks], color=color, marker="o", label=label)
-        for place, of in enumerate(of_ranks):
-            ax.plot([place] * len(of), of, ".", color=color, markersize=3, alpha=0.6)
-    ax.set_yscale("log")
-    ax.axhline(1, color="0.45", linestyle="--", linewidth=0.9)
-    ax.set_xticks(range(len(ranks)), ranks)
-    ax.set(xlabel="rank", ylabel="divided by the exact gradient")
-    ax.legend()
+def mean_of(seeds: list[dict[str, Any]], rank: str, quantity: str) -> float:
+    """The mean over seeds, drawn no lower than the axis."""
+    return max(-0.25, float(np.mean([seed["ranks"][rank][quantity] for seed in seeds])))
 
 
 FIGURES = {"certificates": figures.Plot(COLUMNS, rows, draw)}
 TABLES = {
     "certificates_bounds": figures.Plot(BOUND_COLUMNS, bound_rows),
     "certificates_cost": figures.Plot(["rule", *tables.OF_COST], cost_rows),
+    "certificates_rank_cost": figures.Plot(["rank", "computes", *tables.OF_COST], rank_cost_rows),
 }

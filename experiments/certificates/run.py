@@ -19,9 +19,11 @@ from experiments.common.tasks import make_model
 from slax_neurons import Connect, Edge, connect
 from slax_rules import RULES, SketchedRTRL, agreement, certified_gradient, cross_entropy, gradients
 
+RECURRENT = "1"  # the layer
+
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """For all seeds, and at each step of `measure_at`, the cosine and norm ratio of each rule, and the numbers of each rank."""
+    """For all seeds, and at each step of `measure_at`, the cosine of each rule, and the numbers of each rank."""
     training = config | {"rule": "bptt", "steps": max(1, config["measure_at"][-1])}
     sampler, at = make_sampler(training, None), config["measure_at"]
     seeds = []
@@ -50,21 +52,26 @@ def rules_of(config: dict[str, Any]) -> dict[str, Callable[..., Any]]:
 
 
 def measure(config: dict[str, Any], model: Connect, key: jax.Array, batch: tuple[jax.Array, ...]) -> dict[str, Any]:
-    """The agreement of each rule in the recurrent layer, and the error and the bound of each rank in all parameters."""
-    exact = gradients(model, cross_entropy, *batch)[1]
+    """The agreement of each rule in the recurrent layer, and the error and the bound of each rank in all parameters.
+
+    The error of a layer is at most that of all parameters, so a bound also guarantees the recurrent layer a cosine.
+    """
+    exact, layer = gradients(model, cross_entropy, *batch)[1], layer_of(model)
     rules, ranks = {}, {}
     for name, make in rules_of(config).items():
         rule = make(rngs=nnx.Rngs(key), model=model)
         ours = gradients(model, cross_entropy, *batch, rule=rule)[1]
-        found = agreement(ours, exact, group=layer_of(model))["1"]
-        rules[name] = {"cosine": float(found.cosine), "norm_ratio": float(found.norm_ratio)} if found.defined else None
+        found = agreement(ours, exact, group=layer)[RECURRENT]
+        rules[name] = float(found.cosine) if found.defined else None
     for rank in config["ranks"]:
         found = certified_gradient(model, cross_entropy, *batch, rule=SketchedRTRL(rank))
         error, size = (optax.tree.norm(tree) for tree in (jax.tree.map(jnp.subtract, found.gradient, exact), exact))
+        of_paths = {"/".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(found.gradient)}
+        recurrent = {path: leaf[...] for path, leaf in of_paths.items() if layer(path) == RECURRENT}
         ranks[str(rank)] = {
             "error": float(error / size),
             "bound": float(found.bound / size),
-            "cosine": float(agreement(found.gradient, exact)["all"].cosine),
-            "least_cosine": found.cosine,
+            "cosine": float(agreement(found.gradient, exact, group=layer)[RECURRENT].cosine),
+            "least_cosine": float(found._replace(gradient=recurrent).cosine),
         }
     return {"rules": rules, "ranks": ranks}
