@@ -128,10 +128,15 @@ OF_OTPE = {
     "in_memory": "TBPTT, within OTPE's memory",
     "in_time": "TBPTT, within OTPE's time",
 }
-PREDICTORS = {
+BASELINES = {
     **{"frequencies": "key frequencies", "persistence": "persistence", "bigram": "bigram", "ridge": "ridge, 50 values"},
-    **{"gru": "GRU, BPTT", "lru": "LRU, OSTL", "lru_sltt": "LRU, SLTT"},
+    "gru": "GRU, BPTT",
 }
+OTHER_UNITS = {  # in place of LIF
+    **{"lru": "LRU, OSTL", "lru_sltt": "LRU, SLTT", "rtu": "RTU, OSTL"},
+    **{"rate_rtrl": "rate units, RTRL", "rate_rflo": "rate units, RFLO"},
+}
+PREDICTORS = BASELINES | OTHER_UNITS
 WAYS = {"short_bptt": "BPTT, shortened"} | EXCHANGED | WITH_LESS | LESS_MEMORY | OF_OTPE | PREDICTORS  # beside rules
 TRAININGS_IN_DEPTH = {  # with other lengths of gradients
     "clipped": "clipped to 1",

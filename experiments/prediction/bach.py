@@ -21,9 +21,10 @@ from experiments.common.tasks import make_model
 from slax_data import SpikeTrains
 from slax_data.storage.packed import sets_of_arrays
 from slax_data.storage.whole_files import load_arrays
-from slax_neurons import Connect, connect, unroll
+from slax_neurons import LRU, Connect, connect, unroll
 from slax_rules import RULES, sweep
 
+RULE_OF = {"lru": "ostl"}  # of each way with another network, except for BPTT
 Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]  # inputs and targets [T, D, 88], and which steps count [T, D]
 
 
@@ -35,7 +36,8 @@ def compute(config: dict[str, Any], spikes: Path) -> dict[str, Any]:
     if way == "counted":
         found = counted(sets["train"], sets["test"])
         return {"errors": [(name, "offline", "nats", [of.tolist()] * config["seeds"]) for name, of in found.items()]}
-    updates = RULES[way].updates if way in RULES else ("offline",)
+    rule = RULE_OF.get(way, way)
+    updates = RULES[rule].updates if rule in RULES else ("offline",)
     learned = {update: learn(config, update, sets) for update in updates}
     sizes = map(jnp.size, jax.tree.leaves(nnx.state(network(config, nnx.Rngs(0)), nnx.Param)))
     return {
@@ -94,8 +96,14 @@ def counted(train: Pieces, test: Pieces) -> dict[str, jax.Array]:
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """Layers of LIF and a read-out of LI; or a GRU and a linear read-out; or a linear map of the present keys."""
+    """Layers of LIF and a read-out of LI; or a GRU, or LRU and tanh, and a linear read-out; or a linear map of the present
+    keys."""
     (n_keys, *_), units = config["layers"], config["gru_units"]
+    if config["way"] == "lru":
+        units = config["lru_units"]
+        memory = LRU.on_ring(units, r_max=0.99, rngs=rngs)
+        ends = nnx.Linear(n_keys, 2 * units, rngs=rngs), nnx.Linear(2 * units, n_keys, rngs=rngs)
+        return connect([ends[0], memory, jnp.tanh, ends[1]])
     if config["way"] == "bigram":
         return connect([nnx.Linear(n_keys, n_keys, rngs=rngs)])
     if config["way"] == "gru":
@@ -105,8 +113,9 @@ def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
 
 def learn(config: dict[str, Any], update: Update, sets: dict[str, Pieces]) -> tuple[dict[str, Any], list[Any]]:
     """The trials of the learning rate, and the error of the network of each seed at its end in each test piece."""
-    train, name = cut(sets["train"], config["n_steps"]), config["way"]
-    make = RULES[name if name in RULES else "bptt"].make
+    train, way = cut(sets["train"], config["n_steps"]), config["way"]
+    name = RULE_OF.get(way, way if way in RULES else "bptt")
+    make = RULES[name].make
 
     def batches(seed: int) -> Iterator[Pieces]:
         draws = np.random.default_rng(seed)
@@ -117,7 +126,7 @@ def learn(config: dict[str, Any], update: Update, sets: dict[str, Pieces]) -> tu
 
     found = sweep(
         partial(network, config), optax.adam, nats, batches,
-        rules={f"prediction, bach, {name} {update}": make}, rates=config["learning_rates"],
+        rules={f"prediction, bach, {way} {update}": make}, rates=config["learning_rates"],
         seeds=seeds_of(config), trial_seeds=config["rate_seeds"], validation=[sets["validation"]],
         metric=lambda *batch: by_piece(*batch).mean(), mode="min", update=update,
         window=online_window({"rule": name} | config, make(rngs=nnx.Rngs(0))) if update == "online" else None,

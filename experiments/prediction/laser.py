@@ -19,11 +19,12 @@ from experiments.common.learning import RATE
 from experiments.common.samples import key_of, seeds_of
 from slax_data.storage.packed import sets_of_arrays
 from slax_data.storage.whole_files import load_arrays
-from slax_neurons import LI, LIF, LRU, Connect, Edge, connect, fast_sigmoid
+from slax_neurons import LI, LIF, LRU, RTU, Connect, Edge, LeakyRate, connect, fast_sigmoid
 from slax_rules import RULES, extend_stream, squared_error, start_stream
 from slax_rules.train.sweep_training import COMPILER_OPTIONS
 
-OF_LRU = {"lru": "ostl", "lru_sltt": "sltt"}  # the rule of each way with another network, one layer of LRU
+# The rule of each way with another network: a layer of LRU, of RTU, or of rate units.
+OTHER_UNITS = {"lru": "ostl", "lru_sltt": "sltt", "rtu": "ostl", "rate_rtrl": "rtrl", "rate_rflo": "rflo"}
 ADAM = optax.inject_hyperparams(optax.adam)(learning_rate=1.0)  # one program for all rates
 
 
@@ -72,15 +73,16 @@ def predictions(config: dict[str, Any], series: np.ndarray, seeds: np.ndarray, r
     """What the network of each seed and rate predicts at each point but the last, with the parameters before the update of its
     window: [S, P - 1]."""
     inputs, targets = (jnp.asarray(part, jnp.float32)[:, None, None] for part in (series[:-1], series[1:]))
+    way, window = config["way"], config["online_window"]
 
     def follow(key: jax.Array, rate: jax.Array) -> jax.Array:
         network_key, rule_key = random.split(key)
         model = network(config, nnx.Rngs(network_key))
-        options = {"steps": config["online_window"]} if config["way"] == "tbptt" else {}
-        rule = RULES[OF_LRU.get(config["way"], config["way"])].make(rngs=nnx.Rngs(rule_key), model=model, **options)
+        options = {"steps": window} if way == "tbptt" else {}
+        rule = RULES[OTHER_UNITS.get(way, way)].make(rngs=nnx.Rngs(rule_key), model=model, **options)
         optimizer = nnx.Optimizer(model, ADAM, wrt=nnx.Param)
         optimizer.opt_state.hyperparams["learning_rate"][...] = rate
-        stream = start_stream(model, optimizer, squared_error, (1, 1), rule=rule, window=config["online_window"])
+        stream = start_stream(model, optimizer, squared_error, (1, 1), rule=rule, window=window)
         return extend_stream(stream, inputs, targets).outputs[:, 0, 0]
 
     program = jax.jit(jax.vmap(follow), compiler_options=COMPILER_OPTIONS)
@@ -89,17 +91,20 @@ def predictions(config: dict[str, Any], series: np.ndarray, seeds: np.ndarray, r
 
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """A recurrent layer of LIF, each with its own range of values, and a read-out of LI, as in the tutorial on regression; or a
-    layer of LRU, tanh and a read-out without memory."""
-    normal, units = nnx.initializers.normal, config["units"]
-    if config["way"] in OF_LRU:
-        memory = LRU.on_ring(units, r_max=0.99, rngs=rngs)
-        return connect([nnx.Linear(1, 2 * units, rngs=rngs), memory, jnp.tanh, nnx.Linear(2 * units, 1, rngs=rngs)])
+    """A recurrent layer of LIF, each with its own range of values, and a read-out of LI, as in the tutorial on regression; the
+    same of rate units, with a read-out without memory; or, with such a read-out, a layer of LRU and tanh, or of RTU."""
+    normal, units, way = nnx.initializers.normal, config["units"], config["way"]
+    if way.startswith(("lru", "rtu")):
+        kind, behind = (RTU, []) if way == "rtu" else (LRU, [jnp.tanh])
+        memory = kind.on_ring(units, r_max=0.99, rngs=rngs)
+        return connect([nnx.Linear(1, 2 * units, rngs=rngs), memory, *behind, nnx.Linear(2 * units, 1, rngs=rngs)])
     hidden = nnx.Linear(1, units, kernel_init=normal(1.0), bias_init=normal(0.5), rngs=rngs)
     back = nnx.Linear(units, units, kernel_init=normal(units**-0.5), use_bias=False, rngs=rngs)
+    read_out, edges = nnx.Linear(units, 1, rngs=rngs), [Edge(1, 0, synapse=back)]
+    if way in OTHER_UNITS:
+        return connect([hidden, LeakyRate(decay=config["decay"]), read_out], edges)
     neuron = LIF(decay=config["decay"], spike_fn=fast_sigmoid(config["slope"]))
-    layers = [hidden, neuron, nnx.Linear(units, 1, rngs=rngs), LI(decay=config["read_out_decay"])]
-    return connect(layers, [Edge(1, 0, synapse=back)])
+    return connect([hidden, neuron, read_out, LI(decay=config["read_out_decay"])], edges)
 
 
 def ridge(series: np.ndarray, lags: int, penalty: float) -> np.ndarray:

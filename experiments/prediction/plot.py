@@ -47,7 +47,6 @@ def draw(data: Data) -> Figure:
     """Draw a row for each baseline, with a line through all rows, and below them one for each rule, with its error in each way
     of updating."""
     figure, axes = figures.panels(1, len(data), 2.9, 0.5)
-    networks = {*RULES, "lru", "lru_sltt"}  # all others are baselines
     for ax, (task, (config, errors)) in zip(axes[0], data.items(), strict=True):
         found = {key[:2]: numbers for key, numbers in errors.items() if key[2] == ERRORS[task]}
         published = {one["way"]: float(one["nmse"]) for one in PUBLISHED} if task == "laser" else {}
@@ -56,9 +55,9 @@ def draw(data: Data) -> Figure:
         figures.name_rows(ax, [title_of(way, config) for way in ways], striped=True)
         for (way, mode), numbers in found.items():
             of_seeds = np.mean(numbers, axis=1) if np.ndim(numbers) > 1 else numbers
-            look = figures.MARKS[mode] if way in networks else {"marker": "|"}
+            look = figures.MARKS[mode] if way not in names.BASELINES else {"marker": "|"}
             mean = figures.draw_interval(ax, ways.index(way), of_seeds, POSITIVE, color=STYLES[way].color, **look)
-            if way not in networks:
+            if way in names.BASELINES:
                 ax.axvline(mean, color="0.55", linewidth=0.7, linestyle=":", zorder=0.6)
         ax.plot(published.values(), [ways.index(way) for way in published], "s", color="0.45", mfc="none", markersize=5)
         means = [*(float(np.mean(numbers)) for numbers in found.values()), *published.values()]
