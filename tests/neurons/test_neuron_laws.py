@@ -273,5 +273,6 @@ def test_both_forms_of_adlif_are_stable_between_the_borders_of_the_docstring(x64
 
 
 def test_every_neuron_is_tried():
-    """LRU and RTU, whose units have two currents, in test_lru.py, and EventCuBaLIF in test_event_cuba_lif.py."""
-    assert set(NEURONS) == {options["kind"] for options in LAYERS.values()} | {"ltc", "lru", "rtu", "event_cuba_lif"}
+    """The others have tests of their own: test_lru.py, test_sliding_psn.py, test_event_cuba_lif.py."""
+    others = {"ltc", "lru", "rtu", "sliding_psn", "event_cuba_lif"}
+    assert set(NEURONS) == {options["kind"] for options in LAYERS.values()} | others

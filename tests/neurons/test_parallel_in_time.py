@@ -86,3 +86,16 @@ def test_no_loop_over_steps_is_left(neuron):
             return str(run(jnp.ones((400, 2, 4)))).count("scan[")
 
     assert loops(False) > 0 == loops(True)
+
+
+def test_after_a_current_that_is_not_finite_its_unit_is_not_a_number_and_all_else_is_the_loops():
+    neuron, x = LIF(), random(0.3, 8, 1, 4).astype(np.float32)
+    x[3, 0, :3] = np.inf, -np.inf, np.nan
+    found = []
+    for together in (False, True):
+        with parallel_in_time(together):
+            found.append(np.array(neuron.pre_reset_states(neuron.initialize_carry((1, 4)), jnp.asarray(x))[1]))
+    loop, ours = found
+    assert not np.isfinite(loop[3:, 0, :3]).any() and np.isnan(ours[4:, 0, :3]).all()
+    loop[4:, 0, :3] = np.nan
+    np.testing.assert_allclose(ours, loop, rtol=1e-5, atol=1e-6)

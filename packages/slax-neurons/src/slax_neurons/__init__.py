@@ -34,6 +34,7 @@ from slax_neurons.neurons.ltc import LTC as LTC
 from slax_neurons.neurons.neuron import Neuron as Neuron
 from slax_neurons.neurons.neuron import NeuronCell as NeuronCell
 from slax_neurons.neurons.neuron import SpikingNeuron as SpikingNeuron
+from slax_neurons.neurons.sliding_psn import SlidingPSN as SlidingPSN
 from slax_neurons.neurons.steps import parallel_in_time as parallel_in_time
 from slax_neurons.neurons.steps import scan_unroll as scan_unroll
 from slax_neurons.parameter import POSITIVE as POSITIVE
@@ -81,6 +82,7 @@ NEURONS: _Named[type[NeuronCell]] = _Named({
     "lru": LRU,
     "ltc": LTC,
     "rtu": RTU,
+    "sliding_psn": SlidingPSN,
 })  # fmt: skip
 """The neurons by name, as in `NEURONS["lif"]()`."""
 

@@ -156,7 +156,7 @@ def _check_linear(neuron: Any, rest: Any, current: Array) -> None:
     def slopes(at: float) -> Any:
         state, now = jax.tree.map(lambda leaf: jnp.full_like(leaf, at), (rest, current))
         by_fire = jax.jacfwd(lambda membrane: held.fire(membrane)[0])(held.integrate(state, now))
-        return *jax.jacfwd(held.integrate, (0, 1))(state, now), by_fire
+        return *(jax.jacfwd(held.integrate, number)(state, now) for number in (0, 1)), by_fire
 
     _, by_current, _ = here = slopes(0.0)
     reads_current = any(leaf.any() for leaf in jax.tree.leaves(by_current))

@@ -33,7 +33,8 @@ parallel_in_time = jax.make_user_context(False)
 Given its spikes, such a neuron is a linear recursion, m_t = A_t m_{t-1} + d_t, which an associative scan solves in log2(T)
 passes over the chunk. Without spikes, one solution is enough. Else the spikes of a solution give the next recursion, until they
 stay the same: they are then those of the loop. Each solution is right for at least one step more than the one before. If spikes
-change no state (`reset="none"`), the second one confirms the first. The derivative is one such recursion in any case.
+change no state (`reset="none"`), the second one confirms the first. The derivative is one such recursion in any case. After a
+current that is infinite or NaN, the states of its unit stay NaN, where the loop may have infinities or recover.
 
 It is for devices on which a step takes long compared with its work; on a CPU the loop is faster (docs/performance.md). Pass
 `chunk=len(inputs)` to `unroll` for one chunk. Other neurons are not affected.
