@@ -15,10 +15,12 @@ from slax_neurons import LI as Readout
 from slax_neurons import LIF, LRU, Delay, connect
 from slax_rules import (
     BPTT,
+    DECOLLE,
     OPZO,
     OTTT,
     ForwardGradient,
     NodePerturbation,
+    PerLayer,
     cross_entropy,
     firing_rate,
     gradients,
@@ -101,6 +103,13 @@ def test_matrices_that_noise_has_learned_are_the_product_of_the_weights_above(mo
     assert all(deviation(m[...], w) < EXACT for m, w in zip(rule.matrices, (one @ two, two), strict=True))
 
 
+def test_a_weight_mirror_learns_its_kernel():
+    """From inputs of zero mean and unit covariance: an orthonormal basis and its negative."""
+    linear, noise = pair([3, 2], [LI]).model.modules[0], np.concatenate([basis(3), -basis(3)])
+    assert linear.bias[...].any()
+    assert deviation(noise.T @ np.asarray(linear(jnp.asarray(noise))) / len(noise), linear.kernel[...]) < EXACT
+
+
 def test_noise_is_on_what_a_spiking_layer_sends(monkeypatch):
     """Below a read-out the mean is its kernel, whatever the slope of the spikes."""
     model = pair([2, 3, 2], FIXED).model
@@ -134,13 +143,39 @@ def test_noise_is_on_what_a_spiking_layer_sends(monkeypatch):
         (
             [nnx.Linear(3, 4, rngs=nnx.Rngs(0)), LIF(), nnx.Linear(4, 2, rngs=nnx.Rngs(0))],
             BPTT(),
-            "expected a rule for layers",
+            "OPZO got BPTT, expected one rule for all layers without another route",
+        ),
+        (
+            [nnx.Linear(3, 2, rngs=nnx.Rngs(0))],
+            DECOLLE(rngs=nnx.Rngs(0)),
+            "OPZO got DECOLLE with the route Local, expected",
+        ),
+        (
+            [nnx.Linear(3, 2, rngs=nnx.Rngs(0))],
+            PerLayer([OTTT()]),
+            "OPZO got PerLayer, expected one rule for all layers",
         ),
     ],
 )
 def test_what_noise_cannot_teach_is_refused(modules, rule, message):
     with pytest.raises(TypeError, match=message):
         OPZO(connect([*modules, Readout()]), rule, rngs=nnx.Rngs(0))
+
+
+def test_a_model_in_which_kernels_do_not_meet_the_units_is_refused():
+    def halves(x):
+        return x[..., ::2] + x[..., 1::2]
+
+    def model(units, *pool):
+        linears = [nnx.Linear(3, units, rngs=nnx.Rngs(0)), nnx.Linear(units // (1 + len(pool)), 2, rngs=nnx.Rngs(1))]
+        return connect([linears[0], LIF(), *pool, linears[1], Readout()])
+
+    for made, used in ((model(8, halves), model(8, halves)), (model(4), model(8))):
+        rule = OPZO(made, rngs=nnx.Rngs(0))
+        with pytest.raises(
+            TypeError, match=r"OPZO got .* are \[\(8, 2\)\], expected \[\(4, 2\)\], by .* Direct\(rngs=rngs\)"
+        ):
+            gradients(used, cross_entropy, jnp.ones((2, 1, 3)), jnp.zeros(1, int), rule=rule)
 
 
 def test_the_signs_of_steps_layers_and_units_are_independent():

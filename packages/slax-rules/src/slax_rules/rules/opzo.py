@@ -1,6 +1,7 @@
 """Online pseudo-zeroth-order training: direct feedback through matrices that noise has learned."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from slax_rules.engine.jacobians import states_of
 from slax_rules.engine.noise import effect_of_noise, noise_of_layers, noise_stream
 from slax_rules.engine.passes import zero_copy
 from slax_rules.engine.stack import Stack, check_stack, flat_carry, with_plain_synapses
-from slax_rules.rules.base import Layer, LayerRule, Layerwise, Rule, RuleState, WindowGradient
+from slax_rules.rules.base import Layer, LayerRule, Layerwise, Rule, RuleState, Symmetric, WindowGradient
 from slax_rules.rules.ottt import OTTT
 from slax_rules.rules.routes import Direct, feedback_matrix
 
@@ -60,13 +61,13 @@ class OPZO(nnx.Module, Layerwise):
 
     Args:
         model: a stack, whose kernels give the shapes.
-        rule: a rule for layers, which finds the gradient from these signals; its own route is not used.
+        rule: a rule for all layers without another route, which finds the gradient from these signals.
         rngs: random streams; the first matrices are drawn as in `Direct` from the stream `params`, and the stream `noise` is
             forked. Each call of `gradients` draws the key of a sequence.
 
     Raises:
-        TypeError: a rule that is not for layers; a hidden layer that does not feed a Linear, has several outputs for a unit, or
-            is behind a delay; a read-out that is not `LI`.
+        TypeError: a rule that is not for layers, or that has another route; a hidden layer that does not feed a Linear, has
+            several outputs for a unit, or is behind a delay; a read-out that is not `LI`; in use, a model of other sizes.
 
     References:
         Xiao, Meng, Zhang, He, Lin: Online pseudo-zeroth-order training of neuromorphic spiking neural networks, 2024,
@@ -96,9 +97,11 @@ class OPZO(nnx.Module, Layerwise):
     def __init__(self, model: Any, rule: Rule = INPUT_TRACES, *, rngs: nnx.Rngs):
         check_rngs("OPZO", rngs)
         check_stack("OPZO", model)
-        if not isinstance(rule, LayerRule) or "route" not in {field.name for field in dataclasses.fields(rule)}:
+        if not isinstance(rule, LayerRule) or not isinstance(rule.route, Symmetric):
+            by = f" with the route {type(rule.route).__name__}" if isinstance(rule, LayerRule) else ""
             raise TypeError(
-                f"OPZO got {rule!r}, expected a rule for layers that takes a route, such as OTTT() or OSTL()."
+                f"OPZO got {type(rule).__name__}{by}, expected one rule for all layers without another route, whose place "
+                "OPZO's matrices take, such as OTTT() or OSTL()."
             )
         layers = Stack.read(with_plain_synapses(model)).layers
         if not isinstance(layers[-1].neuron, LI):
@@ -115,7 +118,8 @@ class OPZO(nnx.Module, Layerwise):
         kernels = [layer.synapses[0].kernel[...] for layer in layers if layer.synapses]
         if len(kernels) < len(layers) or any(kernel.ndim > 2 for kernel in kernels[1:]):
             raise TypeError(
-                "OPZO got a layer without a Linear above a hidden layer, expected [Linear(...), neuron] there."
+                "OPZO got a layer without a Linear above a hidden layer, expected [Linear(...), neuron] there. Use the route "
+                "Direct(rngs=rngs)."
             )
         key, size = rngs.params(), kernels[-1].shape[-1]
         drawn = (feedback_matrix(key, n, 0, (len(one), size), one.dtype) for n, one in enumerate(kernels) if n)
@@ -135,14 +139,20 @@ class OPZO(nnx.Module, Layerwise):
         return self.rule.default_window(size)
 
     def init(self, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> OPZOTraces:
+        *hidden, outputs = (math.prod(shape[1:]) for shape in _state_shapes(model, carry))
+        found = [(units, outputs) for units in hidden]
+        expected = [matrix.shape for matrix in self.matrices]
+        if found != expected:
+            raise TypeError(
+                f"OPZO got hidden layers whose units and outputs are {found}, expected {expected}, by the kernels of the model "
+                "that it was made with. Make it with this model; where a module changes the number of outputs, as pooling does, "
+                "use the route Direct(rngs=rngs)."
+            )
         return OPZOTraces(self.stream(), jnp.zeros((), jnp.int32), layerwise.init(self, model, carry, inputs))
 
     def window(self, model: Any, state: RuleState, inputs: Float[Array, "K B ..."], loss: Any) -> WindowGradient:
         (key, first, traces), steps = state.traces, len(inputs)
-        carries = flat_carry(model, state.carry)
-        hidden = Stack.read(model).neurons[:-1]
-        shapes = [states_of(carry_without_buffer(carries[index]))[0].shape for index in hidden]
-        own = zero_copy(self)
+        shapes, own = _state_shapes(model, state.carry)[:-1], zero_copy(self)
         if shapes:
             noises = noise_of_layers(key, first, steps, shapes, own.matrices[0].dtype)
             space = state_space(model, inputs.shape[1:])
@@ -155,3 +165,9 @@ class OPZO(nnx.Module, Layerwise):
         found = layerwise.window(self, model, RuleState(state.carry, traces), inputs, loss)
         traces = OPZOTraces(key, first + steps, found.state.traces)
         return found._replace(rule=nnx.state(own, nnx.Param), state=RuleState(found.state.carry, traces))
+
+
+def _state_shapes(model: Any, carry: Any) -> list[tuple[int, ...]]:
+    """The shapes [B, N] of the states of all layers."""
+    carries = flat_carry(model, carry)
+    return [states_of(carry_without_buffer(carries[index]))[0].shape for index in Stack.read(model).neurons]
