@@ -8,6 +8,7 @@ from small_sets import wav
 
 import slax_data as sd
 from slax_data.audio.hearing import read_wav
+from slax_data.extras import import_extra
 
 KEY = random.key(0)
 X, Y = np.ones((4, 5, 2)), np.arange(4) % 2
@@ -69,3 +70,15 @@ REFUSED = [
 def test_it_is_refused(call, told, no_shape_checks):
     with pytest.raises((TypeError, ValueError, UserWarning), match=told):
         call()
+
+
+@pytest.mark.parametrize(("code", "says"), [
+    ("import slax_needs_this", "slax_needs_this is not installed, and slax_extra needs it. Install it, or slax-data with its extra 'a'"),
+    (None, "slax_extra is not installed. Install it, or slax-data with its extra 'a'"),
+])  # fmt: skip
+def test_the_library_that_is_missing_is_named(code, says, tmp_path, monkeypatch):
+    if code:
+        (tmp_path / "slax_extra.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=says):
+        import_extra("slax_extra", extra="a")

@@ -116,6 +116,7 @@ CALLS = {  # a call, and words of its error
     "many models": (lambda: vectorized(evaluated_of), r"inside jax.vmap.*sweep\(...\)"),
     "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels.squeeze\("),
     "early stopping by an array": (lambda: sr.EarlyStopping("m", mode="max").update(None, np.zeros(3), 1), r"shape \[3\]"),
+    "function without arguments": (lambda: train(lambda: BATCHES), "without arguments as batches.*let it take the epoch"),
     "function without a result": (lambda: train(lambda epoch: None), "returned None"),
     "no batches": (lambda: train(lambda epoch: []), "Epoch 0 gave no batches"),
     "one batch": (lambda: train(BATCHES[0]), r"one batch as batches.*\[\(inputs, targets\)\]"),
@@ -127,6 +128,9 @@ CALLS = {  # a call, and words of its error
     ),
     "several batches": (lambda: sr.predict(made()[0], BATCHES), r"\[predict\(model, inputs\) for"),
     "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"jax.random.key\(7\)"),
+    "number as a key of episodes": (
+        lambda: sr.start_episodes(made()[0], None, B, rule=sr.OSTL(), key=0), r"start_episodes got key=0.*jax.random.key\(0\)"
+    ),
     "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"\(T, B, features...\)"),
     "window of a cost": (lambda: sr.cost(made()[0], sr.OTTT(), (T, B, N), window=0), "window of 0 steps"),
     "part of a step of a cost": (lambda: sr.cost(made()[0], sr.OTTT(), (T, B, N), window=1.5), "window=1.5, expected"),

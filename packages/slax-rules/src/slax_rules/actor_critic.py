@@ -11,6 +11,7 @@ not change, so the sum over t is one gradient of losses with weights, and z is a
 """
 
 import dataclasses
+import numbers
 import operator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -137,7 +138,7 @@ def start_episodes(
         key: the random key of the actions and the environment.
 
     Raises:
-        TypeError: a rule or a model that `start_trial` refuses.
+        TypeError: a rule or a model that `start_trial` refuses; a number in place of a key.
 
     Example:
         >>> import jax
@@ -150,6 +151,8 @@ def start_episodes(
         >>> bool(episodes.ended.any())
         False
     """
+    if isinstance(key, numbers.Integral):
+        raise TypeError(f"start_episodes got key={key}, expected a random key. Make one: jax.random.key({key}).")
     (samples,) = as_shape("start_episodes", (samples,), "the number of samples", axes=1)
     graph, objects = nnx.split((model, rule))
     return jitted(_start, graph, environment, samples)(objects, key)

@@ -145,8 +145,8 @@ class OPZO(nnx.Module, Layerwise):
         if found != expected:
             raise TypeError(
                 f"OPZO got hidden layers whose units and outputs are {found}, expected {expected}, by the kernels of the model "
-                "that it was made with. Make it with this model; where a module changes the number of outputs, as pooling does, "
-                "use the route Direct(rngs=rngs)."
+                "that it was made with. Make it with this model; where a module changes the number of outputs, as pooling, use "
+                "the route Direct(rngs=rngs)."
             )
         return OPZOTraces(self.stream(), jnp.zeros((), jnp.int32), layerwise.init(self, model, carry, inputs))
 

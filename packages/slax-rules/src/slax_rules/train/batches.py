@@ -1,6 +1,7 @@
 """Batches from lists, loaders, functions and samplers, as tuples of arrays that JAX accepts."""
 
 import dataclasses
+import inspect
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -102,6 +103,10 @@ def epoch_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Epo
     if isinstance(batches, Iterator) and times > 1:
         raise ValueError(
             f"Got {type(batches).__name__} as {name}, which can be read only once, expected {KINDS}: list(...)."
+        )
+    if inspect.isfunction(batches) and not inspect.signature(batches).parameters:
+        raise TypeError(
+            f"Got a function without arguments as {name}, expected {KINDS}. Call it, or let it take the epoch."
         )
     if callable(batches):
         return lambda epoch: _called(batches, epoch)
