@@ -73,7 +73,7 @@ def test_it_is_refused(call, told, no_shape_checks):
 
 
 @pytest.mark.parametrize(("code", "says"), [
-    ("import slax_needs_this", "slax_needs_this is not installed, and slax_extra needs it. Install it, or slax-data with its extra 'a'"),
+    ("import slax_needs_this", "slax_needs_this is not installed, and slax_extra needs it. Install it, or slax-data with"),
     (None, "slax_extra is not installed. Install it, or slax-data with its extra 'a'"),
 ])  # fmt: skip
 def test_the_library_that_is_missing_is_named(code, says, tmp_path, monkeypatch):

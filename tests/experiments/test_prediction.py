@@ -1,9 +1,12 @@
 """The experiment on prediction: what is predicted from what, its baselines, and how errors are averaged."""
 
+import jax
 import numpy as np
 import pytest
 from experiment_files import config_of
+from flax import nnx
 
+from experiments.drawing.names import OTHER_UNITS
 from experiments.pipeline.job import settings_of
 from experiments.pipeline.spikes import chorale_keys
 from experiments.prediction import bach, laser
@@ -40,6 +43,20 @@ def test_baselines_of_bach_are_the_entropies_of_what_they_count(pieces):
     stays, often = np.where(before, after[before].mean(), after[~before].mean()), after.mean(axis=0)
     expected = {"frequencies": entropy(often, often.clip(0.5 / 16, 1 - 0.5 / 16)), "persistence": entropy(stays, stays)}
     assert {name: of.mean() for name, of in bach.counted(*[pieces[1]] * 2).items()} == pytest.approx(expected, rel=1e-5)
+
+
+def test_networks_that_are_compared_have_as_many_parameters():
+    """On Bach within 2 percent; the ways on the laser have their names, and rate units the weights that LIF has."""
+    full = settings_of("prediction", "full")["tasks"]
+
+    def size(module, task, way):
+        model = nnx.eval_shape(lambda: module.network(full[task] | {"way": way}, nnx.Rngs(0)))
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+    spiking = size(bach, "bach", "ottt")
+    assert all(abs(size(bach, "bach", way) / spiking - 1) < 0.02 for way in ("gru", "lru"))
+    assert size(laser, "laser", "rate_rflo") == size(laser, "laser", "rflo")
+    assert {*laser.OTHER_UNITS, *bach.RULE_OF} == {*OTHER_UNITS}
 
 
 def test_ridge_regression_knows_what_came_before_alone():
