@@ -37,7 +37,8 @@ class EventCuBaLIF(Neuron):
 
     The derivative is that of the spike times, ds/dz = -(du/dz) / u'(s). So `BPTT` computes the gradient that EventProp finds by
     its adjoint equations, and `RTRL`, or `OSTL` for a single layer, computes it forward in time. Whether a neuron spikes has no
-    derivative: through a silent one, nothing learns. A spike that barely reaches the threshold has a derivative without bound, as in the paper.
+    derivative: through a silent one, nothing learns. A spike that barely reaches the threshold has a derivative without bound,
+    as in the paper.
 
     A neuron spikes once per step at most. If it reaches the threshold again within a step, the next spike is at the start of
     the next step, where its time has no derivative: make steps shorter than the intervals between spikes. Outputs are not 0
