@@ -23,10 +23,10 @@ from slax_neurons.building_blocks import (
     spikes_are_whole,
 )
 from slax_rules.engine.eligibility import without_past
+from slax_rules.engine.stack import run_with_layers
 from slax_rules.losses import SequenceLoss, sum_dtype
-from slax_rules.penalties import run_with_layers
 from slax_rules.rules.base import Rule, RuleState
-from slax_rules.windows import KnownSignals, Outputs, WindowLoss, all_reduce, count_losses
+from slax_rules.windows import Outputs, WindowLoss, all_reduce, count_losses
 
 # Up to this number of windows, computing traces that nothing reads costs enough to justify a second program, if the traces are
 # as large as the gradient.
@@ -85,8 +85,7 @@ def sequence_gradient(
         value, gradient, state, changed = total
         of_steps, signals = piece
         copy = nnx.merge(graphdef, params, changed if changes else rest, copy=True)
-        of_window = loss.on(batch.with_steps(of_steps), count)
-        found = rule.window(copy, state, of_steps[0], of_window if known is None else KnownSignals(signals, of_window))
+        found = rule.window(copy, state, of_steps[0], loss.on(batch.with_steps(of_steps), count, signals))
         new = Gradients(found.model, found.rule)
         gradient = jax.tree.map(lambda g, n: g + n.astype(g.dtype), gradient, new)
         changed = nnx.state(copy, nnx.Not(nnx.Param)) if changes else None

@@ -4,14 +4,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Neuron
-from slax_neurons.building_blocks import carry_without_buffer, mutates_state
-from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,57 +168,3 @@ def penalties_by_layer(
             found.append((number, penalty))
     read = tuple(dict.fromkeys(number for number, _ in found))
     return read, tuple((read.index(number), penalty) for number, penalty in found)
-
-
-def run_with_layers(
-    unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, layers: tuple[int, ...]
-) -> tuple[Any, Outputs]:
-    """Run a model with `unroll`, and return the carry and its outputs, with the outputs of some hidden layers by number."""
-    if not layers:
-        carry, final = unroll(model, carry, inputs)
-        return carry, Outputs(final)
-    carry, (final, hidden) = unroll(WithLayers(model, layers), carry, inputs)
-    return carry, Outputs(final, hidden)
-
-
-class WithLayers(nnx.RNNCellBase):
-    """A stack that returns its own outputs and also the outputs of the neurons of some layers.
-
-    Layers are numbered from 0; nested stacks count as if they were listed in the outer. A nested stack with such a layer is run
-    once more from its inputs, so that derivatives hold for any wiring.
-    """
-
-    def __init__(self, model: Connect, layers: tuple[int, ...]):
-        self.model = model
-        self.layers = layers
-
-    def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[Any, Any]:
-        carry, outputs = self.unroll(carry, inputs[None])
-        return carry, jax.tree.map(lambda leaf: leaf[0], outputs)
-
-    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
-        """Run all steps, and return the outputs of the stack and a tuple with the outputs of each layer."""
-        found: list[Array | None] = []
-        carry, outputs = self._run(self.model, carry, inputs, found)
-        return carry, (outputs, tuple(found[layer] for layer in self.layers))
-
-    def _run(self, stack: Connect, carry: Any, inputs: Array, found: list[Array | None]) -> tuple[Any, Any]:
-        """Run a stack, add the outputs of its layers to `found`, and return its carry and its outputs."""
-        end, outputs = stack.outputs(carry, inputs)
-        for module, start, current, output in zip(stack.modules, carry, (inputs, *outputs[:-1]), outputs, strict=True):
-            if isinstance(module, Connect):
-                inside = len(neurons_of(module))
-                if not any(len(found) <= layer < len(found) + inside for layer in self.layers):
-                    found += [None] * inside
-                    continue
-                if mutates_state(module):
-                    raise TypeError(
-                        "A penalty reads a layer of a nested stack, which is run once more for it, and this stack changes its "
-                        "variables when called, as BatchNorm in training does. List its modules in the outer stack, or call "
-                        "model.eval()."
-                    )
-                # A copy: sums over the sequence, such as a RunningNorm's, were taken in the first run.
-                self._run(nnx.clone(module), carry_without_buffer(start), current, found)
-            elif isinstance(module, Neuron):
-                found.append(output)
-        return end, outputs[-1]

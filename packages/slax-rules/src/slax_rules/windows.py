@@ -212,6 +212,8 @@ class WindowLoss:
         penalties: penalties, each with the index of its layer among these.
         axis: the name of the mesh axis over the batch, or None for one device.
         weights: weights [K, 1] of the steps in a sum that takes the place of the mean.
+        signals: the gradient of the loss of the entire sequence w.r.t. the outputs of this window, if a first pass has found it.
+            The loss is then the product of both.
     """
 
     loss_fn: LossFn | SequenceLoss
@@ -221,10 +223,11 @@ class WindowLoss:
     penalties: tuple[tuple[int, Any], ...] = ()
     axis: str | None = None
     weights: Array | None = None
+    signals: Outputs | None = None
 
-    def on(self, batch: Batch, count: Array | None = None) -> "WindowLoss":
-        """The loss of another window, with this number of losses in the mean."""
-        return dataclasses.replace(self, batch=batch, count=count)
+    def on(self, batch: Batch, count: Array | None = None, signals: Outputs | None = None) -> "WindowLoss":
+        """The loss of another window, with this number of losses in the mean, and what is known of its signals."""
+        return dataclasses.replace(self, batch=batch, count=count, signals=signals)
 
     @property
     def needs_all_steps(self) -> bool:
@@ -233,6 +236,9 @@ class WindowLoss:
 
     def __call__(self, outputs: Outputs) -> Float[Array, ""]:
         """The loss of the task and of the penalties."""
+        if self.signals is not None:
+            products = jax.tree.leaves(jax.tree.map(jnp.vdot, self.signals, outputs))
+            return sum(product.astype(sum_dtype(product.dtype)) for product in products)
         total = self.task(outputs.final)
         for index, penalty in self.penalties:
             total = total + penalty.weight * self._of_penalty(penalty, outputs.hidden[index]).astype(total.dtype)
@@ -288,40 +294,6 @@ class WindowLoss:
                 f"loss per sample, [{values.shape[1]}]. A function of the mean over time and batch needs of_mean=True."
             )
         return jnp.sum(where_counted(self.batch.mask, losses), dtype=dtype) / self._count().astype(dtype)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class KnownSignals:
-    """The loss of a window where its gradient w.r.t. the outputs is known from a first pass: the product of both.
-
-    Args:
-        signals: the gradient of the loss of the entire sequence w.r.t. the outputs of this window.
-        loss: the loss of the window.
-    """
-
-    signals: Outputs
-    loss: WindowLoss
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """See `WindowLoss`."""
-        return self.loss.layers
-
-    def __call__(self, outputs: Outputs) -> Float[Array, ""]:
-        products = jax.tree.map(jnp.vdot, self.signals, outputs)
-        return sum(product.astype(sum_dtype(product.dtype)) for product in jax.tree.leaves(products))
-
-    def task(self, final: Any) -> Float[Array, ""]:
-        """See `WindowLoss`."""
-        return self.loss.task(final)
-
-    def targets(self, final: Any) -> Float[Array, "K B C"]:
-        """See `WindowLoss`."""
-        return self.loss.targets(final)
-
-    def shares(self, dtype: Any) -> Float[Array, "K B"]:
-        """See `WindowLoss`."""
-        return self.loss.shares(dtype)
 
 
 def _nan_with_slope(value: Float[Array, ""]) -> Float[Array, ""]:

@@ -29,7 +29,7 @@ from slax_neurons.building_blocks import (
 )
 from slax_rules.engine.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
 from slax_rules.engine.jacobians import is_state
-from slax_rules.penalties import run_with_layers
+from slax_rules.engine.stack import run_with_layers
 from slax_rules.rules.base import Rule, RuleState, WindowGradient, batch_axis, check_cell
 from slax_rules.windows import Outputs
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, DTypeLike, Float, Int, Key
 from slax_neurons import Connect, Neuron
 from slax_neurons.building_blocks import scan_steps, unroll_chunk
 from slax_rules.engine.influence import StateSpace
-from slax_rules.penalties import run_with_layers
+from slax_rules.engine.stack import run_with_layers
 from slax_rules.windows import Outputs
 
 

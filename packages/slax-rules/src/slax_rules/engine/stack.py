@@ -7,12 +7,12 @@ Rules know only Linear and Conv. Other synapses make their weights of parameters
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Delay, Dropout, Edge, Neuron
 from slax_neurons.building_blocks import (
@@ -25,6 +25,7 @@ from slax_neurons.building_blocks import (
     mutates_state,
 )
 from slax_rules.engine.synapse import Mapped, unmapped, without_bias
+from slax_rules.windows import Outputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -228,6 +229,30 @@ def stacked_carry(stack: Connect, entries: Iterator[Any], like: Any) -> tuple[tu
         is_buffered = isinstance(form, DelayBuffer)
         carry.append(DelayBuffer(own, last.outputs[-len(form.outputs) :]) if is_buffered else own)
     return tuple(carry), last
+
+
+def run_with_layers(
+    unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, layers: tuple[int, ...]
+) -> tuple[Any, Outputs]:
+    """Run a model with `unroll`, and return the carry and its outputs, with the outputs of some hidden layers by number."""
+    if not layers:
+        carry, final = unroll(model, carry, inputs)
+        return carry, Outputs(final)
+    carry, (final, hidden) = unroll(_WithLayers(model, layers), carry, inputs)
+    return carry, Outputs(final, hidden)
+
+
+class _WithLayers(nnx.RNNCellBase):
+    """A stack that returns its own outputs and those of the neurons of some layers, which are numbered as in `Stack`."""
+
+    def __init__(self, model: Connect, layers: tuple[int, ...]):
+        self.model, self.layers = model, layers
+
+    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
+        stack = Stack.read(self.model)
+        end, outputs = Connect(stack.chain, stack.edges).outputs(tuple(flat_carry(self.model, carry)), inputs)
+        hidden = tuple(outputs[stack.neurons[layer]] for layer in self.layers)
+        return stacked_carry(self.model, iter(end), carry)[0], (outputs[-1], hidden)
 
 
 def _start(chain: list[Any], neuron: int) -> int | None:

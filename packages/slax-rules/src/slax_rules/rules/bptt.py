@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import mutates_state, reverse_pass_of_jax, scan_chunks, scan_with_sums
-from slax_rules.penalties import run_with_layers
+from slax_rules.engine.stack import run_with_layers
 from slax_rules.rules.base import Rule, RuleState, WindowGradient, check_cell
 from slax_rules.windows import Outputs
 
