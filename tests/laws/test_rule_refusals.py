@@ -142,7 +142,6 @@ TYPE_ERRORS = [
     (lambda: online(model(), loss=SEQUENCE(lambda y, t: y[-1, :, 0])), "train_offline"),
     (lambda: sr.train_offline(model(), optax.sgd(0.1), sr.cross_entropy, X, LABELS), "as the optimizer"),
     (lambda: under(sr.OSTL(), layers(LI()), penalties=[sr.firing_rate(0.1)]), "spiking neurons"),
-    (lambda: under(sr.BPTT(), connect([behind_norm(), synapse(4), LI()]), penalties=[sr.sparsity(1.0)]), r"model\.eval"),
     *((make, r"rngs=nnx\.Rngs\(0\)") for make in (sr.UORO, sr.KFRTRL, sr.Random, sr.DECOLLE, sr.NodePerturbation)),
     (lambda: under(sr.NodePerturbation(rngs=rngs()), [*HIDDEN, synapse(6)]), "after the last neuron"),
     (lambda: under(sr.NodePerturbation(rngs=rngs()), layers(LIF(decay=Trainable(0.9)))), "Trainable"),

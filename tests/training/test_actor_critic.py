@@ -164,7 +164,7 @@ def test_refusals():
 
     with pytest.raises(ValueError, match=r"outputs \[2\], expected \[3\]: the logits of 2 actions, and the value"):
         train(model, optimizer, environment, episodes)
-    with pytest.raises(ValueError, match="episodes that another rule or model was started with"):
+    with pytest.raises(ValueError, match="episodes of another rule than"):
         train(model, optimizer, environment, episodes, rule=sr.RTRL())
     with pytest.raises(ValueError, match=r"trace_decay=1.5, expected a number in \[0, 1\]"):
         train(model, optimizer, environment, episodes, trace_decay=1.5)

@@ -26,7 +26,7 @@ from slax_neurons.building_blocks import as_shape, cast_inputs
 from slax_rules.api import check_optimizer, checked_window, warn_of_single_steps
 from slax_rules.loop import Gradients, Objects, optimizer_step
 from slax_rules.losses import PerStep
-from slax_rules.rewards import Trial, start_trial
+from slax_rules.rewards import Trial, check_same_start, start_trial
 from slax_rules.rules.base import Rule, RuleState
 from slax_rules.step import jitted
 from slax_rules.windows import Batch, WindowLoss
@@ -389,12 +389,7 @@ class _Program:
 def _begin_anew(rule: Rule, model: nnx.RNNCellBase, episodes: Episodes) -> Trial:
     """The trials, at rest where an episode ended."""
     rest = start_trial(model, episodes.observation.shape, rule=rule)
-    trees: list[Any] = [(jax.tree.structure(trial), jax.tree.map(jnp.shape, trial)) for trial in (rest, episodes.trial)]
-    if trees[0] != trees[1]:
-        raise ValueError(
-            f"train_on_rewards got {rule.title} and episodes that another rule or model was started with, expected the same "
-            "ones. Start other episodes: start_episodes(model, environment, samples, rule=rule, key=key)."
-        )
+    check_same_start("train_on_rewards got episodes", rule, rest, episodes.trial)
     return _where(episodes.ended, rest, episodes.trial)
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from slax_neurons import RunningSum
 from slax_neurons.building_blocks import mutates_state
-from slax_rules.loop import Objects, initial_state
+from slax_rules.loop import Objects, shapes_at_start
 from slax_rules.rules.base import RuleState, batch_axis
 from slax_rules.windows import Batch
 
@@ -193,16 +193,10 @@ def add_running_sums(model: nnx.RNNCellBase, before: Sequence[Array], axis: str)
 
 def rule_state_specs(objects: Objects, inputs: Array) -> Any:
     """The partition of the state of a rule, for inputs [T, B, ...]: along each array's first axis that grows with the batch."""
-    graph, state = nnx.split(objects[:2])
 
-    def start(batch: int) -> Any:
+    def start(batch: int) -> RuleState:
         one_step = jax.ShapeDtypeStruct((batch, *inputs.shape[2:]), inputs.dtype)
-
-        def initialize(state: nnx.State) -> RuleState:
-            model, rule = nnx.merge(graph, state, copy=True)
-            return initial_state(rule, model, one_step)
-
-        return jax.eval_shape(initialize, state)
+        return shapes_at_start(objects.rule, objects.model, one_step)
 
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
         axis = batch_axis(one, two)

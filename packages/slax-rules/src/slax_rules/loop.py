@@ -55,6 +55,17 @@ def initial_state(rule: Rule, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStru
     return RuleState(carry, rule.init(model, carry, inputs))
 
 
+def shapes_at_start(rule: Rule, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct) -> RuleState:
+    """The shapes of the state before the first window; nothing is computed, drawn or changed."""
+    graph, state = nnx.split((model, rule))
+
+    def start(state: nnx.State) -> RuleState:
+        model, rule = nnx.merge(graph, state, copy=True)
+        return initial_state(rule, model, inputs)
+
+    return jax.eval_shape(start, state)
+
+
 def check_spikes(model: Any, carry: Any) -> None:
     """Raise TypeError for a neuron of the user's own whose outputs should be spikes and are no whole numbers."""
     if isinstance(model, Connect):
@@ -246,17 +257,13 @@ def check_state_fits(optimizer: nnx.Optimizer, trained: Any) -> None:
     """Raise ValueError for an optimizer that was made with other parameters, or with none."""
     params = nnx.as_pure(nnx.state(trained, optimizer.wrt))
     if not jax.tree.leaves(params) and jax.tree.leaves(nnx.state(trained, nnx.Param)):
-        raise ValueError(
-            "Got an optimizer without any parameter of the model, expected wrt=nnx.Param, or paths as ('modules', 0, 'kernel')."
-        )
+        raise ValueError("Got an optimizer without any parameter of the model, expected wrt=nnx.Param.")
     expected, mine = jax.eval_shape(optimizer.tx.init, params), nnx.as_pure(optimizer.opt_state)
     if _layout(expected) != _layout(mine):
         made, why = "nnx.Optimizer(model, ...)", ""
         if isinstance(trained, tuple):
             made, why = "nnx.Optimizer((model, rule), ...)", f", since {trained[1].title} has parameters of its own"
-        raise ValueError(
-            f"Got an optimizer whose state does not fit the parameters to be trained, expected one made with them{why}: {made}."
-        )
+        raise ValueError(f"Got an optimizer that does not fit the model, expected one made for it{why}: {made}.")
 
 
 def _layout(tree: Any) -> list[tuple[str, tuple[int, ...], Any]]:

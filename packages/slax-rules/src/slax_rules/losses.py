@@ -260,9 +260,7 @@ def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
 def _valid(name: str, labels: Array, n_classes: int) -> Array:
     """True where labels are in range; raises ValueError if some are not and the values are known."""
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"{name} got labels of {labels.dtype}, expected integers 0 to {n_classes - 1}, not one-hot vectors."
-        )
+        raise ValueError(f"{name} got labels of {labels.dtype}, expected integers 0 to {n_classes - 1}, not one-hot.")
     valid = (labels >= 0) & (labels <= min(n_classes - 1, jnp.iinfo(labels.dtype).max))
     if not isinstance(valid, jax.core.Tracer) and not valid.all():
         raise ValueError(

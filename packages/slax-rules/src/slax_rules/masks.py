@@ -106,9 +106,7 @@ def random_steps(key: Array, probability: float, n_steps: int, batch: int) -> Bo
 def _checked_lengths(name: str, lengths: Any, n_steps: int) -> Integer[Array, " B"]:
     ends = jnp.asarray(lengths)
     if ends.ndim != 1 or not jnp.issubdtype(ends.dtype, jnp.integer):
-        raise ValueError(
-            f"{name} got lengths of {ends.dtype}{list(ends.shape)}, expected an integer for each sample, [B]."
-        )
+        raise ValueError(f"{name} got lengths of {ends.dtype}{list(ends.shape)}, expected integers [B].")
     wrong = ((ends < 0) | (ends > n_steps)).any()
     if not isinstance(wrong, jax.core.Tracer) and wrong:
         raise ValueError(

@@ -137,9 +137,7 @@ def checked_penalties(penalties: Iterable[Penalty], model: Any) -> tuple[Penalty
     """
     found = tuple(penalties) if isinstance(penalties, Iterable) else (penalties,)
     if not isinstance(penalties, Iterable) or not all(isinstance(one, Penalty) for one in found):
-        raise TypeError(
-            f"Got penalties={penalties!r}, expected a list of penalties, such as [firing_rate(0.05, weight=1.0)]."
-        )
+        raise TypeError(f"Got penalties={penalties!r}, expected a list of them: [firing_rate(0.05, weight=1.0)].")
     if found:
         penalties_by_layer(found, model)
     return found

@@ -81,14 +81,10 @@ class Exactness:
         return "; ".join(parts)
 
 
-def _file(name: str) -> str:
-    return (importlib.resources.files("slax_rules") / name).read_text("utf-8")
-
-
 @functools.cache
 def bibliography() -> dict[str, str]:
     """The BibTeX entries of rules.bib, by key."""
-    entries = _file("rules.bib").strip().split("\n\n")
+    entries = (importlib.resources.files("slax_rules") / "rules.bib").read_text("utf-8").strip().split("\n\n")
     return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in entries}
 
 
@@ -184,8 +180,7 @@ class RuleEntry:
 
 ALWAYS, NOWHERE, ONE_STEP = Exactness(always=True), Exactness(steps=0), Exactness()
 IN_THE_MEAN = Exactness(in_the_mean=True, steps=0)
-LAST_LAYER, LAST_LAYER_ALONE = Exactness(last_layers=1), Exactness(last_layers=1, steps=0)
-
+LAST_LAYER_ALONE = Exactness(last_layers=1, steps=0)
 
 # What a rule requires and omits, where several share it.
 ANY_NEURON = "layers of a Linear or Conv and any element-wise neuron"
@@ -411,14 +406,11 @@ def cite(rule: str | Rule) -> str:
     if not of_class:
         raise TypeError(f"cite got {type(rule).__name__}, expected a name in RULES or a rule of a class in RULES.")
     route = type(getattr(rule, "route", Symmetric()))
-    named = [entry for entry in of_class if (entry.route or Symmetric) is route and _has(rule, entry.options)]
+    has_route = [entry for entry in of_class if (entry.route or Symmetric) is route]
+    named = [one for one in has_route if all(getattr(rule, name) == value for name, value in one.options.items())]
     if named:
         return max(named, key=lambda entry: len(entry.options)).bibtex
     # The route alone has a name where the rule has no traces; otherwise its first combination says where it is from.
     with_route = [entry for entry in RULES.values() if entry.route is route]
     sources = [of_class[0], *sorted(with_route, key=lambda entry: entry.rule is not SLTT)[:1]]
     return "\n\n".join(dict.fromkeys(entry.bibtex for entry in sources))
-
-
-def _has(rule: Any, options: Any) -> bool:
-    return all(getattr(rule, name, None) == value for name, value in options.items())

@@ -166,23 +166,11 @@ def extend_trial(
     check_sequence(inputs)
     check_loss("extend_trial", loss_fn, online=True)
     steps, batch = inputs.shape[:2]
-    if batch != _batch(trial):
-        raise ValueError(
-            f"extend_trial got inputs of shape {list(inputs.shape)}, so {batch} samples, expected the {_batch(trial)} samples "
-            "that the trial was started with. Start another trial: start_trial(model, inputs.shape[1:], rule=rule)."
-        )
     if mask is not None:
         check_steps_and_samples(mask, (steps, batch))
     inputs = cast_inputs(model, inputs)
-    one_step = jax.ShapeDtypeStruct((1, *inputs.shape[2:]), inputs.dtype)
-    first = jax.eval_shape(lambda: initial_state(rule, model, one_step))
-    shapes = jax.tree.map(lambda leaf: leaf.shape[1:], trial.state)
-    structures: list[Any] = [jax.tree.structure(tree) for tree in (first, trial.state)]
-    if structures[0] != structures[1] or shapes != jax.tree.map(jnp.shape, first):
-        raise ValueError(
-            f"extend_trial got {rule.title} and a trial that another rule or model was started with, expected the same ones. "
-            "Start another trial: start_trial(model, inputs.shape[1:], rule=rule)."
-        )
+    rest = jax.eval_shape(lambda: start_trial(model, inputs.shape[1:], rule=rule))
+    check_same_start(f"extend_trial got inputs of {batch} samples and a trial", rule, rest, trial)
     graphdef, variables = nnx.split(model)
 
     def forward(carry: Any, inputs: Array) -> Any:
@@ -191,7 +179,6 @@ def extend_trial(
 
     outputs = jax.vmap(forward, in_axes=(0, 1), out_axes=1)(trial.state.carry, inputs)
     actions = act(outputs)
-    _check_actions(actions, steps, batch)
     weights = discount ** jnp.arange(steps - 1, -1, -1, dtype=float)[:, None]
 
     def extend(
@@ -253,11 +240,11 @@ def _batch(trial: Trial) -> int:
     return jax.tree.leaves(trial)[0].shape[0]
 
 
-def _check_actions(actions: Any, steps: int, batch: int) -> None:
-    for leaf in jax.tree.leaves(actions):
-        if jnp.shape(leaf)[:2] != (steps, batch):
-            raise ValueError(
-                f"act made actions of shape {list(jnp.shape(leaf))} of the outputs of {steps} steps and {batch} samples, "
-                f"expected [{steps}, {batch}, ...], one for each step and sample. If the model acts in some steps only, give "
-                "the others any action, and mask them."
-            )
+def check_same_start(got: str, rule: Rule, rest: Trial, trial: Trial) -> None:
+    """Raise ValueError for a trial that is not in the form of one at rest under this rule; `got` begins the message."""
+    forms: list[Any] = [(jax.tree.structure(one), jax.tree.map(jnp.shape, one)) for one in (rest, trial)]
+    if forms[0] != forms[1]:
+        raise ValueError(
+            f"{got} of another rule than {rule.title}, another model, or a different number of samples, expected what it was "
+            "started with. Start anew, with start_trial or start_episodes."
+        )

@@ -170,9 +170,7 @@ class Stream:
         state = nnx.state(self.model)
         mine, its = (dict(nnx.to_flat_state(one)) for one in (state, nnx.state(model)))
         if {path: jnp.shape(one) for path, one in mine.items()} != {path: jnp.shape(one) for path, one in its.items()}:
-            raise ValueError(
-                "copy_to got another model than the stream's, expected arrays of the same names and shapes."
-            )
+            raise ValueError("copy_to got another model than the stream's, expected arrays of equal names and shapes.")
         nnx.update(model, state)
 
     def merged(self) -> tuple[nnx.RNNCellBase, Rule, nnx.Optimizer]:

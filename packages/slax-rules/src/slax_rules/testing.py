@@ -168,9 +168,7 @@ def check_rule(rule: str | RuleEntry | Rule, make_model: Callable[[], Any] = cha
         >>> check_rule("bptt")
     """
     if not __debug__:
-        raise RuntimeError(
-            "check_rule got Python without assertions, python -O, which tell what fails. Run it without -O."
-        )
+        raise RuntimeError("check_rule got python -O, without the assertions that tell what fails. Run it without -O.")
     entry = RULES[rule] if isinstance(rule, str) else rule
 
     def make() -> tuple[Any, Any]:

@@ -212,8 +212,8 @@ class WindowLoss:
         penalties: penalties, each with the index of its layer among these.
         axis: the name of the mesh axis over the batch, or None for one device.
         weights: weights [K, 1] of the steps in a sum that takes the place of the mean.
-        signals: the gradient of the loss of the entire sequence w.r.t. the outputs of this window, if a first pass has found it.
-            The loss is then the product of both.
+        signals: the gradient of the loss of the sequence w.r.t. the outputs of this window, if a first pass has found it: the
+            loss is then the product of both.
     """
 
     loss_fn: LossFn | SequenceLoss
@@ -344,7 +344,5 @@ def expand_targets(batch: Batch, outputs: Any) -> Float[Array, "K B C"]:
 def _one_number(value: Any) -> Array:
     """Raise ValueError unless a penalty of a mean is one number."""
     if jnp.shape(value) != ():
-        raise ValueError(
-            f"A penalty with of_mean=True made {list(jnp.shape(value))} of the mean over time and batch, expected one number."
-        )
+        raise ValueError(f"A penalty with of_mean=True made {list(jnp.shape(value))} of the mean, expected one number.")
     return value

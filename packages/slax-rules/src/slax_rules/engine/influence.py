@@ -20,11 +20,9 @@ from jaxtyping import Array, Float
 from slax_neurons import Dropout, RunningSum, unroll
 from slax_neurons.building_blocks import (
     DropoutState,
-    StepSize,
     accumulates,
     input_dtype,
     scan_steps,
-    steps_in_cache,
     unroll_chunk,
 )
 from slax_rules.engine.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
@@ -260,9 +258,6 @@ class InfluenceRule(Rule):
     """
 
     stepwise: ClassVar[bool]
-
-    def default_window(self, size: StepSize) -> int:
-        return steps_in_cache(size)
 
     @abc.abstractmethod
     def init_influence(self, space: StateSpace, carry: Any) -> Any:

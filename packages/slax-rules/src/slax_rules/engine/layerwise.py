@@ -24,6 +24,7 @@ from slax_neurons.building_blocks import (
     steps_in_cache,
     units_are_separate,
 )
+from slax_rules.engine.eligibility import close_window, zero_adjoint
 from slax_rules.engine.jacobians import states_of
 from slax_rules.engine.passes import (
     LayerGradient,
@@ -62,9 +63,7 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
                 "each, expected units with one. Use rule=OSTL(), SLTT() or BPTT()."
             )
         if not hasattr(one.route, "skips_layers"):
-            raise TypeError(
-                f"{one.title} got route={one.route!r}, expected a route such as Symmetric() or Random(rngs=nnx.Rngs(0))."
-            )
+            raise TypeError(f"{one.title} got route={one.route!r}, expected one such as Random(rngs=nnx.Rngs(0)).")
         one.route.check(layer)
 
 
@@ -179,7 +178,7 @@ def _in_pieces(rules: Sequence[Any], plain: Any, state: RuleState, inputs: Array
     has_traces = state.traces[0].past is not None
     of_neurons = [start[index] for index in Stack.read(plain).neurons]
     both = zip(rules, layers, of_neurons, strict=True)
-    last = tuple(one.last_adjoint(layer, carry, has_traces=has_traces) for one, layer, carry in both)
+    last = tuple(zero_adjoint(carry, one.decay_of(layer), has_traces=has_traces) for one, layer, carry in both)
     pieces = starts, *(_cut(of_steps, size) for of_steps in (inputs, known, signals, steps))
     (gradient, adjoints), origins = jax.lax.scan(back, (zeros_of(plain), last), pieces, reverse=True)
     after = [one._replace(ahead=ahead) for one, ahead in zip(state.traces, of_rules, strict=True)]
@@ -187,8 +186,8 @@ def _in_pieces(rules: Sequence[Any], plain: Any, state: RuleState, inputs: Array
         return _Found(value, gradient, end, tuple(after), outputs)
     whole, holder = forward(plain, start, inputs, known).windows, holding(plain, gradient)
     for number, one in enumerate(rules):
-        given = layers[number], whole[number], after[number].past, adjoints[number], _joined(origins[number])
-        found, past = one.close(*given)
+        decay, given = one.decay_of(layers[number]), (after[number].past, adjoints[number], _joined(origins[number]))
+        found, past = close_window(layers[number], whole[number], *given, decay)
         add_layer(Stack.read(plain), Stack.read(holder), number, one, found)
         after[number] = after[number]._replace(past=past)
     return _Found(value, nnx.state(holder, nnx.Param), end, tuple(after), outputs)

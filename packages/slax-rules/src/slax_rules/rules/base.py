@@ -153,9 +153,23 @@ class Rule(PytreeDataclass, abc.ABC):
         """Whether hidden layers have losses of their own, for which the rule calls the loss function itself."""
         return False
 
-    def default_window(self, size: StepSize) -> int | None:
-        """A number of steps that is fast and needs little memory, for a model with this size; None for the entire sequence."""
-        return None
+    def default_window(self, size: StepSize) -> int:
+        """A number of steps that is fast and needs little memory, for a model with this size.
+
+        Example:
+            A rule of your own whose windows have 100 steps, but fewer where layers are wide:
+
+            >>> import dataclasses
+            >>> from slax_rules import OTTT
+            >>> from slax_rules.rules.base import StepSize
+            >>> @dataclasses.dataclass(frozen=True)
+            ... class InShortWindows(OTTT):
+            ...     def default_window(self, size):
+            ...         return min(100, 10**6 // size.bytes)
+            >>> InShortWindows().default_window(StepSize(bytes=4 * 8 * 512, width=512))
+            61
+        """
+        return steps_in_cache(size)
 
     def offline_window(self, window: int | None, model: nnx.RNNCellBase, inputs: Any) -> int:
         """The steps of a window for summed gradients: the number requested, or one near `default_window`.
@@ -163,13 +177,11 @@ class Rule(PytreeDataclass, abc.ABC):
         Args:
             inputs: the inputs of the sequence [T, B, features...]; their shape is enough.
         """
-        steps: int = inputs.shape[0]
         if window is not None:
             return window
         graphdef, state = nnx.split(model)
         carry = jax.eval_shape(lambda state: first_carry(nnx.merge(graphdef, state), inputs.shape[1:]), state)
-        length = self.default_window(step_size(model, carry, inputs))
-        return steps if length is None else even_length(steps, length)
+        return even_length(inputs.shape[0], self.default_window(step_size(model, carry, inputs)))
 
     def check(self, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct) -> None:
         """Raise TypeError or ValueError for a model that the rule cannot handle, with inputs [B, features...] of a step.
@@ -215,9 +227,7 @@ def check_is_rule(rule: Any) -> None:
 def check_cell(name: str, model: Any) -> None:
     """Raise TypeError for anything other than a cell; `name` is the name of the rule."""
     if not isinstance(model, nnx.RNNCellBase):
-        raise TypeError(
-            f"{name} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax recurrent cell."
-        )
+        raise TypeError(f"{name} got {type(model).__name__}, expected a cell, such as a stack, a neuron, a Flax cell.")
 
 
 # --------------------------------------------------------------------------------------------------------------------- routes
@@ -350,24 +360,6 @@ class LayerRule(Layerwise):
         if isinstance(given, numbers.Real) and not 0 <= float(given) <= 1:
             raise ValueError(f"{type(self).__name__} got {option}={given}, expected a number in [0, 1].")
 
-    def default_window(self, size: StepSize) -> int:
-        """A number of steps that is fast and needs little memory, for a model with this size.
-
-        Example:
-            A rule of your own whose windows have 100 steps, but fewer where layers are wide:
-
-            >>> import dataclasses
-            >>> from slax_rules import OTTT
-            >>> from slax_rules.rules.base import StepSize
-            >>> @dataclasses.dataclass(frozen=True)
-            ... class InShortWindows(OTTT):
-            ...     def default_window(self, size):
-            ...         return min(100, 10**6 // size.bytes)
-            >>> InShortWindows().default_window(StepSize(bytes=4 * 8 * 512, width=512))
-            61
-        """
-        return steps_in_cache(size)
-
     def for_layer(self, layer: Layer) -> "LayerRule":
         """The rule that handles this layer; by default this one."""
         return self
@@ -420,9 +412,7 @@ class PerLayer(Layerwise):
     def __post_init__(self) -> None:
         rules = self.rules
         if not isinstance(rules, list | tuple) or not rules or not all(isinstance(one, LayerRule) for one in rules):
-            raise TypeError(
-                f"PerLayer got {rules!r}, expected a rule for layers for each layer: PerLayer([OTPE(), SLTT()])."
-            )
+            raise TypeError(f"PerLayer got {rules!r}, expected a rule for each layer: PerLayer([OTPE(), SLTT()]).")
         object.__setattr__(self, "rules", tuple(rules))
 
     @property
@@ -438,7 +428,5 @@ class PerLayer(Layerwise):
 
     def for_layers(self, layers: Sequence[Layer]) -> tuple[LayerRule, ...]:
         if len(self.rules) != len(layers):
-            raise ValueError(
-                f"PerLayer got {len(self.rules)} rules for a stack of {len(layers)} layers, expected one for each layer."
-            )
+            raise ValueError(f"PerLayer got {len(self.rules)} rules for {len(layers)} layers, expected one for each.")
         return tuple(rule.for_layer(layer) for rule, layer in zip(self.rules, layers, strict=True))

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from slax_neurons import unroll
-from slax_neurons.building_blocks import StepSize, accumulates, steps_in_cache
+from slax_neurons.building_blocks import accumulates
 from slax_rules.engine.influence import state_space
 from slax_rules.engine.noise import noise, noise_stream
 from slax_rules.rules.base import Rule, RuleState, WindowGradient, check_cell
@@ -65,9 +65,6 @@ class ForwardGradient(nnx.Module, Rule):
             raise ValueError(f"ForwardGradient got directions={directions}, expected at least 1.")
         self.directions = directions
         self.stream = noise_stream("ForwardGradient", rngs)
-
-    def default_window(self, size: StepSize) -> int:
-        return steps_in_cache(size)
 
     def check(self, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct) -> None:
         check_cell(self.title, model)

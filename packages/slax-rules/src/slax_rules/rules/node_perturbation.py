@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from slax_neurons.building_blocks import StepSize, steps_in_cache
 from slax_rules.engine.influence import state_space
 from slax_rules.engine.noise import effect_of_noise, noise_of_layers, noise_stream
 from slax_rules.engine.passes import LayerGradient, add_layer, forward, zero_copy
@@ -70,9 +69,6 @@ class NodePerturbation(nnx.Module, Rule):
 
     def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream | None = None):
         self.stream = noise_stream("NodePerturbation", rngs)
-
-    def default_window(self, size: StepSize) -> int:
-        return steps_in_cache(size)
 
     def check(self, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct) -> None:
         check_stack(self.title, model)

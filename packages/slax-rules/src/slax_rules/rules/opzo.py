@@ -135,7 +135,7 @@ class OPZO(nnx.Module, Layerwise):
     def for_layers(self, layers: Sequence[Layer]) -> tuple[LayerRule, ...]:
         return dataclasses.replace(self.rule, route=self.route).for_layers(layers)
 
-    def default_window(self, size: StepSize) -> int | None:
+    def default_window(self, size: StepSize) -> int:
         return self.rule.default_window(size)
 
     def init(self, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> OPZOTraces:

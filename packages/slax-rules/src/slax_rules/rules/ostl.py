@@ -11,7 +11,6 @@ from slax_neurons import Connect, Edge
 from slax_neurons.building_blocks import DelayBuffer, StepSize
 from slax_rules.engine.eligibility import (
     Adjoint,
-    EligibilityTraces,
     LayerTraces,
     close_window,
     eligibility_window,
@@ -33,7 +32,7 @@ WINDOWS_IN_ONE = 4  # so many default windows need more memory with traces than 
 class EligibilityRule(LayerRule):
     """The base of OSTL, OTPE and e-prop, whose windows may be computed in pieces, from the last to the first.
 
-    `ahead` is called for each piece in the order of time, `back` for each piece in reverse, and `close` for the window;
+    `ahead` is called for each piece in the order of time, `back` for each piece in reverse, and `close_window` for the window;
     `layer_gradient` is the three of them for a window in one piece. A subclass with a leaky sum of its outputs defines
     `decay_of`, and one with more that goes ahead in time `init_ahead` and `ahead`.
     """
@@ -65,10 +64,6 @@ class EligibilityRule(LayerRule):
         """What `back` needs of each step of a piece, and what goes ahead after it."""
         return (), before
 
-    def last_adjoint(self, layer: Layer, carry: Any, *, has_traces: bool) -> Adjoint:
-        """The cotangents after the last step of a window, in the shapes of a carry of the layer's neuron."""
-        return zero_adjoint(carry, self.decay_of(layer), has_traces=has_traces)
-
     def back(
         self, layer: Layer, window: LayerWindow, steps: Any, after: Adjoint, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, Adjoint, Array | None]:
@@ -80,21 +75,16 @@ class EligibilityRule(LayerRule):
         on_sum = signal if window.penalty is None else signal - window.penalty
         return reverse_pass(layer, window, after, window.penalty, on_sum, decay)
 
-    def close(
-        self, layer: Layer, window: LayerWindow, past: EligibilityTraces, before: Adjoint, origins: Array
-    ) -> tuple[LayerGradient, EligibilityTraces]:
-        """The part of the gradient that passes through the traces before the window, and the traces after it."""
-        return close_window(layer, window, past, before, origins, self.decay_of(layer))
-
     def layer_gradient(
         self, layer: Layer, window: LayerWindow, traces: LayerTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, LayerTraces]:
-        last = self.last_adjoint(layer, window.carry, has_traces=traces.past is not None)
+        decay = self.decay_of(layer)
+        last = zero_adjoint(window.carry, decay, has_traces=traces.past is not None)
         steps, ahead = self.ahead(layer, window, traces.ahead)
         found, before, origins = self.back(layer, window, steps, last, signal)
         if traces.past is None or origins is None:
             return found, LayerTraces(None, ahead)
-        gradient, past = self.close(layer, window, traces.past, before, origins)
+        gradient, past = close_window(layer, window, traces.past, before, origins, decay)
         return found.plus(gradient), LayerTraces(past, ahead)
 
 

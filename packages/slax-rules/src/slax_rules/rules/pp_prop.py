@@ -74,9 +74,7 @@ class PPProp(LayerRule):
 
     def __post_init__(self) -> None:
         if isinstance(self.decay, numbers.Real) and not 0 <= np.float32(self.decay) < 1:
-            raise ValueError(
-                f"PPProp got decay={self.decay}, expected a number in [0, 1) that float32 does not round to 1."
-            )
+            raise ValueError(f"PPProp got decay={self.decay}, expected one in [0, 1) that float32 keeps below 1.")
 
     def check_layer(self, layer: Layer) -> None:
         name = type(layer.neuron).__name__
@@ -85,9 +83,7 @@ class PPProp(LayerRule):
         layer.check_fixed("PPProp")
         dtype = layer.neuron.param_dtype
         if isinstance(self.decay, numbers.Real) and float(np.asarray(self.decay, dtype)) >= 1:
-            raise ValueError(
-                f"PPProp got decay={self.decay}, which {dtype} rounds to 1, expected one that stays below."
-            )
+            raise ValueError(f"PPProp got decay={self.decay}, which {dtype} rounds to 1, expected a smaller one.")
 
     def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:
         return PPPropTraces(

@@ -95,19 +95,13 @@ def epoch_batches(batches: Any, name: str = "batches", *, times: int = 1) -> Epo
         ValueError: an iterator, which can be read once, for several times; one batch in place of a list of batches.
     """
     if isinstance(batches, type):
-        raise TypeError(
-            f"Got the class {batches.__name__} as {name}, expected {KINDS}. Make one: {batches.__name__}(...)."
-        )
+        raise TypeError(f"Got a class as {name}, expected {KINDS}. Make one: {batches.__name__}(...).")
     if is_array(batches) or (isinstance(batches, tuple | list) and batches and is_array(batches[0])):
         raise ValueError(f"Got one batch as {name}, expected many batches. Put it into a list: [(inputs, targets)].")
     if isinstance(batches, Iterator) and times > 1:
-        raise ValueError(
-            f"Got {type(batches).__name__} as {name}, which can be read only once, expected {KINDS}: list(...)."
-        )
+        raise ValueError(f"Got {type(batches).__name__} as {name}, which can be read only once, expected {KINDS}.")
     if inspect.isfunction(batches) and not inspect.signature(batches).parameters:
-        raise TypeError(
-            f"Got a function without arguments as {name}, expected {KINDS}. Call it, or let it take the epoch."
-        )
+        raise TypeError(f"Got a function without arguments as {name}, expected {KINDS}. Call it.")
     if callable(batches):
         return lambda epoch: _called(batches, epoch)
     if isinstance(batches, Iterable):
@@ -159,7 +153,5 @@ def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
 def _called(batches: Epochs, epoch: int) -> Iterable[Any]:
     found = batches(epoch)
     if found is None:
-        raise TypeError(
-            "A function of batches returned None, expected an iterable of batches. Return a list, or yield them."
-        )
+        raise TypeError("A function of batches returned None, expected an iterable. Return a list, or yield them.")
     return found

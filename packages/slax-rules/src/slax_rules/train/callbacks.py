@@ -6,7 +6,6 @@ returns numbers by name for the history, or None. It may raise `StopTraining`; a
 
 import dataclasses
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -213,13 +212,9 @@ def check_callbacks(callbacks: Any) -> None:
         if isinstance(callback, type) or not hasattr(callback, "every") or not callable(callback):
             name = getattr(callback, "__name__", type(callback).__name__)
             raise TypeError(f"fit got {name} among the callbacks, expected one such as Every(100, {name}).")
-        try:
-            operator.index(callback.every)
-        except TypeError:
+        if not hasattr(callback.every, "__index__"):
             kind = type(callback).__name__
-            raise TypeError(
-                f"fit got {kind} with every={callback.every!r}, expected an integer of at least 1."
-            ) from None
+            raise TypeError(f"fit got {kind} with every={callback.every!r}, expected an integer of at least 1.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,9 +253,7 @@ class EarlyStopping:
             )
         object.__setattr__(self, "mode", mode)
         if self.patience < 1 or self.min_delta < 0:
-            raise ValueError(
-                f"EarlyStopping got {self}, expected a patience of at least 1 and min_delta of at least 0."
-            )
+            raise ValueError(f"EarlyStopping got {self}, expected patience of at least 1 and min_delta of at least 0.")
 
     def update(self, before: Sequence[Any] | None, value: float, step: int) -> tuple[float, int, int]:
         """Return (best value, its step, evaluations since then) after an evaluation at `step`, from the same before it."""

@@ -19,7 +19,7 @@ from slax_neurons.building_blocks import (
     shortest_memory,
 )
 from slax_rules.api import checked_window, gradients
-from slax_rules.loop import initial_state
+from slax_rules.loop import shapes_at_start
 from slax_rules.rules.base import Rule, check_is_rule
 from slax_rules.rules.bptt import BPTT
 
@@ -168,13 +168,7 @@ def _mean_square(outputs: Any, _: Array) -> Float[Array, " B"]:
 def _carried_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct) -> int:
     """Bytes per sample of the state that a rule carries from window to window."""
     one_step = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
-    graphdef, state = nnx.split((model, rule))
-
-    def start(state: nnx.State) -> Any:
-        model, rule = nnx.merge(graphdef, state, copy=True)
-        return initial_state(rule, model, one_step)
-
-    return _size(jax.eval_shape(start, state)) // inputs.shape[1]
+    return _size(shapes_at_start(rule, model, one_step)) // inputs.shape[1]
 
 
 def _kept_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct, steps: int) -> int:

@@ -90,9 +90,7 @@ def evaluate(
         share = _divided_by(mesh, batch[0])
         pending.append(measures[share](state, batch if share is None else split_batch(batch, share)))
     if not pending:
-        raise ValueError(
-            "evaluate got no batches, expected at least one. An iterator can be read only once: give a list."
-        )
+        raise ValueError("evaluate got no batches, expected at least one. An iterator is read once: give a list.")
     found = jax.device_get(pending)
     for index, (numbers, is_finite) in enumerate(found):
         loss, _ = numbers["loss"]
@@ -156,9 +154,7 @@ def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
         ValueError: a metric named "loss".
     """
     if not isinstance(metrics, Mapping | None) or not all(map(callable, (metrics or {}).values())):
-        raise TypeError(
-            f"{name} got {metrics!r} as metrics, expected functions by name: metrics={{'accuracy': accuracy}}."
-        )
+        raise TypeError(f"{name} got {metrics!r} as metrics, expected functions by name: {{'accuracy': accuracy}}.")
     if "loss" in (metrics or {}):
         raise ValueError(f'{name} got a metric named "loss", expected another name: that one is taken by loss_fn.')
     return dict(metrics or {})

@@ -175,7 +175,7 @@ def fit(
                         run.evaluate()
                     run.end_epoch(f"fit: epoch {run.epoch + 1} of {epochs}" if progress is None else "")
             run.synchronize()
-            for text in (*run.warnings(1), run.standstill(), run.no_evaluation(evaluate_every)):
+            for text in (*run.warnings(1), run.standstill()):
                 if text:
                     warnings.warn(text, UserWarning, stacklevel=2)
             run.save()
@@ -198,14 +198,10 @@ def _check_options(
     if not hasattr(epochs, "__index__") or epochs < 1:
         raise ValueError(f"fit got epochs={epochs!r}, expected an integer of at least 1.")
     if held_out is None and (metrics or evaluate_every is not None or stopping is not None):
-        raise ValueError(
-            "fit got metrics, evaluate_every or early_stopping, expected held_out with them: [(inputs, targets)]."
-        )
+        raise ValueError("fit got metrics, evaluate_every or early_stopping, expected held_out: [(inputs, targets)].")
     if stopping is not None and stopping.metric not in ("loss", *metrics):
         names = ", ".join(("loss", *metrics))
-        raise ValueError(
-            f"Early stopping is by {stopping.metric!r}, expected one of: {names}. Others are given by metrics={{...}}."
-        )
+        raise ValueError(f"Early stopping is by {stopping.metric!r}, expected one of: {names}. Give it in metrics.")
 
 
 def check_update(name: str, loss_fn: Any, update: Any, rule: Any, window: int | None) -> None:

@@ -121,9 +121,7 @@ class FitRun:
             self.send(1, lambda _, given=given: given, train, given if mesh is None else split_batch(given, mesh))
             yield
         if not self.position and self.unread is None:
-            raise ValueError(
-                f"Epoch {self.epoch} gave no batches, expected at least one. A generator can be read only once."
-            )
+            raise ValueError(f"Epoch {self.epoch} gave no batches, expected at least one. A generator is read once.")
 
     def send(self, count: int, batch: Callable[[int], Batch], train: Callable[..., Any], *arguments: Any) -> None:
         """Send a call of so many steps to the device, and read the losses of the call before."""
@@ -200,9 +198,7 @@ class FitRun:
             TypeError: anything but numbers by name, or None.
         """
         if not isinstance(metrics, Mapping | None):
-            raise TypeError(
-                f"A callback returned {metrics!r}, expected numbers by name, or None. To stop, raise StopTraining."
-            )
+            raise TypeError(f"A callback returned {metrics!r}, expected numbers by name. To stop, raise StopTraining.")
         if metrics:
             values = {name: _as_number(name, value) for name, value in metrics.items()}
             self.records.append({"step": self.done, "epoch": self.epoch, **values})
@@ -260,12 +256,6 @@ class FitRun:
             f"online, {int(self.objects[2].step[...])} so far; gradients that are accumulated over more steps; an optimizer "
             "that has trained another model; a rate of 0."
         )
-
-    def no_evaluation(self, every: int | None) -> str:
-        """At the end of a run: a warning of evaluations that never took place."""
-        if every is None or self.done >= every:
-            return ""
-        return f"fit took {self.done} steps, and evaluate_every={every}, so the held-out samples were never read."
 
     def cause(self, batch: Batch) -> str:
         """What is not finite in a step with this batch, and what to do about it."""
@@ -340,6 +330,4 @@ def _as_number(name: str, value: Any) -> Any:
     try:
         return None if value is None else np.asarray(value, float).tolist()
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"A callback or a metric returned {value!r} as {name!r}, expected a number, an array of numbers, or None."
-        ) from error
+        raise TypeError(f"A callback or a metric returned {value!r} as {name!r}, expected numbers or None.") from error

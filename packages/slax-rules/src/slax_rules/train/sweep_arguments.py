@@ -53,38 +53,26 @@ def check_arguments(
 ) -> None:
     """Raise TypeError or ValueError for arguments that do not fit together."""
     if not callable(make_model) or isinstance(make_model, nnx.Module):
-        raise TypeError(
-            f"sweep got {type(make_model).__name__} as make_model, expected a function that maps nnx.Rngs to a new model."
-        )
+        raise TypeError(f"sweep got {make_model!r} as make_model, expected a function that maps nnx.Rngs to a model.")
     if not isinstance(rules, Mapping) or not rules:
         raise TypeError('sweep expects rules by name: rules={"bptt": BPTT(), "otpe": OTPE()}.')
     for name, given in by_rule.items():
         if isinstance(given, Mapping) and (missing := [rule for rule in rules if rule not in given]):
             raise ValueError(f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule.")
     if not all(callable(of_rule(by_rule["optimizer"], rule)) for rule in rules):
-        raise TypeError(
-            "sweep expects as the optimizer a function that maps a learning rate to a transformation: optax.adam."
-        )
+        raise TypeError("sweep expects as optimizer a function that maps a learning rate to one: optax.adam.")
     if not np.size(rates) or np.ndim(rates) != 1 or not np.min(rates) > 0 or len(np.unique(rates)) < len(rates):
         raise ValueError(f"sweep got rates={rates}, expected a list of different positive numbers: [1e-3, 1e-2].")
     if not 1 <= trials <= len(seeds) or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"sweep got the seeds {seeds}, {trials} of them for trials, expected different seeds, 1 or more."
-        )
+        raise ValueError(f"sweep got the seeds {seeds}, {trials} for trials, expected different seeds, 1 or more.")
     if taken := sorted({*(settings or {})} & RESERVED):
-        raise ValueError(
-            f"sweep got settings named {', '.join(taken)}, expected other names: the table has these. See rates."
-        )
+        raise ValueError(f"sweep got settings named {', '.join(taken)}, expected other names than the table's.")
     if any(isinstance(values, str) or not np.size(values) for values in (settings or {}).values()):
-        raise ValueError(
-            f'sweep got settings={settings}, expected a list of values for each: {{"decay": [0.9, 0.98]}}.'
-        )
+        raise ValueError(f'sweep got settings={settings}, expected a list of values each: {{"decay": [0.9, 0.98]}}.')
     if sets["validation"] is None and (
         len(rates) > 1 or any(np.size(values) > 1 for values in (settings or {}).values())
     ):
-        raise ValueError(
-            "sweep got several rates or settings and no validation samples to choose by. Give some: validation=[...]."
-        )
+        raise ValueError("sweep got several rates or settings and no validation samples to choose by.")
     if _are_same(sets["validation"], sets["test"]):
         raise ValueError(
             "sweep got the same samples for validation and test, expected others: rates are chosen by the first, so only new "

@@ -54,9 +54,7 @@ class Training:
         rate, setting = point["rate"], {name: value for name, value in point.items() if name != "rate"}
         model = self.make_model(nnx.Rngs(model_key), **setting)
         if not isinstance(model, nnx.RNNCellBase):
-            raise TypeError(
-                f"make_model returned {type(model).__name__}, expected a cell, such as the stack of connect."
-            )
+            raise TypeError(f"make_model returned {type(model).__name__}, expected a cell, as connect makes.")
         given = self.rules[rule]
         made = callable(given) and not isinstance(given, type)
         given = given(rngs=nnx.Rngs(rule_key), model=model) if made else given

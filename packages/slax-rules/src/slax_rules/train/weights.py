@@ -95,9 +95,7 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
     path = Path(path).expanduser()
     if path.is_dir():
         if not (saved := steps_in(path)):
-            raise ValueError(
-                f"The folder {path} holds no checkpoint, expected one that fit wrote: Checkpoints({path})."
-            )
+            raise ValueError(f"The folder {path} holds no checkpoint, expected one of fit: Checkpoints({path}).")
         path = path / str(saved[-1])
     if not path.exists():
         raise FileNotFoundError(f"load_weights got {path}, which does not exist, expected a file of save_weights.")
