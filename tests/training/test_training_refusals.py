@@ -126,7 +126,7 @@ CALLS = {  # a call, and words of its error
     "no entry to evaluate": (
         lambda: sr.evaluate(made()[0], sr.cross_entropy, [(X, LABELS, NO_ENTRY)]), "without a single true entry"
     ),
-    "several batches": (lambda: sr.predict(made()[0], BATCHES), r"\[predict\(model, inputs\) for"),
+    "several batches": (lambda: sr.predict(made()[0], BATCHES), r"\[predict\(model, x\) for"),
     "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"jax.random.key\(7\)"),
     "number as a key of episodes": (
         lambda: sr.start_episodes(made()[0], None, B, rule=sr.OSTL(), key=0), r"start_episodes got key=0.*jax.random.key\(0\)"

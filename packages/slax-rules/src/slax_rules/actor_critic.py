@@ -333,10 +333,7 @@ class _Program:
             carry, outputs = unroll(nnx.merge(graphdef, variables, copy=True), carry, inputs)
             if not isinstance(outputs, jax.Array) or outputs.shape != (1, 1, actions + 1):
                 got = jax.tree.map(lambda leaf: list(leaf.shape[2:]), outputs)
-                raise ValueError(
-                    f"train_on_rewards got a model with outputs {got}, expected [{actions + 1}]: the logits of "
-                    f"{actions} actions, and the value."
-                )
+                raise ValueError(f"train_on_rewards got outputs {got}, expected [{actions + 1}]: logits and a value.")
             return carry, outputs[0, 0].astype(float)
 
         def step(now: Any, keys: Array) -> tuple[Any, _Taken]:

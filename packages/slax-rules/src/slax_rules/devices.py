@@ -148,10 +148,7 @@ def mesh_of(inputs: Array) -> Mesh | None:
 def check_divisible(batch: int, devices: int) -> None:
     """Raise ValueError unless all devices get the same number of samples."""
     if batch % devices:
-        raise ValueError(
-            f"Got a batch of {batch} samples for {devices} devices, expected a multiple of {devices}. Change the batch "
-            "size (and drop a last, smaller batch), or pass fewer devices."
-        )
+        raise ValueError(f"Got a batch of {batch} samples, expected a multiple of the number of devices, {devices}.")
 
 
 def run_on_shares(learn: Callable[..., Any], mesh: Mesh, objects: Objects, start: RuleState, batch: Batch) -> Any:

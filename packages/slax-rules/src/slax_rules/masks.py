@@ -109,10 +109,7 @@ def _checked_lengths(name: str, lengths: Any, n_steps: int) -> Integer[Array, " 
         raise ValueError(f"{name} got lengths of {ends.dtype}{list(ends.shape)}, expected integers [B].")
     wrong = ((ends < 0) | (ends > n_steps)).any()
     if not isinstance(wrong, jax.core.Tracer) and wrong:
-        raise ValueError(
-            f"{name} got lengths from {ends.min()} to {ends.max()} for {n_steps} steps, expected 0 to {n_steps}. Give "
-            "the length that the batch is padded to as n_steps."
-        )
+        raise ValueError(f"{name} got lengths from {ends.min()} to {ends.max()}, expected 0 to n_steps={n_steps}.")
     return ends
 
 
@@ -134,10 +131,7 @@ def check_some_entry(mask: Array | np.ndarray) -> None:
     if isinstance(mask, jax.core.Tracer) or (isinstance(mask, jax.Array) and not mask.is_fully_addressable):
         return
     if not np.asarray(mask).any():  # an operation on the device would wait for the steps before
-        raise ValueError(
-            "Got a mask without a single true entry, expected at least one: there is no loss to take the mean of. Leave such "
-            "batches out."
-        )
+        raise ValueError("Got a mask without a single true entry, expected at least one. Leave such batches out.")
 
 
 def check_steps_and_samples(mask: Any, shape: tuple[int, ...]) -> None:

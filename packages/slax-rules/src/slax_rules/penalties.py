@@ -159,10 +159,7 @@ def penalties_by_layer(
             )
         for number in layers:
             if not 0 <= number < len(neurons):
-                raise ValueError(
-                    f"Got a penalty for layer {number} of a model with {len(neurons)} layers of neurons, expected numbers from "
-                    f"0 to {len(neurons) - 1}."
-                )
+                raise ValueError(f"Got a penalty for layer {number}, expected numbers from 0 to {len(neurons) - 1}.")
             found.append((number, penalty))
     read = tuple(dict.fromkeys(number for number, _ in found))
     return read, tuple((read.index(number), penalty) for number, penalty in found)

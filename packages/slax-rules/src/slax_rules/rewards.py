@@ -71,10 +71,7 @@ def start_trial(model: nnx.RNNCellBase, input_shape: tuple[int, ...], *, rule: R
     input_shape = as_shape("start_trial", input_shape, "that of a step, (B, features...)", axes=2)
     check_is_rule(rule)
     if jax.tree.leaves(nnx.state(rule, nnx.Param)):
-        raise TypeError(
-            f"start_trial got {rule.title} with parameters of its own, whose gradient a trial does not keep, expected a rule "
-            "without them, such as OSTL() or OSTL(route=Direct(rngs=rngs))."
-        )
+        raise TypeError(f"start_trial got {rule.title} with parameters of its own, expected a rule without.")
     params = nnx.state(model, nnx.Param)
     one_step = jax.ShapeDtypeStruct((1, *input_shape[1:]), input_dtype(model))
     rule.check(model, one_step)

@@ -81,10 +81,7 @@ class StreamProgram:
             if axis is None and not jnp.issubdtype(old.dtype, jnp.inexact):
                 return old
             if axis is None:
-                raise TypeError(
-                    "Got reset for a model or a rule whose state has a number shared across the batch, expected no reset, or a "
-                    "stream of one sample."
-                )
+                raise TypeError("Got reset for a state with a number that samples share, expected a stream of one.")
             where = jnp.repeat(reset, old.shape[axis] // batch).reshape(-1, *[1] * (old.ndim - axis - 1))
             return jnp.where(where, new, old)
 
@@ -359,12 +356,6 @@ def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) 
     expected, batch = stream.program.input_shape, stream.program.input_shape[0]
     check_sequence(inputs)
     if inputs.shape[1:] != expected:
-        raise ValueError(
-            f"{name} got inputs of shape {list(inputs.shape)}, expected [L, {', '.join(map(str, expected))}] as in "
-            "start_stream."
-        )
+        raise ValueError(f"{name} got inputs of shape {list(inputs.shape)}, expected [L, {str(expected)[1:-1]}].")
     if reset is not None and (reset.shape != (batch,) or reset.dtype != jnp.bool_):
-        raise ValueError(
-            f"{name} got reset as {reset.dtype}{list(reset.shape)}, expected bool[{batch}]: true for each sample to "
-            "reset."
-        )
+        raise ValueError(f"{name} got reset as {reset.dtype}{list(reset.shape)}, expected bool[{batch}].")

@@ -136,10 +136,7 @@ def losses_that_count(
     samples = jax.tree.leaves(outputs)[0].shape[1]
     if not isinstance(losses, jax.Array) or losses.shape != (samples,):
         got = list(losses.shape) if isinstance(losses, jax.Array) else type(losses).__name__
-        raise ValueError(
-            f"SequenceLoss made {got} of outputs for {samples} samples, expected one loss per sample, [{samples}]: its "
-            "function maps outputs [T, B, ...] and targets to losses [B]."
-        )
+        raise ValueError(f"SequenceLoss made {got} for {samples} samples, expected a loss for each, [{samples}].")
     return losses[None], None if batch.mask is None else batch.mask.any(axis=0, keepdims=True)
 
 

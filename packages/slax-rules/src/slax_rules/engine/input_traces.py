@@ -228,10 +228,7 @@ def output_slopes(neuron: Neuron, membrane: Any) -> States:
     by_membrane = (slopes(lambda m, whole=whole: neuron.fire(whole(m))[1], m) for m, whole in by_leaf(membrane))
     found = tuple(itertools.chain.from_iterable(by_membrane))
     if all(slope is None for slope in found):
-        raise TypeError(
-            f"Got {type(neuron).__name__}, whose output has no derivative, expected a surrogate gradient. Make its spikes with "
-            "self.spike(membrane)."
-        )
+        raise TypeError(f"Got {type(neuron).__name__}, expected a surrogate gradient: self.spike(membrane).")
     return found
 
 

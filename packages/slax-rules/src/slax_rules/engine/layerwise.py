@@ -58,10 +58,7 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
     for layer, one in zip(layers, rule.for_layers(layers), strict=True):
         one.check_layer(layer)
         if layer.neuron.currents_per_unit > 1 and not one.takes_several_currents:
-            raise TypeError(
-                f"{one.title} got {type(layer.neuron).__name__}, whose units have {layer.neuron.currents_per_unit} currents "
-                "each, expected units with one. Use rule=OSTL(), SLTT() or BPTT()."
-            )
+            raise TypeError(f"{one.title} got units with several currents, expected one. Use OSTL(), SLTT() or BPTT().")
         if not hasattr(one.route, "skips_layers"):
             raise TypeError(f"{one.title} got route={one.route!r}, expected one such as Random(rngs=nnx.Rngs(0)).")
         one.route.check(layer)
@@ -90,10 +87,7 @@ def init(rule: Any, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> tup
             getattr(layer.neuron, "spike_fn", None), Surrogate | None
         )
         if not is_ours and not units_are_separate(layer.neuron, own_carry):  # a gradient would be wrong without a sign
-            raise TypeError(
-                f"{one.title} got {type(layer.neuron).__name__}, whose units see each other, or samples do, expected a neuron "
-                f"that treats each by itself. {USE_BPTT}"
-            )
+            raise TypeError(f"{one.title} got {type(layer.neuron).__name__}, whose units see each other. {USE_BPTT}")
         states = states_of(own_carry)
         traces.append(one.init_layer(layer, *jax.tree.map(jnp.zeros_like, (of_synapses, states))))
     return tuple(traces)

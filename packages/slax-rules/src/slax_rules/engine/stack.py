@@ -75,8 +75,7 @@ class Layer:
         """Raise TypeError if the neuron has parameters of its own; `rule` is the name of the rule."""
         if self.parameters:
             raise TypeError(
-                f"{rule} got {type(self.neuron).__name__} with trained parameters, expected fixed ones. Leave Trainable out, "
-                "or use OTPE()."
+                f"{rule} got {type(self.neuron).__name__} with Trainable numbers, expected none. Try OTPE()."
             )
 
 
@@ -286,10 +285,7 @@ def check_stack(name: str, model: Any) -> None:
     not end at a layer.
     """
     if not isinstance(model, Connect):
-        raise TypeError(
-            f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()]). RTRL() takes any "
-            "cell, and so does BPTT()."
-        )
+        raise TypeError(f"{name} got {type(model).__name__}, expected a stack of connect([...]). {USE_BPTT}")
     stack = Stack.read(model)
     if not stack.neurons:
         raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer. {USE_BPTT}")
@@ -298,10 +294,7 @@ def check_stack(name: str, model: Any) -> None:
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
             raise TypeError(f"{got}, a cell of another kind, expected an element-wise neuron. {USE_BPTT}")
         if isinstance(module, nnx.Dropout) and not module.deterministic:
-            raise TypeError(
-                f"{got}, which draws different masks in each window, so the gradient would depend on the window. Use "
-                "slax_neurons.Dropout, whose masks are in the carry."
-            )
+            raise TypeError(f"{got}, whose masks differ by window. Use slax_neurons.Dropout, with masks in the carry.")
         is_of_layer = index in stack.before_neurons or index in stack.neurons
         if is_of_layer and mutates_state(module):
             raise TypeError(
@@ -322,27 +315,15 @@ def check_stack(name: str, model: Any) -> None:
                     f"right before a neuron. {_way_out(module, stack.chain[index + 1])}"
                 )
             if not isinstance(module, Dropout) and mutates_state(module):
-                raise TypeError(
-                    f"{got}, which changes its own variables when called, below a neuron. Call model.eval(), put it behind the "
-                    "last neuron, or use BPTT()."
-                )
+                raise TypeError(f"{got}, which changes variables when called. Call model.eval(), or use BPTT().")
     for edge in stack.edges:
         where, synapse = f"the edge from {edge.sender} to {edge.receiver}", edge.synapse
         if _has_parameters(synapse) and not is_synapse(synapse):
-            raise TypeError(
-                f"{name} got {type(synapse).__name__} as the synapse of {where}, expected a {SYNAPSE}. "
-                f"{_way_out(synapse, None)}"
-            )
+            raise TypeError(f"{name} got {type(synapse).__name__} on {where}, no {SYNAPSE}. {_way_out(synapse, None)}")
         if edge.sender in stack.before_neurons and not edge.steps:
-            raise TypeError(
-                f"{name} got {where}, which reads the current of a neuron within the step, but a layer is a unit for a rule. "
-                f"Let it begin at the neuron. {USE_BPTT}"
-            )
+            raise TypeError(f"{name} got {where}, which begins inside a layer. Let it begin at the neuron. {USE_BPTT}")
         if edge.receiver not in stack.before_neurons and (edge.steps or _has_parameters(synapse)):
-            raise TypeError(
-                f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. "
-                f"{USE_BPTT}"
-            )
+            raise TypeError(f"{name} got {where}, which ends outside of a layer. Let it end there. {USE_BPTT}")
 
 
 def _way_out(module: Any, following: Any) -> str:

@@ -51,9 +51,6 @@ class DECOLLE(OTTT):
     def __init__(self, *, bias_trace: bool = True, rngs: nnx.Rngs | None = None, route: Route | None = None):
         if route is None:
             if rngs is None:
-                raise TypeError(
-                    "DECOLLE got no rngs, expected random streams, from which it draws a read-out for each hidden layer. Give "
-                    "them: DECOLLE(rngs=nnx.Rngs(0))."
-                )
+                raise TypeError("DECOLLE got no rngs, expected random streams: DECOLLE(rngs=nnx.Rngs(0)).")
             route = Local(rngs=rngs)
         super().__init__(bias_trace, route=route)

@@ -90,10 +90,7 @@ def fptt(
         >>> nnx.update(model, nnx.as_pure(optimizer.opt_state.average))
     """
     if alpha <= 0 or not 0 < beta <= 1 or (reset_every is not None and reset_every < 1):
-        raise ValueError(
-            f"fptt got alpha={alpha}, beta={beta}, reset_every={reset_every}, expected alpha > 0, 0 < beta <= 1 and "
-            "reset_every >= 1, or None for never."
-        )
+        raise ValueError(f"fptt got {alpha=}, {beta=}, {reset_every=}, expected > 0, in (0, 1], and at least 1.")
     if variant not in VARIANTS:
         raise ValueError(f"fptt got variant={variant!r}, expected one of {', '.join(VARIANTS)}.")
     optimizer = optax.with_extra_args_support(optimizer)

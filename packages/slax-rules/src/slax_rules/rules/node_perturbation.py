@@ -76,10 +76,7 @@ class NodePerturbation(nnx.Module, Rule):
         for layer in stack.layers:
             layer.check_fixed(self.title)
         if stack.has_parameters_above:
-            raise TypeError(
-                f"{self.title} got parameters after the last neuron, expected a neuron there, whose current has noise: "
-                "[Linear(...), LI()]."
-            )
+            raise TypeError(f"{self.title} got parameters after the last neuron, expected [..., Linear(...), LI()].")
 
     def init(self, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> PerturbationTraces:
         states = state_space(model, inputs.shape).states(carry)

@@ -152,15 +152,9 @@ class RecurrentOSTL(LayerRule):
 
     def check_layer(self, layer: Layer) -> None:
         if layer.self_delays and layer.tangent_synapse is not None:
-            raise TypeError(
-                "OSTL(recurrence=True) got a recurrent layer with learned delays before it, expected none, since it does not "
-                "follow their paths. Use OSTL(), or RTRL() for the entire model."
-            )
+            raise TypeError("OSTL(recurrence=True) got learned delays before a recurrent layer. Use OSTL() or RTRL().")
         if len(layer.self_delays) < len(layer.synapses) - 1:
-            raise TypeError(
-                "OSTL(recurrence=True) got an edge from another layer, expected edges from a layer to itself. Use OSTL(), for "
-                "which the values from an edge are given inputs, or RTRL() for the entire model."
-            )
+            raise TypeError("OSTL(recurrence=True) got an edge from another layer to it. Use OSTL() or RTRL().")
 
     def init_layer(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
         carry = _cell(layer).initialize_carry(inputs[0].shape)

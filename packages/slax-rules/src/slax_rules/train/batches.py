@@ -57,10 +57,7 @@ class Sampler:
         if self.steps < 1:
             raise ValueError(f"Sampler got {self.steps} steps per epoch, expected at least 1.")
         if not callable(self.sample):
-            raise TypeError(
-                f"Sampler got {type(self.sample).__name__}, expected a function of a key that returns a batch. Of a task: "
-                "functools.partial(task.sample, batch_size=32)."
-            )
+            raise TypeError("Sampler expects a function of a key, such as partial(task.sample, batch_size=32).")
         if isinstance(self.key, numbers.Integral):
             raise TypeError(f"Sampler got key={self.key}, expected a random key. Make one: jax.random.key({self.key}).")
 

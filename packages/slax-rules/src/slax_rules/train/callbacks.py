@@ -183,10 +183,7 @@ class LogTo:
     def __post_init__(self) -> None:
         if isinstance(self.log, type) or (not hasattr(self.log, "add_scalar") and not callable(self.log)):
             got = f"the class {self.log.__name__}" if isinstance(self.log, type) else type(self.log).__name__
-            raise TypeError(
-                f"LogTo got {got}, expected a function log(values, step=step), such as wandb.log, or a "
-                "writer with add_scalar(name, value, step), such as SummaryWriter(...)."
-            )
+            raise TypeError(f"LogTo got {got}, expected a function log(values, step=step), or a SummaryWriter(...).")
 
     def __call__(self, info: StepInfo) -> None:
         numbers = {"loss": info.loss, "seconds": info.seconds, "learning_rate": info.learning_rate}
@@ -248,8 +245,7 @@ class EarlyStopping:
         mode = {"loss": "min", "accuracy": "max"}.get(self.metric) if self.mode is None else self.mode
         if mode not in ("min", "max"):
             raise ValueError(
-                f'EarlyStopping got mode={mode!r} for the metric {self.metric!r}, expected "min" if less is better or "max" if '
-                'more is. Only "loss" and "accuracy" need no mode.'
+                f'EarlyStopping got {mode=} for {self.metric!r}, expected "min" or "max", for less or more.'
             )
         object.__setattr__(self, "mode", mode)
         if self.patience < 1 or self.min_delta < 0:

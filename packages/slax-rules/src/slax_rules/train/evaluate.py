@@ -131,10 +131,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
         (20, 2, 3)
     """
     if not is_array(inputs) and not isinstance(inputs, jax.core.Tracer):
-        raise TypeError(
-            f"predict got {type(inputs).__name__} as inputs, expected an array [T, B, features...]. For several batches: "
-            "[predict(model, inputs) for inputs, _ in batches]."
-        )
+        raise TypeError("predict expects an array [T, B, features...]: [predict(model, x) for x, _ in batches].")
     mesh, graphdef, state = _split(model, devices)
     inputs = as_array(inputs, "inputs")
     share = _divided_by(mesh, inputs)

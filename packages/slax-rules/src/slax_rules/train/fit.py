@@ -175,7 +175,7 @@ def fit(
                         run.evaluate()
                     run.end_epoch(f"fit: epoch {run.epoch + 1} of {epochs}" if progress is None else "")
             run.synchronize()
-            for text in (*run.warnings(1), run.standstill()):
+            for text in (*run.warnings(1), run.standstill(), run.no_evaluation(evaluate_every)):
                 if text:
                     warnings.warn(text, UserWarning, stacklevel=2)
             run.save()

@@ -257,6 +257,12 @@ class FitRun:
             "that has trained another model; a rate of 0."
         )
 
+    def no_evaluation(self, every: int | None) -> str:
+        """At the end of a run: a warning of evaluations that never took place."""
+        if every is None or self.done >= every:
+            return ""
+        return f"fit took {self.done} steps, and evaluate_every={every}, so the held-out samples were never read."
+
     def cause(self, batch: Batch) -> str:
         """What is not finite in a step with this batch, and what to do about it."""
         nnx.update(self.objects, local_shard(self.state))
@@ -313,10 +319,7 @@ class FitRun:
         stream = iter(self.batches(epoch))
         batch = next(islice(stream, index, None), None)
         if batch is None:
-            raise ValueError(
-                f"Epoch {epoch} gave fewer batches than the {index + 1} that the checkpoint was made after, expected those "
-                "that the run had. Make them from the epoch and a fixed seed."
-            )
+            raise ValueError(f"Epoch {epoch} gave fewer batches than the {index + 1} before the checkpoint.")
         self.stream = stream if self.position else None
         return None if is_loader else as_batch(batch)
 

@@ -205,10 +205,7 @@ def _cause(piece: Piece, step: int, outputs: Any) -> str:
 def _piece(item: Any) -> Piece:
     """Read what a source gives: a piece, or a tuple of its first fields."""
     if not isinstance(item, tuple | list) or not 2 <= len(item) <= len(Piece._fields):
-        raise TypeError(
-            f"The source of a stream gave {type(item).__name__}, expected a Piece, or a tuple of its first fields: (inputs, "
-            "targets) or (inputs, targets, mask)."
-        )
+        raise TypeError(f"A source gave {type(item).__name__}, expected a Piece, or (inputs, targets) and a mask.")
     piece = Piece(*(None if value is None else as_array(value, "a field of a piece") for value in item))
     given, (inputs, targets, *_) = [value if value is None else list(value.shape) for value in piece], piece
     if inputs is None or targets is None or targets.shape[:2] != inputs.shape[:2]:
@@ -238,9 +235,6 @@ def _advance(
     found = {"loss": losses} | {name: jax.vmap(metric)(outputs, targets) for name, metric in metrics}
     for name, values in found.items():
         if values.shape != losses.shape:
-            raise ValueError(
-                f"The metric {name!r} of run_stream gave numbers of shape {list(values.shape[1:])} for a step, expected one "
-                f"for each sample, [{losses.shape[1]}], as a loss has."
-            )
+            raise ValueError(f"The metric {name!r} gave {list(values.shape[1:])} a step, expected [{losses.shape[1]}].")
     new = {name: added(sums[name], values.astype(losses.dtype)) for name, values in found.items()}
     return stream, outputs, new, jnp.isfinite(losses).all()

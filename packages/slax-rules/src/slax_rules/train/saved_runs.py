@@ -93,10 +93,7 @@ class SavedTraining(Training):
         try:
             name = json.dumps([rule, dict(point), seed], sort_keys=True, default=operator.methodcaller("item"))
         except (TypeError, ValueError, AttributeError):
-            raise TypeError(
-                f"sweep got the point {dict(point)}, expected numbers, strings and tuples of them as settings of runs that are "
-                "saved in a directory: give them names, which make_model maps to what they stand for."
-            ) from None
+            raise TypeError(f"sweep got the point {dict(point)}, expected numbers and strings, to save it.") from None
         text = re.sub(r"\W+", "-", name).strip("-")[:80]
         return self.folder / f"{text}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}.npz"
 

@@ -74,10 +74,7 @@ def check_arguments(
     ):
         raise ValueError("sweep got several rates or settings and no validation samples to choose by.")
     if _are_same(sets["validation"], sets["test"]):
-        raise ValueError(
-            "sweep got the same samples for validation and test, expected others: rates are chosen by the first, so only new "
-            "samples tell how good the choice is."
-        )
+        raise ValueError("sweep got the same samples for validation and test, expected new ones in the test.")
     for name, given in sets.items():
         if given is not None:
             epoch_batches(given, name, times=2)
