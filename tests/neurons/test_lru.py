@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused(x64):
             LRU.on_ring(3, **ring, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"LRU got 7 currents, expected 2 for each unit"):
         LRU().initialize_carry((2, 7))
-    with pytest.raises(TypeError, match=r"OTPE got LRU, whose units have 2 currents each.*OSTL"):
+    with pytest.raises(TypeError, match=r"OTPE got units with several currents.*OSTL"):
         gradient(stack(1, ends=[LI(**DOUBLE)]), OTPE())
 
 

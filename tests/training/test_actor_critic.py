@@ -162,7 +162,7 @@ def test_refusals():
     def train(*arguments, rule=None, **options):
         sr.train_on_rewards(*arguments, rule=rule or sr.OSTL(), updates=1, **options)
 
-    with pytest.raises(ValueError, match=r"outputs \[2\], expected \[3\]: the logits of 2 actions, and the value"):
+    with pytest.raises(ValueError, match=r"outputs \[2\], expected \[3\]: logits and a value"):
         train(model, optimizer, environment, episodes)
     with pytest.raises(ValueError, match="episodes of another rule than"):
         train(model, optimizer, environment, episodes, rule=sr.RTRL())

@@ -286,7 +286,7 @@ def test_of_a_sampler_the_last_batch_alone_is_drawn_and_compared(tmp_path, monke
 
 
 def test_settings_without_a_name_and_folders_that_cannot_be_written_to_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="expected numbers, strings and tuples"):
+    with pytest.raises(TypeError, match="expected numbers and strings"):
         run(tmp_path, settings={"decay": [lambda: 0.9]})
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"The runs of sweep could not be written to .*: Not a directory"):

@@ -190,5 +190,5 @@ class Clock(LI):
 def test_reset_of_a_number_of_all_samples_together_is_refused():
     model = connect([nnx.Linear(N, C, param_dtype=jnp.float64, rngs=nnx.Rngs(0)), Clock(param_dtype=jnp.float64)])
     stream = sr.start_stream(model, optimizer_of(model), sr.cross_entropy, (B, N), rule=sr.BPTT(), window=1)
-    with pytest.raises(TypeError, match="shared across the batch"):
+    with pytest.raises(TypeError, match="that samples share"):
         sr.extend_stream(stream, *FIRST, reset=RESET)

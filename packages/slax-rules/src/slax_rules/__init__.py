@@ -33,11 +33,11 @@ from slax_rules.rules.base import Layer as Layer
 from slax_rules.rules.base import LayerGradient as LayerGradient
 from slax_rules.rules.base import LayerRule as LayerRule
 from slax_rules.rules.base import LayerWindow as LayerWindow
-from slax_rules.rules.base import PerLayer as PerLayer
 from slax_rules.rules.base import Route as Route
 from slax_rules.rules.base import Rule as Rule
 from slax_rules.rules.base import Symmetric as Symmetric
 from slax_rules.rules.fptt import fptt as fptt
+from slax_rules.rules.per_layer import PerLayer as PerLayer
 from slax_rules.rules.routes import Adaptive as Adaptive
 from slax_rules.rules.routes import Direct as Direct
 from slax_rules.rules.routes import FixedBases as FixedBases

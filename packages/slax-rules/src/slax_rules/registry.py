@@ -32,7 +32,6 @@ from slax_rules.rules.sltt import SLTT
 from slax_rules.rules.snap import SnAp
 from slax_rules.rules.uoro import UORO
 
-# What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, its name in this list.
 __all__ = [
     "BPTT", "DECOLLE", "KFRTRL", "OPZO", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO",
     "ApproximateOTPE", "EProp", "ForwardGradient", "NodePerturbation", "PPProp", "RuleEntry", "SketchedRTRL", "SnAp", "cite",
@@ -52,11 +51,8 @@ class Exactness:
 
     Example:
         >>> from slax_rules import RULES
-        >>> from slax_rules.registry import Exactness
         >>> print(RULES["tbptt"].exact)
         a sequence of up to 10 steps
-        >>> print(Exactness(last_layers=1))
-        last layer of a stack; a sequence of one step
     """
 
     always: bool = False
@@ -70,8 +66,7 @@ class Exactness:
             return "always"
         parts = ["in the mean over its noise"] if self.in_the_mean else []
         if self.last_layers:
-            layers = "last layer" if self.last_layers == 1 else f"last {self.last_layers} layers"
-            parts.append(f"{layers} of a stack")
+            parts.append(("last layer" if self.last_layers == 1 else f"last {self.last_layers} layers") + " of a stack")
         if self.condition.startswith("if "):
             parts[-1] = f"{parts[-1]} {self.condition}"
         elif self.condition:
@@ -92,8 +87,8 @@ def _in_short(entry: str) -> str:
     fields = dict(re.findall(r"(\w+) = \{(.*)\}", entry.replace(r"{\o}", "ø").replace(r"{\'e}", "é")))
     names = [author.split(",")[0] for author in fields["author"].split(" and ")]
     authors = ", ".join(names) if len(names) <= 3 else f"{names[0]} et al."
-    where = [f", {kind} {fields[name]}" for name, kind in (("eprint", "arXiv"), ("doi", "doi")) if name in fields]
-    return "".join([f"{authors} {fields['year']}", *where[:1]])
+    where = f", arXiv {fields['eprint']}" if "eprint" in fields else f", doi {fields['doi']}" if "doi" in fields else ""
+    return f"{authors} {fields['year']}{where}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +115,9 @@ class RuleEntry:
 
     Example:
         >>> from slax_rules import RULES
-        >>> entry = RULES["tbptt"]
-        >>> entry.title, entry.source
-        ('TBPTT(10)', 'Williams, Peng 1990, doi 10.1162/neco.1990.2.4.490')
-        >>> entry.make(steps=20)
+        >>> RULES["tbptt"].source
+        'Williams, Peng 1990, doi 10.1162/neco.1990.2.4.490'
+        >>> RULES["tbptt"].make(steps=20)
         TBPTT(steps=20)
     """
 
@@ -164,24 +158,18 @@ class RuleEntry:
         """
         if "route" in options:
             return self.rule(**{**self.options, **options})
-        if self.needs_rngs and rngs is None:
-            raise TypeError(f"{self.title} draws random numbers, got no rngs. Give them: make(rngs=nnx.Rngs(0)).")
-        drawn: dict[str, Any] = {"rngs": rngs} if self.needs_rngs else {}
-        if Adaptive is self.route or OPZO is self.rule:
-            if model is None:
-                raise TypeError(f"{self.title} learns matrices, got no model. Give it: make(rngs=rngs, model=model).")
-            drawn["model"] = model
-        if self.route is not None:
-            options["route"] = self.route(**drawn)
-        else:
-            options |= drawn
-        return self.rule(**{**self.options, **options})
+        given: dict[str, Any] = {"rngs": rngs} if self.needs_rngs else {}
+        given |= {"model": model} if Adaptive is self.route or OPZO is self.rule else {}
+        for name, value in given.items():
+            if value is None:
+                raise TypeError(f"{self.title} got no {name}, expected make(rngs=nnx.Rngs(0), model=model).")
+        made = given if self.route is None else {"route": self.route(**given)}
+        return self.rule(**{**self.options, **options, **made})
 
 
-ALWAYS, NOWHERE, ONE_STEP = Exactness(always=True), Exactness(steps=0), Exactness()
+ALWAYS, ONE_STEP = Exactness(always=True), Exactness()
 IN_THE_MEAN = Exactness(in_the_mean=True, steps=0)
 LAST_LAYER_ALONE = Exactness(last_layers=1, steps=0)
-
 # What a rule requires and omits, where several share it.
 ANY_NEURON = "layers of a Linear or Conv and any element-wise neuron"
 LINEAR_NEURON = "layers of a Linear or Conv and a linear neuron whose parameters are the same in the entire layer"
@@ -204,8 +192,7 @@ RULES: Named[RuleEntry] = Named({
     "rtrl": RuleEntry(
         "RTRL", RTRL, requires="any cell", exact=ALWAYS, omits="nothing",
         memory="for each state, the parameters that reach it, of its unit and of the layers below",
-        time="all states times P",
-        cites=("williams1989rtrl",),
+        time="all states times P", cites=("williams1989rtrl",),
     ),
     "snap": RuleEntry(
         "SnAp-1", SnAp, requires="any cell",
@@ -255,9 +242,8 @@ RULES: Named[RuleEntry] = Named({
     "otpe": RuleEntry(
         "OTPE", OTPE, requires=ANY_NEURON + ONE_DECAY,
         exact=Exactness(last_layers=2, condition="if the last one integrates or has a soft reset that passes no gradient "
-            "(otherwise the last layer)"),
-        omits="paths through time in the layers above, except for one leaky sum", memory="(S + 1) P + N", time="S^2 P",
-        cites=("summe2023otpe",),
+            "(otherwise the last layer)"), omits="paths through time in the layers above, except for one leaky sum",
+        memory="(S + 1) P + N", time="S^2 P", cites=("summe2023otpe",),
     ),
     "approximate_otpe": RuleEntry(
         "approximate OTPE", ApproximateOTPE, requires=LINEAR_NEURON + ONE_DECAY,
@@ -278,9 +264,8 @@ RULES: Named[RuleEntry] = Named({
     "e_prop": RuleEntry(
         "e-prop", EProp, requires=ANY_NEURON + ONE_DECAY,
         exact=Exactness(last_layers=2, condition="if the last one integrates and the other is not recurrent (otherwise the "
-            "last layer)"),
-        omits="paths through time in the layers above, except for one leaky sum, and over late edges", memory="(S + 1) P",
-        time="S^2 P", cites=("bellec2020eprop",),
+            "last layer)"), omits="paths through time in the layers above, except for one leaky sum, and over late edges",
+        memory="(S + 1) P", time="S^2 P", cites=("bellec2020eprop",),
     ),
     "e_prop_random": RuleEntry(
         "e-prop, random", EProp, requires=ANY_NEURON + ", with a kernel in each edge" + ONE_DECAY, exact=LAST_LAYER_ALONE,
@@ -317,8 +302,7 @@ RULES: Named[RuleEntry] = Named({
     "hypr": RuleEntry(
         "HYPR", OSTL, requires=ANY_NEURON, exact=NO_MEMORY_ABOVE,
         omits=MEMORY_ABOVE + ", and over late edges; with a reset that reads the stored spike, the authors' code also omits "
-            "the path through it",
-        memory="S P", time="S^2 P", cites=("baronig2026hypr",),
+            "the path through it", memory="S P", time="S^2 P", cites=("baronig2026hypr",),
     ),
     "s_tllr": RuleEntry(
         "S-TLLR", STLLR, requires=ANY_NEURON + " that has no parameters of its own",
@@ -376,8 +360,7 @@ RULES: Named[RuleEntry] = Named({
 def cite(rule: str | Rule) -> str:
     """Return the BibTeX entries of the publications that define a rule.
 
-    A combination of a rule and a route with a name in `RULES` has the sources of that name; any other combination has the
-    source of the rule and one of the route.
+    A rule and a route that have a name in `RULES` together have its sources; others those of the rule, and one of the route.
 
     Args:
         rule: a rule, or a name in `RULES`, which also knows rules that are implemented in the optimizer, such as "fptt".
@@ -406,8 +389,8 @@ def cite(rule: str | Rule) -> str:
     if not of_class:
         raise TypeError(f"cite got {type(rule).__name__}, expected a name in RULES or a rule of a class in RULES.")
     route = type(getattr(rule, "route", Symmetric()))
-    has_route = [entry for entry in of_class if (entry.route or Symmetric) is route]
-    named = [one for one in has_route if all(getattr(rule, name) == value for name, value in one.options.items())]
+    alike = [entry for entry in of_class if (entry.route or Symmetric) is route]
+    named = [entry for entry in alike if entry.options.items() <= vars(rule).items()]
     if named:
         return max(named, key=lambda entry: len(entry.options)).bibtex
     # The route alone has a name where the rule has no traces; otherwise its first combination says where it is from.

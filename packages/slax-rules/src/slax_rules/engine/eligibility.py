@@ -19,7 +19,6 @@ of the signals back in time, which is added to the signals on the outputs.
 A window may be computed in pieces, from the last to the first: an `Adjoint` has what one passes to the piece before it.
 """
 
-from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -29,19 +28,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_neurons.building_blocks import StepSize, carry_without_buffer, push_through_steps, scan_cell, scan_steps
+from slax_neurons.building_blocks import carry_without_buffer, scan_steps
 from slax_rules.engine.input_traces import sum_to_parameter
-from slax_rules.engine.jacobians import (
-    States,
-    by_leaf,
-    dot,
-    is_state,
-    psi_of_steps,
-    states_of,
-    tree_sum,
-)
-from slax_rules.engine.passes import LayerGradient, LayerWindow
-from slax_rules.engine.stack import Layer
+from slax_rules.engine.jacobians import States, by_leaf, dot, neuron_derivative, psi_of_steps, states_of, tree_sum
+from slax_rules.engine.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.engine.synapse import (
     bias_gradient,
     current_rows,
@@ -54,20 +44,9 @@ from slax_rules.engine.synapse import (
 )
 from slax_rules.losses import sum_dtype
 
-# After a window that is not the last, the traces cost a product and a pass over them, so windows are long: as far as their
-# largest array stays below these bytes, and at least some steps, and so many that this array is a quarter of the traces. Longer
-# ones take more memory and no less time (docs/performance.md).
-LARGEST_ARRAY = 2**22
-SHORTEST_WINDOW = 128
-
 # Windows of so many steps pass over the traces once for each step on a CPU: a batched product needs one more array of their
 # size. With two steps it is faster all the same.
 FEW_STEPS = (1, 3, 4, 5)
-
-
-def eligibility_window(size: StepSize) -> int:
-    """The default number of steps of a window for rules with eligibility traces."""
-    return max(SHORTEST_WINDOW, LARGEST_ARRAY // size.bytes, size.width // 4)
 
 
 class EligibilityTraces(NamedTuple):
@@ -118,7 +97,6 @@ def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Arra
         >>> traces.kernels[0][0].shape, traces.bias[0].shape
         ((2, 8, 4), (2, 4))
     """
-
     by_current = at_currents(layer.neuron, states)
 
     def kernel_traces(synapse: Any, x: Array) -> tuple[Array, ...]:
@@ -174,8 +152,7 @@ def eligibility_gradient(
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LIF, connect
-        >>> from slax_rules import OSTL, LayerRule, cross_entropy, gradients
-        >>> from slax_rules import eligibility_gradient, zero_eligibility
+        >>> from slax_rules import OSTL, LayerRule, cross_entropy, eligibility_gradient, gradients, zero_eligibility
         >>> @dataclasses.dataclass(frozen=True)
         ... class PlainOSTL(LayerRule):
         ...     def init_layer(self, layer, inputs, states):
@@ -297,8 +274,7 @@ def close_window(
     Returns:
         The part of the gradient, without a signal to pass below, and the traces.
     """
-    shape = before.states[0].shape
-    start, rows = before.states, len(before.units[0])
+    start, shape, rows = before.states, before.states[0].shape, len(before.units[0])
     transition = [tuple(state[row] for state in before.units) for row in range(rows)]
     if decay is not None:  # no state depends on the sum, except the sum
         assert before.leaky_sum is not None and before.unit_sum is not None
@@ -346,54 +322,6 @@ def _neuron_traces(
             end = *end, powers[-1] * before[-1] + jnp.tensordot(powers[-2::-1], eligibilities, 1)
         new.append(tuple(end))
     return tuple(new)
-
-
-Push = Callable[[Any, States, Array], tuple[States, Array]]
-
-
-def neuron_derivative(neuron: Neuron, window: LayerWindow) -> tuple[Push, Callable[..., tuple[Any, States, Array]]]:
-    """The derivative of a neuron's loop over the steps of a window, at their known states, currents and membranes.
-
-    Returns:
-        The linear map from tangents of the parameters, the states before the window and the currents to tangents of the states
-        after it and the outputs; and its transpose, from a tuple of cotangents of these.
-    """
-    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
-    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf[0], window.states))
-    states = states_of(leaves)
-
-    def make(params: Any) -> Neuron:
-        return nnx.merge(graphdef, params, rest)
-
-    def carry_with(states: States) -> Any:
-        given = iter(states)
-        return jax.tree.unflatten(structure, [next(given) if is_state(leaf) else leaf for leaf in leaves])
-
-    def run(params: Any, states: States, currents: Array) -> tuple[States, Array]:
-        end, outputs = scan_cell(make(params), carry_with(states), currents)
-        return states_of(end), outputs
-
-    def push(d_params: Any, d_states: States, d_currents: Array) -> tuple[States, Array]:
-        def output(membrane: Any, tangent: Any) -> Array:
-            at, along = (params, membrane), (d_params, tangent)
-            return jax.jvp(lambda params, membrane: make(params).fire(membrane)[1], at, along)[1]
-
-        d_end, d_membranes = push_through_steps(
-            make,
-            params,
-            carry_with(states),
-            window.currents,
-            window.membranes,
-            d_params,
-            carry_with(d_states),
-            d_currents,
-        )
-        return states_of(d_end), jax.vmap(output)(window.membranes, d_membranes)
-
-    if not neuron.has_split_step:
-        push = jax.linearize(run, params, states, window.currents)[1]
-    pull = jax.linear_transpose(push, params, states, window.currents)
-    return push, pull
 
 
 def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int) -> Float[Array, "G J O"]:

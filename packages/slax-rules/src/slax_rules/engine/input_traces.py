@@ -22,8 +22,7 @@ from jaxtyping import Array, Float
 from slax_neurons import Neuron, SpikingNeuron
 from slax_neurons.building_blocks import scan_steps
 from slax_rules.engine.jacobians import LocalJacobians, Matrix, States, add, by_leaf, dot, scale, slopes, tree_sum
-from slax_rules.engine.passes import LayerWindow
-from slax_rules.engine.stack import Layer
+from slax_rules.engine.layer import Layer, LayerWindow
 from slax_rules.engine.synapse import bias_gradient, has_bias, has_weights, kernel_gradient
 
 USE_OSTL = "Use OTPE() or OSTL(), which take any element-wise neuron."  # what rules say that need a neuron of some kind

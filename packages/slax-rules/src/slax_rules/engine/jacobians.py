@@ -14,6 +14,8 @@ from jax.extend.core import Var
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
+from slax_neurons.building_blocks import push_through_steps, scan_cell
+from slax_rules.engine.layer import LayerWindow
 
 States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None for a zero that costs nothing
 Matrix = tuple[States, ...]  # a row for each state
@@ -190,3 +192,43 @@ def linearize(neuron: Neuron, state: Any, current: Float[Array, "*N"], membrane:
 def psi_of_steps(neuron: Neuron, steps: tuple[Any, Array, Any]) -> Float[Array, "K B *N"]:
     """psi_t = ds_t / dI_t of each step, at `LayerWindow.steps`."""
     return jax.vmap(lambda *step: linearize(neuron, *step).psi)(*steps)
+
+
+Push = Callable[[Any, States, Array], tuple[States, Array]]
+
+
+def neuron_derivative(neuron: Neuron, window: LayerWindow) -> tuple[Push, Callable[..., tuple[Any, States, Array]]]:
+    """The derivative of a neuron's loop over the steps of a window, at their known states, currents and membranes.
+
+    Returns:
+        The linear map from tangents of the parameters, the states before the window and the currents to tangents of the states
+        after it and the outputs; and its transpose, from a tuple of cotangents of these.
+    """
+    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf[0], window.states))
+    states = states_of(leaves)
+
+    def make(params: Any) -> Neuron:
+        return nnx.merge(graphdef, params, rest)
+
+    def carry_with(states: States) -> Any:
+        given = iter(states)
+        return jax.tree.unflatten(structure, [next(given) if is_state(leaf) else leaf for leaf in leaves])
+
+    def run(params: Any, states: States, currents: Array) -> tuple[States, Array]:
+        end, outputs = scan_cell(make(params), carry_with(states), currents)
+        return states_of(end), outputs
+
+    def push(d_params: Any, d_states: States, d_currents: Array) -> tuple[States, Array]:
+        def output(membrane: Any, tangent: Any) -> Array:
+            at, along = (params, membrane), (d_params, tangent)
+            return jax.jvp(lambda params, membrane: make(params).fire(membrane)[1], at, along)[1]
+
+        point = make, params, carry_with(states), window.currents, window.membranes
+        d_end, d_membranes = push_through_steps(*point, d_params, carry_with(d_states), d_currents)
+        return states_of(d_end), jax.vmap(output)(window.membranes, d_membranes)
+
+    if not neuron.has_split_step:
+        push = jax.linearize(run, params, states, window.currents)[1]
+    pull = jax.linear_transpose(push, params, states, window.currents)
+    return push, pull

@@ -26,16 +26,8 @@ from slax_neurons.building_blocks import (
 )
 from slax_rules.engine.eligibility import close_window, zero_adjoint
 from slax_rules.engine.jacobians import states_of
-from slax_rules.engine.passes import (
-    LayerGradient,
-    LayerWindow,
-    add_layer,
-    backward,
-    forward,
-    holding,
-    zero_copy,
-    zeros_of,
-)
+from slax_rules.engine.layer import LayerGradient, LayerWindow
+from slax_rules.engine.passes import add_layer, backward, forward, holding, zero_copy, zeros_of
 from slax_rules.engine.stack import (
     USE_BPTT,
     Stack,

@@ -24,59 +24,9 @@ from slax_neurons.building_blocks import (
     is_synapse,
     mutates_state,
 )
+from slax_rules.engine.layer import Layer
 from slax_rules.engine.synapse import Mapped, unmapped, without_bias
 from slax_rules.windows import Outputs
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """A neuron and the synapses that feed it.
-
-    Args:
-        number: index among the layers of the stack, from 0.
-        synapses: modules without a carry whose outputs add up to the neuron's current: first the synapse of the chain,
-            then the synapses of the edges; none if the chain feeds the neuron directly. A synapse whose weights are
-            functions of parameters appears as a Linear or Conv with its effective weights, and one with average pooling, or
-            another linear map, behind it as a module that has its `kernel` and `bias` and also maps its current.
-        neuron: an element-wise neuron.
-        above: the neuron of the next layer of the chain; None for the last layer.
-        self_delays: the delays of the edges from the neuron to its own layer.
-        tangent_synapse: the first synapse without its bias, if a `Delay` whose delays are learned comes before it, else None.
-            Its inputs are `LayerWindow.tangents`; it adds no current, and the gradient of its kernel gives that of the delays.
-
-    Example:
-        A rule gets the layers of a stack from the engine. This one is made by hand, as in a test of a rule:
-        >>> from flax import nnx
-        >>> from slax_neurons import LI, LIF, Trainable
-        >>> from slax_rules import Layer
-        >>> layer = Layer(0, (nnx.Linear(8, 4, rngs=nnx.Rngs(0)),), LIF(decay=Trainable(0.9)), above=LI())
-        >>> [parameter.shape for parameter in layer.parameters]
-        [()]
-    """
-
-    number: int
-    synapses: tuple[Any, ...]
-    neuron: Neuron
-    above: Neuron | None
-    self_delays: tuple[int, ...] = ()
-    tangent_synapse: Any = None
-
-    @property
-    def traced_synapses(self) -> tuple[Any, ...]:
-        """The synapses whose weights have traces: those that make the current, and the synapse of the tangents."""
-        return self.synapses if self.tangent_synapse is None else (*self.synapses, self.tangent_synapse)
-
-    @property
-    def parameters(self) -> list[Array]:
-        """The neuron's own parameters, in the order of `jax.tree.leaves`."""
-        return jax.tree.leaves(nnx.state(self.neuron, nnx.Param))
-
-    def check_fixed(self, rule: str) -> None:
-        """Raise TypeError if the neuron has parameters of its own; `rule` is the name of the rule."""
-        if self.parameters:
-            raise TypeError(
-                f"{rule} got {type(self.neuron).__name__} with Trainable numbers, expected none. Try OTPE()."
-            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

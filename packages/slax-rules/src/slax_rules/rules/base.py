@@ -2,7 +2,6 @@
 
     Rule        any rule: `init` makes its traces, `window` the gradient of a window
     LayerRule   a rule for the layers of a stack: the engine runs the stack, the rule has the traces and the gradient of a layer
-    PerLayer    a `LayerRule` for each layer
     Route       how learning signals reach a layer; an option of every `LayerRule`
 
 What a layer is, and what a rule gets and returns for one (`Layer`, `LayerWindow`, `LayerGradient`), is defined in the engine.
@@ -26,10 +25,10 @@ from jaxtyping import Array, Float
 from slax_neurons.building_blocks import StepSize as StepSize
 from slax_neurons.building_blocks import even_length, first_carry, step_size, steps_in_cache
 from slax_rules.engine import layerwise
-from slax_rules.engine.passes import FeedbackSignals as FeedbackSignals
-from slax_rules.engine.passes import LayerGradient as LayerGradient
-from slax_rules.engine.passes import LayerWindow as LayerWindow
-from slax_rules.engine.stack import Layer as Layer
+from slax_rules.engine.layer import FeedbackSignals as FeedbackSignals
+from slax_rules.engine.layer import Layer as Layer
+from slax_rules.engine.layer import LayerGradient as LayerGradient
+from slax_rules.engine.layer import LayerWindow as LayerWindow
 from slax_rules.windows import Outputs, RuleState
 from slax_rules.windows import WindowGradient as WindowGradient
 
@@ -383,50 +382,3 @@ class LayerRule(Layerwise):
             traces: the traces before the first step.
             signal: the learning signal: the gradient of the loss w.r.t. the layer's outputs, within each time step.
         """
-
-
-@dataclasses.dataclass(frozen=True)
-class PerLayer(Layerwise):
-    """A rule for each layer of a stack, from the first to the last.
-
-    Args:
-        rules: a `LayerRule` for each layer; each has its own route.
-
-    Raises:
-        TypeError: anything other than a list of rules for layers, such as `BPTT()` in it.
-        ValueError: when it is used, another number of rules than layers.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from slax_neurons import LI, LIF, connect
-        >>> from slax_rules import OSTL, SLTT, PerLayer, cross_entropy, gradients
-        >>> rngs = nnx.Rngs(0)
-        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
-        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
-        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=PerLayer([SLTT(), OSTL()]))
-    """
-
-    rules: Sequence[LayerRule]
-
-    def __post_init__(self) -> None:
-        rules = self.rules
-        if not isinstance(rules, list | tuple) or not rules or not all(isinstance(one, LayerRule) for one in rules):
-            raise TypeError(f"PerLayer got {rules!r}, expected a rule for each layer: PerLayer([OTPE(), SLTT()]).")
-        object.__setattr__(self, "rules", tuple(rules))
-
-    @property
-    def title(self) -> str:
-        return ", ".join(dict.fromkeys(rule.title for rule in self.rules))
-
-    @property
-    def has_local_losses(self) -> bool:
-        return any(rule.has_local_losses for rule in self.rules)
-
-    def default_window(self, size: StepSize) -> int:
-        return max(rule.default_window(size) for rule in self.rules)
-
-    def for_layers(self, layers: Sequence[Layer]) -> tuple[LayerRule, ...]:
-        if len(self.rules) != len(layers):
-            raise ValueError(f"PerLayer got {len(self.rules)} rules for {len(layers)} layers, expected one for each.")
-        return tuple(rule.for_layer(layer) for rule, layer in zip(self.rules, layers, strict=True))

@@ -9,8 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from slax_rules.engine.influence import state_space
+from slax_rules.engine.layer import LayerGradient
 from slax_rules.engine.noise import effect_of_noise, noise_of_layers, noise_stream
-from slax_rules.engine.passes import LayerGradient, add_layer, forward, zero_copy
+from slax_rules.engine.passes import add_layer, forward, zero_copy
 from slax_rules.engine.stack import Stack, check_stack, flat_carry, pull_back, stacked_carry, with_plain_synapses
 from slax_rules.engine.synapse import has_bias, has_weights, synapse_gradients
 from slax_rules.rules.base import Rule, RuleState, WindowGradient

@@ -13,7 +13,6 @@ from slax_rules.engine.eligibility import (
     Adjoint,
     LayerTraces,
     close_window,
-    eligibility_window,
     reverse_pass,
     zero_adjoint,
     zero_eligibility,
@@ -24,6 +23,12 @@ from slax_rules.engine.synapse import has_weights, unmapped
 from slax_rules.rules.base import Layer, LayerGradient, LayerRule, LayerWindow
 from slax_rules.rules.rtrl import RTRL
 from slax_rules.windows import Outputs
+
+# After a window that is not the last, the traces cost a product and a pass over them, so windows are long: as far as their
+# largest array stays below these bytes, and at least some steps, and so many that this array is a quarter of the traces. Longer
+# ones take more memory and no less time (docs/performance.md).
+LARGEST_ARRAY = 2**22
+SHORTEST_WINDOW = 128
 
 WINDOWS_IN_ONE = 4  # so many default windows need more memory with traces than as one window without
 
@@ -40,7 +45,7 @@ class EligibilityRule(LayerRule):
     goes_back_in_pieces: ClassVar[bool] = True
 
     def default_window(self, size: StepSize) -> int:
-        return eligibility_window(size)
+        return max(SHORTEST_WINDOW, LARGEST_ARRAY // size.bytes, size.width // 4)
 
     def offline_window(self, window: int | None, model: nnx.RNNCellBase, inputs: Any) -> int:
         """As for any rule; but a sequence of a few default windows is one window, which needs no traces."""
