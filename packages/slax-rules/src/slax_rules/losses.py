@@ -151,9 +151,7 @@ def squared_error(outputs: Float[Array, "B ..."], targets: Array) -> Float[Array
     """
     if targets.shape != outputs.shape or not jnp.issubdtype(targets.dtype, jnp.floating):
         raise ValueError(
-            f"squared_error got targets of {targets.dtype}{list(targets.shape)} for outputs of {list(outputs.shape)} "
-            f"in a step, expected floating-point numbers of shape {list(outputs.shape)}. Make targets from labels with "
-            "jax.nn.one_hot."
+            f"squared_error got {targets.dtype}{list(targets.shape)}, expected floats {list(outputs.shape)}, not labels."
         )
     dtype = sum_dtype(outputs.dtype)
     errors = outputs.astype(dtype) - targets.astype(dtype)
@@ -197,10 +195,7 @@ def accuracy(
     if ties not in ("wrong", "first"):
         raise ValueError(f'accuracy got ties={ties!r}, expected "wrong" or "first".')
     if outputs.ndim != 3:
-        raise ValueError(
-            f"accuracy got outputs of shape {list(outputs.shape)} and labels of {list(labels.shape)}, expected [T, B, C] and "
-            "[B]. The outputs come first: accuracy(outputs, labels, mask)."
-        )
+        raise ValueError(f"accuracy got {list(outputs.shape)}, expected [T, B, C]: accuracy(outputs, labels, mask).")
     valid = _valid("accuracy", labels, outputs.shape[-1])
     if labels.shape != outputs.shape[1:2]:
         raise ValueError(

@@ -80,10 +80,7 @@ def start_trial(model: nnx.RNNCellBase, input_shape: tuple[int, ...], *, rule: R
     idle = sum(drop.deterministic and drop.per == "step" for drop in drops)  # each has a key that it does not use
     keys = sum(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
     if keys > idle or not all(drop.deterministic for drop in drops):
-        raise TypeError(
-            f"start_trial got dropout, or a random key in the state of {rule.title} or of the model, which would draw "
-            "the same numbers for each sample. Use another rule than UORO, and call model.eval() to switch dropout off."
-        )
+        raise TypeError(f"start_trial got a random key in the state under {rule.title}. Use OSTL(), and model.eval().")
 
     def for_each_sample(leaf: Array) -> Array:
         return jnp.broadcast_to(leaf[None], (input_shape[0], *leaf.shape))
@@ -220,11 +217,7 @@ def reward_gradient(trial: Trial, rewards: Array) -> nnx.State:
     """
     batch = _batch(trial)
     if jnp.shape(rewards) != (batch,):
-        raise ValueError(
-            f"reward_gradient got rewards of shape {list(jnp.shape(rewards))}, expected [{batch}], one for each sample of the "
-            "trial. If rewards arrive at several steps, call extend_trial for the steps up to each, call reward_gradient there "
-            "with its rewards, and add the gradients."
-        )
+        raise ValueError(f"reward_gradient got rewards of shape {list(jnp.shape(rewards))}, expected [{batch}].")
 
     def weigh(trace: Array) -> Array:
         return jnp.tensordot(jnp.asarray(rewards, trace.dtype), trace, axes=1) / batch

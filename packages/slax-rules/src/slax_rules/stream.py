@@ -246,10 +246,7 @@ def start_stream(
     input_shape = as_shape("start_stream", input_shape, "that of a step, (B, features...): (1, 64)", axes=2)
     size = checked_window(window) or 1
     if accumulates(model):
-        raise TypeError(
-            "start_stream got a model with a norm whose statistics change at the end of a sequence, expected none: a stream "
-            "has no end. Call model.eval(), or use Standardized."
-        )
+        raise TypeError("start_stream got a model with a norm that waits for the end of a sequence. Use Standardized.")
     check_optimizer("start_stream", optimizer)
     check_loss("start_stream", loss_fn, online=True)
     check_is_rule(rule)
@@ -261,14 +258,7 @@ def start_stream(
     return Stream(program, *jax.tree.map(jnp.array, jitted(StreamProgram.start, program)(state)))
 
 
-def extend_stream(
-    stream: Stream,
-    inputs: Any,
-    targets: Any,
-    mask: Any = None,
-    *,
-    reset: Any = None,
-) -> StreamStep:
+def extend_stream(stream: Stream, inputs: Any, targets: Any, mask: Any = None, *, reset: Any = None) -> StreamStep:
     """Run L more steps of a stream, with an update after each window; the last window may be shorter.
 
     It is compiled once for each L. One step at a time predicts and learns with the least delay; several steps per call

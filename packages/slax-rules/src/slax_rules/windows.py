@@ -316,10 +316,7 @@ def expand_targets(batch: Batch, outputs: Any) -> Float[Array, "K B C"]:
     heads, structure = jax.tree.flatten(outputs)
     found, of_targets = jax.tree.flatten(batch.targets)
     if of_targets != structure:  # type: ignore[operator]
-        raise TypeError(
-            f"A route that sends targets to hidden layers got targets in the structure {of_targets} for outputs in the "
-            f"structure {structure}, expected the same. Use route=Direct(...), which sends the error."
-        )
+        raise TypeError("A route that sends targets got another structure than the outputs'. Use Direct(...).")
 
     def one(target: Array, is_per_step: bool, head: Array) -> Array:
         steps, samples = head.shape[:2]
@@ -329,10 +326,7 @@ def expand_targets(batch: Batch, outputs: Any) -> Float[Array, "K B C"]:
         if not is_per_step:
             target = jnp.broadcast_to(target[None], (steps, *target.shape))
         if target.shape != head.shape:
-            raise TypeError(
-                f"A route that sends targets to hidden layers got targets {list(target.shape)} for outputs {list(head.shape)}, "
-                "expected labels, or numbers in the shape of the outputs. Use route=Direct(...), which sends the error."
-            )
+            raise TypeError(f"A route that sends targets got {list(target.shape)}, expected labels. Use Direct(...).")
         return target.reshape(steps, samples, -1).astype(head.dtype)
 
     return jnp.concatenate([one(*each) for each in zip(found, batch.per_step, heads, strict=True)], axis=-1)

@@ -317,10 +317,7 @@ def _delay_gradient(rule: Any, delay: Delay, layer: Layer, found: LayerGradient)
         TypeError: a rule that does not handle learned delays.
     """
     if found.by_tangents is None:
-        raise TypeError(
-            f"{rule.title} got learned delays before layer {layer.number}, expected fixed ones, since it does not "
-            "return LayerGradient.by_tangents. Fix the delays, Delay(..., delays=[2.0, 3.0]), or use a rule such as OSTL()."
-        )
+        raise TypeError(f"{rule.title} got learned delays before layer {layer.number}, expected fixed. Use OSTL().")
     by_delay = sum_by_input(layer.tangent_synapse, layer.tangent_synapse.kernel[...] * found.by_tangents)
     graphdef, params, rest = nnx.split(delay, nnx.Param, ...)
     value, pull = jax.vjp(lambda params: nnx.merge(graphdef, params, rest).delays.value, params)

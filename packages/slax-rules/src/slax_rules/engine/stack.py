@@ -25,7 +25,7 @@ from slax_neurons.building_blocks import (
     mutates_state,
 )
 from slax_rules.engine.layer import Layer
-from slax_rules.engine.synapse import Mapped, unmapped, without_bias
+from slax_rules.engine.synapse import MOVE_IT, Mapped, unmapped, without_bias
 from slax_rules.windows import Outputs
 
 
@@ -151,10 +151,7 @@ def pull_back(model: Connect, gradient: nnx.State) -> nnx.State:
 def flat_carry(stack: Connect, carry: Any) -> list[Any]:
     """The carries of the modules of the chain, from the carry of a stack."""
     if not isinstance(carry, tuple) or len(carry) != len(stack.modules):
-        raise ValueError(
-            f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for {len(stack.modules)} "
-            "modules, expected an entry for each. Make it with model.initialize_carry(inputs.shape[1:])."
-        )
+        raise ValueError("Got the carry of another stack, expected model.initialize_carry(inputs.shape[1:]).")
     entries: list[Any] = []
     for module, entry in zip(stack.modules, carry, strict=True):
         if not isinstance(module, Connect):
@@ -224,7 +221,6 @@ def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
 
 # The ways out of what a rule for layers refuses. RTRL is one for small models, and for none whose modules change themselves.
 USE_BPTT = "Use rule=BPTT(), or RTRL() for a small model: both take any cell."
-MOVE_IT = "Move it after the neuron, as in [Conv(...), LIF(), max_pool], or use rule=BPTT()."
 SYNAPSE = "synapse (Linear, Conv, or a module with effective())"
 
 
@@ -247,10 +243,7 @@ def check_stack(name: str, model: Any) -> None:
             raise TypeError(f"{got}, whose masks differ by window. Use slax_neurons.Dropout, with masks in the carry.")
         is_of_layer = index in stack.before_neurons or index in stack.neurons
         if is_of_layer and mutates_state(module):
-            raise TypeError(
-                f"{got}, which draws random numbers or changes its own variables when called, inside a layer. "
-                f"{KEY_IN_CARRY if index in stack.neurons else 'Use rule=BPTT().'}"
-            )
+            raise TypeError(f"{got}, which changes variables. {KEY_IN_CARRY if index in stack.neurons else USE_BPTT}")
         if _learns_delays(module):
             if index not in stack.delays or any(edge.sender == index for edge in stack.edges):
                 raise TypeError(

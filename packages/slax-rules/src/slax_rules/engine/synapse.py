@@ -22,6 +22,8 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import SYNAPSE_OPTIONS, apply_rows, is_plain
 
+MOVE_IT = "Move it after the neuron, as in [Conv(...), LIF(), max_pool], or use rule=BPTT()."
+
 
 class Mapped(nnx.Module):
     """A synapse, and the modules that map its current on the way to the neuron, each linear and the same for every feature."""
@@ -179,9 +181,7 @@ def check_maps(name: str, number: int, synapse: Any, inputs: Any) -> None:
     except (NotImplementedError, AssertionError, TypeError, ValueError) as error:
         got = " and ".join(type(module).__name__ for module in synapse.maps)
         raise TypeError(
-            f"{name} got {got} between the {type(synapse.synapse).__name__} and the neuron of layer {number}, expected a "
-            "linear map that is the same for each feature, such as average pooling. Move it after the neuron, as in "
-            "[Conv(...), LIF(), max_pool], or use rule=BPTT()."
+            f"{name} got {got} in layer {number}, expected a linear map of each feature. {MOVE_IT}"
         ) from error
 
 

@@ -86,10 +86,7 @@ def agreement(
     left, right = by_path(gradient), by_path(reference)
     mine, theirs = ({f"{path} {list(jnp.shape(leaf))}" for path, leaf in tree.items()} for tree in (left, right))
     if mine != theirs:
-        raise ValueError(
-            f"agreement got {sorted(mine - theirs)} in the gradient alone and {sorted(theirs - mine)} in the reference alone, "
-            "expected the same paths and shapes. Take both gradients by the parameters of one model."
-        )
+        raise ValueError(f"agreement got {sorted(mine ^ theirs)} on one side alone, expected equal paths and shapes.")
     names = module_names(model)
     groups = defaultdict(list)
     for path in left:

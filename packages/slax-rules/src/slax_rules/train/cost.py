@@ -82,12 +82,7 @@ class Cost:
 
 
 def cost(
-    model: nnx.RNNCellBase,
-    rule: Rule,
-    input_shape: tuple[int, ...],
-    *,
-    window: int | None = None,
-    measure: bool = True,
+    model: nnx.RNNCellBase, rule: Rule, input_shape: tuple[int, ...], *, window: int | None = None, measure: bool = True
 ) -> Cost:
     """Measure and count the memory that the gradient of a batch takes under a rule, not counting its inputs.
 

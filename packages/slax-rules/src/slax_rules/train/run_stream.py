@@ -209,10 +209,7 @@ def _piece(item: Any) -> Piece:
     piece = Piece(*(None if value is None else as_array(value, "a field of a piece") for value in item))
     given, (inputs, targets, *_) = [value if value is None else list(value.shape) for value in piece], piece
     if inputs is None or targets is None or targets.shape[:2] != inputs.shape[:2]:
-        raise ValueError(
-            f"The source of a stream gave targets of shape {given[1]} for inputs of shape {given[0]}, expected one per step "
-            "and sample. Where none is known, give any, with a mask that is false."
-        )
+        raise ValueError(f"A source gave targets {given[1]} for inputs {given[0]}, expected one per step and sample.")
     return piece
 
 
