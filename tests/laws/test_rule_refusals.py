@@ -178,7 +178,7 @@ VALUE_ERRORS = [
     (lambda: sr.ForwardGradient(0, rngs=rngs()), "directions=0"),
     (lambda: sr.valid_steps(np.array([4]), 3), "from 4 to 4"),
     (lambda: sr.accuracy(jnp.ones((T, B, 4)), jnp.zeros((T, B), int)), "per step"),
-    (lambda: sr.squared_error(jnp.ones((B, 2)), jnp.zeros(B, int)), "from labels"),
+    (lambda: sr.squared_error(jnp.ones((B, 2)), jnp.zeros(B, int)), "not labels"),
     (lambda: sr.cross_entropy(jnp.ones((B, 4)), jnp.array([0, 4, 1])), "from 0 to 4"),
 ]  # fmt: skip
 KEY_ERRORS = [(lambda: sr.RULES["opte"], "Did you mean 'otpe'")]

@@ -42,7 +42,7 @@ def test_losses_of_half_precision_outputs_are_in_float32(loss, targets):
 def test_labels_out_of_range_are_an_error_or_nan_under_jit(labels):
     y = jnp.zeros((T, B, C))
     for function in (sr.cross_entropy, sr.accuracy):
-        with pytest.raises(ValueError, match=r"got labels from .* expected 0 to 3 for outputs of 4 classes"):
+        with pytest.raises(ValueError, match=r"got labels from .* expected 0 to 3"):
             function(y, jnp.array(labels))
     assert jnp.isnan(jax.jit(sr.accuracy)(y, jnp.array(labels)))
     wrong = [not 0 <= label < C for label in labels]

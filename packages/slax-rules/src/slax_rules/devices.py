@@ -195,17 +195,9 @@ def rule_state_specs(objects: Objects, inputs: Array) -> Any:
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
         axis = batch_axis(one, two)
         if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key) and axis is None:
-            raise TypeError(
-                "Got several devices for a model or rule with a random key in its state, which draws numbers for all samples "
-                'of a batch together and would draw the same on each device: Dropout(per="step") or UORO. Use '
-                'Dropout(..., per="sequence"), whose masks are drawn before the batch is split, another rule, or one device.'
-            )
+            raise TypeError('Got a random key that samples share on several devices. Use Dropout(..., per="sequence").')
         if jax.dtypes.issubdtype(one.dtype, jnp.inexact) and axis is None:
-            raise TypeError(
-                f"Got several devices for {objects.rule.title}, whose state has an array {one.dtype}{list(one.shape)} without "
-                "an axis of samples, expected an entry for each sample: each device would keep the part of its own samples. "
-                "Give the array an axis B, or use one device."
-            )
+            raise TypeError(f"{objects.rule.title} has {one.dtype}{list(one.shape)} for all samples. Use one device.")
         return REPLICATED if axis is None else PartitionSpec(*[None] * axis, AXIS)
 
     return jax.tree.map(spec, start(inputs.shape[1]), start(2 * inputs.shape[1]))

@@ -73,10 +73,7 @@ def check_spikes(model: Any, carry: Any) -> None:
             check_spikes(module, carry_without_buffer(entry))
     is_own = isinstance(model, Neuron) and not type(model).__module__.startswith("slax_neurons.")
     if is_own and model.has_split_step and not spikes_are_whole(model, carry):
-        raise TypeError(
-            f"Got {type(model).__name__}, whose outputs are no whole numbers, although it has spikes = True. Return the carry "
-            "first and then the spikes, which spike_fn makes: return carry, spikes. A neuron with other outputs is a Neuron."
-        )
+        raise TypeError(f"Got {type(model).__name__}, whose outputs are no whole numbers: return carry, spikes.")
 
 
 def sequence_gradient(

@@ -258,8 +258,5 @@ def _valid(name: str, labels: Array, n_classes: int) -> Array:
         raise ValueError(f"{name} got labels of {labels.dtype}, expected integers 0 to {n_classes - 1}, not one-hot.")
     valid = (labels >= 0) & (labels <= min(n_classes - 1, jnp.iinfo(labels.dtype).max))
     if not isinstance(valid, jax.core.Tracer) and not valid.all():
-        raise ValueError(
-            f"{name} got labels from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1} for outputs of "
-            f"{n_classes} classes. Widen the read-out or renumber the labels."
-        )
+        raise ValueError(f"{name} got labels from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1}.")
     return valid

@@ -137,10 +137,7 @@ def check_some_entry(mask: Array | np.ndarray) -> None:
 def check_steps_and_samples(mask: Any, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is boolean and of `shape` [T, B], or TypeError if it is not an array."""
     if not hasattr(mask, "dtype"):
-        raise TypeError(
-            f"Got {type(mask).__name__} as the mask, expected an array bool{list(shape)}, or None. Everything after inputs, "
-            "targets and mask is given by name, such as rule=OTPE()."
-        )
+        raise TypeError(f"Got {type(mask).__name__} as the mask, expected an array. Options go by name: rule=OTPE().")
     if mask.dtype != jnp.bool_ or mask.shape != shape:
         cure = "Give mask.T." if mask.shape == shape[::-1] != shape else "Make it with valid_steps(lengths, n_steps)."
         raise ValueError(
@@ -156,7 +153,4 @@ def check_takes_mask(what: str, function: Callable[..., Any], *arguments: Any) -
     except ValueError:
         pass  # Python knows no signature of some functions in C; the call itself shows it
     except TypeError as error:
-        raise TypeError(
-            f"{what} got a mask, expected that it takes one as a third argument: lambda outputs, targets, mask: ... Some steps "
-            "do not count, and only the function can leave them out of a mean over time."
-        ) from error
+        raise TypeError(f"{what} got a mask, expected it as third argument: lambda outputs, targets, mask.") from error

@@ -153,10 +153,7 @@ def penalties_by_layer(
     for penalty in penalties:
         layers = spiking if penalty.layers is None else penalty.layers
         if not layers:
-            raise TypeError(
-                f"Got a penalty for {type(model).__name__} without layers of spiking neurons, expected a stack made by "
-                "connect([Linear(...), LIF()]). Name other layers by number: layers=(0,)."
-            )
+            raise TypeError("Got a penalty for a model without spiking neurons. Name layers: layers=(0,).")
         for number in layers:
             if not 0 <= number < len(neurons):
                 raise ValueError(f"Got a penalty for layer {number}, expected numbers from 0 to {len(neurons) - 1}.")

@@ -70,29 +70,25 @@ def _is_marked(part: Any) -> bool:
 
 
 def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | None) -> bool:
-    is_per_step, is_per_sequence = shape[:2] == (steps, batch), shape[:1] == (batch,)
-    if marked is not None:
-        is_per_step, is_per_sequence = is_per_step and marked is PerStep, is_per_sequence and marked is PerSequence
-    if is_per_step and is_per_sequence:
-        raise ValueError(
-            f"Got targets of shape {list(shape)} for {steps} steps and {batch} samples, which may be one per step, "
-            f"[{steps}, {batch}, ...], or one per sequence, [{batch}, ...], expected only one of them. Say which: "
-            "PerStep(targets) or PerSequence(targets)."
+    forms: dict[type, str] = {
+        PerSequence: f"[{batch}, ...], one per sequence",
+        PerStep: f"[{steps}, {batch}, ...], one per step",
+    }
+    fits: dict[type, bool] = {PerSequence: shape[:1] == (batch,), PerStep: shape[:2] == (steps, batch)}
+    allowed = [form for form in forms if marked in (None, form)]
+    found = [form for form in allowed if fits[form]]
+    if len(found) != 1:
+        cure = (
+            "Say which: PerStep(targets) or PerSequence(targets)."
+            if found
+            else "Inputs are time first, [T, B, features...]."
         )
-    if shape == ():
+        cure = cure if shape else "Of a list make an array: jnp.asarray(labels)."
         raise ValueError(
-            "Got a single number as targets, or a list of numbers, which is a tree of single numbers, expected an array "
-            f"[{batch}, ...], one target per sequence, or [{steps}, {batch}, ...], one per step. Make it: jnp.asarray(labels)."
+            f"Got targets of shape {list(shape)} for inputs of {steps} steps and {batch} samples, expected "
+            f"{' or '.join(forms[form] for form in allowed)}. {cure}"
         )
-    if not (is_per_step or is_per_sequence):
-        forms: dict[Any, str] = {PerSequence: f"[{batch}, ...], one per sequence"}
-        forms[PerStep] = f"[{steps}, {batch}, ...], one per step"
-        expected = " or ".join(forms.values()) if marked is None else forms[marked]
-        raise ValueError(
-            f"Got targets of shape {list(shape)} for inputs of {steps} steps and {batch} samples, expected {expected}. Inputs "
-            "are time first: [T, B, features...]."
-        )
-    return is_per_step
+    return found[0] is PerStep
 
 
 def all_reduce(tree: Any, axis: str | None) -> Any:
@@ -117,12 +113,8 @@ def step_losses(loss_fn: LossFn, outputs: Any, batch: Batch) -> Float[Array, "K 
     losses = jax.vmap(loss_fn, in_axes=(0, axes))(outputs, batch.targets)
     shape = jax.tree.leaves(outputs)[0].shape[:2]
     if not isinstance(losses, jax.Array) or losses.shape != shape:
-        shapes = jax.tree.map(lambda leaf: list(leaf.shape[1:]), outputs)
         got = list(losses.shape[1:]) if isinstance(losses, jax.Array) else type(losses).__name__
-        raise ValueError(
-            f"loss_fn made {got} of the outputs {shapes} of one step, expected one loss per sample, [{shape[1]}]. It is the "
-            "loss of one step, as Optax's losses are; a loss of the whole sequence is SequenceLoss(function)."
-        )
+        raise ValueError(f"loss_fn made {got} of a step, expected one loss per sample, [{shape[1]}]: SequenceLoss?")
     return losses
 
 
@@ -248,10 +240,7 @@ class WindowLoss:
         final = where_counted(mask.any(axis=0, keepdims=True) if is_whole and mask is not None else mask, final)
         losses, counts = losses_that_count(self.loss_fn, final, self.batch)
         if not jnp.issubdtype(losses.dtype, jnp.inexact):
-            raise TypeError(
-                f"loss_fn returned losses of {losses.dtype}, which have no gradient, expected floating-point numbers. Make a "
-                "loss of the outputs themselves, such as cross_entropy, and give a count of errors as a metric."
-            )
+            raise TypeError(f"loss_fn returned {losses.dtype}, which has no gradient, expected floats.")
         dtype = sum_dtype(losses.dtype)
         losses = losses if counts is None else jnp.where(counts, losses, 0)
         if self.weights is not None:
@@ -286,10 +275,7 @@ class WindowLoss:
             return share + jax.lax.stop_gradient(value / all_reduce(jnp.ones((), dtype), self.axis) - share)
         losses = jax.vmap(penalty.function)(values)
         if losses.shape != values.shape[:2]:
-            raise ValueError(
-                f"A penalty made {list(losses.shape[1:])} of the outputs {list(values.shape[1:])} of one step, expected one "
-                f"loss per sample, [{values.shape[1]}]. A function of the mean over time and batch needs of_mean=True."
-            )
+            raise ValueError(f"A penalty made {list(losses.shape[1:])}, not [{values.shape[1]}]. Is it of_mean=True?")
         return jnp.sum(where_counted(self.batch.mask, losses), dtype=dtype) / self._count().astype(dtype)
 
 
@@ -316,7 +302,7 @@ def expand_targets(batch: Batch, outputs: Any) -> Float[Array, "K B C"]:
     heads, structure = jax.tree.flatten(outputs)
     found, of_targets = jax.tree.flatten(batch.targets)
     if of_targets != structure:  # type: ignore[operator]
-        raise TypeError("A route that sends targets got another structure than the outputs'. Use Direct(...).")
+        raise TypeError("A route got targets of another structure than outputs. Use route=Direct(...).")
 
     def one(target: Array, is_per_step: bool, head: Array) -> Array:
         steps, samples = head.shape[:2]
@@ -326,7 +312,7 @@ def expand_targets(batch: Batch, outputs: Any) -> Float[Array, "K B C"]:
         if not is_per_step:
             target = jnp.broadcast_to(target[None], (steps, *target.shape))
         if target.shape != head.shape:
-            raise TypeError(f"A route that sends targets got {list(target.shape)}, expected labels. Use Direct(...).")
+            raise TypeError(f"A route got targets {list(target.shape)}, expected labels. Or use route=Direct(...).")
         return target.reshape(steps, samples, -1).astype(head.dtype)
 
     return jnp.concatenate([one(*each) for each in zip(found, batch.per_step, heads, strict=True)], axis=-1)

@@ -205,16 +205,10 @@ class _Detached:
 def check_linear(name: str, neuron: Neuron) -> None:
     """Raise TypeError unless a neuron's dynamics are linear without spikes, with one decay for the entire layer."""
     if not (neuron.linear and neuron.has_split_step):
-        raise TypeError(
-            f"{name} got {type(neuron).__name__}, expected a neuron that is linear except for its spikes (`linear = True`), "
-            f"since the rule filters the inputs of a layer as its neurons would. {USE_OSTL}"
-        )
+        raise TypeError(f"{name} got {type(neuron).__name__}, expected one that is linear except in spikes. {USE_OSTL}")
     shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(neuron)) if leaf.ndim]
     if shapes:
-        raise TypeError(
-            f"{name} got {type(neuron).__name__} with a parameter for each neuron, of shape {list(shapes[0])}, expected the "
-            f"same for all neurons of a layer, since the rule filters the inputs of a layer as its neurons would. {USE_OSTL}"
-        )
+        raise TypeError(f"{name} got {type(neuron).__name__} with a number for each neuron, not one. {USE_OSTL}")
 
 
 def step_slopes(neuron: Neuron, membranes: Any) -> States:

@@ -125,10 +125,7 @@ class TBPTT(Autodiff):
         if inputs.shape[0] <= self.steps:
             return unroll(model, carry, inputs)
         if mutates_state(model):
-            raise ValueError(
-                f"TBPTT got an online window of {inputs.shape[0]} steps in pieces of {self.steps} for a model that changes its "
-                f"own variables when called, as BatchNorm in training does. Use window={self.steps}, or call model.eval()."
-            )
+            raise ValueError(f"TBPTT got a longer window for a model that changes variables. Use window={self.steps}.")
 
         def piece(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
             # The loop that `unroll` takes for several chunks: the loop over pieces is not known to it.

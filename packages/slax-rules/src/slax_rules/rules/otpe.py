@@ -30,10 +30,7 @@ class LeakySumRule(LayerRule):
         """Raise TypeError if the decay of the next layer is not one number and none was given."""
         above = layer.above
         if self.output_decay is None and above is not None and above.membrane_decay is None:
-            raise TypeError(
-                f"{self.title} got {type(above).__name__} as the next layer, expected a neuron with one decay of the membrane, "
-                "its membrane_decay, with which the rule sums the outputs of a layer. Give a decay: output_decay=0.9."
-            )
+            raise TypeError(f"{self.title} got {type(above).__name__} above, without one decay. Give output_decay=0.9.")
 
     def decay(self, layer: Layer) -> Float[Array, ""]:
         """The decay of the leaky sum: the decay given to the rule, or the next layer's membrane decay."""

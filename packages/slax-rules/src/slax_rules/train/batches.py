@@ -139,10 +139,7 @@ def checked(batch: Batch) -> tuple[Array, Any, Array | None]:
     first, second = inputs.shape[:2]
     fits = any(leaf.shape[0] == second or leaf.shape[:2] == (first, second) for leaf in leaves)
     if inputs.ndim > 2 and leaves and not fits and all(leaf.shape[0] == first for leaf in leaves):
-        raise ValueError(
-            f"Got inputs of shape {list(inputs.shape)} with targets of shape {list(leaves[0].shape)}, which is batch first, "
-            "[B, T, features...]. Expected time first, [T, B, features...]: inputs.swapaxes(0, 1)."
-        )
+        raise ValueError(f"Got inputs {list(inputs.shape)}, batch first, expected time first: inputs.swapaxes(0, 1).")
     inputs = jnp.asarray(inputs)
     return (with_finite_padding(inputs, masks[0]), targets, masks[0]) if masks else (inputs, targets, None)
 

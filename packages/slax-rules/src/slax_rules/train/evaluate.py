@@ -161,11 +161,7 @@ def check_concrete(name: str, *trees: Any) -> None:
     """Raise TypeError for arrays without numbers, as inside `jax.vmap`; `name` is the function called."""
     leaves = jax.tree.leaves([nnx.state(tree) if isinstance(tree, nnx.Module) else tree for tree in trees])
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-        raise TypeError(
-            f"{name} got a model or batches inside jax.vmap, jax.jit or another transformation, expected arrays with numbers: "
-            "it reads losses while it runs. Use sweep(...) for many seeds and learning rates, or transform train_offline, "
-            "train_online or predict."
-        )
+        raise TypeError(f"{name} got arrays inside jax.vmap or jax.jit, expected numbers. For many seeds: sweep(...).")
 
 
 def check_parameters(name: str, model: nnx.Module) -> None:
