@@ -225,7 +225,7 @@ def test_a_call_has_the_numbers_of_its_own_options(place):
 
 
 def test_an_option_that_cannot_be_compared_is_told():
-    with pytest.raises(TypeError, match=r"option of the model.*unhashable type: 'dict'.*tuples"):
+    with pytest.raises(TypeError, match=r"option that cannot be compared.*unhashable type: 'dict'.*tuples"):
         bias(ScaledLoss(1), Scales({"a": 1}))
 
 

@@ -293,10 +293,8 @@ class _Program:
         model, rule, optimizer = nnx.merge(self.graph, objects, copy=True)
         trial = _begin_anew(rule, model, episodes)
         keys = random.split(episodes.key, self.window * (len(episodes.ended) + 1) + 1)
-        following, keys = (
-            keys[0],
-            keys[1:].reshape(self.window, -1),
-        )  # by step: for the actions, and for each environment
+        # Of each step: for the actions, and for each environment.
+        following, keys = keys[0], keys[1:].reshape(self.window, -1)
         taken, (world, observation, goes_on, last_value) = self._act(model, trial, episodes, keys)
 
         ahead = jnp.append(taken.value[1:], last_value[None], axis=0)

@@ -239,9 +239,7 @@ def check_loss(name: str, loss_fn: Any, *, online: bool = False) -> None:
         raise TypeError(f"{name} got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
     if online and isinstance(loss_fn, SequenceLoss):
         raise TypeError(
-            f"{name} got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
-            "known then, and a loss of the whole sequence is known only after the last one. Use train_offline, or a loss of "
-            "each step; an LI with a decay close to 1 as the last module holds a running sum."
+            f"{name} got a SequenceLoss, known after the last step alone. Use train_offline, or a loss of a step."
         )
 
 

@@ -199,9 +199,7 @@ def accuracy(
     valid = _valid("accuracy", labels, outputs.shape[-1])
     if labels.shape != outputs.shape[1:2]:
         raise ValueError(
-            f"accuracy got labels of shape {list(labels.shape)} for outputs of shape {list(outputs.shape)}, expected one label "
-            f"per sequence, {list(outputs.shape[1:2])}. For labels per step write a metric, such as "
-            "lambda outputs, labels: jnp.mean(outputs.argmax(-1) == labels)."
+            f"accuracy got labels {list(labels.shape)}, expected one a sequence. For labels per step write a metric."
         )
     if mask is None:
         counted = jnp.ones(labels.shape, bool)

@@ -234,7 +234,4 @@ def check_same_start(got: str, rule: Rule, rest: Trial, trial: Trial) -> None:
     """Raise ValueError for a trial that is not in the form of one at rest under this rule; `got` begins the message."""
     forms: list[Any] = [(jax.tree.structure(one), jax.tree.map(jnp.shape, one)) for one in (rest, trial)]
     if forms[0] != forms[1]:
-        raise ValueError(
-            f"{got} of another rule than {rule.title}, another model, or a different number of samples, expected what it was "
-            "started with. Start anew, with start_trial or start_episodes."
-        )
+        raise ValueError(f"{got} of another rule than {rule.title}, another model or batch. Start it anew.")

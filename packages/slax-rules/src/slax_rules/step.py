@@ -43,9 +43,8 @@ def jitted(function: Callable[..., Any], *fixed: Any, **compiler_options: Any) -
         return _jitted(function, fixed, kind(fixed), tuple(compiler_options.items()))
     except TypeError as error:
         raise TypeError(
-            f"Got an option of the model, the rule, the optimizer, the loss or a penalty that cannot be compared: {error}. "
-            "Expected numbers, strings, functions, and tuples and frozen dataclasses of these. Hold an array in a "
-            "variable of the module, or read it in a function."
+            f"Got an option that cannot be compared: {error}. Expected numbers, strings, functions, and tuples and frozen "
+            "dataclasses of these. Hold an array in a variable of the module, or read it in a function."
         ) from error
 
 

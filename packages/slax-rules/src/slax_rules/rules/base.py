@@ -342,9 +342,7 @@ class LayerRule(Layerwise):
 
     route: Route = dataclasses.field(default=Symmetric(), kw_only=True)
     goes_back_in_pieces: ClassVar[bool] = False  # an `EligibilityRule`, whose windows may be cut
-    takes_several_currents: ClassVar[bool] = (
-        False  # whether a unit may have several currents, `Neuron.currents_per_unit`
-    )
+    takes_several_currents: ClassVar[bool] = False  # whether it takes units with several, `currents_per_unit`
 
     @property
     def has_local_losses(self) -> bool:

@@ -100,10 +100,8 @@ class STLLR(LayerRule):
         psi = slopes(layer.neuron)
         secondary = psi if self.secondary is None else slopes(layer.neuron.replace(spike_fn=self.secondary))
 
-        def step(before: Array, now: Array) -> tuple[Array, Array]:
-            return jnp.asarray(self.lambda_post, psi.dtype) * before + now, before
-
-        end, before = scan_steps(step, traces.psi, secondary)
+        decay = jnp.asarray(self.lambda_post, psi.dtype)
+        end, before = scan_steps(lambda before, now: (decay * before + now, before), traces.psi, secondary)
         filter = leaky_filter(self.lambda_pre, psi.dtype)
         causal, inputs = input_trace_gradients(
             layer, window, traces.inputs, filter, (signal * secondary,), bias_trace=False

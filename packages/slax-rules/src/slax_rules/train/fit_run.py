@@ -238,11 +238,10 @@ class FitRun:
             self.has_looked = True
             if names := zero_gradients(*self.objects, jax.device_get(self.flags.is_zero)):
                 yield (
-                    f"fit got a gradient of exactly zero in each of the first {steps} steps for {names}, which therefore "
-                    "does not learn. Possible causes: no spike reaches it, or the layers after it are silent "
-                    "(slax_neurons.health says where); a Delay or a late edge above it, under a rule that passes signals "
-                    "within the step; a neuron without a surrogate; a module that is not used. To leave parameters as they "
-                    "are, give the optimizer the others: nnx.Optimizer(..., wrt=...)."
+                    f"fit got a gradient of exactly zero in each of the first {steps} steps for {names}. Possible causes: no "
+                    "spike reaches it, or layers after it are silent (slax_neurons.health says where); a Delay or a late edge "
+                    "above it, under a rule that passes signals within the step; a neuron without a surrogate; a module that "
+                    "is not used. To train the others alone: nnx.Optimizer(..., wrt=...)."
                 )
 
     def standstill(self) -> str:
@@ -252,9 +251,8 @@ class FitRun:
             return ""
         return (
             f"The last {still} of {steps} steps changed no parameter by more than a millionth of its array. Possible causes: a "
-            "schedule of the learning rate that has ended, since it counts updates, one per batch offline and one per window "
-            f"online, {int(self.objects[2].step[...])} so far; gradients that are accumulated over more steps; an optimizer "
-            "that has trained another model; a rate of 0."
+            f"schedule that has ended, since it counts updates, {int(self.objects[2].step[...])} so far, one per batch offline "
+            "and one per window online; accumulated gradients; an optimizer that has trained another model; a rate of 0."
         )
 
     def no_evaluation(self, every: int | None) -> str:
