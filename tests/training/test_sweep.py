@@ -16,7 +16,7 @@ import slax_rules as sr
 from slax_neurons import LI, LIF, connect
 from slax_rules.train.intervals import interval
 from slax_rules.train.sweep import _choose
-from slax_rules.train.sweep_arguments import RESERVED
+from slax_rules.train.sweep_training import RESERVED
 from training.small import optimizer_of
 
 RATES, STEPS = (0.01, 0.1), 4

@@ -21,8 +21,7 @@ from slax_rules.train.fit import check_update, make_bar
 from slax_rules.train.intervals import ROUNDING
 from slax_rules.train.runs import Run, Sweep, in_words
 from slax_rules.train.saved_runs import SavedTraining
-from slax_rules.train.sweep_arguments import Values, check_arguments, checked_steps, of_rule, plain
-from slax_rules.train.sweep_training import Training
+from slax_rules.train.sweep_training import Training, Values, check_arguments, checked_steps, of_rule, plain
 
 
 def sweep(
