@@ -154,7 +154,7 @@ CALLS = {  # a call, and words of its error
     "sweep: no cell": (lambda: swept(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), "expected a cell"),
     "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "a function that maps a learning rate"),
     "sweep: list of rules": (lambda: swept(rules=[sr.BPTT()]), "rules by name"),
-    "sweep: validation": (lambda: swept(validation=None), "no validation samples"),
+    "sweep: validation": (lambda: swept(validation=None), "expected validation="),
     "sweep: test": (lambda: swept(test=BATCHES[:1]), "the same samples for validation and test"),
     "sweep: names": (lambda: swept(lambda rngs, rate: made()[0], settings={"rate": [1, 2]}), "settings named rate, expected"),
     "sweep: copies": (lambda: swept(rules={"bptt": sr.BPTT()}, rates=[0.1], validation=None), "same network from the seeds"),

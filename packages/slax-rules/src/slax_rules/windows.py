@@ -114,7 +114,7 @@ def step_losses(loss_fn: LossFn, outputs: Any, batch: Batch) -> Float[Array, "K 
     shape = jax.tree.leaves(outputs)[0].shape[:2]
     if not isinstance(losses, jax.Array) or losses.shape != shape:
         got = list(losses.shape[1:]) if isinstance(losses, jax.Array) else type(losses).__name__
-        raise ValueError(f"loss_fn made {got} of a step, expected one loss per sample, [{shape[1]}]: SequenceLoss?")
+        raise ValueError(f"loss_fn made {got}, expected one loss per sample, [{shape[1]}], or a SequenceLoss.")
     return losses
 
 
@@ -275,7 +275,7 @@ class WindowLoss:
             return share + jax.lax.stop_gradient(value / all_reduce(jnp.ones((), dtype), self.axis) - share)
         losses = jax.vmap(penalty.function)(values)
         if losses.shape != values.shape[:2]:
-            raise ValueError(f"A penalty made {list(losses.shape[1:])}, not [{values.shape[1]}]. Is it of_mean=True?")
+            raise ValueError(f"A penalty made {list(losses.shape[1:])}, expected [{values.shape[1]}], or of_mean=True.")
         return jnp.sum(where_counted(self.batch.mask, losses), dtype=dtype) / self._count().astype(dtype)
 
 

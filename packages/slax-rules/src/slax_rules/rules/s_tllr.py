@@ -81,7 +81,7 @@ class STLLR(LayerRule):
     def check_layer(self, layer: Layer) -> None:
         layer.check_fixed("STLLR")
         if self.secondary is not None and not isinstance(layer.neuron, SpikingNeuron):
-            raise TypeError(f"STLLR got secondary for {type(layer.neuron).__name__}. Leave secondary out: no spikes.")
+            raise TypeError(f"STLLR got secondary for {type(layer.neuron).__name__}, not spiking. Leave secondary out.")
 
     def for_layer(self, layer: Layer) -> LayerRule:
         is_read_out = layer.above is None and not layer.neuron.spikes

@@ -89,7 +89,7 @@ def check_arguments(
     if sets["validation"] is None and (
         len(rates) > 1 or any(np.size(values) > 1 for values in (settings or {}).values())
     ):
-        raise ValueError("sweep got several rates or settings and no validation samples to choose by.")
+        raise ValueError("sweep got several rates or settings, expected validation=[...] to choose by.")
     if _are_same(sets["validation"], sets["test"]):
         raise ValueError("sweep got the same samples for validation and test, expected new ones in the test.")
     for name, given in sets.items():
