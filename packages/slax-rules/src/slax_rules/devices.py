@@ -145,7 +145,7 @@ def mesh_of(inputs: Array) -> Mesh | None:
 def check_divisible(batch: int, devices: int) -> None:
     """Raise ValueError unless all devices get the same number of samples."""
     if batch % devices:
-        raise ValueError(f"Got a batch of {batch} samples, expected a multiple of the number of devices, {devices}.")
+        raise ValueError(f"Got a batch of {batch} samples, expected a multiple of {devices}, the number of devices.")
 
 
 def run_on_shares(learn: Callable[..., Any], mesh: Mesh, objects: Objects, start: RuleState, batch: Batch) -> Any:
