@@ -195,7 +195,9 @@ def rule_state_specs(objects: Objects, inputs: Array) -> Any:
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
         axis = batch_axis(one, two)
         if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key) and axis is None:
-            raise TypeError('Got a random key that samples share, expected one device or Dropout(..., per="sequence").')
+            raise TypeError(
+                f'{objects.rule.title} got a random key of all samples. Use one device, or Dropout(per="sequence").'
+            )
         if jax.dtypes.issubdtype(one.dtype, jnp.inexact) and axis is None:
             raise TypeError(f"{objects.rule.title} has {one.dtype}{list(one.shape)} for all samples. Use one device.")
         return REPLICATED if axis is None else PartitionSpec(*[None] * axis, AXIS)
