@@ -96,15 +96,15 @@ def compared(comparison: Comparison) -> str:
 
 def in_short(claim: Claim) -> str:
     """The two numbers of a claim's weakest comparison with the sign between them, in three digits, and the number of samples:
-    "97.7 > 92.5 % (10)"."""
+    "97.7>92.5% (10)"."""
     weakest = claim.weakest
     if weakest is None or weakest.left is None or weakest.right is None or weakest.difference is None:
         return ""
-    unit, sign = (100, " %") if weakest.quantity in SHARES else (1, "")
+    unit, sign = (100, "%") if weakest.quantity in SHARES else (1, "")
     numbers = [unit * one for one in (weakest.left.value, weakest.right.value, weakest.tolerance or 0.0)]
     left, right, tolerance = (f"{one:.3g}" if abs(one) < 1000 else in_digits(one) for one in numbers)
     between = "=" if left == right else ">" if numbers[0] > numbers[1] else "<"
-    text = f"{left} {between} {right}" if weakest.tolerance is None else f"{left} near {right} ± {tolerance}"
+    text = f"{left}{between}{right}" if weakest.tolerance is None else f"{left} near {right}±{tolerance}"
     exact = weakest.difference.kind == "exact"
     return f"{text}{sign}" if exact else f"{text}{sign} ({'+'.join(map(str, weakest.difference.counts))})"
 

@@ -202,7 +202,7 @@ def test_pages_count_the_looks_at_each_claim(built, tmp_path):
     looks.write_looks([first, looks.record(frozen, figures, runs, names)], tmp_path / "looks.yaml")
     build(small, "full", tmp_path / "looks.yaml")
     text, page = small.text.read_text(), re.sub(r"\s+", " ", small.page.read_text())
-    assert "| faster | 1 &lt; 2 (3) | ✓c2 0.0025 |" in text and "| findings, confirmed | 2 | 1 | 0 | 0 |" in text
+    assert "|faster|1&lt;2 (3)|✓c2 0.0025|" in text and "| findings, confirmed | 2 | 1 | 0 | 0 |" in text
     assert "withdrawn since: `cost/gone`." in text and "finding, look 2, confirmed; in a: holds" in page
 
 
