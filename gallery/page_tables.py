@@ -26,20 +26,7 @@ from typing import Any
 
 import yaml
 
-from experiments.drawing.names import (
-    CODES,
-    COMPARISONS,
-    FORMS,
-    LESS_MEMORY,
-    LIBRARIES,
-    OPTIMIZERS,
-    SETS,
-    SPATIAL,
-    TASKS,
-    TEMPORAL,
-    TRAININGS_IN_DEPTH,
-    WAYS,
-)
+from experiments.drawing import names
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.job import experiment_names, figures_of
 from experiments.pipeline.results import FIGURES
@@ -55,19 +42,13 @@ TASKS_HERE = re.compile(r"(?<=^<!-- tasks -->\n).*?(?=^<!-- end -->$)", flags=re
 BENCHMARKS = Path("benchmarks/results")
 TITLES = {name: rule.title for name, rule in RULES.items()}
 NAMES = {
-    **dict.fromkeys(("rule", "gradient"), TITLES | LESS_MEMORY),
-    "way": TITLES | WAYS,
-    "optimizer": OPTIMIZERS,
-    "training": TRAININGS_IN_DEPTH,
-    **dict.fromkeys(("rules", "feedback"), SETS),
-    "task": TASKS,
-    "code": CODES,
-    "temporal": {"bptt": "BPTT", "fixed": SPATIAL["fixed"], **TEMPORAL},
-    "comparison": COMPARISONS,
-    "spatial": SPATIAL,
-    "peer": LIBRARIES,
-    "library": LIBRARIES | {"slax_original_jax04": "slax 0.0.1"},
-    "variant": TITLES | FORMS | {"default": ""},
+    **dict.fromkeys(("rule", "gradient"), TITLES | names.LESS_MEMORY),
+    **{"way": TITLES | names.WAYS, "variant": TITLES | names.FORMS | {"default": ""}},
+    **{"optimizer": names.OPTIMIZERS, "training": names.TRAININGS_IN_DEPTH, "task": names.TASKS, "code": names.CODES},
+    **dict.fromkeys(("rules", "feedback"), names.SETS),
+    "temporal": {"bptt": "BPTT", "fixed": names.SPATIAL["fixed"], **names.TEMPORAL},
+    **{"comparison": names.COMPARISONS, "spatial": names.SPATIAL},
+    **{"peer": names.LIBRARIES, "library": names.LIBRARIES | {"slax_original_jax04": "slax 0.0.1"}},
 }
 
 

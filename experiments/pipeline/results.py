@@ -44,7 +44,8 @@ VERSIONS = ("flax", "jax", "jaxlib", "numpy", "optax")
 
 LIBRARY = tuple(f"packages/slax-{name}/src" for name in ("data", "neurons", "rules"))
 COMPUTED_BY = ("experiments/__init__.py", "experiments/common", *LIBRARY, LOCK)
-DRAWN_BY = ("experiments/drawing", "experiments/plot.py", "packages/slax-viz/src", *LIBRARY, LOCK)
+SHOWN_AS = tuple(f"experiments/drawing/{name}.yaml" for name in ("names", "styles"))
+DRAWN_BY = ("experiments/drawing", *SHOWN_AS, "experiments/plot.py", "packages/slax-viz/src", *LIBRARY, LOCK)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,25 +8,10 @@ from slax_rules import RULES
 
 BARS = rows_of_csv(Path(__file__).with_name("published.csv"))
 DEVICES = list(dict.fromkeys(row["device"] for row in BARS))
-LOOKS = {  # color and marker of each library that is timed or published
-    "slax": ("#D55E00", "o"),
-    "plain": ("#E69F00", "h"),
-    "matmul": ("#000000", "_"),
-    "slax_original": ("#CC79A7", "s"),
-    "spyx": ("#0072B2", "^"),
-    "jaxpike": ("#56B4E9", "v"),
-    "sparx": ("#009E73", "D"),
-    "braintrace": ("#8FD3BE", "P"),
-    "rockpool_jax": ("#882255", "<"),
-    "rockpool_torch": ("#AA4499", ">"),
-    "snntorch": ("#332288", "X"),
-    "spikingjelly": ("#999933", "*"),
-    "spikingjelly_cuda": ("#666600", "p"),
-    "norse": ("#4D4D4D", "8"),
-}
+# Of each library that is timed or published.
 LIBRARIES = {
-    library: {"label": names.LIBRARIES[library], "color": color, "marker": marker}
-    for library, (color, marker) in LOOKS.items()
+    row["library"]: {"label": names.LIBRARIES[row["library"]], "color": row["color"], "marker": row["marker"]}
+    for row in rows_of_csv(Path(__file__).with_name("libraries.csv"))
 }
 # Contenders of the rules benchmark whose variant is not named after the rule of ours that they match or resemble most:
 # see benchmarks/README.md. That of jaxpike does except for a factor per layer.
