@@ -16,14 +16,8 @@ DATA = Path(__file__).with_name("findings.yaml")
 SCHEMA = read_yaml(DATA.with_name("findings.schema.yaml"))
 # Quantities or columns of which more is better, and of which less is. `depth` has the cosines of two stages.
 MORE = (*SHARES, "test_accuracy", "cosine", "initial", "trained", "return")
-LESS = (
-    "loss",
-    "nmse",
-    "nats",
-    "milliseconds",
-    *(f"{of}bytes" for of in ("", "counted_", "measured_", "temporary_")),
-    "bytes_per_sample",
-)
+LESS = ("loss", "nmse", "nats", "milliseconds", "bytes_per_sample")
+LESS += tuple(f"{of}bytes" for of in ("", "counted_", "measured_", "temporary_"))
 TO_BPTT = {"times_bptt": 1, "bytes_times_bptt": 1, "minus_bptt": 0}  # BPTT's own number, with which others are compared
 WINDOWS = re.compile(r"_\d+$")  # `otpe_10` is OTPE in windows of ten steps
 TRUNCATION = ("tbptt", "in_memory", "in_time")  # the last two: the best pieces in OTPE's memory and time

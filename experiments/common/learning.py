@@ -10,7 +10,7 @@ The best settings have the largest mean validation accuracy; of equals, the leas
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import jax
@@ -66,6 +66,12 @@ def transformation(config: dict[str, Any], rate: Any) -> optax.GradientTransform
         made = optax.chain(optax.clip_by_global_norm(config["clip"]), made)
     wrapper = RULES[config["rule"]].optimizer if "rule" in config else None
     return wrapper(made, **config["optimizer_options"]) if wrapper else made
+
+
+@cache
+def with_rate_in_state(optimizer: str) -> optax.GradientTransformation:
+    """An optimizer of OPTIMIZERS with the learning rate in its state, so that one program serves all rates."""
+    return optax.inject_hyperparams(OPTIMIZERS[optimizer])(learning_rate=1.0)
 
 
 def scaled(to: float, least: float = SMALLEST) -> optax.GradientTransformation:
@@ -259,13 +265,12 @@ def trials_of(found: Sweep, chosen: float) -> dict[str, Any]:
     runs = list(zip(*found.trials[name], strict=True))  # by seed and rate
     before = [step for step in runs[0][0].steps[:-1] if step]
     earlier = {str(step): [[run.validation.get(step, 0.0) for run in of] for of in runs] for step in before}
-    trials = {
-        "learning_rates": list(found.rates),
-        "validation": scores,
-        "second": None,
-        "chosen": {RATE: chosen},
-    }
-    return trials | ({"earlier": earlier} if earlier else {})
+    return trials_without_second(list(found.rates), scores, chosen) | ({"earlier": earlier} if earlier else {})
+
+
+def trials_without_second(rates: list[float], scores: list[list[float]], chosen: float) -> dict[str, Any]:
+    """The trials of learning rates alone, as JSON: the scores by seed and rate, and the chosen rate."""
+    return {"learning_rates": rates, "validation": scores, "second": None, "chosen": {RATE: chosen}}
 
 
 def second_setting(rule: str, update: Update) -> str:

@@ -45,15 +45,10 @@ def prepare(results: list[dict[str, Any]]) -> Results:
     return found
 
 
-def accuracies(result: dict[str, Any]) -> list[float]:
-    """The test accuracy of each seed."""
-    return [seed["accuracy"] for seed in result["seeds"]]
-
-
 def mean_of(of: dict[tuple[str, str, str], dict[str, Any]], rule: str) -> float | None:
     """The mean accuracy under a rule by Adam, in percent; None if it was not trained."""
     result = of.get(("adam", rule, "itself"))
-    return 100 * float(np.mean(accuracies(result))) if result else None
+    return float(np.mean(tables.accuracies(result, 100))) if result else None
 
 
 def chosen(of: dict[tuple[str, str, str], dict[str, Any]], optimizers: Any, rules: Any, variants: Any) -> Any:
@@ -80,13 +75,13 @@ def rows(results: Results) -> Iterator[list[Any]]:
     for task, of in results.items():
         for key, result in of.items():
             rate = result["trials"]["chosen"]["learning_rate"]
-            yield [task, *key, rate, *tables.of_seeds(accuracies(result), statistics.SHARE)]
+            yield [task, *key, rate, *tables.of_seeds(tables.accuracies(result), statistics.SHARE)]
 
 
 def draw_mark(ax: Axes, row: float, result: dict[str, Any], look: dict[str, Any]) -> None:
     """Draw the mean of a result with its interval, and its seeds as dots below it."""
     look = {"scale": 100, "markersize": 4.5, "elinewidth": 1.2} | look
-    figures.draw_seeds(ax, row, accuracies(result), statistics.SHARE, 0.1, 2, **look)
+    figures.draw_seeds(ax, row, tables.accuracies(result), statistics.SHARE, 0.1, 2, **look)
 
 
 def draw_free(results: Results) -> Figure:

@@ -97,7 +97,7 @@ def draw_trainings(ax: Axes, trainings: Trainings) -> None:
     lowest = 100.0
     for row, results in enumerate(trainings.values()):
         for rule, below in zip(COMPARED, (-0.2, 0.2), strict=True):
-            reached = [seed["accuracy"] for seed in results[rule]["seeds"]]
+            reached = tables.accuracies(results[rule])
             look = {name: figures.look_of(rule)[name] for name in ("color", "marker")}
             figures.draw_seeds(ax, row + below, reached, statistics.SHARE, 0.12, 1.5, scale=100, **look)
             lowest = min(lowest, 100 * min(reached))

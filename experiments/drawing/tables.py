@@ -53,6 +53,11 @@ def config_of(rules: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     return config
 
 
+def accuracies(result: dict[str, Any], scale: float = 1) -> list[float]:
+    """The test accuracy of each seed at the end."""
+    return [scale * seed["accuracy"] for seed in result["seeds"]]
+
+
 def spikes_of(seeds: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     """The spikes per step and neuron of each layer, as `spikes_1`, with a number for each seed."""
     return {f"spikes_{layer}": [seed["spikes"][layer] for seed in seeds] for layer in seeds[0]["spikes"]}
@@ -150,13 +155,8 @@ def tested_columns(*quantities: str) -> list[str]:
     return [name for quantity in quantities for name in (*summary_columns(quantity), f"{quantity}_tests")]
 
 
-OF_COST = [
-    *summary_columns("milliseconds", "times_bptt"),
-    "rounds",
-    "temporary_bytes",
-    "bytes_times_bptt",
-    "input_bytes",
-]
+OF_COST = [*summary_columns("milliseconds", "times_bptt"), "rounds"]
+OF_COST += ["temporary_bytes", "bytes_times_bptt", "input_bytes"]
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

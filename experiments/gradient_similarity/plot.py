@@ -11,14 +11,11 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import figures, names, statistics, tables
 
-NOISE = {
-    "bias_squared": statistics.ANY,
-    "variance": statistics.POSITIVE,
-    "projection": statistics.ANY,
-    "cosine_of_means": statistics.ANY,
-    "relative_variance": statistics.POSITIVE,
+NOISE = ("bias_squared", "variance", "projection", "cosine_of_means", "relative_variance")
+BOUNDS = {  # of the others: ANY
+    **dict.fromkeys(("norm_ratio", "variance", "relative_variance"), statistics.POSITIVE),
+    "cosine": statistics.COSINE,
 }
-BOUNDS = {"cosine": statistics.COSINE, "norm_ratio": statistics.POSITIVE, **NOISE}
 # Defined where the rule's own gradient is, which may hold for other seeds.
 COUNTED = ("cosine_of_means", "relative_variance")
 # Each term has the look of the first rule that keeps it.
@@ -110,7 +107,11 @@ def noise_rows(results: Results) -> Iterator[list[Any]]:
         for rule, layer in itertools.product(["bptt", *rules_of(place[0])], layers):
             where = *place, "rules", rule, layer
             counts = [statistics.count(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
-            cells = [cell for name in NOISE for cell in tables.summary(of_all_seeds(*where, name), BOUNDS[name])]
+            cells = [
+                cell
+                for name in NOISE
+                for cell in tables.summary(of_all_seeds(*where, name), BOUNDS.get(name, statistics.ANY))
+            ]
             yield [*start, rule, layer, *counts, *cells]
 
 

@@ -29,19 +29,8 @@ TABLE, PICTURES = ".csv", (".png", ".svg")  # the files of a figure
 
 # The settings of training and of its evaluation, on which the cost of a gradient does not depend.
 TRAINING_KEYS = (
-    "first_seed",
-    "seeds",
-    "rate_seeds",
-    "steps",
-    "evaluate_at",
-    "clip",
-    "learning_rates",
-    "second_trials",
-    "optimizer",
-    "anneal",
-    "eval_batches",
-    "validation_size",
-    "test_size",
+    *("first_seed", "seeds", "rate_seeds", "steps", "evaluate_at", "clip", "learning_rates", "second_trials"),
+    *("optimizer", "anneal", "eval_batches", "validation_size", "test_size"),
 )
 
 

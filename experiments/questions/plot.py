@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import figures, length_curves, names, statistics, tables
 from experiments.questions import plot_long, plot_memory
-from experiments.questions.plot_data import Data, Ways, accuracies, draw_rows, in_order, prepare, rate_of, title_of_way
+from experiments.questions.plot_data import Data, Ways, draw_rows, in_order, prepare, rate_of, title_of_way
 
 __all__ = ["FIGURES", "prepare"]
 
@@ -52,8 +52,8 @@ def optimizer_rows(data: Data) -> Iterator[list[Any]]:
     for task, of in compared(data).items():
         for optimizer, ways in of.items():
             for way in in_order(ways):
-                reached, rate = accuracies(ways[way]), rate_of(ways[way])
-                gap = [one - other for one, other in zip(reached, accuracies(ways["bptt"]), strict=True)]
+                reached, rate = tables.accuracies(ways[way]), rate_of(ways[way])
+                gap = [one - other for one, other in zip(reached, tables.accuracies(ways["bptt"]), strict=True)]
                 for quantity, numbers, bounds in (
                     ("accuracy", reached, statistics.SHARE),
                     ("minus_bptt", gap, statistics.DIFFERENCE),
@@ -71,7 +71,7 @@ def draw_optimizers(data: Data) -> Figure:
         every = in_order({way for ways in of.values() for way in ways})
         for name, ax in zip(columns, line, strict=True):
             ways, config = of[name], tables.config_of(of[name])
-            reached = {way: accuracies(ways[way], 100) if way in ways else [] for way in every}
+            reached = {way: tables.accuracies(ways[way], 100) if way in ways else [] for way in every}
             draw_rows(ax, [(way, title_of_way(way) if ax is line[0] else "", reached[way]) for way in every], ways)
             figures.draw_levels(ax, ceiling=sum(reached["bptt"]) / len(reached["bptt"]), upright=True)
             if min(number for of_way in reached.values() for number in of_way) > PILED:

@@ -34,11 +34,6 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     return Data(tasks, growth, {task: result["costs"] for task, result in costs.items()})
 
 
-def accuracies(result: dict[str, Any], scale: float = 1) -> list[float]:
-    """The test accuracy of each seed."""
-    return [scale * seed["accuracy"] for seed in result["seeds"]]
-
-
 def rate_of(result: dict[str, Any]) -> float:
     """The chosen learning rate."""
     rate: float = result["trials"]["chosen"]["learning_rate"]

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator
 from experiments.drawing import figures, names, statistics, tables
 from experiments.drawing.styles import STYLES
 from experiments.questions.jobs import IN_TIME
-from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, rate_of, title_of_way
+from experiments.questions.plot_data import Data, Ways, chance_of, rate_of, title_of_way
 
 BUDGET = "otpe"  # the rule whose memory and time truncation gets
 SAME = {"recomputed": "bptt", "otpe_10": "otpe"}  # ways with the gradient of another one, and so with its training
@@ -70,7 +70,7 @@ def lines_of(trained: Ways, costs: Mapping[str, dict[str, Any]]) -> dict[str, Li
 
 def reached(line: Line) -> float:
     """The accuracy of a line, summed over the seeds."""
-    return sum(accuracies(line.trained)) if line.trained else 0.0
+    return sum(tables.accuracies(line.trained)) if line.trained else 0.0
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
@@ -78,7 +78,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
         for way, (of, cost, piece) in lines.items():
             batches, rate = (of["config"]["steps"], rate_of(of)) if of else (None, None)
             start = [task, tables.config_of(trained)["n_steps"], way, piece, cost["window"], batches, rate]
-            learned = tables.of_seeds(accuracies(of), statistics.SHARE) if of else [None] * len(tables.OF_SEEDS)
+            learned = tables.of_seeds(tables.accuracies(of), statistics.SHARE) if of else [None] * len(tables.OF_SEEDS)
             times = tables.summary(cost["milliseconds"], statistics.POSITIVE)
             size = [cost["bytes"][kind] for kind in ("measured", "inputs")]
             end = [len(cost["milliseconds"]), lines[way].median, lines[way].seconds]
@@ -94,7 +94,7 @@ def draw(data: Data) -> Figure:
         drawn = {way: lines[way] for way in ROWS if way in lines and lines[way].trained}
         looks = ["tbptt" if line.piece else SAME.get(way, way) for way, line in drawn.items()]
         told = [title_of_way(way) + (f", K = {line.piece}" if line.piece else "") for way, line in drawn.items()]
-        learned = [accuracies(line.trained or {}, 100) for line in drawn.values()]
+        learned = [tables.accuracies(line.trained or {}, 100) for line in drawn.values()]
         figures.plot_seed_intervals(panels[0], list(zip(looks, told, learned, strict=True)), (0.0, 100.0))
         figures.draw_levels(panels[0], chance=100 * chance_of(trained), upright=True)
         panels[0].set(xlim=(0, 104))

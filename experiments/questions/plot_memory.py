@@ -7,24 +7,15 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import figures, names, statistics, tables
 from experiments.drawing.styles import STYLES
-from experiments.questions.plot_data import Data, Ways, accuracies, chance_of, in_order, rate_of
+from experiments.questions.plot_data import Data, Ways, chance_of, in_order, rate_of
 
 TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
 HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "markersize": 5, "markerfacecolor": "white"}
 LESS_MEMORY = {"recomputed": HOLLOW | {"marker": "o"}, "in_chunks": HOLLOW | {"marker": "s", "linestyle": "--"}}
 LONGEST, SHORTEST = "bptt", "sltt"  # the longest piece, of all steps, and the shortest one, of one step
 
-COLUMNS = [
-    "task",
-    "way",
-    "learns",
-    "piece",
-    "learning_rate",
-    "counted_bytes",
-    "measured_bytes",
-    "input_bytes",
-    *tables.OF_SEEDS,
-]
+COLUMNS = ["task", "way", "learns", "piece", "learning_rate"]
+COLUMNS += ["counted_bytes", "measured_bytes", "input_bytes", *tables.OF_SEEDS]
 GROWTH_COLUMNS = ["task", "way", "steps", "measured_bytes", "input_bytes"]
 
 
@@ -57,7 +48,7 @@ def affordable(ways: Ways, rule: str) -> int:
     """The steps of the most accurate piece that needs no more memory than a rule, as measured; 1 if none does."""
     given = ways[rule]["bytes"]["measured"]
     fit = [steps for steps, way in pieces(ways).items() if ways[way]["bytes"]["measured"] <= given]
-    return max(fit or [1], key=lambda steps: sum(accuracies(ways[pieces(ways)[steps]])))
+    return max(fit or [1], key=lambda steps: sum(tables.accuracies(ways[pieces(ways)[steps]])))
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
@@ -71,7 +62,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
             found.append((rule, "truncation", steps, truncated[steps]))
         for *start, way in found:
             needed = [ways[way]["bytes"].get(kind) for kind in ("counted", "measured", "inputs")]
-            cells = tables.of_seeds(accuracies(ways[way]), statistics.SHARE)
+            cells = tables.of_seeds(tables.accuracies(ways[way]), statistics.SHARE)
             yield [task, *start, rate_of(ways[way]), *needed, *cells]
 
 
@@ -87,7 +78,7 @@ def draw(data: Data) -> Figure:
         own |= {way: look | {"label": names.WAYS[way]} for way, look in LESS_MEMORY.items() if way in ways}
         line = []
         for way, look in own.items():
-            at, reached = ways[way]["bytes"]["measured"] / 1024, accuracies(ways[way], 100)
+            at, reached = ways[way]["bytes"]["measured"] / 1024, tables.accuracies(ways[way], 100)
             mean = figures.draw_interval(ax, at, reached, (0.0, 100.0), upright=True, **look | {"linestyle": ""})
             if way in truncated:
                 line.append((at, mean))

@@ -4,17 +4,15 @@ All rules start from the same weights. The learning rate is the one with the hig
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax import random
 
-from experiments.common.learning import OPTIMIZERS, RATE, online_window
+from experiments.common.learning import online_window, trials_without_second, with_rate_in_state
 from experiments.common.samples import key_of, seeds_of
 from slax_data import MemoryChain, RepeatPrevious
 from slax_neurons import LI, LIF, LRU, Connect, Edge, connect
@@ -36,7 +34,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     returns, steps = map(np.asarray, learn(jnp.stack(keys), jnp.full(len(keys), best)))
     if not np.isfinite(returns).all():
         raise SystemExit(f"{where}, a return or a gradient is not finite.")
-    trials = {"learning_rates": rates, "validation": ends.tolist(), "second": None, "chosen": {RATE: best}}
+    trials = trials_without_second(rates, ends.tolist(), best)
     return {"trials": trials, "returns": returns.tolist(), "steps": int(steps[0])}
 
 
@@ -66,12 +64,6 @@ def make_model(config: dict[str, Any], environment: Any, rngs: nnx.Rngs) -> Conn
     return connect([synapse, LIF(decay=config["decay"]), read_out, LI(decay=config["read_out_decay"])], [back])
 
 
-@cache
-def transformation(optimizer: str) -> optax.GradientTransformation:
-    """The optimizer, with the learning rate in its state, so that one program serves all rates."""
-    return optax.inject_hyperparams(OPTIMIZERS[optimizer])(learning_rate=1.0)
-
-
 def make_learner(config: dict[str, Any]) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """The program that trains networks of several keys and learning rates: their returns by part, and the steps of a part."""
     environment, length = make_environment(config)
@@ -80,7 +72,7 @@ def make_learner(config: dict[str, Any]) -> Callable[[jax.Array, jax.Array], tup
         network_key, rule_key, key = random.split(key, 3)
         model = make_model(config, environment, nnx.Rngs(network_key))
         rule = RULES[config["rule"]].make(rngs=nnx.Rngs(rule_key), model=model)
-        optimizer = nnx.Optimizer(model, transformation(config["optimizer"]), wrt=nnx.Param)
+        optimizer = nnx.Optimizer(model, with_rate_in_state(config["optimizer"]), wrt=nnx.Param)
         optimizer.opt_state.hyperparams["learning_rate"][...] = rate
         window = length if isinstance(rule, BPTT) else min(online_window(config, rule), length)
         updates = episodes_of(config, length) * -(-length // window)

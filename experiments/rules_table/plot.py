@@ -13,10 +13,8 @@ from slax_rules import DECOLLE, OPZO, RULES
 from slax_rules.rules.routes import FixedBases
 
 BOUNDS = {
-    "accuracy": statistics.SHARE,
-    "spikes": statistics.SHARE,
-    "cosine": statistics.COSINE,
-    "hidden_cosine": statistics.COSINE,
+    **dict.fromkeys(("accuracy", "spikes"), statistics.SHARE),
+    **dict.fromkeys(("cosine", "hidden_cosine"), statistics.COSINE),
     "norm_ratio": statistics.POSITIVE,
 }
 EXACT = 1 - 1e-5  # the cosine of a gradient that is BPTT's
@@ -117,13 +115,9 @@ def mean_gap(tasks: list[Mapping[str, np.ndarray]]) -> float:
 def feedback_of(rule: str) -> ranks.Feedback:
     """How the error reaches hidden layers; a rule without a route sends it back through the weights."""
     entry = RULES[rule]
-    return (
-        "none"
-        if entry.rule is DECOLLE or entry.route is FixedBases
-        else "other"
-        if entry.route or entry.rule is OPZO
-        else "symmetric"
-    )
+    if entry.rule is DECOLLE or entry.route is FixedBases:
+        return "none"
+    return "other" if entry.route or entry.rule is OPZO else "symmetric"
 
 
 def ranked(results: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:

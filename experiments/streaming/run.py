@@ -6,20 +6,19 @@ other streams.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax import random
 from tqdm import tqdm
 
 from experiments.common.costs import bytes_of
-from experiments.common.learning import OPTIMIZERS, RATE, online_window
+from experiments.common.learning import online_window, trials_without_second, with_rate_in_state
 from experiments.common.samples import key_of, seeds_of
 from experiments.common.tasks import make_model
 from experiments.streaming.sources import Source, make_source
@@ -37,7 +36,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     right, _ = follow(config, source, learner, seeds, rates * config["rate_seeds"], f"{where}, learning rates")
     scores = right.mean(axis=1).reshape(config["rate_seeds"], len(rates))
     best = rates[int(np.argmax(scores.mean(axis=0)))]
-    trials = {"learning_rates": rates, "validation": scores.tolist(), "second": None, "chosen": {RATE: best}}
+    trials = trials_without_second(rates, scores.tolist(), best)
     seeds = list(seeds_of(config))
     right, losses = follow(config, source, learner, seeds, [best] * len(seeds), where, choosing=False)
     for seed, of_seed in zip(seeds, losses, strict=True):
@@ -93,12 +92,6 @@ def stacked(trees: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-@cache
-def transformation(optimizer: str) -> optax.GradientTransformation:
-    """The optimizer, with the learning rate in its state, so that one program serves all rates."""
-    return optax.inject_hyperparams(OPTIMIZERS[optimizer])(learning_rate=1.0)
-
-
 def make_learner(config: dict[str, Any], source: Source) -> Learner:
     """The programs of a rule."""
 
@@ -106,7 +99,7 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
         network_key, rule_key = random.split(key)
         model = make_model(config, nnx.Rngs(network_key))
         rule = RULES[config["rule"]].make(rngs=nnx.Rngs(rule_key), model=model)
-        optimizer = nnx.Optimizer(model, transformation(config["optimizer"]), wrt=nnx.Param)
+        optimizer = nnx.Optimizer(model, with_rate_in_state(config["optimizer"]), wrt=nnx.Param)
         optimizer.opt_state.hyperparams["learning_rate"][...] = rate
         shape = (1, config["layers"][0])
         return start_stream(model, optimizer, cross_entropy, shape, rule=rule, window=window_of(config, rule))
