@@ -5,6 +5,8 @@ from typing import Any
 
 from experiments.pipeline.job import Job, drop, each_task
 
+SHARED = ("experiments/credit_grid/grid.py", "experiments/questions/sources.py")  # of other experiments
+
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     for task, rules, merged in each_task(settings):
@@ -21,4 +23,4 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
 
 def job(task: str, config: dict[str, Any]) -> Job:
     name = config["rule"] if config["variant"] == "itself" else f"{config['rule']}_{config['variant']}"
-    return Job(f"{task}/{config['optimizer']}/{name}", config)
+    return Job(f"{task}/{config['optimizer']}/{name}", config, sources=SHARED)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -189,3 +190,14 @@ def test_job_that_fails_leaves_no_result(tmp_path):
     with pytest.raises(SystemExit, match="expected steps in increasing order"):
         step_response(tmp_path, "lif", "--set", "current_off=1")
     assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_results_are_made_from_the_modules_of_other_experiments_that_theirs_import(name):
+    texts = [path.read_text() for path in (jobs.EXPERIMENTS / name).glob("*.py") if not path.stem.startswith("plot")]
+    named = {
+        (of, module) for text in texts for of, module in re.findall(r"from experiments\.(\w+)\.(\w+) import", text)
+    }
+    others = {f"experiments/{of}/{module}.py" for of, module in named if of in experiment_names() and of != name}
+    for job in jobs_of(name, "tiny", settings_of(name, "tiny")).values():
+        assert others <= set(job.sources)
