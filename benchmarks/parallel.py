@@ -9,8 +9,6 @@ chunk; forward, and the gradient of the currents for a given gradient of the out
 """
 
 import argparse
-import os
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import times_of, write_rows
-from experiments.pipeline.results import run_of
+from benchmarks.timing import times_of, write_about, write_rows
 from slax_neurons import LIF, LRU, Neuron, parallel_in_time, unroll
 from slax_neurons.neurons.steps import membranes_together
 
@@ -65,11 +62,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="the lengths of the sequences")
     parser.add_argument("--seconds", type=float, default=8.0, help="how long the programs of a row take turns")
     args = parser.parse_args()
-    about, load = run_of(time.perf_counter()), os.getloadavg()[0]
-    print("# python -m benchmarks.parallel")
-    print(
-        f"# {about['machine']}, load {load:.1f} before; jax {jax.__version__}; {about['date'][:10]}; commit {about['commit']}"
-    )
+    write_about("parallel")
     write_rows(rows(args.steps, args.seconds), COLUMNS)
 
 

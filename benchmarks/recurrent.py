@@ -12,9 +12,7 @@ least time, and the median of the ratios to the products of the same round, whic
 """
 
 import argparse
-import os
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.timing import times_of, write_rows
+from benchmarks.timing import times_of, write_about, write_rows
 from experiments.common.costs import lowered
-from experiments.pipeline.results import run_of
 from slax_neurons import ALIF, LI, Connect, Edge, connect, unroll
 from slax_rules import BPTT, OSTL
 
@@ -100,13 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=40.0, help="how long the programs take turns")
     args = parser.parse_args()
-    about = run_of(time.perf_counter())
-    load = os.getloadavg()[0]
+    write_about(f"recurrent --seconds {args.seconds:g}")
     times = times_of(programs(), 1000, args.seconds)
-    print(f"# python -m benchmarks.recurrent --seconds {args.seconds:g}")
-    print(
-        f"# {about['machine']}, load {load:.1f} before; jax {jax.__version__}; {about['date'][:10]}; commit {about['commit']}"
-    )
     rows = []
     for name, own in times.items():
         ratios = [one / other for one, other in zip(own, times["products alone"], strict=True)]

@@ -2,12 +2,15 @@
 
 import csv
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO
 
 import jax
+
+from experiments.pipeline.results import run_of
 
 LEAST = 3  # rounds, also if they take longer than asked for
 
@@ -26,6 +29,15 @@ def times_of(calls: dict[Any, Callable[[], Any]], repeats: int, seconds: float =
             if repeat:
                 times[key].append(time.perf_counter() - start)
     return times
+
+
+def write_about(command: str) -> None:
+    """Write what a table begins with: the command that measured it, the machine with its load, and the date."""
+    about, load = run_of(time.perf_counter()), os.getloadavg()[0]
+    print(f"# python -m benchmarks.{command}")
+    print(
+        f"# {about['machine']}, load {load:.1f} before; jax {jax.__version__}; {about['date'][:10]}; commit {about['commit']}"
+    )
 
 
 def write_rows(

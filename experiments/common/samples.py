@@ -1,5 +1,6 @@
 """The samples of a seed: batches to train on, samples for the choice of settings, and the test set."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -102,6 +103,11 @@ def _batch(stored: np.ndarray, shape: tuple[int, ...], *others: np.ndarray) -> S
     is_packed = stored.shape != shape
     spikes = np.unpackbits(stored, count=math.prod(shape)).reshape(shape).astype(bool) if is_packed else stored
     return spikes, *others
+
+
+def random_bits() -> contextlib.AbstractContextManager:
+    """The context in which JAX draws as it did at the time of the authors of slax and OTPE."""
+    return jax.threefry_partitionable(False)
 
 
 def draws(function: Callable[..., Samples]) -> Callable[..., Samples]:

@@ -105,10 +105,10 @@ def make_model(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     return connect([*modules, nnx.Linear(*sizes[-1], rngs=rngs), LI(**li)])
 
 
-def demo_model(layers: Sequence[int], rngs: nnx.Rngs) -> Connect:
+def demo_model(layers: Sequence[int], rngs: nnx.Rngs, **lif: Any) -> Connect:
     """The network of slax's demos: LIF after each Linear, including the last, and Flax's default weights."""
-    sizes = itertools.pairwise(layers)
-    return connect([module for n_in, n_out in sizes for module in (nnx.Linear(n_in, n_out, rngs=rngs), LIF())])
+    pairs = ((nnx.Linear(*sizes, rngs=rngs), LIF(**lif)) for sizes in itertools.pairwise(layers))
+    return connect(list(itertools.chain.from_iterable(pairs)))
 
 
 def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> Trajectory:

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from experiments.common.learning import transformation
 from experiments.common.measures import by_parameter, cosines
-from experiments.demo.notebooks import Batch, first_network, random_bits, sampler, second_keys, second_network
+from experiments.common.samples import random_bits
+from experiments.demo.notebooks import Batch, first_network, sampler, second_keys, second_network
 from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients
 

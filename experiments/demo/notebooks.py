@@ -4,7 +4,6 @@ The third notebook has the weights and the manifolds of the first, and one batch
 generate random bits, and these are those of JAX before 0.5: call everything here within `random_bits()`.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -23,11 +22,6 @@ SAMPLES_PER_CLASS = 100  # in a draw, the first of which form a batch
 DRAWN_BEFORE = 12
 
 Batch = tuple[jax.Array, jax.Array]
-
-
-def random_bits() -> contextlib.AbstractContextManager:
-    """The context in which JAX draws as it did at the time of the notebooks."""
-    return jax.threefry_partitionable(False)
 
 
 def sampler(layers: Sequence[int], n_steps: int) -> Callable[..., Batch]:

@@ -10,8 +10,9 @@ import numpy as np
 from jax import random
 
 from experiments.common.measures import loss_of_params
+from experiments.common.samples import random_bits
 from experiments.common.tasks import paths_of
-from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
+from experiments.demo.notebooks import first_keys, first_network, sampler
 from slax_viz import grid_around, pca_plane, surface
 
 ORIGIN = "rtrl"

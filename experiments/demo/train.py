@@ -14,7 +14,8 @@ from jax import random
 
 from experiments.common.learning import fit_or_stop, transformation
 from experiments.common.measures import loss_of_params
-from experiments.demo.notebooks import Batch, first_keys, first_network, random_bits, sampler
+from experiments.common.samples import random_bits
+from experiments.demo.notebooks import Batch, first_keys, first_network, sampler
 from slax_neurons import Connect
 from slax_rules import RULES, Every, StepInfo
 from slax_rules.train.agreement import by_path

@@ -12,7 +12,6 @@ the numbers of spikes are the authors', and the steps at which they occur are dr
 of all 10,000 samples.
 """
 
-import contextlib
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,11 +34,6 @@ class Levels(NamedTuple):
 
     levels: Any
     labels: Any
-
-
-def random_bits() -> contextlib.AbstractContextManager:
-    """The context in which JAX draws as it did at the time of the authors."""
-    return jax.threefry_partitionable(False)
 
 
 @partial(jax.jit, static_argnames=("n_classes", "n_units", "dim", "alpha"))

@@ -3,7 +3,6 @@
 While BPTT trains, the gradients of the other rules are compared with its own, at its weights and on the batch that comes next.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +15,10 @@ from flax import nnx
 
 from experiments.common.learning import fit_or_stop, transformation
 from experiments.common.measures import by_parameter, cosines, loss_at_the_end
-from experiments.otpe_paper.draws import random_bits
+from experiments.common.samples import random_bits
+from experiments.common.tasks import demo_model
 from experiments.otpe_paper.sources import Batch, Sets, source_of
-from slax_neurons import LIF, Connect, connect, fast_sigmoid
+from slax_neurons import Connect, fast_sigmoid
 from slax_rules import BPTT, OSTL, OTPE, OTTT, ApproximateOTPE, Every, cross_entropy, evaluate, gradients
 from slax_rules.train.agreement import Agreement
 
@@ -73,9 +73,7 @@ def one_seed(config: dict[str, Any], seed: int, batch: Batch, sets: Sets, compar
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     """The authors' network: LIF after each Linear, including the last, with Flax's default weights."""
     decay, spike_fn = 1 / (1 + math.exp(-config["tau"])), fast_sigmoid(float(config["slope"]))
-    sizes = itertools.pairwise(config["layers"])
-    pairs = ((nnx.Linear(*size, rngs=rngs), LIF(decay=decay, spike_fn=spike_fn)) for size in sizes)
-    return connect([module for pair in pairs for module in pair])
+    return demo_model(config["layers"], rngs, decay=decay, spike_fn=spike_fn)
 
 
 def count_accuracy(spikes: jax.Array, labels: jax.Array) -> jax.Array:

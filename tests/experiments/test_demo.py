@@ -13,8 +13,9 @@ from flax import nnx
 from jax import random
 
 from experiments.common.learning import transformation
+from experiments.common.samples import random_bits
 from experiments.demo import cosines, plot
-from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
+from experiments.demo.notebooks import first_keys, first_network, sampler
 from experiments.pipeline.job import scales_of
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
 from slax_rules.train.agreement import by_path

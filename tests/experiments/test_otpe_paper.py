@@ -7,6 +7,7 @@ from flax import nnx
 from jax import random
 from scipy import stats
 
+from experiments.common.samples import random_bits
 from experiments.otpe_paper import draws, plot, run
 from slax_data import upstream_randman
 from slax_rules import cross_entropy, evaluate
@@ -16,7 +17,7 @@ SIZES = {"n_classes": 3, "n_units": 4, "dim": 2, "alpha": 1.0}
 
 def test_interpolated_samples_are_those_of_the_equation():
     """Against the draw of all samples by the equation itself, with its 999 harmonics."""
-    with draws.random_bits():
+    with random_bits():
         table, key = draws.curves(random.key(3), **SIZES), random.key(5)
         ours = draws.draw(table, key, n_classes=3, n_steps=50, size=700)
         spikes, labels = upstream_randman(
@@ -29,7 +30,7 @@ def test_interpolated_samples_are_those_of_the_equation():
 
 
 def test_keys_of_batches_are_split_one_after_the_other():
-    with draws.random_bits():
+    with random_bits():
         found = random.key_data(draws.batch_keys(2, 3))
         key, expected = random.split(random.split(random.key(2))[0])[0], []
         for _ in range(3):
