@@ -106,7 +106,8 @@ def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
     drawing = set(checksums_below(*figure_products("questions", "tiny", jobs)["questions_time"].sources))
     used = {"experiments/common/learning.py", "experiments/questions/run.py", "benchmarks/side_by_side/measure.py"}
     assert used | {"packages/slax-rules/src/slax_rules/api.py", "experiments/__init__.py"} <= computing
-    assert {"experiments/questions/plot.py", "experiments/drawing/figures.py"} <= drawing
+    shown_as = {path.relative_to(results.ROOT).as_posix() for path in results.ROOT.glob("experiments/drawing/*.yaml")}
+    assert shown_as | {"experiments/questions/plot.py", "experiments/drawing/figures.py"} <= drawing and shown_as
     assert not computing & {"experiments/questions/plot.py", "experiments/questions/jobs.py", "experiments/run.py"}
     assert not any("slax-viz" in file or "drawing" in file for file in computing)
     assert any("slax-viz" in file for file in result_product("landscapes", "tiny", jobs, "a").sources)
