@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiment_files import config_of
 from flax import nnx
 from jax import random
 
 from experiments.common.learning import transformation
 from experiments.common.samples import random_bits
-from experiments.demo import cosines, plot
 from experiments.demo.notebooks import first_keys, first_network, sampler
 from experiments.pipeline.job import scales_of
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
@@ -55,21 +53,3 @@ def test_the_first_batches_train_as_in_slax(rule):
     moved = np.abs(ORIGINAL[f"{rule}/params"] - ORIGINAL["start"]).max()
     assert moved > 0.03
     np.testing.assert_allclose(flat(model), ORIGINAL[f"{rule}/params"], rtol=0, atol=1e-5)
-
-
-def test_the_cosines_of_the_second_notebook_are_the_published_ones():
-    config = config_of("demo", "second", CONFIG["quick"]) | {"training_steps": 5}
-    found = cosines.compute(config)["cosines"]
-    published = {key: value for key, value in plot.published().items() if key[0] == "second"}
-    assert len(published) == 6
-    for (_, _, rule, layer, after), value in published.items():
-        assert found[rule][after][str(layer)] == pytest.approx(value, abs=1e-4)
-        assert layer == 3 or abs(found[rule][after - 1][str(layer)] - value) > 1e-4  # nor do other steps have them
-
-
-def test_the_cosines_of_the_third_notebook_are_the_published_ones():
-    found = cosines.compute(config_of("demo", "third", CONFIG["quick"]))["initial"]["ostl"]
-    published = {(layer, name): of for (which, name, _, layer, _), of in plot.published().items() if which == "third"}
-    assert len(published) == len(found) == 4
-    for (layer, name), value in published.items():
-        assert found[f"{layer}/{name.removeprefix('cosine_of_')}"] == pytest.approx(value, abs=1e-6)

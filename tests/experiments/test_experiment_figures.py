@@ -3,18 +3,15 @@
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
-from scipy import stats
 
 from experiments.drawing import figures
 from experiments.drawing.figures import draw_interval
 from experiments.drawing.names import TASKS
-from experiments.drawing.ranks import over_rules, rank_correlations, sets_of
 from experiments.drawing.statistics import interval, ratio_interval
 from experiments.drawing.styles import STYLES
 from experiments.drawing.tables import SUMMARY, summary_columns
 from experiments.pipeline.job import experiment_names, jobs_of, scales_of
 from experiments.plot import plots_of
-from experiments.rules_table import plot as rules_table
 from slax_rules import RULES
 from slax_viz import style
 
@@ -53,46 +50,6 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
         dots = ax.lines[-2].get_xydata()[:, :: -1 if upright else 1]
         assert dots.ravel().tolist() == pytest.approx([10, 3.25, 20, 3.25, 60, 3.25])
         assert ax.lines[-1].get_xydata()[0].tolist() == pytest.approx([3, mean] if upright else [mean, 3])
-
-
-def test_rank_correlations_are_spearmans_and_their_interval_draws_rules():
-    """Against scipy, with ties; rules are drawn for all seeds alike, and drawing seeds or single pairs is another interval."""
-    rng = np.random.default_rng(3)
-    of_rules = rng.normal(size=9)
-    x, y = (np.round(of_rules + rng.normal(size=(4, 9)) * noise, 1) for noise in (0.3, 0.5))
-
-    def mean(at, axis):
-        ranks = [stats.rankdata(of[:, at.astype(int)], axis=axis) for of in (x, y)]
-        return stats.pearsonr(*ranks, axis=axis).statistic.mean(axis=0)
-
-    expected = [stats.spearmanr(*pair).statistic for pair in zip(x, y, strict=True)]
-    assert rank_correlations(x, y) == pytest.approx(expected, abs=1e-12)
-    assert rank_correlations(np.ones(3), np.arange(3)) == 0
-    drawn = stats.bootstrap((np.arange(9),), mean, n_resamples=9000, method="percentile", rng=1).confidence_interval
-    assert over_rules(x, y) == pytest.approx([*drawn], abs=0.05)
-
-
-def test_rules_are_ranked_by_their_feedback_and_the_best_four_by_accuracy():
-    """Numbers of two seeds: a cosine, and then the accuracy. A gradient that is BPTT's, or zero, has no rank."""
-    rules = [
-        *(("symmetric", place) for place in (5, 1, 4, 2, 3)),
-        *(("other", place) for place in (6, 7, 8)),
-        ("none", 9),
-    ]
-    sets = sets_of((feedback, np.array([[-place, place], [place, place + 1]])) for feedback, place in rules)
-    found = {name: numbers[:, 1, 0].tolist() for name, numbers in sets.items()}
-    assert found["best"] == [2, 3, 4, 5] and found["symmetric"] == [5, 1, 4, 2, 3] and found["other"] == [6, 7, 8]
-    assert found["with_feedback"] == [5, 1, 4, 2, 3, 6, 7, 8] and found["all"] == [*found["with_feedback"], 9]
-    layers = {
-        rule: {"1": {"cosine": cosine}, "2": {"cosine": 1.0}} for rule, cosine in (("rtrl", 1 - 1e-6), ("otpe", 0.9999))
-    }
-    layers["ottt"] = {"1": {"cosine": None}, "2": {"cosine": 1.0}}
-    seeds = {
-        rule: {stage: {"layers": of, "accuracy": 0.5} for stage in rules_table.RANKED} for rule, of in layers.items()
-    }
-    ranked = rules_table.ranked({rule: {"config": {"task": "a"}, "seeds": [of]} for rule, of in seeds.items()})
-    assert [*ranked] == ["otpe"] and ranked["otpe"].ravel().tolist() == [0.9999, 0.9999, 0.5]
-    assert [rules_table.feedback_of(rule) for rule in ("otpe", "decolle")] == ["symmetric", "none"]
 
 
 def test_accuracies_are_compared_with_those_of_bptt_or_else_of_the_first_rule(ax):

@@ -29,25 +29,6 @@ def test_interpolated_samples_are_those_of_the_equation():
     assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
 
 
-def test_keys_of_batches_are_split_one_after_the_other():
-    with random_bits():
-        found = random.key_data(draws.batch_keys(2, 3))
-        key, expected = random.split(random.split(random.key(2))[0])[0], []
-        for _ in range(3):
-            key = random.split(key)[0]
-            expected.append(random.key_data(key))
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_levels_become_one_spike_or_as_many_as_they_say():
-    levels = np.random.default_rng(0).integers(0, 7, (5, 4), np.uint8)
-    samples, times = draws.Levels(levels, levels[:, 0]), np.arange(6)[:, None, None]
-    time, rate = (draws.spikes_of(samples, random.key(0), code=code, n_steps=6) for code in ("time", "rate"))
-    np.testing.assert_array_equal(time, times == levels)  # none at level T
-    np.testing.assert_array_equal(np.asarray(rate).sum(axis=0), np.minimum(levels + 1, 6))
-    assert not (np.asarray(rate) == (times <= levels)).all()
-
-
 def test_network_loss_and_accuracy_are_the_authors():
     """Against their equations in NumPy: u <- sigmoid(tau) u + W s + b, a spike at u >= 1, which takes 1 away."""
     config = {"layers": [6, 5, 5, 3], "tau": 3, "slope": 10}
@@ -93,16 +74,3 @@ def test_jobs_of_a_seed_are_joined_and_manifolds_are_kept_apart_from_each_other_
     half = stats.t.isf(0.025, 1) * np.std([0.8, 0.9], ddof=1) * np.sqrt(1 / 2 + 1 / 5)  # of five further seeds
     assert first["next_from"] == pytest.approx(0.85 - half) and first["next_to"] == 1
     assert all(row["printed"] is None for row in rows if row["manifold"] == 1)
-
-
-def test_accuracies_of_which_the_last_one_is_printed_are_drawn_beside_it():
-    """BPTT in the time code, mean of four seeds: 0.886 printed."""
-    results = [result_of(seed, {"bptt": [0.1, 0.8 + 0.1 * seed]}, {}, task="time_offline_256") for seed in (0, 1)]
-    for result in results:
-        result["config"] |= {"code": "time", "n_steps": 50, "batch_size": 1}
-    (ax,) = plot.draw(plot.prepare(results)).axes
-    (printed,) = (line for line in ax.lines if line.get_marker() == "s")
-    (seeds,) = (line for line in ax.lines if line.get_marker() == ".")
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["time code"]
-    np.testing.assert_allclose(printed.get_ydata(), 88.637495)
-    np.testing.assert_allclose(seeds.get_ydata(), [80, 90])

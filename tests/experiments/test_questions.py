@@ -14,7 +14,7 @@ from experiments.credit_grid import plot_alignment
 from experiments.credit_grid.plot_panels import Panel
 from experiments.drawing import ranks
 from experiments.pipeline.job import settings_of
-from experiments.questions import cost, plot, run, sources
+from experiments.questions import cost, run, sources
 from slax_data import mnist_5k
 from slax_neurons import unroll
 from slax_rules import BPTT, OTPE, TBPTT, cross_entropy, gradients
@@ -86,22 +86,6 @@ def test_without_memory_a_step_is_all_that_counts():
     others = np.concatenate([1 - inputs[:4], inputs[4:]])
     np.testing.assert_allclose(outputs("stateless", inputs)[4], outputs("stateless", others)[4], atol=1e-4)
     assert not np.allclose(outputs("bptt", inputs)[4], outputs("bptt", others)[4], atol=1e-2)
-
-
-@pytest.mark.parametrize(("way", "factor"), [("bptt", 1.0), ("short_bptt", run.SHORTER)])
-def test_the_first_step_of_each_optimizer(way, factor):
-    """Against their equations: SGD moves by the gradient, which is shorter in hidden layers, and by 1 if lengths are 1."""
-    config = CONFIG | {"way": way}
-    params = nnx.state(run.network(config, nnx.Rngs(0)), nnx.Param)
-    gradient = jax.tree.map(lambda leaf: 1 + np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape), params)
-    for optimizer in ("momentum", "normalized"):
-        made = run.optimizer_of(config | {"optimizer": optimizer}, 0.1)
-        moved = made.update(gradient, made.init(params), params)[0]
-        for number in (0, 2, 4):
-            for name in ("kernel", "bias"):
-                given, found = (np.asarray(tree["modules"][number][name][...]) for tree in (gradient, moved))
-                scale = 1 / np.linalg.norm(given) if optimizer == "normalized" else factor if number < 4 else 1.0
-                np.testing.assert_allclose(found, -0.1 * scale * given, rtol=1e-5)
 
 
 @pytest.mark.parametrize("way", run.EXCHANGED)
@@ -243,14 +227,3 @@ def test_rank_correlations_are_over_cells_within_a_seed():
     cosines, accuracies = sets["symmetric"].T.swapaxes(0, 1)
     assert ranks.rank_correlations(cosines, accuracies) == pytest.approx([1, 0.5])
     assert "other" not in sets  # one has no gradient, and two are too few
-
-
-def test_figure_of_optimizers_has_a_row_for_each_way():
-    config = {"task": "time_deep", "code": "time", "layers": [9, 7, 5], "seeds": 2, "steps": 3, "batch_size": 4}
-    results = [
-        {"config": config | {"optimizer": optimizer, "way": way}, "seeds": [{"accuracy": 0.5}, {"accuracy": 0.7}]}
-        for optimizer in ("adam", "momentum")
-        for way in ("otpe", "short_bptt", "bptt")
-    ]
-    figure = plot.draw_optimizers(plot.prepare(results))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["BPTT", "BPTT, shortened", "OTPE"]

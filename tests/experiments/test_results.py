@@ -93,13 +93,6 @@ def test_what_reads_a_result_follows_its_settings_and_its_content(folder):
     assert state_of(product).kind == "older"
 
 
-def test_a_figure_has_a_table_and_pictures_and_a_table_alone_has_none():
-    products = figure_products("sequential", "tiny", {})
-    endings = {stem: [file.suffix for file in product.files] for stem, product in products.items()}
-    pictured = [".csv", ".png", ".svg"]
-    assert endings == {"sequential": pictured, "sequential_curves": [".csv"], "sequential_costs": [".csv"]}
-
-
 def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
     jobs = {"a": Job("a", {}, sources=("benchmarks/side_by_side",))}
     computing = set(checksums_below(*result_product("questions", "tiny", jobs, "a").sources))

@@ -12,7 +12,7 @@ from jax import random
 from experiments.common.samples import key_of
 from experiments.common.tasks import make_model
 from experiments.pipeline.job import settings_of
-from experiments.streaming import plot, run, sources
+from experiments.streaming import run, sources
 from slax_data import spike_trains
 from slax_rules import RULES, cross_entropy, extend_stream, start_stream
 
@@ -102,10 +102,3 @@ def test_numbers_of_the_figures_follow_from_what_was_right(tmp_path):
     means = {name: float(row["mean"]) for name, row in found.items()}
     assert means == {"accuracy": 0.5, "early": 0.0, "late": 1.0, "recovery": 5.0, "bytes": 4000, "input_bytes": 70}
     assert {row["seeds"] for row in found.values()} == {"2"}
-
-
-def test_bptt_that_recomputes_stands_at_its_own_memory_and_the_same_accuracy():
-    numbers = {"right": ["01" * 15] * 2, "memory": {"measured": 4000, "inputs": 70, "recomputed": 3000}}
-    figure = plot.draw(plot.prepare([as_written(config("bptt", segment=10), numbers)]))
-    marks = {line.get_markerfacecolor(): line.get_xydata().tolist() for line in figure.axes[0].get_lines()}
-    assert (marks["#4D4D4D"], marks["white"]) == ([[4.0, 50.0]], [[3.0, 50.0]])

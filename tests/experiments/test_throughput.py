@@ -13,9 +13,7 @@ from scipy import stats
 from benchmarks.side_by_side import equations
 from benchmarks.side_by_side.contenders import contender
 from benchmarks.side_by_side.workload import DECAY, INPUT_RATE, uniform
-from experiments.pipeline.job import jobs_of
-from experiments.pipeline.plan import with_peers
-from experiments.throughput import plot_libraries, plot_order, plot_times, run
+from experiments.throughput import plot_order, plot_times, run
 from experiments.throughput.plot_times import Timed
 
 ROOT = Path(run.__file__).parent
@@ -75,43 +73,6 @@ def test_equations_are_those_by_hand():
     assert 1.5 * DECAY > 1  # with the reset a step later it would cross again without it
     strong = np.array([[6.0], [0.0], [0.0]])
     assert equations.spikes_by("synapse_subtract", strong)[:, 0].tolist() == [1, 1, 0]  # membranes 1.2, 1.136 and 0.888
-
-
-def test_configuration_names_contenders_that_there_are():
-    """Only the full scale, whose results come with the repository, names libraries that are not run any more."""
-    gone = set()
-    for name, scale in CONFIG["scales"].items():
-        for of in scale["workloads"].values():
-            found = [
-                contender(of["benchmark"], one) for one in of.get("contenders", scale["contenders"][of["benchmark"]])
-            ]
-            missing = {one.peer for one in found if one.left_out}
-            gone |= missing
-            assert not missing or name == "full"
-            assert {one.peer.removesuffix("_jax04") for one in found} - missing <= set(plot_libraries.LIBRARIES)
-    assert gone == {"plain", "sinabs", "rockpool_torch", "lava_dl", "spikingjelly_cuda", "snnax"}
-
-
-def test_scale_quick_runs_the_closest_libraries_and_says_how_to_run_the_others(tmp_path):
-    quick = CONFIG["scales"]["quick"]
-    config = config_of("throughput", "n128", quick)
-    told = {c.peer: c.unsupported_reason(uniform(256, 128)) for c in run.chosen_of(config)}
-    timed = {peer for peer, reason in told.items() if reason is None}
-    assert timed == {"slax", "matmul", "slax_original", "spyx", "jaxpike"}
-    assert {told[peer] for peer in told.keys() - timed} == {"not run: asked for with --config peers=all"}
-    made, everything = (
-        {file for job in jobs_of("throughput", "quick", settings).values() for file in job.needs}
-        for settings in (quick, with_peers(quick, "all"))
-    )
-    assert made == {f"benchmarks/.envs/{peer}.json" for peer in ("slax_original", "spyx", "jaxpike")} < everything
-    timed = {"error": None, "left_out": None, "neuron": None}
-    records = [
-        timed | {"name": "slax:default", "rounds": [[1.0], [4.0]]},
-        timed | {"name": "norse:whole", "rounds": [], "left_out": run.NOT_ASKED},
-    ]
-    result = as_written(config, {"load": 0.0, "records": records}) | RECORD
-    rows = tables("throughput", [result], tmp_path)["throughput_speedup"]
-    assert rows[0]["ratio"] == "1.0" and rows[1]["ratio"] == "" and "peers=all" in rows[1]["reason"]
 
 
 def test_gaussian_inputs_are_standard_normal_and_spikes_are_zeros_and_ones():

@@ -12,7 +12,7 @@ from oracle.neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Dense
 from oracle.penalties import Penalty
 from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, sltt, snap, stllr, uoro
 from oracle.signals import linear, softmax_cross_entropy
-from oracle.spikes import SpikeFunction, fast_sigmoid, heaviside, smooth
+from oracle.spikes import SpikeFunction, fast_sigmoid, heaviside
 
 T, B = 8, 3
 LABELS = np.array([0, 3, 1])
@@ -68,14 +68,6 @@ def delayed(layers, *places, longest=3.0):
     ]
 
 
-def smoothed(layers):
-    """With sigmoids for spikes, whose derivative is the true one."""
-    return [
-        replace(layer, neuron=replace(layer.neuron, spike=smooth(2.0))) if hasattr(layer.neuron, "spike") else layer
-        for layer in layers
-    ]
-
-
 def deviation(a, b, layers=slice(None)):
     """max |a - b| / max |b| over the parameters of the layers."""
     pairs = [(x[name], y[name]) for x, y in zip(a[layers], b[layers], strict=True) for name in y]
@@ -118,33 +110,6 @@ def rate(mean):
 
 
 PENALTIES = [Penalty(0, squares, 0.7), Penalty(0, rate, of_mean=True), Penalty(1, rate, 2.0, of_mean=True)]
-TINY = {
-    "edges": (network(lif("zero"), alif(), cuba(), sizes=[2, 3, 2, 4], edges=EDGES), []),
-    "delays": (delayed(network(cuba("zero"), lif(), LI(0.7), sizes=[2, 3, 2, 4], edges=((0, 0, 1),)), 0, 2), PENALTIES),
-    "adlif": (network(adlif(q=20.0, reset="zero"), adlif(), sizes=[2, 2, 4], edges=((0, 0, 1),)), PENALTIES[:2]),
-    "units": (network(lif(decay=np.array([0.6, 0.9])), RESONATING, LI(0.6), sizes=[2, 2, 2, 4]), []),
-}
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_bptt_is_the_difference_quotient_of_its_loss(name):
-    """Along a random direction for each parameter."""
-    (layers, penalties), step = TINY[name], 1e-3
-    layers = smoothed(layers)
-    inputs = INPUTS[:4, :, :2]
-
-    def loss(layers):
-        found = bptt(layers, inputs, SIGNAL, penalties=penalties)
-        return found.loss + found.penalty
-
-    gradients = bptt(layers, inputs, SIGNAL, penalties=penalties).gradients
-    for index, layer in enumerate(layers):
-        for name, value in layer.parameters().items():
-            way = np.random.default_rng(0).normal(size=value.shape)
-            moved = {n: layer.moved({name: n * step * way}) for n in (-2, -1, 1, 2)}
-            at = {n: loss([*layers[:index], other, *layers[index + 1 :]]) for n, other in moved.items()}
-            quotient = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step)
-            assert abs((gradients[index][name] * way).sum() - quotient) < 1e-8, (index, name)
 
 
 # -------------------------------------------------------------------------------------------------- rules of the network

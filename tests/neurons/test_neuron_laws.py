@@ -13,7 +13,7 @@ from flax import nnx
 from jax.test_util import check_grads
 
 import oracle
-from slax_neurons import LTC, NEURONS, AdLIF, Parameter, Surrogate, connect, time_constant, unroll
+from slax_neurons import LTC, NEURONS, Parameter, Surrogate, connect, time_constant, unroll
 from slax_neurons.building_blocks import reverse_pass_of_jax
 from stacks import close, gradients_of, linear, pair, worst
 
@@ -255,21 +255,6 @@ def test_copies_are_equal_and_share_nothing_and_parameters_are_what_is_named(nam
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.array, nnx.state(neuron)), before)
     parameters = {key for key, value in vars(neuron).items() if isinstance(value, Parameter)}
     assert parameters == LAYERS.get(name, {}).keys() - {"kind", "q", "dt", "surrogate"}
-
-
-def test_both_forms_of_adlif_are_stable_between_the_borders_of_the_docstring(x64):
-    """Eigenvalues of the linear recursion: those of a step without spikes."""
-    alpha, beta, q = 0.6, 0.9, 20.0
-    options = {"decay": alpha, "adaptation_decay": beta, "threshold": 1e100, "param_dtype": jnp.float64}
-
-    def sizes(c):
-        for neuron in (AdLIF(a=c, **options), AdLIF(a=c / ((1 - beta) * q), form="symplectic", q=q, **options)):
-            state = neuron.carry_type(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
-            yield np.abs(np.linalg.eigvals(np.stack(neuron(state, jnp.zeros(2))[0]))).max()
-
-    for border in ((1 + alpha) * (1 + beta) / (1 - alpha), -(1 - beta)):
-        assert all(size < 1 for size in sizes(0.99 * border)) and all(size > 1 for size in sizes(1.01 * border))
-    np.testing.assert_allclose([*sizes(1.0)], np.sqrt(alpha * beta), rtol=1e-12)  # where they ring
 
 
 def test_every_neuron_is_tried():

@@ -14,7 +14,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
@@ -129,19 +128,6 @@ def of_sampled_fit(devices):
     return nnx.state(model, nnx.Param), history.losses
 
 
-def of_sharded_weights(devices):
-    """Units of each layer split by hand, as docs/scaling.md says: all weights in one program, and nothing of ours."""
-    model = make()
-    if devices > 1:
-        mesh = Mesh(np.array(jax.devices()[:4]), ("units",))
-        columns = NamedSharding(mesh, PartitionSpec(None, "units"))
-        for index in (0, 2):
-            kernel = model.modules[index].kernel
-            kernel[...] = jax.device_put(kernel[...], columns)
-    inputs, labels, _ = batch(1)
-    return sr.gradients(model, sr.cross_entropy, inputs, labels, rule=sr.RULES["ostl"].make(), window=2)
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_a_rule_gives_the_numbers_of_one_device(name, x64):
     assert deviation(of_rule(name)) < 1e-12
@@ -160,7 +146,7 @@ def test_what_is_trained_and_measured_is_that_of_one_device(measure, x64):
         assert deviation(measure) < 1e-12
 
 
-@pytest.mark.parametrize("measure", [of_sampled_fit, of_sharded_weights])
+@pytest.mark.parametrize("measure", [of_sampled_fit])
 def test_another_training_is_that_of_one_device(measure, x64):
     with jax.numpy_dtype_promotion("standard"):
         assert deviation(measure) < 1e-12

@@ -1,13 +1,8 @@
 """Checkpoints: a run that was killed and started again is the run that was never killed, bit for bit."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tracemalloc
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -49,24 +44,6 @@ def directory(finished, tmp_path):
 
 def steps(directory):
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
-
-
-def process(*arguments, killed=False, seed="0"):
-    """Runs killed_run.py, with a seed for Python's hashes."""
-    command = [sys.executable, Path(__file__).with_name("killed_run.py"), *arguments]
-    environment = os.environ | {"PYTHONHASHSEED": seed}
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr
-
-
-def test_a_killed_process_goes_on_as_if_it_had_never_been_killed(tmp_path):
-    """SIGKILL while a checkpoint is written, and then a process with other hashes."""
-    killed = (tmp_path / "killed", tmp_path / "killed.txt")
-    process(4, *killed, killed=True)
-    assert list((tmp_path / "killed").glob(".*.part"))
-    process(0, *killed, tmp_path / "whole", tmp_path / "whole.txt", seed="1")
-    assert (tmp_path / "killed.txt").read_text() == (tmp_path / "whole.txt").read_text()
-    assert not list((tmp_path / "killed").glob(".*.part"))
 
 
 RULES = {

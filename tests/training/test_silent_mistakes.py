@@ -9,25 +9,11 @@ import optax
 import pytest
 from flax import nnx
 
+import slax_rules as sr
 from slax_data import bin_events, stored_task
 from slax_neurons import LI, LIF, Delay, SpikingNeuron, connect
 from slax_neurons.building_blocks import check_rngs
 from slax_neurons.nir import from_nir, to_nir
-from slax_rules import (
-    BPTT,
-    OTPE,
-    Checkpoints,
-    Every,
-    Sampler,
-    cross_entropy,
-    extend_stream,
-    fit,
-    gradients,
-    last_step,
-    run_stream,
-    start_stream,
-    valid_steps,
-)
 from training.test_batches import Tensor
 
 INPUTS = jax.random.bernoulli(jax.random.key(0), 0.4, (12, 4, 8)).astype(jnp.float32)
@@ -43,7 +29,7 @@ def stack(*middle, seed=0):
 def run(batches, model=None, optimizer=None, **how):
     model = model or stack()
     optimizer = optimizer or nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
-    return fit(model, optimizer, cross_entropy, batches, progress=False, **how)
+    return sr.fit(model, optimizer, sr.cross_entropy, batches, progress=False, **how)
 
 
 class Own(SpikingNeuron):
@@ -60,14 +46,14 @@ def draw(key):
     return jax.random.bernoulli(key, 0.4, (12, 4, 8)).astype(jnp.float32), LABELS
 
 
-@pytest.mark.parametrize("how", [{}, {"update": "online", "window": 5, "rule": OTPE()}], ids=["offline", "online"])
+@pytest.mark.parametrize("how", [{}, {"update": "online", "window": 5, "rule": sr.OTPE()}], ids=["offline", "online"])
 def test_calls_with_one_sampler_and_optimizer_draw_other_batches(how):
     """With one update per batch, they are one call with more epochs. A window may have no update."""
     drawn = []
-    batches = Sampler(lambda key: (*draw(key), last_step(jnp.full(4, 12), 12)), jax.random.key(3), steps=2)
+    batches = sr.Sampler(lambda key: (*draw(key), sr.last_step(jnp.full(4, 12), 12)), jax.random.key(3), steps=2)
     models = stack(), stack()
     optimizers = [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param) for model in models]
-    look = Every(1, lambda info: drawn.append(np.asarray(info.batch[0]).tobytes()))
+    look = sr.Every(1, lambda info: drawn.append(np.asarray(info.batch[0]).tobytes()))
     apart = [run(batches, models[0], optimizers[0], callbacks=[look], **how).losses for _ in range(3)]
     assert len(set(drawn)) == 6
     if not how:
@@ -76,21 +62,23 @@ def test_calls_with_one_sampler_and_optimizer_draw_other_batches(how):
 
 
 def test_a_run_with_a_sampler_resumes_in_the_same_process(tmp_path):
-    batches = Sampler(draw, jax.random.key(3), steps=4)
+    batches = sr.Sampler(draw, jax.random.key(3), steps=4)
     models = stack(), stack()
     optimizers = [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param) for model in models]
     for epochs in (2, 3):
-        found = run(batches, models[0], optimizers[0], epochs=epochs, checkpoints=Checkpoints(tmp_path, every=2))
+        found = run(batches, models[0], optimizers[0], epochs=epochs, checkpoints=sr.Checkpoints(tmp_path, every=2))
     np.testing.assert_array_equal(found.losses, run(batches, models[1], optimizers[1], epochs=3).losses)
 
 
-@pytest.mark.parametrize("rule", [BPTT(), OTPE()])
+@pytest.mark.parametrize("rule", [sr.BPTT(), sr.OTPE()])
 def test_padding_may_be_anything(rule):
-    mask = valid_steps(jnp.array([12, 5, 12, 1]), 12)
+    mask = sr.valid_steps(jnp.array([12, 5, 12, 1]), 12)
     with_nan = jnp.where(mask[..., None], INPUTS, jnp.nan)
     for inputs in (with_nan, np.asarray(with_nan)):
-        found = gradients(stack(), cross_entropy, inputs, LABELS, mask, rule=rule)
-        jax.tree.map(np.testing.assert_array_equal, found, gradients(stack(), cross_entropy, *BATCH, mask, rule=rule))
+        found = sr.gradients(stack(), sr.cross_entropy, inputs, LABELS, mask, rule=rule)
+        jax.tree.map(
+            np.testing.assert_array_equal, found, sr.gradients(stack(), sr.cross_entropy, *BATCH, mask, rule=rule)
+        )
     assert np.isfinite(run([(with_nan, LABELS, mask)], rule=rule).losses).all()
 
 
@@ -109,11 +97,11 @@ class OfDLPack:
 
 def test_gradients_take_what_fit_takes():
     mask = jnp.ones((12, 4), bool)
-    expected = gradients(stack(), cross_entropy, INPUTS, LABELS, mask)
-    found = gradients(stack(), cross_entropy, Tensor(INPUTS), Tensor(LABELS), Tensor(mask))
+    expected = sr.gradients(stack(), sr.cross_entropy, INPUTS, LABELS, mask)
+    found = sr.gradients(stack(), sr.cross_entropy, Tensor(INPUTS), Tensor(LABELS), Tensor(mask))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     handed_over = OfDLPack(INPUTS), OfDLPack(LABELS)
-    jax.tree.map(np.testing.assert_array_equal, gradients(stack(), cross_entropy, *handed_over), expected)
+    jax.tree.map(np.testing.assert_array_equal, sr.gradients(stack(), sr.cross_entropy, *handed_over), expected)
     np.testing.assert_array_equal(run([handed_over]).losses, run([BATCH]).losses)
 
 
@@ -127,18 +115,18 @@ def branching(neuron, carry, inputs):
 
 def test_errors_of_an_own_neuron_name_it(monkeypatch):
     monkeypatch.setattr(Own, "fire", swapped)
-    for rule in (BPTT(), OTPE()):
+    for rule in (sr.BPTT(), sr.OTPE()):
         with pytest.raises(TypeError, match=r"Own, whose outputs are no whole numbers.*return carry, spikes"):
-            gradients(stack(Own()), cross_entropy, *BATCH, rule=rule)
+            sr.gradients(stack(Own()), sr.cross_entropy, *BATCH, rule=rule)
     monkeypatch.undo()
     monkeypatch.setattr(Own, "integrate", branching)
     with pytest.raises(ValueError, match="truth value") as caught:
-        gradients(stack(Own()), cross_entropy, *BATCH)
+        sr.gradients(stack(Own()), sr.cross_entropy, *BATCH)
     assert any("A step of Own" in note and "jnp.where" in note for note in caught.value.__notes__)
     monkeypatch.undo()
     monkeypatch.setattr(Own, "initialize_carry", lambda self, shape, *_: jnp.zeros(shape, jnp.int32))
     with pytest.raises(ValueError, match=r"Own got a carry of int32.*Counts in the carry need"):
-        gradients(stack(Own()), cross_entropy, *BATCH)
+        sr.gradients(stack(Own()), sr.cross_entropy, *BATCH)
 
 
 KEY = jax.random.key(0)
@@ -149,17 +137,9 @@ TIMES = np.arange(20.0)
     ("call", "kind", "says"),
     [
         (lambda: check_rngs("Random", KEY), TypeError, r"Random got PRNGKeyArray as rngs.*nnx\.Rngs"),
-        (
-            lambda: gradients(stack(), lambda y, t: cross_entropy(y.sum(0), t), *BATCH),
-            ValueError,
-            "give a SequenceLoss",
-        ),
+        (lambda: sr.gradients(stack(), lambda y, t: sr.cross_entropy(y.sum(0), t), *BATCH), ValueError, "give a SequenceLoss"),
         (lambda: stored_task({"train": (np.full((2, 3, 4), 1e300), np.arange(2))}, n_classes=2), ValueError, "infinities"),
-        (
-            lambda: from_nir(to_nir(stack(LIF(reset="zero")), dt=1e-3, input_shape=(8,)), dt=1e-4),
-            ValueError,
-            "that to_nir wrote with dt=0.001",
-        ),
+        (lambda: from_nir(to_nir(stack(LIF(reset="zero")), dt=1e-3, input_shape=(8,)), dt=1e-4), ValueError, "with dt=0.001"),
     ],
     ids=["key", "sum over time", "1e300", "dt of NIR"],
 )  # fmt: skip
@@ -170,9 +150,7 @@ def test_is_refused(call, kind, says):
 
 def dropped():
     rngs = nnx.Rngs(0)
-    model = connect(
-        [nnx.Linear(8, 6, rngs=rngs), LIF(), nnx.Dropout(0.5, rngs=rngs), nnx.Linear(6, 3, rngs=rngs), LI()]
-    )
+    model = stack(LIF(), nnx.Dropout(0.5, rngs=rngs))
     model.eval()
     return run([BATCH], model)
 
@@ -183,24 +161,29 @@ def ended():
     run([BATCH] * 30, model, nnx.Optimizer(model, optax.sgd(rate), wrt=nnx.Param))
 
 
-SAMPLER = Sampler(draw, KEY, steps=1)
+def binned(duration):
+    return bin_events(TIMES, np.zeros(20, int), n_units=1, n_steps=2, duration=duration, outside="drop")
+
+
+SAMPLER = sr.Sampler(draw, KEY, steps=1)
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: run(SAMPLER, held_out=Sampler(draw, KEY, steps=3)), "the training batches as held_out"),
+        (lambda: run(SAMPLER, held_out=sr.Sampler(draw, KEY, steps=3)), "the training batches as held_out"),
         (lambda: run([((255 * INPUTS).astype(jnp.uint8), LABELS)]), "inputs up to 255"),
         (dropped, "whose Dropout is off"),
         (ended, "The last 25 of 30 steps changed no parameter"),
         (lambda: LIF(threshold=0.0), "units at rest, at 0, fire"),
         (lambda: to_nir(stack(), dt=1e-3, input_shape=(8,)), "which other frameworks read as a reset to zero"),
+        (lambda: binned(2.0), "18 of 20 times"),
+        (lambda: streamed(stack(), sr.BPTT()), "start_stream got BPTT and no window"),
         (
-            lambda: bin_events(TIMES, np.zeros(20, int), n_units=1, n_steps=2, duration=2.0, outside="drop"),
-            "18 of 20 times",
+            lambda: run([BATCH] * 2, held_out=[(1 - INPUTS, LABELS)], evaluate_every=3),
+            "took 2 steps, and evaluate_every=3",
         ),
     ],
-    ids=["held out", "images", "dropout", "schedule", "threshold", "reset in NIR", "events"],
 )
 def test_is_warned_of(call, says):
     with pytest.warns(UserWarning, match=says):
@@ -210,22 +193,31 @@ def test_is_warned_of(call, says):
 def test_what_is_right_is_not_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run(SAMPLER, held_out=Sampler(draw, jax.random.key(9), steps=1))
+        run(SAMPLER, held_out=sr.Sampler(draw, jax.random.key(9), steps=1))
         run([BATCH] * 12)
-        bin_events(TIMES, np.zeros(20, int), n_units=1, n_steps=2, duration=12.0, outside="drop")
+        binned(12.0)
 
 
-def test_a_stream_gives_its_model_what_it_learned():
+OF_OTPE = sr.OTPE()
+
+
+def streamed(model, rule=OF_OTPE):
+    optimizer = nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param)
+    return sr.start_stream(model, optimizer, sr.cross_entropy, (4, 8), rule=rule)
+
+
+def test_a_stream_gives_its_own_model_alone_what_it_learned():
     model = stack()
     before = model.modules[0].kernel[...]
-    stream = start_stream(
-        model, nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param), cross_entropy, (4, 8), rule=OTPE()
-    )
-    stream = extend_stream(stream, INPUTS, jnp.tile(LABELS, (12, 1))).stream
+    stream = sr.extend_stream(streamed(model), INPUTS, jnp.tile(LABELS, (12, 1))).stream
     np.testing.assert_array_equal(model.modules[0].kernel[...], before)
-    stream.copy_to(model)
-    np.testing.assert_array_equal(model.modules[0].kernel[...], stream.model.modules[0].kernel[...])
+    for other in (model, stack(seed=1)):
+        stream.copy_to(other)
+        np.testing.assert_array_equal(other.modules[0].kernel[...], stream.model.modules[0].kernel[...])
     assert not np.array_equal(model.modules[0].kernel[...], before)
+    for other in (stack(nnx.Linear(6, 6, rngs=nnx.Rngs(0)), LIF()), connect(model.modules[2:])):
+        with pytest.raises(ValueError, match="copy_to got another model"):
+            stream.copy_to(other)
 
 
 def test_resistance_may_go_into_the_weights_for_readers_that_ignore_it():
@@ -238,30 +230,11 @@ def test_resistance_may_go_into_the_weights_for_readers_that_ignore_it():
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_a_stream_is_copied_to_its_own_model_alone():
-    model = stack()
-    stream = start_stream(
-        model, nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param), cross_entropy, (4, 8), rule=OTPE()
-    )
-    stream.copy_to(stack(seed=1))
-    for other in (
-        stack(nnx.Linear(6, 6, rngs=nnx.Rngs(0)), LIF()),
-        connect([nnx.Linear(8, 3, rngs=nnx.Rngs(0)), LI()]),
-    ):
-        with pytest.raises(ValueError, match="copy_to got another model"):
-            stream.copy_to(other)
-
-
-def test_bptt_in_a_stream_without_a_window_is_warned_of():
-    model = stack()
-    with pytest.warns(UserWarning, match="start_stream got BPTT and no window"):
-        start_stream(model, nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param), cross_entropy, (4, 8), rule=BPTT())
-
-
 @pytest.mark.parametrize(
     "make, said",
     [
-        (lambda: BPTT(10), r"remat=10, expected True or False\. .* TBPTT\(K\)"),
+        (lambda: sr.BPTT(10), r"remat=10, expected True or False\. .* TBPTT\(K\)"),
+        (lambda: run([BATCH], checkpoints="runs"), "expected Checkpoints"),
         (lambda: LIF(reset=None), "reset=None, expected one of"),
         (lambda: Delay(3, max_delay=2.5), "max_delay=2.5, expected an integer"),
         (lambda: connect([nnx.Linear(3, 3, rngs=nnx.Rngs(0)), LIF()], {0: 1}), r"\{receiver: \[senders\]\}"),
@@ -274,29 +247,16 @@ def test_options_of_another_kind_are_refused(make, said):
 
 
 def test_names_of_evaluations_are_not_for_callbacks():
-    watch = {"held_out": [(1 - INPUTS, LABELS)], "callbacks": [Every(1, lambda info: {"loss": info.loss})]}
+    watch = {"held_out": [(1 - INPUTS, LABELS)], "callbacks": [sr.Every(1, lambda info: {"loss": info.loss})]}
     with pytest.raises(ValueError, match="A callback returned 'loss'"):
         run([BATCH], **watch)
     assert run([BATCH], callbacks=watch["callbacks"]).records[0]["loss"] > 0
 
 
-def test_an_evaluation_that_never_comes_is_warned_of():
-    with pytest.warns(UserWarning, match="fit took 2 steps, and evaluate_every=3"):
-        run([BATCH] * 2, held_out=[(1 - INPUTS, LABELS)], evaluate_every=3)
-
-
-@pytest.mark.usefixtures("no_shape_checks")
-def test_a_folder_in_place_of_checkpoints_is_refused():
-    with pytest.raises(TypeError, match="expected Checkpoints"):
-        run([BATCH], checkpoints="runs")
-
-
 def test_the_folder_of_a_stream_is_not_that_of_a_run(tmp_path):
     model = stack()
-    stream = start_stream(
-        model, nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param), cross_entropy, (4, 8), rule=OTPE()
-    )
+    stream = streamed(model)
     targets = jnp.broadcast_to(LABELS, INPUTS.shape[:2])
-    list(run_stream(stream, [(INPUTS, targets)], checkpoints=Checkpoints(tmp_path)))
+    list(sr.run_stream(stream, [(INPUTS, targets)], checkpoints=sr.Checkpoints(tmp_path)))
     with pytest.raises(ValueError, match="belongs to a run with different settings"):
-        run([BATCH], model, checkpoints=Checkpoints(tmp_path))
+        run([BATCH], model, checkpoints=sr.Checkpoints(tmp_path))

@@ -7,9 +7,8 @@ import optax
 from flax import nnx
 from matplotlib import pyplot as plt
 
-from slax_neurons import LI, LIF, connect, health, summary
+from slax_neurons import LI, LIF, connect
 from slax_rules import BPTT, OTPE, accuracy, cross_entropy, gradient_norms, gradients, sweep
-from slax_rules.train.cost import cost
 from slax_rules.train.intervals import interval
 
 INPUTS = jax.random.bernoulli(jax.random.key(0), 0.4, (12, 4, 8)).astype(jnp.float32)
@@ -28,15 +27,6 @@ def test_norms_of_a_gradient_have_readable_names():
     kernel = np.asarray(gradient["modules"][2]["kernel"][...])
     np.testing.assert_allclose(norms["2 Linear/kernel"], np.sqrt((kernel**2).sum()), rtol=1e-6)
     assert sorted(gradient_norms(gradient))[0] == "modules/0/bias"
-
-
-def test_tables_of_a_notebook_have_the_cells_of_the_text():
-    model = stack(nnx.Rngs(0))
-    for table in (summary(model, (4, 8)), health(model, INPUTS), cost(model, OTPE(), (12, 4, 8))):
-        text = table._repr_html_()
-        assert text.startswith("<table>") and text.count("<tr>") == text.count("</tr>") > 1
-    assert '<td style="text-align: left">Linear</td>' in summary(model, (4, 8))._repr_html_()
-    assert "<th" in text and f"{cost(model, OTPE(), (12, 4, 8)).measured_bytes:,}" in text
 
 
 def test_learning_curves_are_means_of_runs_within_the_limits():

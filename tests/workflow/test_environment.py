@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,28 +83,6 @@ def test_all_packages_have_one_version_and_slax_all_asks_for_each_in_it():
 
 def project(package):
     return tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
-
-
-def test_slax_all_asks_for_the_folders_of_a_clone_and_in_a_release_for_names(tmp_path):
-    """A release is built from the source distribution, as `uv build` and `pip wheel` do."""
-    clone = shutil.copytree(ROOT / "packages", tmp_path / "clone", ignore=shutil.ignore_patterns("__pycache__"))
-
-    def built(folder, kind):
-        script = f"import backend; print(backend.build_{kind}({str(tmp_path)!r}))"
-        done = subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True, text=True)
-        return tmp_path / done.stdout.split()[-1]
-
-    def asked(wheel):
-        with zipfile.ZipFile(wheel) as archive:
-            (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
-            return {text.split(": ")[1] for text in archive.read(name).decode().splitlines() if "Requires-Dist" in text}
-
-    names = set(project("slax-all")["dependencies"])
-    parts = {name.partition("==")[0]: clone / name.partition("==")[0].partition("[")[0] for name in names}
-    assert asked(built(clone / "slax-all", "wheel")) == {f"{name} @ {path.as_uri()}" for name, path in parts.items()}
-    shutil.unpack_archive(built(clone / "slax-all", "sdist"), tmp_path / "unpacked", filter="data")
-    (unpacked,) = (tmp_path / "unpacked").iterdir()
-    assert asked(built(unpacked, "wheel")) == names
 
 
 def read(name):
