@@ -249,9 +249,8 @@ def _neuron(
     renamed = {ORACLE_NAMES.get(name, name): value for name, value in values.items()}
     spikes = kind not in ("li", "leaky_rate")
     form = {"form": "symplectic"} if "q" in options else {}
-    ours = ours(
-        **trainable, **options, **form, **({"spike_fn": SURROGATES[surrogate]()} if spikes else {}), param_dtype=dtype
-    )
+    form |= {"spike_fn": SURROGATES[surrogate]()} if spikes else {}
+    ours = ours(**trainable, **options, **form, param_dtype=dtype)
     theirs = theirs(**renamed, **options, **({"spike": getattr(oracle, surrogate)()} if spikes else {}))
     return ours, theirs, tuple(name for name in theirs.parameters if fixed or name not in renamed)
 

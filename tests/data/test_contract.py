@@ -39,12 +39,8 @@ def test_every_data_set_keeps_the_contract(name, code, options_of):
     assert task.n_steps == 16
     with pytest.raises(ValueError, match="split got 'all', expected one of: 'test', 'train'"):
         task.sample(random.key(1), batch_size=4, split="all")
-    keeps_contract(
-        make,
-        redrawn=name == "digits" and ENCODERS[code].random,
-        spikes=code not in REAL,
-        per_step=name in ("bach", "laser"),
-    )
+    options = {"spikes": code not in REAL, "per_step": name in ("bach", "laser")}
+    keeps_contract(make, redrawn=name == "digits" and ENCODERS[code].random, **options)
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -98,9 +98,7 @@ def test_splits_of_words_are_those_of_the_files_with_two_speakers_left_out(folde
     ],
 )
 def test_bad_words_are_errors_that_name_the_file(times, units, labels, told, tmp_path, no_shape_checks):
-    file = write_words(
-        tmp_path / "shd_train.h5", times or TIMES, units or UNITS, LABELS if times is None else labels, 4
-    )
+    file = write_words(tmp_path / "shd_train.h5", times or TIMES, units or UNITS, labels if times else LABELS, 4)
     if times is None:
         file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(ValueError, match=rf"Got {file}, expected a complete file of shd: {told}"):
@@ -114,9 +112,7 @@ def test_the_pipeline_keeps_the_spikes_of_the_files(folder, tmp_path):
     for split, trains in sets_of_arrays(load_arrays(tmp_path / "shd.npz")).items():
         np.testing.assert_array_equal(trains.packed, shd(folder, split=split, n_steps=10).packed)
     with pytest.raises(ValueError, match="has the wrong checksum: its sha256 is"):
-        write_spikes(
-            settings | {"raw": dict.fromkeys(names, "0")}, [folder / name for name in names], tmp_path / "no.npz"
-        )
+        write_spikes(settings | {"raw": dict.fromkeys(names, "0")}, map(folder.__truediv__, names), tmp_path / "no.npz")
 
 
 PARTS = {
@@ -157,9 +153,8 @@ def test_steps_hold_what_is_heard_in_their_time():
     beep = np.zeros(4000, np.float32)
     beep[2000:2400] = np.sin(2 * np.pi * 800 * np.arange(400) / 8000)
     long = np.repeat(np.float32([0, 1]), [9000, 100])
-    found = encode_recordings(
-        [Sound(beep, 8000), Sound(long, 8000), Sound(beep[:2400], 8000)], np.arange(3), n_steps=50
-    )
+    sounds = [Sound(of, 8000) for of in (beep, long, beep[:2400])]
+    found = encode_recordings(sounds, np.arange(3), n_steps=50)
     whole, late, ends = (np.flatnonzero(one.any(axis=1)) for one in np.asarray(unpacked(found.packed, 70)))
     assert whole[0] in (12, 13) and 14 <= whole[-1] <= 17 and not late.size
     assert ends[-1] >= 15 and found.lengths.tolist() == [25, 50, ends[-1] + 1]  # the cochlea rings after the 15 steps

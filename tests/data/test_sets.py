@@ -1,6 +1,7 @@
 """Digits, images, vowels and NeuroBench's samples: what the task has is what the set has, in the code that it says."""
 
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +36,8 @@ def test_digits_are_those_of_scikit_learn_and_every_fifth_of_a_class_is_in_the_t
 @pytest.mark.parametrize("code", ["latency", "rate"])
 def test_digits_have_the_spikes_of_the_encoder_under_the_keys_of_the_task(code):
     def encoded(key, images, labels):
-        return sd.rate_encode(key, images, n_steps=4) if code == "rate" else sd.latency_encode(
-            images, n_steps=4
-        ), labels
+        encode = sd.latency_encode if code == "latency" else partial(sd.rate_encode, key)
+        return encode(images, n_steps=4), labels
 
     task = sd.digits_task(random.key(5), n_steps=4, code=code)
     for index, split in enumerate(SPLITS):
@@ -49,9 +49,8 @@ def test_digits_have_the_spikes_of_the_encoder_under_the_keys_of_the_task(code):
 
 def made_series(lengths, seed):
     values = np.random.default_rng(seed).normal(size=(len(lengths), 9, 3)).cumsum(axis=1)
-    return sd.Series(
-        values.astype(np.float32), np.arange(len(lengths), dtype=np.int32) % 2, np.array(lengths, np.int32)
-    )
+    labels = np.arange(len(lengths), dtype=np.int32) % 2
+    return sd.Series(values.astype(np.float32), labels, np.array(lengths, np.int32))
 
 
 SERIES = {"train": made_series([5, 9, 1, 7], 0), "test": made_series([6, 2, 8], 1)}

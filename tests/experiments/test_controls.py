@@ -8,7 +8,7 @@ import pytest
 from experiment_files import as_written, config_of, tables
 from flax import nnx
 
-from experiments.controls import plot, run
+from experiments.controls import run
 from experiments.controls.exchange import Exchanged
 from experiments.pipeline.job import settings_of
 from slax_neurons import LI, LIF, connect, unroll
@@ -144,12 +144,7 @@ def test_each_figure_has_the_accuracies_of_its_rules_and_variants_in_their_rows(
         )
     ]
     jobs += ["recall/adam/otpe", "recall/adam/without_traces", "recall/rmsprop/without_traces", "recall/adam/fixed"]
-    jobs += [
-        "recall/adam/without_traces_signals",
-        "recall/adam/ottt",
-        "recall/adam/otpe_traces",
-        "recall/adam/ottt_signals",
-    ]
+    jobs += [f"recall/adam/{one}" for one in ("without_traces_signals", "ottt", "otpe_traces", "ottt_signals")]
     jobs += ["time/adam/bptt"]  # of a task that is in neither figure
     results, means = [], {}
     for number, job in enumerate(jobs, start=30):
@@ -164,34 +159,3 @@ def test_each_figure_has_the_accuracies_of_its_rules_and_variants_in_their_rows(
     }
     assert len(found["controls_rmsprop"]) == 13 and len(found["controls_shuffled"]) == 8
     assert found["controls_rmsprop"]["adding/rmsprop/otpe/itself"] == pytest.approx(means["adding/rmsprop/otpe"] / 100)
-    data = plot.prepare(results)
-    free, shuffled = plot.draw_free(data), plot.draw_shuffled(data)
-
-    def marks(ax):
-        """The means that are drawn, by the name of their row and their color."""
-        titles = [label.get_text() for label in ax.get_yticklabels()]
-        lines = [container.lines[0] for container in ax.containers]
-        return {(titles[round(line.get_ydata()[0])], line.get_color()): round(line.get_xdata()[0]) for line in lines}
-
-    def levels(ax):
-        return {line.get_linestyle(): line.get_xdata()[0] for line in ax.lines if line.get_linestyle() in ("--", ":")}
-
-    blue, red, gray = "#0072B2", "#D55E00", "#4D4D4D"
-    rows = {"BPTT": "bptt", "traces": "otpe", "SLTT": "sltt", "SLTT, read-out exact": "without_traces"}
-    assert marks(free.axes[0]) == {
-        (row, color): means[f"recall/{optimizer}/{rule}"]
-        for row, rule in rows.items()
-        for optimizer, color in (("adam", blue), ("rmsprop", red))
-    }
-    assert levels(free.axes[0]) == {"--": 20} and levels(free.axes[1]) == {"--": pytest.approx(100 / 3)}
-    drawn = {
-        ("no traces", gray): "without_traces",
-        ("no traces", red): "without_traces_signals",
-        ("OTTT", gray): "ottt",
-        ("OTTT", red): "ottt_signals",
-        ("OTPE", gray): "otpe",
-        ("OTPE", blue): "otpe_traces",
-    }
-    assert marks(shuffled.axes[0]) == {place: means[f"recall/adam/{job}"] for place, job in drawn.items()}
-    reached = {":": means["recall/adam/bptt"], "--": means["recall/adam/fixed"]}
-    assert levels(shuffled.axes[0]) == pytest.approx(reached)

@@ -75,11 +75,7 @@ def test_every_rule_has_a_look_of_its_own():
 
 
 def test_readers_see_a_name_and_no_key_for_each_task():
-    jobs = [
-        job
-        for name in experiment_names()
-        for scale in scales_of(name).items()
-        for job in jobs_of(name, *scale).values()
-    ]
+    scales = [(name, *scale) for name in experiment_names() for scale in scales_of(name).items()]
+    jobs = [job for scale in scales for job in jobs_of(*scale).values()]
     keys = {job.settings.get("task") for job in jobs} - {None}
     assert keys and keys <= TASKS.keys() and not any("_" in name for name in TASKS.values())

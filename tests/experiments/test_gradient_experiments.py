@@ -21,6 +21,7 @@ from experiments.pipeline.job import settings_of
 from slax_rules import RULES, cross_entropy, gradients
 
 BATCHES = (10, 20, 30, 40)
+TRAININGS = ("clipped", "longer", "larger")
 DEEP = {"layers": [10, 8, 7, 4], "input_rate": 0.1, "initial_rate": 0.05, "decay": 0.9, "read_out_decay": 0.9}
 
 
@@ -87,9 +88,7 @@ def test_a_training_has_the_lengths_that_it_is_named_after(training, long, short
 
 def test_longer_and_larger_trainings_change_what_they_are_called_after():
     settings = settings_of("depth", "quick")
-    plain, longer, larger = (
-        config_of("depth", f"cause/{name}/otpe", settings) for name in ("clipped", "longer", "larger")
-    )
+    plain, longer, larger = (config_of("depth", f"cause/{name}/otpe", settings) for name in TRAININGS)
     names = {"training": "longer", "steps": settings["cause"]["longer"]}
     assert longer == plain | names and longer["steps"] != plain["steps"]
     assert larger == plain | {"training": "larger", "batch_size": settings["cause"]["larger"]}
@@ -119,6 +118,4 @@ def test_otpe_is_ahead_from_where_it_stays_ahead_to_the_end(ahead, start):
     }
     trainings = {"clipped": {rule: {"seeds": of} for rule, of in seeds.items()}}
     minus = [row for row in plot_cause.rows(plot_cause.Data({}, trainings)) if row[3] == "minus_bptt"]
-    assert {row[1] for row in minus} == {"otpe"} and [row[6] for row in minus] == pytest.approx(
-        [0.05 * sign for sign in ahead]
-    )
+    assert {row[1] for row in minus} == {"otpe"} and [row[6] for row in minus] == pytest.approx(0.05 * np.array(ahead))

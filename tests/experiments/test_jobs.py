@@ -18,9 +18,7 @@ from experiments.step_response import run as of_one_neuron
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
 
-@pytest.mark.parametrize(
-    "experiment, scale", [(name, scale) for name in experiment_names() for scale in scales_of(name)]
-)
+@pytest.mark.parametrize("experiment, scale", [(name, of) for name in experiment_names() for of in scales_of(name)])
 def test_each_job_has_a_module_that_computes_it_and_settings_of_its_own(experiment, scale):
     settings = settings_of(experiment, scale)
     found = jobs_of(experiment, scale, settings)
@@ -116,15 +114,7 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
 
 def test_a_figure_says_that_older_results_lack_what_it_reads(tmp_path, monkeypatch):
     step_response(tmp_path, "lif")
-    asked = [
-        "step_response",
-        "--jobs",
-        "lif",
-        "--results",
-        str(tmp_path / "results"),
-        "--output",
-        str(tmp_path / "figures"),
-    ]
+    asked = f"step_response --jobs lif --results {tmp_path}/results --output {tmp_path}/figures".split()
 
     def draw(*_, **options):
         raise KeyError("memory")

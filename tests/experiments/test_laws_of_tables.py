@@ -44,9 +44,7 @@ def rounding(cell):
     return 0.51 * 10.0 ** Decimal(cell).as_tuple().exponent
 
 
-WITH_SAMPLES = [
-    (stem, name.removesuffix("values")) for stem in TABLES for name in TABLES[stem][0] if name.endswith("values")
-]
+WITH_SAMPLES = [(stem, of.removesuffix("values")) for stem in TABLES for of in TABLES[stem][0] if of.endswith("values")]
 
 
 @pytest.mark.parametrize(("stem", "quantity"), WITH_SAMPLES)
@@ -83,10 +81,8 @@ def test_gradients_are_exact_where_the_rule_is():
     for stage in ("initial", "trained"):
         for depth in (1, 2):
             for layer in range(1, depth + 2):
-                ostl, otpe = (
-                    mean("depth", depth=str(depth), rule=rule, quantity=stage, layer=str(layer))
-                    for rule in ("ostl", "otpe")
-                )
+                at = {"depth": str(depth), "quantity": stage, "layer": str(layer)}
+                ostl, otpe = (mean("depth", rule=rule, **at) for rule in ("ostl", "otpe"))
                 assert (ostl == ONE, otpe == ONE) == (layer > depth, layer >= depth)
     for row in rows("otpe_paper", rule="otpe", quantity="cosine"):  # its output layer is OSTL
         assert (float(row["mean"]) == ONE) == (row["layer"] == "3"), row

@@ -59,9 +59,7 @@ def scored(calls, score):
 )
 def test_each_rule_has_as_many_trials_and_tests_are_read_at_the_end(second, rule, window, chosen, monkeypatch):
     calls, rates = [], (0.01, 0.1, 1.0)
-    monkeypatch.setattr(
-        learning, "sweep", scored(calls, lambda rate, window: -abs(np.log(rate / 0.02)) - (window == 4))
-    )
+    monkeypatch.setattr(learning, "sweep", scored(calls, lambda rate, of: -abs(np.log(rate / 0.02)) - (of == 4)))
     monkeypatch.setattr(learning, "validation_loss", lambda sampler, run: 1.0)  # both windows have the same scores
     config = CONFIG | {"rule": rule, "second_trials": second and {"online_window": [2, 3], "alpha": [0.01, 0.25]}}
     trials, runs = choose(config, "online", None, "here", second or "learning_rate")
@@ -117,9 +115,7 @@ def test_equal_scores_are_told_apart_by_the_loss_and_then_by_the_rate(second, le
 
 def test_means_are_equal_also_if_their_float32_scores_are_not():
     def runs(rate, *scores):
-        return [
-            Run("a", {"rate": rate}, 0, np.ones(4), None, {4: float(np.float32(s))}, {}, None, {4: 0}) for s in scores
-        ]
+        return [Run("a", {"rate": rate}, 0, np.ones(4), None, {4: float(np.float32(s))}, {}, None, {}) for s in scores]
 
     for trials, best in (([(0.8, 1.0), (0.9, 0.9)], 1), ([(0.8, 1.0), (0.9, 0.8999)], 0)):
         found = [runs(rate, *scores) for rate, scores in zip((0.1, 0.01), trials, strict=True)]
@@ -144,10 +140,7 @@ def test_the_validation_loss_of_a_run_is_that_of_its_network_at_the_end():
     inputs, labels = (rng.random((6, 9, 12)) < 0.3).astype(np.float32), rng.integers(0, 3, 9)
     samples = {5: SimpleNamespace(validation=(inputs, labels))}
     logits = np.asarray(unroll(model, model.initialize_carry((9, 12)), jnp.asarray(inputs))[1], float)
-    by_hand = (
-        np.log(np.exp(logits).sum(axis=-1))
-        - np.take_along_axis(logits, np.tile(labels[:, None], (6, 1, 1)), -1)[..., 0]
-    )
+    by_hand = np.log(np.exp(logits).sum(axis=-1)) - logits[:, np.arange(9), labels]
     assert learning.validation_loss(samples.get, run) == pytest.approx(by_hand.mean(), rel=1e-5)
 
 
@@ -205,9 +198,7 @@ def test_second_settings_windows_and_optimizers_are_those_of_the_rule():
 
 def test_the_rate_falls_to_zero_with_the_last_update(monkeypatch):
     made = []
-    monkeypatch.setattr(
-        learning, "sweep", lambda make, optimizer, *_, **given: made.append((optimizer, given["window"]))
-    )
+    monkeypatch.setattr(learning, "sweep", lambda _, optimizer, *__, **given: made.append((optimizer, given["window"])))
     for update, updates in (("offline", 4), ("online", 8)):
         train(CONFIG, update, None, "here", rates=[0.1], seeds=1)
         optimizer, window = made.pop()
@@ -244,10 +235,8 @@ def test_agreement_is_that_of_the_gradients_of_all_batches_as_one():
     assert found["2"]["cosine"] == pytest.approx(ours @ exact / np.linalg.norm(ours) / np.linalg.norm(exact), abs=1e-5)
     assert found["2"]["norm_ratio"] == pytest.approx(np.linalg.norm(ours) / np.linalg.norm(exact), rel=1e-4)
     zero = nnx.state(model, nnx.Param)
-    assert compare(model, zero, nnx.map_state(lambda path, leaf: 0 * leaf, zero))["1"] == {
-        "cosine": None,
-        "norm_ratio": None,
-    }
+    nothing = compare(model, zero, nnx.map_state(lambda path, leaf: 0 * leaf, zero))["1"]
+    assert nothing == {"cosine": None, "norm_ratio": None}
 
 
 def _leaves(gradient, module):

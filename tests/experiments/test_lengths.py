@@ -41,10 +41,8 @@ def test_recordings_of_one_speaker_and_digit_count_once():
     groups = np.repeat(
         np.array([[1, 0, 1], [1, 1, 0]]), 5, axis=1
     )  # two seeds, three speakers who are always right or wrong
-    seeds = [
-        {"common_test": True, "test_size": 15, "lengths": [{"batches": 3, "right": measures.pack(bits)}]}
-        for bits in groups
-    ]
+    lengths = [[{"batches": 3, "right": measures.pack(bits)}] for bits in groups]
+    seeds = [{"common_test": True, "test_size": 15, "lengths": of} for of in lengths]
     assert tables.tested("spoken_digits", seeds).tolist() == [[1, 0, 1], [1, 1, 0]]
     assert tables.tested("digits", seeds, 3).tolist() == groups.tolist()
     own = [seed | {"common_test": False, "lengths": [{"accuracy": 2 / 3}]} for seed in seeds]

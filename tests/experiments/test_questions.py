@@ -112,20 +112,12 @@ def test_costs_are_those_of_each_rule_in_the_windows_that_it_needs(monkeypatch):
     monkeypatch.setattr(cost, "costs", lambda made, repeats: {way: {"rule": rule} for way, (rule, _) in made.items()})
     monkeypatch.setattr(cost, "bytes_of", lambda model, rule, shape, window: window)
     ways = ["bptt", "otpe", "sltt", "tbptt_4", "stateless"]
-    found = cost.compute(CONFIG | {"layers": [12, 6, 3], "n_steps": 60, "batch_size": 2, "repeats": 1, "ways": ways})[
-        "costs"
-    ]
+    small = {"layers": [12, 6, 3], "n_steps": 60, "batch_size": 2, "repeats": 1}
+    found = cost.compute(CONFIG | small | {"ways": ways})["costs"]
     windows = {"bptt": 60, "otpe": 1, "sltt": 1, "tbptt_4": 4, "recomputed": 60, "otpe_10": 10}
-    assert (
-        {way: of["window"] for way, of in found.items()} == windows == {way: of["bytes"] for way, of in found.items()}
-    )
-    rules = {
-        "bptt": BPTT(),
-        "otpe": OTPE(),
-        "tbptt_4": TBPTT(steps=4),
-        "recomputed": BPTT(remat=True),
-        "otpe_10": OTPE(),
-    }
+    for name in ("window", "bytes"):
+        assert {way: of[name] for way, of in found.items()} == windows
+    rules = {"bptt": BPTT(), "otpe": OTPE(), "tbptt_4": TBPTT(4), "recomputed": BPTT(remat=True), "otpe_10": OTPE()}
     assert {way: found[way]["rule"] for way in rules} == rules
     assert [run.piece_of(way) for way in ("tbptt_12_in_time", "bptt", "otpe_bptt_lengths")] == [12, None, None]
 
@@ -155,9 +147,8 @@ def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_pa
         for steps, times in (("12", 1), ("48", 4))
     ]
     kept = {(row["way"], row["learns"]): (row["piece"], row["measured_bytes"], row["values"]) for row in found}
-    itself = {
-        (way, "itself"): (piece, way) for piece, way in (("1", "sltt"), ("4", "tbptt_4"), ("12", "bptt"), ("", "otpe"))
-    }
+    pieces = (("1", "sltt"), ("4", "tbptt_4"), ("12", "bptt"), ("", "otpe"))
+    itself = {(way, "itself"): (piece, way) for piece, way in pieces}
     assert {row["input_bytes"] for row in found} == {"7"}
     assert kept["recomputed", "itself"] == ("", "20.0", "0.9 0.45")  # learns what BPTT does
     assert all(kept[key][:2] == (piece, str(needs[way])) for key, (piece, way) in itself.items())

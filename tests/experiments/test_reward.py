@@ -19,9 +19,8 @@ def config(rule="sltt", **task):
 def test_episodes_have_the_length_that_is_counted_on(task):
     environment, length = run.make_environment(config(**task))
     state, _ = environment.reset(jax.random.key(0))
-    _, ends = jax.lax.scan(
-        lambda at, key: environment.step(key, at, 0)[::3], state, jax.random.split(jax.random.key(1), 120)
-    )
+    keys = jax.random.split(jax.random.key(1), 120)
+    _, ends = jax.lax.scan(lambda at, key: environment.step(key, at, 0)[::3], state, keys)
     assert np.flatnonzero(ends)[:2].tolist() == [length - 1, 2 * length - 1]
 
 

@@ -42,9 +42,7 @@ def test_every_fifth_training_sample_of_each_class_is_left_out_for_validation(st
     config = {"task": "digits", "dataset": "digits", "code": "latency", "n_steps": 4, "layers": [64, 10]}
     if stored:
         splits = {name: whole.full_split(name) for name in ("train", "test")}
-        sets = {
-            name: spike_trains(np.asarray(x, bool).swapaxes(0, 1), np.asarray(y)) for name, (x, y) in splits.items()
-        }
+        sets = {of: spike_trains(np.asarray(x, bool).swapaxes(0, 1), np.asarray(y)) for of, (x, y) in splits.items()}
         np.savez(tmp_path / "some.npz", **arrays_of_sets(sets))
         config |= {"spikes": "some"}
     maker = task_maker(config, tmp_path / "some.npz" if stored else None)
@@ -52,10 +50,8 @@ def test_every_fifth_training_sample_of_each_class_is_left_out_for_validation(st
     assert task is maker(jax.random.key(1))
     spikes, labels = map(np.asarray, whole.full_split("train"))
     left_out = np.isin(np.arange(len(labels)), fifth_of_each_class(labels))
-    expected = {
-        "train": (spikes[:, ~left_out], labels[~left_out]),
-        "validation": (spikes[:, left_out], labels[left_out]),
-    }
+    rows = {"train": ~left_out, "validation": left_out}
+    expected = {split: (spikes[:, own], labels[own]) for split, own in rows.items()}
     for split, parts in (expected | {"test": whole.full_split("test")}).items():
         for one, other in zip(task.full_split(split), parts, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -68,7 +64,6 @@ def test_a_stored_validation_split_is_kept(tmp_path):
         for name, n in zip(("train", "validation", "test"), (30, 10, 12), strict=True)
     }
     np.savez(tmp_path / "some.npz", **arrays_of_sets(sets))
-    task = task_maker({"task": "tiny", "spikes": "some", "layers": [2, 4, 2], "n_steps": 3}, tmp_path / "some.npz")(
-        None
-    )
+    config = {"task": "tiny", "spikes": "some", "layers": [2, 4, 2], "n_steps": 3}
+    task = task_maker(config, tmp_path / "some.npz")(None)
     assert [task.full_split(name)[0].shape[1] for name in ("train", "validation", "test")] == [30, 10, 12]

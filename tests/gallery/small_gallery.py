@@ -101,13 +101,7 @@ def build(small, scale="quick", looks=DATA):
 
 
 def result(task):
-    config = {
-        "scale": "quick",
-        "task": task,
-        "first_seed": 7,
-        "seeds": 3,
-        "optimizer": {"name": "adamax", "rate": 0.01},
-    }
+    config = {"scale": "quick", "task": task, "first_seed": 7, "seeds": 3, "optimizer": {"name": "sgd", "rate": 0.01}}
     return {"config": config, "seed": 7, "seeds": [{}, {}, {}], "versions": {"python": "3.11.7", "jax": "0.10.2"}}
 
 

@@ -139,9 +139,8 @@ def test_claim_holds_if_all_comparisons_hold_and_fails_if_one_fails(parts, verdi
 
 def test_tested_claims_are_corrected_together_and_others_take_no_part():
     tested = [("middle", 0.5), ("middle", 0.7), ("wide", 1.0)]
-    found = correct(
-        [judged(left, "above", right) for left, right in [("exact", 1), ("single", 1), ("lost", 1), *tested]]
-    )
+    pairs = [("exact", 1), ("single", 1), ("lost", 1), *tested]
+    found = correct([judged(left, "above", right) for left, right in pairs])
     p = [stats.ttest_1samp(SAMPLES[left], right).pvalue for left, right in tested]
     assert [one.corrected for one in found] == [None, None, None, *map(pytest.approx, holm(p))]
     assert [one.verdict for one in found] == ["holds", "unresolved", "not run", *["unresolved"] * 3]
@@ -178,12 +177,8 @@ def test_quantity_of_a_cell_is_that_of_its_table():
 
 
 def test_what_is_not_there_is_not_run_and_says_why():
-    cases = [
-        ("middle", 3, {"scale": "paper"}),
-        ("absent", 3, {"at": "quick"}),
-        ("middle", "lost", {}),
-        ({"table": "y"}, 3, {}),
-    ]
+    cases = [("middle", 3, {"scale": "paper"}), ("absent", 3, {"at": "quick"})]
+    cases += [("middle", "lost", {}), ({"table": "y"}, 3, {})]
     for left, right, more in cases:
         found = judged(left, "below", right, **more)
         assert found.verdict == "not run" and all(found.reasons)
@@ -278,13 +273,7 @@ def test_cells_are_compared_as_numbers_or_else_as_text():
 
 
 def test_number_has_the_interval_and_samples_beside_it():
-    row = {
-        "cosine": "0.5",
-        "cosine_low": "-1",
-        "cosine_high": "1",
-        "cosine_values": "0 None",
-        "low": "7",
-        "rounds": "2",
-    }
+    row = {"cosine": "0.5", "cosine_low": "-1", "cosine_high": "1", "cosine_values": "0 None"}
+    row |= {"low": "7", "rounds": "2"}
     assert number(row, "cosine")[:5] == (0.5, -1.0, 1.0, (0.0, None), "round")
     assert number(row, "low")[:4] == (7.0, 7.0, 7.0, ()) and number(row | {"low": ""}, "low") is None

@@ -64,9 +64,8 @@ class Cycle:
     @property
     def marks(self):
         marked = looks.marked(self.figures, self.looks, self.runs)
-        return {
-            f"{one.experiment}/{each.id}": each.written for one in marked for each in one.claims if each.id != "counted"
-        }
+        every = ((one.experiment, each) for one in marked for each in one.claims)
+        return {f"{name}/{each.id}": each.written for name, each in every if each.id != "counted"}
 
 
 @pytest.fixture
@@ -96,13 +95,8 @@ def test_frozen_claims_are_confirmed_by_the_same_verdict_on_other_seeds(cycle, t
     cycle.see(SECOND, 5000)
     assert set(cycle.marks.values()) == {"after"}  # nothing has been recorded
     cycle.record()
-    expected = {
-        "faster": "confirmed",
-        "slower": "confirmed",
-        "at_least_one": "before",
-        "open": "before",
-        "new": "before",
-    }
+    expected = dict.fromkeys(("faster", "slower"), "confirmed")
+    expected |= dict.fromkeys(("at_least_one", "open", "new"), "before")
     assert cycle.marks == {f"cost/{name}": kind for name, kind in expected.items()} | {
         f"drawn/{name}": "after"
         for name in expected  # which has no seeds of ours
@@ -121,12 +115,8 @@ def test_what_changes_after_it_was_frozen_is_from_after_the_run(cycle):
     """Its words may change, but nothing that it compares."""
     cycle.record()
     cycle.freeze()
-    changes = [
-        {"sentence": "Other words."},
-        {"relation": "below", "right": 3},
-        {"margin": 0.05, "why": "w"},
-        {"scale": "full"},
-    ]
+    changes = [{"sentence": "Other words."}, {"relation": "below", "right": 3}]
+    changes += [{"margin": 0.05, "why": "w"}, {"scale": "full"}]
     cycle.write([one | change for one, change in zip(CLAIMS, changes, strict=False)])
     cycle.see(SECOND, 5000)
     frozen = cycle.looks[-1]

@@ -121,14 +121,8 @@ def test_number_that_is_missing_is_a_mistake_unless_there_is_a_reason(tmp_path):
     ],
 )
 def test_ratios_are_judged_by_their_side_of_1(tmp_path, ratios, outcomes, sizes):
-    row = {
-        "other": "spyx",
-        "n": "8",
-        "inputs": "spikes",
-        "ratio": ratios.split()[1],
-        "ratio_values": ratios,
-        "reason": "",
-    }
+    row = {"other": "spyx", "n": "8", "inputs": "spikes", "reason": ""}
+    row |= {"ratio": ratios.split()[1], "ratio_values": ratios}
     row |= {"ratio_low": "0.1", "ratio_high": "9", "ratio_mean": "geometric"}
     row |= {"t4": "0.5", "a100": "4", "tpu": "1.0", "m3": ""}
     later = row | {"inputs": "gaussian", "ratio_values": "0.6 0.7 0.7"}

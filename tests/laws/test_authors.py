@@ -112,9 +112,7 @@ def test_sums_of_the_authors_decay_as_the_layer(name):
     case = recorded("authors", "unequal")
     assert worst(by_oracle(RULES["ottt"], case)[1], leaves(case, "ottt/")) < EXACT  # whose traces decay as the layer
     theirs, rule = leaves(case, f"{name}/"), RULES[name]
-    own = type(rule)(
-        next_decay=lambda layer, above: layer.neuron.decay, **({} if name == "otpe" else {"bias_trace": False})
-    )
+    own = type(rule)(next_decay=lambda layer, _: layer.neuron.decay, **{} if name == "otpe" else {"bias_trace": False})
     assert worst(by_oracle(own, case)[1], theirs) < EXACT
     _, found = by_oracle(rule, case)
     kernels, _ = deviations(found, theirs)

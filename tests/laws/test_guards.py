@@ -40,9 +40,7 @@ def test_the_primitives_that_sparsity_knows_are_those_of_jax():
 def pooled(pool):
     """Two layers with a pool of pairs between them."""
     shape = [lambda x: x.reshape(*x.shape, 1), pool, lambda x: x[..., 0]]
-    return connect(
-        [linear(7, 6, 0), LIF(param_dtype=jnp.float64), *shape, linear(3, 4, 1), LI(param_dtype=jnp.float64)]
-    )
+    return connect([linear(7, 6, 0), LIF(param_dtype=float), *shape, linear(3, 4, 1), LI(param_dtype=float)])
 
 
 def test_snap_says_where_it_is_dense():

@@ -55,9 +55,8 @@ def test_a_nested_stack_read_late_is_one_chain():
         leaves = [np.asarray(leaf[...]) for _, leaf in nnx.to_flat_state(gradient)]
         found.append(sorted(leaves, key=lambda g: (g.shape, np.abs(g).sum())))
     assert furthest(*found) < EXACT
-    assert [path for path, _ in nnx.to_flat_state(gradient)] == [
-        path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))
-    ]
+    paths = ([path for path, _ in nnx.to_flat_state(of)] for of in (gradient, nnx.state(model, nnx.Param)))
+    assert next(paths) == next(paths)
 
 
 def test_a_synapse_in_several_places_has_the_sum():
@@ -256,9 +255,8 @@ def test_layers_of_a_list_have_their_own_rules_and_routes(listed):
     model, layers = NETWORKS["edges"].pair()
     x, routes = table.inputs_of("edges"), {name: ROUTES[name](model) for _, *names in listed for name in names}
     rule = sr.PerLayer([OF_A_LAYER[name][0](route=routes[own]) for name, own, _ in listed])
-    found = gradients_of(
-        model, run(model, rule, loss=table.weighted_squares, labels=jnp.asarray(TARGETS), x=jnp.asarray(x))
-    )
+    batch = {"loss": table.weighted_squares, "labels": jnp.asarray(TARGETS), "x": x}
+    found = gradients_of(model, run(model, rule, **batch))
     for index, (name, _, way) in enumerate(listed):
         ours, theirs = OF_A_LAYER[name]
         route = table.route_of(ours(route=routes[way]), model, layers, TARGETS)
@@ -365,6 +363,12 @@ def test_bases_are_waves_over_the_units():
         np.testing.assert_allclose(matrix, wave / 6, atol=1e-9)
 
 
+def test_direct_feedback_of_two_layers_is_random_feedback():
+    hidden, last = layers_of(pair([7, 6, 4], [lif(), LI]).model)
+    direct, random = sr.Direct(rngs=nnx.Rngs(5)), sr.Random(rngs=nnx.Rngs(5))
+    np.testing.assert_array_equal(direct.matrix(hidden, 6, 4, jnp.float64), random.kernels(last)[0])
+
+
 # ------------------------------------------------------------------------------------------------------- adaptive and online
 
 
@@ -389,9 +393,7 @@ def test_adaptive_matrices_become_the_kernels_under_decay(online):
     for (kernel, matrix), (new_kernel, new_matrix) in zip(before, kernels_of(model, rule), strict=True):
         assert deviation(new_matrix - new_kernel, shrink * (matrix - kernel)) < 1e-10
         assert np.abs(new_kernel - shrink * kernel).max() > 1e-4
-    apart = [
-        np.asarray(m[...]) - shrink * np.asarray(old) for m, old in zip(rule.route.matrices[1], start, strict=True)
-    ]
+    apart = [np.asarray(m[...] - shrink * old) for m, old in zip(rule.route.matrices[1], start, strict=True)]
     assert deviation(*apart) < 1e-9
     assert not jax.tree.leaves(nnx.state(sr.EProp(route=sr.Random(rngs=nnx.Rngs(5))), nnx.Param))
 
@@ -424,10 +426,8 @@ def test_online_training_is_descent_by_window(ours, rule, window):
                 sums |= {name: sums[name] - rate * step[name] / window for name in sums}
         layers = [layer.moved(step) for layer, step in zip(layers, total, strict=True)]
     assert float(loss) == pytest.approx(np.mean(losses), rel=1e-12)
-    pairs = [
-        (model.modules[0].delays.value[0], layers[0].delays),
-        (model.synapses[0].kernel[...], layers[0].edges[0].kernel),
-    ]
+    pairs = [(model.modules[0].delays.value[0], layers[0].delays)]
+    pairs.append((model.synapses[0].kernel[...], layers[0].edges[0].kernel))
     for place, layer in zip((1, 3), layers, strict=True):
         pairs += [(model.modules[place].kernel[...], layer.kernel), (model.modules[place].bias[...], layer.bias)]
     assert max(deviation(*both) for both in pairs) < 1e-11

@@ -17,15 +17,8 @@ from stacks import gradients_of
 T, B = 5, 2
 LABELS = np.array([1, 3])
 # Of the table, those along any route; and those that take no parameter for each unit.
-NAMES = [
-    "ostl",
-    "ostl_with_recurrence",
-    "ottt",
-    "sltt",
-    "otpe given a decay",
-    "approximate_otpe",
-    "e_prop given a decay",
-]
+NAMES = ["ostl", "ostl_with_recurrence", "ottt", "sltt", "otpe given a decay", "approximate_otpe"]
+NAMES += ["e_prop given a decay"]
 NAMES += ["pp_prop", "s_tllr"]
 UNIFORM = ("ottt", "approximate_otpe")
 ROUTES = {

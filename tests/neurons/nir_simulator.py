@@ -84,9 +84,7 @@ def _convolve(node, x):
     """By a function of JAX whose own order of axes is NIR's."""
     axes = node.weight.ndim - 2
     stride, dilation = (np.broadcast_to(sizes, (axes,)).tolist() for sizes in (node.stride, node.dilation))
-    padding = (
-        "SAME" if isinstance(node.padding, str) else [(side, side) for side in np.broadcast_to(node.padding, (axes,))]
-    )
+    padding = "SAME" if isinstance(node.padding, str) else [(of, of) for of in np.broadcast_to(node.padding, (axes,))]
     options = {"rhs_dilation": dilation, "feature_group_count": int(node.groups)}
     y = jax.lax.conv_general_dilated(x, node.weight, stride, padding, **options)
     return np.asarray(y) + np.reshape(node.bias, (-1, *(1,) * axes))

@@ -138,10 +138,8 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_planted_faults_are_named(fault, no_shape_checks):
-    with (
-        jax.numpy_dtype_promotion("standard"),
-        pytest.raises(AssertionError, match=f"{fault.__name__} .*{FAULTS[fault]}"),
-    ):
+    told = f"{fault.__name__} .*{FAULTS[fault]}"
+    with jax.numpy_dtype_promotion("standard"), pytest.raises(AssertionError, match=told):
         check_neuron(fault())
 
 

@@ -116,9 +116,7 @@ def measured(name):
 
         @jax.jit
         def program(point, along):
-            gradients = {
-                name: jax.grad(functools.partial(loss, way), (0, 1, 2), has_aux=True) for name, way in ways.items()
-            }
+            gradients = {name: jax.grad(functools.partial(loss, ways[name]), (0, 1, 2), has_aux=True) for name in ways}
             tangents = {name: jax.jvp(gradients[name], point, along)[1] for name in ("steps", "scan")}
             return {name: gradient(*point) for name, gradient in gradients.items()}, tangents
 
@@ -172,14 +170,8 @@ def test_the_symplectic_form_is_the_code_of_its_authors(x64):
     """Spikes, last states and gradients by every parameter of a recurrent layer; see data/README.md."""
     data = dict(np.load(Path(__file__).parent / "data" / "se_adlif.npz"))
     decays = {"decay": time_constant(data["tau_u"], dt=1.0), "adaptation_decay": time_constant(data["tau_w"], dt=1.0)}
-    options = {
-        "a": data["a"],
-        "b": data["b"],
-        "threshold": 1.0,
-        "q": 120.0,
-        "reset": "zero",
-        "stop_reset_gradient": True,
-    }
+    options = {"threshold": 1.0, "q": 120.0, "reset": "zero", "stop_reset_gradient": True}
+    options |= {name: data[name] for name in "ab"}
     model = pair([5, 4], [{"kind": "adlif", **decays, **options}], edges=[(0, 0, 1)]).model
     model.modules[1] = model.modules[1].replace(spike_fn=Surrogate(lambda x: jnp.exp(-5 * jnp.abs(x))))
     (dense, _), (recurrent,) = model.modules, model.synapses

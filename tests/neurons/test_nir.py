@@ -160,9 +160,8 @@ def test_nested_graphs_are_opened_and_delays_are_whole_steps():
     parts = {"d": nir.Delay((DT * steps).astype(np.float32)), "w": affine(5), "n": lif()}
     inner = nir.NIRGraph(ends | parts, list(itertools.pairwise(["i", *parts, "o"])))
     read = {"v": affine(N, 4), "li": li(4)}
-    nested, flat = (
-        from_nir(graph_of(nodes | read, n_out=4), dt=DT, trainable=True) for nodes in ({"net": inner}, parts)
-    )
+    graphs = (graph_of(nodes | read, n_out=4) for nodes in ({"net": inner}, parts))
+    nested, flat = (from_nir(graph, dt=DT, trainable=True) for graph in graphs)
     assert_same(nested, flat)
     assert flat.modules[0].delays.value[0].tolist() == steps.tolist()
     assert len(jax.tree.leaves(nnx.state(flat, nnx.Param))) == 1 + 2 + 2 + 2 + 1

@@ -138,9 +138,8 @@ def test_a_parameter_has_its_value_and_no_number_leads_out_of_its_domain(dtype, 
     for domain, value in DOMAINS:
         for given in (value, Trainable(value), np.array([1.0, 0.9, 1.1]) * value, Trainable(np.full(3, value))):
             used = np.asarray(sn.Parameter("a b", given, domain, dtype)(jnp.zeros((2, 3), dtype)), np.float64)
-            np.testing.assert_allclose(
-                used + np.zeros((2, 3)), np.zeros((2, 3)) + getattr(given, "value", given), **close
-            )
+            whole = np.broadcast_arrays(used, getattr(given, "value", given), np.zeros((2, 3)))
+            np.testing.assert_allclose(*whole[:2], **close)
         mapped = domain.constrain(numbers)
         slope = np.asarray(jax.vmap(jax.grad(domain.constrain))(numbers), np.float64)
         assert mapped.dtype == jnp.dtype(dtype)

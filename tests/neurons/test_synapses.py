@@ -167,10 +167,8 @@ def test_statistics_are_those_of_the_current_and_do_not_depend_on_chunks(x64):
 
 def test_statistics_of_images_and_of_half_precision():
     """Over samples and places; in float32 at least."""
-    image, x = (
-        RunningNorm(nnx.Conv(4, 6, (3, 2), rngs=nnx.Rngs(0))),
-        RNG(3).normal(size=(B, 6, 5, 4)).astype(np.float32),
-    )
+    x = RNG(3).normal(size=(B, 6, 5, 4)).astype(np.float32)
+    image = RunningNorm(nnx.Conv(4, 6, (3, 2), rngs=nnx.Rngs(0)))
     image(jnp.asarray(x))
     end_sequence(image)
     current = np.asarray(image.synapse(jnp.asarray(x))).reshape(-1, 6)

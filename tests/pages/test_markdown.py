@@ -46,11 +46,8 @@ def stray_marks(text):
 def anchors(page):
     """The names of the headings of a page, as GitHub makes them."""
     tokens = PARSER.parse(page.read_text(encoding="utf-8"))
-    titles = [
-        "".join(one.content for one in after.children)
-        for token, after in pairwise(tokens)
-        if token.type == "heading_open"
-    ]
+    headings = [after for token, after in pairwise(tokens) if token.type == "heading_open"]
+    titles = ["".join(one.content for one in after.children) for after in headings]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 

@@ -57,9 +57,8 @@ def test_layers_have_the_names_of_health_and_summary():
     model = connect([nnx.Linear(N, 6, rngs=rngs), LIF(), inner, nnx.Linear(6, C, rngs=rngs), LI()], edges, rngs=rngs)
     params = nnx.state(model, nnx.Param)
     layer = {"model": model, "group": lambda name: name.partition("/")[0]}
-    found = jax.eval_shape(
-        lambda: [sr.agreement(params, params, **options) for options in ({"model": model}, {}, layer)]
-    )
+    ways = {"model": model}, {}, layer
+    found = jax.eval_shape(lambda: [sr.agreement(params, params, **options) for options in ways])
     named, plain, by_layer = found
     layers = ["0 Linear", "1 -> 0 Linear", "1 -> 0 Linear (2 steps late)", "2.0 Linear", "2.1 -> 2.0 Linear"]
     layers.append("2.1 LIF/decay")
@@ -78,9 +77,8 @@ def test_layers_have_the_names_of_health_and_summary():
 def test_it_is_measured_at_the_parameters_and_the_batch_of_its_step(training, options, ours, theirs):
     """Of the rule that trains by default; computed again by hand from the parameters after that step."""
     model, optimizer = made()
-    history = sr.fit(
-        model, optimizer, sr.cross_entropy, BATCHES, callbacks=[sr.GradientAgreement(every=4, **options)], **training
-    )
+    looks = [sr.GradientAgreement(every=4, **options)]
+    history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES, callbacks=looks, **training)
     inputs, labels = map(jnp.asarray, BATCHES[3])
     one, two = (sr.gradients(model, sr.cross_entropy, inputs, labels, rule=rule)[1] for rule in (ours, theirs))
     (record,) = history.records
@@ -95,9 +93,8 @@ def test_both_gradients_see_the_same_random_numbers_and_training_sees_none_of_it
 
     def train(callbacks):
         model, optimizer = made(modules=[Dropout(0.3, rngs=nnx.Rngs(1))])
-        history = sr.fit(
-            model, optimizer, sr.cross_entropy, SAMPLER, rule=sr.UORO(rngs=nnx.Rngs(2)), callbacks=callbacks
-        )
+        options = {"rule": sr.UORO(rngs=nnx.Rngs(2)), "callbacks": callbacks}
+        history = sr.fit(model, optimizer, sr.cross_entropy, SAMPLER, **options)
         return history, numbers(model)
 
     history, watched = train([sr.GradientAgreement(2, rule=sr.BPTT()), sr.GradientAgreement(2)])

@@ -53,9 +53,10 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(
-    "kind, die_at", [*(("plain", at) for at in (1, 2, 5)), ("random numbers", 6), ("parameters", 8)]
-)
+STOPS = [("plain", 1), ("plain", 2), ("plain", 5), ("random numbers", 6), ("parameters", 8)]
+
+
+@pytest.mark.parametrize("kind, die_at", STOPS)
 def test_a_run_that_stops_at_any_step_goes_on_from_the_checkpoint_before(kind, die_at, tmp_path):
     """With random streams and feedback weights of a rule too, which change in training."""
 
@@ -71,7 +72,9 @@ def test_a_run_that_stops_at_any_step_goes_on_from_the_checkpoint_before(kind, d
     with pytest.raises(Killed):
         start("run", die_at=die_at)
     assert steps(tmp_path / "run") == list(range(2, die_at, 2))[-3:]
-    assert start("run") == whole
+    left_over = tmp_path / "run/.9.1.part"  # by a process that was killed while it wrote
+    left_over.touch()
+    assert start("run") == whole and not left_over.exists()
 
 
 def test_a_finished_run_is_returned_as_it_was_and_the_newest_are_kept(finished, directory):
@@ -206,10 +209,8 @@ def test_what_fits_is_loaded_and_told_and_the_rest_stays(tmp_path):
     rest = numbers(*model.modules[1:])
     found = sr.load_weights(tmp_path / "weights", model, strict=False)
     assert found["loaded"] == ["0 Linear/bias", "0 Linear/kernel"] and found["missing"] == ["1 LIF/decay/unconstrained"]
-    assert (
-        found["different"][1] == "2 Linear/kernel: float32[6, 3] saved, float16[6, 4] here"
-        and len(found["different"]) == 2
-    )
+    _, kernel = found["different"]
+    assert kernel == "2 Linear/kernel: float32[6, 3] saved, float16[6, 4] here"
     assert sorted(path.rpartition("/")[2] for path in found["unexpected"]) == ["bias", "mean", "scale", "var"]
     theirs = np.asarray(saved.modules[0].kernel[...])
     assert same(numbers(*model.modules[1:]), rest) and same([first.kernel[...]], [theirs.astype(np.float16)])

@@ -67,10 +67,7 @@ def test_inputs_are_in_no_other_number(steps):
     assert found.input_bytes == 4 * steps * I
 
 
-@pytest.mark.parametrize(
-    ("rule", "window"),
-    [(TBPTT(5), None), (OTTT(), 4), (OTPE(), 1)],
-)
+@pytest.mark.parametrize(("rule", "window"), [(TBPTT(5), None), (OTTT(), 4), (OTPE(), 1)])
 def test_measured_bytes_are_the_temporaries_of_a_program_of_the_same_gradient(rule, window):
     net, steps = model(), 40
     graph, state = nnx.split((net, rule))

@@ -93,10 +93,8 @@ def test_a_metric_may_be_an_array():
     """Of batches of unequal size; its record can be written as JSON."""
     (first, labels), (second, _) = BATCHES[:2]
     held_out = [(first, labels), (second[:, :3], labels[:3])]
-    options = {
-        "held_out": held_out,
-        "metrics": {"shares": lambda outputs, labels: jax.nn.one_hot(labels, C).mean(axis=0)},
-    }
+    shares = lambda outputs, labels: jax.nn.one_hot(labels, C).mean(axis=0)  # noqa: E731
+    options = {"held_out": held_out, "metrics": {"shares": shares}}
     history = sr.fit(*made(), sr.cross_entropy, BATCHES[:1], **options)
     counts = np.bincount(np.concatenate([labels, labels[:3]]), minlength=C)
     np.testing.assert_allclose(history.series("shares")[1], [counts / 7], rtol=1e-6)
@@ -200,12 +198,8 @@ def test_patience_counts_evaluations_without_a_gain_above_min_delta(mode, sign):
 
 def test_a_bar_is_for_terminals_and_elsewhere_an_epoch_is_a_line(capsys):
     bar, line = ("8/8", "loss=", "held-out accuracy="), ("fit: epoch 2 of 2, step 8, loss ", ", held-out accuracy ")
-    for source, progress, told in (
-        (BATCHES, None, line),
-        (BATCHES, False, ()),
-        (BATCHES, True, bar),
-        (SAMPLER, True, bar),
-    ):
+    ways = (BATCHES, None, line), (BATCHES, False, ()), (BATCHES, True, bar), (SAMPLER, True, bar)
+    for source, progress, told in ways:
         options = {"held_out": BATCHES[:], "metrics": {"accuracy": sr.accuracy}, "progress": progress}
         sr.fit(*made(), sr.cross_entropy, source, epochs=2, **options)
         shown = capsys.readouterr().err
@@ -221,9 +215,7 @@ def with_biases_of(bias, transformation):
 def test_parameters_without_a_gradient_are_named_once_at_the_line_of_the_call():
     """Below silent neurons."""
     nodes = with_biases_of(-100.0, MOMENTUM)
-    with pytest.warns(
-        UserWarning, match="exactly zero in each of the first 10 steps for 2 Linear/kernel, which"
-    ) as warned:
+    with pytest.warns(UserWarning, match="zero in each of the first 10 steps for 2 Linear/kernel, which") as warned:
         inspect.unwrap(sr.fit)(*nodes, sr.cross_entropy, BATCHES, epochs=4)
     assert [warning.filename for warning in warned if "exactly zero" in str(warning.message)] == [__file__]
 

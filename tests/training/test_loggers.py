@@ -58,9 +58,7 @@ def test_a_logger_has_the_losses_and_the_records_of_the_history(kind):
     expected |= {(step, "training/learning_rate"): 0.1 * (1 - (step - 1) / 10) for step in steps}
     for name, logs_as in {"loss": "held_out/loss", "accuracy": "held_out/accuracy", "norm": "norm"}.items():
         expected |= {(step, logs_as): value for step, value in zip(*history.series(name), strict=True)}
-    assert {where: value for where, value in logged.items() if where[1] != "training/seconds"} == pytest.approx(
-        expected
-    )
+    assert {where: of for where, of in logged.items() if where[1] != "training/seconds"} == pytest.approx(expected)
     assert [step for step, name in logged if name == "training/seconds"] == list(steps)
 
 

@@ -23,9 +23,10 @@ def broken(value=np.nan, at=(2, 1, 3)):
     return inputs, labels
 
 
-@pytest.mark.parametrize(
-    "rule, update, value, word", [(sr.BPTT(), "offline", np.nan, "NaN"), (sr.OTTT(), "online", -np.inf, "infinite")]
-)
+HOW = [(sr.BPTT(), "offline", np.nan, "NaN"), (sr.OTTT(), "online", -np.inf, "infinite")]
+
+
+@pytest.mark.parametrize("rule, update, value, word", HOW)
 def test_one_entry_of_the_inputs_stops_the_run(rule, update, value, word, tmp_path):
     """At its step, although a spike hides it from the loss; the last checkpoint and the model have the step before.
 

@@ -83,9 +83,8 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path):
         checkpoints = None if folder is None else sr.Checkpoints(tmp_path / folder, every=10, keep=9)
         stream = stream_of(RULES["uoro"]())
         source = lambda step: pieces(INPUTS[step:], LABELS[step:])  # noqa: E731
-        for info in sr.run_stream(
-            stream, source, metrics={"accuracy": sr.correct}, half_life=9.0, checkpoints=checkpoints
-        ):
+        options = {"metrics": {"accuracy": sr.correct}, "half_life": 9.0, "checkpoints": checkpoints}
+        for info in sr.run_stream(stream, source, **options):
             if info.step == stop:
                 break
         return info

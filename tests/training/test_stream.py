@@ -133,9 +133,8 @@ def with_dropout(mask, batch):
     """A stream whose inputs are dropped; nothing is learned."""
     model = made()
     model.modules.insert(0, Dropout(0.5, per=mask, rngs=nnx.Rngs(0)))
-    return sr.start_stream(
-        model, optimizer_of(model, None, STILL), sr.cross_entropy, (batch, N), rule=sr.OSTL(), window=5
-    )
+    optimizer = optimizer_of(model, None, STILL)
+    return sr.start_stream(model, optimizer, sr.cross_entropy, (batch, N), rule=sr.OSTL(), window=5)
 
 
 def test_look_ahead_predicts_without_dropout():

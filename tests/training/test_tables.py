@@ -58,15 +58,8 @@ def test_any_setting_can_be_swept():
     """Each point is the training with this setting alone, and the best one is chosen."""
     options = {"rules": {"otpe": OTPE()}, "seeds": 2, "validation": [(INPUTS, LABELS)]}
     data = lambda seed: [(INPUTS, LABELS)] * 3  # noqa: E731
-    found = sweep(
-        with_decay,
-        optax.sgd,
-        cross_entropy,
-        data,
-        rates=[0.3, 0.1],
-        settings={"decay": [0.5, 0.9], "width": [4]},
-        **options,
-    )
+    settings = {"decay": [0.5, 0.9], "width": [4]}
+    found = sweep(with_decay, optax.sgd, cross_entropy, data, rates=[0.3, 0.1], settings=settings, **options)
     assert found.points == tuple(
         {"rate": rate, "decay": decay, "width": 4} for decay in (0.5, 0.9) for rate in (0.1, 0.3)
     )

@@ -77,12 +77,8 @@ def without_parameters(gradient):
 
 
 def swept(make_model=lambda rngs: made()[0], optimizer=optax.sgd, **changes):
-    given = {
-        "rules": {"bptt": sr.BPTT(), "ottt": sr.OTTT()},
-        "rates": [0.1, 0.2],
-        "seeds": 2,
-        "validation": BATCHES[:1],
-    }
+    given = {"rules": {"bptt": sr.BPTT(), "ottt": sr.OTTT()}, "rates": [0.1, 0.2]}
+    given |= {"seeds": 2, "validation": BATCHES[:1]}
     return sr.sweep(make_model, optimizer, sr.cross_entropy, BATCHES, **given | changes)
 
 

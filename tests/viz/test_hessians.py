@@ -17,9 +17,7 @@ def test_eigenvalues_and_trace_are_those_of_the_dense_hessian(x64):
     rng = np.random.default_rng(1)
     inputs, targets = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
     shapes = {"layers": [{"kernel": (3, 3), "bias": (1, 3)}, {"kernel": (3, 2), "bias": (1, 2)}], "gain": ()}
-    params = jax.tree.map(
-        lambda shape: jnp.asarray(rng.normal(size=shape)), shapes, is_leaf=lambda x: isinstance(x, tuple)
-    )
+    params = jax.tree.map(lambda shape: jnp.asarray(rng.normal(size=shape)), shapes, is_leaf=lambda x: type(x) is tuple)
 
     def loss(params):
         first, second = params["layers"]

@@ -62,9 +62,7 @@ def test_losses_get_the_structure_and_dtypes_of_the_origin_and_keep_what_is_not_
         x = nnx.merge(graph, state).kernel[0, 0]
         return jnp.where(x > 1, jnp.inf, jnp.where(x < 0, jnp.nan, x))
 
-    axes = [
-        jax.tree.map(lambda leaf, row=row: jnp.asarray(row)[:, None], params) for row in np.eye(2, dtype=np.float32)
-    ]
+    axes = [jax.tree.map(lambda _, row=row: jnp.asarray(row)[:, None], params) for row in np.eye(2, dtype=np.float32)]
     plane = viz.Plane(jax.tree.map(jnp.zeros_like, params), (axes[0], axes[1]))
     losses = viz.surface(loss, plane, xs=[-1, 0.5, 2], ys=[0], batch=2)
     assert losses.dtype == np.float32 and seen == {(jax.tree.structure(params), np.dtype(jnp.bfloat16))}

@@ -45,9 +45,7 @@ def test_what_is_declared_is_locked_at_a_version_that_is_allowed(group):
     for requirement in map(Requirement, asked):
         name = requirement.name.replace("_", "-")
         versions = [version for pin, version in pins if pin == name]
-        assert name in members or (versions and all(requirement.specifier.contains(version) for version in versions)), (
-            name
-        )
+        assert name in members or (versions and all(map(requirement.specifier.contains, versions))), name
 
 
 def test_wheels_for_a_gpu_are_those_of_the_locked_jax():

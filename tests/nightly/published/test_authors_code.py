@@ -104,9 +104,10 @@ class CausalReadOut(STLLR):
         return self
 
 
-@pytest.mark.parametrize(
-    "kind", ["", "_synchrony", "_causal", "_feedback", "_target", "_recurrent", "_recurrent_triangle"]
-)
+KINDS = ["", "_synchrony", "_causal", "_feedback", "_target", "_recurrent", "_recurrent_triangle"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_s_tllr_finds_what_its_authors_found(kind, x64):
     """All parameters. Their learning in the last steps is a mask.
 
