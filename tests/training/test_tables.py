@@ -1,5 +1,7 @@
 """What a notebook and a paper show: norms by name, tables, and learning curves."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 from flax import nnx
 from matplotlib import pyplot as plt
 
-from slax_neurons import LI, LIF, connect
+from slax_neurons import LI, LIF, connect, health, summary
 from slax_rules import BPTT, OTPE, accuracy, cross_entropy, gradient_norms, gradients, sweep
 from slax_rules.train.intervals import interval
 
@@ -27,6 +29,12 @@ def test_norms_of_a_gradient_have_readable_names():
     kernel = np.asarray(gradient["modules"][2]["kernel"][...])
     np.testing.assert_allclose(norms["2 Linear/kernel"], np.sqrt((kernel**2).sum()), rtol=1e-6)
     assert sorted(gradient_norms(gradient))[0] == "modules/0/bias"
+
+
+def test_tables_of_a_notebook_have_the_cells_of_the_text():
+    model = stack(nnx.Rngs(0))
+    for table in (summary(model, (4, 8)), health(model, INPUTS)):
+        assert re.match(r"<table>.*<td.*LIF</td>.*</table>$", table._repr_html_())
 
 
 def test_learning_curves_are_means_of_runs_within_the_limits():
