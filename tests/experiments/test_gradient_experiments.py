@@ -30,14 +30,7 @@ def test_cells_of_published_rules_have_their_gradient():
     inputs, labels = (rng.random((6, 4, 10)) < 0.3).astype(np.float32), np.array([0, 1, 2, 0])
 
     rules = []
-    for name in (
-        "decolle",
-        "osttp",
-        "rflo",
-        "etlp",
-        "tess",
-        "e_prop_random",
-    ):  # with read-outs, targets and random matrices
+    for name in ("decolle", "osttp", "rflo", "etlp", "tess", "e_prop_random"):  # read-outs, targets, random matrices
         cell = grid.make_cell(grid.cell_of(name), rngs=nnx.Rngs(5), model=model)
         of_cell = dataclasses.replace(cell, **RULES[name].options)
         rules.append((RULES[name].make(rngs=nnx.Rngs(5), model=model), of_cell))

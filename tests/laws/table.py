@@ -205,7 +205,7 @@ TABLE = {
     "sketched_rtrl": Entry(
         partial(oracle.sketched_rtrl, rank=1), ("linear last", "symplectic"), options={"rank": 1}, fixed=True
     ),
-    "ostl": Entry(oracle.ostl, ("chain", "edges", "states", "conv", "delays", "units", "symplectic", "brf")),
+    "ostl": Entry(oracle.ostl, ("chain", "edges", "states", "conv", "delays", "units", "symplectic")),
     "ostl_with_recurrence": Entry(partial(oracle.ostl, with_h=True), ("chain", "states"), own_edges=True),
     "otpe": Entry(oracle.otpe, ("chain", "edges", "linear last")),
     "otpe given a decay": Entry(

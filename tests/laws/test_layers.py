@@ -463,7 +463,7 @@ class FromTheEnd(ByPlace):
         return jnp.concatenate([spikes[..., :2], -spikes[..., 2:]], axis=-1)
 
 
-@pytest.mark.parametrize("rule", [sr.OSTL(), sr.OTTT(), sr.STLLR()])
+@pytest.mark.parametrize("rule", [sr.OSTL(), sr.STLLR()])
 def test_a_neuron_may_tell_its_units_by_their_place_in_a_step(rule):
     by_place, from_the_end = (
         run(

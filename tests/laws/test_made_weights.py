@@ -79,7 +79,7 @@ def by_parameters(synapse, gradient):
     return pull((gradient["kernel"][...], gradient["bias"][...]))[0]
 
 
-@pytest.mark.parametrize(("net", "name"), [("one", "otpe"), ("two", "ottt"), ("one", "rtrl")])
+@pytest.mark.parametrize(("net", "name"), [("one", "otpe"), ("two", "ottt")])
 def test_the_gradient_is_that_of_the_plain_net_by_the_chain_rule(net, name):
     """With one window for the plain net and several for the other."""
     model = deep(net)
