@@ -135,14 +135,8 @@ def test_steps_of_an_optimizer_are_those_of_its_equation(optimizer, first, secon
 
 
 def test_each_figure_has_the_accuracies_of_its_rules_and_variants_in_their_rows(tmp_path):
-    jobs = [
-        f"{task}/{one}"
-        for task in ("recall", "adding")
-        for one in (
-            *(f"{optimizer}/{rule}" for optimizer in ("adam", "rmsprop") for rule in ("bptt", "sltt")),
-            "rmsprop/otpe",
-        )
-    ]
+    ways = [f"{optimizer}/{rule}" for optimizer in ("adam", "rmsprop") for rule in ("bptt", "sltt")]
+    jobs = [f"{task}/{way}" for task in ("recall", "adding") for way in (*ways, "rmsprop/otpe")]
     jobs += ["recall/adam/otpe", "recall/adam/without_traces", "recall/rmsprop/without_traces", "recall/adam/fixed"]
     jobs += [f"recall/adam/{one}" for one in ("without_traces_signals", "ottt", "otpe_traces", "ottt_signals")]
     jobs += ["time/adam/bptt"]  # of a task that is in neither figure
@@ -151,11 +145,7 @@ def test_each_figure_has_the_accuracies_of_its_rules_and_variants_in_their_rows(
         config, means[job] = config_of("controls", job, FULL, "full"), number
         seeds = [{"accuracy": (number + apart) / 100} for apart in (-1, 1)]
         results.append(as_written(config, {"seeds": seeds, "trials": {"chosen": {"learning_rate": 0.1}}}))
-    found = {
-        stem: {
-            "/".join(row[name] for name in ("task", "optimizer", "rule", "variant")): float(row["mean"]) for row in rows
-        }
-        for stem, rows in tables("controls", results, tmp_path).items()
-    }
+    made, parts = tables("controls", results, tmp_path), ("task", "optimizer", "rule", "variant")
+    found = {stem: {"/".join(row[name] for name in parts): float(row["mean"]) for row in made[stem]} for stem in made}
     assert len(found["controls_rmsprop"]) == 13 and len(found["controls_shuffled"]) == 8
     assert found["controls_rmsprop"]["adding/rmsprop/otpe/itself"] == pytest.approx(means["adding/rmsprop/otpe"] / 100)

@@ -99,15 +99,12 @@ def test_otpe_is_ahead_from_where_it_stays_ahead_to_the_end(ahead, start):
         rule: SimpleNamespace(tested=lambda of=of: dict(zip(BATCHES, of, strict=True))) for rule, of in courses.items()
     }
     assert depth_plot.ahead_from(curves) == start
+
+    def lengths(course, seed):
+        return [{"batches": at, "accuracy": of[seed, 0]} for at, of in zip(BATCHES, course, strict=True)]
+
     seeds = {
-        rule: [
-            {
-                "lengths": [{"batches": at, "accuracy": of[seed, 0]} for at, of in zip(BATCHES, course, strict=True)],
-                "gradients": {},
-            }
-            for seed in range(3)
-        ]
-        for rule, course in courses.items()
+        rule: [{"lengths": lengths(of, seed), "gradients": {}} for seed in range(3)] for rule, of in courses.items()
     }
     trainings = {"clipped": {rule: {"seeds": of} for rule, of in seeds.items()}}
     minus = [row for row in plot_cause.rows(plot_cause.Data({}, trainings)) if row[3] == "minus_bptt"]

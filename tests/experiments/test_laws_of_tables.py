@@ -143,11 +143,9 @@ def test_gradients_of_otpe_are_those_of_bptt_in_the_last_two_layers():
 
 def test_a_shorter_gradient_is_the_same_where_lengths_are_one():
     for quantity in ("accuracy", "minus_bptt"):
-        kept = [
-            row["values"]
-            for way in ("bptt", "short_bptt")
-            for row in rows("questions_optimizer", optimizer="normalized", way=way, quantity=quantity)
-        ]
+        where = {"optimizer": "normalized", "quantity": quantity}
+        ways = (rows("questions_optimizer", way=way, **where) for way in ("bptt", "short_bptt"))
+        kept = [row["values"] for of_way in ways for row in of_way]
         assert kept[0] == kept[1]
 
 

@@ -101,13 +101,8 @@ def test_equal_scores_are_told_apart_by_the_loss_and_then_by_the_rate(second, le
     calls = []
     monkeypatch.setattr(learning, "sweep", scored(calls, lambda rate, window: 0.9 * (rate in CONFIG["learning_rates"])))
     monkeypatch.setattr(learning, "validation_loss", lambda sampler, run: float(run.rate != least))
-    trials, runs = choose(
-        CONFIG | {"second_trials": second and {"online_window": [2, 3]}},
-        "online",
-        None,
-        "here",
-        second or "learning_rate",
-    )
+    config = CONFIG | {"second_trials": second and {"online_window": [2, 3]}}
+    trials, runs = choose(config, "online", None, "here", second or "learning_rate")
     assert trials["chosen"] == {"learning_rate": chosen}
     assert [(run.rate, run.seed) for run in runs] == [(chosen, 0), (chosen, 1), (chosen, 2)]
     assert calls[-1][0] == (chosen,) and [is_tested for *_, is_tested, _ in calls].index(True) == len(calls) - 1

@@ -164,14 +164,15 @@ def test_over_long_gaps_truncation_gets_the_memory_and_the_time_of_otpe(tmp_path
     needs = {"bptt": 90, "otpe": 50, "tbptt_2": 20, "tbptt_4": 40, "tbptt_6": 60, "recomputed": 30, "otpe_10": 70}
     config = config_of("questions", "recall/cost", settings, "tiny")
     assert config["ways"] == ways[:5] and not {"in_time", "steps", "seeds"} & config.keys()
-    costs = {
-        way: {
+
+    def cost_of(size):
+        return {
             "bytes": {"measured": size, "inputs": 7},
             "milliseconds": [size, 3 * size, 2 * size],
             "window": size // 10,
         }
-        for way, size in needs.items()
-    }
+
+    costs = {way: cost_of(size) for way, size in needs.items()}
     results = [as_written(config, {"costs": costs})]
     for way, accuracy in zip(ways, (0.99, 0.98, 0.5, 0.4, 0.8, 0.6, 0.7), strict=True):
         own = config_of("questions", f"recall/adam/{way}", settings, "tiny")

@@ -23,14 +23,8 @@ SAMPLES = {"low": [0.9, 1.0, 1.1], "middle": [1.5, 2.0, 2.5], "wide": [1.0, 2.2,
 NUMBERS = {"exact": 2.0, "lost": "", "negative": -2.0}  # without samples
 MIDDLE = SAMPLES["middle"]
 ROWS = [
-    {
-        "rule": rule,
-        "task": task,
-        "mean": str(np.mean(of)),
-        "low": str(min(of)),
-        "high": "9",
-        "values": " ".join(map(str, of)),
-    }
+    {"rule": rule, "task": task, "mean": str(np.mean(of)), "low": str(min(of)), "high": "9"}
+    | {"values": " ".join(map(str, of))}
     for rule, of in SAMPLES.items()
     for task in "ab"
 ]
@@ -168,11 +162,9 @@ def test_a_form_is_of_kind_scales_figure_and_comparisons_but_not_of_words():
 def test_quantity_of_a_cell_is_that_of_its_table():
     rows = [{"way": "a", "variant": "b", "rule": "c", "mean": "1", "cosine": "1"}]
     places = [{"way": "a"}, {"variant": "b"}, {"rule": "c"}, {"way": "a", "column": "cosine"}]
-    found = [
-        judge(whole | {"comparisons": list(comparisons(whole))}, "x", {"x": rows}, "full", True)
-        for place in places
-        for whole in [claim("it", place, "above", 0)]
-    ]
+    wholes = [claim("it", place, "above", 0) for place in places]
+    made = [whole | {"comparisons": list(comparisons(whole))} for whole in wholes]
+    found = [judge(whole, "x", {"x": rows}, "full", True) for whole in made]
     assert [one.comparisons[0].quantity for one in found] == ["accuracy", "accuracy", "mean", "cosine"]
 
 

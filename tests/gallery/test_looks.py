@@ -41,13 +41,11 @@ class Cycle:
         self.see(FIRST, 0)
 
     def write(self, claims):
-        self.paths = [
-            written(
-                self.folder / "experiments" / name / "claims.yaml",
-                yaml.safe_dump({"figures": [figure(stem, stem, claims)]}),
-            )
-            for name, stem in (("cost", "x"), ("drawn", "y"))
-        ]
+        places = {
+            self.folder / "experiments" / name / "claims.yaml": stem for name, stem in (("cost", "x"), ("drawn", "y"))
+        }
+        texts = {path: yaml.safe_dump({"figures": [figure(stem, stem, claims)]}) for path, stem in places.items()}
+        self.paths = [written(path, text) for path, text in texts.items()]
 
     def see(self, table, first_seed, date="2999-01-01"):
         rows = read_table(written(self.folder / "x.csv", table))

@@ -93,13 +93,10 @@ def test_it_is_known_of_each_quantity_whether_more_of_it_is_better():
 
 
 COLUMNS = ("bytes", "times_bptt", "length")
+OF_RULES = ("otpe 3 0.9", "0.89 0.9 0.91"), ("ostl 2 0.5", "0.49 0.5 0.51"), ("bptt 1 0.8", "0.1 0.8 1.5")
 ROWS = [
-    {"rule": rule, "quantity": "accuracy", "mean": mean, "values": values} | dict.fromkeys(COLUMNS, number)
-    for rule, number, mean, values in (
-        ("otpe", "3", "0.9", "0.89 0.9 0.91"),
-        ("ostl", "2", "0.5", "0.49 0.5 0.51"),
-        ("bptt", "1", "0.8", "0.1 0.8 1.5"),
-    )
+    dict.fromkeys(COLUMNS, number) | {"rule": rule, "quantity": "accuracy", "mean": mean, "values": values}
+    for (rule, number, mean), values in ((of.split(), values) for of, values in OF_RULES)
 ]
 LESS_BYTES = {"left": {"rule": "ostl", "column": "bytes"}, "relation": "below", "right": {"rule": "otpe"}}
 

@@ -80,12 +80,8 @@ NUMBERS["numbers"][2]["by_construction"] = True
 
 def judged(tmp_path, tables, figures=(), copies=("it",), **item):
     content = copy.deepcopy(CONTENT) | {"items": [{"id": name, **ITEM, **copy.deepcopy(item)} for name in copies]}
-    return replication(
-        figures,
-        tables,
-        written(tmp_path / "replication.yaml", yaml.safe_dump(content, sort_keys=False)),
-        is_complete=True,
-    )
+    path = written(tmp_path / "replication.yaml", yaml.safe_dump(content, sort_keys=False))
+    return replication(figures, tables, path, is_complete=True)
 
 
 def table(**means):

@@ -443,6 +443,9 @@ def test_gradient_in_single_precision_is_that_of_the_oracle():
     assert worst(gradients_of(model, found), here.expected().gradients) < 1e-4
 
 
+OPTIONS = {"threshold": 0.3, **F64}
+
+
 class ByPlace(LIF):
     """The first units of a sample excite and the others inhibit, told by their place in [B, N]."""
 
@@ -465,11 +468,8 @@ class FromTheEnd(ByPlace):
 
 @pytest.mark.parametrize("rule", [sr.OSTL(), sr.STLLR()])
 def test_a_neuron_may_tell_its_units_by_their_place_in_a_step(rule):
-    by_place, from_the_end = (
-        run(
-            connect([linear(7, 6, 0), neuron(threshold=0.3, **F64), linear(6, 4, 1), neuron(threshold=0.3, **F64)]),
-            rule,
-        )
-        for neuron in (ByPlace, FromTheEnd)
+    made = (
+        [linear(7, 6, 0), neuron, linear(6, 4, 1), neuron] for neuron in (ByPlace(**OPTIONS), FromTheEnd(**OPTIONS))
     )
+    by_place, from_the_end = (run(connect(modules), rule) for modules in made)
     assert furthest(by_place, from_the_end) < EXACT and any(leaf.any() for leaf in jax.tree.leaves(by_place))

@@ -162,10 +162,9 @@ def test_weights_are_made_once_per_window():
         layers = [make(linear(7, 6, 0)), fires(), make(linear(6, 4, 1)), fires()]
         graphdef, state = nnx.split(connect(layers, [Edge(1, 0, synapse=make(linear(6, 6, 2)))]))
         x = jnp.asarray(X)
+        options = {"rule": sr.OTTT(), "window": window}
         return jax.jit(
-            lambda state: sr.gradients(
-                nnx.merge(graphdef, state), sr.cross_entropy, x, LABELS, rule=sr.OTTT(), window=window
-            )
+            lambda state: sr.gradients(nnx.merge(graphdef, state), sr.cross_entropy, x, LABELS, **options)
         ).trace(state)
 
     for window, places in ((T, {()}), (3, {(), (4,)})):

@@ -184,14 +184,10 @@ VALUE_ERRORS = [
 KEY_ERRORS = [(lambda: sr.RULES["opte"], "Did you mean 'otpe'")]
 
 
-@pytest.mark.parametrize(
-    ("kind", "call", "word"),
-    [
-        (kind, *one)
-        for kind, ones in ((TypeError, TYPE_ERRORS), (ValueError, VALUE_ERRORS), (KeyError, KEY_ERRORS))
-        for one in ones
-    ],
-)
+ALL = {TypeError: TYPE_ERRORS, ValueError: VALUE_ERRORS, KeyError: KEY_ERRORS}
+
+
+@pytest.mark.parametrize(("kind", "call", "word"), [(kind, *one) for kind, ones in ALL.items() for one in ones])
 def test_what_cannot_be_served_is_told_with_the_cure(kind, call, word):
     with pytest.raises(kind, match=word):
         call()

@@ -34,16 +34,8 @@ FORMULAS = {
     "super_spike": lambda x, beta=10.0: beta / (beta * np.abs(x) + 1) ** 2,
     "triangular": lambda x, height=0.3, width=1.0: height * np.maximum(0, 1 - np.abs(x) / width),
 }
-OTHERS = {
-    "arctan": (5.0,),
-    "boxcar": (0.2, 0.7),
-    "fast_sigmoid": (3.0,),
-    "gaussian": (0.2,),
-    "multi_gaussian": (0.8, 0.4, 3.0, 0.3),
-    "sigmoid": (9.0,),
-    "super_spike": (3.0,),
-    "triangular": (0.8, 0.6),
-}
+OTHERS = {"arctan": (5.0,), "boxcar": (0.2, 0.7), "fast_sigmoid": (3.0,), "gaussian": (0.2,), "sigmoid": (9.0,)}
+OTHERS |= {"multi_gaussian": (0.8, 0.4, 3.0, 0.3), "super_spike": (3.0,), "triangular": (0.8, 0.6)}
 CASES = [(name, options) for name in SURROGATES for options in ((), OTHERS[name])]
 X = np.concatenate([np.linspace(-1e3, 1e3, 501), np.linspace(-1.01, 1.01, 400), [0.0, -0.0, 0.5, -0.5, 0.2, -0.2]])
 

@@ -20,13 +20,11 @@ VALIDATION = {"BPTT": 0.5, "OTPE": 0.7, "OTTT": 0.6, "SLTT": 0.4}
 
 def found(scores=SCORES, **options):
     """A sweep with these test scores, without training."""
-    best = {
-        rule: [
-            Run(rule, {"rate": 0.1}, seed, np.ones(4), None, {4: VALIDATION[rule]}, {4: score}, None, {4: None})
-            for seed, score in enumerate(of_rule)
-        ]
-        for rule, of_rule in scores.items()
-    }
+
+    def run(rule, seed, score):
+        return Run(rule, {"rate": 0.1}, seed, np.ones(4), None, {4: VALIDATION[rule]}, {4: score}, None, {4: None})
+
+    best = {rule: [run(rule, *one) for one in enumerate(of_rule)] for rule, of_rule in scores.items()}
     points = ({"rate": 0.1},)
     trials, chosen = {rule: [runs] for rule, runs in best.items()}, dict.fromkeys(best, points[0])
     return Sweep(points, trials, chosen, best, **{"limits": (0.0, 1.0)} | options)

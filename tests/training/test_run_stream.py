@@ -58,11 +58,8 @@ def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_pi
     damaged[wrong == "loss"][12] = np.nan
 
     def run(inputs, targets, folder):
-        return sr.run_stream(
-            stream_of(loss_fn=sr.squared_error),
-            lambda step: pieces(inputs[step:], targets[step:]),
-            checkpoints=sr.Checkpoints(tmp_path / folder, every=1000),
-        )
+        where, stream = sr.Checkpoints(tmp_path / folder, every=1000), stream_of(loss_fn=sr.squared_error)
+        return sr.run_stream(stream, lambda step: pieces(inputs[step:], targets[step:]), checkpoints=where)
 
     expected = last(run(INPUTS, targets, "whole"))
     seen = []

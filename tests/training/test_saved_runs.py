@@ -25,14 +25,8 @@ RULES = {"bptt": sr.BPTT(), "a/b, c": sr.OTTT()}
 
 def make_model(rngs, width=6, decay=0.9, scale=1.0, **options):
     init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
-    return connect(
-        [
-            nnx.Linear(5, width, kernel_init=init, rngs=rngs),
-            LIF(decay=decay, **options),
-            nnx.Linear(width, 3, rngs=rngs),
-            LI(),
-        ]
-    )
+    first = nnx.Linear(5, width, kernel_init=init, rngs=rngs)
+    return connect([first, LIF(decay=decay, **options), nnx.Linear(width, 3, rngs=rngs), LI()])
 
 
 def batches(seed, count=3, classes=3):
