@@ -88,6 +88,22 @@ def test_without_memory_a_step_is_all_that_counts():
     assert not np.allclose(outputs("bptt", inputs)[4], outputs("bptt", others)[4], atol=1e-2)
 
 
+@pytest.mark.parametrize(("way", "factor"), [("bptt", 1.0), ("short_bptt", run.SHORTER)])
+def test_the_first_step_of_each_optimizer(way, factor):
+    """Against their equations: SGD moves by the gradient, which is shorter in hidden layers, and by 1 if lengths are 1."""
+    config = CONFIG | {"way": way}
+    params = nnx.state(run.network(config, nnx.Rngs(0)), nnx.Param)
+    gradient = jax.tree.map(lambda leaf: 1 + np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape), params)
+    for optimizer in ("momentum", "normalized"):
+        made = run.optimizer_of(config | {"optimizer": optimizer}, 0.1)
+        moved = made.update(gradient, made.init(params), params)[0]
+        for number in (0, 2, 4):
+            for name in ("kernel", "bias"):
+                given, found = (np.asarray(tree["modules"][number][name][...]) for tree in (gradient, moved))
+                scale = 1 / np.linalg.norm(given) if optimizer == "normalized" else factor if number < 4 else 1.0
+                np.testing.assert_allclose(found, -0.1 * scale * given, rtol=1e-5)
+
+
 @pytest.mark.parametrize("way", run.EXCHANGED)
 def test_a_rule_with_the_lengths_of_another_one_keeps_its_direction_in_each_array(way):
     config, rng = CONFIG | {"way": way}, np.random.default_rng(0)

@@ -43,5 +43,5 @@ from oracle.running import Carry, Gradients, Result, advance, run, start  # noqa
 from oracle.signals import linear, softmax_cross_entropy  # noqa: F401
 from oracle.sketched import SketchedRTRL  # noqa: F401
 from oracle.snap import SnAp  # noqa: F401
-from oracle.spikes import SpikeFunction, arctan, fast_sigmoid, heaviside, smooth  # noqa: F401
+from oracle.spikes import SpikeFunction, arctan, fast_sigmoid, heaviside  # noqa: F401
 from oracle.uoro import UORO  # noqa: F401

@@ -27,12 +27,3 @@ def fast_sigmoid(slope=25.0) -> SpikeFunction:
 
 def arctan(alpha=2.0) -> SpikeFunction:
     return SpikeFunction(heaviside, lambda x: alpha / 2 / (1 + (np.pi * alpha * x / 2) ** 2))
-
-
-def smooth(slope) -> SpikeFunction:
-    """No spike: a sigmoid with its true derivative, so that gradients can be checked with finite differences."""
-
-    def value(x):
-        return (1 + np.tanh(slope * x / 2)) / 2
-
-    return SpikeFunction(value, lambda x: slope * value(x) * (1 - value(x)))
