@@ -112,7 +112,9 @@ def test_the_pipeline_keeps_the_spikes_of_the_files(folder, tmp_path):
     for split, trains in sets_of_arrays(load_arrays(tmp_path / "shd.npz")).items():
         np.testing.assert_array_equal(trains.packed, shd(folder, split=split, n_steps=10).packed)
     with pytest.raises(ValueError, match="has the wrong checksum: its sha256 is"):
-        write_spikes(settings | {"raw": dict.fromkeys(names, "0")}, map(folder.__truediv__, names), tmp_path / "no.npz")
+        write_spikes(
+            settings | {"raw": dict.fromkeys(names, "0")}, [folder / name for name in names], tmp_path / "no.npz"
+        )
 
 
 PARTS = {

@@ -110,7 +110,9 @@ def test_equal_scores_are_told_apart_by_the_loss_and_then_by_the_rate(second, le
 
 def test_means_are_equal_also_if_their_float32_scores_are_not():
     def runs(rate, *scores):
-        return [Run("a", {"rate": rate}, 0, np.ones(4), None, {4: float(np.float32(s))}, {}, None, {}) for s in scores]
+        return [
+            Run("a", {"rate": rate}, 0, np.ones(4), None, {4: float(np.float32(s))}, {}, None, {4: 0}) for s in scores
+        ]
 
     for trials, best in (([(0.8, 1.0), (0.9, 0.9)], 1), ([(0.8, 1.0), (0.9, 0.8999)], 0)):
         found = [runs(rate, *scores) for rate, scores in zip((0.1, 0.01), trials, strict=True)]
