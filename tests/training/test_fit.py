@@ -215,7 +215,7 @@ def with_biases_of(bias, transformation):
 def test_parameters_without_a_gradient_are_named_once_at_the_line_of_the_call():
     """Below silent neurons."""
     nodes = with_biases_of(-100.0, MOMENTUM)
-    with pytest.warns(UserWarning, match="zero in each of the first 10 steps for 2 Linear/kernel, which") as warned:
+    with pytest.warns(UserWarning, match="zero in each of the first 10 steps for 2 Linear/kernel.") as warned:
         inspect.unwrap(sr.fit)(*nodes, sr.cross_entropy, BATCHES, epochs=4)
     assert [warning.filename for warning in warned if "exactly zero" in str(warning.message)] == [__file__]
 

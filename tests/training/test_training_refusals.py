@@ -112,7 +112,7 @@ CALLS = {  # a call, and words of its error
     "many models": (lambda: vectorized(evaluated_of), r"inside jax.vmap.*sweep\(...\)"),
     "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels.squeeze\("),
     "early stopping by an array": (lambda: sr.EarlyStopping("m", mode="max").update(None, np.zeros(3), 1), r"shape \[3\]"),
-    "function without arguments": (lambda: train(lambda: BATCHES), "without arguments as batches.*let it take the epoch"),
+    "function without arguments": (lambda: train(lambda: BATCHES), "without arguments as batches.*Call it"),
     "function without a result": (lambda: train(lambda epoch: None), "returned None"),
     "no batches": (lambda: train(lambda epoch: []), "Epoch 0 gave no batches"),
     "one batch": (lambda: train(BATCHES[0]), r"one batch as batches.*\[\(inputs, targets\)\]"),
@@ -135,7 +135,7 @@ CALLS = {  # a call, and words of its error
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
     "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"expected \[L, 4, 5\]"),
     "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
-    "stream: no targets": (lambda: runs((X, None)), "targets of shape None"),
+    "stream: no targets": (lambda: runs((X, None)), "targets None for inputs"),
     "stream: shape of a metric": (
         lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda outputs, labels: outputs[:, :1] * 0}), "The metric 'error'"
     ),
