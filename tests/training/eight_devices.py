@@ -138,6 +138,13 @@ def test_another_rule_gives_the_numbers_of_one_device(name, x64):
     assert deviation(of_rule(name), 2 if name in ("ottt", "rtrl") else DEVICES) < 1e-12
 
 
+def test_a_certificate_is_that_of_one_device_and_leaves_the_model_where_it_is(x64):
+    model, rule = make(), sr.SketchedRTRL(1)
+    options = {"rule": rule, "window": 2, "penalties": PENALTIES}
+    assert deviation(lambda devices: sr.certified_gradient(model, MEAN, *batch(devices), **options)) < 1e-12
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(nnx.state(model)))
+
+
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")
 def test_norms_are_those_of_one_device(x64):
     """Flax's BatchNorm keeps its statistics in float32."""

@@ -102,7 +102,7 @@ class Step:
             return self._learn(objects, start, batch)
         before = nnx.state(tuple(objects))
         outcome = devices.run_on_shares(self._learn, self.mesh, objects, start, batch)
-        changes = self.update != "none" or changes_when_called(model)
+        changes = self.update in ("offline", "online") or changes_when_called(model)
         return outcome if changes else outcome._replace(state=before)
 
     def _learn(self, objects: Objects, start: RuleState, batch: Batch, axis: str | None = None) -> "Outcome":
