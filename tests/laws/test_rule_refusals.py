@@ -32,8 +32,12 @@ def model():
     return layers(LIF(), LI())
 
 
-def half():
-    return connect([linear(7, 4, 0, jnp.bfloat16), LI(param_dtype=jnp.bfloat16)])
+HALF = jnp.bfloat16
+IN_HALF = (
+    lambda: connect([linear(7, 4, 0, HALF), LI(param_dtype=HALF)]),
+    lambda: connect([lambda x: x.astype(HALF), LI(param_dtype=HALF), synapse(), LI()]),
+    lambda: nnx.GRUCell(7, 4, dtype=HALF, rngs=rngs()),
+)
 
 
 def rngs():
@@ -146,7 +150,10 @@ TYPE_ERRORS = [
     (lambda: under(sr.NodePerturbation(rngs=rngs()), [*HIDDEN, synapse(6)]), "after the last neuron"),
     (lambda: under(sr.NodePerturbation(rngs=rngs()), layers(LIF(decay=Trainable(0.9)))), "Trainable"),
     (lambda: sr.RULES["uoro"].make(), "rngs="),
-    (lambda: sr.certified_gradient(half(), sr.cross_entropy, X, LABELS, rule=sr.SketchedRTRL(1)), "half precision"),
+    *(
+        (lambda make=make: sr.certified_gradient(make(), sr.cross_entropy, X, LABELS, rule=sr.SketchedRTRL(1)), "half pre")
+        for make in IN_HALF
+    ),
     (lambda: under(sr.KFRTRL(rngs=rngs()), [synapse(), LIF(decay=Trainable(0.9))]), "got the parameter modules/1"),
     (lambda: under(sr.KFRTRL(rngs=rngs()), [(twice := synapse(7, 7)), LIF(), twice, LI()]), "calls with 2 inputs"),
     (lambda: sr.RULES["e_prop_adaptive"].make(rngs=rngs()), "no model"),

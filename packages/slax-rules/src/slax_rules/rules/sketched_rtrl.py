@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from slax_rules.engine.coloring import ColumnColoring
 from slax_rules.engine.influence import InfluenceRule, StateSpace
+from slax_rules.engine.jacobians import is_state
 from slax_rules.losses import sum_dtype
 from slax_rules.rules.snap import SnAp, within_reach
 
@@ -91,11 +92,8 @@ class SketchedRTRL(InfluenceRule):
     def init_influence(self, space: StateSpace, carry: Any) -> Sketch:
         near = SnAp().init_influence(space, carry)
         states = space.states(carry)
-        if self.bound is not None and min(one.dtype.itemsize for one in (states, *jax.tree.leaves(space.params))) < 4:
-            raise TypeError(
-                "certified_gradient got parameters or states in half precision, expected float32 or float64: no bound covers "
-                "the rounding of a gradient in half precision. GradientAgreement measures the error of such a gradient."
-            )
+        if self.bound is not None:
+            _check_precision(space, carry)
         rank = min(self.rank, states.shape[1])
         right = tuple(jnp.zeros((len(states), rank, *one.shape[2:]), one.dtype) for one in near)
         left, cover = (jnp.zeros((*states.shape, n), states.dtype) for n in (rank, states.shape[1]))
@@ -132,6 +130,17 @@ class SketchedRTRL(InfluenceRule):
         near = SnAp().contract(space, adjoint, influence.near)
         pairs = zip(near, influence.right, strict=True)
         return tuple(one + jnp.einsum("br,br...->...", through.astype(R.dtype), R) for one, R in pairs)
+
+
+def _check_precision(space: StateSpace, carry: Any) -> None:
+    """Raise TypeError for a model that holds numbers in half precision, or computes in it."""
+    arrays = [leaf.dtype for leaf in jax.tree.leaves((space.params, carry)) if is_state(leaf)]
+    modules = [part.dtype for _, part in nnx.iter_modules(space.cell) if getattr(part, "dtype", None) is not None]
+    if any(jnp.dtype(one).itemsize < 4 for one in (*arrays, *modules)):
+        raise TypeError(
+            "certified_gradient got a model that computes in half precision, expected float32 or float64: no bound covers "
+            "the rounding of a gradient in half precision. GradientAgreement measures the error of such a gradient."
+        )
 
 
 class _Outside(NamedTuple):

@@ -64,7 +64,8 @@ def certified_gradient(
         rule: the rule; its rank says how much is kept.
 
     Raises:
-        TypeError, ValueError: see `gradients`; parameters or states of half precision, whose rounding no bound covers.
+        TypeError, ValueError: see `gradients`; a model that holds numbers in half precision, or computes in it: no bound covers
+            its rounding.
 
     Note:
         The bound covers what the rule omits, and the rounding of its eigenvalues, but not that of the gradients themselves:
