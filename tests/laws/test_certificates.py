@@ -163,6 +163,9 @@ def test_gradient_differs_by_at_most_its_bound_under_any_option():
     least = jax.jit(lambda found: found.cosine)(found)
     assert abs(least - np.sqrt(1 - (found.bound / norm(again)) ** 2)) < EXACT and 0 < least <= cosine
     assert found._replace(bound=jnp.asarray(1.01 * norm(again))).cosine == -1
+    assert found._replace(gradient=jax.tree.map(lambda leaf: 1e200 * leaf, again)).cosine == -1  # its norm overflows
+    small = certified_gradient(model, lambda *step: 1e-200 * cross_entropy(*step), X, LABELS % 3, rule=rule)
+    assert abs(1e200 * small.bound / certified_gradient(model, loss, X, LABELS % 3, rule=rule).bound - 1) < EXACT
 
 
 # ------------------------------------------------------------------------------------------------------------ KF-RTRL

@@ -122,8 +122,10 @@ class SketchedRTRL(InfluenceRule):
         gradient, adjoint = super().gradient(space, pull, end, signal, influence)
         if self.bound is None:
             return gradient, adjoint
-        squares = jnp.einsum("bh,bhk,bk->b", adjoint, influence.cover, adjoint)
-        return (*gradient, jnp.sum(jnp.sqrt(jnp.maximum(squares, 0)), dtype=self.bound.dtype)), adjoint
+        size = jnp.max(jnp.abs(adjoint), axis=1)  # taken out, since the square of a small adjoint is 0
+        along = adjoint / jnp.where(size > 0, size, 1)[:, None]
+        squares = jnp.einsum("bh,bhk,bk->b", along, influence.cover, along)
+        return (*gradient, jnp.sum(size * jnp.sqrt(jnp.maximum(squares, 0)), dtype=self.bound.dtype)), adjoint
 
     def contract(self, space: StateSpace, adjoint: Float[Array, "B H"], influence: Sketch) -> tuple[Array, ...]:
         through = jnp.einsum("bh,bhr->br", adjoint, influence.left)

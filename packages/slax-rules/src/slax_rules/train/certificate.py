@@ -38,7 +38,7 @@ class CertifiedGradient(NamedTuple):
     def cosine(self) -> Float[Array, ""]:
         """The cosine with BPTT is at least this number; it is -1, which says nothing, where the bound exceeds the norm."""
         norm = optax.tree.norm(self.gradient)
-        below = self.bound < norm
+        below = (self.bound < norm) & jnp.isfinite(norm)
         return jnp.where(below, jnp.sqrt(1 - (self.bound / jnp.where(below, norm, jnp.inf)) ** 2), -1)
 
 
