@@ -137,8 +137,8 @@ class SketchedRTRL(InfluenceRule):
 def _check_precision(space: StateSpace, carry: Any) -> None:
     """Raise TypeError for a model that holds numbers in half precision, or computes in it."""
     arrays = [leaf.dtype for leaf in jax.tree.leaves((space.params, carry)) if is_state(leaf)]
-    modules = [part.dtype for _, part in nnx.iter_modules(space.cell) if getattr(part, "dtype", None) is not None]
-    if any(jnp.dtype(one).itemsize < 4 for one in (*arrays, *modules)):
+    of_products = [getattr(module, "dtype", None) for _, module in nnx.iter_modules(space.cell)]
+    if any(one is not None and jnp.dtype(one).itemsize < 4 for one in (*arrays, *of_products)):
         raise TypeError(
             "certified_gradient got a model that computes in half precision, expected float32 or float64: no bound covers "
             "the rounding of a gradient in half precision. GradientAgreement measures the error of such a gradient."
