@@ -155,6 +155,9 @@ class Rule(PytreeDataclass, abc.ABC):
     def default_window(self, size: StepSize) -> int:
         """A number of steps that is fast and needs little memory, for a model with this size.
 
+        The gradient of a rule without traces ends at the windows. One that differentiates entire sequences overrides
+        `offline_window`, as BPTT does.
+
         Example:
             A rule of your own whose windows have 100 steps, but fewer where layers are wide:
 
