@@ -202,7 +202,7 @@ def test_a_step_of_its_own_inherits_neither_decay_nor_linearity():
     rngs = nnx.Rngs(0)
     model = connect([nnx.Linear(6, 5, rngs=rngs), LIF(), nnx.Linear(5, 3, rngs=rngs), HalfLife()])
     inputs, labels = jnp.ones((8, 2, 6)), jnp.array([0, 2])
-    with pytest.raises(TypeError, match="HalfLife above.*output_decay"):
+    with pytest.raises(TypeError, match=r"HalfLife above.*output_decay"):
         gradients(model, cross_entropy, inputs, labels, rule=OTPE())
     with pytest.raises(TypeError, match="HalfLife"):
         gradients(model, cross_entropy, inputs, labels, rule=OTTT())
