@@ -12,6 +12,8 @@ from typing import Any
 import typst
 
 from experiments.pipeline.command_line import parser_of
+from experiments.pipeline.config import read_yaml
+from experiments.pipeline.job import drop
 from experiments.pipeline.plan import Plan
 from gallery import wording
 from gallery.claims import Claim
@@ -24,82 +26,8 @@ SOURCE, FILLS, TARGET = Path("article/article.typ"), Path("article/fills.typ"), 
 REFERENCES = (Path("docs/references.bib"), Path("packages/slax-rules/src/slax_rules/rules.bib"))
 MISSING = "(not run yet)"
 UNTOLD = ("Not run yet, to be tested.", "A claim of this finding does not hold.")
-LOCAL = ["sltt", "ottt", "ostl", "e_prop", "approximate_otpe", "otpe"]
-IN_TABLE = ["bptt", "tbptt", "rtrl", *LOCAL, "uoro", "snap", "decolle"]
-COST = {"ms": {"value": "milliseconds"}, "times BPTT": {"value": "times_bptt"}, "bytes": {"value": "temporary_bytes"}}
-ONCE_AND_WITHIN = {
-    "one update per sample": {"where": {"mode": "offline"}},
-    "every 10 steps": {"where": {"mode": "online"}},
-}
-TABLES: dict[str, tuple[str, dict[str, Any]]] = {  # the stem of each, and its cells, as the pages define theirs
-    "accuracy": (
-        "accuracy",
-        {
-            "rows": {"rule": ["bptt", "tbptt", *LOCAL, "decolle"]},
-            "columns": "task",
-            "where": {"quantity": "accuracy", "mode": "offline"},
-            "times": 100,
-        },
-    ),
-    "cost": (
-        "rules_table_cost",
-        {"rows": {"rule": ["bptt", "rtrl", *LOCAL, "uoro"]}, "where": {"task": "randman_time"}, "columns": COST},
-    ),
-    "windows": (
-        "curvature_windows",
-        {"rows": "rule", "where": {"stage": "cost", "quantity": "milliseconds"}, "columns": "window"},
-    ),
-    "bach": (
-        "prediction",
-        {"rows": "way", "where": {"task": "bach", "quantity": "nats"}, "digits": 2, "columns": ONCE_AND_WITHIN},
-    ),
-    "laser": (
-        "prediction",
-        {
-            "rows": "way",
-            "where": {"task": "laser", "mode": "online"},
-            "digits": 3,
-            "columns": {"NMSE": {"where": {"quantity": "nmse"}}, "of its last part": {"where": {"quantity": "late"}}},
-        },
-    ),
-    "pixels": (
-        "sequential",
-        {
-            "rows": "rule",
-            "columns": "task",
-            "where": {"quantity": "accuracy"},
-            "slash": {"mode": ["offline", "online"]},
-            "times": 100,
-        },
-    ),
-    "reward": ("reward", {"rows": "task", "columns": "rule", "where": {"quantity": "return"}}),
-    "estimators": (
-        "certificates",
-        {
-            "rows": {"rule": ["rtrl", "sketched_rtrl", "snap", "kf_rtrl", "uoro", "forward_gradient", "opzo", "sltt"]},
-            "where": {"stage": "trained"},
-            "digits": 2,
-            "columns": {"cosine": {"value": "cosine"}, "length": {"value": "norm_ratio"}},
-        },
-    ),
-    "bounds": (
-        "certificates_bounds",
-        {
-            "rows": "rank",
-            "where": {"stage": "trained"},
-            "digits": 2,
-            "columns": {"error": {"value": "error"}, "bound": {"value": "bound"}},
-        },
-    ),
-    "noise": (
-        "gradient_similarity_noise",
-        {
-            "rows": {"rule": ["bptt", "tbptt", "ostl", "otpe", "uoro"]},
-            "where": {"training_steps": 100, "task": "randman_small", "layer": 1},
-            "columns": {"squared bias": {"value": "bias_squared"}, "variance": {"value": "variance"}},
-        },
-    ),
-}
+SHOWN = read_yaml(Path(__file__).with_name("article_tables.yaml"))
+TABLES: dict[str, dict[str, Any]] = SHOWN["tables"]
 
 
 def main() -> None:
@@ -155,8 +83,11 @@ def facts(content: Content) -> dict[str, Any]:
             paper: [[one.about["title"], one.verdict] for one in items if one.shown and one.about["paper"] == paper]
             for paper in content.replication.texts["papers"]
         },
-        "rules": [[RULES[name].title, RULES[name].memory, RULES[name].omits] for name in IN_TABLE],
-        "tables": {name: lines_of(content.tables.get(stem, []), **cells) for name, (stem, cells) in TABLES.items()},
+        "rules": [[RULES[name].title, RULES[name].memory, RULES[name].omits] for name in SHOWN["rules"]],
+        "tables": {
+            name: lines_of(content.tables.get(cells["stem"], []), **drop(cells, "stem"))
+            for name, cells in TABLES.items()
+        },
         "without": sum(not one.shown for one in items),
         "numbers": content.replication.numbers(),
         "beside": content.replication.numbers(shown=True),

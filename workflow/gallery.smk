@@ -26,6 +26,7 @@ rule article:
         "article/article.typ",
         "article/fills.typ",
         "gallery/article.py",
+        "gallery/article_tables.yaml",
         "docs/references.bib",
         "packages/slax-rules/src/slax_rules/rules.bib",
     output:

@@ -34,7 +34,7 @@ def test_article_compiles_and_its_numbers_are_those_of_the_findings(nothing_run)
 
 def test_what_has_no_results_is_said_to_be_not_run(nothing_run):
     said = facts(nothing_run)
-    assert {stem for stem, _ in TABLES.values()} <= said["figures"].keys()
+    assert {cells["stem"] for cells in TABLES.values()} <= said["figures"].keys()
     assert all(len(lines) == 1 for lines in said["tables"].values())
     assert said["found"]["bach"]["headline"].endswith("?") and said["found"]["bach"]["told"].startswith("Not run")
     assert said["judged"]["prediction/gru_predicts_bach_better"].startswith("○")
