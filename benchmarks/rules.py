@@ -61,11 +61,11 @@ class Case(NamedTuple):
     windows: tuple[Any, ...] = (DEFAULT,)
     with_read_out: bool = False
 
-    def programs(self, optimizer: optax.GradientTransformation = ADAM) -> dict[Of, tuple[Any, Any]]:
+    def programs(self) -> dict[Of, tuple[Any, Any]]:
         """A jitted program and its arguments for each window and rule."""
         workload = Workload(self.steps, self.batch, tuple(map(int, self.network.split("-"))))
         model = with_read_out(workload.widths) if self.with_read_out else network_of(workload)
-        graph, state = nnx.split((model, nnx.Optimizer(model, optimizer, wrt=nnx.Param)))
+        graph, state = nnx.split((model, nnx.Optimizer(model, ADAM, wrt=nnx.Param)))
 
         def run(rule: Any, window: Any, state: nnx.State, inputs: jax.Array, labels: jax.Array) -> Any:
             model, optimizer = nnx.merge(graph, state, copy=True)

@@ -1,4 +1,4 @@
-"""The record of speed, and the page of performance with its tables."""
+"""The page of performance has the tables of the benchmarks."""
 
 from pathlib import Path
 
