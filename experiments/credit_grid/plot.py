@@ -109,11 +109,9 @@ def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
             yield length_curves.Curve([*panel.start, *cell_and_names(cell)[:2]], result["seeds"], panel.config)
 
 
-FIGURES = {
-    "credit_grid": figures.Plot(COLUMNS, rows, draw),
-    "credit_grid_alignment": figures.Plot(plot_alignment.COLUMNS, plot_alignment.rows, plot_alignment.draw),
-}
+FIGURES = {"credit_grid": figures.Plot(COLUMNS, rows, draw)}
 TABLES = {
+    "credit_grid_alignment": figures.Plot(plot_alignment.COLUMNS, plot_alignment.rows),
     "credit_grid_differences": figures.Plot(DIFFERENCE_COLUMNS, difference_rows),
     "credit_grid_cosine": figures.Plot(COSINE_COLUMNS, cosine_rows),
     "credit_grid_cost": figures.Plot(COST_COLUMNS, cost_rows),
