@@ -20,9 +20,9 @@ import jax
 import optax
 from flax import nnx
 
+from benchmarks.output import write_rows
 from benchmarks.rules import with_read_out
 from benchmarks.side_by_side.workload import Workload
-from benchmarks.timing import write_rows
 from slax_rules import RULES, cross_entropy, fit, gradients
 
 NAMES = ("gradients bptt", "gradients ostl", "gradients otpe", "gradients e_prop", "fit otpe")

@@ -12,8 +12,8 @@ import itertools
 import math
 from typing import Any
 
+from benchmarks.output import write_rows
 from benchmarks.rules import with_read_out
-from benchmarks.timing import write_rows
 from slax_rules import BPTT, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, cost
 
 BATCH, WINDOWS = 32, (1, 10)

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import times_of, write_about, write_rows
+from benchmarks.output import write_about, write_rows
+from experiments.common.costs import times_of
 from slax_neurons import LIF, LRU, Neuron, parallel_in_time, unroll
 from slax_neurons.neurons.steps import membranes_together
 

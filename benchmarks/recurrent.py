@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.timing import times_of, write_about, write_rows
-from experiments.common.costs import lowered
+from benchmarks.output import write_about, write_rows
+from experiments.common.costs import lowered, times_of
 from slax_neurons import ALIF, LI, Connect, Edge, connect, unroll
 from slax_rules import BPTT, OSTL
 

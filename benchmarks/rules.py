@@ -29,9 +29,10 @@ import jax
 import optax
 from flax import nnx
 
+from benchmarks.output import write_rows
 from benchmarks.peers.slax import network_of
 from benchmarks.side_by_side.workload import Workload
-from benchmarks.timing import times_of, write_rows
+from experiments.common.costs import times_of
 from experiments.drawing.tables import rows_of_csv
 from experiments.pipeline.results import commit
 from slax_neurons import LI, LIF, connect, scan_unroll

@@ -15,9 +15,9 @@ import numpy as np
 import optax
 from flax import nnx
 
+from benchmarks.output import write_rows
 from benchmarks.rules import with_read_out
 from benchmarks.side_by_side.workload import Workload
-from benchmarks.timing import write_rows
 from slax_rules import RULES, cross_entropy, extend_stream, start_stream
 from slax_rules.stream import Stream
 

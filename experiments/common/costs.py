@@ -1,9 +1,11 @@
 """The time and memory of gradients, measured. All programs are compiled first and then take turns, so that other load on the
 machine affects all of them equally. The numbers differ from run to run, so they are kept separate from the results."""
 
+import math
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from slax_neurons import Connect
 from slax_rules import BPTT, cost, cross_entropy, gradients
 
 RECOMPUTED = "recomputed"  # BPTT(remat=True), whose gradient is that of BPTT
+LEAST = 3  # rounds, also if they take longer than asked for
 
 Program = tuple[Any, tuple[Any, ...]]  # a program with its arguments
 
@@ -62,17 +65,29 @@ def bytes_of(model: Connect, rule: Any, shape: tuple[int, ...], window: int | No
 
 def costs(programs: Mapping[Any, Program], repeats: int) -> dict[Any, dict[str, Any]]:
     """The times of each program in all rounds, in ms; its temporaries, in bytes; and, besides, the bytes of its inputs."""
-    times: dict[Hashable, list[float]] = {name: [] for name in programs}
-    for _ in range(repeats + 1):
-        for name, (program, arguments) in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(*arguments))
-            times[name].append(1e3 * (time.perf_counter() - start))
+    calls = {name: partial(program, *arguments) for name, (program, arguments) in programs.items()}
     return {
         name: {
-            "milliseconds": times[name][1:],  # the first call warms up
-            "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
-            "input_bytes": arguments[1].nbytes,
+            "milliseconds": [1e3 * seconds for seconds in times],
+            "temporary_bytes": programs[name][0].memory_analysis().temp_size_in_bytes,
+            "input_bytes": programs[name][1][1].nbytes,
         }
-        for name, (program, arguments) in programs.items()
+        for name, times in times_of(calls, repeats).items()
     }
+
+
+def times_of(calls: Mapping[Any, Callable[[], Any]], repeats: int, seconds: float = math.inf) -> dict[Any, list[float]]:
+    """The seconds of each call, in rounds in which all take turns, until these have taken so many seconds. The first round
+    warms up, and does not count."""
+    times: dict[Any, list[float]] = {key: [] for key in calls}
+    for repeat in range(repeats + 1):
+        if repeat == 1:
+            end = time.perf_counter() + seconds
+        elif repeat > LEAST and time.perf_counter() > end:
+            break
+        for key, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            if repeat:
+                times[key].append(time.perf_counter() - start)
+    return times

@@ -226,13 +226,10 @@ def require(product: Product, outdated: str, how: str) -> dict[str, Any]:
         SystemExit: the product is missing or damaged, or its state is not used under `outdated`, one of OUTDATED. The message
             ends with `how`, what to do.
     """
-    if missing := [file for file in (*product.files, product.record) if not file.is_file()]:
-        raise SystemExit(f"There is no {missing[0]}. {how}")
+    record = require_intact(product.files, how)
     state = state_of(product)
     if not state.is_used(outdated):
         raise SystemExit(f"{product.files[0]} is not used: {state.why}. {how}")
-    record = read_record(product.record)
-    assert record is not None
     return record
 
 
