@@ -15,8 +15,8 @@ from flax import nnx
 from experiments.common.learning import at_one_rate
 from experiments.common.measures import layer_of
 from experiments.common.samples import key_of, make_sampler
-from experiments.common.tasks import make_model
-from slax_neurons import Connect, Edge, connect
+from experiments.common.tasks import make_model, with_own_spikes
+from slax_neurons import Connect
 from slax_rules import RULES, SketchedRTRL, agreement, certified_gradient, cross_entropy, gradients
 
 RECURRENT = "1"  # the layer
@@ -39,9 +39,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     """A layer of LIF that gets its own spikes one step later, and a read-out of LI."""
-    model, size = make_model(config, rngs), config["layers"][1]
-    own = nnx.Linear(size, size, use_bias=False, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
-    return connect([*model.modules], [Edge(1, 0, synapse=own)])
+    return with_own_spikes(make_model(config, rngs), rngs)
 
 
 def rules_of(config: dict[str, Any]) -> dict[str, Callable[..., Any]]:

@@ -124,6 +124,16 @@ def is_right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.vmap(accuracy, in_axes=(1, 0))(outputs[:, :, None], labels[:, None])
 
 
+def is_right_in_sum(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Whether each label is the most probable class, by the sum over time of the softmax of the outputs."""
+    return jax.nn.softmax(outputs).sum(axis=0).argmax(axis=-1) == labels
+
+
+def summed_accuracy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """The share of samples that `is_right_in_sum` finds right."""
+    return jnp.mean(is_right_in_sum(outputs, labels))
+
+
 def at_the_end(run: Run, samples: Any, is_right: Callable[..., jax.Array] = is_right) -> dict[str, Any]:
     """The seed of a run, its accuracy and loss at the end, and its accuracies `along` the training."""
     end = {"seed": run.seed, "accuracy": run.test[run.steps[-1]], "loss": loss_at_the_end(run.losses)}

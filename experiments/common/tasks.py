@@ -17,7 +17,7 @@ from slax_data import Task, make_task, stored_task
 from slax_data.sets.images import stratified_holdout_mask
 from slax_data.storage.packed import sets_of_arrays
 from slax_data.storage.whole_files import load_arrays
-from slax_neurons import LI, LIF, Connect, connect
+from slax_neurons import LI, LIF, Connect, Edge, connect
 from slax_neurons.initialization import fluctuation_driven
 from slax_rules.train.agreement import by_path
 
@@ -103,6 +103,13 @@ def make_model(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
         kernel_init = fluctuation_driven(LIF(**lif), rate=rate)
         modules += [nnx.Linear(n_in, n_out, kernel_init=kernel_init, rngs=rngs), LIF(**lif)]
     return connect([*modules, nnx.Linear(*sizes[-1], rngs=rngs), LI(**li)])
+
+
+def with_own_spikes(model: Connect, rngs: nnx.Rngs) -> Connect:
+    """The stack of `make_model` whose first layer also gets its own spikes, one step later."""
+    size = model.modules[0].out_features
+    own = nnx.Linear(size, size, use_bias=False, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
+    return connect([*model.modules], [Edge(1, 0, synapse=own)])
 
 
 def demo_model(layers: Sequence[int], rngs: nnx.Rngs, **lif: Any) -> Connect:

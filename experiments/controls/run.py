@@ -17,11 +17,11 @@ from flax import nnx
 
 from experiments.common.learning import choose
 from experiments.common.measures import at_the_end
-from experiments.common.tasks import make_model
+from experiments.common.tasks import make_model, with_own_spikes
 from experiments.controls.exchange import Exchanged
 from experiments.credit_grid.grid import NoSignal
 from experiments.questions.sources import sampler_of
-from slax_neurons import Connect, Edge, connect
+from slax_neurons import Connect
 from slax_rules import OSTL, RULES, SLTT, LayerRule, PerLayer
 
 HIDDEN: dict[str, LayerRule] = {"without_traces": SLTT(), "fixed": SLTT(route=NoSignal())}
@@ -42,11 +42,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 def network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     """Layers of LIF with a read-out of LI; if `recurrent`, the first layer gets its own spikes one step later."""
     model = make_model(config, rngs)
-    if not config["recurrent"]:
-        return model
-    size = config["layers"][1]
-    own = nnx.Linear(size, size, use_bias=False, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
-    return connect([*model.modules], [Edge(1, 0, synapse=own)])
+    return with_own_spikes(model, rngs) if config["recurrent"] else model
 
 
 def rule_of(config: dict[str, Any]) -> Callable[..., Any]:

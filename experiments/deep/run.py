@@ -7,11 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from experiments.common.learning import RATE, WINDOW, Update, choose
-from experiments.common.measures import at_the_end, spikes_of_layers
+from experiments.common.measures import at_the_end, is_right_in_sum, spikes_of_layers, summed_accuracy
 from experiments.common.samples import SeedSamples, make_sampler
 from experiments.deep.networks import NETWORKS
 from slax_rules import RULES
@@ -29,7 +26,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
 
 def numbers_of(run: Run, samples: SeedSamples) -> dict[str, Any]:
     """The numbers of a network at the end of its training, and which test samples it was right about, as `lengths` has them."""
-    return at_the_end(run, samples, is_right) | {"spikes": spikes_of_layers(run.network()[0], samples.test[0])}
+    return at_the_end(run, samples, is_right_in_sum) | {"spikes": spikes_of_layers(run.network()[0], samples.test[0])}
 
 
 def rule_of(config: dict[str, Any]) -> Any:
@@ -41,13 +38,3 @@ def rule_of(config: dict[str, Any]) -> Any:
 def update_of(config: dict[str, Any]) -> Update:
     """BPTT makes an update for each sequence, every other rule for each window."""
     return "offline" if config["rule"] == "bptt" else "online"
-
-
-def summed_accuracy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """The share of samples that `is_right` finds right."""
-    return jnp.mean(is_right(outputs, labels))
-
-
-def is_right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Whether each label is the most probable class, by the sum over time of the softmax of the outputs."""
-    return jax.nn.softmax(outputs).sum(axis=0).argmax(axis=-1) == labels

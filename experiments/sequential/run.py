@@ -8,11 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from experiments.common.learning import Update, best_of, finite_runs, train, trials_of, validation_loss
-from experiments.common.measures import loss_at_the_end, pack, right
+from experiments.common.measures import is_right_in_sum, loss_at_the_end, pack, right, summed_accuracy
 from experiments.sequential.networks import NETWORKS
 from experiments.sequential.pixels import make_sampler
 from slax_rules import RULES
@@ -39,7 +36,7 @@ def of_update(config: dict[str, Any], update: Update, path: Path | None) -> dict
     runs = finite_runs(found)
     seeds = []
     for run in runs:
-        is_test_right = right(run.network()[0], sampler(run.seed).test, is_right)
+        is_test_right = right(run.network()[0], sampler(run.seed).test, is_right_in_sum)
         end = {"batches": config["steps"], "accuracy": float(is_test_right.mean()), "right": pack(is_test_right)}
         curve = [{"batches": step, "validation_accuracy": run.validation[step]} for step in run.steps if step]
         more = {"lengths": [end], "curve": curve, "common_test": True, "test_size": len(is_test_right)}
@@ -55,13 +52,3 @@ def rule_of(config: dict[str, Any]) -> Any:
     """The function that makes the rule; the pieces of TBPTT need as much memory as the traces of e-prop."""
     pieces = {"steps": config["piece"]} if config["rule"] == "tbptt" else {}
     return partial(RULES[config["rule"]].make, **pieces)
-
-
-def summed_accuracy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """The share of samples that `is_right` finds right."""
-    return jnp.mean(is_right(outputs, labels))
-
-
-def is_right(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Whether each label is the most probable class, by the sum over time of the softmax of the outputs."""
-    return jax.nn.softmax(outputs).sum(axis=0).argmax(axis=-1) == labels

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments.common.measures import is_right_in_sum
 from experiments.pipeline.job import jobs_of, scales_of, settings_of
 from experiments.pipeline.spikes import SETS
 from experiments.sequential.networks import NETWORKS
 from experiments.sequential.pixels import ORDER_SEED, Pixels, splits_of
-from experiments.sequential.run import is_right, rule_of
+from experiments.sequential.run import rule_of
 from slax_data import digits
 from slax_data.sets.idx_images import IDX_SETS, ORDER
 from slax_rules import RULES, TBPTT
@@ -66,4 +67,4 @@ def test_claims_about_epochs_and_ways_of_updating_have_their_trainings():
 
 def test_answer_is_the_class_with_the_largest_sum_of_probabilities():
     outputs = jnp.array([[[9.0, 0.0]], *[[[0.0, 1.0]]] * 3])  # 1 + 3 x .27 against 0 + 3 x .73
-    assert is_right(outputs, jnp.array([1])).all() and not is_right(outputs, jnp.array([0])).any()
+    assert is_right_in_sum(outputs, jnp.array([1])).all() and not is_right_in_sum(outputs, jnp.array([0])).any()
