@@ -1,4 +1,5 @@
-"""Draw the agreement of each rule's gradient with BPTT, and the terms of the exact gradient."""
+"""Draw the agreement of each rule's gradient with BPTT over training. Its norms, its noise, and the terms of the exact gradient
+are in tables."""
 
 import functools
 import itertools
@@ -18,17 +19,7 @@ BOUNDS = {  # of the others: ANY
 }
 # Defined where the rule's own gradient is, which may hold for other seeds.
 COUNTED = ("cosine_of_means", "relative_variance")
-# Each term has the look of the first rule that keeps it.
-TERMS = {
-    name: figures.look_of(rule) | {"label": label, "linestyle": ""}
-    for name, rule, label in (
-        ("within_step", "sltt", "within the step (kept by SLTT)"),
-        ("own_membrane", "ottt", "own membrane (and by OTTT)"),
-        ("own_reset", "ostl", "own reset (and by OSTL)"),
-        ("above", "otpe", "time in the layers above (estimated by OTPE)"),
-        ("above_with_reset", "bptt", "the same, through a reset (BPTT alone)"),
-    )
-}
+TERMS = ("within_step", "own_membrane", "own_reset", "above", "above_with_reset")  # see terms.py
 DEEP = ("randman_deep", "randman_four_hidden")  # the networks in which rules differ most
 
 Results = list[dict[str, Any]]
@@ -70,10 +61,6 @@ def stages_of(results: Results) -> Iterator[tuple[Place, list[str], list[Any]]]:
         config = result["config"]
         for stage, step in enumerate(config["measure_at"]):
             yield (result, stage), layers_of(result), [config["task"], names.network(config), config["n_steps"], step]
-
-
-def at_the_end(result: dict[str, Any]) -> Place:
-    return result, len(result["config"]["measure_at"]) - 1
 
 
 AGREEMENT = [*START, "rule", "layer", "seeds", "batches"]
@@ -156,44 +143,9 @@ def draw_over_training(results: Results) -> Figure:
     )
 
 
-def draw_terms(results: Results) -> Figure:
-    """Draw a panel for each task: the share of each term in each layer, after all training steps. A task without shares in its
-    first layer is in the table alone."""
-    shown = [
-        result for result in results if of_all_seeds(*at_the_end(result), "terms", "above", "1", "share")
-    ] or results
-    figure, axes = figures.grid(len(shown), 3, 1.75, 0.75, sharey=True)
-    for ax, result in zip(axes, shown, strict=True):
-        layers = layers_of(result)
-        for (place, layer), (number, (name, look)) in itertools.product(enumerate(layers), enumerate(TERMS.items())):
-            shares = of_all_seeds(*at_the_end(result), "terms", name, layer, "share")
-            look = look | {"markersize": 3.5, "elinewidth": 1}
-            figures.draw_interval(ax, place + 0.14 * (number - 2), shares, upright=True, **look)
-        for edge in range(1, len(layers)):
-            ax.axvline(edge - 0.5, color="0.9", linewidth=0.8, zorder=0)
-        ax.set_xticks(range(len(layers)), [*layers[:-1], "read-out"])
-        ax.set(xlim=(-0.5, len(layers) - 0.5), xlabel="layer")
-        ax.tick_params(axis="x", length=0)
-        ax.axhline(0, color="black", linewidth=0.6, zorder=0)
-        figures.draw_levels(ax, ceiling=1)
-        if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel("share of the exact gradient")
-    figures.name_panels(axes, (names.title_of(result["config"]) for result in shown))
-    figures.legend_of(figure, TERMS.values(), 2)
-    seeds = names.seeds_of(result["config"] for result in shown)
-    updates = names.listed(result["config"]["measure_at"][-1] for result in shown)
-    return figures.with_note(
-        figure,
-        f"After {updates} updates with BPTT; the shares of a layer add up to 1 (dotted). Mean of {seeds} with its "
-        "95 % interval.",
-    )
-
-
-FIGURES = {
-    "gradient_similarity": figures.Plot(COSINE_COLUMNS, partial(agreement_rows, "cosine"), draw_over_training),
-    "gradient_similarity_terms": figures.Plot(TERM_COLUMNS, term_rows, draw_terms),
-}
+FIGURES = {"gradient_similarity": figures.Plot(COSINE_COLUMNS, partial(agreement_rows, "cosine"), draw_over_training)}
 TABLES = {
+    "gradient_similarity_terms": figures.Plot(TERM_COLUMNS, term_rows),
     "gradient_similarity_norms": figures.Plot(NORM_COLUMNS, partial(agreement_rows, "norm_ratio")),
     "gradient_similarity_noise": figures.Plot(NOISE_COLUMNS, noise_rows),
 }
