@@ -1,11 +1,11 @@
-"""Draw what a task needs, what traces and truncation reach in the same memory, and what rules reach under each optimizer."""
+"""Draw what a task needs, what rules and truncation reach over long gaps, and what rules reach under each optimizer."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.drawing import figures, length_curves, names, statistics, tables
+from experiments.drawing import figures, names, statistics, tables
 from experiments.questions import plot_long, plot_memory
 from experiments.questions.plot_data import Data, Ways, draw_rows, in_order, prepare, rate_of, title_of_way
 
@@ -87,21 +87,12 @@ def draw_optimizers(data: Data) -> Figure:
     )
 
 
-def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
-    """The curve of each way to learn."""
-    for task, of in data.tasks.items():
-        for optimizer, ways in of.items():
-            for way, result in ways.items():
-                yield length_curves.Curve([task, optimizer, way], result["seeds"], result["config"])
-
-
 FIGURES = {
     "questions_time": figures.Plot(TIME_COLUMNS, time_rows, draw_time),
-    "questions_memory": figures.Plot(plot_memory.COLUMNS, plot_memory.rows, plot_memory.draw),
     "questions_long": figures.Plot(plot_long.COLUMNS, plot_long.rows, plot_long.draw),
     "questions_optimizer": figures.Plot(OPTIMIZER_COLUMNS, optimizer_rows, draw_optimizers),
 }
 TABLES = {
+    "questions_memory": figures.Plot(plot_memory.COLUMNS, plot_memory.rows),
     "questions_growth": figures.Plot(plot_memory.GROWTH_COLUMNS, plot_memory.growth_rows),
-    "questions_lengths": length_curves.table(["task", "optimizer", "way"], lengths_of),
 }

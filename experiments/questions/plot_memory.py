@@ -3,15 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from matplotlib.figure import Figure
+from experiments.drawing import statistics, tables
+from experiments.questions.plot_data import Data, Ways, in_order, rate_of
 
-from experiments.drawing import figures, names, statistics, tables
-from experiments.drawing.styles import STYLES
-from experiments.questions.plot_data import Data, Ways, chance_of, in_order, rate_of
-
-TRUNCATED: dict[str, Any] = {"color": STYLES["tbptt"].color, "marker": STYLES["tbptt"].marker, "markersize": 3}
-HOLLOW: dict[str, Any] = {"color": STYLES["bptt"].color, "markersize": 5, "markerfacecolor": "white"}
-LESS_MEMORY = {"recomputed": HOLLOW | {"marker": "o"}, "in_chunks": HOLLOW | {"marker": "s", "linestyle": "--"}}
+LESS_MEMORY = ("recomputed", "in_chunks")  # ways with the gradient of BPTT
 LONGEST, SHORTEST = "bptt", "sltt"  # the longest piece, of all steps, and the shortest one, of one step
 
 COLUMNS = ["task", "way", "learns", "piece", "learning_rate"]
@@ -64,37 +59,6 @@ def rows(data: Data) -> Iterator[list[Any]]:
             needed = [ways[way]["bytes"].get(kind) for kind in ("counted", "measured", "inputs")]
             cells = tables.of_seeds(tables.accuracies(ways[way]), statistics.SHARE)
             yield [task, *start, rate_of(ways[way]), *needed, *cells]
-
-
-def draw(data: Data) -> Figure:
-    """Draw a panel for each task: the accuracy against the measured memory, a line for truncation and marks for rules."""
-    shown = in_memory(data)
-    figure, axes = figures.grid(len(shown), 2, 2.0, 0.7)
-    looks: dict[str, dict[str, Any]] = {}
-    for ax, ways in zip(axes, shown.values(), strict=True):
-        truncated = {way: steps for steps, way in pieces(ways).items() if way != SHORTEST}
-        own = {way: TRUNCATED for way in truncated}
-        own |= {rule: figures.look_of(rule) | {"markersize": 5} for rule in (SHORTEST, *traced(ways))}
-        own |= {way: look | {"label": names.WAYS[way]} for way, look in LESS_MEMORY.items() if way in ways}
-        line = []
-        for way, look in own.items():
-            at, reached = ways[way]["bytes"]["measured"] / 1024, tables.accuracies(ways[way], 100)
-            mean = figures.draw_interval(ax, at, reached, (0.0, 100.0), upright=True, **look | {"linestyle": ""})
-            if way in truncated:
-                line.append((at, mean))
-                figures.write_beside(ax, f"{truncated[way]}", line[-1], (3, -8), color="0.45")
-        ax.plot(*zip(*line, strict=True), color=TRUNCATED["color"])
-        figures.draw_levels(ax, chance=100 * chance_of(ways))
-        ax.set(ylim=(0, 104), xlabel="memory, KiB per sample", ylabel=names.TEST_ACCURACY)
-        figures.log_axis(ax)
-        looks |= {way: look | {"linestyle": ""} for way, look in own.items() if way not in truncated}
-    figures.name_panels(axes, (names.title_of(tables.config_of(ways)) for ways in shown.values()))
-    figures.legend_of(figure, [TRUNCATED | {"label": "truncated BPTT"}, *looks.values()], -(-(len(looks) + 1) // 2))
-    return figures.with_note(
-        figure,
-        f"{names.means_of(map(tables.config_of, shown.values()))}; dashed: chance. Memory: of a gradient, measured. Numbers: "
-        "steps of a piece. A mark above the line: the rule makes better use of the memory.",
-    )
 
 
 def growth_rows(data: Data) -> Iterator[list[Any]]:
