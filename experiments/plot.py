@@ -26,21 +26,11 @@ import numpy as np
 
 from experiments.drawing.figures import Plot, print_style, save, without_results
 from experiments.drawing.tables import write_table
+from experiments.pipeline import results as records
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.job import ARRAYS, TIMES, Job, check_known, figures_of
 from experiments.pipeline.plan import outdated_of
-from experiments.pipeline.results import (
-    RECORD,
-    Product,
-    begin,
-    figure_products,
-    read_record,
-    require,
-    result_product,
-    run_of,
-    state_of,
-    write_record,
-)
+from experiments.pipeline.results import RECORD, Product, result_product, state_of
 from experiments.run import jobs_with, lacks_spikes
 
 
@@ -61,10 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
     products = {name: result_product(experiment, scale, known, name, results=options.results) for name in chosen}
     command = f"python -m experiments.run {experiment} --scale {scale}{words_of(changes)} --results {options.results}"
     started, output = time.perf_counter(), options.output or Path("figures")
-    known_figures = figure_products(experiment, scale, chosen, results=options.results, figures=output)
+    known_figures = records.figure_products(experiment, scale, chosen, results=options.results, figures=output)
     drawn = [known_figures[stem] for stem in stems]
     results = read(products, chosen, outdated_of(scale, options.outdated), command)
-    made = [begin(figure) for figure in drawn]
+    made = [records.begin(figure) for figure in drawn]
     try:
         draw(experiment, stems, results, output / scale, may_lack=outdated_of(scale, options.outdated) == "draw")
     except KeyError as error:  # a result of older sources may lack what a figure reads now
@@ -74,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"Some results of {experiment} have no {error}: older sources made them. To remake: `{command}`."
         ) from None
     for figure, made_from in zip(drawn, made, strict=True):
-        write_record(figure, made_from, **run_of(started))
+        records.write_record(figure, made_from, **records.run_of(started))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,8 +78,8 @@ def parser() -> argparse.ArgumentParser:
 
 def last_changes(folder: Path) -> list[str]:
     """The words after --set in the last run whose results are in a folder, which are printed."""
-    records = [record for path in folder.rglob(f"*{RECORD}") if (record := read_record(path))]
-    changes: list[str] = max(records, key=lambda record: record.get("date", ""), default={}).get("set", [])
+    found = [record for path in folder.rglob(f"*{RECORD}") if (record := records.read_record(path))]
+    changes: list[str] = max(found, key=lambda record: record.get("date", ""), default={}).get("set", [])
     if changes:
         print(f"As in the last run in {folder}:{words_of(changes)}")
     return changes
@@ -108,7 +98,7 @@ def read(products: Mapping[str, Product], jobs: Mapping[str, Job], outdated: str
     found = []
     for name, job in jobs.items():
         how = f"To make it: `{command} {name}`. To draw others or older ones: --jobs, --set, --outdated keep."
-        result = {"record": require(products[name], outdated, how)}
+        result = {"record": records.require(products[name], outdated, how)}
         for path in products[name].files:
             content = path.read_bytes()
             if path.name.endswith(ARRAYS):

@@ -22,22 +22,12 @@ from typing import Any
 
 import yaml
 
+from experiments.pipeline import results as records
 from experiments.pipeline.command_line import parser_of
 from experiments.pipeline.job import ARRAYS, Job, check_known, experiment_names, jobs_of, settings_of
 from experiments.pipeline.plan import outdated_of
 from experiments.pipeline.program_cache import keep_programs
-from experiments.pipeline.results import (
-    Product,
-    begin,
-    require,
-    result_product,
-    run_of,
-    spikes_product,
-    state_of,
-    write_arrays,
-    write_numbers,
-    write_record,
-)
+from experiments.pipeline.results import Product, result_product
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     products = {name: result_product(options.experiment, options.scale, jobs, name, results=results) for name in jobs}
     outdated = outdated_of(options.scale, options.outdated)
     for name in options.jobs or jobs:
-        due = options.jobs or not state_of(products[name]).is_used(outdated)
+        due = options.jobs or not records.state_of(products[name]).is_used(outdated)
         if due and (options.jobs or not lacks_spikes(options.experiment, jobs[name])):
             if not options.jobs:
                 print(f"{options.experiment}: {name}", flush=True)
@@ -72,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 def lacks_spikes(experiment: str, job: Job) -> bool:
     """True if the spikes of a job are missing, which is printed."""
-    missing = [file for file in (spikes_product(job.spikes).files if job.spikes else ()) if not file.exists()]
+    missing = [file for file in (records.spikes_product(job.spikes).files if job.spikes else ()) if not file.exists()]
     for file in missing:
         print(f"{experiment}: {job.name} is left out, since {file} is missing: `snakemake data` makes it")
     return bool(missing)
@@ -147,20 +137,20 @@ def run(
     scale = job.config["scale"]
     for name in job.reads:
         how = f"{product.label} reads it; `python -m experiments.run {experiment} {name} --scale {scale}` makes it."
-        require(products[name], outdated, how)
-    spikes = [spikes_product(job.spikes)] if job.spikes else []
+        records.require(products[name], outdated, how)
+    spikes = [records.spikes_product(job.spikes)] if job.spikes else []
     for read in spikes:
-        require(read, "remake", f"{product.label} reads it; `snakemake data` makes it.")
-    made = begin(product)
+        records.require(read, "remake", f"{product.label} reads it; `snakemake data` makes it.")
+    made = records.begin(product)
     inputs = [file for name in job.reads for file in products[name].files if file.name.endswith(ARRAYS)]
     inputs += [read.files[0] for read in spikes]
     values = importlib.import_module(f"experiments.{experiment}.{job.module}").compute(job.config, *inputs)
     for file, value in zip(product.files, values if len(job.outputs) > 1 else [values], strict=True):
         if file.suffix == ARRAYS:
-            write_arrays(file, value)
+            records.write_arrays(file, value)
         else:
-            write_numbers(file, job.config, value)
-    write_record(product, made, set=list(changes), **run_of(started, device=device()))
+            records.write_numbers(file, job.config, value)
+    records.write_record(product, made, set=list(changes), **records.run_of(started, device=device()))
 
 
 def device() -> str:

@@ -11,25 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments.pipeline import results as records
 from experiments.pipeline.config import read_yaml
 from experiments.pipeline.job import KEPT, NUMBERS, Job, experiment_names, jobs_of, scales_of
-from experiments.pipeline.results import (
-    EXPERIMENTS,
-    FIGURES,
-    LOCK,
-    RAW,
-    RECORD,
-    ROOT,
-    Product,
-    State,
-    figure_products,
-    read_record,
-    record_of,
-    require,
-    result_product,
-    spikes_product,
-    state_of,
-)
+from experiments.pipeline.results import EXPERIMENTS, FIGURES, LOCK, RAW, RECORD, ROOT, Product, State
 
 STORE = Path("data/store/files/md5")
 MANIFEST, PAGE = FIGURES / "all", tuple(FIGURES / name for name in ("index.html", "RESULTS.md", "REPLICATION.md"))
@@ -68,7 +53,7 @@ class Plan:
             for name, of in sets.items()
         }
         self.missing = {name: raw for name, raw in absent.items() if raw}
-        self.spikes = {name: spikes_product(name) for name in sets if name not in self.missing}
+        self.spikes = {name: records.spikes_product(name) for name in sets if name not in self.missing}
         for product in self.spikes.values():
             self._look(product)
         known = {name: scales_of(name) for name in experiment_names()}
@@ -78,7 +63,7 @@ class Plan:
         for experiment, settings in self.settings.items():
             self.jobs[experiment] = self._look_at_jobs(experiment, jobs_of(experiment, scale, settings))
         self.figures = {
-            name: list(figure_products(name, scale, jobs).values()) for name, jobs in self.jobs.items() if jobs
+            name: list(records.figure_products(name, scale, jobs).values()) for name, jobs in self.jobs.items() if jobs
         }
         for name, products in self.figures.items():
             for product in products:
@@ -92,7 +77,7 @@ class Plan:
         """The jobs that can be made or are there, after a look at the state of each."""
         kept = {}
         for name, job in jobs.items():
-            product = result_product(experiment, self.scale, jobs, name)
+            product = records.result_product(experiment, self.scale, jobs, name)
             read = [self.results[experiment, other] for other in job.reads if (experiment, other) in self.results]
             state = self._look(product, read, self.outdated)
             can_run = (
@@ -106,7 +91,7 @@ class Plan:
         return kept
 
     def _look(self, product: Product, read: Iterable[Product] = (), outdated: str = "remake") -> State:
-        state = state_of(product)
+        state = records.state_of(product)
         if not state.is_used(outdated):
             self.stale[product.label] = state.why
         elif made := [one.label for one in read if one.label in self.stale]:
@@ -127,9 +112,9 @@ class Plan:
 
     def manifest(self) -> str:
         """The checksums of all files, as `sha256sum` writes them, from their records."""
-        records = {product.record: read_record(product.record) or {"files": {}} for product in self.listed}
+        known = {product.record: records.read_record(product.record) or {"files": {}} for product in self.listed}
         return "".join(
-            f"{records[product.record]['files'].get(file.name)}  {file.as_posix()}\n"
+            f"{known[product.record]['files'].get(file.name)}  {file.as_posix()}\n"
             for product in self.listed
             for file in product.files
         )
@@ -139,7 +124,7 @@ class Plan:
         how = "If sources were edited since the run began, start it again."
         results = {product.label for product in self.results.values()}
         for product in [*self.listed, self.page]:
-            require(product, self.outdated if product.label in results else "remake", how)
+            records.require(product, self.outdated if product.label in results else "remake", how)
 
     def notes(self) -> Iterator[str]:
         """Lines on results that are not made, and on those that are used although they are outdated."""
@@ -202,7 +187,7 @@ def files_of(products: Iterable[Product]) -> list[Path]:
 def unknown_files(plans: Iterable["Plan"]) -> dict[str, str]:
     """What is wrong with files of the pipeline, by path: those that are not as they were made from the present settings and
     sources, and those that no product has."""
-    page = read_record(record_of(PAGE[0]))
+    page = records.read_record(records.record_of(PAGE[0]))
     wrong: dict[str, str] = {}
     sound, folders = {MANIFEST}, [FIGURES, Path("data/processed")]
     for plan in plans:
