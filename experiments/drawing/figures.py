@@ -270,13 +270,9 @@ def gaps_of(shares: Shares) -> Shares:
     """How far accuracies are above those of `reference_of`, by rule and update mode; all have the same number of seeds."""
     reference = reference_of(shares)
     exact = next(iter(shares[reference].values()))
-    for rule, modes in shares.items():
-        for mode, of in modes.items():
-            if len(of) != len(exact):
-                raise SystemExit(
-                    f"The number of seeds of {RULES[rule].title}, {mode}, is {len(of)}, expected {len(exact)} as of "
-                    f"{RULES[reference].title}, with which it is compared seed by seed."
-                )
+    seeds = {f"{RULES[rule].title}, {mode}": len(of) for rule, modes in shares.items() for mode, of in modes.items()}
+    if len(set(seeds.values())) > 1:
+        raise SystemExit(f"Rules are compared seed by seed, expected as many seeds of each, got {seeds}.")
     return {rule: {mode: of - exact for mode, of in modes.items()} for rule, modes in shares.items()}
 
 

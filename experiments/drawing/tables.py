@@ -31,8 +31,6 @@ def by_task_and_rule(results: Iterable[dict[str, Any]]) -> Results:
     tasks: Results = {}
     for result in sorted(results, key=lambda result: order.index(result["config"]["rule"])):
         task, rule = (result["config"][name] for name in ("task", "rule"))
-        if rule in tasks.get(task, {}):
-            raise SystemExit(f"Got two results of the task {task} and the rule {rule}, expected one of each.")
         tasks.setdefault(task, {})[rule] = result
     return {task: tasks[task] for task in sorted(tasks)}
 

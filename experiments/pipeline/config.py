@@ -15,7 +15,6 @@ the tables themselves in a process that has imported them: `SLAX_IMPORTS` adds t
 
 import ast
 import functools
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,23 +37,13 @@ def read_yaml(path: str | Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        yaml.YAMLError: the file is not YAML, a mapping in it has a key twice, of which PyYAML alone would take the last one
-            silently, or a number is not finite. The message has the file and, for keys, the lines.
+        yaml.YAMLError: the file is not YAML, or a mapping in it has a key twice, of which PyYAML alone would take the last one
+            silently. The message has the file and, for keys, the lines.
     """
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-        _check_finite(content)
-        return content
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise yaml.YAMLError(f"{path} is not valid YAML: {error}") from None
-
-
-def _check_finite(value: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise yaml.YAMLError(f"it has the number {value}, expected finite numbers.")
-    if isinstance(value, list | dict):
-        for part in value.values() if isinstance(value, dict) else value:
-            _check_finite(part)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # in C, where PyYAML has it: it takes a tenth of the time

@@ -4,10 +4,8 @@ import importlib
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from experiments import plot, run
-from experiments.common.tasks import demo_model, paths_of
 from experiments.gradient_similarity.run import _as_json
 from experiments.pipeline.job import jobs_of, settings_of
 from experiments.pipeline.results import own_sources
@@ -20,20 +18,12 @@ def compute(experiment, job, **changes):
     importlib.import_module(f"experiments.{experiment}.run").compute(config)
 
 
-def prepare(experiment, *results):
-    importlib.import_module(f"experiments.{experiment}.plot").prepare(list(results))
-
-
 OTHERS = {"layers": [64, 8, 5], "dataset": "digits", "code": "latency"}
 FINITE = {"bptt": np.array(True), "ostl": np.array(False)}
-BPTT = {"config": {"task": "demo", "rule": "bptt"}, "seeds": []}
-SURFACES = {"config": {"task": "rules", "planes": ["nearest"]}}
 DIGITS = ["accuracy", "digits/bptt", "--results", "/nowhere"]
 STOPS = [
     (lambda: compute("gradient_similarity", "randman_small", **OTHERS), "its data have 64 units and 10 classes"),
     (lambda: _as_json({"task": "a"}, 0, {"finite": FINITE}), "Gradients of a are NaN or infinite: ostl"),
-    (lambda: prepare("landscapes", BPTT, BPTT, SURFACES), "two results of the task demo and the rule bptt, expected"),
-    (lambda: paths_of(demo_model([4, 3], nnx.Rngs(0)), {}, 0), "they were made with another configuration"),
     (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the quick scale, expected"),
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
