@@ -8,19 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from slax_neurons import (
-    LI,
-    LIF,
-    AdLIF,
-    Connect,
-    Edge,
-    RunningNorm,
-    Standardized,
-    Surrogate,
-    Trainable,
-    connect,
-    time_constant,
-)
+from slax_neurons import LI, LIF, AdLIF, Connect, Edge, RunningNorm, Standardized, Surrogate, Trainable, connect
+from slax_neurons.parameter import time_constant
 
 NORMS = {"running": RunningNorm, "standardized": Standardized}
 

@@ -7,17 +7,10 @@ from typing import Any
 import numpy as np
 
 from experiments.pipeline.config import ROOT, read_yaml
-from slax_data import (
-    Cochlea,
-    encode_recordings,
-    idx_images,
-    japanese_vowel_spikes,
-    shd,
-    spoken_digit_spikes,
-    spoken_digits,
-)
+from slax_data import Cochlea, encode_recordings, idx_images, japanese_vowel_spikes, shd, spoken_digits
 from slax_data.sets.chorales import CHORALE_SPLITS, KEYS
 from slax_data.sets.indexed import stacked
+from slax_data.sets.spoken_digits import spoken_digit_spikes
 from slax_data.storage.packed import SpikeTrains, arrays_of_sets, spike_trains
 from slax_data.storage.whole_files import atomic_write, check_sha256, load_arrays
 
