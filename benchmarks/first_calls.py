@@ -1,13 +1,12 @@
 """How long until the first number? Processor seconds of an import and of first calls, each in a fresh process.
 
-python -m benchmarks.first_calls --rounds 9
+python -m benchmarks.first_calls
 
 The processes take turns, and numbers are medians over the rounds. The gradient is of a network 64-64-64-10 of LIF with T = 100
 and B = 8, whose model is made before; a step of `fit` has Adam. In the last column, an earlier process has left all programs in
 JAX's compilation cache.
 """
 
-import argparse
 import gc
 import os
 import statistics
@@ -28,6 +27,7 @@ from slax_rules import RULES, cross_entropy, fit, gradients
 NAMES = ("gradients bptt", "gradients ostl", "gradients otpe", "gradients e_prop", "fit otpe")
 CALLS = {name: f"from benchmarks.first_calls import first_call; print(first_call('{name}'))" for name in NAMES}
 IMPORT = "import slax_rules, time; print(time.process_time())"
+ROUNDS = 9
 COMPILED, KEPT = "programs compiled", "programs kept on disk"
 
 
@@ -57,13 +57,10 @@ def seconds_of(program: str, cache: str | None = None) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    options = parser.parse_args()
     found: dict[str, dict[str, list[float]]] = {name: {COMPILED: [], KEPT: []} for name in CALLS}
     found["import slax_rules"] = {COMPILED: []}
     with tempfile.TemporaryDirectory() as cache:
-        for _ in range(options.rounds + 1):  # the first one writes bytecode and fills the cache
+        for _ in range(ROUNDS + 1):  # the first one writes bytecode and fills the cache
             for name, columns in found.items():
                 for column, seconds in columns.items():
                     seconds.append(seconds_of(CALLS.get(name, IMPORT), cache if column == KEPT else None))

@@ -1,13 +1,11 @@
 """How much memory does a gradient take, as XLA measures it, and how far is the count of `slax_rules.cost` from that?
 
 python -m benchmarks.memory                                     # compiles for minutes; the machine's load does not matter
-python -m benchmarks.memory --networks 64-50-10 --lengths 100
 
 A row for each rule and window: kilobytes per sample, measured, not counting the inputs, for all lengths; in brackets measured /
 counted. The last row has the range of this ratio.
 """
 
-import argparse
 import itertools
 import math
 from typing import Any
@@ -16,6 +14,7 @@ from benchmarks.output import write_rows
 from benchmarks.rules import with_read_out
 from slax_rules import BPTT, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, cost
 
+NETWORKS, LENGTHS = ("64-50-10", "64-100-100-10", "700-128-20"), (100, 1000, 10_000)
 BATCH, WINDOWS = 32, (1, 10)
 CASES: dict[str, tuple[Any, int | None]] = {"BPTT": (BPTT(), None), "BPTT(remat=True)": (BPTT(remat=True), None)}
 for rule, window in itertools.product((SLTT(), OTTT(), ApproximateOTPE(), OSTL(), OTPE()), WINDOWS):
@@ -23,17 +22,13 @@ for rule, window in itertools.product((SLTT(), OTTT(), ApproximateOTPE(), OSTL()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=["64-50-10", "64-100-100-10", "700-128-20"])
-    parser.add_argument("--lengths", nargs="+", type=int, default=[100, 1000, 10_000])
-    args = parser.parse_args()
-    models = {name: with_read_out([*map(int, name.split("-"))]) for name in args.networks}
+    models = {name: with_read_out([*map(int, name.split("-"))]) for name in NETWORKS}
     rows: list[dict[str, str]] = []
     ratios: list[float] = []
     for title, (rule, window) in CASES.items():
         row = {"kB per sample": title}
         for name, model in models.items():
-            shapes = [(steps, BATCH, int(name.split("-")[0])) for steps in args.lengths]
+            shapes = [(steps, BATCH, int(name.split("-")[0])) for steps in LENGTHS]
             found = [cost(model, rule, shape, window=window) for shape in shapes]
             measured = [one.measured_bytes or math.nan for one in found]
             of_row = [one / other.counted_bytes for one, other in zip(measured, found, strict=True)]

@@ -1,14 +1,12 @@
 """Is a neuron faster if all its steps run together? On this device, against the loop over time.
 
 python -m benchmarks.parallel > benchmarks/results/parallel.csv    # two minutes on idle cores
-python -m benchmarks.parallel --steps 256
 
 One sample, 128 units, from given currents: `unroll` as it is, and under `parallel_in_time(True)` with the sequence in one
 chunk; forward, and the gradient of the currents for a given gradient of the outputs. About one step in eight has a spike.
 "Solutions" are those that the spikes of a reset need. All programs of a row take turns; least times.
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +20,7 @@ from slax_neurons import LIF, LRU, Neuron, parallel_in_time, unroll
 from slax_neurons.neurons.steps import membranes_together
 
 UNITS, STEPS = 128, (256, 1024, 4096, 16384)
+SECONDS = 8.0  # how long the programs of a row take turns
 NEURONS = {"LIF, reset none": LIF(reset="none"), "LIF, reset zero": LIF(reset="zero"), "LRU": LRU(r=0.99)}
 PROGRAMS = ("loop, ms", "together, ms", "gradient by loop, ms", "together, gradient, ms")
 COLUMNS = ("neuron, steps", *PROGRAMS, "solutions")
@@ -49,23 +48,15 @@ def programs(neuron: Neuron, steps: int) -> tuple[dict[str, Callable[[], Any]], 
     return found, int(jax.jit(lambda x: membranes_together(neuron, rest, x)[1])(currents))
 
 
-def rows(steps: list[int], seconds: float) -> Iterator[dict[str, str]]:
+def rows() -> Iterator[dict[str, str]]:
     for name, neuron in NEURONS.items():
-        for count in steps:
+        for count in STEPS:
             calls, solutions = programs(neuron, count)
-            times = times_of(calls, 300, seconds)
+            times = times_of(calls, 300, SECONDS)
             cells = {column: f"{1e3 * min(own):.3g}" for column, own in times.items()}
             yield {"neuron, steps": f"{name}, {count:,}", **cells, "solutions": str(solutions)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="the lengths of the sequences")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long the programs of a row take turns")
-    args = parser.parse_args()
-    write_about("parallel")
-    write_rows(rows(args.steps, args.seconds), COLUMNS)
-
-
 if __name__ == "__main__":
-    main()
+    write_about("parallel")
+    write_rows(rows(), COLUMNS)

@@ -1,7 +1,6 @@
 """What does a recurrent layer over 784 steps spend its time on? A batch of 64 with 128 ALIF, and its matrix products alone.
 
 python -m benchmarks.recurrent > benchmarks/results/recurrent.csv    # a minute on idle cores
-python -m benchmarks.recurrent --seconds 5
 
 The network is a Linear of one pixel, ALIF whose spikes come back through a Linear a step later, and a Linear with LI that is
 read at each step. The products are those of BPTT: forward and back through the recurrent weights one step after another, and
@@ -11,7 +10,6 @@ the recurrent weights over all steps together, as in a feed-forward layer. All p
 least time, and the median of the ratios to the products of the same round, which load on the machine affects least.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +25,7 @@ from slax_neurons import ALIF, LI, Connect, Edge, connect, unroll
 from slax_rules import BPTT, OSTL
 
 STEPS, BATCH, UNITS, CLASSES, WINDOW = 784, 64, 128, 10, 28
+SECONDS = 40.0  # how long the programs take turns
 COLUMNS = ("program", "median, ms", "least, ms", "times the products")
 
 
@@ -94,11 +93,8 @@ def programs() -> dict[str, Callable[[], Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=40.0, help="how long the programs take turns")
-    args = parser.parse_args()
-    write_about(f"recurrent --seconds {args.seconds:g}")
-    times = times_of(programs(), 1000, args.seconds)
+    write_about("recurrent")
+    times = times_of(programs(), 1000, SECONDS)
     rows = []
     for name, own in times.items():
         ratios = [one / other for one, other in zip(own, times["products alone"], strict=True)]
