@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -25,16 +24,7 @@ from slax_viz import PNG_METADATA, SVG_METADATA, style
 LIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue
 WIDTH = 7.0  # of each figure, in inches: that of a text column
 SMALLEST = 7.0  # size of the smallest text, in points
-SETTINGS: dict[str, Any] = {
-    "font.size": 8.4,  # of which "small" is the smallest
-    **dict.fromkeys(("axes.titlesize", "axes.labelsize"), 7.6),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALLEST),
-    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
-    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
-    **dict.fromkeys(("xtick.major.pad", "ytick.major.pad", "axes.labelpad"), 2),
-    **{"ytick.minor.width": 0.4, "ytick.minor.size": 1.5, "lines.linewidth": 1.2, "lines.markersize": 4},
-    **{"axes.titlepad": 4, "legend.handlelength": 1.5},
-}
+PRINTED = Path(__file__).with_name("print.mplstyle")
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
 MARKS: dict[str, dict[str, Any]] = {"offline": {"marker": "o"}, "online": {"marker": "D", "markerfacecolor": "white"}}
@@ -68,7 +58,7 @@ def look_of(rule: str) -> dict[str, Any]:
 def print_style() -> Iterator[None]:
     """Apply the style of slax_viz in the sizes of a printed column."""
     with style():
-        matplotlib.rcParams.update(SETTINGS)
+        plt.style.use(PRINTED)
         yield
 
 

@@ -44,7 +44,7 @@ VERSIONS = ("flax", "jax", "jaxlib", "numpy", "optax")
 
 LIBRARY = tuple(f"packages/slax-{name}/src" for name in ("data", "neurons", "rules"))
 COMPUTED_BY = ("experiments/__init__.py", "experiments/common", *LIBRARY, LOCK)
-SHOWN_AS = tuple(f"experiments/drawing/{name}.yaml" for name in ("names", "styles"))
+SHOWN_AS = tuple(f"experiments/drawing/{name}" for name in ("names.yaml", "styles.yaml", "print.mplstyle"))
 DRAWN_BY = ("experiments/drawing", *SHOWN_AS, "experiments/plot.py", "packages/slax-viz/src", *LIBRARY, LOCK)
 
 
