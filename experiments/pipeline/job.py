@@ -103,8 +103,6 @@ def scales_of(experiment: str) -> dict[str, dict[str, Any]]:
 
 def settings_of(experiment: str, scale: str) -> dict[str, Any]:
     """The settings of a scale from the experiment's config.yaml."""
-    if missing := missing_files(experiment):
-        raise SystemExit(f"experiments/{experiment} has no {' and no '.join(missing)}, which an experiment needs.")
     scales = scales_of(experiment)
     check_known("scale", scale, scales, f" of {experiment}")
     return scales[scale]

@@ -252,23 +252,17 @@ def require_intact(files: Iterable[Path], how: str) -> dict[str, Any]:
     return record
 
 
-class Made(NamedTuple):
-    """What files are about to be made from: the digest and the checksums of the inputs."""
-
-    made_from: str
-    inputs: dict[str, str]
-
-
-def begin(product: Product) -> Made:
-    """Take away the record of files that are about to be made, and return what they will be made from."""
+def begin(product: Product) -> dict[str, Any]:
+    """Take away the record of files that are about to be made, and return what they will be made from: the digest, and the
+    checksums of the inputs."""
     product.record.unlink(missing_ok=True)
-    return Made(product.digest(), product.inputs_now())
+    return {"made_from": product.digest(), "inputs": product.inputs_now()}
 
 
-def write_record(product: Product, made: Made, **facts: Any) -> None:
+def write_record(product: Product, made: Mapping[str, Any], **facts: Any) -> None:
     """Write the record of a product whose files were just made, with what `begin` returned and the facts of the run."""
     files = {path.name: sha256_of(path) for path in product.files}
-    content = {"format": FORMAT, "files": files, "settings": product.settings, **made._asdict(), **facts}
+    content = {"format": FORMAT, "files": files, "settings": product.settings, **made, **facts}
     write_json(product.record, content | {"sha256_of_the_rest": digest_of(content)})
 
 

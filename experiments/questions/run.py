@@ -25,7 +25,7 @@ from experiments.common.costs import bytes_of
 from experiments.common.learning import choose, named_rule, scaled, with_length
 from experiments.common.measures import at_the_end
 from experiments.common.tasks import make_model
-from experiments.questions.sources import Counts, sampler_of
+from experiments.questions.sources import in_counts, sampler_of
 from slax_neurons import Connect, connect
 from slax_rules import BPTT, OTPE, RULES, TBPTT
 from slax_rules.windows import WindowGradient
@@ -55,7 +55,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     of a gradient per sample, "measured", "counted" and its "inputs" besides, where the configuration has `memory`."""
     way = config["way"]
     sampler = sampler_of(config)
-    samples = (lambda seed: Counts(sampler(seed))) if way == "counts" else sampler
+    samples = (lambda seed: in_counts(sampler(seed))) if way == "counts" else sampler
     own = config | {"rule": "bptt" if way in VARIANTS else way.partition("_")[0] if way.startswith("tbptt") else way}
     how = {"network": network, "rule_of": rule_of, "optimizer_of": optimizer_of}
     where = f"questions, {config['task']}, {config['optimizer']}, {way}"

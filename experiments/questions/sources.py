@@ -3,8 +3,9 @@
 In the first two the loss and the prediction are of the last steps alone, after all that has to be known is over.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,25 +20,11 @@ ACTIVE, BACKGROUND = 0.5, 0.02  # spikes per step of a unit of an active group, 
 BIT = 4  # steps of a bit
 
 
-class Counts(NamedTuple):
+def in_counts(samples: SeedSamples) -> Any:
     """The samples of a seed, with the number of spikes of each unit in a single step in place of its spikes."""
-
-    samples: SeedSamples
-
-    def batches(self) -> Iterator[Samples]:
-        return map(counted, self.samples.batches())
-
-    @property
-    def validation(self) -> Samples:
-        return counted(self.samples.validation)
-
-    @property
-    def test(self) -> Samples:
-        return counted(self.samples.test)
-
-    @property
-    def has_common_test(self) -> bool:
-        return self.samples.has_common_test
+    parts = {part: counted(getattr(samples, part)) for part in ("validation", "test")}
+    common = samples.has_common_test
+    return SimpleNamespace(batches=lambda: map(counted, samples.batches()), has_common_test=common, **parts)
 
 
 def counted(batch: Samples) -> Samples:

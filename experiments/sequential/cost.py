@@ -6,14 +6,15 @@ from typing import Any
 from flax import nnx
 
 from experiments.common.costs import RECOMPUTED, costs, gradient_programs
+from experiments.sequential.networks import NETWORKS
 from experiments.sequential.pixels import in_time, splits_of
-from experiments.sequential.run import network_of, rule_of
+from experiments.sequential.run import rule_of
 from slax_rules import BPTT
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """Milliseconds of all rounds and bytes, by rule, and of BPTT that recomputes."""
-    model = network_of(config)(config, nnx.Rngs(0))
+    model = NETWORKS[config["network"]](config, nnx.Rngs(0))
     batch = in_time(*(part[: config["batch_size"]] for part in splits_of(config, spikes)["train"]))
     whole = ("bptt", "tbptt")
     made = {

@@ -46,7 +46,8 @@ def in_time(pixels: np.ndarray, labels: np.ndarray) -> Samples:
 def splits_of(config: dict[str, Any], path: Path | None) -> dict[str, Samples]:
     """Pixels [D, T] and labels [D] of "train", "validation" and "test": MNIST from a file, or scikit-learn's digits."""
     if path:
-        splits = {name: (np.asarray(one.packed)[..., 0], one.labels) for name, one in read(path).items()}
+        sets = sets_of_arrays(load_arrays(path))
+        splits = {name: (np.asarray(one.packed)[..., 0], one.labels) for name, one in sets.items()}
     else:
         train, test = (tuple(map(np.asarray, digits(split=split))) for split in ("train", "test"))
         held = stratified_holdout_mask(train[1])
@@ -58,10 +59,6 @@ def splits_of(config: dict[str, Any], path: Path | None) -> dict[str, Samples]:
     order = np.random.RandomState(ORDER_SEED).permutation(config["n_steps"])
     order = order if config["permuted"] else np.arange(config["n_steps"])
     return {name: (pixels[:, order], np.asarray(labels)) for name, (pixels, labels) in splits.items()}
-
-
-def read(path: Path) -> Any:
-    return sets_of_arrays(load_arrays(path))
 
 
 def make_sampler(config: dict[str, Any], path: Path | None) -> Callable[[int], Any]:

@@ -24,7 +24,8 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
 
 def of_update(config: dict[str, Any], update: Update, path: Path | None) -> dict[str, Any]:
     where = f"sequential, {config['task']}: under {config['rule']} {update}"
-    how: dict[str, Any] = {"network": network_of(config), "rule_of": rule_of, "metric": summed_accuracy, "tests": False}
+    how: dict[str, Any] = {"network": NETWORKS[config["network"]], "rule_of": rule_of}
+    how |= {"metric": summed_accuracy, "tests": False}
     rates, tried = sorted(config["learning_rates"]), None
     if len(rates) > 1:
         short = config | {"steps": config["trial_steps"], "evaluate_at": []}
@@ -42,10 +43,6 @@ def of_update(config: dict[str, Any], update: Update, path: Path | None) -> dict
         more = {"lengths": [end], "curve": curve, "common_test": True, "test_size": len(is_test_right)}
         seeds.append({"seed": run.seed, "accuracy": end["accuracy"], "loss": loss_at_the_end(run.losses)} | more)
     return {"trials": trials_of(tried or found, rates[0]), "seeds": seeds}
-
-
-def network_of(config: dict[str, Any]) -> Any:
-    return NETWORKS[config["network"]]
 
 
 def rule_of(config: dict[str, Any]) -> Any:
