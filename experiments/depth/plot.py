@@ -134,5 +134,5 @@ def ahead_from(curves: dict[str, length_curves.Curve]) -> float | None:
 FIGURES = {
     "depth": figures.Plot(COLUMNS, rows, draw),
     "depth_lengths": length_curves.table(["task", "depth", "rule"], lengths_of)._replace(draw=draw_lengths),
-    "depth_cause": figures.Plot(plot_cause.COLUMNS, plot_cause.rows, plot_cause.draw),
 }
+TABLES = {"depth_cause": figures.Plot(plot_cause.COLUMNS, plot_cause.rows)}
