@@ -1,4 +1,4 @@
-"""Draw times relative to this repository, their order beside the published one, and the times of learning rules.
+"""Draw times relative to this repository, and their order beside the published one. The times of learning rules are in a table.
 
 Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.drawing import figures, names, tables
-from experiments.drawing.styles import STYLES
 from experiments.throughput import plot_order
-from experiments.throughput.plot_libraries import BARS, LIBRARIES, published_library, rule_label, rule_of
-from experiments.throughput.plot_times import OF_RATIO, SIZE, Timed, library_of, main_line
+from experiments.throughput.plot_libraries import BARS, LIBRARIES, published_library, rule_of
+from experiments.throughput.plot_times import OF_RATIO, SIZE, Timed, main_line
 
 OURS, BPTT = "slax:default", "slax:bptt"
 COLUMNS = [
@@ -106,30 +105,6 @@ def draw_speedup(data: Data) -> Figure:
     )
 
 
-def draw_rules(data: Data) -> Figure:
-    """Draw a panel for each workload: the time of each rule's gradient, here and elsewhere, relative to BPTT here."""
-    shown = list(dict.fromkeys(name for one in data.rules for name in one.times))
-    figure, (axes,) = figures.panels(1, len(data.rules), 0.19 * len(shown) + 0.5, 0.7, sharey=True)
-    marks = {"this repository": {"marker": "o"}, "other libraries": {"marker": "D", "markerfacecolor": "white"}}
-    mark_of = {name: marks["this repository" if library_of(name) == "slax" else "other libraries"] for name in shown}
-    for ax, timed in zip(axes, data.rules, strict=True):
-        for row, name in enumerate(shown):
-            look = {"color": STYLES[rule_of(name)].color, "markersize": 4.5} | mark_of[name]
-            figures.draw_interval(ax, row, timed.ratios(name, BPTT), geometric=True, **look)
-        figures.draw_levels(ax, ceiling=1, upright=True)
-        figures.log_axis(ax)
-        figures.name_rows(ax, [rule_label(name) for name in shown], striped=True)
-        ax.set_xlabel("time of a gradient / that of BPTT, here")
-    figures.name_panels(axes, ("N = {}, B = {}, {}, T = {}".format(*one.size) for one in data.rules))
-    legend = [{"linestyle": "", "color": figures.NO_RULE, "label": label, **mark} for label, mark in marks.items()]
-    figures.legend_of(figure, legend, len(legend))
-    return figures.with_note(
-        figure,
-        f"Three layers; N: units per layer, B: batch size. Geometric mean over {samples_are(data.rules)}; dotted: BPTT, "
-        "here. What a library calls by a name is not always the same rule, see benchmarks/README.md.",
-    )
-
-
 def samples_are(results: list[Timed]) -> str:
     """What the intervals of a figure are over."""
     starts = {one.starts for one in results}
@@ -149,6 +124,5 @@ FIGURES = {
     "throughput_order": figures.Plot(
         plot_order.COLUMNS, lambda data: plot_order.rows(data.bptt), lambda data: plot_order.draw(data.bptt)
     ),
-    "throughput_rules": figures.Plot(RULE_COLUMNS, rule_rows, draw_rules),
 }
-TABLES = {"throughput": figures.Plot(COLUMNS, rows)}
+TABLES = {"throughput": figures.Plot(COLUMNS, rows), "throughput_rules": figures.Plot(RULE_COLUMNS, rule_rows)}

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from experiments.drawing import names
 from experiments.drawing.tables import rows_of_csv
-from slax_rules import RULES
 
 BARS = rows_of_csv(Path(__file__).with_name("published.csv"))
 DEVICES = list(dict.fromkeys(row["device"] for row in BARS))
@@ -28,11 +27,3 @@ def published_library(framework: str, device: str) -> str:
 def rule_of(name: str) -> str:
     """The rule of ours that a contender of the rules benchmark matches or resembles most."""
     return RULE_OF.get(name, name.partition(":")[2].partition("_window_")[0])
-
-
-def rule_label(name: str) -> str:
-    """The rule that a contender computes, its library, and in which form, where a library has several."""
-    library, steps = name.partition(":")[0].removesuffix("_jax04"), name.rpartition("_")[2]
-    forms = {"_window_": f", windows of {steps}", "_chunk_": f", BPTT in chunks of {steps}"}
-    form = next((text for mark, text in forms.items() if mark in name), "")
-    return f"{RULES[rule_of(name)].title}: {LIBRARIES[library]['label']}{form}"
