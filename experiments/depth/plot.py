@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from experiments.depth import plot_cause
 from experiments.depth.plot_cause import Data, Tasks
 from experiments.drawing import figures, length_curves, names, statistics, tables
-from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *tables.OF_SEEDS]
 STAGES = ("initial", "trained")  # before training, and where BPTT ends
@@ -93,39 +92,51 @@ def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None
 
 
 def lengths_of(data: Data) -> Iterator[length_curves.Curve]:
-    """The curve of each code, number of hidden layers and rule, with a panel for each depth that all codes have, the deepest
-    one first."""
-    common = set.intersection(*(set(by_depth) for by_depth in data.tasks.values()))
+    """The curve of each code, number of hidden layers and rule, the deepest networks first."""
     for task, by_depth in data.tasks.items():
         for depth, result in sorted(by_depth.items(), reverse=True):
-            config, column = result["config"], f"{depth} hidden layer{'s' * (depth > 1)}"
             for rule in tables.in_order(result["rules"]):
-                is_shown = depth in common and figures.line_rules([rule])
-                panel = (names.CODES[config["code"]], column) if is_shown else None
-                seeds, title = result["rules"][rule]["seeds"], RULES[rule].title
-                yield length_curves.Curve([task, depth, rule], seeds, config, panel, rule, title)
+                yield length_curves.Curve([task, depth, rule], result["rules"][rule]["seeds"], result["config"])
 
 
 def draw_lengths(data: Data) -> Figure:
-    """The curves, with a line in each panel from which OTPE is ahead of BPTT."""
-    figure = length_curves.draw(lengths_of, data)
-    panels: dict[tuple[str, str], dict[str, length_curves.Curve]] = {}
-    for curve in lengths_of(data):
-        if curve.panel:
-            panels.setdefault(curve.panel, {})[curve.rule] = curve
-    for ax, curves in zip(figure.axes, panels.values(), strict=True):
-        if (start := ahead_from(curves)) is not None:
-            color = figures.look_of("otpe")["color"]
-            ax.axvline(start, color=color, linestyle=":", linewidth=1)
-            text = f"OTPE > BPTT\nfrom {start:,.0f} on"
-            ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=figures.SMALLEST, color=color)
-    return figure
+    """Draw a panel for each code and each depth that all codes have: the test accuracy of each rule against the batches, with a
+    line from which OTPE is ahead of BPTT."""
+    depths = sorted(set.intersection(*map(set, data.tasks.values())), reverse=True)
+    shown = [curve for curve in lengths_of(data) if curve.cells[1] in depths]
+    figure, axes = figures.panels(len(data.tasks), len(depths), 1.95, 0.3, sharey=True)
+    ahead: list[tuple[Axes, float | None]] = []
+    for (task, by_depth), line in zip(data.tasks.items(), axes, strict=True):
+        for depth, ax in zip(depths, line, strict=True):
+            tested = {curve.cells[2]: curve.tested() for curve in shown if curve.cells[:2] == [task, depth]}
+            figures.draw_lines(ax, tested, statistics.SHARE, 100)
+            figures.draw_levels(ax, chance=100 / by_depth[depth]["config"]["n_classes"])
+            figures.log_axis(ax)
+            every = sorted({batches for of_rule in tested.values() for batches in of_rule})
+            ax.set(xticks=every, xlim=(every[0], every[-1]) if len(every) > 1 else None, ylim=(0, 100))
+            ahead.append((ax, ahead_from(tested["otpe"], tested["bptt"])))
+        line[0].set_ylabel(f"{names.CODES[by_depth[depths[0]]['config']['code']]}\n{names.TEST_ACCURACY}")
+    for ax in axes[-1]:
+        ax.set_xlabel("batches")
+    figures.name_panels(axes.flat, len(axes) * [f"{depth} hidden layer{'s' * (depth > 1)}" for depth in depths])
+    figures.label_lines(axes.flat)
+    for ax, start in ((ax, start) for ax, start in ahead if start is not None):
+        color = figures.look_of("otpe")["color"]
+        ax.axvline(start, color=color, linestyle=":", linewidth=1)
+        text = f"OTPE > BPTT\nfrom {start:,.0f} on"
+        ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=figures.SMALLEST, color=color)
+    seeds = names.seeds_of(curve.config for curve in shown)
+    return figures.with_note(
+        figure,
+        f"Accuracy along one training of each seed, at the learning rate that is best at its end. Mean of {seeds}; bands: 95 % "
+        "intervals, which contain the draws of seeds and, where these share a test set, of its samples; dashed: chance.",
+    )
 
 
-def ahead_from(curves: dict[str, length_curves.Curve]) -> float | None:
+def ahead_from(otpe: dict[float, Any], bptt: dict[float, Any]) -> float | None:
     """The first number of batches from which OTPE is ahead of BPTT until the end, seed by seed, by 95 % intervals; or None."""
-    start, bptt = None, curves["bptt"].tested()
-    for batches, accuracies in curves["otpe"].tested().items():
+    start = None
+    for batches, accuracies in otpe.items():
         _, low, _ = statistics.interval(accuracies - bptt[batches], statistics.DIFFERENCE)
         start = None if low is None or low <= 0 else batches if start is None else start
     return start

@@ -1,13 +1,11 @@
-"""The figure and the table of training length: how accurate each rule is along its training, and whether its end is flat."""
+"""The table of training length: how accurate each rule is along its training, and whether its end is flat."""
 
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from experiments.drawing import figures, names, statistics, tables
+from experiments.drawing import figures, statistics, tables
 
 COLUMNS = ["batches", "quantity", *tables.OF_TESTS, "flat"]  # after what `plot` starts with
 FLAT = 0.01  # a validation curve is flat if its last gain is surely less
@@ -19,17 +17,11 @@ class Curve(NamedTuple):
     cells: its first cells in the table, the task before all.
     seeds: for each seed, the numbers of `experiments.common.measures.along`.
     config: its configuration.
-    panel: the row and the column of its panel, by the names that are shown; None if it is in the table alone.
-    rule: whose look its line has.
-    label: its name in the panel.
     """
 
     cells: Sequence[Any]
     seeds: Sequence[dict[str, Any]]
     config: dict[str, Any]
-    panel: tuple[str, str] | None = None
-    rule: str = ""
-    label: str = ""
 
     @property
     def batches(self) -> list[int]:
@@ -85,34 +77,3 @@ def table(start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> 
         return (row for curve in curves_of(data) for row in rows(curve))
 
     return figures.Plot([*start, *COLUMNS], all_rows)
-
-
-def draw(curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> Figure:
-    """Draw a panel for each task and way of updating: the test accuracy of each rule against the batches."""
-    curves = [curve for curve in curves_of(data) if curve.panel]
-    lines, columns = (list(dict.fromkeys(curve.panel[index] for curve in curves)) for index in (0, 1))
-    figure, axes = figures.panels(len(lines), len(columns), 1.95, 0.3, sharey=True)
-    for (line, column), ax in np.ndenumerate(axes):
-        of_panel = [curve for curve in curves if curve.panel == (lines[line], columns[column])]
-        tested, titles = (
-            {curve.rule: curve.tested() for curve in of_panel},
-            {curve.rule: curve.label for curve in of_panel},
-        )
-        figures.draw_lines(ax, tested, statistics.SHARE, 100, titles, rules=tested)
-        figures.draw_levels(ax, chance=100 / of_panel[0].config["layers"][-1])
-        figures.log_axis(ax)
-        every = sorted({batches for curve in of_panel for batches in curve.batches})
-        ax.set(xticks=every, xlim=(every[0], every[-1]) if len(every) > 1 else None, ylim=(0, 100))
-    for ax in axes[-1]:
-        ax.set_xlabel("batches")
-    for ax, line in zip(axes[:, 0], lines, strict=True):
-        ax.set_ylabel(f"{line}\n{names.TEST_ACCURACY}".strip())
-    titles = [textwrap.fill(column, 75 // len(columns), break_long_words=False) for column in columns]
-    figures.name_panels(axes.flat, len(lines) * titles)
-    figures.label_lines(axes.flat)
-    seeds = names.seeds_of(curve.config for curve in curves)
-    return figures.with_note(
-        figure,
-        f"Accuracy along one training of each seed, at the learning rate that is best at its end. Mean of {seeds}; bands: 95 % "
-        "intervals, which contain the draws of seeds and, where these share a test set, of its samples; dashed: chance.",
-    )

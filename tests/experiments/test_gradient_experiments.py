@@ -1,7 +1,6 @@
 """The experiments that compare gradients: what their terms, shares, cells and windows are."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -95,10 +94,8 @@ def test_otpe_is_ahead_from_where_it_stays_ahead_to_the_end(ahead, start):
     bptt = np.array([[0.3], [0.6], [0.9]])
     gaps = [0.05 * sign + 0.01 * np.array([[-1], [0], [1]]) for sign in ahead]
     courses = {"bptt": [bptt] * 4, "otpe": [bptt + gap for gap in gaps]}
-    curves = {
-        rule: SimpleNamespace(tested=lambda of=of: dict(zip(BATCHES, of, strict=True))) for rule, of in courses.items()
-    }
-    assert depth_plot.ahead_from(curves) == start
+    tested = {rule: dict(zip(BATCHES, of, strict=True)) for rule, of in courses.items()}
+    assert depth_plot.ahead_from(tested["otpe"], tested["bptt"]) == start
 
     def lengths(course, seed):
         return [{"batches": at, "accuracy": of[seed, 0]} for at, of in zip(BATCHES, course, strict=True)]
