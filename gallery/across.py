@@ -16,13 +16,7 @@ from gallery.tables import Row, read_tables
 ROUNDING = 1e-4  # relative: float32 sums in another order differ by less, unless a spike moves
 SMALL = 1e-3  # what is smaller counts as zero
 NAMES = ("task", "code", "rule", "layer", "depth", "quantity", "stage", "which", "n_steps", "window")
-TIMES = (
-    "milliseconds",
-    "seconds",
-    "time",
-    "build",
-    "first_call",
-)  # parts of the names of what is measured with a clock
+TIMES = ("milliseconds", "seconds", "time", "build", "first_call")  # parts of the names of what a clock measures
 
 
 def main() -> None:

@@ -14,12 +14,6 @@ from slax_rules import RULES
 COLUMNS = ["task", "network", "n_steps", "rule", "mode", "quantity", *tables.OF_TESTS]
 CURVES = ["task", "rule", "mode", "batches", "seconds", *tables.OF_SEEDS]
 COSTS = ["task", "rule", *tables.OF_COST, "bytes_per_sample"]
-NETWORKS = {
-    "alif": "recurrent ALIF",
-    "brf": "recurrent BRF",
-    "stack": "two layers of LIF, learned decays",
-    "lru": "one layer of LRU",
-}
 ORDERS = {True: "pixels permuted", False: "pixels row by row"}
 
 
@@ -109,7 +103,7 @@ def draw(data: Data) -> Figure:
         )  # fmt: skip
         figures.draw_levels(ax, chance=10)
         ax.set(xlim=(0, None), ylim=(0, 100), xlabel="seconds of computing gradients", ylabel="accuracy (%)")
-        titles.append(f"{NETWORKS[config['network']]} ({config['units']}), {ORDERS[config['permuted']]}")
+        titles.append(f"{names.OF_PIXELS[config['network']]} ({config['units']}), {ORDERS[config['permuted']]}")
         configs.append(config)
     figures.name_panels(axes, titles)
     figures.label_lines(axes)
