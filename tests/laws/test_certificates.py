@@ -31,6 +31,15 @@ def spiking():
     return connect([linear(7, 3, 0), neuron], [Edge(1, 0, synapse=linear(3, 3, 1))])
 
 
+def tied():
+    """Two layers and an edge of one kernel."""
+    synapses = [linear(7, 7, seed) for seed in range(3)]
+    for synapse in synapses[1:]:
+        synapse.kernel = synapses[0].kernel
+    own = [synapses[0], LIF(threshold=0.5, **F64), synapses[1], LIF(threshold=0.5, **F64)]
+    return connect(own, [Edge(1, 0, synapse=synapses[2])])
+
+
 class Partly(nnx.RNNCellBase):
     """Some weights reach one group of units, and the others both."""
 
@@ -178,7 +187,7 @@ def with_signs(monkeypatch, signs):
     return lambda outputs, labels: cross_entropy(outputs, labels)
 
 
-@pytest.mark.parametrize("cell", [tanh, spiking])
+@pytest.mark.parametrize("cell", [tanh, spiking, tied])
 def test_mean_over_all_signs_is_rtrl(cell, monkeypatch):
     """Every sample has the same inputs, and one of the eight ways to draw the signs of three steps."""
     signs = 1 - 2 * (np.arange(8)[None] >> np.arange(4)[:, None] & 1)

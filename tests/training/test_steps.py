@@ -174,6 +174,15 @@ def test_parameters_of_rules_are_trained_with_the_model(x64):
     assert min(np.abs(new - old).max() for new, old in zip(moved[0][1], before, strict=True)) > 1e-6
 
 
+def test_the_matrix_in_place_of_a_frozen_kernel_rests(x64):
+    model, x = double()
+    model.modules[2].kernel = nnx.Variable(model.modules[2].kernel[...])
+    rule = sr.EProp(output_decay=0.9, route=sr.Adaptive(model, rngs=nnx.Rngs(5)))
+    before = parameters(rule.route)
+    sr.train_offline(model, optimizer_of(model, rule), sr.cross_entropy, x, LABELS, rule=rule)
+    assert [same(*both) for both in zip(before, parameters(rule.route), strict=True)] == [False, True]
+
+
 @STEPS
 def test_a_nested_stack_is_trained_as_a_flat_one(step):
     trained = []

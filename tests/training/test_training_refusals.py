@@ -122,6 +122,9 @@ CALLS = {  # a call, and words of its error
     "no entry to evaluate": (
         lambda: sr.evaluate(made()[0], sr.cross_entropy, [(X, LABELS, NO_ENTRY)]), "without a single true entry"
     ),
+    "a sampled mask without an entry": (
+        lambda: train(sr.Sampler(lambda key: (X, LABELS, NO_ENTRY), jax.random.key(0), 2)), "mask is False everywhere"
+    ),
     "several batches": (lambda: sr.predict(made()[0], BATCHES), r"\[predict\(model, x\) for"),
     "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"jax.random.key\(7\)"),
     "number as a key of episodes": (

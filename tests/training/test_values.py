@@ -74,10 +74,12 @@ def test_a_rule_of_ones_own_may_hold_arrays(array):
         assert a.any() and not c.any()
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_recurrence_over_a_tied_synapse_or_function_is_exact(tied):
-    own, x = linear(7, 7, 0, jnp.float32), inputs(8, 3, 7, dtype=jnp.float32)
-    net = connect([own, LIF(threshold=0.3)], [Edge(1, 0, synapse=own if tied else lambda x: 0.1 * x)])
+@pytest.mark.parametrize("over", ["synapse", "kernel", "function"])
+def test_recurrence_over_a_tied_synapse_or_kernel_or_a_function_is_exact(over):
+    own, other, x = *(linear(7, 7, 0, jnp.float32) for _ in range(2)), inputs(8, 3, 7, dtype=jnp.float32)
+    other.kernel = own.kernel
+    synapse = {"synapse": own, "kernel": other, "function": lambda x: 0.1 * x}[over]
+    net = connect([own, LIF(threshold=0.3)], [Edge(1, 0, synapse=synapse)])
     exact, online = (
         gradients(net, cross_entropy, x, LABELS, rule=rule)[1]["modules"][0]["kernel"][...]
         for rule in (BPTT(), OSTL(recurrence=True))

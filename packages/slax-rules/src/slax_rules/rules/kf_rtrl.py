@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from slax_rules.engine.influence import StateSpace
 from slax_rules.engine.noise import noise
+from slax_rules.engine.passes import zero_copy
 from slax_rules.rules.uoro import RandomInfluence, one_product, scaled
 
 
@@ -94,12 +95,12 @@ class KFRTRL(RandomInfluence):
     def contract(
         self, space: StateSpace, adjoint: Float[Array, "B H"], influence: KroneckerInfluence
     ) -> tuple[Array, ...]:
-        cell = space.cell
+        cell = zero_copy(space.cell)
         for linear, u, A in zip(_linears(cell), influence.inputs, influence.outputs, strict=True):
             gradient = jnp.einsum("bi,bh,bhn->in", u, adjoint, A)
-            linear.kernel[...] = gradient[: linear.in_features]
+            linear.kernel[...] += gradient[: linear.in_features]  # which another Linear may share
             if linear.bias is not None:
-                linear.bias[...] = gradient[-1]
+                linear.bias[...] += gradient[-1]
         return tuple(jax.tree.leaves(nnx.state(cell, nnx.Param)))
 
 

@@ -182,13 +182,14 @@ class RecurrentOSTL(LayerRule):
 
 
 def _by_synapse(synapses: list[Any]) -> tuple[dict[str, Array], ...]:
-    """The gradients of synapses by name; a synapse that occurs twice has the total gradient at its first occurrence."""
+    """The gradients of synapses by name; a parameter that occurs twice has its total gradient at the first occurrence."""
     parts: list[dict[str, Array]] = []
-    seen: set[int] = set()
+    seen: list[Any] = [None]
     for synapse in map(unmapped, synapses):
-        names = ("kernel", "bias") if has_weights(synapse) and id(synapse) not in seen else ()
-        parts.append({name: getattr(synapse, name)[...] for name in names if getattr(synapse, name) is not None})
-        seen.add(id(synapse))
+        names = ("kernel", "bias") if has_weights(synapse) else ()
+        found = {name: getattr(synapse, name) for name in names}
+        parts.append({name: one[...] for name, one in found.items() if all(one is not other for other in seen)})
+        seen += found.values()
     return tuple(parts)
 
 

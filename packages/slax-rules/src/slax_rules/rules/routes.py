@@ -122,7 +122,8 @@ class Adaptive(Route, nnx.Module):
 
     def add_gradients(self, layer: Layer, gradients: Sequence[Any]) -> None:
         for matrix, gradient in zip(self.matrices[layer.number], gradients, strict=True):
-            matrix[...] += _kernel(gradient)
+            if isinstance(gradient.kernel, nnx.Param):  # else W is not trained, and nor is its matrix
+                matrix[...] += _kernel(gradient)
 
 
 def _kernel(synapse: Any) -> Array:

@@ -87,6 +87,8 @@ def cause_of_fault(step: Step, model: Any, rule: Any, batch: Batch) -> str:
     inputs, targets, mask = checked(jax.tree.map(jnp.asarray, batch))
     if where := where_not_finite(inputs, "time step", "sample", *["feature"] * (inputs.ndim - 2)):
         return f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
+    if mask is not None and not mask.any() and jax.process_count() == 1:
+        return "the mask is False everywhere, so nothing counts. Draw batches with a step that counts."
     loss, gradient = jnp.zeros(()), None
     if mask is None or mask.any():  # in the share of this process
         rule = offline_rule(rule, step.update, step.window)

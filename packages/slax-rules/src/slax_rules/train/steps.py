@@ -42,13 +42,15 @@ class Flags(NamedTuple):
 def guarded_step(step: Step, state: nnx.State, flags: Flags, batch: Batch) -> tuple[nnx.State, Flags, Array]:
     """Take a training step. One whose inputs, loss, gradient or result is not finite changes nothing, nor does any after it.
 
+    The loss of a batch in which nothing counts is a mean of nothing, and not finite.
+
     Returns:
         The state, the flags, and the loss, NaN if the step was not finite.
     """
     inputs, targets, mask = checked(batch)
     found = step.run(state, inputs, targets, mask)
     # Inputs that are not finite may leave no mark on a gradient, since spikes mask them.
-    finite = jnp.isfinite(found.loss) & jnp.isfinite(inputs).all()
+    finite = jnp.isfinite(found.loss) & jnp.isfinite(inputs).all() & (True if mask is None else jnp.any(mask))
     for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(found.state), strict=True):
         if new is not old and jnp.issubdtype(new.dtype, jnp.inexact):
             finite &= jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
