@@ -1,6 +1,7 @@
 """EventCuBaLIF: exact spike times, and EventProp's gradient by BPTT and by online rules."""
 
 from functools import partial
+from math import factorial
 from pathlib import Path
 
 import jax
@@ -176,8 +177,10 @@ def test_outputs_have_the_derivatives_of_finite_differences(decay, x64):
     check_grads(jax.jit(run), (params, currents), order=1, modes=("rev",), eps=1e-6, atol=1e-7, rtol=1e-7)
 
 
-def test_equal_time_constants_have_the_derivative_of_the_limit(x64):
-    np.testing.assert_allclose(jax.grad(_growth)(0.0), 0.5, rtol=1e-12)
+@pytest.mark.parametrize("z", [0.0, 1e-4, -1e-4, 1e-3])
+def test_time_constants_that_are_nearly_equal_have_the_derivative_of_the_series(z, x64):
+    series = sum(np.array([z**k, k * z ** max(k - 1, 0)]) / factorial(k + 1) for k in range(9))
+    np.testing.assert_allclose(jax.value_and_grad(_growth)(z), series, rtol=1e-11)
 
 
 def test_a_second_crossing_within_a_step_is_a_spike_at_the_start_of_the_next():
@@ -188,6 +191,7 @@ def test_a_second_crossing_within_a_step_is_a_spike_at_the_start_of_the_next():
     after, second = step(carry, 0.0)
     np.testing.assert_allclose(second, carry.y + 1, rtol=1e-6)
     assert after.y == 0 and 0 < first < 1
+    assert step(carry._replace(u=jnp.ones((1, 1))), 0.0)[1] == carry.y + 1  # just at the threshold
 
 
 def test_a_threshold_at_rest_is_refused():

@@ -126,7 +126,7 @@ def _voltage(s: Array, i: Array, u: Array, rates: Rates) -> Array:
 def _growth(z: Array) -> Array:
     """(exp(z) - 1) / z, whose derivative near 0 is that of its series."""
     is_small = jnp.abs(z) < jnp.finfo(z.dtype).eps ** 0.25
-    return jnp.where(is_small, 1 + z / 2 + z * z / 6, jnp.expm1(z) / jnp.where(is_small, 1, z))
+    return jnp.where(is_small, 1 + z / 2 + z * z / 6 + z**3 / 24, jnp.expm1(z) / jnp.where(is_small, 1, z))
 
 
 def _first_crossing(
@@ -145,7 +145,7 @@ def _first_crossing(
     peak = rise / _growth(jnp.log1p(jnp.maximum((membrane - synapse) * rise, eps - 1)))
     end, highest = jnp.minimum(peak, 1), _voltage(peak, i, u, rates)
     above = jnp.maximum(highest, threshold)
-    s = jnp.maximum(peak - jnp.sqrt(2 * (above - threshold) / (synapse * membrane * above)), 0)
+    s = jnp.maximum(peak - jnp.sqrt(2 * (1 - threshold / above) / synapse / membrane), 0)
 
     def slope(s: Array) -> Array:
         return jnp.maximum(membrane * (i * jnp.exp(-synapse * s) - _voltage(s, i, u, rates)), eps)
