@@ -185,11 +185,11 @@ class OwnFire(LIF):
 
 
 class Neighbors(Base):
-    """Units that inhibit those which an integer matrix names."""
+    """Units that inhibit those which an integer matrix names: the last one the first."""
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.others = nnx.Variable(1 - jnp.eye(4, dtype=int))
+        self.others = nnx.Variable(jnp.eye(4, k=-3, dtype=int))
 
     def integrate(self, carry, inputs):
         return 0.5 * carry + inputs - 0.3 * (carry @ self.others[...].astype(carry.dtype))
