@@ -61,6 +61,7 @@ REFUSED = [
     (of((X, X), per_step=True, padding="silence"), "Got padding='silence' and per_step=True, .* Give padding='mask'"),
     (of((np.full((1, 1, 1), 2**63, np.uint64), Y[:1]), n_classes=1), "'train': Got integers from 92233.* real numbers: values"),
     (lambda: sd.encode_audio(SOUND, rate=4000, n_steps=50), r"3600.0 Hz for sounds of 4000 Hz.*Cochlea\(highest=1800\)"),
+    (lambda: sd.Cochlea(tau=-0.01), "Cochlea got tau=-0.01, threshold=10.0, level=75.0, expected tau and threshold above 0"),
     (lambda: read_wav(wav(Y, channels=2), "a.wav"), "Got 2 channels of 16 bit in a.wav, expected one of 16"),
     (lambda: read_wav(b"ID3\3" + wav(Y), "a.wav"), "Got a.wav, expected a complete PCM .wav file"),
 ]  # fmt: skip

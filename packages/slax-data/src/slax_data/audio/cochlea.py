@@ -38,7 +38,7 @@ class Cochlea:
         threshold: threshold of the neuron, in spikes of fibers.
 
     Raises:
-        ValueError: a size below 1, or frequencies that do not rise from above 0.
+        ValueError: a size below 1, frequencies that do not rise from above 0, or another number that makes all spikes or none.
 
     Example:
         >>> from slax_data import Cochlea
@@ -59,6 +59,9 @@ class Cochlea:
         check_size("n_fibres", self.n_fibres)
         if not 0 < self.lowest < self.highest:
             raise ValueError(f"Cochlea got {self.lowest} to {self.highest} Hz, expected 0 < lowest < highest.")
+        if not (self.tau > 0 and self.threshold > 0 and math.isfinite(self.level)):
+            got = f"tau={self.tau}, threshold={self.threshold}, level={self.level}"
+            raise ValueError(f"Cochlea got {got}, expected tau and threshold above 0, and a number of dB.")
 
     @property
     def frequencies(self) -> Float32[np.ndarray, " N"]:
