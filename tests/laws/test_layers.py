@@ -16,6 +16,7 @@ from laws import table
 from laws.table import F64, LABELS, LI, NETWORKS, PENALTIES, TARGETS, B, T, X, case, layers_of, lif
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, Delay, Edge, SpikingNeuron, Surrogate, Trainable, connect, unroll
+from slax_neurons.building_blocks import StepSize
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
 from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
@@ -273,6 +274,12 @@ def test_a_layer_under_otpe_in_a_list_sends_the_mean_slope_down():
     assert worst(mixed[1:], whole[1:]) < EXACT
     decay = oracle.otpe(layers, X, SIGNAL, next_decay=lambda layer, _: 0.0 if layer is layers[0] else 0.7).gradients
     assert worst(mixed[:1], decay[:1]) < EXACT
+
+
+def test_a_list_has_the_longest_window_of_its_rules():
+    size, rules = StepSize(bytes=2**20, width=4000), [sr.OTTT(), sr.OSTL()]
+    windows = [rule.default_window(size) for rule in rules]
+    assert sr.PerLayer(rules).default_window(size) == max(windows) > min(windows)
 
 
 @pytest.mark.parametrize("name", ["otpe", "s_tllr"])
