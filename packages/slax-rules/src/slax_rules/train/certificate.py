@@ -70,7 +70,8 @@ def certified_gradient(
     Note:
         The bound covers what the rule omits, and the rounding of its eigenvalues, but not that of the gradients themselves:
         where the rule omits nothing, they differ in the last places. On a GPU, which has TF32 by default, all products are
-        computed in float32 here.
+        computed in float32 here. An influence above about 1e19 has a square beyond float32: in a network whose influence grows
+        so far, the bound is infinite or NaN, and so may the gradient be. Use float64, or a shorter sequence.
 
     Example:
         >>> import jax.numpy as jnp
