@@ -47,6 +47,13 @@ class ReadsSamples(Base):
         return 0.5 * carry - 0.1 * carry.mean(0, keepdims=True) + inputs
 
 
+class ReadsTheLast(Base):
+    """Of four units, the first one reads the last one, and not the other way round."""
+
+    def integrate(self, carry, inputs):
+        return (0.5 * carry + inputs).at[..., 0].add(0.1 * carry[..., -1])
+
+
 class Decays(LI):
     """Its `membrane_decay` is declared, and a lie."""
 
@@ -124,6 +131,7 @@ FAULTS = {
     Swapped: "outputs other than 0 and 1. Return the carry first",
     NoSurrogate: "without a derivative",
     ReadsSamples: "a unit or a sample of others",
+    ReadsTheLast: "a unit or a sample of others",
     Decays: r"membrane_decay = 0\.9, but its membrane decays by 0\.3\. Define",
     Saturates: "linear = True, but derivatives",
     Explodes: "is not finite under these currents. Pass others",
@@ -185,11 +193,11 @@ class OwnFire(LIF):
 
 
 class Neighbors(Base):
-    """Units that inhibit those which an integer matrix names: the last one the first."""
+    """Units that inhibit those which an integer matrix names."""
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.others = nnx.Variable(jnp.eye(4, k=-3, dtype=int))
+        self.others = nnx.Variable(1 - jnp.eye(4, dtype=int))
 
     def integrate(self, carry, inputs):
         return 0.5 * carry + inputs - 0.3 * (carry @ self.others[...].astype(carry.dtype))
