@@ -13,7 +13,7 @@ from flax import nnx
 from experiments.common import learning
 from experiments.common.tasks import make_model
 from experiments.credit_grid import grid
-from experiments.curvature import windows
+from experiments.windows import windows
 from experiments.depth import cause, plot_cause
 from experiments.depth import plot as depth_plot
 from experiments.pipeline.job import settings_of
@@ -45,8 +45,8 @@ def test_cells_of_published_rules_have_their_gradient():
 def test_window_is_the_rule_of_tbptt_and_nothing_to_a_rule_for_layers():
     small = {"seeds": 1, "layers": [8, 6, 3], "input_rate": 0.05, "initial_rate": 0.3, "batch_size": 6}
     few = {"rules": ["tbptt", "sltt"], "windows": [1, 4], "steps": 3, "repeats": 2}
-    tiny = settings_of("curvature", "tiny")
-    config = config_of("curvature", "windows", tiny | small | {"windows": tiny["windows"] | few})
+    tiny = settings_of("windows", "tiny")
+    config = config_of("windows", "windows", tiny | small | {"windows": tiny["windows"] | few})
     numbers, times = windows.compute(config)
     found = {(cell["rule"], cell["window"], cell["stage"]): cell["seeds"][0] for cell in numbers["cells"]}
     for stage in ("initial", "trained"):

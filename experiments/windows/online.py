@@ -25,7 +25,7 @@ def results_of_window(config: dict[str, Any], update: Update, window: int, sampl
     """The test accuracy of each seed, equal in weights and batches for all rules, windows and update modes."""
     pieces = {"steps": window} if config["rule"] == "tbptt" else {}
     make = partial(RULES[config["rule"]].make, **pieces)
-    where = f"curvature: under {config['rule']} {update}, K = {window}"
+    where = f"windows: under {config['rule']} {update}, K = {window}"
     own = config | {"online_window": window}
     trials, runs = choose(own, update, sampler, where, rule_of=lambda config: make)
     return {"mode": update, "window": window, "trials": trials, "accuracy": [run.test[config["steps"]] for run in runs]}

@@ -70,7 +70,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def trained_seeds(config: dict[str, Any]) -> Iterator[Seed]:
     """For each seed the network before and after training with BPTT, and a batch not used in training."""
     sampler = make_sampler(config, None)
-    for run in at_one_rate(config | {"rule": "bptt"}, sampler, "curvature: under bptt", evaluate_at=(0,)):
+    for run in at_one_rate(config | {"rule": "bptt"}, sampler, "windows: under bptt", evaluate_at=(0,)):
         spikes, labels = sampler(run.seed).others(1)
         models = {stage: run.network(step)[0] for stage, step in zip(STAGES, run.steps, strict=True)}
         batch = jnp.asarray(spikes[0], jnp.float32), jnp.asarray(labels[0])

@@ -1,4 +1,4 @@
-"""Draw gradients, costs and accuracies by window length, and list the spectra of the Hessian where each rule ends."""
+"""Draw gradients, costs and accuracies by window length."""
 
 import itertools
 from collections import defaultdict
@@ -11,17 +11,11 @@ from matplotlib.figure import Figure
 from experiments.drawing import figures, names, statistics, tables
 from slax_rules import RULES
 
-COLUMNS = ["rule", "quantity", "which", *tables.OF_SEEDS]
-WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", *tables.OF_SEEDS, "rounds"]
-BOUNDS = {  # of the others: POSITIVE
-    **dict.fromkeys(("accuracy", "share_converged"), statistics.SHARE),
-    **dict.fromkeys(("eigenvalue", "trace", "trace_of_seed"), statistics.ANY),
-    "cosine": statistics.COSINE,
-}
-ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
+COLUMNS = ["rule", "window", "stage", "layer", "quantity", *tables.OF_SEEDS, "rounds"]
+BOUNDS = {"accuracy": statistics.SHARE, "cosine": statistics.COSINE}  # of the others: POSITIVE
 LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
 COSTS = ("milliseconds", "temporary_bytes")
-# The panels of the figure of windows: stage, layer and quantity, the title of the panel and of its axis, and factor and limits.
+# The panels of the figure: stage, layer and quantity, the title of the panel and of its axis, and factor and limits.
 SHOWN = {
     ("cost", "all", "milliseconds"): ("time of a gradient of {} steps", "milliseconds", 1, (0, None)),
     ("cost", "all", "temporary_bytes"): ("its memory", "temporaries (kB)", 1e-3, (0, None)),
@@ -35,40 +29,17 @@ Lines = dict[Line, dict[int, list[float | None]]]
 
 
 class Data(NamedTuple):
-    """The results of the solutions by rule, the numbers by window, and the configuration of the windows."""
+    """The numbers by window, and the configuration."""
 
-    solutions: list[dict[str, Any]]
     lines: Lines
     config: dict[str, Any]
 
 
 def prepare(results: list[dict[str, Any]]) -> Data:
-    """The results of each part, the solutions in the order of the table of rules."""
-    parts = {part: [r for r in results if r["config"]["part"] == part] for part in ("solutions", "online", "windows")}
-    parts["solutions"].sort(key=lambda result: list(RULES).index(result["config"]["rule"]))
-    (config,) = [result["config"] for result in (*parts["windows"], *parts["online"])][:1] or [{}]
-    return Data(parts["solutions"], lines_of(parts["online"], parts["windows"]), config)
-
-
-def rows_of_rule(result: dict[str, Any]) -> Iterator[list[Any]]:
-    """The table rows of one rule. `which` is the rank of an eigenvalue, counted down from 1 and up from -1, or a seed."""
-    rule, seeds = result["config"]["rule"], result["seeds"]
-
-    def row(quantity: str, which: Any, numbers: list[float], is_small: bool = False) -> list[Any]:
-        cells = tables.of_seeds(numbers, BOUNDS.get(quantity, statistics.POSITIVE))
-        return [rule, quantity, which, *(small(cells) if is_small else cells)]
-
-    for quantity in ("accuracy", "loss", "gradient"):
-        yield row(quantity, "", [seed[quantity] for seed in seeds])
-    for (end, sign), i in itertools.product(ENDS.items(), range(result["config"]["eigenvalues"])):
-        yield row("eigenvalue", sign * (i + 1), [seed[end]["values"][i] for seed in seeds])
-        yield row("residual", sign * (i + 1), [seed[end]["residuals"][i] for seed in seeds], is_small=True)
-    yield row("asymmetry", "", [max(seed[end]["asymmetry"] for end in ENDS) for seed in seeds], is_small=True)
-    yield row("share_converged", "", [float(np.mean([seed[end]["converged"] for end in ENDS])) for seed in seeds])
-    yield row("trace", "", [seed["trace"]["mean"] for seed in seeds])
-    for seed in seeds:
-        yield [*row("trace_of_seed", seed["seed"], seed["trace"]["samples"])[:-1], 1]
-        yield [rule, "standard_error_of_trace", seed["seed"], seed["trace"]["standard_error"], None, None, None, 1]
+    """The numbers of both parts."""
+    windows, online = ([r for r in results if r["config"]["part"] == part] for part in ("windows", "online"))
+    (config,) = [result["config"] for result in (*windows, *online)][:1] or [{}]
+    return Data(lines_of(windows, online), config)
 
 
 def small(cells: list[Any]) -> list[Any]:
@@ -76,7 +47,7 @@ def small(cells: list[Any]) -> list[Any]:
     return [f"{cell:.3g}" if isinstance(cell, float) else cell for cell in cells]
 
 
-def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]]) -> Lines:
+def lines_of(windows: list[dict[str, Any]], online: list[dict[str, Any]]) -> Lines:
     lines: Lines = defaultdict(dict)
     for result in windows:
         for cell in result["cells"]:
@@ -94,7 +65,7 @@ def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]]) -> Lin
     return dict(sorted(lines.items(), key=lambda line: (order.index(line[0][0]), line[0])))
 
 
-def window_rows(data: Data) -> Iterator[list[Any]]:
+def rows(data: Data) -> Iterator[list[Any]]:
     for (rule, stage, layer, quantity), windows in data.lines.items():
         for window, numbers in windows.items():
             start = [rule, window, stage, layer, quantity]
@@ -127,5 +98,4 @@ def draw(data: Data) -> Figure:
     )
 
 
-FIGURES = {"curvature_windows": figures.Plot(WINDOW_COLUMNS, window_rows, draw)}
-TABLES = {"curvature": figures.Plot(COLUMNS, lambda data: itertools.chain(*map(rows_of_rule, data.solutions)))}
+FIGURES = {"windows": figures.Plot(COLUMNS, rows, draw)}
