@@ -13,10 +13,10 @@ from flax import nnx
 from experiments.common import learning
 from experiments.common.tasks import make_model
 from experiments.credit_grid import grid
-from experiments.windows import windows
 from experiments.depth import cause, plot_cause
 from experiments.depth import plot as depth_plot
 from experiments.pipeline.job import settings_of
+from experiments.windows import windows
 from slax_rules import RULES, cross_entropy, gradients
 
 BATCHES = (10, 20, 30, 40)

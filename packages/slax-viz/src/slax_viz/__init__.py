@@ -11,10 +11,6 @@ from slax_viz.activity import firing_rates as firing_rates
 from slax_viz.activity import plot_raster as plot_raster
 from slax_viz.agreement import plot_agreement as plot_agreement
 from slax_viz.bars import plot_cosine_similarity as plot_cosine_similarity
-from slax_viz.curvature.hessian import Eigenvalues as Eigenvalues
-from slax_viz.curvature.hessian import Trace as Trace
-from slax_viz.curvature.hessian import hessian_eigenvalues as hessian_eigenvalues
-from slax_viz.curvature.hessian import hessian_trace as hessian_trace
 from slax_viz.figure_style import PNG_METADATA as PNG_METADATA
 from slax_viz.figure_style import SVG_METADATA as SVG_METADATA
 from slax_viz.figure_style import style as style

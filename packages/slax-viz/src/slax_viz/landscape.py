@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
+from tqdm import tqdm
 
 from slax_viz.arrays import check_alike, finite, leaves_by_path
 from slax_viz.planes import Plane, finite_leaves
-from slax_viz.progress import progress
 
 Loss = Callable[[PyTree], Array]
 
@@ -183,7 +183,7 @@ def _losses(loss: Loss, trees: tuple[PyTree, ...], coefficients: np.ndarray, bat
     program = jax.jit(lambda rows, trees: each(lambda row: at(row, trees), rows))
     size, n = min(batch, len(coefficients)), len(coefficients)
     values = np.zeros(n, np.promote_types(made.dtype, jnp.float32))
-    with progress(n, "landscape", "losses") as bar:
+    with tqdm(total=n, desc="landscape", unit="losses", delay=10, disable=None) as bar:
         for start in range(0, n, size):
             rows = coefficients[start : start + size]
             # Always `size` rows, so that one program serves all.
