@@ -1,9 +1,8 @@
-"""Digits, images, vowels and NeuroBench's samples: what the task has is what the set has, in the code that it says."""
+"""Digits, images and vowels: what the task has is what the set has, in the code that it says."""
 
 import sys
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -102,39 +101,3 @@ def test_a_set_without_its_library_names_the_extra(module, extra, task, monkeypa
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"{module.partition('.')[0]} is not .*slax-data with its extra '{extra}'"):
         task(KEY)
-
-
-def arrays(samples, targets=(0, 1, 0, 1), indices=None):
-    return sd.neurobench_arrays([(x, y, "more") for x, y in zip(samples, targets, strict=True)], indices)
-
-
-def test_samples_of_neurobench_are_arrays_followed_by_zeros():
-    samples = [RNG.normal(size=(n, 2, 3)) for n in (3, 1, 4)]
-    goals = np.float32([[0.5, 1], [2, 3], [4, 5]])
-    values, targets, lengths = arrays(samples, goals)
-    assert values.dtype == np.float32 and values.shape == (3, 4, 2, 3) and lengths.tolist() == [3, 1, 4]
-    np.testing.assert_array_equal(targets, goals)
-    for value, sample in zip(values, samples, strict=True):
-        np.testing.assert_array_equal(value[: len(sample)], sample.astype(np.float32))
-        assert not value[len(sample) :].any()
-    chosen = arrays(samples, range(3), indices=np.array([2, 0]))
-    assert chosen[1].tolist() == [2, 0] and chosen[2].tolist() == [4, 3]
-
-
-def test_tasks_of_neurobench_have_the_spikes_of_their_code():
-    sets = {split: arrays(RNG.normal(size=(4, 6, 2)), np.arange(4) % 2) for split in SPLITS}
-    delta = series_spikes({split: sd.Series(*one) for split, one in sets.items()})
-    task = sd.neurobench_task(KEY, sets, n_classes=2)
-    np.testing.assert_array_equal(task.full_split("test")[0].swapaxes(0, 1), spikes_of(delta["test"]))
-    counts = RNG.integers(-1, 2, (4, 5, 2, 3))
-    frames = sd.neurobench_task(KEY, dict.fromkeys(SPLITS, arrays(counts)), n_classes=2, code="frames", n_steps=7)
-    np.testing.assert_array_equal(frames.full_split("test")[0][:5].swapaxes(0, 1), counts.reshape(4, 5, 6) != 0)
-    assert frames.n_steps == 7 and not frames.full_split("test")[0][5:].any()
-    sounds = np.float32(0.1) * np.sin(np.float32([0.3, 0.9])[:, None] * np.arange(400, dtype=np.float32))
-    heard = {"train": arrays(sounds[:, :200, None], [0, 1]), "test": arrays(sounds[:, :, None], [0, 1])}
-    options = dict(n_classes=2, code="cochlea", rate=2000, n_steps=10, n_channels=3)
-    inside = jax.jit(lambda key: [sd.neurobench_task(key, heard, **options).full_split(split)[0] for split in SPLITS])
-    half = np.where(np.arange(400) < 200, sounds, 0)  # a step is as long in both splits
-    for found, sound in zip(inside(KEY), (half, sounds), strict=True):
-        spikes = sd.encode_audio(sound, rate=2000, n_steps=10, cochlea=sd.Cochlea(n_channels=3, highest=900.0))
-        np.testing.assert_array_equal(found, spikes)

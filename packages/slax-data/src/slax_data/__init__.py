@@ -48,8 +48,6 @@ from slax_data.sets.mackey_glass import mackey_glass as mackey_glass
 from slax_data.sets.manifolds import Manifolds as Manifolds
 from slax_data.sets.manifolds import manifold_values as manifold_values
 from slax_data.sets.manifolds import random_manifolds as random_manifolds
-from slax_data.sets.neurobench_sets import neurobench_arrays as neurobench_arrays
-from slax_data.sets.neurobench_sets import neurobench_task as neurobench_task
 from slax_data.sets.randman import randman as randman
 from slax_data.sets.randman import randman_task as randman_task
 from slax_data.sets.spoken_digits import download_spoken_digits as download_spoken_digits

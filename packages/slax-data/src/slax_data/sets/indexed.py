@@ -1,6 +1,6 @@
 """Any indexable data set as a task: two arrays, or an object that gives a sample and its target for an index."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,6 @@ def arrays_of(
     *,
     name: str,
     per_step: bool = False,
-    indices: Iterable[Any] | None = None,
     transform: Callable[[Any], Any] | None = None,
 ) -> tuple[Shaped[np.ndarray, "D T ..."], Shaped[np.ndarray, "D ..."], Int32[np.ndarray, " D"]]:
     """The samples of a data set, with zeros after the end of the shorter ones, their targets, and the lengths of the samples.
@@ -85,7 +84,6 @@ def arrays_of(
     Args:
         items: see the splits of `indexed_task`.
         name: name of the set, for error messages.
-        indices: indices of the samples, all by default.
         per_step, transform: see `indexed_task`.
 
     Raises:
@@ -96,8 +94,7 @@ def arrays_of(
         if len(inputs) != len(goals):
             raise ValueError(f"Got {len(inputs)} samples and {len(goals)} targets in {name}, expected one for each.")
         items = list(zip(inputs, goals, strict=True))
-    chosen = range(len(items)) if indices is None else list(indices)
-    pairs = [items[index][:2] for index in chosen]
+    pairs = [items[index][:2] for index in range(len(items))]
     samples = [np.asarray(transform(sample) if transform else sample) for sample, _ in pairs]
     targets = [np.asarray(target) for _, target in pairs]
     if any(sample.ndim == 0 for sample in samples):
