@@ -1,7 +1,5 @@
 """What a notebook and a paper show: norms by name, tables, and learning curves."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,10 +29,10 @@ def test_norms_of_a_gradient_have_readable_names():
     assert sorted(gradient_norms(gradient))[0] == "modules/0/bias"
 
 
-def test_tables_of_a_notebook_have_the_cells_of_the_text():
+def test_a_cell_that_ends_with_a_table_shows_it():
     model = stack(nnx.Rngs(0))
     for table in (summary(model, (4, 8)), health(model, INPUTS)):
-        assert re.match(r"<table>.*<td.*LIF</td>.*</table>$", table._repr_html_())
+        assert repr(table) == str(table) and "LIF" in repr(table)
 
 
 def test_learning_curves_are_means_of_runs_within_the_limits():
@@ -55,7 +53,7 @@ def test_learning_curves_are_means_of_runs_within_the_limits():
     found.draw_curves(ax, "validation")
     assert [line.get_label() for line in ax.get_lines()] == ["bptt", "otpe"]
     plt.close(figure)
-    assert found._repr_html_().count("<tr>") == 3
+    assert len(repr(found).splitlines()) == 3
 
 
 def with_decay(rngs, decay, width=6):

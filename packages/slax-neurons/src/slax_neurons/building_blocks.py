@@ -13,7 +13,7 @@ public, and each is documented where it is defined.
   `fire` for all steps; `carries_before`, the carry before each step; `units_are_separate` and `spikes_are_whole`, two laws of
   `check_neuron`.
 * Inputs: `check_sequence`, `check_rngs`, `check_features`, `as_shape`, `input_dtype`, `cast_inputs`.
-* Names and tables: `Named`, a dictionary with a KeyError that names the closest entry; `html_table`, rows for a notebook.
+* Names and tables: `Named`, a dictionary with a KeyError that names the closest entry; `aligned`, the lines of a table.
 
 Example:
     The gradient of a sequence with respect to the inputs, in chunks of 10 steps:
@@ -31,7 +31,7 @@ Example:
     (20, 2, 8)
 """
 
-from slax_neurons.analysis.model_summary import html_table as html_table
+from slax_neurons.analysis.model_summary import aligned as aligned
 from slax_neurons.delay import DelayBuffer as DelayBuffer
 from slax_neurons.dropout import DropoutState as DropoutState
 from slax_neurons.modules import as_shape as as_shape

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Shaped
 
 from slax_neurons.analysis.activity import measured
-from slax_neurons.analysis.model_summary import aligned, html_table
+from slax_neurons.analysis.model_summary import aligned
 from slax_neurons.neurons.neuron import NeuronCell
 from slax_neurons.surrogates import Surrogate
 from slax_neurons.synapses.synapse import with_effective_weights
@@ -78,7 +78,7 @@ class LayerHealth:
         return tuple(itertools.compress(HINTS, sick))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Health:
     """All spiking layers of a stack on one batch, in order. It prints as a table, with a hint for each problem found.
 
@@ -103,11 +103,8 @@ class Health:
         sick = {problem: [layer.name for layer in self.layers if problem in layer.problems] for problem in HINTS}
         return [f"{problem}, in {', '.join(layers)}: {HINTS[problem]}" for problem, layers in sick.items() if layers]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join([*aligned([COLUMNS, *map(_row, self.layers)], left=1), *self._hints()])
-
-    def _repr_html_(self) -> str:
-        return html_table([COLUMNS, *map(_row, self.layers)], left=1, notes=self._hints())
 
 
 def _row(layer: LayerHealth) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import html
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,7 +44,7 @@ class ModuleSummary:
     parameters: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Summary:
     """All modules of a stack in order, each stack before its modules and the edges after them. It prints as a table.
 
@@ -69,11 +68,8 @@ class Summary:
         rows = [(row.name, row.kind, row.output, row.states, f"{row.parameters:,}") for row in self.modules]
         return [COLUMNS, *rows, ("total", "", "", "", f"{self.parameters:,}")]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(aligned(self._rows(), left=4))
-
-    def _repr_html_(self) -> str:
-        return html_table(self._rows(), left=4)
 
 
 def summary(model: Any, input_shape: tuple[int, ...]) -> Summary:
@@ -154,20 +150,6 @@ def _steps(number: int) -> str:
 
 def _parameters(module: nnx.Module) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
-
-
-def html_table(rows: Sequence[Sequence[str]], *, left: int, notes: Sequence[str] = ()) -> str:
-    """The same rows as a table of a notebook, with the first one as its head, and notes below it."""
-
-    def line(row: Sequence[str], kind: str) -> str:
-        sides = ("left" if column < left else "right" for column in range(len(row)))
-        cells = zip(sides, map(html.escape, row), strict=True)
-        text = (f'<{kind} style="text-align: {side}">{cell}</{kind}>' for side, cell in cells)
-        return f"<tr>{''.join(text)}</tr>"
-
-    body = "".join(line(row, "td") for row in rows[1:])
-    below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    return f"<table><thead>{line(rows[0], 'th')}</thead><tbody>{body}</tbody></table>{below}"
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:

@@ -13,7 +13,6 @@ from slax_neurons import unroll
 from slax_neurons.building_blocks import (
     as_shape,
     first_carry,
-    html_table,
     input_dtype,
     reverse_pass_of_jax,
     shortest_memory,
@@ -27,7 +26,7 @@ from slax_rules.rules.bptt import BPTT
 QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Cost:
     """The bytes per sample that the gradient of a batch takes under a rule, not counting its inputs.
 
@@ -62,18 +61,7 @@ class Cost:
         """The bytes that are carried or kept at a time, without intermediate results."""
         return self.carried_bytes + self.kept_bytes
 
-    def _repr_html_(self) -> str:
-        numbers = {
-            "measured, bytes per sample": self.measured_bytes,
-            "counted": self.counted_bytes,
-            "of these carried": self.carried_bytes,
-            "plus inputs": self.input_bytes,
-            "steps of a window": self.window,
-        }
-        rows = [[name, "-" if number is None else f"{number:,}"] for name, number in numbers.items()]
-        return html_table([["memory of a gradient", ""], *rows], left=1)
-
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         measured = "" if self.measured_bytes is None else f"{self.measured_bytes:,} bytes per sample measured, "
         counted = (
             f"{self.counted_bytes:,} {'' if measured else 'bytes per sample '}counted ({self.carried_bytes:,} carried)"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from flax import nnx
 
-from slax_neurons.building_blocks import html_table
+from slax_neurons.building_blocks import aligned
 from slax_rules.train.intervals import holm, interval, p_value
 
 
@@ -83,7 +83,7 @@ class Run:
         return step
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Sweep:
     """The result of `sweep`; `print` shows its table.
 
@@ -233,21 +233,9 @@ class Sweep:
                 )
         return [scores, differences] if differences[1:] else [scores]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """The tables as text."""
-        scores, *others = self._tables()
-        width = max([4, *map(len, self.best)])
-        lines = []
-        for rule, *values, chosen_by, score, limits, seeds, broken in scores:
-            tried = "".join(f"  {value:>8}" for value in values)
-            lines.append(f"{rule:{width}}{tried}  {chosen_by:>10}  {score:>6}  {limits:18}  {seeds:>5}  {broken}")
-        for differences in others:
-            width = max(len(row[0]) for row in differences)
-            lines += ["", *(f"{rule:{width}}  {mean:>7}  {limits:18}  {p:>8}" for rule, mean, limits, p in differences)]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        return "".join(html_table(table, left=1) for table in self._tables())
+        return "\n\n".join("\n".join(aligned(table, left=1)) for table in self._tables())
 
     def draw_curves(
         self,
