@@ -44,7 +44,6 @@ from slax_data.sets.japanese_vowels import japanese_vowels as japanese_vowels
 from slax_data.sets.japanese_vowels import japanese_vowels_task as japanese_vowels_task
 from slax_data.sets.laser import laser as laser
 from slax_data.sets.laser import laser_task as laser_task
-from slax_data.sets.mackey_glass import mackey_glass as mackey_glass
 from slax_data.sets.manifolds import Manifolds as Manifolds
 from slax_data.sets.manifolds import manifold_values as manifold_values
 from slax_data.sets.manifolds import random_manifolds as random_manifolds
