@@ -161,10 +161,10 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
 
 def test_picture_has_the_means_and_a_ring_at_the_chosen_rate(found):
     ax = Figure().add_subplot()
-    found.draw(ax, {"ottt": {"color": "red"}})
+    found.draw(ax)
     means, ring = ax.lines[2:]
     np.testing.assert_allclose(means.get_ydata(), found.validation("ottt").mean(axis=1))
-    assert ring.get_xdata() == [found.chosen["ottt"]["rate"]] and means.get_color() == "red"
+    assert ring.get_xdata() == [found.chosen["ottt"]["rate"]] and ring.get_color() == means.get_color()
 
 
 def test_online_rules_have_windows_optimizers_and_draws_of_their_own():

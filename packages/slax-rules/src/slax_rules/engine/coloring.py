@@ -64,19 +64,6 @@ class ColumnColoring(NamedTuple):
         return ~((self.kept_rows == states) & self.reached[(slice(None), *first)]).any(axis=1)
 
 
-def color_reached(
-    by_state: Bool[np.ndarray, "H H"], by_parameter: list[np.ndarray], steps: int | None
-) -> tuple[ColumnColoring, ...]:
-    """Color the states that each parameter can reach within some steps.
-
-    Args:
-        by_state: true where a state [0] after a step may depend on a state [1] before the step.
-        by_parameter: true where a state may depend on a parameter directly, [H, *parameter] for each array.
-        steps: number of steps, >= 1, or None for any number.
-    """
-    return tuple(_color(by_state.astype(np.float32), direct, steps) for direct in by_parameter)
-
-
 def seed_matrices(reaches: tuple[ColumnColoring, ...]) -> tuple[list[np.ndarray], list[int]]:
     """The distinct seeds, and for each array the index of its seeds."""
     seeds: list[np.ndarray] = []
@@ -123,7 +110,16 @@ def contract(
     return jnp.einsum(rows, [0, 2, *reach.kept], influence, [0, 2, *parameter], parameter)
 
 
-def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"], steps: int | None) -> ColumnColoring:
+def color_reached(
+    by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"], steps: int | None
+) -> ColumnColoring:
+    """Color the states that the parameters of an array can reach within some steps.
+
+    Args:
+        by_state: 1 where a state [0] after a step may depend on a state [1] before the step, else 0.
+        direct: true where a state may depend on a parameter directly, [H, *parameter].
+        steps: number of steps, >= 1, or None for any number.
+    """
     size, *shape = direct.shape
     # Parameters with the same direct reach have the same reach, so only one of each kind is followed.
     columns, kinds = _distinct(direct.reshape(size, -1))

@@ -26,7 +26,7 @@ from slax_rules.train.checkpoints import Checkpoints
 from slax_rules.train.evaluate import Metric, check_concrete, check_metrics, check_parameters, evaluate
 from slax_rules.train.fit_run import ZERO_STEPS, FitRun
 from slax_rules.train.history import History
-from slax_rules.train.remarks import epochs_taken, remarks
+from slax_rules.train.remarks import remarks
 from slax_rules.train.steps import Flags
 
 
@@ -145,7 +145,9 @@ def fit(
     run = FitRun(objects, step, of_epoch, size, state, flags, evaluation, early_stopping, loggers)
     run.taken = {"step", "epoch"} | ({"loss", *table} if held_out is not None else set())
     if isinstance(batches, Sampler):
-        run.first_epoch = epochs_taken(batches, optimizer)
+        # The first whose batches are new. The optimizer has seen at most as many batches as it has taken steps: a batch
+        # makes one update offline, and one or more online.
+        run.first_epoch = -(-int(optimizer.step[...]) // batches.steps)
     for text in remarks(model, batches, held_out):
         warnings.warn(text, UserWarning, stacklevel=2)
     schedule: list[tuple[int, Callable[[], None]]]

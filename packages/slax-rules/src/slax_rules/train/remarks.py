@@ -28,15 +28,6 @@ ADVICE = (
 )
 
 
-def epochs_taken(batches: Sampler, optimizer: nnx.Optimizer) -> int:
-    """The number of epochs of a sampler after which no batch is one that the optimizer has seen.
-
-    A batch makes one update offline, and one or more online, so the optimizer has seen at most as many batches as it has taken
-    steps.
-    """
-    return -(-int(optimizer.step[...]) // batches.steps)
-
-
 def remarks(model: nnx.Module, batches: Any, held_out: Any) -> Iterator[str]:
     """Warnings about the arguments of `fit`."""
     if held_out is not None and _are_same(batches, held_out):
@@ -44,7 +35,8 @@ def remarks(model: nnx.Module, batches: Any, held_out: Any) -> Iterator[str]:
             "fit got the training batches as held_out, expected others: the loss on them says nothing about new samples. "
             "Give a Sampler another key."
         )
-    off = {type(part).__name__ for _, part in nnx.iter_modules(model) if _is_off(part)}
+    dropouts = [part for _, part in nnx.iter_modules(model) if isinstance(part, Dropout | nnx.Dropout)]
+    off = {type(part).__name__ for part in dropouts if part.deterministic and part.rate > 0}
     if off:
         yield f"fit got a model whose {', '.join(sorted(off))} is off, as after model.eval(). To train with it: model.train()."
 
@@ -54,10 +46,6 @@ def _are_same(one: Any, other: Any) -> bool:
         keys = [jax.random.key_data(sampler.key) for sampler in (one, other)]
         return one.sample == other.sample and bool(jnp.array_equal(keys[0], keys[1]))
     return one is other
-
-
-def _is_off(part: Any) -> bool:
-    return isinstance(part, Dropout | nnx.Dropout) and bool(part.deterministic) and part.rate > 0
 
 
 def remark_on_inputs(model: nnx.Module, inputs: Any) -> str:

@@ -237,45 +237,32 @@ class Sweep:
         """The tables as text."""
         return "\n\n".join("\n".join(aligned(table, left=1)) for table in self._tables())
 
-    def draw_curves(
-        self,
-        ax: Any,
-        samples: Literal["validation", "test"] = "test",
-        styles: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> None:
+    def draw_curves(self, ax: Any, samples: Literal["validation", "test"] = "test") -> None:
         """Draw the mean score of each rule against the number of batches, with a band for its 95 % interval; see `curves`.
 
         Args:
             ax: axes of Matplotlib.
             samples: whose scores; with `evaluate_at`, there is more than the last.
-            styles: by rule, options of `ax.plot`.
         """
         for rule, curve in self.curves(samples).items():
-            style = {"marker": "o", "markersize": 3, "label": rule} | dict((styles or {}).get(rule, {}))
-            (line,) = ax.plot(curve["batches"], curve["mean"], **style)
-            ax.fill_between(
-                curve["batches"], curve["low"], curve["high"], color=line.get_color(), alpha=0.2, linewidth=0
-            )
+            batches, low, high = (curve[name] for name in ("batches", "low", "high"))
+            (line,) = ax.plot(batches, curve["mean"], marker="o", markersize=3, label=rule)
+            ax.fill_between(batches, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         ax.set(xlabel="batches", ylabel=f"score on {samples} samples")
         ax.legend()
 
-    def draw(self, ax: Any, styles: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def draw(self, ax: Any) -> None:
         """Draw the mean score on the validation samples against the learning rate, at the chosen settings, with a ring at the
         chosen rate.
 
         Args:
             ax: axes of Matplotlib.
-            styles: by rule, options of `ax.plot`, such as {"otpe": {"color": "C1"}}.
         """
         for rule in self.best:
-            shown = [
-                index
-                for index, point in enumerate(self.points)
-                if point | {"rate": 0} == self.chosen[rule] | {"rate": 0}
-            ]
-            means, best = self.validation(rule).mean(axis=1)[shown], self.rates.index(self.chosen[rule]["rate"])
-            style = {"marker": "o", "markersize": 4, "label": rule} | dict((styles or {}).get(rule, {}))
-            (line,) = ax.plot(self.rates, means, **style)
+            chosen = self.chosen[rule]
+            shown = [point | {"rate": 0} == chosen | {"rate": 0} for point in self.points]
+            means, best = self.validation(rule).mean(axis=1)[shown], self.rates.index(chosen["rate"])
+            (line,) = ax.plot(self.rates, means, marker="o", markersize=4, label=rule)
             ax.plot(self.rates[best], means[best], "o", markersize=11, fillstyle="none", color=line.get_color())
         ax.set(xscale="log", xlabel="learning rate", ylabel="score on validation samples")
         ax.legend()
