@@ -124,7 +124,9 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
             if "updates" in counts:  # NeuroBench counts all membranes as updated in the first step
                 total["updates"] += int(np.sum(counts["membranes"][0] - counts["updates"][0], dtype=np.int64))
     steps, batch = inputs.shape[:2]
-    zeros, weights = _connections(model)
+    kernels = [_connected(part) for _, part in nnx.iter_modules(model) if type(part) in SYNAPSES]
+    weights = sum(kernel.size for kernel in kernels)
+    zeros = weights - sum(int(jnp.sum(kernel)) for kernel in kernels)
     return Complexity(
         footprint=footprint,
         connection_sparsity=zeros / weights if weights else None,
@@ -135,12 +137,6 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
         membrane_updates=total["updates"] / batch,
         n_steps=steps,
     )
-
-
-def _connections(model: Connect) -> tuple[int, int]:
-    """The number of weights that are zero, and the number of all weights."""
-    kernels = [_connected(part) for _, part in nnx.iter_modules(model) if type(part) in SYNAPSES]
-    return sum(int(jnp.sum(~kernel)) for kernel in kernels), sum(kernel.size for kernel in kernels)
 
 
 def _connected(synapse: Any) -> Bool[Array, "..."]:

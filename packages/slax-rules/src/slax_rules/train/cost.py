@@ -63,9 +63,8 @@ class Cost:
 
     def __repr__(self) -> str:
         measured = "" if self.measured_bytes is None else f"{self.measured_bytes:,} bytes per sample measured, "
-        counted = (
-            f"{self.counted_bytes:,} {'' if measured else 'bytes per sample '}counted ({self.carried_bytes:,} carried)"
-        )
+        unit = "" if measured else "bytes per sample "
+        counted = f"{self.counted_bytes:,} {unit}counted ({self.carried_bytes:,} carried)"
         return f"windows of {self.window} steps: {measured}{counted}; plus inputs: {self.input_bytes:,}"
 
 

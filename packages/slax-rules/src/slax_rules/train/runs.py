@@ -214,7 +214,7 @@ class Sweep:
             found[rule] = {"batches": np.array(steps)} | bands
         return found
 
-    def _tables(self) -> list[list[list[str]]]:
+    def __repr__(self) -> str:
         """The rows as text, each table with its head: of all rules, and of their differences to the reference, if any."""
         names, rows = list(self.points[0]), self.rows()
         scores = [["rule", *names, "validation", "test", "95 % interval", "seeds", "runs that were not finite"]]
@@ -228,14 +228,10 @@ class Sweep:
             scores.append([*values, *numbers, _limits(row["low"], row["high"]), str(row["seeds"]), broken or "none"])
             if row["difference"] is not None:
                 limits = _limits(row["difference_low"], row["difference_high"])
-                differences.append(
-                    [row["rule"], _number(row["difference"], "+.4f"), limits, _number(row["p_value"], ".2g")]
-                )
-        return [scores, differences] if differences[1:] else [scores]
-
-    def __repr__(self) -> str:
-        """The tables as text."""
-        return "\n\n".join("\n".join(aligned(table, left=1)) for table in self._tables())
+                mean, p = _number(row["difference"], "+.4f"), _number(row["p_value"], ".2g")
+                differences.append([row["rule"], mean, limits, p])
+        tables = [scores, differences] if differences[1:] else [scores]
+        return "\n\n".join("\n".join(aligned(table, left=1)) for table in tables)
 
     def draw_curves(self, ax: Any, samples: Literal["validation", "test"] = "test") -> None:
         """Draw the mean score of each rule against the number of batches, with a band for its 95 % interval; see `curves`.
