@@ -14,7 +14,6 @@ XS, YS = np.linspace(-2, 3, 6), np.linspace(-1, 2, 4)
 LOSSES = 5 + XS + 2 * YS[:, None]  # from 1 to 12
 GRID = {"xs": XS, "ys": YS}
 PATHS = {"BPTT": np.array([[-1.5, 1.0], [0.0, 0.1]]), "OSTL": np.array([[-1.5, 1.0], [1.0, 1.5], [2.0, 0.5]])}
-TS = np.linspace(-0.5, 1.5, 9)
 TABLE = {f"rule {i}": np.random.default_rng(i).uniform(-0.2, 0.9, (5, 3)) for i in range(8)}
 TABLE["rule 7"] = np.array([[1.0] * 3] * 4 + [[-0.5] * 3])  # its interval is cut off at 1
 MEMBRANES = np.array([[0.0, 0.5, 1.1, 0.4], [0.2, -0.3, 0.1, 1.5], [0.0, 0.0, 0.0, 0.0]]).T
@@ -84,17 +83,6 @@ def test_surface_in_space_is_as_high_as_the_losses(ax):
     corners = np.asarray(ax.collections[0]._faces).reshape(-1, 3)
     np.testing.assert_allclose(corners[:, 2], 5 + corners[:, :2] @ [1, 2], atol=1e-6)
     np.testing.assert_allclose(lines_of(ax)["BPTT"].get_data_3d(), path.T)
-
-
-def test_line_between_solutions_has_what_lies_straight_between_and_its_barrier(ax):
-    hill = 1 + 2 * TS + 3 * TS * (1 - TS)
-    viz.plot_interpolation(ax, {"hill": hill, "gap": np.where(TS == 0.5, np.inf, 2 - TS)}, ts=TS)
-    lines = lines_of(ax)
-    assert list(lines) == ["hill, barrier 0.75", "gap, barrier inf"]
-    np.testing.assert_allclose(lines["hill, barrier 0.75"].get_xydata(), np.stack([TS, hill], axis=1))
-    assert np.isnan(lines["gap, barrier inf"].get_ydata()[4])
-    straight = [line for line in ax.lines if line.get_linestyle() == ":"]
-    np.testing.assert_allclose(straight[0].get_xydata(), [[0, 1], [1, 3]])
 
 
 def test_membranes_are_in_lanes_of_one_scale_with_marks_above(ax):

@@ -19,7 +19,6 @@ from slax_viz.landscape import grid_around as grid_around
 from slax_viz.landscape import interpolation as interpolation
 from slax_viz.landscape import losses_at as losses_at
 from slax_viz.landscape import surface as surface
-from slax_viz.landscape_plots import plot_interpolation as plot_interpolation
 from slax_viz.landscape_plots import plot_landscape as plot_landscape
 from slax_viz.membrane import plot_membrane as plot_membrane
 from slax_viz.membrane import plot_membranes as plot_membranes

@@ -31,7 +31,6 @@ PNG_METADATA = {"Software": None}
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 
 # These distinguish as many lines without color.
-DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 2)), (0, (4, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
 

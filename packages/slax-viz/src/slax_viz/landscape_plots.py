@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slax_viz.arrays import finite
-from slax_viz.figure_style import COLORS, DASHES, MARKERS, check_number, colors_of, legend_above
-from slax_viz.landscape import barrier
+from slax_viz.figure_style import MARKERS, check_number, colors_of, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,52 +98,6 @@ def _draw_in_space(ax: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray, label: 
     ax.set_zlabel(label)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.labelpad = 10
-
-
-def plot_interpolation(
-    ax: "Axes",
-    losses: Mapping[str, np.ndarray | Array],
-    *,
-    ts: np.ndarray | Sequence,
-    ends: tuple[str, str] = ("first solution", "second solution"),
-) -> "Axes":
-    """Plot the loss from one solution to another, a line per pair, with the linear interpolation between the ends dotted.
-
-    The barrier of each pair is in the legend. Points that are NaN or infinite are gaps.
-
-    Args:
-        ax: axes to draw on.
-        losses: for each pair of solutions [n], from `interpolation`, at most 8 pairs.
-        ts: [n], 0 and 1 among them.
-        ends: names of the solutions at t = 0 and t = 1, shown below the axis.
-
-    Returns:
-        `ax`.
-
-    Example:
-        >>> import numpy as np
-        >>> from matplotlib import pyplot as plt
-        >>> from slax_viz import plot_interpolation
-        >>> losses = {"BPTT to OSTL": np.array([1.0, 2.5, 0.0])}
-        >>> fig, ax = plt.subplots()
-        >>> ax = plot_interpolation(ax, losses, ts=np.linspace(0, 1, 3), ends=("BPTT", "OSTL"))
-        >>> ax.get_xlabel(), ax.get_legend().get_texts()[0].get_text()
-        ('t, from BPTT (0) to OSTL (1)', 'BPTT to OSTL, barrier 2')
-        >>> plt.close(fig)
-    """
-    check_number("lines", losses)
-    t = np.asarray(ts, np.float64)
-    for (pair, values), color, dash in zip(losses.items(), COLORS, DASHES, strict=False):
-        shown, name = np.where(np.isfinite(values), values, np.nan), f"{pair}, barrier {barrier(values, t):.3g}"
-        ax.plot(t, shown, color=color, linestyle=dash, linewidth=1.8, label=name, zorder=3)
-        ends_of_line = [shown[t == 0][0], shown[t == 1][0]]
-        ax.plot([0, 1], ends_of_line, color=color, linestyle=":", linewidth=1.0, label="_", zorder=2)
-    for at in (0, 1):
-        ax.axvline(at, color="0.5", linewidth=0.8, zorder=1)
-    ax.set_xlabel(f"t, from {ends[0]} (0) to {ends[1]} (1)")
-    ax.set_ylabel("loss")
-    legend_above(ax, 2)
-    return ax
 
 
 def _checked(
