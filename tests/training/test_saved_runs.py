@@ -1,12 +1,12 @@
 """A sweep with a directory trains each run once: one that was killed continues, and one of another kind is refused."""
 
-import functools
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +16,28 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import LI, LIF, connect, sigmoid
+from slax_neurons import LI, LIF, Dropout, connect, sigmoid
 from slax_rules.train.sweep_training import Training
-from training import killed_sweep
+from training import small
 
 RULES = {"bptt": sr.BPTT(), "a/b, c": sr.OTTT()}
 
 
-def make_model(rngs, width=6, decay=0.9, scale=1.0, **options):
+def make_model(rngs, width=6, decay=0.9, scale=1.0, dropout=0.0, **options):
     init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
     first = nnx.Linear(5, width, kernel_init=init, rngs=rngs)
-    return connect([first, LIF(decay=decay, **options), nnx.Linear(width, 3, rngs=rngs), LI()])
+    dropped = [Dropout(dropout, rngs=rngs)] if dropout else []
+    return connect([first, LIF(decay=decay, **options), *dropped, nnx.Linear(width, 3, rngs=rngs), LI()])
+
+
+def clipped(norm, decay=0.0, **options):
+    """Optimizers of the same arrays."""
+    return lambda rate: optax.chain(
+        optax.clip_by_global_norm(norm), optax.add_decayed_weights(decay), optax.adam(rate, **options)
+    )
+
+
+CLIPPED = clipped(1.0)  # one object: another one would be another program
 
 
 def batches(seed, count=3, classes=3):
@@ -35,7 +46,7 @@ def batches(seed, count=3, classes=3):
 
 
 def run(
-    directory=None, *, make_model=make_model, optimizer=optax.adam, loss_fn=sr.cross_entropy, batches=batches, **changes
+    directory=None, *, make_model=make_model, optimizer=CLIPPED, loss_fn=sr.cross_entropy, batches=batches, **changes
 ):
     given = {"rules": RULES, "rates": [0.1], "seeds": 2, "progress": False}
     given |= {"validation": batches_of(100), "test": batches_of(200)}
@@ -72,25 +83,53 @@ def finished(_promotion, tmp_path_factory):
     return run(directory), directory
 
 
+def numbers(found):
+    """All numbers of a sweep, as text and bytes."""
+    runs = [run for trials in found.trials.values() for of_point in trials for run in of_point]
+    arrays = [array for run in runs for step in run.steps for array in small.numbers(*run.network(step))]
+    texts = [repr([run.rule, run.point, run.seed, run.not_finite, run.validation, run.test]) for run in runs]
+    return [*texts, *(array.tobytes() for array in [*arrays, *(run.losses for run in runs)]), repr(found.rows())]
+
+
+def noisy(directory=None):
+    """Eight runs with the random numbers of Dropout and of DECOLLE."""
+    rules = {"bptt": sr.BPTT(), "decolle": sr.RULES["decolle"].make}
+    return run(directory, rules=rules, rates=[0.01, 0.1], settings={"dropout": [0.2]}, evaluate_at=(0, 2))
+
+
+KILLED = """
+import os, signal, sys
+from training import test_saved_runs
+written, replace = [], os.replace
+
+def killed(*names):
+    written.append(names)
+    if len(written) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*names)
+
+os.replace = killed
+test_saved_runs.noisy(sys.argv[1])
+"""
+
+
 def test_a_killed_sweep_continues_as_if_it_had_never_been_killed(tmp_path):
-    """SIGKILL while the third of eight runs is written; Dropout's and DECOLLE's random numbers are in the files."""
-    command = [sys.executable, killed_sweep.__file__, "3", tmp_path / "killed"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    """SIGKILL while the third of eight runs has its temporary name."""
+    command = [sys.executable, "-c", KILLED, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert len(list((tmp_path / "killed").glob("*.npz"))) == 2
-    assert len(list((tmp_path / "killed").glob(".*.part"))) == 1
-    whole = killed_sweep.numbers(killed_sweep.run(None))
-    for part in (tmp_path / "killed").glob(".*.part"):
-        os.utime(part, (time.time() - 3601,) * 2)  # older than any that a process still writes
-    assert killed_sweep.numbers(killed_sweep.run(tmp_path / "killed")) == whole
-    assert not list((tmp_path / "killed").glob(".*.part"))
+    (part,) = tmp_path.glob(".*.part")
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    os.utime(part, (time.time() - 3601,) * 2)  # older than any that a process still writes
+    assert numbers(noisy(tmp_path)) == numbers(noisy()) and not part.exists()
 
 
 def test_a_finished_sweep_is_read_and_the_same(finished, trained):
+    """Also by a call with other scores, which need no training."""
     whole, directory = finished
-    again = run(directory)
-    assert not trained and killed_sweep.numbers(again) == killed_sweep.numbers(whole)
-    assert killed_sweep.numbers(whole) == killed_sweep.numbers(run())
+    found = [run(directory), run(directory, metric=mean_loss, mode="min")]
+    assert not trained and numbers(found[0]) == numbers(whole) == numbers(run())
+    np.testing.assert_array_equal(found[1].test("bptt"), run(metric=mean_loss, mode="min").test("bptt"))
 
 
 def test_more_rules_rates_settings_and_seeds_train_the_missing_runs_alone(tmp_path, trained):
@@ -135,7 +174,7 @@ def test_two_processes_may_finish_the_same_run(tmp_path, monkeypatch, trained):
     monkeypatch.setattr(os, "fsync", fsync)
     found = run(tmp_path, rules={"bptt": sr.BPTT()})
     assert trained == [("bptt", 0.1, 0), ("bptt", 0.1, 0), ("bptt", 0.1, 1)]
-    assert killed_sweep.numbers(found) == killed_sweep.numbers(synced[1]) and len(list(tmp_path.iterdir())) == 2
+    assert numbers(found) == numbers(synced[1]) and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_file_that_another_process_wrote_is_accepted_if_it_cannot_be_replaced(tmp_path, monkeypatch):
@@ -151,32 +190,6 @@ def test_a_file_that_another_process_wrote_is_accepted_if_it_cannot_be_replaced(
     monkeypatch.setattr(os, "replace", lambda part, path: refused(part, tmp_path / "nowhere" / "file"))
     with pytest.raises(OSError, match="A run of sweep could not be written"):
         run(tmp_path / "other", rules={"bptt": sr.BPTT()}, seeds=1)
-
-
-def test_a_sweep_that_an_error_ends_keeps_its_runs(tmp_path, trained):
-    read = []
-
-    def interrupted(seed):
-        read.append(seed)
-        if len(read) == 3:
-            raise KeyboardInterrupt
-        return batches(seed)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, batches=interrupted)
-    assert len(list(tmp_path.iterdir())) == 2
-    trained.clear()
-    found = run(tmp_path)
-    assert trained == [("a/b, c", 0.1, 0), ("a/b, c", 0.1, 1)]
-    assert killed_sweep.numbers(found) == killed_sweep.numbers(run())
-
-
-def test_other_scores_need_no_training(finished, trained):
-    _, directory = finished
-    found = run(directory, metric=mean_loss, mode="min")
-    assert not trained
-    same = run(metric=mean_loss, mode="min")
-    np.testing.assert_array_equal(found.test("bptt"), same.test("bptt"))
 
 
 def mean_loss(outputs, labels):
@@ -196,8 +209,10 @@ OTHERS = {  # and what the message says of them
         r"Surrogate\(derivative=slax_neurons.surrogates._sigmoid, options=\[3.0\]\) here",
     ),
     "loss": ({"loss_fn": mean_square}, "loss: slax_rules.losses.cross_entropy saved, .*mean_square here"),
-    "weight decay": ({"optimizer": optax.adamw}, "norms of the optimizer's first updates"),
-    "constant": ({"optimizer": functools.partial(optax.adam, b2=0.99)}, "norms of the optimizer's first updates"),
+    **{
+        name: ({"optimizer": other}, "norms of the optimizer's first updates")
+        for name, other in (("clipping", clipped(0.5)), ("decay", clipped(1.0, 1e-4)), ("b2", clipped(1.0, b2=0.99)))
+    },
     "weights": ({"make_model": lambda rngs: make_model(rngs, scale=0.5)}, "weights at the start"),
     "number of batches": ({"batches": lambda seed: batches(seed, 5)}, "batches: 3 saved, 5 here"),
     "data": ({"batches": lambda seed: batches(seed + (seed == 1))}, "last batch: .*digest"),  # of one seed
@@ -228,24 +243,6 @@ def test_a_damaged_run_is_named_and_trained_again_once_it_is_deleted(tmp_path, t
     file.unlink()
     run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
     assert trained == [("bptt", 0.1, 0)] * 2
-
-
-def clipped(norm, decay=0.0):
-    """Optimizers of the same arrays."""
-
-    def make(rate):
-        return optax.chain(optax.clip_by_global_norm(norm), optax.add_decayed_weights(decay), optax.adam(rate))
-
-    return make
-
-
-def test_clipping_and_weight_decay_are_compared(tmp_path):
-    one = {"rules": {"bptt": sr.BPTT()}, "seeds": 1}
-    run(tmp_path, optimizer=clipped(1.0), **one)
-    run(tmp_path, optimizer=clipped(1.0), **one)
-    for other in (clipped(0.5), clipped(1.0, 1e-4)):
-        with pytest.raises(ValueError, match="norms of the optimizer's first updates"):
-            run(tmp_path, optimizer=other, **one)
 
 
 class Shuffled:
