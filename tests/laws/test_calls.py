@@ -36,17 +36,6 @@ def outputs_of(model, x=X):
 # ------------------------------------------------------------------------------------------------- means, targets and masks
 
 
-def test_loss_is_the_mean_over_valid_entries():
-    """Of the whole batch: a long sample counts more than a short one."""
-    model = net()
-
-    def loss_of(model):
-        losses = sr.cross_entropy(outputs_of(model), jnp.asarray(LABELS))
-        return sum(losses[:length, sample].sum() for sample, length in enumerate(LENGTHS)) / float(LENGTHS.sum())
-
-    assert furthest(run(model, mask=sr.valid_steps(LENGTHS, T)), nnx.jit(nnx.value_and_grad(loss_of))(model)) < EXACT
-
-
 def test_masks_are_the_steps_of_their_lengths():
     mask = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 0]])
     for lengths in ([3, 0, 1], jnp.array([3, 0, 1]), np.array([3, 0, 1], np.uint8)):
@@ -82,10 +71,6 @@ def test_a_sequence_loss_gets_the_mask_and_missing_may_be_nan(rule):
     expected, gradient = nnx.jit(nnx.value_and_grad(lambda m: (outputs_of(m)[:, [0, 2]] ** 2).mean() * 2))(model)
     assert float(found[0]) == pytest.approx(float(expected), rel=1e-12)
     assert furthest(found[1]["modules"][2], gradient["modules"][2]) < EXACT
-
-
-def test_a_sequence_loss_needs_no_signature():
-    assert sr.SequenceLoss(max)(1, 2, jnp.float32(3)) == 3
 
 
 def test_marked_targets_are_what_they_say():

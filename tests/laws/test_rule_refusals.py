@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import BRF, LI, LIF, Delay, Dropout, Edge, Neuron, Standardized, Trainable, connect
+from slax_neurons import BRF, LI, LIF, LRU, Delay, Dropout, Edge, Neuron, Standardized, Trainable, connect
 from stacks import linear
 
 # As users run it, so that the packages' own errors are seen.
@@ -102,6 +102,15 @@ def online(model, x=X, loss=sr.cross_entropy, **options):
     return sr.train_online(model, optimizer(model), loss, x, LABELS, **options)
 
 
+def opzo(modules, rule=None):
+    return sr.OPZO(connect([*modules, LI()]), rule or sr.OTTT(), rngs=rngs())
+
+
+def halves():
+    """Its second kernel does not meet the units."""
+    return [synapse(), LIF(), lambda x: x[..., ::2] + x[..., 1::2], synapse(2)]
+
+
 HIDDEN, PLAIN, TRACKS = [synapse(7, 6), LIF()], {"use_bias": False, "use_scale": False}, jnp.zeros((T, B, 2), F32)
 ONTO_FUNCTION, RECURRENT = Edge(1, 0, synapse=lambda x: x), sr.OSTL(recurrence=True)
 TYPE_ERRORS = [
@@ -157,6 +166,12 @@ TYPE_ERRORS = [
     (lambda: under(sr.KFRTRL(rngs=rngs()), [synapse(), LIF(decay=Trainable(0.9))]), "got the parameter modules/1"),
     (lambda: under(sr.KFRTRL(rngs=rngs()), [(twice := synapse(7, 7)), LIF(), twice, LI()]), "calls with 2 inputs"),
     (lambda: sr.RULES["e_prop_adaptive"].make(rngs=rngs()), "no model"),
+    (lambda: opzo([synapse(), LRU(), synapse(8)]), "LRU above the first"),
+    (lambda: opzo([*HIDDEN, late(), synapse(6)]), "Delay above the first"),
+    *((lambda rule=rule: opzo([synapse()], rule), "one rule for all") for rule in (sr.BPTT(), sr.PerLayer([sr.OTTT()]))),
+    (lambda: opzo([synapse()], sr.DECOLLE(rngs=rngs())), "without another route"),
+    (lambda: under(opzo([*HIDDEN, synapse(6)]), layers(LIF(), LI())), r"\[\(4, 4\)\], expected \[\(6, 4\)\]"),
+    (lambda: under(opzo(halves()), [*halves(), LI()]), r"\[\(4, 4\)\], expected \[\(2, 4\)\]"),
     (lambda: sr.cite(type("Mine", (sr.OTPE,), {})()), "got Mine"),
 ]  # fmt: skip
 VALUE_ERRORS = [
