@@ -8,7 +8,9 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
+from slax_data import stored_task
 from slax_neurons import BRF, LI, LIF, LRU, Delay, Dropout, Edge, Neuron, Standardized, Trainable, connect
+from slax_neurons.nir import from_nir, to_nir
 from stacks import linear
 
 # As users run it, so that the packages' own errors are seen.
@@ -173,6 +175,9 @@ TYPE_ERRORS = [
     (lambda: under(opzo([*HIDDEN, synapse(6)]), layers(LIF(), LI())), r"\[\(4, 4\)\], expected \[\(6, 4\)\]"),
     (lambda: under(opzo(halves()), [*halves(), LI()]), r"\[\(4, 4\)\], expected \[\(2, 4\)\]"),
     (lambda: sr.cite(type("Mine", (sr.OTPE,), {})()), "got Mine"),
+    (lambda: sr.BPTT(10), r"True or False\. .* TBPTT\(K\)"),
+    (lambda: sr.Random(rngs=jax.random.key(0)), r"PRNGKeyArray as rngs.*nnx\.Rngs"),
+    (lambda: connect([synapse(), LIF()], {0: 1}), r"\{receiver: \[senders\]\}"),
 ]  # fmt: skip
 VALUE_ERRORS = [
     (lambda: under(sr.PerLayer([sr.OSTL()])), "1 rules .* 2 layers"),
@@ -196,6 +201,11 @@ VALUE_ERRORS = [
     (lambda: under(sr.OSTL(), penalties=[sr.Penalty(lambda y: y.sum())]), "of_mean=True"),
     (lambda: under(sr.OSTL(), penalties=[sr.Penalty(lambda y: y, of_mean=True)]), "one number"),
     (lambda: sr.FixedBases("triangle"), "triangle"),
+    (lambda: under(sr.BPTT(), loss=lambda y, t: sr.cross_entropy(y.sum(0), t)), "give a SequenceLoss"),
+    (lambda: LIF(reset=None), "expected one of"),
+    (lambda: Delay(3, max_delay=2.5), "expected an integer"),
+    (lambda: stored_task({"train": (np.full((2, 3, 4), 1e300), np.arange(2))}, n_classes=2), "infinities"),
+    (lambda: from_nir(to_nir(layers(LIF(reset="zero")), dt=1e-3, input_shape=(7,)), dt=1e-4), "with dt=0.001"),
     (lambda: sr.SnAp(n=0), "n=0"),
     (lambda: sr.ForwardGradient(0, rngs=rngs()), "directions=0"),
     (lambda: sr.valid_steps(np.array([4]), 3), "from 4 to 4"),

@@ -1,4 +1,4 @@
-"""Actor-critic with TD(lambda): weighted losses of whole episodes, a tabular loop, a chain in closed form, and refusals."""
+"""Actor-critic with TD(lambda): weighted losses of whole episodes, a tabular loop, a chain in closed form."""
 
 import dataclasses
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import LI, connect
+from slax_neurons import connect
 from stacks import close, pair
 
 B, N = 3, 5
@@ -152,21 +152,3 @@ def test_expected_update_is_the_policy_gradient():
     _, gradient = trained(model, sr.BPTT(), TwoStates(), 1, SUM, samples=2**14, **options)
     expected = -np.array([[-0.25, 0.25, -0.5], [0.5, -0.5, -1.0]])
     np.testing.assert_allclose(gradient["modules"][0]["kernel"], expected, atol=0.03)
-
-
-def test_refusals():
-    model = connect([nnx.Linear(N, 2, rngs=nnx.Rngs(0)), LI()])  # without an output for the value
-    optimizer, environment = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param), Episodic()
-    episodes = sr.start_episodes(model, environment, B, rule=sr.OSTL(), key=jax.random.key(0))
-
-    def train(*arguments, rule=None, **options):
-        sr.train_on_rewards(*arguments, rule=rule or sr.OSTL(), updates=1, **options)
-
-    with pytest.raises(ValueError, match=r"outputs \[2\], expected \[3\]: logits and a value"):
-        train(model, optimizer, environment, episodes)
-    with pytest.raises(ValueError, match="episodes of another rule than"):
-        train(model, optimizer, environment, episodes, rule=sr.RTRL())
-    with pytest.raises(ValueError, match=r"trace_decay=1.5, expected a number in \[0, 1\]"):
-        train(model, optimizer, environment, episodes, trace_decay=1.5)
-    with pytest.warns(UserWarning, match="BPTT and no window"), pytest.raises(ValueError, match="another rule"):
-        train(model, optimizer, environment, episodes, rule=sr.BPTT())

@@ -1,8 +1,5 @@
 """Agreement of gradients: its numbers, its names, and that it is that of the parameters and the batch of its step."""
 
-import sys
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +8,8 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import LI, LIF, Dropout, Edge, Trainable, connect
-from training.small import BATCHES, MOMENTUM, SAMPLER, C, N, made, numbers, same
+from slax_neurons import LI, LIF, Dropout, Edge, Trainable, connect, health, summary
+from training.small import BATCHES, MOMENTUM, SAMPLER, B, C, N, made, numbers, same
 
 
 def test_numbers_are_those_of_their_definitions(x64):
@@ -77,11 +74,13 @@ def test_layers_have_the_names_of_health_and_summary():
 def test_it_is_measured_at_the_parameters_and_the_batch_of_its_step(training, options, ours, theirs):
     """Of the rule that trains by default; computed again by hand from the parameters after that step."""
     model, optimizer = made()
-    looks = [sr.GradientAgreement(every=4, **options)]
+    looks = [sr.GradientAgreement(every=4, **options), sr.Every(4, lambda info: {"seconds": info.seconds})]
     history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES, callbacks=looks, **training)
     inputs, labels = map(jnp.asarray, BATCHES[3])
     one, two = (sr.gradients(model, sr.cross_entropy, inputs, labels, rule=rule)[1] for rule in (ours, theirs))
-    (record,) = history.records
+    record = {name: number for one in history.records for name, number in one.items()}
+    passed = record["comparison/seconds"]
+    assert record["comparison/share"] == pytest.approx(passed / (passed + 4 * record["seconds"]))
     for name, measured in sr.agreement(one, two, model=model).items():
         for number in ("cosine", "norm_ratio", "sign_agreement"):
             assert record[f"{number}/{name}"] == pytest.approx(float(getattr(measured, number)), rel=1e-5)
@@ -103,19 +102,6 @@ def test_both_gradients_see_the_same_random_numbers_and_training_sees_none_of_it
     assert same(watched, train([])[1])
 
 
-def test_a_comparison_tells_its_time_and_its_share_of_the_training(monkeypatch):
-    """Two steps of half a second each, and a comparison of three seconds."""
-    clock = SimpleNamespace(perf_counter=iter([10.0, 13.0]).__next__)
-    monkeypatch.setattr(sys.modules[sr.GradientAgreement.__module__], "time", clock)
-    model, optimizer = made()
-    nothing = {"loss_fn": sr.cross_entropy, "update": "offline", "window": None, "penalties": (), "loss": 1.0}
-    info = sr.StepInfo(
-        step=2, epoch=0, model=model, rule=sr.SLTT(), optimizer=optimizer, batch=BATCHES[0], seconds=0.5, **nothing
-    )
-    record = sr.GradientAgreement(every=2)(info)
-    assert (record["comparison/seconds"], record["comparison/share"]) == (3.0, 0.75)
-
-
 def test_penalties_of_the_training_are_part_of_both_gradients():
     """With a rate of zero the model stays the same, so that a penalty changes the comparison by its gradient alone."""
 
@@ -134,3 +120,15 @@ def test_a_silent_layer_has_no_cosine():
         history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES, callbacks=[sr.GradientAgreement(every=4)])
     assert history.records[0]["cosine/2 Linear/kernel"] is None
     assert history.records[0]["cosine/2 Linear/bias"] == pytest.approx(1)
+
+
+def test_norms_of_a_gradient_have_readable_names():
+    model, _ = made()
+    _, gradient = sr.gradients(model, sr.cross_entropy, *map(jnp.asarray, BATCHES[0]))
+    norms = sr.gradient_norms(gradient, model)
+    assert sorted(norms) == ["0 Linear/bias", "0 Linear/kernel", "2 Linear/bias", "2 Linear/kernel"]
+    kernel = np.asarray(gradient["modules"][2]["kernel"][...])
+    np.testing.assert_allclose(norms["2 Linear/kernel"], np.sqrt((kernel**2).sum()), rtol=1e-6)
+    assert sorted(sr.gradient_norms(gradient))[0] == "modules/0/bias"
+    for table in (summary(model, (B, N)), health(model, jnp.asarray(BATCHES[0][0]))):
+        assert repr(table) == str(table) and "LIF" in repr(table)

@@ -10,11 +10,9 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_data import bin_events, stored_task
-from slax_neurons import LI, LIF, Delay, SpikingNeuron, connect
-from slax_neurons.building_blocks import check_rngs
+from slax_data import bin_events
+from slax_neurons import LI, LIF, SpikingNeuron, connect
 from slax_neurons.nir import from_nir, to_nir
-from training.test_batches import Tensor
 
 INPUTS = jax.random.bernoulli(jax.random.key(0), 0.4, (12, 4, 8)).astype(jnp.float32)
 LABELS = jnp.array([0, 1, 2, 0])
@@ -70,40 +68,6 @@ def test_a_run_with_a_sampler_resumes_in_the_same_process(tmp_path):
     np.testing.assert_array_equal(found.losses, run(batches, models[1], optimizers[1], epochs=3).losses)
 
 
-@pytest.mark.parametrize("rule", [sr.BPTT(), sr.OTPE()])
-def test_padding_may_be_anything(rule):
-    mask = sr.valid_steps(jnp.array([12, 5, 12, 1]), 12)
-    with_nan = jnp.where(mask[..., None], INPUTS, jnp.nan)
-    for inputs in (with_nan, np.asarray(with_nan)):
-        found = sr.gradients(stack(), sr.cross_entropy, inputs, LABELS, mask, rule=rule)
-        expected = sr.gradients(stack(), sr.cross_entropy, *BATCH, mask, rule=rule)
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
-    assert np.isfinite(run([(with_nan, LABELS, mask)], rule=rule).losses).all()
-
-
-class OfDLPack:
-    """An array that another library hands over by DLPack alone."""
-
-    def __init__(self, array):
-        self.array = np.array(array)
-
-    def __dlpack__(self, **options):
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
-
-
-def test_gradients_take_what_fit_takes():
-    mask = jnp.ones((12, 4), bool)
-    expected = sr.gradients(stack(), sr.cross_entropy, INPUTS, LABELS, mask)
-    found = sr.gradients(stack(), sr.cross_entropy, Tensor(INPUTS), Tensor(LABELS), Tensor(mask))
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-    handed_over = OfDLPack(INPUTS), OfDLPack(LABELS)
-    jax.tree.map(np.testing.assert_array_equal, sr.gradients(stack(), sr.cross_entropy, *handed_over), expected)
-    np.testing.assert_array_equal(run([handed_over]).losses, run([BATCH]).losses)
-
-
 def swapped(neuron, membrane):
     return neuron.spike(membrane)[::-1]
 
@@ -130,21 +94,6 @@ def test_errors_of_an_own_neuron_name_it(monkeypatch):
 
 KEY = jax.random.key(0)
 TIMES = np.arange(20.0)
-
-
-@pytest.mark.parametrize(
-    ("call", "kind", "says"),
-    [
-        (lambda: check_rngs("Random", KEY), TypeError, r"Random got PRNGKeyArray as rngs.*nnx\.Rngs"),
-        (lambda: sr.gradients(stack(), lambda y, t: sr.cross_entropy(y.sum(0), t), *BATCH), ValueError, "give a SequenceLoss"),
-        (lambda: stored_task({"train": (np.full((2, 3, 4), 1e300), np.arange(2))}, n_classes=2), ValueError, "infinities"),
-        (lambda: from_nir(to_nir(stack(LIF(reset="zero")), dt=1e-3, input_shape=(8,)), dt=1e-4), ValueError, "with dt=0.001"),
-    ],
-    ids=["key", "sum over time", "1e300", "dt of NIR"],
-)  # fmt: skip
-def test_is_refused(call, kind, says):
-    with pytest.raises(kind, match=says):
-        call()
 
 
 def dropped():
@@ -227,35 +176,3 @@ def test_resistance_may_go_into_the_weights_for_readers_that_ignore_it():
     again = from_nir(folded, dt=1e-3)
     one, other = (net.outputs(net.initialize_carry((4, 8)), INPUTS)[1][-1] for net in (model, again))
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "make, said",
-    [
-        (lambda: sr.BPTT(10), r"remat=10, expected True or False\. .* TBPTT\(K\)"),
-        (lambda: run([BATCH], checkpoints="runs"), "expected Checkpoints"),
-        (lambda: LIF(reset=None), "reset=None, expected one of"),
-        (lambda: Delay(3, max_delay=2.5), "max_delay=2.5, expected an integer"),
-        (lambda: connect([nnx.Linear(3, 3, rngs=nnx.Rngs(0)), LIF()], {0: 1}), r"\{receiver: \[senders\]\}"),
-    ],
-)
-@pytest.mark.usefixtures("no_shape_checks")
-def test_options_of_another_kind_are_refused(make, said):
-    with pytest.raises((TypeError, ValueError), match=said):
-        make()
-
-
-def test_names_of_evaluations_are_not_for_callbacks():
-    watch = {"held_out": [(1 - INPUTS, LABELS)], "callbacks": [sr.Every(1, lambda info: {"loss": info.loss})]}
-    with pytest.raises(ValueError, match="A callback returned 'loss'"):
-        run([BATCH], **watch)
-    assert run([BATCH], callbacks=watch["callbacks"]).records[0]["loss"] > 0
-
-
-def test_the_folder_of_a_stream_is_not_that_of_a_run(tmp_path):
-    model = stack()
-    stream = streamed(model)
-    targets = jnp.broadcast_to(LABELS, INPUTS.shape[:2])
-    list(sr.run_stream(stream, [(INPUTS, targets)], checkpoints=sr.Checkpoints(tmp_path)))
-    with pytest.raises(ValueError, match="belongs to a run with different settings"):
-        run([BATCH], model, checkpoints=sr.Checkpoints(tmp_path))

@@ -183,17 +183,6 @@ def test_the_matrix_in_place_of_a_frozen_kernel_rests(x64):
     assert [same(*both) for both in zip(before, parameters(rule.route), strict=True)] == [False, True]
 
 
-@STEPS
-def test_a_nested_stack_is_trained_as_a_flat_one(step):
-    trained = []
-    for nested in (False, True):
-        first, *others = net().modules
-        model = connect([connect([first, others[0]]), *others[1:]] if nested else [first, *others])
-        step(model, optimizer_of(model, transformation=SGD), sr.cross_entropy, X, LABELS, window=T)
-        trained.append(parameters(model))
-    assert close(*trained, 1e-6) and not close(trained[1], parameters(net()), 1e-6)
-
-
 def test_an_optimizer_may_lower_the_rate_at_a_plateau():
     """Without steps the loss is a plateau: the rate is halved at each update but the first, whose loss is the best so far."""
     model = net()

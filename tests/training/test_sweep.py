@@ -14,6 +14,7 @@ from scipy import stats
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
+from slax_rules.train.intervals import interval
 from slax_rules.train.sweep import _choose
 from slax_rules.train.sweep_training import RESERVED
 from training.small import optimizer_of
@@ -138,25 +139,51 @@ def test_tests_are_read_after_all_choices_and_once_for_each_run_that_was_chosen(
     assert [run.seed for run in found.best["bptt"]] == [7, 3, 5] and found.validation("bptt").shape == (2, 2)
 
 
-def test_differences_are_paired_and_tables_have_their_intervals(found):
-    one, other = found.test("ottt"), found.test("bptt")
-    (name, difference), *_ = found.differences("bptt").items()
-    expected = stats.ttest_rel(one, other).confidence_interval(0.95)
-    assert name == "ottt" and difference["mean"] == pytest.approx((one - other).mean())
-    assert [difference["low"], difference["high"]] == pytest.approx([expected.low, expected.high])
-    row = found.rows()[1]
+def test_the_table_has_intervals_of_the_scores(found):
+    """Differences and their tests: test_paired_tests.py."""
+    one, row = found.test("ottt"), found.rows()[1]
     low, high = stats.t.interval(0.95, 1, one.mean(), stats.sem(one))
     expected = {"rule": "ottt", **found.chosen["ottt"], "seeds": 2, "not_finite": []}
     expected |= {"low": pytest.approx(low), "high": pytest.approx(high), "test": pytest.approx(one.mean())}
     expected |= {"validation": found.validation("ottt").mean(axis=1).max()}
-    assert {name: row[name] for name in expected} == expected
-    assert [line.split()[0] for line in str(found).splitlines() if line] == ["rule", "bptt", "ottt", "test", "ottt"]
+    assert {name: row[name] for name in expected} == expected and {*row} == RESERVED
     assert dataclasses.replace(found, limits=(one.mean(), 0.0)).rows()[1]["low"] == one.mean()
-    assert {*row} == RESERVED
     with pytest.raises(ValueError, match=r"Got 2 batches, .*evaluate_at=\(2,\)"):
         found.test("bptt", 2)
     with pytest.raises(ValueError, match="the reference 'otpe'"):
         found.differences("otpe")
+
+
+def test_learning_curves_are_means_of_runs_within_the_limits(found):
+    limits = found.validation("bptt").min(), found.validation("bptt").max()
+    found = dataclasses.replace(found, limits=limits)
+    for rule, curve in found.curves("test").items():
+        assert curve["batches"].tolist() == [0, 3, STEPS]
+        scores = [[run.test[step] for run in found.best[rule]] for step in (0, 3, STEPS)]
+        np.testing.assert_allclose(curve["mean"], np.mean(scores, axis=1))
+        ends = [[interval(np.array(of))[end] for of in scores] for end in ("low", "high")]
+        np.testing.assert_allclose([curve["low"], curve["high"]], np.clip(ends, *limits))
+    ax = Figure().add_subplot()
+    found.draw_curves(ax, "test")
+    assert [line.get_label() for line in ax.get_lines()] == [*RULES] and repr(found) == str(found)
+
+
+def test_any_setting_can_be_swept():
+    """Each point is the training with this setting alone, and the best one is chosen."""
+
+    def make(rngs, decay, width=4):
+        return connect([nnx.Linear(5, width, rngs=rngs), LIF(decay=decay), nnx.Linear(width, 3, rngs=rngs), LI()])
+
+    found = run_bptt(make_model=make, rates=RATES, settings={"decay": [0.5, 0.9], "width": [4]})
+    assert found.points == tuple({"rate": rate, "decay": d, "width": 4} for d in (0.5, 0.9) for rate in RATES)
+    assert found.validation("bptt").shape == (4, 2) and found.rates == RATES
+    alone = run_bptt(make_model=lambda rngs: make(rngs, 0.9), rates=RATES)
+    for point, index in ((2, 0), (3, 1)):
+        for one, other in zip(found.trials["bptt"][point], alone.trials["bptt"][index], strict=True):
+            np.testing.assert_array_equal(one.losses, other.losses)
+    best = int(np.argmax(found.validation("bptt").mean(axis=1)))
+    assert found.chosen["bptt"] == found.points[best] and found.best["bptt"] == found.trials["bptt"][best]
+    assert found.rows()[0]["decay"] == found.chosen["bptt"]["decay"] and "decay" in str(found).splitlines()[0]
 
 
 def test_picture_has_the_means_and_a_ring_at_the_chosen_rate(found):

@@ -1,6 +1,7 @@
 """What training cannot do is an error that says what came, what is taken, and what to do: one example each."""
 
 import functools
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +34,28 @@ def evaluated_of(key):
     return sr.evaluate(connect([nnx.Linear(N, C, rngs=nnx.Rngs(key)), LI()]), sr.cross_entropy, BATCHES)["loss"]
 
 
-def calls_back(returned):
-    return train(callbacks=[sr.Every(1, lambda info: returned)])
+def calls_back(returned, **options):
+    return train(callbacks=[sr.Every(1, lambda info: returned)], **options)
+
+
+class Three:
+    """An environment of three actions."""
+
+    n_actions = 3
+
+    def reset(self, key):
+        return jnp.zeros(()), jnp.zeros(N)
+
+    def step(self, key, state, action):
+        return state, jnp.zeros(N), state, state > 0
+
+
+def rewarded(rule=None, **options):
+    """For a model without an output for the value."""
+    model, optimizer = made()
+    episodes = sr.start_episodes(model, Three(), B, rule=sr.OSTL(), key=jax.random.key(0))
+    options |= {"rule": rule or sr.OSTL(), "updates": 1}
+    return sr.train_on_rewards(model, optimizer, Three(), episodes, **options)
 
 
 X, LABELS = BATCHES[0]
@@ -105,6 +126,14 @@ CALLS = {  # a call, and words of its error
     ),
     "callback without names": (lambda: calls_back(True), "numbers by name.* raise StopTraining"),
     "callback of words": (lambda: calls_back({"a": "b"}), "'b' as 'a'"),
+    "callback of a metric": (lambda: calls_back({"loss": 1}, held_out=BATCHES[:1]), "A callback returned 'loss'"),
+    "folder as checkpoints": (lambda: train(checkpoints="runs"), "expected Checkpoints"),
+    "logger": (lambda: sr.LogTo("runs/first"), "LogTo got str, expected a function"),
+    "class of a logger": (lambda: sr.LogTo(logging.Logger), "LogTo got the class Logger, expected"),
+    "more outputs than actions": (lambda: rewarded(), r"outputs \[3\], expected \[4\]: logits and a value"),
+    "episodes of another rule": (lambda: rewarded(rule=sr.RTRL()), "episodes of another rule than"),
+    "rewards without a window": (lambda: rewarded(rule=sr.BPTT()), "BPTT and no window"),
+    "trace decay": (lambda: rewarded(trace_decay=1.5), r"trace_decay=1.5, expected a number in \[0, 1\]"),
     "online without a window": (lambda: train(update="online"), "BPTT and no window"),
     "line search": (
         lambda: sr.fit(*made(optax.scale_by_backtracking_linesearch(3)), sr.cross_entropy, BATCHES), "required keyword-only"
