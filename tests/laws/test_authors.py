@@ -15,7 +15,6 @@ from stacks import deviation, worst
 
 FOLDER = Path(__file__).parent.parent / "references" / "otpe"
 EXACT = 1e-12
-RATE = 0.1  # of the online updates that were recorded
 RULES = {
     "ostl": oracle.OSTL(),
     "ottt": oracle.OTTT(bias_trace=False),
@@ -85,22 +84,6 @@ def test_oracle_has_the_gradient_of_the_authors(name, case):
     loss, found = by_oracle(rule, case, read_out)
     assert abs(loss - case[f"{name}/loss"]) < EXACT
     assert worst(found, leaves(case, f"{name}/")) < EXACT
-
-
-@pytest.mark.parametrize("name", [*RULES, *FRONT])
-def test_online_updates_are_those_of_the_authors(name):
-    """SGD in each step, with states and traces that stay through the updates."""
-    case = recorded("authors", "slow")
-    rule, read_out = rule_of(name)
-    layers, signal = layers_of(case, read_out), oracle.softmax_cross_entropy(case["labels"])
-    carry = oracle.start(rule, layers, len(case["labels"]))
-    for t, x in enumerate(case["inputs"]):
-        carry, _, found = oracle.advance(rule, layers, carry, x, partial(signal, t))
-        for index, gradient in enumerate(found[: len(case["decay"])]):
-            layers[index] = layers[index].moved({name: -RATE * slope for name, slope in gradient.items()})
-    trained = [{"kernel": layer.kernel, "bias": layer.bias} for layer in layers[: len(case["decay"])]]
-    assert worst(trained, leaves(case, f"{name}/trained/")) < EXACT
-    assert worst(trained, leaves(case)) > 0.05
 
 
 # ------------------------------------------------------------------------------------- where their definitions are others

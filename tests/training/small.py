@@ -49,6 +49,16 @@ def batch(seed, dtype=np.float32):
 BATCHES = [batch(seed) for seed in range(4)]
 
 
+class Shuffled:
+    """A loader in an order from its own random numbers, another one each time."""
+
+    def __init__(self, batches):
+        self.batches, self.rng = batches, np.random.default_rng(0)
+
+    def __iter__(self):
+        return iter([self.batches[index] for index in self.rng.permutation(len(self.batches))])
+
+
 def sample(key):
     return jax.random.bernoulli(key, 0.4, (T, B, N)).astype(jnp.float32), jnp.arange(B) % C
 

@@ -6,11 +6,8 @@ value. A function keeps the values that it read besides its arguments when its p
 
 import contextlib
 import dataclasses
-import functools
-import gc
 import logging
 import re
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +19,6 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import LI, LIF, connect
-from slax_rules import step
 from slax_rules.rules.base import kind
 from training.small import BATCHES, SAMPLER, made, same
 
@@ -121,21 +117,6 @@ def test_a_function_keeps_what_it_has_read_and_one_that_is_made_anew_reads_it_an
     with pytest.warns(UserWarning, match="for the third time.*made_anew.*Make it once"):
         loss_of(made_anew())
     loss_of(made_anew())  # it has been said once
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
-@pytest.mark.filterwarnings("ignore:.*for the third time")
-def test_programs_that_fall_out_of_the_table_are_freed(monkeypatch):
-    """With a table of two programs, six need as many maps of memory as three. The table of users keeps 64."""
-    assert step._jitted.cache_info().maxsize == 64
-    monkeypatch.setattr(step, "_jitted", functools.lru_cache(maxsize=2)(step._jitted.__wrapped__))
-    maps = []
-    for number in range(6):
-        loss_of(lambda outputs, labels, number=number: number * outputs.sum(axis=1))
-        if number in (2, 5):
-            gc.collect()
-            maps.append(Path("/proc/self/maps").read_bytes().count(b"\n"))
-    assert maps[1] - maps[0] < 50  # a program has about 100
 
 
 # ------------------------------------------------------------------------------------------------ options that look alike

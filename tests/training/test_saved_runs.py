@@ -177,21 +177,6 @@ def test_two_processes_may_finish_the_same_run(tmp_path, monkeypatch, trained):
     assert numbers(found) == numbers(synced[1]) and len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_file_that_another_process_wrote_is_accepted_if_it_cannot_be_replaced(tmp_path, monkeypatch):
-    """As on a system that does not replace a file that is open."""
-    replace = os.replace
-
-    def refused(part, path):
-        replace(part, path)
-        raise PermissionError(13, "in use")
-
-    monkeypatch.setattr(os, "replace", refused)
-    run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
-    monkeypatch.setattr(os, "replace", lambda part, path: refused(part, tmp_path / "nowhere" / "file"))
-    with pytest.raises(OSError, match="A run of sweep could not be written"):
-        run(tmp_path / "other", rules={"bptt": sr.BPTT()}, seeds=1)
-
-
 def mean_loss(outputs, labels):
     return sr.cross_entropy(outputs, labels).mean()
 
@@ -234,29 +219,8 @@ def test_the_directory_of_another_sweep_is_refused_before_any_training(name, fin
     assert not trained and sorted(finished[1].iterdir()) == before
 
 
-def test_a_damaged_run_is_named_and_trained_again_once_it_is_deleted(tmp_path, trained):
-    run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=f"{file.name} is damaged: .*Delete the file"):
-        run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
-    file.unlink()
-    run(tmp_path, rules={"bptt": sr.BPTT()}, seeds=1)
-    assert trained == [("bptt", 0.1, 0)] * 2
-
-
-class Shuffled:
-    """A loader in another order each time."""
-
-    def __init__(self):
-        self.rng = np.random.default_rng(0)
-
-    def __iter__(self):
-        return iter([batches(0)[index] for index in self.rng.permutation(3)])
-
-
 def test_the_order_of_a_loader_is_not_compared_but_the_number_of_its_batches_is(tmp_path, trained):
-    one = {"rules": {"bptt": sr.BPTT()}, "seeds": 1, "batches": Shuffled()}
+    one = {"rules": {"bptt": sr.BPTT()}, "seeds": 1, "batches": small.Shuffled(batches(0))}
     first, second = run(tmp_path, **one), run(tmp_path, **one)
     np.testing.assert_array_equal(first.best["bptt"][0].losses, second.best["bptt"][0].losses)
     assert len(trained) == 1

@@ -26,6 +26,10 @@ def train(batches=BATCHES, loss_fn=sr.cross_entropy, **options):
     return sr.fit(*made(), loss_fn, batches, **options)
 
 
+def evaluated(batches, **options):
+    return sr.evaluate(made()[0], sr.cross_entropy, batches, **options)
+
+
 def vectorized(function):
     return jax.vmap(function)(jax.random.split(jax.random.key(0), 2))
 
@@ -107,23 +111,18 @@ CALLS = {  # a call, and words of its error
     "no epochs": (lambda: train(epochs=0), "epochs=0"),
     "update": (lambda: train(update="onlin"), "'onlin'.*\"online\""),
     "window": (lambda: train(window=0), "window of 0 steps"),
-    "optimizer of a rule": (
-        lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), r"nnx.Optimizer\(\(model, rule\), ...\)"
-    ),
+    "optimizer of a rule": (lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), "model, rule"),
     "optimizer of nothing": (lambda: trains_nothing(made()[0]), "without any parameter of the model"),
     "steps under a BatchNorm": (
-        lambda: sr.gradients(normalized(), sr.cross_entropy, *BATCHES[0], rule=sr.RTRL()), "or RunningNorm"
+        lambda: sr.gradients(normalized(), sr.cross_entropy, X, LABELS, rule=sr.RTRL()), "or RunningNorm"
     ),
     "metric without a mask": (
-        lambda: sr.evaluate(made()[0], sr.cross_entropy, [(X, LABELS, ~NO_ENTRY)], metrics={"a": lambda y, labels: 0.0}),
-        "The metric 'a' got a mask",
+        lambda: evaluated([(X, LABELS, ~NO_ENTRY)], metrics={"a": lambda y, t: 0.0}), "'a' got a mask",
     ),
     "metrics alone": (lambda: train(metrics={"accuracy": sr.accuracy}), "expected held_out"),
     "empty held-out set": (lambda: train(held_out=[]), "evaluate got no batches"),
     "function as a callback": (lambda: train(callbacks=[print]), r"print among the callbacks.*Every\(100, print\)"),
-    "callback every 1.5 steps": (
-        lambda: train(callbacks=[sr.Every(1.5, print)]), "Every with every=1.5, expected an integer"
-    ),
+    "callback every 1.5 steps": (lambda: train(callbacks=[sr.Every(1.5, print)]), "every=1.5"),
     "callback without names": (lambda: calls_back(True), "numbers by name.* raise StopTraining"),
     "callback of words": (lambda: calls_back({"a": "b"}), "'b' as 'a'"),
     "callback of a metric": (lambda: calls_back({"loss": 1}, held_out=BATCHES[:1]), "A callback returned 'loss'"),
@@ -136,7 +135,7 @@ CALLS = {  # a call, and words of its error
     "trace decay": (lambda: rewarded(trace_decay=1.5), r"trace_decay=1.5, expected a number in \[0, 1\]"),
     "online without a window": (lambda: train(update="online"), "BPTT and no window"),
     "line search": (
-        lambda: sr.fit(*made(optax.scale_by_backtracking_linesearch(3)), sr.cross_entropy, BATCHES), "required keyword-only"
+        lambda: sr.fit(*made(optax.scale_by_backtracking_linesearch(3)), sr.cross_entropy, BATCHES), "keyword-only"
     ),
     "many models": (lambda: vectorized(evaluated_of), r"inside jax.vmap.*sweep\(...\)"),
     "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels.squeeze\("),
@@ -148,16 +147,14 @@ CALLS = {  # a call, and words of its error
     "inputs alone": (lambda: train([(X,)]), "a batch of 1 entries"),
     "no features": (lambda: train([(X[:, 0], np.zeros(T, int))]), r"\[6, 5\], expected \[T, B, features...\]"),
     "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "list_iterator as batches, which can be read only once"),
-    "no entry to evaluate": (
-        lambda: sr.evaluate(made()[0], sr.cross_entropy, [(X, LABELS, NO_ENTRY)]), "without a single true entry"
-    ),
+    "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "true entry"),
     "a sampled mask without an entry": (
         lambda: train(sr.Sampler(lambda key: (X, LABELS, NO_ENTRY), jax.random.key(0), 2)), "mask is False everywhere"
     ),
     "several batches": (lambda: sr.predict(made()[0], BATCHES), r"\[predict\(model, x\) for"),
     "number as a key": (lambda: sr.Sampler(sample, np.int64(7), 4), r"jax.random.key\(7\)"),
     "number as a key of episodes": (
-        lambda: sr.start_episodes(made()[0], None, B, rule=sr.OSTL(), key=0), r"start_episodes got key=0.*jax.random.key\(0\)"
+        lambda: sr.start_episodes(made()[0], None, B, rule=sr.OSTL(), key=0), r"jax.random.key\(0\)"
     ),
     "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"\(T, B, features...\)"),
     "window of a cost": (lambda: sr.cost(made()[0], sr.OTTT(), (T, B, N), window=0), "window of 0 steps"),
@@ -169,7 +166,7 @@ CALLS = {  # a call, and words of its error
     "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
     "stream: no targets": (lambda: runs((X, None)), "targets None for inputs"),
     "stream: shape of a metric": (
-        lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda outputs, labels: outputs[:, :1] * 0}), "The metric 'error'"
+        lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda y, _: 0 * y[:, :1]}), "metric 'error'"
     ),
     "trial: keys of a rule": (lambda: trial(sr.UORO(rngs=rngs())), "random key in the state"),
     "trial: parameters": (lambda: trial(sr.OSTL(route=sr.Adaptive(made()[0], rngs=rngs()))), "with parameters of its"),
@@ -235,12 +232,12 @@ def changed(**options):
 
 
 FILES = {
-    "wider": (lambda f: resumed(f, nodes=lambda: made(hidden=7)), r"modules/0/bias: float32\[6\] saved, float32\[7\] here"),
-    "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"rule: BPTT\(remat=False\) saved, OSTL\(.*=True\) here"),
+    "wider": (lambda f: resumed(f, nodes=lambda: made(hidden=7)), r"bias: .*\[6\] saved, .*\[7\] here"),
+    "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"OSTL\(.*=True\) here"),
     "surrogate": (
-        lambda f: resumed(f, nodes=lambda: changed(spike_fn=sigmoid(3.0))), r"modules/1/spike_fn: .*options=\[3.0\]\) here"
+        lambda f: resumed(f, nodes=lambda: changed(spike_fn=sigmoid(3.0))), r"spike_fn: .*options=\[3.0\]\) here"
     ),
-    "options": (lambda f: resumed(f, nodes=lambda: changed(threshold=0.25)), "modules/1/threshold/number: .* saved, 0.25 here"),
+    "options": (lambda f: resumed(f, nodes=lambda: changed(threshold=0.25)), "threshold/number: .* 0.25 here"),
     "another neuron": (lambda f: loaded(f, adaptive()), "do not match this model: 1 ALIF: LIF saved, ALIF here"),
     "nothing": (lambda f: loaded(f, made()[0], "nothing"), "does not exist"),
     "no checkpoint": (lambda f: loaded(f, made()[0], ""), "holds no checkpoint"),

@@ -1,4 +1,4 @@
-"""Actor-critic with TD(lambda): weighted losses of whole episodes, a tabular loop, a chain in closed form."""
+"""Rewards: trials by the oracle's three factors, and actor-critic with TD(lambda) by weighted losses and a tabular loop."""
 
 import dataclasses
 from typing import NamedTuple
@@ -10,14 +10,71 @@ import optax
 import pytest
 from flax import nnx
 
+import oracle
 import slax_rules as sr
 from slax_neurons import connect
-from stacks import close, pair
+from stacks import close, gradients_of, inputs, pair, worst
 
 B, N = 3, 5
 SEEN = (np.random.default_rng(3).uniform(size=(3, 5, N)) < 0.6).astype(float)  # by episode and time
 LENGTHS = np.array([1, 3, 5])
 WINDOWS = {1: 9, 2: 6}  # how many windows of a size three episodes take
+
+
+T, C = 9, 4
+DRAWS = np.random.default_rng(5)
+ACTIONS, REWARDS = DRAWS.integers(0, C, (T, B)), DRAWS.normal(size=(T, B))
+MASK = DRAWS.random((T, B)) < 0.7
+SIGNAL = oracle.softmax_cross_entropy(ACTIONS)
+NEURONS = [{"kind": "lif", "decay": 0.6, "reset": "zero"}, {"kind": "li", "decay": 0.7}]
+
+
+def test_gradient_is_the_oracle_s_three_factors(x64):
+    """Rewards at the ends of windows; where the model does not act nothing is added, and the trace decays."""
+    (model, layers), window, discount = pair([7, 6, C], NEURONS, edges=[(0, 0, 1)]), 4, 0.8
+    x, rewards = inputs(T, B, 7), np.zeros((T, B))
+    ends = [min(first + window, T) - 1 for first in range(0, T, window)]
+    rewards[ends] = REWARDS[ends]
+
+    @nnx.jit
+    def found(model):
+        trial, parts = sr.start_trial(model, (B, 7), rule=sr.OSTL()), []
+        for first, end in zip(range(0, T, window), ends, strict=True):
+            part = slice(first, first + window)
+            options = {"rule": sr.OSTL(), "discount": discount, "mask": jnp.asarray(MASK[part])}
+            act = lambda _, taken=ACTIONS[part]: jnp.asarray(taken)  # noqa: E731
+            trial, _, _ = sr.extend_trial(model, trial, sr.cross_entropy, x[part], act, **options)
+            parts.append(sr.reward_gradient(trial, jnp.asarray(REWARDS[end])))
+        return jax.tree.map(lambda *leaves: sum(leaves), *parts)
+
+    def signal(t, outputs):
+        losses, slopes = SIGNAL(t, outputs)
+        return MASK[t] * losses, MASK[t][:, None] * slopes
+
+    expected = oracle.rewarded(oracle.OSTL(), layers, x, signal, rewards, gamma=discount).gradients
+    expected = [{key: T * value for key, value in layer.items()} for layer in expected]
+    assert worst(gradients_of(model, found(model)), expected) < 1e-11
+    assert np.abs(expected[0]["kernel"]).max() > 1e-4
+
+
+def test_reward_of_one_is_supervised_learning(x64):
+    """With the labels as actions: the gradient of the loss, summed over steps. Under BPTT, which the oracle has not."""
+    model, rule = pair([7, 6, C], NEURONS, edges=[(0, 0, 1)]).model, sr.BPTT()
+    x, labels = inputs(T, B, 7), jnp.array([0, 3, 2])
+
+    def found(model, mask):
+        trial = sr.start_trial(model, (B, 7), rule=rule)
+        act = lambda outputs: jnp.broadcast_to(labels, outputs.shape[:2])  # noqa: E731
+        trial, _, _ = sr.extend_trial(model, trial, sr.cross_entropy, x, act, rule=rule, mask=mask)
+        return sr.reward_gradient(trial, jnp.ones(B))
+
+    ours = gradients_of(model, nnx.jit(found)(model, jnp.ones((T, B), bool)))
+    expected = gradients_of(model, sr.gradients(model, sr.cross_entropy, x, labels, rule=rule)[1])
+    assert worst(ours, [{key: T * value for key, value in layer.items()} for layer in expected]) < 1e-11
+    assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.jit(found)(model, jnp.zeros((T, B), bool))))
+
+
+# ------------------------------------------------------------------------------------------------------------ actor-critic
 
 
 class Place(NamedTuple):
@@ -83,8 +140,7 @@ def weighted_loss(outputs, targets):
 )
 def test_episodes_are_losses_weighted_with_advantages(x64, rule, window, discount, trace_decay):
     """At fixed parameters. At discount = trace_decay = 1 this is REINFORCE with a baseline. Nothing leaks between episodes."""
-    neurons = [{"kind": "lif", "decay": 0.6, "reset": "zero"}, {"kind": "li", "decay": 0.7}]
-    model, updates = pair([N, 6, 3], neurons, edges=[(0, 0, 1)]).model, WINDOWS[window]
+    model, updates = pair([N, 6, 3], NEURONS, edges=[(0, 0, 1)]).model, WINDOWS[window]
     model.modules[2].kernel[...] *= 0.2  # so that both actions are taken
     options = {"discount": discount, "trace_decay": trace_decay, "critic": 0.7, "entropy": 0.3, "window": window}
     found, gradient = trained(model, rule, Episodic(), updates, SUM, **options)
@@ -129,26 +185,3 @@ def test_values_are_those_of_tabular_td_lambda(x64, trace_decay):
             times[b] = 0 if ended else here + 1
         w += change
     close(model.modules[0].kernel[:, 1], w)
-
-
-@dataclasses.dataclass(frozen=True)
-class TwoStates:
-    """From the first state to the second to the end. Action 1 has the reward 1 in the first and -2 in the second."""
-
-    n_actions = 2
-
-    def reset(self, key):
-        return jnp.zeros((), int), jnp.array([1.0, 0.0])
-
-    def step(self, key, state, action):
-        reward = jnp.where(action == 1, jnp.where(state == 0, 1.0, -2.0), 0.0)
-        return 1 - state, jax.nn.one_hot(1 - state, 2), reward, state == 1
-
-
-def test_expected_update_is_the_policy_gradient():
-    """In closed form, with p = 1/2 and values of 0: dJ/dtheta = p (1 - p) r(1), and E[G] = 1/2 - 1 or -1 for the values."""
-    model = connect([nnx.Linear(2, 3, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=nnx.Rngs(0))])
-    options = {"discount": 1.0, "trace_decay": 1.0, "critic": 1.0, "entropy": 0.5, "window": 2}
-    _, gradient = trained(model, sr.BPTT(), TwoStates(), 1, SUM, samples=2**14, **options)
-    expected = -np.array([[-0.25, 0.25, -0.5], [0.5, -0.5, -1.0]])
-    np.testing.assert_allclose(gradient["modules"][0]["kernel"], expected, atol=0.03)
