@@ -185,3 +185,12 @@ def test_values_are_those_of_tabular_td_lambda(x64, trace_decay):
             times[b] = 0 if ended else here + 1
         w += change
     close(model.modules[0].kernel[:, 1], w)
+
+
+def test_actions_are_drawn_from_the_softmax_of_the_outputs(x64):
+    """In the first step, after which a third of the episodes ends with a return of 100 and the action."""
+    model = connect([nnx.Linear(5, 3, rngs=nnx.Rngs(0), param_dtype=float)])
+    model.modules[0].kernel[...], model.modules[0].bias[...] = jnp.zeros((5, 3)), jnp.log(jnp.array([1.0, 3.0, 9.0]))
+    options = {"discount": 1.0, "trace_decay": 1.0, "window": 1}
+    returns = trained(model, sr.BPTT(), Episodic("times"), 1, SUM, samples=3000, **options)[0].returns
+    assert np.nanmean(returns - 100) == pytest.approx(0.75, abs=0.05)
