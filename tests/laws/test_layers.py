@@ -356,12 +356,6 @@ def test_bases_are_waves_over_the_units():
         np.testing.assert_allclose(matrix, wave / 6, atol=1e-9)
 
 
-def test_direct_feedback_of_two_layers_is_random_feedback():
-    hidden, last = layers_of(pair([7, 6, 4], [lif(), LI]).model)
-    direct, random = sr.Direct(rngs=nnx.Rngs(5)), sr.Random(rngs=nnx.Rngs(5))
-    np.testing.assert_array_equal(direct.matrix(hidden, 6, 4, jnp.float64), random.kernels(last)[0])
-
-
 # ------------------------------------------------------------------------------------------------------- adaptive and online
 
 

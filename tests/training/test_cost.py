@@ -94,7 +94,7 @@ def test_measured_bytes_in_windows_do_not_grow_with_the_sequence(rule, window):
 
 def test_each_kind_of_rule_has_a_cost_and_the_inputs_need_no_memory():
     net = model()
-    for name in ("rtrl", "e_prop_adaptive", "uoro"):
+    for name in ("e_prop_adaptive", "uoro"):
         rule = RULES[name].make(rngs=nnx.Rngs(0), model=net)
         found = cost(net, rule, (10**5, 10**3, I), window=50)
         assert found.carried_bytes > 0 and found.measured_bytes > 0, name

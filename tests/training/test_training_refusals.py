@@ -30,6 +30,10 @@ def evaluated(batches, **options):
     return sr.evaluate(made()[0], sr.cross_entropy, batches, **options)
 
 
+def before(*modules):
+    return connect([nnx.Linear(N, C, rngs=rngs()), *modules])
+
+
 def vectorized(function):
     return jax.vmap(function)(jax.random.split(jax.random.key(0), 2))
 
@@ -75,10 +79,6 @@ def runs(*pieces, **options):
     return list(sr.run_stream(stream(), pieces, **options))
 
 
-def drops():
-    return connect([nnx.Linear(N, C, rngs=rngs()), LI(), Dropout(0.5, per="step", rngs=rngs())])
-
-
 def trial(rule=None, model=None):
     return sr.start_trial(model or made()[0], (B, N), rule=rule or sr.OSTL())
 
@@ -92,15 +92,6 @@ def trains_nothing(model):
     return sr.fit(model, nnx.Optimizer(model, optax.sgd(0.1), wrt=typo), sr.cross_entropy, BATCHES)
 
 
-def normalized():
-    return connect([nnx.Linear(N, C, rngs=rngs()), nnx.BatchNorm(C, rngs=rngs()), LI()])
-
-
-def without_parameters(gradient):
-    transformation = sr.fptt(optax.sgd(0.1))
-    return transformation.update(gradient, transformation.init(gradient))
-
-
 def swept(make_model=lambda rngs: made()[0], optimizer=optax.sgd, **changes):
     given = {"rules": {"bptt": sr.BPTT(), "ottt": sr.OTTT()}, "rates": [0.1, 0.2]}
     given |= {"seeds": 2, "validation": BATCHES[:1]}
@@ -110,14 +101,14 @@ def swept(make_model=lambda rngs: made()[0], optimizer=optax.sgd, **changes):
 CALLS = {  # a call, and words of its error
     "no epochs": (lambda: train(epochs=0), "epochs=0"),
     "update": (lambda: train(update="onlin"), "'onlin'.*\"online\""),
-    "window": (lambda: train(window=0), "window of 0 steps"),
     "optimizer of a rule": (lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), "model, rule"),
     "optimizer of nothing": (lambda: trains_nothing(made()[0]), "without any parameter of the model"),
     "steps under a BatchNorm": (
-        lambda: sr.gradients(normalized(), sr.cross_entropy, X, LABELS, rule=sr.RTRL()), "or RunningNorm"
+        lambda: sr.gradients(before(nnx.BatchNorm(C, rngs=rngs()), LI()), sr.cross_entropy, X, LABELS, rule=sr.RTRL()),
+        "RunningNorm",
     ),
     "metric without a mask": (
-        lambda: evaluated([(X, LABELS, ~NO_ENTRY)], metrics={"a": lambda y, t: 0.0}), "'a' got a mask",
+        lambda: evaluated([(X, LABELS, ~NO_ENTRY)], metrics={"a": lambda y, t: 0.0}), "got a mask"
     ),
     "metrics alone": (lambda: train(metrics={"accuracy": sr.accuracy}), "expected held_out"),
     "empty held-out set": (lambda: train(held_out=[]), "evaluate got no batches"),
@@ -157,7 +148,6 @@ CALLS = {  # a call, and words of its error
         lambda: sr.start_episodes(made()[0], None, B, rule=sr.OSTL(), key=0), r"jax.random.key\(0\)"
     ),
     "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"\(T, B, features...\)"),
-    "window of a cost": (lambda: sr.cost(made()[0], sr.OTTT(), (T, B, N), window=0), "window of 0 steps"),
     "part of a step of a cost": (lambda: sr.cost(made()[0], sr.OTTT(), (T, B, N), window=1.5), "window=1.5, expected"),
     "number of devices": (lambda: train(devices=2), r"devices=2.*jax.devices\(\)\[:2\]"),
     "stream: shape": (lambda: stream(shape=(N,)), r"\(B, features...\)"),
@@ -170,11 +160,11 @@ CALLS = {  # a call, and words of its error
     ),
     "trial: keys of a rule": (lambda: trial(sr.UORO(rngs=rngs())), "random key in the state"),
     "trial: parameters": (lambda: trial(sr.OSTL(route=sr.Adaptive(made()[0], rngs=rngs()))), "with parameters of its"),
-    "trial: masks of steps": (lambda: trial(model=drops()), r"model.eval\(\)"),
+    "trial: masks of steps": (lambda: trial(model=before(LI(), Dropout(0.5, per="step", rngs=rngs()))), r"model.eval\(\)"),
     "trial: samples": (lambda: acts(X[:, :2]), "got inputs of 2 samples"),
     "trial: mask": (lambda: acts(mask=jnp.ones((B, T), bool)), r"expected bool\[6, 4\]"),
     "trial: rewards": (lambda: sr.reward_gradient(trial(), jnp.ones((T, B))), r"rewards of shape \[6, 4\]"),
-    "fptt: no parameters": (lambda: without_parameters(jnp.ones(3)), "fptt got no parameters"),
+    "fptt: no parameters": (lambda: (it := sr.fptt(optax.sgd(0.1))).update(X, it.init(X)), "no parameters"),
     "sweep: model": (lambda: swept(made()[0]), "a function that maps nnx.Rngs"),
     "sweep: no cell": (lambda: swept(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), "expected a cell"),
     "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "a function that maps a learning rate"),
