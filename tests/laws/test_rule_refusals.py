@@ -225,20 +225,5 @@ def test_what_cannot_be_served_is_told_with_the_cure(kind, call, word):
         call()
 
 
-NEIGHBORS = [
-    (sr.OTPE(output_decay=0.9), lambda: layers(LIF(), BRF())),
-    (sr.PerLayer([sr.OSTL(), sr.ApproximateOTPE()]), lambda: layers(LIF(), LIF())),
-    (sr.PerLayer([sr.OSTL(), sr.OTTT()]), lambda: layers(per_unit(), LIF())),
-    (sr.OSTL(route=sr.Local(rngs=rngs())), lambda: layers(Whole(), LIF())),
-    (sr.OSTL(route=sr.Direct(rngs=rngs())), lambda: connect([synapse(), LIF()], [ONTO_FUNCTION])),
-    (sr.STLLR(), lambda: layers(LI(), LIF())),
-]
-
-
-@pytest.mark.parametrize(("rule", "make"), NEIGHBORS)
-def test_neighbors_of_what_is_refused_are_treated(rule, make):
-    rule.check(make(), jax.ShapeDtypeStruct(X.shape[1:], X.dtype))
-
-
 def test_tbptt_in_pieces_of_the_window_takes_a_batch_norm():
     assert np.isfinite(online(behind_norm(), rule=sr.TBPTT(steps=T), window=T))
