@@ -15,13 +15,7 @@ import slax_rules as sr
 from slax_neurons import connect
 from stacks import close, gradients_of, inputs, pair, worst
 
-B, N = 3, 5
-SEEN = (np.random.default_rng(3).uniform(size=(3, 5, N)) < 0.6).astype(float)  # by episode and time
-LENGTHS = np.array([1, 3, 5])
-WINDOWS = {1: 9, 2: 6}  # how many windows of a size three episodes take
-
-
-T, C = 9, 4
+T, B, N, C = 9, 3, 5, 4
 DRAWS = np.random.default_rng(5)
 ACTIONS, REWARDS = DRAWS.integers(0, C, (T, B)), DRAWS.normal(size=(T, B))
 MASK = DRAWS.random((T, B)) < 0.7
@@ -75,6 +69,11 @@ def test_reward_of_one_is_supervised_learning(x64):
 
 
 # ------------------------------------------------------------------------------------------------------------ actor-critic
+
+
+SEEN = (np.random.default_rng(3).uniform(size=(3, 5, N)) < 0.6).astype(float)  # by episode and time
+LENGTHS = np.array([1, 3, 5])
+WINDOWS = {1: 9, 2: 6}  # how many windows of a size three episodes take
 
 
 class Place(NamedTuple):

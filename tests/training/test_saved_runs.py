@@ -40,9 +40,9 @@ def clipped(norm, decay=0.0, **options):
 CLIPPED = clipped(1.0)  # one object: another one would be another program
 
 
-def batches(seed, count=3, classes=3):
+def batches(seed, count=3):
     rng = np.random.default_rng(seed)
-    return [((rng.random((7, 4, 5)) < 0.4).astype(np.float32), rng.integers(0, classes, 4)) for _ in range(count)]
+    return [((rng.random((7, 4, 5)) < 0.4).astype(np.float32), rng.integers(0, 3, 4)) for _ in range(count)]
 
 
 def run(
