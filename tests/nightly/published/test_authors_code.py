@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nightly.published.foreign import GivenDirect, GivenTarget
+from nightly.published.foreign import DTYPE, GivenDirect, GivenTarget, dense
 from slax_neurons import IF, LI, LIF, Edge, LeakyRate, Standardized, Surrogate, connect, fast_sigmoid
 from slax_rules import OSTL, RULES, STLLR, FixedBases, PerLayer, cross_entropy, gradients
 from stacks import deviation
@@ -16,7 +16,6 @@ from stacks import deviation
 DATA = Path(__file__).parent / "data" / "authors"
 TOLERANCE = 1e-11
 DIFFERENT = 0.02
-DTYPE = {"param_dtype": jnp.float64}
 
 
 def recorded(name):
@@ -33,14 +32,11 @@ def synapse(data, index, prefix=""):
     """A Linear or a convolution with the recorded weights, standardized where theirs are."""
     gain, bias = data.get(f"{prefix}gain_{index}"), data.get(f"{prefix}bias_{index}")
     kernel = channels_last(data[f"{prefix}kernel_{index}" if gain is None else f"{prefix}weight_{index}"])
-    options = {"use_bias": bias is not None, "rngs": nnx.Rngs(0), **DTYPE}
     if kernel.ndim == 2:
-        made = nnx.Linear(*kernel.shape, **options)
+        made = dense(kernel, bias)
     else:
-        made = nnx.Conv(*kernel.shape[2:], kernel.shape[:2], **options)
-    made.kernel[...] = jnp.asarray(kernel)
-    if bias is not None:
-        made.bias[...] = jnp.asarray(bias)
+        made = nnx.Conv(*kernel.shape[2:], kernel.shape[:2], rngs=nnx.Rngs(0), **DTYPE)
+        made.kernel[...], made.bias[...] = jnp.asarray(kernel), jnp.asarray(bias)
     if gain is not None:
         made = Standardized(made)
         made.gain[...] = jnp.asarray(gain)
@@ -238,10 +234,7 @@ class WithSlope(LeakyRate):
 def test_rflo_finds_what_its_author_found(x64):
     """The author's slope of tanh differs from the derivative, and the trace of an input weight reads the input before."""
     data = recorded("rflo")
-    options = {"use_bias": False, "rngs": nnx.Rngs(0), **DTYPE}
-    weights = {name: nnx.Linear(*data[name].T.shape, **options) for name in ("w_in", "w_rec", "w_out")}
-    for name, linear in weights.items():
-        linear.kernel[...] = jnp.asarray(data[name].T)
+    weights = {name: dense(data[name].T) for name in ("w_in", "w_rec", "w_out")}
     units = WithSlope(decay=1 - 1 / data["tau"], **DTYPE)
     edges = [Edge(1, 0, 1, weights["w_rec"])]
     model = connect([weights["w_in"], units, weights["w_out"], LI(decay=1e-30, **DTYPE)], edges)

@@ -6,7 +6,7 @@ Where a library's definition is another one, the gradients have to differ.
 import numpy as np
 import pytest
 
-from nightly.published.foreign import GivenDirect, by_rule, foreign, step_by_step, their_gradients
+from nightly.published.foreign import GivenDirect, by_rule, foreign, their_gradients
 from stacks import deviation, worst
 
 DIFFERENT = 0.1
@@ -49,7 +49,7 @@ def part(layers, where, names):
 )
 def test_gradient_is_that_of_the_library_as_far_as_it_agrees(file, rule, options, same, different, x64):
     run = foreign(file)
-    theirs = step_by_step(run)
+    theirs = their_gradients(run)
     ours = by_rule(rule, run, window=None if rule == "bptt" else 2, **options)
     for where in same:
         assert worst(part(ours, *where), part(theirs, *where)) < 1e-12
@@ -61,16 +61,16 @@ def test_gradient_is_that_of_the_library_as_far_as_it_agrees(file, rule, options
 @pytest.mark.parametrize("file", ["sparx_e_prop", "sparx_e_prop_reset"])
 def test_e_prop_with_random_feedback_is_that_of_sparx(file, x64):
     run = foreign(file)
-    ours = by_rule("e_prop", run, window=2, route=GivenDirect(run.data["feedback"]))
-    assert worst(ours[:1], their_gradients(run.data, "random_gradient")[:1]) < 1e-12
+    ours = by_rule("e_prop", run, window=2, route=GivenDirect(run["feedback"]))
+    assert worst(ours[:1], their_gradients(run, "random_gradient")[:1]) < 1e-12
 
 
 def test_e_prop_of_jaxpike_is_ottt_with_larger_lower_layers(x64):
     """The factor 1 - decay of its currents is missing on the signal's way down, and in the gradients of biases."""
     run = foreign("jaxpike_e_prop")
-    gain = run.data["gain"]
+    gain, theirs = run["gain"], their_gradients(run)
     for i, layer in enumerate(by_rule("ottt", run, window=2, **OTTT)):
         above = np.prod(gain[i + 1 :])
         expected = {"kernel": layer["kernel"] * gain[i] / above, "bias": layer["bias"] / above}
-        assert worst([expected], run.theirs[i : i + 1]) < 1e-5  # it has float32
+        assert worst([expected], theirs[i : i + 1]) < 1e-5  # it has float32
     assert max(gain) < 1 - DIFFERENT
