@@ -8,7 +8,6 @@ from small_sets import wav
 
 import slax_data as sd
 from slax_data.audio.hearing import read_wav
-from slax_data.extras import import_extra
 
 KEY = random.key(0)
 X, Y = np.ones((4, 5, 2)), np.arange(4) % 2
@@ -62,6 +61,8 @@ REFUSED = [
     (of((np.full((1, 1, 1), 2**63, np.uint64), Y[:1]), n_classes=1), "'train': Got integers from 92233.* real numbers: values"),
     (lambda: sd.encode_audio(SOUND, rate=4000, n_steps=50), r"3600.0 Hz for sounds of 4000 Hz.*Cochlea\(highest=1800\)"),
     (lambda: sd.Cochlea(tau=-0.01), "Cochlea got tau=-0.01, threshold=10.0, level=75.0, expected tau and threshold above 0"),
+    (lambda: sd.MemoryChain(0), "length"),
+    (lambda: sd.RepeatPrevious(52), r"k=52, expected a card in 1, ..., 51"),
     (lambda: read_wav(wav(Y, channels=2), "a.wav"), "Got 2 channels of 16 bit in a.wav, expected one of 16"),
     (lambda: read_wav(b"ID3\3" + wav(Y), "a.wav"), "Got a.wav, expected a complete PCM .wav file"),
 ]  # fmt: skip
@@ -71,15 +72,3 @@ REFUSED = [
 def test_it_is_refused(call, told, no_shape_checks):
     with pytest.raises((TypeError, ValueError, UserWarning), match=told):
         call()
-
-
-@pytest.mark.parametrize(("code", "says"), [
-    ("import slax_needs_this", "slax_needs_this is not installed, and slax_extra needs it. Install it, or slax-data with"),
-    (None, "slax_extra is not installed. Install it, or slax-data with its extra 'a'"),
-])  # fmt: skip
-def test_the_library_that_is_missing_is_named(code, says, tmp_path, monkeypatch):
-    if code:
-        (tmp_path / "slax_extra.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ImportError, match=says):
-        import_extra("slax_extra", extra="a")

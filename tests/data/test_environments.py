@@ -45,10 +45,3 @@ def test_repeat_previous_asks_for_an_earlier_card(k, decks):
     assert sorted(13 * decks - counts) == [0, 0, 0, 1] and (suits[0] != suits[1]).any()
     asked = np.where(suits[:, : cards - k] == 2, 1, -1) / (cards - k)
     np.testing.assert_allclose(rewards.reshape(2, cards - 1), np.pad(asked, ((0, 0), (k - 1, 0))), rtol=1e-6)
-
-
-def test_refusals():
-    with pytest.raises(ValueError, match="length"):
-        MemoryChain(0)
-    with pytest.raises(ValueError, match=r"k=52, expected a card in 1, ..., 51"):
-        RepeatPrevious(52)

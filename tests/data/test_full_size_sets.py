@@ -67,7 +67,6 @@ def damaged(content):
 BAD_FILES = [
     (IMAGES, lambda files: files[IMAGES][:-1], f"{IMAGES} with the sha256 .*: damaged, or another. Get it with .*'mnist'"),
     (IMAGES, lambda files: damaged(files[IMAGES]), "expected .*: damaged, or another"),
-    (f"{IMAGES}.gz", lambda files: gzip.compress(files[IMAGES])[:-9], "expected a whole file packed by gzip: .*ended"),
     (f"{IMAGES}.gz", lambda files: files[IMAGES], "expected a whole file packed by gzip: Not a gzipped file"),
     (f"{IMAGES}.gz", None, f"There is no .*{IMAGES}, packed .*download_mnist\\('mnist'\\), or from https://.*{IMAGES}.gz, or"),
 ]  # fmt: skip
@@ -91,9 +90,6 @@ def test_a_download_gives_the_four_files_or_names_what_is_wrong(small, tmp_path,
     monkeypatch.setenv("SLAX_DATA", str(tmp_path / "data"))
     for name, content in files.items():
         (site / f"{name}.gz").write_bytes(gzip.compress(content))
-    (site / f"{LABELS}.gz").write_bytes(gzip.compress(files[LABELS])[:-4])
-    with pytest.raises(ConnectionError, match=f"{LABELS}.gz cannot be read: Compressed file ended"):
-        sd.download_mnist()
     (site / f"{LABELS}.gz").write_bytes(gzip.compress(files[IMAGES]))
     with pytest.raises(ValueError, match=f"{LABELS}.gz has the wrong checksum"):
         sd.download_mnist()
@@ -114,10 +110,6 @@ def test_packed_files_that_are_there_are_unpacked_and_not_downloaded(small, tmp_
     (tmp_path / LABELS).unlink()
     sd.download_mnist(path=".")
     assert all((tmp_path / name).read_bytes() == content for name, content in files.items())
-    (tmp_path / LABELS).unlink()
-    (tmp_path / f"{LABELS}.gz").write_bytes(gzip.compress(files[IMAGES]))
-    with pytest.raises(ValueError, match=f"{LABELS}.gz has the wrong checksum"):
-        sd.download_mnist(path=tmp_path)
 
 
 HELD = f"<measure>{note('C4', 8)}</measure>"
@@ -176,7 +168,6 @@ BAD_PIECES = [
         r"bwv00.mxl, expected .* for the 88 keys of a piano \(120 is not in range",
     ),
     (mxl(*VOICES[:3], HELD + note("E4", 1, "<chord/>")), "Got 4 pieces in 4 voices among the 6 files"),
-    (mxl(*VOICES[:3], HELD + "<measure><backup/></measure>"), "Got 4 pieces in 4 voices among the 6 files"),
 ]
 
 

@@ -1,7 +1,5 @@
 """Laws of planes through the space of parameters, and of losses on planes and lines."""
 
-import io
-import itertools
 from collections import OrderedDict
 
 import jax
@@ -125,14 +123,3 @@ def test_line_between_solutions_and_its_barrier():
     assert viz.barrier(np.where(ts == 0.5, np.inf, hill), ts) == np.inf
     assert np.isnan(viz.barrier(np.where(ts == 0.5, np.nan, hill), ts))
     assert np.isnan(viz.barrier(np.where(ts == 1, np.inf, hill), ts))
-
-
-def test_a_bar_appears_in_a_terminal_after_ten_seconds(monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr("sys.stderr", terminal)
-    plane = viz.random_plane({"kernel": jnp.ones((2, 2))}, jax.random.key(0))
-    for seconds, shown in (0.1, False), (20.0, True):
-        monkeypatch.setattr("tqdm.std.time", itertools.count(0, seconds).__next__)
-        viz.surface(lambda params: jnp.log(jnp.sum(params["kernel"])), plane, xs=[-9, 0, 9], ys=[-9, 9], batch=2)
-        assert ("landscape" in terminal.getvalue()) == ("not finite" in terminal.getvalue()) == shown

@@ -27,17 +27,13 @@ def pca(*trees, **others):
 
 REFUSED = [
     (lambda: viz.mean_interval([[0, 1, 2], [3, 4, np.nan]]), r"Got 1 samples that .*, the first at index \[1, 2\]"),
-    (lambda: viz.firing_rates(np.ones((3, 2))), r"spikes of shape \[3, 2\], expected \[T, B, N\], time first"),
     (lambda: viz.firing_rates(SPIKES, mask=np.ones((4, 6), bool)), r"mask of bool\[4, 6\], expected bool\[6, 4\]"),
     (pca(*ROWS, {"w": np.full(3, np.nan)}), "infinite numbers in checkpoint 3 of 'a'"),
     (pca(*({"w": np.full(3, x)} for x in (0.1, 0.2, 0.7))), "3 checkpoints that lie on a line"),
     (lambda: viz.random_plane({"b": np.ones(3)}, KEY), "expected weights to move that are not all zero"),
     (lambda: viz.Plane(ROWS[0], (ROWS[1], {"w": -3 * ROWS[1]["w"]})), "zero or collinear"),
-    (lambda: PLANE.coordinates([{"w": np.ones(2)}]), "different shapes in checkpoint 0 and the origin"),
     (surface(lambda params: params["w"]), "a loss of ShapeDtypeStruct.*, expected one floating-point number"),
     (lambda: viz.barrier(np.ones(2), [0, 0.9]), "t = 0 and t = 1 among them"),
-    (lambda: viz.plot_agreement([AX] * 3, [{"step": 1, "loss": 1.0}]), "no record of 'cosine/all'"),
-    (lambda: viz.plot_cosine_similarity(AX, {"a": 0.9}), r"a of shape \[\], expected \[seeds, layers\]"),
     (lambda: viz.plot_raster(AX, {"a": np.ones((3, 2)), "b": np.ones((4, 2))}), "different steps, {'a': 3, 'b': 4}"),
 ]
 
