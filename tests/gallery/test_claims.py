@@ -217,21 +217,16 @@ def test_correction_is_for_all_experiments_together_and_all_mistakes_are_named(t
 @pytest.mark.parametrize(
     "changes, named",
     [
-        ({"relation": "near", "margin": 1}, "it: 'why' is a required property"),
         ({"relation": "near", "why": "so"}, "it: 'margin' is a required property"),
         ({"margin": {"errors": 1.2}}, "it: 'why' is a required property"),
         ({"all": [{}, {"margin": {"times": 2}}]}, "it: 'why' is a required property"),
         ({"relation": "near", "margin": {"share": 0.1}}, "'share': 0.1} is not valid"),
         ({"relation": "equal"}, "'check' was expected"),
         ({"relatoin": "above"}, "'relatoin' was unexpected"),
-        ({"source": ...}, "it: 'source' is a required property"),
-        ({"right": ...}, "it: 'right' is a required property"),
-        ({"id": "a b"}, "does not match"),
     ],
 )
 def test_mistakes_in_a_claim_are_named_with_their_place(tmp_path, changes, named):
     one = claim("it", {"rule": "otpe"}, "above", 1) | changes
-    one = {key: value for key, value in one.items() if value is not ...}
     with pytest.raises(ClaimError, match=named):
         read_claims(claims_file(tmp_path, figure("x", "X", [one])))
 

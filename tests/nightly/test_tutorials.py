@@ -44,7 +44,7 @@ def test_tutorial_ends_with_the_picture_that_it_shows(page, tmp_path):
     assert saved.shape == shown.shape and np.abs(saved - shown).mean() < 0.015
 
 
-@pytest.mark.parametrize("name", ("rewards", "streams", "sweep", "synapses"))
+@pytest.mark.parametrize("name", ("rewards", "streams", "sweep", "synapses", "training"))
 def test_python_of_a_page_that_trains_runs(name):
     command = [sys.executable, ROOT / "tests/pages/run_pages.py", ROOT / f"docs/{name}.md"]
     environment = os.environ | {"MPLBACKEND": "agg", "JAX_PLATFORMS": "cpu"}

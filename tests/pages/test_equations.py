@@ -62,10 +62,7 @@ def test_a_line_has_labels_equations_and_words():
     assert found == f'<div class="equations with-words"><div>{left}</div><div class="words">{right}</div></div>'
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["a = (b + c", "a = b ~ c", "a = β", "the membrane before the reset", "a = _b", "x^", "2^(a - b)", "B^l^T"],
-)
+@pytest.mark.parametrize("text", ["a = (b + c", "a = b ~ c", "the membrane before the reset", "a = _b", "x^", "B^l^T"])
 def test_what_is_no_equation_is_refused(text):
     with pytest.raises(ValueError, match="is no equation"):
         latex(text)

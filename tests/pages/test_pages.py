@@ -1,4 +1,4 @@
-"""The Python of the pages runs. That of the tutorials and of four more, which train longer: tests/nightly/test_tutorials.py."""
+"""The Python of the pages runs. That of the tutorials and of five more, which train longer: tests/nightly/test_tutorials.py."""
 
 import json
 import os
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 FOUND = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
-LONG = ("rewards", "streams", "sweep", "synapses")
+LONG = ("rewards", "streams", "sweep", "synapses", "training")
 PAGES = [page for page in FOUND if "```python" in page.read_text() and page.stem not in LONG]
 
 

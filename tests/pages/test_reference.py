@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from docs.site.api import PACKAGES, PUBLIC, api_pages, public_names
+from docs.site.api import PACKAGES, api_pages, public_names
 
 
 def test_each_public_name_is_on_one_page_of_the_reference():
@@ -18,10 +18,3 @@ def test_each_public_name_is_on_one_page_of_the_reference():
 @pytest.mark.parametrize("package", PACKAGES)
 def test_public_names_are_found_without_an_import(package):
     assert set(public_names(package)) == set(importlib.import_module(package).__all__)
-
-
-def test_a_wrong_list_of_names_is_said():
-    names = [name for name in PUBLIC if name != "LIF"]
-    text = f"[{{title: A, purpose: B, names: {[*names, 'fit', 'nothing']}}}]"
-    with pytest.raises(ValueError, match="LIF: on no page; fit: on more than one; nothing: not public"):
-        api_pages(text)
