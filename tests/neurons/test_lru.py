@@ -122,12 +122,7 @@ def test_the_ring_is_evenly_covered():
     assert LRU.on_ring(100_000, rngs=nnx.Rngs(0)).r.value.max() < 1
 
 
-def test_what_cannot_be_is_refused(x64):
-    for ring in ({"r_max": 1.2}, {"r_min": 0.9, "r_max": 0.5}, {"r_min": -0.5}, {"max_phase": -1.0}):
-        with pytest.raises(ValueError, match=r"LRU.on_ring got .* expected 0 <= r_min < r_max <= 1"):
-            LRU.on_ring(3, **ring, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"LRU got 7 currents, expected 2 for each unit"):
-        LRU().initialize_carry((2, 7))
+def test_traces_of_one_current_are_refused(x64):
     with pytest.raises(TypeError, match=r"OTPE got units with several currents.*OSTL"):
         gradient(stack(1, ends=[LI(**DOUBLE)]), OTPE())
 

@@ -1,7 +1,6 @@
 """NIR: what is read is what an independent simulator makes of a graph, and what is written comes back number by number."""
 
 import itertools
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -305,9 +304,3 @@ def test_graphs_of_other_frameworks_run_here_as_there(name):
         for change in ({"dt": 0.7 * options["dt"]}, {"integration": None}):
             same = np.allclose(run(from_nir(graph, **options | change), x), theirs, atol=2e-6)
             assert same == (name == "slax_chain" and "integration" in change)  # which says it itself
-
-
-def test_the_package_is_there_without_nir_and_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "nir", None)
-    with pytest.raises(ImportError, match=r"^Got no package nir, expected it\. Install it: pip install"):
-        from_nir(None, dt=1.0)

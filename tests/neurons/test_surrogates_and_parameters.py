@@ -112,15 +112,6 @@ def test_attributes_of_a_neuron_are_set_as_its_constructor_sets_them():
     assert len(jax.tree.leaves(nnx.state(neuron, nnx.Param))) == 1
 
 
-def test_a_class_of_ones_own_may_hold_something_else_in_place_of_a_parameter():
-    class Mine(LIF):
-        def __init__(self):
-            super().__init__()
-            self.threshold = nnx.Param(jnp.full(3, 0.3))
-
-    assert isinstance(Mine().threshold, nnx.Param)
-
-
 DOMAINS = [(UNIT_INTERVAL, 0.9), (POSITIVE, 2.5), (REAL, -3.0), (Domain(0.0, 100.0), 40.0)]
 
 
