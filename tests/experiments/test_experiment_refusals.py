@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from experiments import plot, run
+from experiments import run
 from experiments.gradient_similarity.run import _as_json
 from experiments.pipeline.job import jobs_of, settings_of
 from experiments.pipeline.results import own_sources
@@ -24,14 +24,8 @@ DIGITS = ["accuracy", "digits/bptt", "--results", "/nowhere"]
 STOPS = [
     (lambda: compute("gradient_similarity", "randman_small", **OTHERS), "its data have 64 units and 10 classes"),
     (lambda: _as_json({"task": "a"}, 0, {"finite": FINITE}), "Gradients of a are NaN or infinite: ostl"),
-    (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the quick scale, expected"),
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
-    (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),
-    (
-        lambda: plot.main(["step_response", "--results", "/nowhere"]),
-        "There is no .*if.json. .*run step_response --scale",
-    ),
 ]
 
 

@@ -12,7 +12,7 @@ from experiments.drawing.figures import Plot
 from experiments.pipeline import job as jobs
 from experiments.pipeline import results
 from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, scales_of, settings_of
-from experiments.pipeline.results import State, commit, digest_of, read_record, result_product, write_json
+from experiments.pipeline.results import commit, digest_of, read_record, result_product, write_json
 from experiments.step_response import run as of_one_neuron
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
@@ -110,21 +110,6 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     result.write_text(content.replace("1", "2", 1))
     with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it: `python -m exp"):
         plot.main(["step_response", "--jobs", "alif", "lif", *folders])
-
-
-def test_a_figure_says_that_older_results_lack_what_it_reads(tmp_path, monkeypatch):
-    step_response(tmp_path, "lif")
-    asked = f"step_response --jobs lif --results {tmp_path}/results --output {tmp_path}/figures".split()
-
-    def draw(*_, **options):
-        raise KeyError("memory")
-
-    monkeypatch.setattr(plot, "draw", draw)
-    with pytest.raises(KeyError):  # of a figure, if the results are of the present sources
-        plot.main(asked)
-    monkeypatch.setattr(plot, "state_of", lambda product: State("older"))
-    with pytest.raises(SystemExit, match="Some results of step_response have no 'memory': older sources made them"):
-        plot.main(asked)
 
 
 def test_a_figure_without_results_is_drawn_as_not_run_only_where_it_may_lack_them(tmp_path, monkeypatch):

@@ -56,15 +56,6 @@ def test_rules_of_each_task_take_its_network(task):
     assert rule_of(config | {"rule": "tbptt"})() == TBPTT(steps=config["piece"])
 
 
-def test_claims_about_epochs_and_ways_of_updating_have_their_trainings():
-    jobs = jobs_of("sequential", "full", settings_of("sequential", "full")).values()
-    trained = {job.name: job.config for job in jobs if "rule" in job.config}
-    assert [name for name, config in trained.items() if "offline" in config["updates"]] == ["psmnist_alif/ottt"]
-    for name, config in trained.items():
-        ends = {*config["evaluate_at"], config["steps"]}
-        assert 50_000 // config["batch_size"] in ends and (2 * 781 in ends or "psmnist_alif" not in name)
-
-
 def test_answer_is_the_class_with_the_largest_sum_of_probabilities():
     outputs = jnp.array([[[9.0, 0.0]], *[[[0.0, 1.0]]] * 3])  # 1 + 3 x .27 against 0 + 3 x .73
     assert is_right_in_sum(outputs, jnp.array([1])).all() and not is_right_in_sum(outputs, jnp.array([0])).any()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.side_by_side import contenders, environment, equations, measure, worker
+from benchmarks.side_by_side import contenders, equations, measure, worker
 from benchmarks.side_by_side.contenders import Contender, contender
 from benchmarks.side_by_side.workload import uniform
 
@@ -40,12 +40,6 @@ def test_file_of_a_peer_has_a_function_for_each_of_its_benchmarks_and_states_its
         assert contender(one.benchmark, one.name) == one
         if one.benchmark == "bptt" and one.peer != "matmul":  # which has no neuron
             assert one.neuron["equation"] in equations.EQUATIONS and one.neuron["differs"] and "spikes_of" in names
-
-
-def test_peer_without_a_file_is_left_out_and_a_variant_that_there_is_not_stops():
-    assert contender("bptt", "nobody:default").left_out == "not run here: there is no benchmarks/peers/nobody.py"
-    with pytest.raises(SystemExit, match="no spyx:fast in bptt, expected a variant of spyx: "):
-        contender("bptt", "spyx:fast")
 
 
 def test_contenders_that_may_not_fit_beside_those_before_them_are_left_out_with_the_reason(monkeypatch):
@@ -89,11 +83,3 @@ def test_what_a_contender_does_wrong_is_the_reason_of_its_failure(tmp_path, monk
     assert worker.first_step(Step(device="Tesla T4"))["device"] == "Tesla T4"
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert worker.first_step(Step())["device"] == "cpu"
-
-
-def test_environment_that_could_not_be_made_is_not_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "ENVIRONMENTS", tmp_path)
-    monkeypatch.setattr(environment, "uv", None)
-    (tmp_path / "norse.json").write_text('{"peer": "norse", "error": "no wheel"}')
-    with pytest.raises(contenders.BenchmarkError, match="no wheel"):
-        environment.python_of(contender("bptt", "norse:whole"))

@@ -12,7 +12,7 @@ from scipy import stats
 
 from benchmarks.side_by_side import equations
 from benchmarks.side_by_side.contenders import contender
-from benchmarks.side_by_side.workload import DECAY, INPUT_RATE, uniform
+from benchmarks.side_by_side.workload import DECAY, uniform
 from experiments.throughput import plot_order, plot_times, run
 from experiments.throughput.plot_times import Timed
 
@@ -71,14 +71,6 @@ def test_equations_are_those_by_hand():
     assert 1.5 * DECAY > 1  # with the reset a step later it would cross again without it
     strong = np.array([[6.0], [0.0], [0.0]])
     assert equations.spikes_by("synapse_subtract", strong)[:, 0].tolist() == [1, 1, 0]  # membranes 1.2, 1.136 and 0.888
-
-
-def test_gaussian_inputs_are_standard_normal_and_spikes_are_zeros_and_ones():
-    drawn = uniform(50, 40, 30, source="gaussian").inputs()
-    assert drawn.shape == (50, 30, 40) and drawn.dtype == np.float32
-    assert stats.kstest(drawn.ravel(), "norm").pvalue > 1e-3
-    spikes = uniform(50, 40, 30).inputs()
-    assert set(np.unique(spikes)) == {0, 1} and spikes.mean() == pytest.approx(INPUT_RATE, abs=0.01)
 
 
 def test_each_start_has_all_rounds_and_what_fails_is_not_started_again(monkeypatch):
