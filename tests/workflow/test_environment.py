@@ -1,9 +1,6 @@
 """The lock files and the pyproject.toml files say the same, and so do pages and files that others' machines read."""
 
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -54,20 +51,6 @@ def test_wheels_for_a_gpu_are_those_of_the_locked_jax():
     assert {pin for pin in cuda if pin[0] in names} <= plain
     for name in ("jax", "jax-cuda12-plugin", "jax-cuda12-pjrt"):
         assert {version for pin, version in cuda if pin == name} == {version for pin, version in plain if pin == "jax"}
-
-
-def test_slax_rules_installs_from_git_without_a_clone_and_finds_slax_neurons_there(tmp_path):
-    """With uv, which reads the workspace; pip has to be given both, as the README does."""
-    shutil.copytree(ROOT / "packages", tmp_path / "packages", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *words], check=True)
-    given = f"slax-rules @ git+{tmp_path.as_uri()}#subdirectory=packages/slax-rules"
-    how = ["--dry-run", "--offline", "--no-cache", "--no-build-isolation", "--python", sys.executable]
-    done = subprocess.run(["uv", "pip", "install", *how, given], capture_output=True, text=True)
-    found = re.findall(r"^ \+ (\S+) @ git\+file:.*#subdirectory=packages/(\S+)$", done.stderr, re.MULTILINE)
-    assert found == [("slax-neurons", "slax-neurons"), ("slax-rules", "slax-rules")], done.stderr
 
 
 def test_all_packages_have_one_version_and_slax_all_asks_for_each_in_it():

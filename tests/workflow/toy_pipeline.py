@@ -15,9 +15,6 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PARTS = (
-    "dvc.yaml",
-    ".dvcignore",
-    ".dvc/config",
     "Snakefile",
     "workflow",
     "gallery",
