@@ -68,14 +68,6 @@ def test_what_is_no_equation_is_refused(text):
         latex(text)
 
 
-def test_symbols_in_prose_become_math_outside_of_code():
-    text = (
-        "The signal delta_t W^T of `x_t`, file_t and neco_a_01086.\n\nArgs:\n    x_t: of W\n\nExample:\n    >>> x_t = 1"
-    )
-    found, _, rest = typeset(text).partition(" of `x_t`")
-    assert found == r"The signal <math>\delta_{t}\:W^{\text{T}}</math>" and rest == text.partition(" of `x_t`")[2]
-
-
 def test_pages_are_typeset_outside_of_code_links_and_headings():
     table = "| <var>1 / (\\|x\\| + 1)</var> | `` `x_t `` | [a](x_t.png) |"
     code = "    x_t = code\n\n```python\nx_t = code\n```\n\n```equations\nx_t = 1    # `x_t`\n```"
