@@ -45,6 +45,15 @@ def linear(
     return nnx.Linear(n_in, n_out, use_bias=use_bias, rngs=nnx.Rngs(0), param_dtype=dtype, **_inits(n_in, seed, gain))
 
 
+def dense(kernel: Any, bias: Any = None) -> nnx.Linear:
+    """A Linear with these weights in float64."""
+    layer = nnx.Linear(*kernel.shape, use_bias=bias is not None, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    layer.kernel[...] = jnp.asarray(kernel)
+    if bias is not None:
+        layer.bias[...] = jnp.asarray(bias)
+    return layer
+
+
 def pair(
     sizes: list[Any],
     neurons: list[dict[str, Any]],

@@ -75,16 +75,9 @@ const contrast = (one) => {
 };
 const all = (selector) => [...document.querySelectorAll(selector)];
 const text = (one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-const ids = all("[id]").map((one) => one.id);
-const labels = all("[role=region]").map((one) => one.getAttribute("aria-label"));
 const scrolls = (one) => one.scrollWidth > one.clientWidth && /auto|scroll/.test(getComputedStyle(one).overflowX);
 return {
-  "no language": document.documentElement.lang ? [] : ["html"],
-  "landmarks": ["header", "main", "footer"].filter((name) => all(`body > ${name}`).length !== 1),
   "images without a text": all("img:not([alt]), img[alt='']").map((one) => one.outerHTML.slice(0, 80)),
-  "ids that occur twice": ids.filter((id, index) => ids.indexOf(id) !== index),
-  "regions without a name of their own": labels.filter((label, index) => !label || labels.indexOf(label) !== index),
-  "links to nothing": all("a[href^='#']").map((one) => one.hash.slice(1)).filter((id) => !ids.includes(id)),
   "scrolls, but takes no focus": all("body *").filter((one) => scrolls(one) && one.tabIndex < 0).map((one) => one.className),
   "faint text": all("body *").filter((one) => visible(one) && text(one) && contrast(one) < 4.5).map((one) => one.textContent),
 };

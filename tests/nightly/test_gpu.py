@@ -54,19 +54,6 @@ def test_rows_of_a_network_are_written_together_and_not_measured_again(monkeypat
     assert rules.left(file, "another device", rules.CASES, (8, 1)) == [(rules.TINY[0], steps) for steps in (8, 1)]
 
 
-def test_a_program_that_the_device_refuses_has_its_error_in_the_table(monkeypatch):
-    def refuse(*_):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nbuffers")
-
-    programs = rules.TINY[0].programs()
-    large = SimpleNamespace(lower=lambda *_: SimpleNamespace(compile=refuse))  # while it is compiled
-    calls = rules.compiled(programs | {("default", "ottt"): (large, ())}, 4)
-    rows = rules.measured(calls | {("default", "ostl"): refuse}, 0.0)  # while it runs
-    for rule in ("ottt", "ostl"):
-        assert rows["default", rule] == {"error": "RESOURCE_EXHAUSTED: out of memory"}
-    assert rows["default", "bptt"]["to_bptt"] == "1.000"
-
-
 def test_without_a_gpu_it_stops_at_once(monkeypatch):
     monkeypatch.setattr(gpu, "found_device", lambda: "cpu cpu")
     with pytest.raises(SystemExit, match=r"got the cpu 'cpu' as the first device of JAX, expected a gpu\. Install JAX"):

@@ -9,7 +9,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, SURROGATES, Connect, Edge, connect
 from slax_rules import RULES, Direct, Target, cross_entropy, gradients
-from stacks import gradients_of
+from stacks import dense, gradients_of
 
 DATA = Path(__file__).parent / "data"
 DTYPE = {"param_dtype": jnp.float64}
@@ -37,14 +37,6 @@ def their_gradients(run: Run, prefix: str = "gradient") -> Gradients:
         one = list(run["chunks"]).index(1)
         return [{name: array[one] for name, array in layer.items()} for layer in layers]
     return layers
-
-
-def dense(kernel: np.ndarray, bias: np.ndarray | None = None) -> nnx.Linear:
-    layer = nnx.Linear(*kernel.shape, use_bias=bias is not None, rngs=nnx.Rngs(0), **DTYPE)
-    layer.kernel[...] = jnp.asarray(kernel)
-    if bias is not None:
-        layer.bias[...] = jnp.asarray(bias)
-    return layer
 
 
 def model(run: Run) -> Connect:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nightly.published.foreign import DTYPE, GivenDirect, GivenTarget, dense
+from nightly.published.foreign import DTYPE, GivenDirect, GivenTarget
 from slax_neurons import IF, LI, LIF, Edge, LeakyRate, Standardized, Surrogate, connect, fast_sigmoid
 from slax_rules import OSTL, RULES, STLLR, FixedBases, PerLayer, cross_entropy, gradients
-from stacks import deviation
+from stacks import dense, deviation
 
 DATA = Path(__file__).parent / "data" / "authors"
 TOLERANCE = 1e-11
