@@ -1,7 +1,5 @@
 """`check_neuron` passes all neurons of the library and names each planted fault; what a subclass does not inherit."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -10,11 +8,6 @@ from flax import nnx
 from slax_neurons import LI, LIF, NEURONS, AdLIF, Neuron, SpikingNeuron, connect, fast_sigmoid
 from slax_neurons.testing import check_neuron
 from slax_rules import OSTL, OTPE, OTTT, cross_entropy, gradients
-
-
-class Two(NamedTuple):
-    u: jax.Array
-    a: jax.Array
 
 
 class Base(SpikingNeuron):
@@ -80,22 +73,6 @@ class OwnSpikes(Neuron):
         return membrane - jax.nn.sigmoid(membrane), jax.nn.sigmoid(membrane)
 
 
-class Counts(Base):
-    """An integer state, as of a refractory time."""
-
-    carry_type = Two
-
-    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
-        return Two(jnp.zeros(input_shape), jnp.zeros(input_shape, jnp.int32))
-
-    def integrate(self, carry, inputs):
-        return Two(0.5 * carry.u + inputs, carry.a)
-
-    def fire(self, membrane):
-        u, spikes = self.spike(membrane.u)
-        return Two(u, jnp.where(spikes > 0, 3, membrane.a - 1)), spikes
-
-
 class Forgets(Base):
     """A function over time of its own, which starts each chunk from rest."""
 
@@ -117,7 +94,6 @@ FAULTS = {
     Decays: r"membrane_decay = 0\.9, but its membrane decays by 0\.3\. Define",
     Saturates: "linear = True, but derivatives",
     OwnSpikes: "linear = True, but derivatives",
-    Counts: "States of integrate and fire are like the current",
     LateStates: "that differ from its steps one by one. Leave unroll",
     Forgets: "that differ from its steps one by one. Leave unroll",
 }

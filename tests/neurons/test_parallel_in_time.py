@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import ALIF, LIF, LRU, Izhikevich, Trainable, connect, parallel_in_time, unroll
+from slax_neurons import ALIF, LIF, LRU, Izhikevich, Trainable, parallel_in_time, unroll
 from slax_neurons.building_blocks import reverse_pass_of_jax
 from slax_neurons.neurons.steps import membranes_together
-from slax_rules import OSTL, cross_entropy, gradients
-from stacks import deviation, linear
+from stacks import deviation
 
 DOUBLE = {"param_dtype": jnp.float64}
-SPREAD = Trainable(np.linspace(0.8, 0.95, 4))
 NEURONS = {
     "reset to zero": LIF(reset="zero", decay=Trainable(0.9), threshold=Trainable(1.0)),
     "two states, of which spikes reach both": ALIF(decay=Trainable(0.9), beta=Trainable(0.3)),
@@ -46,18 +44,6 @@ def test_states_outputs_and_gradients_are_those_of_the_loop(name, x64):
     for loop, ours in zip(*map(jax.tree.leaves, found), strict=True):
         assert np.any(loop) and deviation(ours, loop) < 1e-12
     assert not neuron.spikes or 0.1 < found[0][1][1].mean() < 0.5
-
-
-def test_a_rule_has_the_same_gradient_in_windows(x64):
-    neurons = LIF(reset="zero", decay=SPREAD, **DOUBLE), LRU(r=Trainable([0.5, 0.9]), **DOUBLE)
-    model = connect([linear(3, 4, 0), neurons[0], linear(4, 4, 1), neurons[1]])
-    found = []
-    for together in (False, True):
-        with parallel_in_time(together):
-            x, labels = jnp.asarray(random(0.5, 12, 2, 3)), jnp.array([0, 3])
-            found.append(gradients(model, cross_entropy, x, labels, rule=OSTL(), window=6))
-    for loop, ours in zip(*map(jax.tree.leaves, found), strict=True):
-        assert np.any(loop) and deviation(ours, loop) < 1e-12
 
 
 def test_without_spikes_one_solution_is_enough_and_spikes_without_a_reset_need_a_second_one():
