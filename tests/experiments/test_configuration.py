@@ -48,12 +48,8 @@ PAGE = (Path(__file__).parents[2] / "docs/neurons.md").read_text()
 
 
 def test_every_neuron_is_in_the_configuration():
-    drawn = set(NEURONS) - {
-        "izhikevich",
-        "adex",
-        "leaky_rate",
-        "sliding_psn",
-    }  # these join when the full scale is made again
+    # These join when the full scale is made again.
+    drawn = set(NEURONS) - {"izhikevich", "adex", "leaky_rate", "sliding_psn"}
     drawn -= {"event_cuba_lif"}  # its spikes are between two steps
     drawn -= {"lru", "rtu"}  # two currents and no threshold: not what the figure shows
     assert all(set(scale["neurons"]) == drawn for scale in scales_of("step_response").values())

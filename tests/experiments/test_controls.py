@@ -122,14 +122,11 @@ def test_a_recurrent_layer_gets_its_own_spikes_one_step_later():
     assert same[0] and not same[-1]
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "first", "second"), [("adam", 1, 0.9 * 0.1 / 0.19 * (0.001999 / 0.000999) ** 0.5), ("rmsprop", 10, 0)]
-)
-def test_steps_of_an_optimizer_are_those_of_its_equation(optimizer, first, second):
-    """After a gradient of 3 and one of 0: by Adam with its moments of 0.9 and 0.999, and by RMSprop with squares of 0.99."""
-    made = run.optimizer_of({"optimizer": optimizer}, 0.01)
+def test_steps_of_rmsprop_are_those_of_its_equation():
+    """After a gradient of 3 and one of 0, with squares of 0.99."""
+    made = run.optimizer_of({"optimizer": "rmsprop"}, 0.01)
     state = made.init(jnp.zeros(1))
-    for gradient, expected in ((3.0, first), (0.0, second)):
+    for gradient, expected in ((3.0, 10), (0.0, 0)):
         step, state = made.update(jnp.array([gradient]), state)
         assert float(step[0]) == pytest.approx(-0.01 * expected, rel=1e-3)
 
