@@ -168,6 +168,7 @@ BAD_PIECES = [
         r"bwv00.mxl, expected .* for the 88 keys of a piano \(120 is not in range",
     ),
     (mxl(*VOICES[:3], HELD + note("E4", 1, "<chord/>")), "Got 4 pieces in 4 voices among the 6 files"),
+    (mxl(*VOICES[:3], HELD + "<measure><backup/></measure>"), "Got 4 pieces in 4 voices among the 6 files"),
 ]
 
 

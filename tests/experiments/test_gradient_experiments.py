@@ -20,6 +20,7 @@ from experiments.windows import windows
 from slax_rules import RULES, cross_entropy, gradients
 
 BATCHES = (10, 20, 30, 40)
+TRAININGS = ("clipped", "longer", "larger")
 DEEP = {"layers": [10, 8, 7, 4], "input_rate": 0.1, "initial_rate": 0.05, "decay": 0.9, "read_out_decay": 0.9}
 
 
@@ -75,6 +76,14 @@ def test_a_training_has_the_lengths_that_it_is_named_after(training, long, short
     (updates, _) = made.update(gradient, made.init(gradient))
     for name, length in (("long", long), ("short", short), ("zero", 0)):
         np.testing.assert_allclose(updates[name], -length * np.array([0.6, 0.8]), rtol=1e-6)
+
+
+def test_longer_and_larger_trainings_change_what_they_are_called_after():
+    settings = settings_of("depth", "quick")
+    plain, longer, larger = (config_of("depth", f"cause/{name}/otpe", settings) for name in TRAININGS)
+    names = {"training": "longer", "steps": settings["cause"]["longer"]}
+    assert longer == plain | names and longer["steps"] != plain["steps"]
+    assert larger == plain | {"training": "larger", "batch_size": settings["cause"]["larger"]}
 
 
 @pytest.mark.parametrize(

@@ -80,11 +80,12 @@ def test_a_constant_current_gives_the_geometric_sum(x64):
     assert deviation(np.hstack(carry), outputs[-1]) == 0
 
 
-def test_sltt_is_truncation_to_one_step_also_for_the_parameters_of_the_neuron(x64):
-    """Of one layer: in a stack, TBPTT's step also passes through the layers above."""
+@pytest.mark.parametrize("rules", [(SLTT(), TBPTT(steps=1)), (OSTL(), BPTT())])
+def test_sltt_is_truncation_to_one_step_and_ostl_exact_for_all_parameters(rules, x64):
+    """Of one layer with biases: in a stack, TBPTT's step also passes through the layers above."""
     model = stack()
-    found, truncated = (jax.tree.leaves(gradient(model, rule)) for rule in (SLTT(), TBPTT(steps=1)))
-    assert all(deviation(a, b) < EXACT and np.any(b) for a, b in zip(found, truncated, strict=True))
+    found, expected = (jax.tree.leaves(gradient(model, rule)) for rule in rules)
+    assert all(deviation(a, b) < EXACT and np.any(b) for a, b in zip(found, expected, strict=True))
 
 
 def test_the_ring_is_evenly_covered():

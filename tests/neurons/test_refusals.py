@@ -46,6 +46,8 @@ CASES = [
     (lambda: LIF(decay=1.0), V, r"inside \(0.0, 1.0\)"),
     (lambda: LIF(decay=[[0.5] * N] * B).initialize_carry((B, N)), V, "the same for all samples"),
     (lambda: LIF().replace(reset="soft"), V, "expected one of 'subtract', 'zero', 'none'"),
+    (lambda: run(LIF(), carry=jnp.zeros((1, N))), V, r"carry of float32\[1, 4\] for a current of float32\[3, 4\]"),
+    (lambda: run(pair({0: [1]}, rngs=RNGS), X, carry=pair({0: [1]}, rngs=RNGS).initialize_carry((2, N))), V, "same batch"),
     (lambda: sn.time_constant([1.0, 1e-5], dt=1.0), V, r"with a decay in \(0, 1\)"),
     (lambda: sn.time_constant(20e-3, dt=1.0), UserWarning, "in the same unit"),
     (lambda: type("Gain", (sn.Connect,), {"unroll": lambda self, carry, x: x}), TE, r"Gain defines unroll.*Hold a stack"),

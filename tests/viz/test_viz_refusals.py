@@ -27,6 +27,7 @@ def pca(*trees, **others):
 
 REFUSED = [
     (lambda: viz.mean_interval([[0, 1, 2], [3, 4, np.nan]]), r"Got 1 samples that .*, the first at index \[1, 2\]"),
+    (lambda: viz.firing_rates(np.ones((3, 2))), r"spikes of shape \[3, 2\], expected \[T, B, N\], time first"),
     (lambda: viz.firing_rates(SPIKES, mask=np.ones((4, 6), bool)), r"mask of bool\[4, 6\], expected bool\[6, 4\]"),
     (pca(*ROWS, {"w": np.full(3, np.nan)}), "infinite numbers in checkpoint 3 of 'a'"),
     (pca(*({"w": np.full(3, x)} for x in (0.1, 0.2, 0.7))), "3 checkpoints that lie on a line"),
