@@ -43,6 +43,7 @@ def init(neuron, shape=(100, N), *, rate=0.1, **options):
 
 
 CASES = [
+    (lambda: LIF(threshold="1"), TE, "LIF threshold got the text '1', expected a number"),
     (lambda: LIF(decay=1.0), V, r"inside \(0.0, 1.0\)"),
     (lambda: LIF(decay=[[0.5] * N] * B).initialize_carry((B, N)), V, "the same for all samples"),
     (lambda: LIF().replace(reset="soft"), V, "expected one of 'subtract', 'zero', 'none'"),
@@ -59,6 +60,7 @@ CASES = [
     (lambda: connect([jnp.tanh, LIF()], {0: [1]}, rngs=RNGS), TE, "a Linear or Conv to copy .* than a Function"),
     (lambda: run(pair([Edge(2, 0, synapse=identity)], linear(N, 2))), V, r"\[3, 4\], \[3, 2\] .* the same shape"),
     (lambda: connect([nnx.Conv(N, 2, (3,), rngs=RNGS)]).initialize_carry((B, N)), V, "expected 3 axes: .* of space"),
+    (lambda: run(pair([Edge(1, 0, synapse=linear(3))])), V, r"\[3, 4\] .* on the edge 1 -> 0 .* expected 3 features"),
     (lambda: run(LIF(), X[0], carry=X[0]), V, "with time first"),
     (lambda: connect([nnx.BatchNorm(N, rngs=RNGS)])(((),), X[0]), V, r"Use unroll, model.eval"),
     (lambda: run(pair([Edge(2, 0, synapse=linear())], nnx.BatchNorm(N, rngs=RNGS))), V, "inside a cycle"),
@@ -103,6 +105,7 @@ CASES += [
     (read(n=nir.LIF(tau=0.01 * one, r=-one, v_leak=0 * one, v_threshold=one)), V, "with a gain of -"),
     (read(n=lif, options={"dt": 0.01, "integration": "euler"}), V, "LIF decay got 0"),
     (written(linear(), connect([sn.ALIF()])), TE, "module 1.0 .* ALIF, expected what has a node"),
+    (lambda: to_nir(connect([LIF()]), dt=-1e-3, input_shape=(N,)), V, "dt=-0.001, expected a number of seconds above 0"),
     (written(linear(), LIF(), edges=[Edge(1, 0, delay=2, synapse=linear())]), V, "delay of 2 steps"),
     (written(identity, linear(), LIF(), Zeros((N,)), LIF(), linear(), edges=SAMES), V, "no late edges"),
     (written(linear(), LIF(), identity, linear(), edges=[Edge(1, 2, synapse=identity)]), V, "two paths"),

@@ -65,7 +65,7 @@ def output_features(modules: Sequence[Any]) -> int | None:
     return None
 
 
-def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
+def check_features(module: nnx.Module, index: int | str, input_shape: tuple[int, ...]) -> None:
     """Raise ValueError if a module declares a different number of input features."""
     expected = getattr(module, "in_features", None)
     if isinstance(expected, int) and input_shape[-1:] != (expected,):

@@ -170,6 +170,7 @@ class Parameter(nnx.Module):
         param_dtype: dtype of a trainable or fixed array.
 
     Raises:
+        TypeError: text.
         ValueError: a value outside the domain.
 
     Example:
@@ -204,6 +205,8 @@ class Parameter(nnx.Module):
     def __init__(self, name: str, value: ParameterValue | Trainable, domain: Domain, param_dtype: DTypeLike):
         trainable = isinstance(value, Trainable)
         given = value.value if isinstance(value, Trainable) else value
+        if np.asarray(given).dtype.kind in "US":
+            raise TypeError(f"{name} got the text {given!r}, expected a number or an array of numbers.")
         initial = np.asarray(given, np.float64)
         if initial not in domain:
             raise ValueError(f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside {domain}.")

@@ -115,6 +115,9 @@ class Connect(nnx.RNNCellBase):
             struct = output_struct(module, carry, struct)
             if any(index in (edge.sender, edge.receiver) for edge in self.edges):
                 _check_array(index, struct)
+            for edge, synapse in zip(self.edges, self.synapses, strict=True):
+                if edge.sender == index:
+                    check_features(synapse, f"on the edge {index} -> {edge.receiver}", struct.shape)
             delay = max((edge.steps for edge in self.edges if edge.sender == index), default=0)
             carries.append(DelayBuffer(carry, jnp.zeros((delay, *struct.shape), struct.dtype)) if delay else carry)
         return tuple(carries)

@@ -314,12 +314,12 @@ class SpikingNeuron(Neuron):
             here = (f" {one} of other libraries is {ELSEWHERE[one]} here." for one in unknown if one in ELSEWHERE)
             raise TypeError(f"{name} got {', '.join(unknown)}, which it does not take.{''.join(here)}")
         super().__init__(param_dtype=param_dtype)
+        self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
         number = threshold.value if isinstance(threshold, Trainable) else threshold
         is_known = not isinstance(number, jax.core.Tracer) and type(self).initialize_carry is Neuron.initialize_carry
         if is_known and np.all(np.asarray(number) <= 0):
             at_rest = "whose units at rest, at 0, fire in each step"
             warnings.warn(f"{name} got threshold={number}, {at_rest}, expected numbers above 0.", stacklevel=2)
-        self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
         self.reset = reset
         self.stop_reset_gradient = stop_reset_gradient
         self.spike_fn: SpikeFunction = spike_fn  # type: ignore[assignment]  # a name becomes a function

@@ -65,7 +65,7 @@ class Integration:
         dt: length of a step in seconds, > 0.
 
     Raises:
-        ValueError: another kind.
+        ValueError: another kind, or a step that is not positive.
     """
 
     kind: str
@@ -73,6 +73,8 @@ class Integration:
 
     def __post_init__(self) -> None:
         one_of("NIR", "integration", self.kind, INTEGRATIONS)
+        if not self.dt > 0:
+            raise ValueError(f"NIR got dt={self.dt}, expected a number of seconds above 0.")
 
     def decay(self, tau: Values) -> Values:
         return np.exp(-self.dt / tau) if self.kind == "exponential" else 1 - self.dt / tau
