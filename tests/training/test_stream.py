@@ -1,5 +1,6 @@
 """Streams: pieces are one sequence, and samples are reset; the loop over a source, and its checkpoints."""
 
+import contextlib
 import itertools
 
 import jax
@@ -278,6 +279,9 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path):
         assert saved == {str(stop), "10", "20"}
         assert again.step == T and again.numbers == whole.numbers
         assert deviation((again.outputs, numbers(again.stream)), (whole.outputs, numbers(whole.stream))) == 0
+    for told in (None, "resumes at step 20 of a list, expected a function"):
+        with pytest.raises(TypeError, match=told) if told else contextlib.nullcontext():
+            last(sr.run_stream(stream_of(), pieces(), checkpoints=sr.Checkpoints(tmp_path / "list")))
     with pytest.raises(ValueError, match="belongs to a run with different settings"):
         last(sr.run_stream(stream_of(window=1), pieces(), checkpoints=sr.Checkpoints(tmp_path / "5")))
 

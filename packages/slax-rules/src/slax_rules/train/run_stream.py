@@ -174,6 +174,9 @@ def _run(
             checkpoints.prepare()
             if (found := checkpoints.restore("run_stream", identity, lambda facts: trees(), progress)) is not None:
                 step, arrays, _ = found
+                if step and isinstance(source, list | tuple):
+                    cure = "a function that maps a step to the pieces from there on"
+                    raise TypeError(f"run_stream resumes at step {step} of a {type(source).__name__}, expected {cure}.")
                 stream = dataclasses.replace(stream, objects=whole(stream.objects, arrays), state=arrays["state"])
                 sums = arrays["sums"]
             stack.callback(lambda: checkpoints.save(step, identity, trees(), {}))
