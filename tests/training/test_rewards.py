@@ -1,7 +1,8 @@
 """Rewards: trials by the oracle's three factors, and actor-critic with TD(lambda) by weighted losses and a tabular loop."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from flax import nnx
 
 import oracle
 import slax_rules as sr
-from slax_neurons import connect
+from slax_neurons import LI, connect
 from stacks import close, gradients_of, inputs, pair, worst
 
 T, B, N, C = 9, 3, 5, 4
@@ -101,6 +102,16 @@ class Episodic:
         reward = jnp.asarray(100 + 2**place.time * action, float)
         number, time = jnp.where(ended, (place.number + 1) % 3, place.number), jnp.where(ended, 0, place.time + 1)
         return Place(number, time), self.observe(Place(number, time)), reward, ended
+
+
+@dataclasses.dataclass(frozen=True)
+class Careless(Episodic):
+    """Returns something else from a step."""
+
+    result: Callable[..., Any] = lambda *found: found
+
+    def step(self, *given):
+        return self.result(*super().step(*given))
 
 
 def trained(model, rule, environment, updates, transformation, samples=B, **options):
@@ -193,3 +204,17 @@ def test_actions_are_drawn_from_the_softmax_of_the_outputs(x64):
     options = {"discount": 1.0, "trace_decay": 1.0, "window": 1}
     returns = trained(model, sr.BPTT(), Episodic("times"), 1, SUM, samples=3000, **options)[0].returns
     assert np.nanmean(returns - 100) == pytest.approx(0.75, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("result", "got"),
+    [
+        (lambda *found: found[:3], r"'float..\[\]'"),
+        (lambda *found: (*found[:2], found[2][None], found[3]), r"'float..\[1\]', 'bool\[\]'"),
+        (lambda *found: (*found[:3], found[3].astype(float)), r"'float..\[\]', 'float..\[\]'"),
+    ],
+)
+def test_what_the_step_of_an_environment_returns_is_checked(result, got):
+    model = connect([nnx.Linear(5, 2, rngs=nnx.Rngs(0)), LI()])
+    with pytest.raises(TypeError, match=rf"{got}\) from the step of an environment, expected \(state, obs"):
+        trained(model, sr.OSTL(), Careless(n_actions=1, result=result), 1, optax.sgd(0.1))

@@ -338,7 +338,12 @@ class _Program:
             carry, world, observation, goes_on = now
             carry, outputs = respond(carry, observation)
             action = random.categorical(keys[0], outputs[:, :-1])
-            *new, reward, ended = jax.vmap(self.environment.step)(keys[1:], world, action)
+            found = jax.vmap(self.environment.step)(keys[1:], world, action)
+            got = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", found)
+            if len(found) != 4 or not str(got[2]).endswith("[]") or got[3] != "bool[]":
+                expected = "(state, observation, reward, ended) with a number and a bool[] at the end"
+                raise TypeError(f"train_on_rewards got {got} from the step of an environment, expected {expected}.")
+            *new, reward, ended = found
             taken = _Taken(observation, action, outputs[:, -1], jnp.where(goes_on, reward, 0).astype(float), goes_on)
             return (carry, *_where(goes_on, tuple(new), (world, observation)), goes_on & ~ended), taken
 
