@@ -119,6 +119,25 @@ def test_a_function_keeps_what_it_has_read_and_one_that_is_made_anew_reads_it_an
     loss_of(made_anew())  # it has been said once
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # whose frames are of no module
+def test_a_program_that_is_made_inside_another_points_to_the_users_line():
+    """JAX stands between the two."""
+    model = connect([nnx.Linear(5, 3, rngs=nnx.Rngs(0)), LI()])
+
+    def run():
+        transformation = optax.GradientTransformation(
+            lambda params: (), lambda updates, state, params=None: (updates, state)
+        )
+        optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
+        stream = sr.start_stream(model, optimizer, sr.cross_entropy, (4, 5), rule=sr.SLTT())
+        list(sr.run_stream(stream, [(INPUTS[:1], LABELS[None])]))
+
+    with pytest.warns(UserWarning, match="for the third time") as told:
+        for _ in range(3):
+            run()
+    assert {one.filename for one in told} == {__file__}
+
+
 # ------------------------------------------------------------------------------------------------ options that look alike
 
 

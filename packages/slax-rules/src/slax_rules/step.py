@@ -208,9 +208,9 @@ def _warn_if_made_anew(program: tuple[Any, ...]) -> None:
 
 
 def frames_of_slax() -> int:
-    """How many frames, from the caller on, are of this package: the next is the user's."""
+    """How many frames, from the caller on, are of this package, or of JAX and jaxtyping within it: the next is the user's."""
     frame: Any = sys._getframe(1)
     count = 0
-    while frame is not None and frame.f_globals["__name__"].startswith("slax_rules."):
+    while frame is not None and frame.f_globals["__name__"].startswith(("slax_rules.", "jax.", "jaxtyping.")):
         frame, count = frame.f_back, count + 1
     return count
