@@ -253,7 +253,8 @@ def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
 def _valid(name: str, labels: Array, n_classes: int) -> Array:
     """True where labels are in range; raises ValueError if some are not and the values are known."""
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"{name} got labels of {labels.dtype}, expected integers 0 to {n_classes - 1}, not one-hot.")
+        expected = f"integers 0 to {n_classes - 1}: labels.astype(int), or labels.argmax(-1) if they are one-hot"
+        raise ValueError(f"{name} got labels of {labels.dtype}, expected {expected}.")
     valid = (labels >= 0) & (labels <= min(n_classes - 1, jnp.iinfo(labels.dtype).max))
     if not isinstance(valid, jax.core.Tracer) and not valid.all():
         raise ValueError(f"{name} got labels from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1}.")

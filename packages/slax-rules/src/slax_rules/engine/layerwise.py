@@ -48,10 +48,10 @@ def check(rule: Any, model: Any, inputs: jax.ShapeDtypeStruct) -> None:
     check_stack(rule.title, model)
     layers = Stack.read(with_plain_synapses(model)).layers
     for layer, one in zip(layers, rule.for_layers(layers), strict=True):
-        one.check_layer(layer)
         if layer.neuron.currents_per_unit > 1 and not one.takes_several_currents:
             raise TypeError(f"{one.title} got units with several currents, expected one. Use OSTL(), SLTT() or BPTT().")
-        if not hasattr(one.route, "skips_layers"):
+        one.check_layer(layer)
+        if isinstance(one.route, type) or not hasattr(one.route, "skips_layers"):
             raise TypeError(f"{one.title} got route={one.route!r}, expected one such as Random(rngs=nnx.Rngs(0)).")
         one.route.check(layer)
 

@@ -222,7 +222,8 @@ def check_is_rule(rule: Any) -> None:
     elif isinstance(rule, type):
         got, cure = f"the class {rule.__name__}", f"Make one: rule={rule.__name__}()"
     else:
-        got, cure = repr(rule), "By name: rule=RULES['otpe'].make()"
+        name = rule.lower().replace("-", "_") if isinstance(rule, str) else "otpe"
+        got, cure = repr(rule), f"By name: rule=RULES[{name!r}].make()"
     raise TypeError(f"Got {got} as the rule, expected a rule such as BPTT() or OTPE(). {cure}.")
 
 

@@ -245,7 +245,8 @@ class EarlyStopping:
         mode = {"loss": "min", "accuracy": "max"}.get(self.metric) if self.mode is None else self.mode
         if mode not in ("min", "max"):
             raise ValueError(
-                f'EarlyStopping got {mode=} for {self.metric!r}, expected "min" or "max", for less or more.'
+                f'EarlyStopping got {mode=} for {self.metric!r}, expected "min" or "max", for less or more, or the metric '
+                '"loss" or "accuracy", whose mode is known.'
             )
         object.__setattr__(self, "mode", mode)
         if self.patience < 1 or self.min_delta < 0:

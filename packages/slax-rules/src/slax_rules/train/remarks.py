@@ -52,7 +52,7 @@ def remark_on_inputs(model: nnx.Module, inputs: Any) -> str:
     """A warning about inputs that are probably not scaled, such as images of 0 to 255; empty if they are not."""
     if not jnp.issubdtype(jax.eval_shape(lambda x: cast_inputs(model, x), inputs).dtype, jnp.inexact):
         return ""  # tokens
-    largest = float(jnp.max(jnp.abs(jnp.asarray(inputs))))
+    largest = float(jnp.max(jnp.abs(jnp.asarray(inputs)), initial=0))
     if not LARGE < largest < math.inf:
         return ""
     return (

@@ -70,7 +70,7 @@ def check_arguments(
 ) -> None:
     """Raise TypeError or ValueError for arguments that do not fit together."""
     if not callable(make_model) or isinstance(make_model, nnx.Module):
-        raise TypeError(f"sweep got {make_model!r} as make_model, expected a function that maps nnx.Rngs to a model.")
+        raise TypeError(f"sweep got a {type(make_model).__name__}, expected a function that maps nnx.Rngs to a model.")
     if not isinstance(rules, Mapping) or not rules:
         raise TypeError('sweep expects rules by name: rules={"bptt": BPTT(), "otpe": OTPE()}.')
     for name, given in by_rule.items():
