@@ -1,5 +1,7 @@
 """The laws of every rule in the table, read from the same few programs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,12 @@ def test_last_layers_are_exact_as_the_registry_says():
         here = case(name, "linear last")
         assert "no memory" in str(RULES[name].exact)
         assert worst(here.run().gradients[-1:], here.expected(rule=oracle.bptt).gradients[-1:]) < EXACT
+
+
+@pytest.mark.parametrize("name", ["otpe", "e_prop"])
+def test_a_recurrent_layer_below_the_last_is_not_exact(name, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "recurrent", dataclasses.replace(NETWORKS["chain"], edges=((1, 1, 1),)))
+    here = case(name, "recurrent")
+    found, true = here.expected().gradients, here.expected(rule=oracle.bptt).gradients
+    assert "without late edges" in str(RULES[name].exact)
+    assert worst(found[2:], true[2:]) < EXACT and deviation(found[1]["kernel"], true[1]["kernel"]) > 1e-3

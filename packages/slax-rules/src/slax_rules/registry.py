@@ -66,7 +66,8 @@ class Exactness:
             return "always"
         parts = ["in the mean over its noise"] if self.in_the_mean else []
         if self.last_layers:
-            parts.append(("last layer" if self.last_layers == 1 else f"last {self.last_layers} layers") + " of a stack")
+            layers = "last layer" if self.last_layers == 1 else f"last {self.last_layers} layers"
+            parts.append(f"{layers} of a stack without late edges")
         if self.condition.startswith("if "):
             parts[-1] = f"{parts[-1]} {self.condition}"
         elif self.condition:
@@ -176,7 +177,7 @@ LINEAR_NEURON = "layers of a Linear or Conv and a linear neuron whose parameters
 ONE_DECAY = ", with one decay in the layer above"
 TARGETS = "; labels, or targets in the shape of the outputs"
 MEMORY_ABOVE = "paths through the memory of the layers above"
-NO_MEMORY_ABOVE = Exactness(last_layers=1, condition="a single layer; a layer with no memory above it")
+NO_MEMORY_ABOVE = Exactness(last_layers=1, condition="there also a layer with no memory above it")
 
 # fmt: off
 RULES: Named[RuleEntry] = Named({
@@ -236,13 +237,15 @@ RULES: Named[RuleEntry] = Named({
     ),
     "ostl_with_recurrence": RuleEntry(
         "OSTL with recurrence", OSTL, requires=ANY_NEURON + ", with edges from a layer to itself alone",
-        exact=NO_MEMORY_ABOVE, omits=MEMORY_ABOVE, memory="N S times P and the layer's own recurrent weights",
+        exact=Exactness(last_layers=1, condition="with its own edges, the last layer, and one with no memory above it"),
+        omits=MEMORY_ABOVE, memory="N S times P and the layer's own recurrent weights",
         time="N times as much", cites=("bohnstingl2022ostl",), options={"recurrence": True},
     ),
     "otpe": RuleEntry(
         "OTPE", OTPE, requires=ANY_NEURON + ONE_DECAY,
         exact=Exactness(last_layers=2, condition="if the last one integrates or has a soft reset that passes no gradient "
-            "(otherwise the last layer)"), omits="paths through time in the layers above, except for one leaky sum",
+            "(otherwise the last layer)"),
+        omits="paths through time in the layers above, except for one leaky sum, and over late edges",
         memory="(S + 1) P + N", time="S^2 P", cites=("summe2023otpe",),
     ),
     "approximate_otpe": RuleEntry(
@@ -263,8 +266,8 @@ RULES: Named[RuleEntry] = Named({
     ),
     "e_prop": RuleEntry(
         "e-prop", EProp, requires=ANY_NEURON + ONE_DECAY,
-        exact=Exactness(last_layers=2, condition="if the last one integrates and the other is not recurrent (otherwise the "
-            "last layer)"), omits="paths through time in the layers above, except for one leaky sum, and over late edges",
+        exact=Exactness(last_layers=2, condition="if the last one integrates (otherwise the last layer)"),
+        omits="paths through time in the layers above, except for one leaky sum, and over late edges",
         memory="(S + 1) P", time="S^2 P", cites=("bellec2020eprop",),
     ),
     "e_prop_random": RuleEntry(
