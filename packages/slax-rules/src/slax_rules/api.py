@@ -63,7 +63,8 @@ def gradients(
         targets: one per sequence, [B, ...], or one per step, [T, B, ...], or a tree of such arrays. If the shape fits
             both (T = B), use `PerStep(targets)` or `PerSequence(targets)`.
         mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
-            then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
+            then changes neither loss nor gradient, except through the statistics of a BatchNorm in training or a
+            `RunningNorm`; `last_step(lengths, T)` for a loss at the end. All count by default.
             It follows the targets, so that `gradients(model, loss_fn, *batch)` takes batches with a mask and without.
         rule: `BPTT()`, `OTPE()`, any other rule, or `PerLayer([...])` with one for each layer.
         window: steps that are computed together; the rule's default if None. It changes neither loss nor gradient, only time

@@ -1,7 +1,8 @@
 """Masks: the steps and samples whose losses count, and the checks of a mask.
 
 A mask is boolean, [T, B], and true where a loss counts. It acts on losses alone: the network runs over all steps, so padding
-belongs at the end of a sequence, where nothing that counts follows. It may hold NaN, which is replaced by zeros.
+belongs at the end of a sequence, where nothing that counts follows. It may hold NaN, which is replaced by zeros. Statistics of
+norms over the batch or over time, of a BatchNorm in training and of a `RunningNorm`, include it: pad with zeros there.
 """
 
 import inspect
@@ -114,7 +115,10 @@ def _checked_lengths(name: str, lengths: Any, n_steps: int) -> Integer[Array, " 
 
 
 def with_finite_padding(inputs: Array, mask: Array) -> Array:
-    """Inputs [T, B, ...] with zeros for NaN and infinities after the last step of each sample that counts."""
+    """Inputs [T, B, ...] with zeros for NaN and infinities after the last step of each sample that counts.
+
+    The numbers that stay still enter the statistics of norms over the batch or over time.
+    """
     counts_later = jax.lax.cummax(jnp.asarray(mask, jnp.int8), axis=0, reverse=True) > 0
     kept = counts_later.reshape(*mask.shape, *[1] * (inputs.ndim - 2)) | jnp.isfinite(inputs)
     return jnp.where(kept, inputs, jnp.zeros((), inputs.dtype))
