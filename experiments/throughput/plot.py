@@ -83,6 +83,8 @@ def draw_speedup(data: Data) -> Figure:
     """Draw the time of each library in its fastest form over ours, against the number of units."""
     line, (_, batch, dtype, steps) = main_line(data.spikes), data.spikes[0].size
     figure, ((ax,),) = figures.panels(1, 1, 3.0, 0.4)
+    if missing := {library for one in line for library in one.fastest} - {*LIBRARIES}:
+        raise ValueError(f"Got times of {', '.join(sorted(missing))}, expected a row for each in libraries.csv.")
     for library, look in LIBRARIES.items():
         ratios = {one.n: one.ratios(one.fastest.get(library), OURS) for one in line}
         known = {n: of for n, of in ratios.items() if of}

@@ -13,7 +13,7 @@ from scipy import stats
 from benchmarks.side_by_side import equations
 from benchmarks.side_by_side.contenders import contender
 from benchmarks.side_by_side.workload import DECAY, uniform
-from experiments.throughput import plot_order, plot_times, run
+from experiments.throughput import plot, plot_order, plot_times, run
 from experiments.throughput.plot_times import Timed
 
 ROOT = Path(run.__file__).parent
@@ -143,3 +143,13 @@ def test_order_of_libraries_is_compared_pair_by_pair_with_each_published_device(
     assert (found["spyx", "snntorch"]["same_side"], found["spyx", "snntorch"]["devices"]) == (0, 4)
     assert found["slax_original", "norse"]["ratio"] is None
     assert plot_order.agreement(many) == "T4 0/2, A100 0/2, M3 Max 1/3, TPU v3 1/3"
+
+
+def test_a_library_without_a_look_is_no_gap_in_the_figure():
+    """An error names it, and the file."""
+    records = [
+        {"name": name, "error": None, "left_out": None, "rounds": [[1.0]]} for name in ("slax:default", "new:whole")
+    ]
+    one = Timed({"config": TINY["n8"] | {"rounds": 1}, "records": records})
+    with pytest.raises(ValueError, match=r"times of new, expected a row for each in libraries\.csv"):
+        plot.draw_speedup(plot.Data([one], [one], []))
