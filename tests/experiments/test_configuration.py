@@ -35,13 +35,18 @@ def test_merged_mapping_may_be_overridden(tmp_path):
 
 
 def test_names_are_those_of_the_tables():
-    assert [*library("rule")] == list(RULES)
+    literal = "write each entry into the dictionary itself, in the file of `TABLES` in experiments/pipeline/config.py"
+    assert [*library("rule")] == list(RULES), literal
     for entry in RULES.values():  # which the page of rules shows
-        assert all((entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites)), entry.title
+        told = f"fill in requires, exact, omits, memory, time and cites of {entry.title} in slax_rules/registry.py"
+        assert all((entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites)), told
         name = next(name for name in RULES if RULES[name] is entry)
-        assert bool([*mistakes(name, {"$ref": "urn:slax:gradient"}, "rule")]) == (entry.optimizer is not None)
-    assert [*library("data set")] == [*DATASETS] and [*library("code")] == [*ENCODERS]
-    assert [*library("neuron")] == [*NEURONS]
+        is_refused = bool([*mistakes(name, {"$ref": "urn:slax:gradient"}, "rule")])
+        assert is_refused == (entry.optimizer is not None), (
+            f"write optimizer= in {name} of slax_rules/registry.py itself"
+        )
+    assert [*library("data set")] == [*DATASETS] and [*library("code")] == [*ENCODERS], literal
+    assert [*library("neuron")] == [*NEURONS], literal
 
 
 PAGE = (Path(__file__).parents[2] / "docs/neurons.md").read_text()

@@ -242,7 +242,11 @@ def test_defaults_of_a_figure_are_those_of_its_claims(tmp_path):
 def test_every_figure_has_claims_and_docs_have_those_that_are_run(path):
     figures, docs = read_claims(path), (ROOT / "docs/RESULTS.md").read_text().replace("\\", "")
     drawn = plots_of(path.parent.name)
-    assert {stem: bool(plot.draw) for stem, plot in drawn.items()} == {each["stem"]: "alt" in each for each in figures}
+    named, told = (
+        {each["stem"]: "alt" in each for each in figures},
+        f"add what differs to {path}, or to FIGURES of its plot.py",
+    )
+    assert {stem: bool(plot.draw) for stem, plot in drawn.items()} == named, told
     part = docs.partition(f"\n## {path.parent.name}\n")[2].partition("\n## ")[0]
     claims = [one for each in figures for one in each["claims"] if one["kind"] != "check"]
     rows = re.sub(r" *\| *", "|", part)
