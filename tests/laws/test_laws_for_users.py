@@ -39,9 +39,17 @@ class Broken(SLTT):
         return super().layer_gradient(layer, window, traces, jnp.log(signal))
 
 
+class Silent(SLTT):
+    """No layer below the last one learns."""
+
+    def layer_gradient(self, layer, window, traces, signal):
+        return super().layer_gradient(layer, window, traces, signal * float(layer.number == 2))
+
+
 @pytest.mark.parametrize(
     ("rule", "law"),
     [
+        (Silent(), "complete and finite.*gradient of modules/0/bias.*, modules/2/kernel/value is exactly zero"),
         (Growing(), "windows change nothing.*window=5"),
         (Mixing(), "samples are independent.*the first sample"),
         (Broken(), "complete and finite.*NaN or infinity"),

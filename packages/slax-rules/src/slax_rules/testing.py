@@ -83,7 +83,12 @@ def a_gradient_is_complete_and_finite_and_found_again(case: Case) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, gradient))), "Got NaN or infinity."
     pairs = zip(jax.tree.leaves((loss, gradient)), jax.tree.leaves(again), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs), "The same call twice gave two gradients."
-    assert_same("the loss beside that under BPTT", loss, case.run(exact=True)[0])
+    true_loss, true = case.run(exact=True)
+    assert_same("the loss beside that under BPTT", loss, true_loss)
+    by_path = zip(jax.tree_util.tree_leaves_with_path(gradient), jax.tree.leaves(true), strict=True)
+    silent = [path for (path, a), b in by_path if b.any() and not a.any()]
+    zero = [jax.tree_util.keystr(path, simple=True, separator="/") for path in silent]
+    assert not zero, f"The gradient of {', '.join(zero)} is exactly zero, that of BPTT is not."
 
 
 def what_the_mask_leaves_out_changes_nothing(case: Case) -> None:
