@@ -66,8 +66,7 @@ class Exactness:
             return "always"
         parts = ["in the mean over its noise"] if self.in_the_mean else []
         if self.last_layers:
-            layers = "last layer" if self.last_layers == 1 else f"last {self.last_layers} layers"
-            parts.append(f"{layers} of a stack without late edges")
+            parts.append(f"last {self.last_layers} layers of a stack without late edges".replace(" 1 layers", " layer"))
         if self.condition.startswith("if "):
             parts[-1] = f"{parts[-1]} {self.condition}"
         elif self.condition:
@@ -177,6 +176,7 @@ LINEAR_NEURON = "layers of a Linear or Conv and a linear neuron whose parameters
 ONE_DECAY = ", with one decay in the layer above"
 TARGETS = "; labels, or targets in the shape of the outputs"
 MEMORY_ABOVE = "paths through the memory of the layers above"
+EXCEPT_ONE_SUM = "paths through time in the layers above, except for one leaky sum, and over late edges"
 NO_MEMORY_ABOVE = Exactness(last_layers=1, condition="there also a layer with no memory above it")
 
 # fmt: off
@@ -245,8 +245,7 @@ RULES: Named[RuleEntry] = Named({
         "OTPE", OTPE, requires=ANY_NEURON + ONE_DECAY,
         exact=Exactness(last_layers=2, condition="if the last one integrates or has a soft reset that passes no gradient "
             "(otherwise the last layer)"),
-        omits="paths through time in the layers above, except for one leaky sum, and over late edges",
-        memory="(S + 1) P + N", time="S^2 P", cites=("summe2023otpe",),
+        omits=EXCEPT_ONE_SUM, memory="(S + 1) P + N", time="S^2 P", cites=("summe2023otpe",),
     ),
     "approximate_otpe": RuleEntry(
         "approximate OTPE", ApproximateOTPE, requires=LINEAR_NEURON + ONE_DECAY,
@@ -267,8 +266,7 @@ RULES: Named[RuleEntry] = Named({
     "e_prop": RuleEntry(
         "e-prop", EProp, requires=ANY_NEURON + ONE_DECAY,
         exact=Exactness(last_layers=2, condition="if the last one integrates (otherwise the last layer)"),
-        omits="paths through time in the layers above, except for one leaky sum, and over late edges",
-        memory="(S + 1) P", time="S^2 P", cites=("bellec2020eprop",),
+        omits=EXCEPT_ONE_SUM, memory="(S + 1) P", time="S^2 P", cites=("bellec2020eprop",),
     ),
     "e_prop_random": RuleEntry(
         "e-prop, random", EProp, requires=ANY_NEURON + ", with a kernel in each edge" + ONE_DECAY, exact=LAST_LAYER_ALONE,
