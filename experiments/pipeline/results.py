@@ -44,7 +44,8 @@ VERSIONS = ("flax", "jax", "jaxlib", "numpy", "optax")
 
 LIBRARY = tuple(f"packages/slax-{name}/src" for name in ("data", "neurons", "rules"))
 COMPUTED_BY = ("experiments/__init__.py", "experiments/common", *LIBRARY, LOCK)
-SHOWN_AS = tuple(f"experiments/drawing/{name}" for name in ("names.yaml", "styles.yaml", "print.mplstyle"))
+STYLES = "packages/slax-viz/src/slax_viz/slax.mplstyle", "experiments/drawing/print.mplstyle"
+SHOWN_AS = ("experiments/drawing/names.yaml", "experiments/drawing/styles.yaml", *STYLES)
 DRAWN_BY = ("experiments/drawing", *SHOWN_AS, "experiments/plot.py", "packages/slax-viz/src", *LIBRARY, LOCK)
 
 

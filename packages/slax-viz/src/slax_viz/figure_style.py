@@ -16,7 +16,8 @@ Save inside the `with` as well: the salt and the resolution are read at that poi
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,31 +35,10 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
 
-_SETTINGS: dict[Any, Any] = {
-    "figure.figsize": (8.0, 4.0),
-    "figure.dpi": 100,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 200,
-    "font.family": "DejaVu Sans",
-    "font.size": 12,
-    "axes.titlesize": 13,
-    "axes.labelsize": 12,
-    "xtick.labelsize": 12,
-    "ytick.labelsize": 11,
-    "legend.fontsize": 11,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": f"cycler(color={list(COLORS)})",
-    "hatch.linewidth": 0.6,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "slax",
-}
-
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Apply the settings above, and restore the earlier ones at the end.
+    """Apply the settings of slax.mplstyle, and restore the earlier ones at the end.
 
     Example:
         >>> import io
@@ -72,11 +52,9 @@ def style() -> Iterator[None]:
         [8.0, 4.0]
         >>> plt.close(fig)
     """
-    import matplotlib
+    import matplotlib.style
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+    with matplotlib.style.context(Path(__file__).with_name("slax.mplstyle"), after_reset=True):
         yield
 
 
