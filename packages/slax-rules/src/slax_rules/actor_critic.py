@@ -339,8 +339,8 @@ class _Program:
             carry, outputs = respond(carry, observation)
             action = random.categorical(keys[0], outputs[:, :-1])
             found = jax.vmap(self.environment.step)(keys[1:], world, action)
-            got = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", found)
-            if len(found) != 4 or not str(got[2]).endswith("[]") or got[3] != "bool[]":
+            if len(found) != 4 or found[2].ndim != 1 or (found[3].ndim, found[3].dtype) != (1, bool):
+                got = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", found)
                 expected = "(state, observation, reward, ended) with a number and a bool[] at the end"
                 raise TypeError(f"train_on_rewards got {got} from the step of an environment, expected {expected}.")
             *new, reward, ended = found

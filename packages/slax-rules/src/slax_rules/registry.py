@@ -66,7 +66,8 @@ class Exactness:
             return "always"
         parts = ["in the mean over its noise"] if self.in_the_mean else []
         if self.last_layers:
-            parts.append(f"last {self.last_layers} layers of a stack without late edges".replace(" 1 layers", " layer"))
+            last = "last layer" if self.last_layers == 1 else f"last {self.last_layers} layers"
+            parts.append(f"{last} of a stack without late edges")
         if self.condition.startswith("if "):
             parts[-1] = f"{parts[-1]} {self.condition}"
         elif self.condition:
@@ -361,7 +362,7 @@ RULES: Named[RuleEntry] = Named({
 def cite(rule: str | Rule) -> str:
     """Return the BibTeX entries of the publications that define a rule.
 
-    A rule and a route that have a name in `RULES` together have its sources; others those of the rule, and one of the route.
+    A rule and a route that have a name in `RULES` together have its sources; others have the rule's, and one of the route.
 
     Args:
         rule: a rule, or a name in `RULES`, which also knows rules that are implemented in the optimizer, such as "fptt".

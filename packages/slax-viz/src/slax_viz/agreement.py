@@ -24,7 +24,7 @@ def plot_agreement(
 
     Args:
         axes: three axes to draw on.
-        records: `history.records`; those of evaluations and other callbacks are left out.
+        records: `history.records`; records of evaluations and of other callbacks are left out.
         groups: the arrays or groups to draw a line for, such as "0 Linear/kernel"; by default the entire gradient.
 
     Returns:
@@ -50,7 +50,7 @@ def plot_agreement(
             key = name.format(group)
             found = [(record["step"], record[key]) for record in records if record.get(key) is not None]
             if not found:
-                raise ValueError(f"plot_agreement got no record of {key!r}, expected those of GradientAgreement.")
+                raise ValueError(f"plot_agreement got no record of {key!r}, expected the records of GradientAgreement.")
             steps, values = zip(*found, strict=True)
             ax.plot(steps, [scale * value for value in values], marker=".", label=group)
         if reference is not None:

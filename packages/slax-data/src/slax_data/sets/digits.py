@@ -1,4 +1,4 @@
-"""Images of handwritten digits that come with packages: those of scikit-learn, of 8 x 8 pixels, and 5,000 of MNIST."""
+"""Images of handwritten digits that come with packages: the digits of scikit-learn, of 8 x 8 pixels, and 5,000 of MNIST."""
 
 import functools
 

@@ -55,7 +55,7 @@ def spoken_digits_mfcc_task(key: PRNGKeyArray, *, n_steps: int = 92, code: str =
 
     Args:
         key: not used; nothing is drawn.
-        n_steps: T. Later frames are left out: with 40, those of the 20 longest recordings.
+        n_steps: T. Later frames are left out: with 40, this cuts the 20 longest recordings.
         code: "mfcc", the real numbers.
 
     Returns:

@@ -143,7 +143,7 @@ def _narrow(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     low, high, limits = values.min(), values.max(), np.iinfo(np.int32)
     if low < limits.min or high > limits.max:
         cure = "Subtract an offset, or give real numbers: values.astype(np.float32)."
-        raise ValueError(f"Got integers from {low} to {high}, expected those of int32. {cure}")
+        raise ValueError(f"Got integers from {low} to {high}, expected integers that int32 can hold. {cure}")
     fitting = (kind for kind in SMALL if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
     return values.astype(next(fitting, np.int32), copy=False)
 

@@ -153,7 +153,7 @@ class RTU(LRU):
         v_t = f(r sin(theta) u_{t-1} + r cos(theta) v_{t-1} + gamma q_t)
 
     The paper's linear variant applies f to the outputs alone: `connect([linear, LRU.on_ring(16, rngs=rngs), f])`. Currents,
-    outputs and the carry are those of `LRU`.
+    outputs and the carry are as in `LRU`.
 
     Args:
         f: an element-wise function of JAX.

@@ -32,7 +32,7 @@ parallel_in_time = jax.make_user_context(False)
 
 Given its spikes, such a neuron is a linear recursion, m_t = A_t m_{t-1} + d_t, which an associative scan solves in log2(T)
 passes over the chunk. Without spikes, one solution is enough. Else the spikes of a solution give the next recursion, until they
-stay the same: they are then those of the loop. Each solution is right for at least one step more than the one before. If spikes
+stay the same: they then equal the loop's. Each solution is right for at least one step more than the one before. If spikes
 change no state (`reset="none"`), the second one confirms the first. The derivative is one such recursion in any case. After a
 current that is infinite or NaN, the states of its unit stay NaN, where the loop may have infinities or recover.
 
@@ -142,7 +142,7 @@ def membranes_together(neuron: Any, carry: Any, inputs: Array) -> tuple[Any, Any
         return jax.tree.unflatten(structure, list(jnp.moveaxis(membrane, axis, 0)))
 
     def solution(guess: Array) -> Array:
-        """The membranes, if the spikes are those of the guess [T, S, ...]."""
+        """The membranes, if the spikes are as in the guess [T, S, ...]."""
 
         def recursion(before: Array, current: Array) -> tuple[Array, Array]:
             step = lambda m: stacked(held.integrate(held.fire(split(m))[0], current))  # noqa: E731

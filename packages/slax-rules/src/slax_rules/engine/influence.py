@@ -241,8 +241,8 @@ def _coloring(
     with jax.numpy_dtype_promotion("standard"):  # the dtype of the inputs is not known
         states = jax.eval_shape(parts.states, carry)
         (*by_parameter, by_state), unknown = jacobian_sparsity(step, (params, states), rest, carry, inputs)
-    states_apart = by_state[:, 0].astype(np.float32)
-    return tuple(color_reached(states_apart, direct, steps) for direct in by_parameter), unknown
+    direct_by_state = by_state[:, 0].astype(np.float32)
+    return tuple(color_reached(direct_by_state, direct, steps) for direct in by_parameter), unknown
 
 
 def _keys(carry: Any) -> list[Any]:

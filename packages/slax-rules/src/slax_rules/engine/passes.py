@@ -284,7 +284,7 @@ def zeros_of(node: Any) -> nnx.State:
 
 
 def holding(node: Any, gradient: nnx.State) -> Any:
-    """A copy that holds a gradient in place of parameters; its other Variables are those of the node."""
+    """A copy that holds a gradient in place of parameters; other Variables keep their values."""
     graphdef, _, rest = nnx.split(node, nnx.Param, ...)
     return nnx.merge(graphdef, gradient, rest, copy=True)
 

@@ -189,7 +189,7 @@ def run_with_layers(
 
 
 class _WithLayers(nnx.RNNCellBase):
-    """A stack that returns its own outputs and those of the neurons of some layers, which are numbered as in `Stack`."""
+    """A stack that returns its own outputs and the outputs of the neurons of some layers, numbered as in `Stack`."""
 
     def __init__(self, model: Connect, layers: tuple[int, ...]):
         self.model, self.layers = model, layers

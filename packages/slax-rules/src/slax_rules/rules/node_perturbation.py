@@ -45,8 +45,8 @@ class NodePerturbation(nnx.Module, Rule):
         rngs: random streams, whose stream `noise` is forked. Each call of `gradients` draws the key of a sequence.
 
     Raises:
-        TypeError: parameters that do not enter a current, so that no noise tells of them: those of a neuron or a delay, or of
-            modules after the last neuron.
+        TypeError: parameters that do not enter a current, so that the noise does not reach them: of a neuron, of a delay, or
+            of modules after the last neuron.
 
     References:
         Fiete, Seung: Gradient learning in spiking neural networks by dynamic perturbation of conductances, 2006,

@@ -51,7 +51,7 @@ class OPZO(nnx.Module, Layerwise):
 
     with the error e_t of the read-out, as in `Direct`, and the gradient of a layer by a rule for layers. z_t^l are independent
     random signs for the outputs of layer l, and c_t [C] is the derivative of the outputs of the model along the noise of all
-    layers in this step. The mean of z_t^l c_t is the mean derivative of the model's outputs w.r.t. those of the layer, within a
+    layers in this step. The mean of z_t^l c_t is the mean derivative of the model's outputs w.r.t. the layer's, within a
     step: the product of the weights above, if nothing there is nonlinear. Under stochastic gradient descent, M^l is a running
     mean with the decay 1 - learning rate; other optimizers move it toward the same mean.
 
