@@ -111,7 +111,7 @@ def by_adjoint(kernels):
     return [gradient[:, : kernels[0].shape[1]], *(by_recurrent[: len(more), len(more) :] for more in kernels[1:])]
 
 
-@pytest.mark.parametrize(("layers", "per", "rules"), [(1, 1, [BPTT(), OSTL()]), (2, 8, [BPTT(), RTRL()])])
+@pytest.mark.parametrize(("layers", "per", "rules"), [(1, 1, [OSTL()]), (2, 8, [BPTT(), RTRL()])])
 def test_times_and_gradients_are_those_of_eventax_and_of_the_adjoint_equations(layers, per, rules, x64):
     """Two layers in steps so short that no neuron spikes in the step of a spike that it receives."""
     name, kernels = ("one", "two")[layers - 1], KERNELS[:layers]
@@ -123,11 +123,10 @@ def test_times_and_gradients_are_those_of_eventax_and_of_the_adjoint_equations(l
         assert deviation(weights(per, tau) @ outputs, sums) < EXACT
     equations = by_adjoint(kernels)
     for layer in range(layers):
-        assert (
-            deviation(equations[layer], EVENTAX[f"{name}_gradient_{layer}"]) < 1e-9
-        )  # they solve an equation in steps
+        # They solve an equation in steps.
+        assert deviation(equations[layer], EVENTAX[f"{name}_gradient_{layer}"]) < 1e-9
     for rule in rules:
-        for found, expected in zip(gradient(kernels, per, rule, 8), equations, strict=True):
+        for found, expected in zip(gradient(kernels, per, rule, window=8), equations, strict=True):
             assert deviation(found, expected) < EXACT
 
 
@@ -135,7 +134,7 @@ def test_of_longer_steps_the_error_is_of_first_order(x64):
     """By spikes in a step in which their neuron receives one."""
     times = EVENTAX["two_times"]
     sums = np.exp((times - T) / TAU_SYN, where=np.isfinite(times), out=np.zeros_like(times)).sum(1)
-    for per in (1, 2, 4):
+    for per in (1, 4):
         model, inputs = network(KERNELS, per)
         error = deviation(weights(per) @ np.asarray(predict(model, inputs))[:, 0], sums)
         assert EXACT < error < 0.0125 / per
@@ -163,18 +162,19 @@ def test_the_first_crossing_is_found_also_where_the_voltage_falls_below_the_thre
     assert np.abs(found - expected)[crosses].max() < 1e-9
 
 
-@pytest.mark.parametrize("decay", [0.6, 0.9])
-def test_outputs_have_the_derivatives_of_finite_differences(decay, x64):
+def test_outputs_have_the_derivatives_of_finite_differences(x64):
     """By currents and all parameters, also with equal time constants, of units that spike several times."""
-    neuron = EventCuBaLIF(synapse_decay=Trainable(0.6), decay=Trainable(decay), threshold=Trainable(0.9), **DOUBLE)
+    decays = Trainable(np.array([0.6, 0.6, 0.9, 0.9]))
+    neuron = EventCuBaLIF(synapse_decay=Trainable(0.6), decay=decays, threshold=Trainable(0.9), **DOUBLE)
     graphdef, params = nnx.split(neuron)
 
+    @jax.jit
     def run(params, currents):
         return unroll(nnx.merge(graphdef, params), neuron.initialize_carry((1, 4)), currents)[1]
 
     currents = jnp.asarray(np.random.default_rng(3).normal(2.0, 2.0, (8, 1, 4)))
     assert ((run(params, currents) > 0).sum(0) >= 2).all()
-    check_grads(jax.jit(run), (params, currents), order=1, modes=("rev",), eps=1e-6, atol=1e-7, rtol=1e-7)
+    check_grads(run, (params, currents), order=1, modes=("rev",), eps=1e-6, atol=1e-7, rtol=1e-7)
 
 
 @pytest.mark.parametrize("z", [0.0, 1e-4, -1e-4, 1e-3])
