@@ -3,13 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import random
-from small_sets import wav
 
 import slax_data as sd
-from slax_data.audio.hearing import read_wav
 
-KEY = random.key(0)
 X, Y = np.ones((4, 5, 2)), np.arange(4) % 2
 SPIKES = np.zeros((3, 6, 5), bool)
 FIRED = SPIKES.copy()
@@ -35,31 +31,21 @@ REFUSED = [
     (lambda: sd.stored_task({"train": (X, np.eye(2, dtype=int)[Y])}, n_classes=2), r"int32 and shape \[4, 2\].*labels.argmax"),
     (lambda: sd.stored_task({"train": (X, X[:, :, 0].astype(int))}, n_classes=2), r"shape \[4, 5\], .* give per_step=True"),
     (lambda: sd.latency_encode(LEVELS + 0.5, n_steps=5), r"Got intensities from 0.5 to 1.5, expected \[0, 1\]. Scale"),
-    *((lambda change=change: sd.Augmentation(**change), "expected channels >= 0, delay >= 0, and stretch and drop in")
-      for change in ({"channels": -1}, {"delay": -0.5}, {"stretch": 1.0}, {"drop": 1.0})),
+    (lambda: sd.Augmentation(drop=1.0), "expected channels >= 0, delay >= 0, and stretch and drop in"),
     (events(2.0), "Got 1 of 1 times at or after the end of the window, 2, the last at 2. Give a longer"),
     (lambda: sd.bin_events(np.arange(10) / 1e3, np.zeros(10, int), n_units=3, n_steps=4, duration=2e3),
      "Got 10 times up to 0.009 for a duration of 2000, .* Give both in the same unit"),
     (events(unit=3), r"Got units from 3 to 3, expected 0\.\.2. .* np\.searchsorted\(ids, units\)"),
-    (lambda: sd.mnist_task(KEY, n_steps=30), "n_steps got 30, expected a divisor of the 784 pixels: 28 for a row"),
     (lambda: sd.spike_trains(FIRED, Y[:3], lengths=np.array([3, 3, 0])), r"recording 1, .* length is 3 .* at step 3"),
     (lambda: sd.stored_task(WHOLE | {"test": SHORT}, n_classes=2), "Got 2 recordings of fewer than 6 steps in .*'test'"),
     (lambda: sd.stored_task({"train": (FIRED, Y[:3], [2, 4, 6])}, n_classes=2, padding="zeros"),
      "padding got 'zeros', expected one of: 'mask', 'silence'"),
-    (lambda: sd.encode_audio(np.zeros(40, np.float32), rate=8000, n_steps=2), r"shape \[40\], expected .*sound\[None\]"),
-    (of((X, Y[:3]), n_classes=2), "Got 4 samples and 3 targets in train, expected one for each"),
-    (of((X, Y + 0.5), n_classes=2), "Got n_classes=2 and targets that are real numbers, .* Leave n_classes out"),
-    (of((X * np.nan, Y), n_classes=2), "Split 'train': Got 40 NaN or infinities in 40 values of recordings"),
     (of((X, X), per_step=True, padding="silence"), "Got padding='silence' and per_step=True, .* Give padding='mask'"),
     (of((np.full((1, 1, 1), 2**63, np.uint64), Y[:1]), n_classes=1), "'train': Got integers from 92233.* real numbers: values"),
+    (of((X * np.nan, Y), n_classes=2), "Split 'train': Got 40 NaN or infinities in 40 values of recordings"),
     (lambda: sd.encode_audio(SOUND, rate=4000, n_steps=50), r"3600.0 Hz for sounds of 4000 Hz.*Cochlea\(highest=1800\)"),
-    (lambda: sd.Cochlea(tau=-0.01), "Cochlea got tau=-0.01, threshold=10.0, level=75.0, expected tau and threshold above 0"),
     (lambda: sd.latency_encode(LEVELS * np.nan, n_steps=5), r"Got intensities from nan to nan, expected \[0, 1\]. Scale"),
-    (events(unit=0.5), "Got times of float64 and units of float64, expected numbers, and integers"),
-    (of([(np.ones((2, 1)), 0), (np.ones((2, 3)), 1)], n_classes=2), r"different shapes in train, \[\(1,\), \(3,\)\] in a step"),
-    (lambda: sd.MemoryChain(0), "length"),
-    (lambda: sd.RepeatPrevious(52), r"k=52, expected a card in 1, ..., 51"),
-    (lambda: read_wav(wav(Y, channels=2), "a.wav"), "Got 2 channels of 16 bit in a.wav, expected one of 16"),
+    (of((X, Y[:3]), n_classes=2), "Got 4 samples and 3 targets in train, expected one for each"),
 ]  # fmt: skip
 
 

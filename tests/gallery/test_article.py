@@ -40,9 +40,7 @@ def test_what_has_no_results_is_said_to_be_not_run(nothing_run):
     assert said["judged"]["prediction/gru_predicts_bach_better"].startswith("○")
 
 
-@pytest.mark.parametrize(
-    "text", ['#n("gone.bptt")', '#picture("gone", [])', '#drawing("gone", [])', '#claims("demo/gone")']
-)
+@pytest.mark.parametrize("text", ['#n("gone.bptt")', '#claims("demo/gone")'])
 def test_what_is_not_there_stops_the_compilation(nothing_run, monkeypatch, tmp_path, text):
     source = tmp_path / "article.typ"
     source.write_text(SOURCE.read_text() + text)

@@ -7,7 +7,6 @@ import pytest
 import yaml
 from small_gallery import written
 
-from gallery.claims import Claim, Figure
 from gallery.claims_file import ClaimError, read_claims
 from gallery.replication import DATA, compared, counted, ordered, replication, together
 from gallery.tables import Number
@@ -128,14 +127,6 @@ def test_ratios_are_judged_by_their_side_of_1(tmp_path, ratios, outcomes, sizes)
     assert report.items[0].sizes == sizes
     assert list(line.outcomes) == outcomes and line.cells == ("Spyx", "8", "0.5", "4", "1.0", "-")
     assert (report.numbers(), report.numbers(judged=True)) == (3, 2)  # a tie is not judged
-
-
-def test_claims_that_test_a_statement_have_to_exist(tmp_path):
-    figures = [Figure("a", "stem", "", "", "", "", (Claim("other", "finding", *[""] * 4, ()),))]
-    with pytest.raises(ClaimError, match="there is no claim a/b: name one as EXPERIMENT/ID"):
-        judged(tmp_path, {}, figures, claims=["a/b"], published="p")
-    with pytest.raises(ClaimError, match="valid under each of"):
-        judged(tmp_path, {}, claims=["a/b"], published="p", **NUMBERS)
 
 
 def test_every_item_names_claims_and_tables_that_exist():
