@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import ALIF, LIF, LRU, Izhikevich, Trainable, parallel_in_time, unroll
+from slax_neurons import ALIF, LIF, LRU, Trainable, parallel_in_time, unroll
 from slax_neurons.building_blocks import reverse_pass_of_jax
-from slax_neurons.neurons.steps import membranes_together
 from stacks import deviation
 
-DOUBLE = {"param_dtype": jnp.float64}
 NEURONS = {
     "reset to zero": LIF(reset="zero", decay=Trainable(0.9), threshold=Trainable(1.0)),
     "two states, of which spikes reach both": ALIF(decay=Trainable(0.9), beta=Trainable(0.3)),
@@ -44,24 +42,6 @@ def test_states_outputs_and_gradients_are_those_of_the_loop(name, x64):
     for loop, ours in zip(*map(jax.tree.leaves, found), strict=True):
         assert np.any(loop) and deviation(ours, loop) < 1e-12
     assert not neuron.spikes or 0.1 < found[0][1][1].mean() < 0.5
-
-
-def test_without_spikes_one_solution_is_enough_and_spikes_without_a_reset_need_a_second_one():
-    neurons = LRU(), LIF(reset="none"), LIF(reset="zero")
-
-    @jax.jit
-    def solutions(x):
-        return [membranes_together(neuron, neuron.initialize_carry((2, 4)), x)[1] for neuron in neurons]
-
-    without_spikes, without_reset, with_reset = solutions(jnp.asarray(random(0.3, 40, 2, 4), jnp.float32))
-    assert without_spikes == 1 and without_reset == 2 < with_reset <= 41
-
-
-def test_other_neurons_run_step_by_step():
-    neuron, x = Izhikevich(), jnp.ones((5, 2, 3))
-    with parallel_in_time(True):
-        program = jax.make_jaxpr(lambda x: unroll(neuron, neuron.initialize_carry((2, 3)), x))(x)
-    assert " scan[" in str(program)
 
 
 @pytest.mark.parametrize("neuron", [LIF(reset="none"), LRU(r=0.9, theta=0.3)])

@@ -1,6 +1,5 @@
 """Stacks, edges, delays, dropout and foreign modules: every way to run a stack is the network of the oracle."""
 
-import re
 from collections import namedtuple
 
 import jax
@@ -14,8 +13,6 @@ import slax_neurons as sn
 from oracle import lagged
 from slax_neurons import LI, LIF, Delay, Dropout, Edge, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import mutates_state, reverse_pass_of_jax
-from slax_neurons.unrolling import default_chunk, even_length, jax_is_faster
-from slax_rules import OTPE, cross_entropy, gradients
 from stacks import close, linear, pair
 
 T, B = 11, 3
@@ -92,11 +89,6 @@ def test_stock_rnns_run_stacks_and_find_the_time_axis(x64):
     close(nnx.RNN(model, time_major=True, return_carry=True)(x), (carry, outputs))
     close(nnx.RNN(model)(jnp.swapaxes(x, 0, 1)), jnp.swapaxes(outputs, 0, 1))
     assert model.num_feature_axes == 3
-    synapses = nnx.Linear(4, 3, rngs=nnx.Rngs(0)), sn.BlockDiagonal(4, 3, 1, rngs=nnx.Rngs(0))
-    for first in (*synapses, connect([synapses[0]]), sn.LTC(4, rngs=nnx.Rngs(0))):  # features become an image behind it
-        image = lambda y: y[..., None, None]  # noqa: E731
-        late = connect([first, LIF(), image, nnx.Conv(1, 2, (1, 1), rngs=nnx.Rngs(1)), LIF()])
-        assert late.num_feature_axes == 1 and connect([LIF(), connect([LI()]), late.modules[3]]).num_feature_axes == 3
 
 
 def test_products_are_one_per_layer_and_chunk_and_only_a_cycle_is_stepped():
@@ -105,49 +97,6 @@ def test_products_are_one_per_layer_and_chunk_and_only_a_cycle_is_stepped():
     text = str(jax.make_jaxpr(run)(jnp.zeros((8, B, 7))))
     shapes = sorted(line.split("f32[")[1].split("]")[0] for line in text.splitlines() if "dot_general" in line)
     assert shapes == sorted([f"{4 * B},6", f"{4 * B},5", f"{4 * B},4", f"{B},5"])
-
-
-def test_chunks_fit_the_cache_and_the_sequence():
-    def steps(n, length=1000, batch=32, edges=None):
-        model = connect([nnx.Linear(n, n, rngs=nnx.Rngs(0)), LIF()], edges, rngs=nnx.Rngs(0))
-        return default_chunk(model, model.initialize_carry((batch, n)), jnp.zeros((length, batch, n)))
-
-    assert [steps(16), steps(128), steps(1024)] == [1000, 100, 25]  # arrays of 1.5 MB have 768, 96 and 12 steps
-    # A long delay does not shorten the chunk, even one of as many steps as there are samples.
-    assert [steps(128, edges=[Edge(1, 0, delay=delay)]) for delay in (50, 32)] == [steps(128)] * 2
-    half, rest = LIF(param_dtype=jnp.bfloat16), jnp.zeros((32, 128), jnp.bfloat16)
-    assert default_chunk(half, rest, jnp.zeros((1000, 32, 128), jnp.bfloat16)) == 40  # for 48
-    assert [even_length(steps, 32) for steps in (20, 48, 100)] == [20, 24, 25]
-
-
-def test_the_reverse_pass_is_that_of_jax_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
-    model = connect([nnx.Linear(20, 30, rngs=nnx.Rngs(0)), LIF()])
-    is_faster = lambda steps, chunk, remat=False: jax_is_faster(  # noqa: E731
-        model, model.initialize_carry((B, 20)), jnp.zeros((steps, B, 20)), chunk=chunk, remat=remat
-    )
-    nearly, more = 2**19 // 90, 2**20 // 90  # arrays of 2.1 and 4.2 MB
-    assert is_faster(6, 10**6) and is_faster(nearly, nearly) and is_faster(6, 3, remat=True)
-    assert not (is_faster(6, 3) or is_faster(nearly, nearly // 2) or is_faster(more, more))
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not is_faster(6, 6)
-
-
-def test_loops_over_time_have_as_many_steps_in_an_iteration_as_is_said_forward_and_in_reverse(x64):
-    rngs = nnx.Rngs(0)
-    chain, cycle = ([nnx.Linear(7, 7, rngs=rngs, **F64), LIF(**F64)] for _ in range(2))
-    x = jnp.asarray(normal(T, B, 7))
-    for model in (connect(chain), connect(cycle, {0: [1]}, rngs=rngs), sn.LTC(7, rngs=rngs, **F64)):
-
-        def gradient(x, model=model):
-            return jax.grad(lambda x: unroll(model, model.initialize_carry((B, 7)), x, chunk=T - 1)[1].sum())(x)
-
-        with sn.scan_unroll(3):
-            text, found = str(jax.make_jaxpr(gradient)(x)), jax.jit(gradient)(x)
-        assert set(re.findall(r"unroll=(\d+)", text)) <= {"1", "3"} and text.count("unroll=3") >= 2
-        close(found, jax.jit(gradient)(x))
-    learn = lambda x: gradients(connect(chain), cross_entropy, x, jnp.zeros(B, int), rule=OTPE(0.5))[1]  # noqa: E731
-    with sn.scan_unroll(3):
-        assert "unroll=3" in str(jax.make_jaxpr(learn)(x))
 
 
 class FewerMembranes(Neuron):

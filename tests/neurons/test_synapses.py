@@ -211,18 +211,3 @@ def test_copies_take_all_options_over_and_share_what_is_shared():
     assert copy.modules[3].mean is norm.mean
     assert model.modules[0] is synapse
     assert sn.summary(model, (B, 4)).modules[0].kind == "Standardized(Linear)"
-
-
-def test_weights_are_made_once_for_a_sequence():
-    """In a cycle too, which is stepped: no step computes them again."""
-    make = lambda seed: Quantized(Standardized(nnx.Linear(4, 4, rngs=nnx.Rngs(seed))), 4)  # noqa: E731
-    model = connect([make(0), LIF()], [Edge(1, 0, synapse=make(1))])
-    graphdef, state = nnx.split(model)
-
-    def run(state, x):
-        model = nnx.merge(graphdef, state)
-        return sn.unroll(model, model.initialize_carry((B, 4)), x, chunk=3)[1]
-
-    jaxpr = jax.make_jaxpr(run)(state, jnp.ones((T, B, 4)))
-    scans = [str(equation) for equation in jaxpr.eqns if equation.primitive.name == "scan"]
-    assert scans and not any(word in scan for scan in scans for word in ("round", "sqrt", "reduce_max"))
