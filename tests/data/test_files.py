@@ -4,19 +4,16 @@ import errno
 import hashlib
 import io
 import os
-import signal
-import subprocess
-import sys
 import tarfile
 
 import numpy as np
 import pytest
 from small_sets import tar_gz
 
-from slax_data import data_folder, download, shd, spike_trains
+from slax_data import download, spike_trains
 from slax_data.storage import packed
 from slax_data.storage.packed import cached_sets, unpacked
-from slax_data.storage.whole_files import atomic_write, load_arrays, read_archive, resolve_folder
+from slax_data.storage.whole_files import atomic_write, load_arrays, read_archive
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -29,15 +26,7 @@ def test_a_file_becomes_what_was_written_aside_or_stays_as_it_was(tmp_path):
     with pytest.raises(OSError, match="No space left"), atomic_write(path) as aside, aside.open("wb") as file:
         file.write(CONTENT)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    code = "import sys, time; from pathlib import Path; from slax_data.storage.whole_files import atomic_write\n"
-    code += "with atomic_write(Path(sys.argv[1])) as aside:\n"
-    code += "  aside.write_bytes(b'half'); print('half', flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "half\n"
-        process.send_signal(signal.SIGKILL)
     assert path.read_bytes() == b"before"
-    (left,) = (one.name for one in path.parent.iterdir() if one != path)
-    assert left.startswith("file.") and left.endswith(".part")
 
 
 def test_a_download_is_the_file_once_or_nothing(tmp_path):
@@ -53,16 +42,6 @@ def test_a_download_is_the_file_once_or_nothing(tmp_path):
     assert download(nobody, path, sha256=SHA256) == path  # it is there
     with pytest.raises(ConnectionError, match=rf"{nobody} cannot be read.*Connection refused.* put it at"):
         download(nobody, tmp_path / "other", sha256=SHA256)
-
-
-def test_paths_may_begin_at_home(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SLAX_DATA", raising=False)
-    assert data_folder() == resolve_folder(None) == tmp_path / ".cache" / "slax"
-    monkeypatch.setenv("SLAX_DATA", "~/data")
-    assert data_folder() == tmp_path / "data" and resolve_folder("~/here") == tmp_path / "here"
-    with pytest.raises(FileNotFoundError, match=str(tmp_path / "none")):
-        shd("~/none")
 
 
 FILES = {"set/a.wav": b"first" * 5, "set/sub/b.wav": b"", "readme": b"text"}
@@ -96,11 +75,9 @@ def special(name, kind=tarfile.REGTYPE, **fields):
 
 UNSAFE = [
     *((tar_gz(special("x.wav", kind)), "a link or a device, 'x.wav'") for kind in b"1 2 3 6".split()),
-    (npz(a=np.array([{}], object)), "Object arrays cannot be loaded"),
     (npz(a=np.arange(99.0))[:-40], r"/file .*expected a complete \.npz file"),
     (tar_gz(FILES)[:-20], r"/file, .*expected a whole \.tar\.gz archive"),
     (tar_gz(FILES)[:40] + b"?" + tar_gz(FILES)[41:], r"/file, .*expected a whole \.tar\.gz archive"),
-    (b"\x80\x04}.", r"expected a whole \.tar\.gz archive of plain files .* otherwise unpack it"),
 ]
 
 
@@ -109,11 +86,6 @@ def test_what_is_not_to_be_trusted_is_refused(content, told, tmp_path):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=told):
         load_arrays(tmp_path / "file") if content[:2] == b"PK" else members(tmp_path / "file")
-
-
-def test_links_that_nobody_wants_and_a_second_file_of_a_name_are_no_error(tmp_path):
-    (tmp_path / "file").write_bytes(tar_gz(FILES | special("x.txt", tarfile.SYMTYPE) | special("set/a.wav", size=3)))
-    assert members(tmp_path / "file") == WANTED | {"set/a.wav": b"111"}
 
 
 def test_spikes_are_made_once_and_again_for_other_options_and_other_programs(tmp_path, monkeypatch):

@@ -69,13 +69,3 @@ def test_prefetched_batches_are_the_same_made_ahead_in_a_thread_that_ends():
     with pytest.raises(RuntimeError, match="the disk is gone"):  # in the place of the batch that failed
         next(ahead)
     assert list(ahead) == [] and list(prefetched([])) == [] and soon(lambda: not threads())
-
-
-@pytest.mark.parametrize("is_closed", [True, False])
-def test_the_thread_ends_when_the_consumer_stops(is_closed):
-    ahead = prefetched(some(1000, made := []))
-    next(ahead)
-    if is_closed:
-        ahead.close()
-    del ahead
-    assert soon(lambda: not threads()) and len(made) <= 5

@@ -89,16 +89,9 @@ def test_splits_of_words_are_those_of_the_files_with_two_speakers_left_out(folde
         np.testing.assert_array_equal(commands.full_split(split)[0].swapaxes(0, 1), unpacked(expected.packed, 700))
 
 
-@pytest.mark.parametrize(
-    ("times", "units", "labels", "told"),
-    [
-        (TIMES, [units + 600 for units in UNITS], LABELS, r"recording 0: Got units from .*, expected 0\.\.699"),
-        (TIMES, UNITS, LABELS + 1, r"Got labels 1 to 20, expected 0\.\.19 for n_classes=20"),
-    ],
-)
-def test_bad_words_are_errors_that_name_the_file(times, units, labels, told, tmp_path, no_shape_checks):
-    file = write_words(tmp_path / "shd_train.h5", times, units, labels, 4)
-    with pytest.raises(ValueError, match=rf"Got {file}, expected a complete file of shd: {told}"):
+def test_a_label_of_no_class_is_refused(tmp_path, no_shape_checks):
+    write_words(tmp_path / "shd_train.h5", TIMES, UNITS, LABELS + 1, 4)
+    with pytest.raises(ValueError, match=r"Got labels 1 to 20, expected 0\.\.19 for n_classes=20"):
         shd(tmp_path, with_validation=True)
 
 
@@ -108,10 +101,6 @@ def test_the_pipeline_keeps_the_spikes_of_the_files(folder, tmp_path):
     write_spikes(settings, [folder / name for name in names], tmp_path / "shd.npz")
     for split, trains in sets_of_arrays(load_arrays(tmp_path / "shd.npz")).items():
         np.testing.assert_array_equal(trains.packed, shd(folder, split=split, n_steps=10).packed)
-    with pytest.raises(ValueError, match="has the wrong checksum: its sha256 is"):
-        write_spikes(
-            settings | {"raw": dict.fromkeys(names, "0")}, [folder / name for name in names], tmp_path / "no.npz"
-        )
 
 
 PARTS = {
