@@ -68,12 +68,6 @@ def test_exchanged_traces_are_those_of_the_next_samples_past(name):
     assert not np.allclose(found[1], own[1], rtol=0.1)
 
 
-def test_among_equal_samples_an_exchange_changes_nothing():
-    model, rule = stack(LIF(decay=0.9), 2), OTPE()
-    equal = [np.repeat(values[:, :1], SAMPLES, axis=1) for values in data()]
-    check(gradient(model, Exchanged(rule, "traces"), *equal), gradient(model, rule, *equal))
-
-
 def test_an_exchange_in_one_layer_reaches_no_other_one():
     model, one = stack(LIF(decay=0.9), 2), Exchanged(SLTT(), "signals")
     mixed = (PerLayer([one, SLTT(), OSTL()]), PerLayer([SLTT(), one, OSTL()]))

@@ -8,11 +8,9 @@ from experiments.drawing import figures
 from experiments.drawing.figures import draw_interval
 from experiments.drawing.names import TASKS
 from experiments.drawing.statistics import interval, ratio_interval
-from experiments.drawing.styles import STYLES
 from experiments.drawing.tables import SUMMARY, summary_columns
 from experiments.pipeline.job import experiment_names, jobs_of, scales_of
 from experiments.plot import plots_of
-from slax_rules import RULES
 from slax_viz import style
 
 
@@ -66,12 +64,6 @@ def test_accuracies_are_compared_with_those_of_bptt_or_else_of_the_first_rule(ax
     del shares["otpe"]
     del shares["bptt"]
     assert figures.plot_gaps(ax, ["ottt", "sltt"], shares) == "OTTT: 65.0 %"
-
-
-def test_every_rule_has_a_look_of_its_own():
-    assert STYLES.keys() == RULES.keys()
-    for part in (0, 1):
-        assert len({look[part] for look in STYLES.values()}) == len(STYLES)
 
 
 def test_readers_see_a_name_and_no_key_for_each_task():

@@ -8,7 +8,6 @@ import pytest
 
 from experiments import plot, run
 from experiments.common.samples import seeds_of
-from experiments.drawing.figures import Plot
 from experiments.pipeline import job as jobs
 from experiments.pipeline import results
 from experiments.pipeline.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, scales_of, settings_of
@@ -105,22 +104,6 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     assert made == [f"step_response.{form}" for form in ("csv", "png", "record.json", "svg")]
     lines = (tmp_path / "figures/quick/step_response.csv").read_text().splitlines()
     assert list(dict.fromkeys(line.split(",")[0] for line in lines)) == ["neuron", "alif", "lif"]
-    result = tmp_path / "results/quick/step_response/lif.json"
-    content = result.read_text()
-    result.write_text(content.replace("1", "2", 1))
-    with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it: `python -m exp"):
-        plot.main(["step_response", "--jobs", "alif", "lif", *folders])
-
-
-def test_a_figure_without_results_is_drawn_as_not_run_only_where_it_may_lack_them(tmp_path, monkeypatch):
-    of = {"new": Plot(["rule", "mean"], lambda data: [], lambda data: None)}
-    monkeypatch.setattr(plot, "plots_of", lambda experiment: of)
-    monkeypatch.setattr("experiments.step_response.plot.prepare", lambda results: None)
-    with pytest.raises(SystemExit, match="new is of other results, and got none"):
-        plot.draw("step_response", ["new"], [], tmp_path)
-    plot.draw("step_response", ["new"], [], tmp_path, may_lack=True)
-    assert (tmp_path / "new.csv").read_text() == "rule,mean\n"
-    assert "not run at this scale" in (tmp_path / "new.svg").read_text() and (tmp_path / "new.png").exists()
 
 
 SETTINGS = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4}}}
@@ -134,7 +117,6 @@ SETTINGS = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4
         ("rules=[b, c]", {"rules": ["b", "c"]}),
         ("tasks.t.rate=0.5", {"tasks": {"t": {"steps": 4, "rate": 0.5}}}),
         ("tasks.u.steps=3", "There is no setting 'u', expected one of: t"),
-        ("seeds", "got 'seeds', expected KEY=VALUE"),
         ("tasks.t.steps=few", "got the text 'few', expected a number"),
     ],
 )
@@ -159,12 +141,6 @@ def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["both.json", "both.record.json", "both.timing.json"]
     (result,) = plot.read({"both": product}, {"both": both}, "remake", "the command")
     assert result["cells"] == [1] and result["times"]["cells"] == [0.5]
-
-
-def test_job_that_fails_leaves_no_result(tmp_path):
-    with pytest.raises(SystemExit, match="expected steps in increasing order"):
-        step_response(tmp_path, "lif", "--set", "current_off=1")
-    assert not list(tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize("name", experiment_names())

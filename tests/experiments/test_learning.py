@@ -118,16 +118,6 @@ def test_means_are_equal_also_if_their_float32_scores_are_not():
         assert learning.best_of(found, lambda run: 1.0) == best  # of equals, the smallest rate
 
 
-def test_a_second_setting_with_the_same_score_is_chosen_if_its_loss_is_less(monkeypatch):
-    monkeypatch.setattr(learning, "sweep", scored([], lambda rate, window: 0.9))
-    runs_of = {}
-    monkeypatch.setattr(
-        learning, "validation_loss", lambda sampler, run: runs_of.setdefault(id(run), 1 / (1 + len(runs_of)))
-    )
-    trials, _ = choose(CONFIG | {"second_trials": {"online_window": [2, 3]}}, "online", None, "here", "online_window")
-    assert trials["chosen"] == {"learning_rate": 1.0, "online_window": 3}  # each loss is less than those before
-
-
 def test_the_validation_loss_of_a_run_is_that_of_its_network_at_the_end():
     model = make_model(CONFIG, nnx.Rngs(3))
     graphdef, state = nnx.split((model, OTTT()))
@@ -148,16 +138,10 @@ def test_a_window_of_the_whole_sequence_is_refused_in_the_search(windows, monkey
         choose(config, "online", None, "here", "online_window")
 
 
-def test_training_that_is_not_finite_stops_with_name_seed_and_step(monkeypatch):
+def test_training_that_is_not_finite_stops_with_name_seed_and_step():
     broken = Run("a", {"rate": 1.0}, 1, np.ones(4), 2, {}, {}, None, {})
     with pytest.raises(SystemExit, match="a, seed 1, the loss or the gradient of training step 2 of 4 is not finite"):
         learning.finite_runs(Sweep(({"rate": 1.0},), {}, {}, {"a": [broken]}))
-    monkeypatch.setattr(learning, "sweep", scored([], lambda *_: np.nan))
-    with pytest.raises(learning.NotFinite, match="no rate"):
-        train(CONFIG, "offline", None, "here", rates=[1.0], seeds=2)
-    model, inputs = make_model(CONFIG, nnx.Rngs(0)), np.full((6, 5, 12), np.nan, np.float32)
-    with pytest.raises(SystemExit, match=r"here, seed 0: .* step 1"):
-        learning.fit_or_stop("here, seed 0", model, OTTT(), optax.adam(0.1), [(inputs, np.zeros(5, int))])
 
 
 def test_second_settings_windows_and_optimizers_are_those_of_the_rule():

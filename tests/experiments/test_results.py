@@ -9,7 +9,6 @@ import pytest
 
 from experiments.pipeline import results, shipped
 from experiments.pipeline.job import ARRAYS, NUMBERS, Job
-from experiments.pipeline.plan import STORE
 from experiments.pipeline.results import (
     Product,
     begin,
@@ -151,21 +150,6 @@ def test_an_archive_has_the_same_bytes_and_brings_back_what_is_missing_or_damage
     products[0].record.unlink()
     products[1].files[0].write_text("edited")
     assert shipped.unpack() == 2 and [state_of(product).kind for product in products] == ["current", "current"]
-
-
-def test_archive_is_the_one_in_the_store_that_its_pointer_names(folder):
-    of_a = "0cc175b9c0f1b6a831c399e269772661"  # the md5 of the letter
-    path = folder / "shipped/toy.tar.xz"
-    path.parent.mkdir()
-    path.with_name(f"{path.name}.dvc").write_text(f"outs: [{{md5: {of_a}, path: toy.tar.xz}}]\n")
-    assert shipped.archive("toy") is None
-    stored = folder / STORE / of_a[:2] / of_a[2:]
-    stored.parent.mkdir(parents=True)
-    stored.write_text("a")
-    assert shipped.archive("toy").read_text() == "a"
-    stored.write_text("b")
-    with pytest.raises(SystemExit, match="is damaged: its md5 is"):
-        shipped.archive("toy")
 
 
 def test_a_result_depends_on_the_spikes_and_the_folders_that_its_job_names(folder):

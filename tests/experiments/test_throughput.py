@@ -11,7 +11,6 @@ from experiment_files import as_written, config_of, tables
 from scipy import stats
 
 from benchmarks.side_by_side import equations
-from benchmarks.side_by_side.contenders import contender
 from benchmarks.side_by_side.workload import DECAY, uniform
 from experiments.throughput import plot, plot_order, plot_times, run
 from experiments.throughput.plot_times import Timed
@@ -71,30 +70,6 @@ def test_equations_are_those_by_hand():
     assert 1.5 * DECAY > 1  # with the reset a step later it would cross again without it
     strong = np.array([[6.0], [0.0], [0.0]])
     assert equations.spikes_by("synapse_subtract", strong)[:, 0].tolist() == [1, 1, 0]  # membranes 1.2, 1.136 and 0.888
-
-
-def test_each_start_has_all_rounds_and_what_fails_is_not_started_again(monkeypatch):
-    """What is left out in a later start, for the memory that is free then, has fewer rounds, and is left out as a whole."""
-    config = {"rounds": 3, "starts": 2, "seconds": 0.0}
-    chosen = [contender("bptt", name) for name in ("matmul:default", "slax:default", "norse:whole", "spyx:layers")]
-    started = []
-
-    def measured(workload, able, rounds, seconds, *, first_round):
-        started.append([one.peer for one in able])
-        numbers = [[float(first_round + index)] for index in range(rounds)]
-        reasons = {"norse": {"error": "killed", "left_out": None}}
-        if first_round:
-            reasons["spyx"] = {"error": None, "left_out": "for its memory", "rounds": []}
-        whole = {"error": None, "left_out": None}
-        return [{"name": one.name, "rounds": numbers} | reasons.get(one.peer, whole) for one in able]
-
-    monkeypatch.setattr(run, "measure", measured)
-    records = run.of_all_starts(config, uniform(2, 3), chosen)
-    found = {record["name"]: record for record in records}
-    assert started == [["matmul", "slax", "norse", "spyx"], ["matmul", "slax", "spyx"]]
-    assert found["spyx:layers"]["left_out"] == "for its memory"
-    assert found["slax:default"]["rounds"] == [[float(number)] for number in range(6)]
-    assert found["norse:whole"]["error"] == "killed" and len(found["norse:whole"]["rounds"]) == 3
 
 
 def width(numbers):

@@ -235,19 +235,3 @@ def test_a_new_experiment_has_results_and_a_figure_and_an_unfinished_one_stops_n
     (tree.path / "experiments/half/config.yaml").write_text("scales: {}\n")
     assert tree.run("figures/tiny/fano.png", options=DRY) == 0 and tree.ran() == {"fano_run", "fano_figures"}
     assert "experiments/half is left out, since it has no jobs.py and no run.py and no plot.py." in tree.said()
-    small = ("--set", "rules=[sltt]", "--set", "steps=1", "--set", "learning_rates=[0.01]", "--results", "trial")
-    assert tree.python("experiments.run", "fano", "--scale", "tiny", *small)[0] == 0
-    code, said = tree.python("experiments.plot", "fano", "--scale", "tiny", "--results", "trial", "--output", "trial")
-    assert code == 0 and (tree.path / "trial/tiny/fano.csv").read_text().count("sltt") == 1, said
-
-
-def test_what_reads_spikes_of_data_that_are_lacking_is_left_out(tree):
-    (tree.path / SPIKES).unlink()
-    for name in ("japanese_vowels.npz", "japanese_vowels.npz.dvc"):
-        (tree.path / "data/raw" / name).unlink()
-    more = """    yield Job("vowels", {}, endings=(ARRAYS,), spikes="japanese_vowels")
-    yield Job("reader", {}, module="total", reads=("vowels",))
-"""
-    tree.edit("experiments/toy/jobs.py", new=more)
-    assert tree.run(ALL) == 0 and "Left out, with all that reads it: japanese_vowels" in tree.said()
-    assert not tree.ran() & {"spikes", "toy_run"}

@@ -1,6 +1,5 @@
 """The pipeline with a toy: an experiment whose jobs wait, fail, or square a number, in a checkout of its own."""
 
-import json
 import os
 import re
 import shutil
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import yaml
@@ -122,15 +120,15 @@ class Tree:
         (self.path / "experiments/toy/config.yaml").write_text(yaml.safe_dump({"scales": scales}))
 
     def run(self, *targets: str, **how) -> int:
-        """Make files as `start` does, and return the exit status. Here, a process that has imported Snakemake forks."""
-        server = forks_of_snakemake()
-        call = [str(self.path), str(self.output), self.environment(), arguments(targets, **how)]
-        print(json.dumps(call), file=server.stdin, flush=True)
-        return int(server.stdout.readline())
+        """Make files, and return the exit status."""
+        return ended(self.start(*targets, **how))
 
-    def start(self, *targets: str, options: tuple[str, ...] = (), **process) -> subprocess.Popen:
+    def start(
+        self, *targets: str, options: Sequence[str] = (), config: Sequence[str] = ("scale=tiny",), **process
+    ) -> subprocess.Popen:
         """Begin to make files; `said` is the output."""
-        command, where = ["snakemake", *arguments(targets, options)], {"cwd": self.path, "env": self.environment()}
+        command = ["snakemake", *targets, "--keep-going", *options, "--config", *config]
+        where = {"cwd": self.path, "env": self.environment()}
         with self.output.open("w") as output:
             return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **where, **process)
 
@@ -173,40 +171,6 @@ class Tree:
     def said(self) -> str:
         """The output of the last run."""
         return self.output.read_text()
-
-
-def arguments(
-    targets: Sequence[str], options: Sequence[str] = (), config: Sequence[str] = ("scale=tiny",)
-) -> list[str]:
-    return [*targets, "--keep-going", *options, "--config", *config]
-
-
-# To import Snakemake is most of a start's time. A fork has imported nothing else, as a process that is started.
-FORKS = """
-import json, os, signal, sys
-
-from snakemake.cli import main
-
-for line in sys.stdin:
-    path, output, environment, arguments = json.loads(line)
-    if not (child := os.fork()):
-        signal.alarm(int(sys.argv[1]))
-        os.chdir(path)
-        os.environ.update(environment)
-        sys.path[1:1] = environment["PYTHONPATH"].split(os.pathsep)
-        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.argv = ["snakemake", *arguments]
-        main()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-@cache
-def forks_of_snakemake() -> subprocess.Popen:
-    command = [sys.executable, "-c", FORKS, str(PATIENCE)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def ended(run: subprocess.Popen) -> int:
