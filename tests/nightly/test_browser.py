@@ -53,48 +53,6 @@ def loaded(browser):
     return {urlparse(one["request"]["url"]).scheme for one in sent}
 
 
-# What checkers of accessibility find most often: each entry lists what is wrong.
-WRONG = """
-const visible = (one) => one.getClientRects().length > 0;
-const luminance = (color) => {
-  const parts = color.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255);
-  const [r, g, b] = parts.map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const behind = (one) => {
-  for (; one; one = one.parentElement) {
-    const color = getComputedStyle(one).backgroundColor;
-    if (!/, 0\\)$/.test(color)) return color;
-  }
-  return "rgb(255, 255, 255)";
-};
-const contrast = (one) => {
-  const [high, low] = [luminance(getComputedStyle(one).color), luminance(behind(one))].sort((a, b) => b - a);
-  return (high + 0.05) / (low + 0.05);
-};
-const all = (selector) => [...document.querySelectorAll(selector)];
-const text = (one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-const scrolls = (one) => one.scrollWidth > one.clientWidth && /auto|scroll/.test(getComputedStyle(one).overflowX);
-return {
-  "images without a text": all("img:not([alt]), img[alt='']").map((one) => one.outerHTML.slice(0, 80)),
-  "scrolls, but takes no focus": all("body *").filter((one) => scrolls(one) && one.tabIndex < 0).map((one) => one.className),
-  "faint text": all("body *").filter((one) => visible(one) && text(one) && contrast(one) < 4.5).map((one) => one.textContent),
-};
-"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_gallery_is_accessible(started, built, scheme):
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    started.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    for width in (1280, 390):
-        window(started, width, 900)
-        started.get(built.page.as_uri())
-        started.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
-        found = started.execute_script(WRONG)
-        assert {name: wrong for name, wrong in found.items() if wrong} == {}
-
-
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("page", ["the gallery", *PAGES])
 def test_page_loads_nothing_complains_of_nothing_and_fits_its_window(started, built, page, width):

@@ -59,16 +59,6 @@ def drawn(mine, experiment, jobs, *changes):
     return list(csv.DictReader((folder / f"figures/tiny/{experiment}.csv").read_text().splitlines()))
 
 
-def test_the_template_passes_its_test_and_is_in_the_figure_and_in_the_table_of_rules(mine):
-    run, folder = mine
-    assert "1 passed" in run("-m", "pytest", "-q", cwd=folder / "slax-my-rule")
-    changes = ("seeds=1", "measure_at=[0]", "eval_batches=4", "tasks.randman_small.rules=[discounted, otpe]")
-    rows = drawn(mine, "gradient_similarity", ["randman_small"], *changes)
-    assert {row["rule"] for row in rows} == {"otpe", "discounted"}
-    table = run("-c", "import slax_my_rule; from docs.rules_page import rules_table; print(rules_table())")
-    assert "| `discounted` | Discounted |" in table
-
-
 def test_an_experiment_trains_by_the_rule_on_the_set_in_the_code(mine):
     changes = (f"tasks={{toys: {TASK}}}", "steps=2", "batch_size=2", "validation_size=2")
     rows = drawn(mine, "accuracy", ["toys/bptt", "toys/discounted"], *changes)

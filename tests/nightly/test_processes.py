@@ -64,14 +64,8 @@ def test_several_processes_train_as_one_does(tmp_path):
                 np.testing.assert_allclose(one[rule][what], number, atol=1e-12, err_msg=f"{rule}: {what}")
 
 
-def test_nonfinite_step_or_other_weights_stop_all_processes(tmp_path):
-    """And the process that has the number says where."""
-    first, second = run(2, "stopped", tmp_path)
-    for said in (first, second):
-        assert "in process 1 than in process 0" in said["weights"]
-        assert "stopped at step 2" in said["inputs"] and "stopped at step 1" in said["rate"]
-    assert "the inputs are NaN at time step 5, sample 2, feature 1." in second["inputs"]
-    assert "of another process" in first["inputs"]
+def test_other_weights_stop_all_processes(tmp_path):
+    assert all("in process 1 than in process 0" in said for said in run(2, "stopped", tmp_path))
 
 
 def test_a_run_resumes_with_any_number_of_processes(tmp_path):

@@ -1,39 +1,14 @@
 """Equations of docstrings and pages become LaTeX, and what is none is refused; the build of the site makes MathML of it."""
 
-import ast
-from pathlib import Path
-
 import pytest
 
 from docs.site import equations
-from docs.site.equations import block, latex, typeset, typeset_page
-
-ROOT = Path(__file__).parents[2]
+from docs.site.equations import block, latex, typeset_page
 
 
 @pytest.fixture(autouse=True)
 def _without_mathml(monkeypatch):
     monkeypatch.setattr(equations, "mathml", lambda equation, display="inline": f"<math>{latex(equation)}</math>")
-
-
-def docstrings():
-    for path in sorted(ROOT.glob("packages/*/src/**/*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
-                yield f"{path.stem}.{node.name}", text
-
-
-def test_equations_of_docstrings_become_latex():
-    found = {name: typeset(text).count('<div class="equations') for name, text in docstrings()}
-    assert found["lif.LIF"] == 1 and found["rtrl.RTRL"] == 2 and found["api.gradients"] == 0
-
-
-def test_equations_of_pages_become_latex():
-    for path in (ROOT / "docs").glob("**/*.md"):
-        page = path.read_text(encoding="utf-8")
-        found = typeset_page(page)
-        assert found.count('<div class="equations') == page.count("```equations")
-        assert "```equations" not in found and "<var>" not in found
 
 
 @pytest.mark.parametrize(
@@ -42,9 +17,7 @@ def test_equations_of_pages_become_latex():
         ("eps_t = decay E_{t-1}", r"\varepsilon_{t} = \text{decay}\:E_{t-1}"),
         ("sum_t delta_t W^T", r"\sum_{t}\:\delta_{t}\:W^{\text{T}}"),
         ("adaptation_decay xhat_t / (1 - tau_m)", r"\text{adaptation_decay}\:\hat{x}_{t} / (1 - \tau_{m})"),
-        ("Q^l_nc v_rest (i + 1)^alpha", r"Q^{l}_{nc}\:v_{\text{rest}}\:(i + 1)^{\alpha}"),
         ("dh_t/dtheta - rho0", r"\text{d}h_{t}\text{/}\text{d}\theta - \rho_{0}"),
-        ("sqrt(1 - (dt omega)^2)", r"\sqrt{1 - (\text{d}t\:\omega)^{2}}"),
         ("exp(-|x|)", r"\text{exp}(\text{&minus;}\text{&#124;}x\text{&#124;})"),
         ("1 if k < 2 else 0", r"1\text{ if }k < 2\text{ else }0"),
         ("<g, r> <- y^*_t . q' in {0, ..., Q}", r"\langle g, r\rangle  \gets  y^*_{t} \cdot q' \in \{0, \dots , Q\}"),

@@ -16,8 +16,6 @@ PARSER = MarkdownIt("commonmark").enable("table")
 COMMENT = re.compile(r"<!--(?:(?!-->).)*-->\n?", flags=re.DOTALL)
 STRAY = re.compile(r"^\s*[*+-] (?=\w)|^\s*\||\|\s*$|\*\*|``|\]\(|<!--|-->|\{\{|\}\}", flags=re.MULTILINE)
 BY_HAND = re.compile(r"\d*\.\d+|\d+ %")
-CODE_WIDTH = 88  # columns that a block of code has on the site
-READ = [page for page in PAGES if "tests" not in page.relative_to(ROOT).parts and page.name != "CHANGELOG.md"]
 NO_RESULT = re.compile(r"95 %\s+interval|\d+\.\d+\.\d+")
 
 
@@ -69,12 +67,6 @@ def test_a_page_has_no_stray_marks_and_no_dead_links(page):
     assert not list(dead_links(page))
 
 
-@pytest.mark.parametrize("page", READ, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_code_fits_its_column(page):
-    code = [token.content for token in PARSER.parse(page.read_text()) if token.type in ("fence", "code_block")]
-    assert not [line for block in code for line in block.splitlines() if len(line) > CODE_WIDTH]
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_results_have_no_number_that_was_copied_by_hand(page):
     """In the sections `Results` and `What comes out`, decimal numbers and percentages are in tables, which are filled."""
@@ -85,18 +77,3 @@ def test_results_have_no_number_that_was_copied_by_hand(page):
         if token.type == "paragraph_open" and section in ("Results", "What comes out"):
             words = "".join(one.content for one in after.children if one.type in ("text", "softbreak"))
             assert not BY_HAND.findall(NO_RESULT.sub("", words)), after.content
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        "* What it gains: right in\n<!-- number a --> 1 % of the cases.\n",
-        "Words\n\\* no bullet\n",
-        "| a | b |\n| --- | --- |\n| 1 | 2 | 3 |\n",
-        "Some **bold words.\n",
-        "A number {{ of }} no table.\n",
-        "A link [to](no where) here.\n",
-    ],
-)
-def test_a_broken_page_is_found(broken):
-    assert stray_marks(broken)

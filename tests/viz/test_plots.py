@@ -76,15 +76,6 @@ def test_landscape_has_the_losses_the_paths_and_their_ends(ax):
     assert ax.get_xlabel() == "direction 1 (explains 81.2 %)"
 
 
-def test_surface_in_space_is_as_high_as_the_losses(ax):
-    ax = ax.figure.add_subplot(projection="3d")
-    path = np.array([[-1.5, 1.0, 5.5], [0.0, 0.0, 5.0]])
-    viz.plot_landscape(ax, LOSSES, **GRID, trajectories={"BPTT": path})
-    corners = np.asarray(ax.collections[0]._faces).reshape(-1, 3)
-    np.testing.assert_allclose(corners[:, 2], 5 + corners[:, :2] @ [1, 2], atol=1e-6)
-    np.testing.assert_allclose(lines_of(ax)["BPTT"].get_data_3d(), path.T)
-
-
 def test_membranes_are_in_lanes_of_one_scale_with_marks_above(ax):
     spikes = (MEMBRANES >= 1).astype(int)
     viz.plot_membranes(ax, MEMBRANES, threshold=1.0, spikes=spikes)
