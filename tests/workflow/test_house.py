@@ -1,6 +1,7 @@
 """The four members: each declares what it imports, and stands alone. `make release-check` installs each alone."""
 
 import ast
+import csv
 import importlib.metadata
 import subprocess
 import sys
@@ -9,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-
-from recorders import compare
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = {path.parent.name: path.parents[2] for path in sorted(ROOT.glob("packages/*/src/*/__init__.py"))}
@@ -55,8 +54,10 @@ def test_import_pulls_in_nothing_that_only_some_functions_need():
 
 def test_each_reference_of_other_code_has_one_recorder():
     folders = ("references/otpe", "nightly/published/data", "nightly/coming_from/data", "neurons/data")
-    files = {file for folder in folders for file in (compare.ROOT / "tests" / folder).rglob("*.npz")}
+    files = {file for folder in folders for file in (ROOT / "tests" / folder).rglob("*.npz")}
     alone = ("experiments/original_demo.npz", "data/upstream_randman.npz", "references/sketched_rtrl.npz")
-    files |= {compare.ROOT / "tests" / name for name in alone}
-    recorded = [file for row in compare.recorders().values() for file in compare.ROOT.glob(row["recorded"])]
+    files |= {ROOT / "tests" / name for name in alone}
+    with (ROOT / "tests/recorders/recorders.csv").open(encoding="utf-8", newline="") as file:
+        recorders = list(csv.DictReader(file))
+    recorded = [file for row in recorders for file in ROOT.glob(row["recorded"])]
     assert sorted(recorded) == sorted(files)
