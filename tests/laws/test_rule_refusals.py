@@ -1,6 +1,5 @@
 """What rules and calls refuse: the type of the error, and the word in it that tells what to change. One example each."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -8,9 +7,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_data import stored_task
-from slax_neurons import BRF, LI, LIF, LRU, Delay, Dropout, Edge, Neuron, Standardized, Trainable, connect
-from slax_neurons.nir import from_nir, to_nir
+from slax_neurons import BRF, LI, LIF, LRU, Delay, Dropout, Edge, Standardized, Trainable, connect
 from stacks import linear
 
 # As users run it, so that the packages' own errors are seen.
@@ -18,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("no_shape_checks")
 
 T, B = 2, 3
 X, LABELS = jnp.ones((T, B, 7), jnp.float32), jnp.zeros(B, int)
-F32, ONES, SEQUENCE = jnp.float32, jnp.ones((T, B), bool), sr.SequenceLoss
+F32, SEQUENCE = jnp.float32, sr.SequenceLoss
 
 
 def synapse(n_in=7, n_out=4):
@@ -50,13 +47,6 @@ def under(rule, modules=None, *edges, x=X, labels=LABELS, loss=sr.cross_entropy,
     """A gradient of a list of modules with edges, or of a model."""
     stack = connect(modules, edges) if isinstance(modules, list) else model() if modules is None else modules
     return sr.gradients(stack, loss, x, labels, rule=rule, **options)
-
-
-class Whole(Neuron):
-    """A neuron in one piece."""
-
-    def __call__(self, carry, inputs):
-        return 0.9 * carry + inputs, carry
 
 
 class NoSlope(LIF):
@@ -92,10 +82,6 @@ def behind_norm():
     return connect([synapse(), LIF(), norm()])
 
 
-def in_stack(n):
-    return connect([connect([synapse(), LIF()]), synapse(n, 3), LI()])
-
-
 def optimizer(of):
     return nnx.Optimizer(of, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param)
 
@@ -108,15 +94,9 @@ def opzo(modules, rule=None):
     return sr.OPZO(connect([*modules, LI()]), rule or sr.OTTT(), rngs=rngs())
 
 
-def halves():
-    """Its second kernel does not meet the units."""
-    return [synapse(), LIF(), lambda x: x[..., ::2] + x[..., 1::2], synapse(2)]
-
-
 HIDDEN, PLAIN, TRACKS = [synapse(7, 6), LIF()], {"use_bias": False, "use_scale": False}, jnp.zeros((T, B, 2), F32)
 ONTO_FUNCTION, RECURRENT = Edge(1, 0, synapse=lambda x: x), sr.OSTL(recurrence=True)
 TYPE_ERRORS = [
-    (lambda: under(sr.OTTT(), [synapse()]), "without neurons"),
     (lambda: under(sr.SLTT(), [nnx.LSTMCell(7, 4, rngs=rngs()), LI()]), "LSTMCell as module 0"),
     (lambda: under(sr.PPProp(), [*HIDDEN, nnx.Dropout(0.5, rngs=rngs()), synapse(6), LIF()]), r"slax_neurons\.Dropout"),
     (lambda: under(sr.OSTL(), [norm(7, **PLAIN), synapse(), LIF()]), r"model\.eval\(\)"),
@@ -126,10 +106,7 @@ TYPE_ERRORS = [
     (lambda: under(sr.OTTT(), between(lambda x: jnp.maximum(x, 0))), "Move it after"),
     (lambda: under(sr.OSTL(), between(lambda x: x + 1)), "linear map"),
     (lambda: under(sr.OSTL(), between(lambda x: x - x.mean(0, keepdims=True))), "linear map"),
-    (lambda: under(sr.SLTT(), between(lambda x: x[..., ::-1])), "linear map"),
     (lambda: under(sr.SLTT(), between(lambda x: x * jnp.arange(x.shape[-1], dtype=x.dtype)[None])), "linear map"),
-    (lambda: under(sr.OSTL(), between(Dropout(0.5, rngs=rngs()))), "Move it after"),
-    (lambda: under(sr.OSTL(), [synapse(), LIF()], Edge(1, 0, synapse=norm())), "RunningNorm"),
     (lambda: under(sr.OSTL(), [*HIDDEN, synapse(6), LIF()], Edge(0, 2, synapse=synapse(6))), "begin at the neuron"),
     (lambda: under(sr.OSTL(), [lambda x: x, synapse(), LIF()], Edge(2, 0, synapse=synapse(4, 7))), "Let it end there"),
     (lambda: under(sr.OSTL(), [*HIDDEN, synapse(6, 6), LI(), late()]), "learned delays"),
@@ -139,61 +116,37 @@ TYPE_ERRORS = [
     (lambda: under(sr.OTTT(), layers(NoSlope(), LIF())), r"self\.spike"),
     (lambda: under(sr.OTTT(), [synapse(), LRU()]), "several currents.*OSTL"),
     (lambda: under(sr.ApproximateOTPE(), layers(per_unit(), LIF())), "for each neuron"),
-    (lambda: under(sr.PPProp(), layers(Whole(), LIF())), "integrate"),
     (lambda: under(sr.PPProp(), layers(LIF(decay=Trainable(0.9)))), "Trainable"),
     (lambda: under(sr.STLLR(secondary=LIF().spike_fn), layers(LI(), LIF())), "Leave secondary out"),
     (lambda: under(sr.OTPE(), layers(LIF(), per_unit())), "output_decay=0.9"),
     (lambda: under(sr.EProp(route=sr.Random(rngs=rngs())), [synapse(), LIF()], ONTO_FUNCTION), r"route=Symmetric\(\)"),
     (lambda: under(sr.EProp(route=sr.Adaptive(layers(LIF()), rngs=rngs()))), r"Adaptive\(model"),
-    *((lambda route=route: under(sr.OSTL(route=route)), r"Random\(rngs") for route in ("random", sr.Random)),
-    (lambda: under(sr.RTRL(), synapse()), "expected a cell"),
-    (lambda: under(sr.OTPE), r"rule=OTPE\(\)"),
-    (lambda: under("e-prop"), r"RULES\['e_prop'\]"),
-    (lambda: under([sr.OTPE(), sr.SLTT()]), r"PerLayer\(\["),
     (lambda: sr.PerLayer([sr.OTPE(), sr.BPTT()]), "for each layer"),
-    (lambda: under(sr.OSTL(), loss=lambda y, t: y.sum(-1) > 0), "no gradient"),
-    (lambda: under(sr.OSTL(), loss=SEQUENCE(lambda y, t: y[-1, :, 0]), mask=ONES), "third argument"),
-    (lambda: under(sr.OSTL(), mask=sr.OSTL()), r"by name.*rule=OTPE\(\)"),
     (lambda: under(sr.OSTL(route=sr.Target(rngs=rngs())), labels=TRACKS, loss=lambda y, t: y[..., 0]), "route=Direct"),
     (lambda: online(model(), loss=SEQUENCE(lambda y, t: y[-1, :, 0])), "train_offline"),
-    (lambda: sr.train_offline(model(), optax.sgd(0.1), sr.cross_entropy, X, LABELS), "as the optimizer"),
     (lambda: under(sr.OSTL(), layers(LI()), penalties=[sr.firing_rate(0.1)]), "spiking neurons"),
-    *((make, r"rngs=nnx\.Rngs\(0\)") for make in (sr.UORO, sr.KFRTRL, sr.Random, sr.DECOLLE, sr.NodePerturbation)),
+    (sr.UORO, r"rngs=nnx\.Rngs\(0\)"),
+    (lambda: opzo([synapse()], sr.PerLayer([sr.OTTT()])), "one rule for all"),
     (lambda: under(sr.NodePerturbation(rngs=rngs()), [*HIDDEN, synapse(6)]), "after the last neuron"),
     (lambda: under(sr.NodePerturbation(rngs=rngs()), layers(LIF(decay=Trainable(0.9)))), "Trainable"),
-    (lambda: sr.RULES["uoro"].make(), "rngs="),
     *(
         (lambda make=make: sr.certified_gradient(make(), sr.cross_entropy, X, LABELS, rule=sr.SketchedRTRL(1)), "half pre")
         for make in IN_HALF
     ),
     (lambda: under(sr.KFRTRL(rngs=rngs()), [synapse(), LIF(decay=Trainable(0.9))]), "got the parameter modules/1"),
     (lambda: under(sr.KFRTRL(rngs=rngs()), [(twice := synapse(7, 7)), LIF(), twice, LI()]), "calls with 2 inputs"),
-    (lambda: sr.RULES["e_prop_adaptive"].make(rngs=rngs()), "no model"),
     (lambda: opzo([synapse(), LRU(), synapse(8)]), "LRU above the first"),
-    (lambda: opzo([*HIDDEN, late(), synapse(6)]), "Delay above the first"),
-    *((lambda rule=rule: opzo([synapse()], rule), "one rule for all") for rule in (sr.BPTT(), sr.PerLayer([sr.OTTT()]))),
     (lambda: opzo([synapse()], sr.DECOLLE(rngs=rngs())), "without another route"),
     (lambda: under(opzo([*HIDDEN, synapse(6)]), layers(LIF(), LI())), r"\[\(4, 4\)\], expected \[\(6, 4\)\]"),
-    (lambda: under(opzo(halves()), [*halves(), LI()]), r"\[\(4, 4\)\], expected \[\(2, 4\)\]"),
-    (lambda: sr.cite(type("Mine", (sr.OTPE,), {})()), "got Mine"),
     (lambda: sr.BPTT(10), r"True or False\. .* TBPTT\(K\)"),
-    (lambda: sr.Random(rngs=jax.random.key(0)), r"PRNGKeyArray as rngs.*nnx\.Rngs"),
-    (lambda: connect([synapse(), LIF()], {0: 1}), r"\{receiver: \[senders\]\}"),
 ]  # fmt: skip
 VALUE_ERRORS = [
     (lambda: under(sr.PerLayer([sr.OSTL()])), "1 rules .* 2 layers"),
-    (lambda: under(sr.RTRL(), [synapse()]), "without numbers"),
     (lambda: under(sr.RTRL(), [LIF(), Dropout(0.5, per="step", rngs=rngs())]), "Dropout"),
     (lambda: under(sr.SnAp(), [LIF(), nnx.Dropout(0.5, rngs=rngs())]), "when called"),
     (lambda: online(behind_norm(), jnp.ones((4, B, 7), F32), rule=sr.TBPTT(2), window=4), "window=2"),
-    (lambda: sr.SketchedRTRL(-1), "rank=-1"),
     (lambda: under(sr.BPTT(), x=X[:0]), "0 steps"),
-    (lambda: under(sr.OSTL(), x=X[:, :0], labels=LABELS[:0]), "0 samples"),
-    (lambda: under(sr.OSTL(), in_stack(5), carry=in_stack(4).initialize_carry((B, 7))), "module 2"),
-    (lambda: under(sr.BPTT(), window=0), "window of 0"),
-    (lambda: under(sr.BPTT(), labels=LABELS[:2]), r"targets of shape \[2\]"),
     (lambda: under(sr.BPTT(), x=X[:, :T], labels=jnp.zeros((T, T))), r"PerStep\(.*PerSequence\("),
-    (lambda: under(sr.BPTT(), labels=jnp.eye(4)[LABELS]), "one-hot"),
     (lambda: under(sr.BPTT(), labels=LABELS == 0), r"labels of bool.*labels\.astype\(int\)"),
     (lambda: under(sr.OSTL(), loss=lambda y, t: y), "one loss per sample"),
     (lambda: under(sr.BPTT(), mask=np.zeros((T, B), bool)), "a single true"),
@@ -202,23 +155,12 @@ VALUE_ERRORS = [
     (lambda: under(sr.OSTL(), penalties=[sr.firing_rate(0.1, layers=(-1,))]), "layer -1"),
     (lambda: under(sr.OSTL(), penalties=[sr.Penalty(lambda y: y.sum())]), "of_mean=True"),
     (lambda: under(sr.OSTL(), penalties=[sr.Penalty(lambda y: y, of_mean=True)]), "one number"),
-    (lambda: sr.FixedBases("triangle"), "triangle"),
     (lambda: under(sr.BPTT(), loss=lambda y, t: sr.cross_entropy(y.sum(0), t)), "give a SequenceLoss"),
-    (lambda: LIF(reset=None), "expected one of"),
-    (lambda: Delay(3, max_delay=2.5), "expected an integer"),
-    (lambda: stored_task({"train": (np.full((2, 3, 4), 1e300), np.arange(2))}, n_classes=2), "infinities"),
-    (lambda: from_nir(to_nir(layers(LIF(reset="zero")), dt=1e-3, input_shape=(7,)), dt=1e-4), "with dt=0.001"),
-    (lambda: sr.SnAp(n=0), "n=0"),
-    (lambda: sr.ForwardGradient(0, rngs=rngs()), "directions=0"),
     (lambda: sr.valid_steps(np.array([4]), 3), "from 4 to 4"),
     (lambda: sr.accuracy(jnp.ones((T, B, 4)), jnp.zeros((T, B), int)), "per step"),
     (lambda: sr.squared_error(jnp.ones((B, 2)), jnp.zeros(B, int)), "not labels"),
-    (lambda: sr.cross_entropy(jnp.ones((B, 4)), jnp.array([0, 4, 1])), "from 0 to 4"),
 ]  # fmt: skip
-KEY_ERRORS = [(lambda: sr.RULES["opte"], "Did you mean 'otpe'")]
-
-
-ALL = {TypeError: TYPE_ERRORS, ValueError: VALUE_ERRORS, KeyError: KEY_ERRORS}
+ALL = {TypeError: TYPE_ERRORS, ValueError: VALUE_ERRORS}
 
 
 @pytest.mark.parametrize(("kind", "call", "word"), [(kind, *one) for kind, ones in ALL.items() for one in ones])
