@@ -3,14 +3,12 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.extend.core import jaxprs_in_params
 
 import oracle
 import slax_neurons as sn
@@ -184,15 +182,6 @@ def close(ours: Any, theirs: Any, bound: float = 1e-12) -> None:
     """Asserts that the leaves of two trees are equal up to `bound`, relative and of the largest number or one."""
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=bound, atol=bound * max(1.0, float(np.abs(b).max())))
-
-
-def equations(jaxpr: Any, scans: tuple[int, ...] = ()) -> Iterator[tuple[Any, tuple[int, ...]]]:
-    """Each equation of a program and of those within it, with the lengths of the scans that it is in."""
-    for equation in jaxpr.eqns:
-        yield equation, scans
-        within = (*scans, equation.params["length"]) if equation.primitive.name == "scan" else scans
-        for program in jaxprs_in_params(equation.params):
-            yield from equations(program, within)
 
 
 def _by_value(parameter: Any, gradient: Any) -> np.ndarray:

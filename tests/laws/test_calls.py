@@ -135,9 +135,3 @@ def test_a_rule_is_made_by_its_name_and_cited_as_its_name_is(name):
     assert bool(jax.tree.leaves(nnx.state(rule, nnx.Param))) == (name in ("e_prop_adaptive", "opzo"))
     same = {"fptt": "bptt", "hypr": "ostl"}.get(name, name)
     assert sr.cite(name).startswith("@") and sr.cite(rule) == sr.cite(same)
-
-
-def test_a_source_is_that_of_the_rule_and_of_its_route():
-    assert sr.cite(sr.TBPTT(steps=3)) == sr.cite("tbptt")
-    assert sr.cite("dfa") in sr.cite(sr.OTPE(route=sr.RULES["dfa"].route(rngs=nnx.Rngs(0))))
-    assert sr.cite(sr.OSTL(route=sr.RULES["rflo"].route(rngs=nnx.Rngs(0)))) == sr.cite("rflo")

@@ -11,10 +11,8 @@ from flax import nnx
 
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect
-from slax_rules import BPTT, RULES, SnAp, cross_entropy, gradients
-from slax_rules.engine import coloring
-from slax_rules.engine.jacobians import slopes
-from stacks import FUSED, equations, linear
+from slax_rules import RULES, SnAp, cross_entropy, gradients
+from stacks import FUSED, linear
 
 T, B = 32, 4
 SIZES = [20, 30, 25, 7]
@@ -78,52 +76,7 @@ def test_a_window_overwrites_its_traces_and_copies_none():
     assert not re.search(rf"copy[\w.]* = {trace}", loops)
 
 
-def memory_of(rule, sizes, steps, batch=32, **options):
-    """The temporary memory of a gradient of a chain, in bytes."""
-    synapses = [linear(*pair, seed, jnp.float32, **options) for seed, pair in enumerate(itertools.pairwise(sizes))]
-    graphdef, state = nnx.split(connect([part for synapse in synapses for part in (synapse, LIF())]))
-
-    def gradient(state, inputs, labels):
-        return gradients(nnx.merge(graphdef, state), cross_entropy, inputs, labels, rule=rule)
-
-    arrays = jax.ShapeDtypeStruct((steps, batch, sizes[0]), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.int32)
-    return compiled(gradient, state, *arrays).memory_analysis().temp_size_in_bytes
-
-
-def test_bptt_keeps_an_array_for_each_layer_and_two_more_and_remat_fewer():
-    """The membranes of each layer, the outputs, and the gradient of the loss with respect to them, all [T, B, N]."""
-    plain, remat = (memory_of(BPTT(remat=remat), [128] * 4, 1024, use_bias=False) for remat in (False, True))
-    assert plain / (4 * 1024 * 32 * 128) < 3 + 2 + 0.1
-    assert remat < 0.8 * plain
-
-
 # ------------------------------------------------------------------- what the packages read inside a dependency, which may move
-
-
-def primitives_of(function, *arguments):
-    """The names in the program of a function, those inside of its calls too."""
-    return {equation.primitive.name for equation, _ in equations(jax.make_jaxpr(function)(*arguments).jaxpr)}
-
-
-def everything_linear(x, kernel, image):
-    """Each primitive that the sparsity of SnAp knows, by the function of JAX that makes it."""
-    y = jnp.concatenate([x + x, x - x, -x, x * 2, x / 2])[::-1].reshape(2, -1).T
-    y = jnp.pad(y, 1)[2:, None].squeeze(1) @ kernel
-    y = jnp.cumsum(jnp.split(jnp.copy(y), 2)[0], axis=0).sum(axis=1)
-    windows = jax.lax.reduce_window(x, 0.0, jax.lax.add, (2,), (1,), "VALID")
-    image = jax.lax.conv_general_dilated(image, jnp.ones((1, 1, 2, 2)), (1, 1), "SAME")
-    wide = jnp.broadcast_to(jnp.expand_dims(x, 0), (2, *x.shape)).astype(jnp.float16)
-    return y.sum() + windows.sum() + image.sum() + wide.sum(dtype=jnp.float32).astype(y.dtype)
-
-
-def test_the_primitives_that_sparsity_knows_are_those_of_jax():
-    """One that is renamed would make SnAp dense."""
-    arguments = jnp.ones(4), jnp.ones((4, 3)), jnp.ones((1, 1, 3, 3))
-    found = primitives_of(everything_linear, *arguments) | primitives_of(jax.grad(everything_linear), *arguments)
-    found |= primitives_of(jax.grad(lambda x: (x * x + x).sum()), jnp.ones(2))
-    assert coloring.LINEAR - found <= {"expand_dims"}  # which is one in some versions of JAX
-    assert "select_n" in primitives_of(lambda x: jnp.where(x > 0, x, 0.0), jnp.ones(2))
-    assert coloring.CALLS & primitives_of(jax.jit(lambda x: x + 1), 1.0)
 
 
 def pooled(pool):
@@ -147,8 +100,3 @@ def test_snap_says_where_it_is_dense():
     with pytest.warns(UserWarning, match="SnAp.*select_and_scatter_add.*costs as much as RTRL"):
         run(largest)
     run(average)  # warnings are errors
-
-
-def test_derivatives_that_are_always_zero_are_none():
-    twos, none = slopes(lambda x: (2 * x, jnp.ones_like(x)), jnp.zeros(3))
-    assert none is None and (twos == 2).all()

@@ -123,19 +123,6 @@ def test_snap_of_a_ring_is_the_masked_recursion():
     assert deviation(run(model, SnAp(n=2), K)["weights"][...], expected) < 1e-12
 
 
-def kept_by(rule, model):
-    """The shapes of what is kept of each kernel."""
-    influence = rule.init_influence(state_space(model, (B, 7)), model.initialize_carry((B, 7)))
-    return [leaf.shape for leaf in influence if leaf.ndim == 4]
-
-
-def test_snap_keeps_one_unit_for_each_recurrent_weight():
-    model = pair([7, 6, 4], FIXED, edges=OWN).model
-    # Membrane and last output of its own unit, and the read-outs.
-    assert kept_by(SnAp(), model) == [(B, 2 + 4, 7, 6), (B, 1, 6, 4), (B, 2 + 4, 6, 6)]
-    assert kept_by(RTRL(), model) == [(B, 12 + 4, 7, 6), (B, 1, 6, 4), (B, 12 + 4, 6, 6)]
-
-
 def test_reach_does_not_depend_on_numbers():
     """A boxcar's derivative is zero nearly everywhere, and a path all the same."""
     reached = []

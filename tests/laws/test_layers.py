@@ -16,7 +16,6 @@ from laws import table
 from laws.table import F64, LABELS, LI, NETWORKS, PENALTIES, TARGETS, B, T, X, case, layers_of, lif
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, Delay, Edge, SpikingNeuron, Surrogate, Trainable, connect, unroll
-from slax_neurons.building_blocks import StepSize
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
 from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
@@ -263,19 +262,6 @@ def test_a_layer_under_otpe_in_a_list_sends_the_mean_slope_down():
     assert worst(mixed[:1], decay[:1]) < EXACT
 
 
-def test_a_list_has_the_longest_window_of_its_rules():
-    size, rules = StepSize(bytes=2**20, width=4000), [sr.OTTT(), sr.OSTL()]
-    windows = [rule.default_window(size) for rule in rules]
-    assert sr.PerLayer(rules).default_window(size) == max(windows) > min(windows)
-
-
-def test_a_list_of_one_rule_is_that_rule():
-    """Of one that treats the last layer in another way."""
-    here = case("s_tllr", "chain")
-    listed = here._replace(rule=sr.PerLayer([here.rule] * 3))
-    assert worst(listed.run().gradients, here.run().gradients) < EXACT
-
-
 def two_losses(y, targets):
     return sr.cross_entropy(y["a"], targets["a"]) + sr.squared_error(y["b"], targets["b"])
 
@@ -305,13 +291,6 @@ class SignOfError(sr.Direct):
 def test_a_signal_of_any_form_is_that_of_any_window():
     model, rule = pair([7, 6, 4], [lif(), LI]).model, sr.SLTT(route=SignOfError(rngs=nnx.Rngs(6)))
     assert furthest(run(model, rule, 1), run(model, rule, 3)) < EXACT
-
-
-def test_a_sequence_loss_sends_what_the_loss_of_steps_does():
-    model, _ = pair([7, 6, 4], [lif(), LI])
-    rule = sr.OSTL(route=ROUTES["local"](model))
-    whole = sr.SequenceLoss(lambda y, t: sr.cross_entropy(y, jnp.tile(t, (T, 1))).mean(axis=0))
-    assert furthest(run(model, rule, 4, loss=whole), run(model, rule, 4)) < EXACT
 
 
 OF_MEAN = sr.SequenceLoss(lambda y, t: sr.cross_entropy(y.mean(axis=0), t))

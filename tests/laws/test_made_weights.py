@@ -15,7 +15,7 @@ import slax_rules as sr
 from laws.table import F64, LABELS, SPIKES, B, T, X
 from neurons import test_synapses
 from slax_neurons import LI, LIF, Edge, RunningNorm, connect, with_effective_weights
-from stacks import deviation, equations, furthest, linear
+from stacks import deviation, furthest, linear
 
 
 class Duck(nnx.Module):
@@ -155,22 +155,3 @@ def test_statistics_move_once_for_each_finite_step():
     before = jax.tree.map(np.asarray, statistics(model))
     assert jnp.isnan(sr.train_offline(model, optimizer, sr.cross_entropy, jnp.asarray(x), LABELS, rule=sr.OSTL()))
     assert furthest(statistics(model), before) == 0
-
-
-def test_weights_are_made_once_per_window():
-    """Each kernel is rounded in the scan over windows or outside of it, and never in one over steps, through which the edge of
-    the first layer goes."""
-
-    def program(make, window):
-        layers = [make(linear(7, 6, 0)), fires(), make(linear(6, 4, 1)), fires()]
-        graphdef, state = nnx.split(connect(layers, [Edge(1, 0, synapse=make(linear(6, 6, 2)))]))
-        x = jnp.asarray(X)
-        options = {"rule": sr.OTTT(), "window": window}
-        return jax.jit(
-            lambda state: sr.gradients(nnx.merge(graphdef, state), sr.cross_entropy, x, LABELS, **options)
-        ).trace(state)
-
-    for window, places in ((T, {()}), (3, {(), (4,)})):
-        listed = list(equations(program(MAKES["4 bits"], window).jaxpr.jaxpr))
-        assert any(window in scans for _, scans in listed)  # the steps of a window
-        assert {scans for equation, scans in listed if equation.primitive.name == "round"} == places

@@ -245,18 +245,6 @@ def test_otpe_sends_the_mean_of_psi_and_e_prop_psi():
         assert deviation(found, exact.gradients, FIRST) < 1e-10
 
 
-def test_approximate_otpe_is_its_explicit_sum():
-    layers = network(cuba("zero"), lif(decay=0.6))
-    history, signal = signals_of(layers)
-    signal = (signal * series(history, "psi", layer=1)) @ layers[1].kernel.T
-    mean = sums(series(history, "psi", layer=0), 0.6) / sums(np.ones(T), 0.6)[:, None, None]
-    z = sums(sums(sums(INPUTS, 0.5), 0.7), 0.6)
-    result = approximate_otpe(layers, INPUTS, SIGNAL).gradients[0]["kernel"]
-    np.testing.assert_allclose(result, np.einsum("tbj,tbj,tbi->ij", signal, mean, z), rtol=1e-11)
-    bias = approximate_otpe(layers, INPUTS, SIGNAL, bias_trace=False).gradients[0]["bias"]
-    np.testing.assert_allclose(bias, (signal * mean).sum(axis=(0, 1)), rtol=1e-11)
-
-
 def test_s_tllr_is_its_explicit_sums():
     layers = network(lif(threshold=0.9), fixed=True)
     history, signal = signals_of(layers)
