@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slax_rules as sr
-from training.small import BATCHES, B, C, Killed, T, batch, killed_at, made, same, trained
+from training.small import BATCHES, B, C, T, batch, made, same, trained
 
 
 class Tensor:
@@ -40,16 +40,7 @@ class Loader:
         return ([self.convert(array) for array in one] for one in self.batches)
 
 
-class OfDLPack:
-    """An array that another library hands over by DLPack alone."""
-
-    def __init__(self, array):
-        self.array = np.array(array)
-        self.__dlpack__, self.__dlpack_device__ = self.array.__dlpack__, self.array.__dlpack_device__
-
-
 SOURCES = {
-    "loader of DLPack": lambda: Loader(BATCHES, OfDLPack),
     "lists": lambda: list(map(list, BATCHES)),
     "tuple": lambda: tuple(BATCHES),
     "loader": lambda: Loader(BATCHES),
@@ -107,12 +98,3 @@ def test_masks_and_targets_may_be_tensors_too():
         (of_tree, {"a": Tensor(targets[:, 0]), "b": Tensor(targets)}),
     ):
         assert same(trained([(inputs, its_targets)], loss_fn), expected)
-
-
-def test_a_loader_goes_on_from_a_checkpoint_at_the_batch_after_and_needs_the_batches_that_it_had(tmp_path):
-    options = {"epochs": 2, "checkpoints": sr.Checkpoints(tmp_path / "run", every=2)}
-    with pytest.raises(Killed):
-        trained(Loader(BATCHES), callbacks=[killed_at(7)], **options)
-    with pytest.raises(ValueError, match="Epoch 1 gave fewer batches than the 2"):
-        trained(Loader(BATCHES[:1]), **options)
-    assert same(trained(Loader(BATCHES), **options), trained(BATCHES, epochs=2))
