@@ -11,7 +11,6 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -170,24 +169,17 @@ def test_each_device_works_on_its_share_alone():
     assert set(re.findall(r" (all-[a-z]+|collective-permute|reduce-scatter)\(", text)) == {"all-reduce"}
 
 
-def fitted(one, transformation=SGD):
-    model = make()
-    return sr.fit(model, optimizer_of(model, None, transformation), sr.cross_entropy, [one], devices=jax.devices())
-
-
 def shared(model, **options):
     return sr.gradients(model, sr.cross_entropy, *batch(DEVICES)[:2], **options)
 
 
 REFUSED = {
-    "multiple of 8": lambda: fitted((INPUTS[:, :7], LABELS[:7])),
     "per=.sequence": lambda: shared(make(modules=[Dropout(0.3, per="step", rngs=nnx.Rngs(1))])),
     "UORO": lambda: shared(make(), rule=sr.UORO(rngs=nnx.Rngs(5))),
-    "the update makes": lambda: fitted((INPUTS, LABELS), optax.sgd(jnp.nan)),
 }
 
 
 @pytest.mark.parametrize("word", REFUSED)
-def test_what_cannot_be_split_or_is_not_finite_is_told(word, x64):
-    with pytest.raises((TypeError, ValueError, FloatingPointError), match=word):
+def test_what_cannot_be_split_is_told(word, x64):
+    with pytest.raises((TypeError, ValueError), match=word):
         REFUSED[word]()

@@ -77,25 +77,17 @@ def root(outputs, labels):
     return jnp.sqrt((0 * outputs).sum(axis=-1))
 
 
-def logarithm(outputs, labels):
-    return jnp.log(jnp.zeros_like(outputs[:, 0]))
-
-
 def labels_of(label, *where):
     labels = np.tile(LABELS, (T, 1))
     labels[where] = label
     return labels
 
 
-STEP = np.arange(T)[:, None]
-ALTERNATING = (6e4 * np.where(STEP % 2, -1, 1)[..., None] * X).astype(np.float16)
 TARGETS = np.full((T, B, C), np.nan, np.float32)
 PENALTY = sr.Penalty(lambda rates: -jnp.log(rates).sum(), of_mean=True)
 CAUSES = {  # what is told, and what differs from a run without a fault
-    "overflow": ("In float16, compute", {"nodes": lambda: made(optax.sgd(0.1), dtype=jnp.float16), "x": ALTERNATING}),
     "label": (f"a label of sample 2 is out of range: {C}. Expected 0 to 2", {"targets": labels_of(C, 0, 2)}),
     "target": ("a target of sample 0 is not finite", {"loss_fn": sr.squared_error, "targets": TARGETS}),
-    "loss": ("the loss is -inf, of inputs, targets and parameters that", {"loss_fn": logarithm}),
     "gradient": ("the gradient of 2 Linear/kernel NaN.* and of 3 more arrays", {"loss_fn": root}),
     "penalty": ("the loss is (nan|inf).* penalties handle zeros", {"x": 0 * X, "rule": sr.SLTT(), "penalties": [PENALTY]}),
     "update of a model with keys": ("the update makes", {"nodes": lambda: made(optax.sgd(jnp.nan), modules=[dropout()])}),
