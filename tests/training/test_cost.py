@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, connect
-from slax_rules import BPTT, OSTL, OTPE, OTTT, RULES, STLLR, TBPTT, cost, gradients
+from slax_rules import BPTT, OSTL, OTPE, OTTT, STLLR, TBPTT, cost, gradients
 from slax_rules.train.cost import QUICKLY
 from stacks import FUSED
 
@@ -90,19 +90,3 @@ def test_measured_bytes_are_the_temporaries_of_a_program_of_the_same_gradient(ru
 def test_measured_bytes_in_windows_do_not_grow_with_the_sequence(rule, window):
     short, long = (cost(model(), rule, (steps, B, I), window=window).measured_bytes for steps in (30, 600))
     assert long <= short
-
-
-def test_each_kind_of_rule_has_a_cost_and_the_inputs_need_no_memory():
-    net = model()
-    for name in ("e_prop_adaptive", "uoro"):
-        rule = RULES[name].make(rngs=nnx.Rngs(0), model=net)
-        found = cost(net, rule, (10**5, 10**3, I), window=50)
-        assert found.carried_bytes > 0 and found.measured_bytes > 0, name
-
-
-def test_it_says_what_was_measured_and_what_was_counted():
-    measured, alone = cost(model(), OTPE(), (T, B, I)), counted(OTPE(), (T, B, I))
-    assert alone.measured_bytes is None and "measured" not in str(alone)
-    assert f"{measured.measured_bytes:,} bytes per sample measured, {measured.counted_bytes:,} counted" in str(measured)
-    for table in (measured, alone):
-        assert f"plus inputs: {4 * T * I:,}" in str(table) and repr(table) == str(table)

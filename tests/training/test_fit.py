@@ -24,7 +24,6 @@ from training.small import (
     T,
     batch,
     close,
-    killed_at,
     made,
     numbers,
     optimizer_of,
@@ -295,22 +294,3 @@ def test_a_logger_has_the_losses_and_the_records_of_the_history(kind):
         expected |= {(step, logs_as): value for step, value in zip(*history.series(name), strict=True)}
     assert {where: of for where, of in logged.items() if where[1] != "training/seconds"} == pytest.approx(expected)
     assert [step for step, name in logged if name == "training/seconds"] == list(steps)
-
-
-def test_a_run_that_resumes_logs_what_comes_after_the_checkpoint(tmp_path):
-    logger, again = SummaryWriter(), SummaryWriter()
-    where = {"checkpoints": sr.Checkpoints(tmp_path, every=3)}
-    with pytest.raises(Killed):
-        fitted(logger, **where, callbacks=[sr.LogTo(logger, every=1), killed_at(5)])
-    history = fitted(again, **where, callbacks=[sr.LogTo(again, every=1)])
-    losses = [(step, value) for step, name, value in again.logged if name == "training/loss"]
-    np.testing.assert_array_equal(losses, list(enumerate(history.losses, start=1))[3:])
-    assert len({step for step, *_ in logger.logged}) == 5
-
-
-def test_of_several_processes_the_first_logs(monkeypatch):
-    logger = SummaryWriter()
-    for process in (0, 1):
-        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        sr.LogTo(logger).write({"loss": 0.5}, 1 + process)
-    assert logger.logged == [(1, "loss", 0.5)]

@@ -10,14 +10,8 @@ from jax.flatten_util import ravel_pytree
 from slax_rules import fptt
 from slax_rules.rules.fptt import VARIANTS
 
+pytestmark = pytest.mark.usefixtures("x64", "standard_promotion")
 START = {"a": np.array([0.5, -1.0, 0.2]), "b": np.array([[1.0, 0.3], [-0.4, 2.0]])}
-
-
-@pytest.fixture(autouse=True)
-def double(x64):
-    """All in float64, and with the promotion that Optax counts its steps with."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 class Loop:

@@ -1,7 +1,5 @@
 """Rules are compared by paired t tests of equal seeds with Holm's correction, in the table of a sweep."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -99,16 +97,3 @@ def test_intervals_end_where_differences_of_scores_do_and_a_single_seed_has_none
     assert (few.rows()[1]["difference_low"], few.rows()[1]["difference_high"]) == (-1, 1)
     alone = str(found({rule: scores[:1] for rule, scores in SCORES.items()}))
     assert "nan" not in alone and alone.splitlines()[-1].split() == ["SLTT", "-0.2100", "-", "-"]
-
-
-def test_rules_without_test_scores_have_no_differences():
-    """As those of a sweep that was interrupted."""
-    sweep = found()
-    for run in sweep.best["SLTT"]:
-        run.test.clear()
-    assert list(sweep.differences()) == ["OTPE", "OTTT"]
-    assert len(str(sweep).splitlines()) == 5 + 1 + 3
-    for run in sweep.best["BPTT"]:
-        run.test.clear()
-    assert "minus" not in str(sweep) and sweep.rows()[1]["difference"] is None
-    assert dataclasses.replace(sweep, trials={}, chosen={}, best={}).rows() == []

@@ -284,11 +284,3 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path):
             last(sr.run_stream(stream_of(), pieces(), checkpoints=sr.Checkpoints(tmp_path / "list")))
     with pytest.raises(ValueError, match="belongs to a run with different settings"):
         last(sr.run_stream(stream_of(window=1), pieces(), checkpoints=sr.Checkpoints(tmp_path / "5")))
-
-
-def test_three_hundred_pieces_keep_as_many_arrays_as_ten():
-    counts = {}
-    for number, _ in enumerate(sr.run_stream(stream_of(), itertools.repeat(FIRST, 301), half_life=50.0)):
-        if number in (10, 300):
-            counts[number] = len(jax.live_arrays())
-    assert counts[300] <= counts[10]
