@@ -103,31 +103,6 @@ def pair(
     return Pair(connect([*modules, *ends], wired), layers)
 
 
-class NoisyState(NamedTuple):
-    u: jax.Array
-    key: jax.Array  # one for each sample
-
-
-class Noisy(sn.SpikingNeuron):
-    """A leaky membrane with noise, whose keys are in the carry."""
-
-    carry_type = NoisyState
-    mutates_state = False  # it draws when it makes a carry, not when it is called
-
-    def __init__(self, rngs: nnx.Rngs):
-        super().__init__(threshold=0.5, param_dtype=jnp.float64)
-        self.rngs = rngs.noise.fork()
-
-    def initialize_carry(self, input_shape: Any, rngs: Any = None, carry_init: Any = None) -> NoisyState:
-        return NoisyState(jnp.zeros(input_shape, jnp.float64), jax.random.split(self.rngs(), input_shape[0]))
-
-    def __call__(self, carry: NoisyState, inputs: Any) -> tuple[NoisyState, Any]:
-        now, later = jnp.moveaxis(jax.vmap(jax.random.split)(carry.key), 1, 0)
-        noise = jax.vmap(lambda key: jax.random.normal(key, inputs.shape[1:], inputs.dtype))(now)
-        u, spikes = self.spike(0.8 * carry.u + inputs + 0.5 * noise)
-        return NoisyState(u, later), spikes
-
-
 def inputs(n_steps: int, batch: int, n_in: int | tuple[int, ...], seed: int = 0, dtype: Any = jnp.float64) -> jax.Array:
     shape = n_in if isinstance(n_in, tuple) else (n_in,)
     return jnp.asarray(np.random.default_rng(seed).uniform(size=(n_steps, batch, *shape)) < 0.4, dtype)

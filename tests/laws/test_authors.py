@@ -108,6 +108,18 @@ def test_sums_of_the_authors_decay_as_the_layer(name):
 # ---------------------------------------------------------------------------------------------------------------- slax 0.0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "rule"), [("bptt", oracle.bptt), ("rtrl", oracle.bptt), ("ostl", RULES["ostl"]), ("ottt", RULES["ottt"])]
+)
+def test_slax_001_has_our_gradient_times_t_over_b(name, rule):
+    """It divides the sum over the steps by the size of the batch; `train_offline` has the mean. No trace for biases in OTTT."""
+    case = recorded("slax", "three_layers")
+    steps, batch = case["inputs"].shape[:2]
+    loss, found = by_oracle(rule, case)
+    assert abs(loss - case[f"{name}/loss"]) < EXACT
+    assert worst(found, leaves(case, f"{name}/", 1.0 if name == "bptt" else batch / steps)) < EXACT
+
+
 class Slax001OTPE(oracle.OTPE):
     """With one or both of the defects of slax 0.0.1: traces that take each step twice, and psi in signals beside its mean."""
 

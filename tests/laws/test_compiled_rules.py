@@ -11,7 +11,7 @@ from flax import nnx
 
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect
-from slax_rules import RULES, SnAp, cross_entropy, gradients
+from slax_rules import RULES, cross_entropy, gradients
 from stacks import FUSED, linear
 
 T, B = 32, 4
@@ -77,26 +77,3 @@ def test_a_window_overwrites_its_traces_and_copies_none():
 
 
 # ------------------------------------------------------------------- what the packages read inside a dependency, which may move
-
-
-def pooled(pool):
-    """Two layers with a pool of pairs between them."""
-    shape = [lambda x: x.reshape(*x.shape, 1), pool, lambda x: x[..., 0]]
-    return connect([linear(7, 6, 0), LIF(param_dtype=float), *shape, linear(3, 4, 1), Integrator(param_dtype=float)])
-
-
-def test_snap_says_where_it_is_dense():
-    x, labels = jnp.ones((3, 2, 7)), jnp.zeros(2, int)
-
-    def run(pool):
-        gradients(pooled(pool), cross_entropy, x, labels, rule=SnAp(n=1))
-
-    def average(x):
-        return jnp.mean(x.reshape(x.shape[0], 3, 2, 1), axis=2)
-
-    def largest(x):
-        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 1), (1, 2, 1), "VALID")
-
-    with pytest.warns(UserWarning, match="SnAp.*select_and_scatter_add.*costs as much as RTRL"):
-        run(largest)
-    run(average)  # warnings are errors

@@ -14,21 +14,10 @@ import pytest
 from flax import nnx
 
 import oracle
+import slax_rules as sr
 from laws.table import F64, LABELS, LI, OWN, SPIKES, B, T, X, lif
 from slax_neurons import LI as Integrator
-from slax_neurons import LIF, SURROGATES, Delay, Dropout, Trainable, connect
-from slax_rules import (
-    OPZO,
-    RTRL,
-    UORO,
-    ForwardGradient,
-    NodePerturbation,
-    SnAp,
-    cross_entropy,
-    firing_rate,
-    gradients,
-    train_offline,
-)  # fmt: skip
+from slax_neurons import LIF, SURROGATES, connect
 from slax_rules.engine.influence import state_space
 from slax_rules.engine.noise import noise_of_layers
 from stacks import deviation, furthest, gradients_of, linear, pair, worst
@@ -41,7 +30,7 @@ SIGNAL = oracle.softmax_cross_entropy(LABELS)
 
 def run(model, rule=None, window=None, x=X, **options):
     rule = {} if rule is None else {"rule": rule}
-    return gradients(model, cross_entropy, jnp.asarray(x), LABELS, window=window, **rule, **options)[1]
+    return sr.gradients(model, sr.cross_entropy, jnp.asarray(x), LABELS, window=window, **rule, **options)[1]
 
 
 class Own(nnx.RNNCellBase):
@@ -62,25 +51,11 @@ class Own(nnx.RNNCellBase):
         return {"step": carry["step"] + 1, "h": h}, h
 
 
-def dropped():
-    """Masks of a sequence, which the carry holds."""
-    hidden = [linear(7, 6, 0), LIF(threshold=0.5, **F64), Dropout(0.5, rngs=nnx.Rngs(0))]
-    return connect([*hidden, linear(6, 4, 1), Integrator(**F64)])
-
-
-def late():
-    """Delays with Gaussian weights, a loop of which nothing is known."""
-    delay = Delay(7, 3, delays=Trainable(np.linspace(0, 3, 7)), width=0.6, **F64)
-    return connect([delay, linear(7, 4, 0), LIF(threshold=0.5, **F64)])
-
-
 CELLS = {
     "LSTMCell in a stack": lambda: connect(
         [nnx.LSTMCell(7, 5, rngs=nnx.Rngs(0), **F64), linear(5, 4, 0), Integrator(**F64)]
     ),
     "own": Own,
-    "Dropout": dropped,
-    "Gaussian delays": late,
 }
 
 
@@ -90,7 +65,7 @@ def test_rtrl_is_bptt_of_any_cell(cell):
     carry = model.initialize_carry((B, 7), nnx.Rngs(1))
     exact = run(model, carry=carry)
     assert all(leaf.any() for leaf in jax.tree.leaves(exact))
-    assert furthest(run(model, RTRL(), K, carry=carry), exact) < 1e-11
+    assert furthest(run(model, sr.RTRL(), K, carry=carry), exact) < 1e-11
 
 
 # ------------------------------------------------------------------------------------------------------------------- reach
@@ -120,7 +95,7 @@ def test_snap_of_a_ring_is_the_masked_recursion():
         J = J * (1 - h**2)[:, :, None, None]
         expected = expected + np.einsum("bh,bhij->ij", SIGNAL(t, h)[1] / (T * B), J)
         J = J * (np.eye(5) + shift)[None, :, None]  # n = 2: the own unit and the next
-    assert deviation(run(model, SnAp(n=2), K)["weights"][...], expected) < 1e-12
+    assert deviation(run(model, sr.SnAp(n=2), K)["weights"][...], expected) < 1e-12
 
 
 def test_reach_does_not_depend_on_numbers():
@@ -139,14 +114,14 @@ def test_reach_does_not_depend_on_numbers():
 def test_uoro_is_the_textbook_with_the_same_noise(monkeypatch):
     model, layers = pair([7, 6, 4], FIXED)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (T, B, 10))
-    draw(monkeypatch, UORO.__module__, jnp.asarray(signs))
-    ours = gradients(model, own_loss(), jnp.asarray(X), LABELS, rule=UORO(rngs=nnx.Rngs(0)), window=K)[1]
+    draw(monkeypatch, sr.UORO.__module__, jnp.asarray(signs))
+    ours = sr.gradients(model, own_loss(), jnp.asarray(X), LABELS, rule=sr.UORO(rngs=nnx.Rngs(0)), window=K)[1]
     assert worst(gradients_of(model, ours), oracle.uoro(layers, X, SIGNAL, noise=signs).gradients) < 1e-11
 
 
 def test_each_call_draws_other_noise_and_the_same_seed_the_same():
-    model, rule = pair([7, 3, 4], [lif(), LI]).model, UORO(rngs=nnx.Rngs(0))
-    one, two, again = (run(model, each, K) for each in (rule, rule, UORO(rngs=nnx.Rngs(0))))
+    model, rule = pair([7, 3, 4], [lif(), LI]).model, sr.UORO(rngs=nnx.Rngs(0))
+    one, two, again = (run(model, each, K) for each in (rule, rule, sr.UORO(rngs=nnx.Rngs(0))))
     assert furthest(one, two) > 0.01
     assert furthest(one, again) == 0
     single = X[:1]
@@ -172,15 +147,15 @@ def draw(monkeypatch, module, numbers):
 
 def own_loss():
     """A function of its own, whose program nothing else uses."""
-    return lambda outputs, labels: cross_entropy(outputs, labels)
+    return lambda outputs, labels: sr.cross_entropy(outputs, labels)
 
 
 def error(model, x, rule, window):
     """How far the gradient is from BPTT's; a penalty of a mean over time makes signals of a first pass."""
     batch = model, own_loss(), jnp.asarray(x, float), jnp.zeros(x.shape[1], int)
-    penalties = [firing_rate(0.1, 2.0, layers=(0,))]
+    penalties = [sr.firing_rate(0.1, 2.0, layers=(0,))]
     one, exact = (
-        gradients(*batch, window=window, penalties=penalties, **options)[1] for options in ({"rule": rule}, {})
+        sr.gradients(*batch, window=window, penalties=penalties, **options)[1] for options in ({"rule": rule}, {})
     )
     return furthest(one, exact)
 
@@ -195,8 +170,8 @@ def test_forward_gradients_add_up_to_the_gradient(directions, network, window, m
     sizes = [int(np.prod(shape)) for shape in shapes]
     parts = np.split(directions(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
     drawn = [jnp.asarray(part.reshape(-1, *shape)) for part, shape in zip(parts, shapes, strict=True)]
-    draw(monkeypatch, ForwardGradient.__module__, drawn)
-    rule = ForwardGradient(len(parts[0]), rngs=nnx.Rngs(0))
+    draw(monkeypatch, sr.ForwardGradient.__module__, drawn)
+    rule = sr.ForwardGradient(len(parts[0]), rngs=nnx.Rngs(0))
     assert error(model, SPIKES[:4, :2, : model.modules[0].in_features], rule, window) < EXACT
 
 
@@ -208,18 +183,18 @@ def test_node_perturbations_add_up_to_the_gradient(directions, window, monkeypat
     draw(monkeypatch, "slax_rules.engine.noise", jnp.asarray(drawn.reshape(-1, steps, units).swapaxes(0, 1)))
     model = pair([7, 2, 2], FIXED, edges=OWN).model
     x = np.repeat(SPIKES[:steps, :1, :7], len(drawn), axis=1)
-    assert error(model, x, NodePerturbation(rngs=nnx.Rngs(0)), window) < EXACT
+    assert error(model, x, sr.NodePerturbation(rngs=nnx.Rngs(0)), window) < EXACT
 
 
 def learned(monkeypatch, network, drawn, **options):
     """A model, and the matrices of OPZO after an update at a rate of 1, in the mean over the signs that are drawn."""
     model = network.model
-    rule = OPZO(model, rngs=nnx.Rngs(0))
+    rule = sr.OPZO(model, rngs=nnx.Rngs(0))
     draw(monkeypatch, "slax_rules.engine.noise", jnp.asarray(np.stack(drawn)))
     x = jnp.asarray(np.repeat(SPIKES[: len(drawn), :1, :2], len(drawn[0]), axis=1), float)
     optimizer = nnx.Optimizer((model, rule), optax.sgd(1.0), wrt=nnx.Param)
     kernels = [np.asarray(module.kernel[...]) for module in model.modules[2::2]]
-    train_offline(model, optimizer, own_loss(), x, jnp.zeros(len(drawn[0]), int), rule=rule, **options)
+    sr.train_offline(model, optimizer, own_loss(), x, jnp.zeros(len(drawn[0]), int), rule=rule, **options)
     return kernels, [matrix[...] for matrix in rule.matrices]
 
 

@@ -34,7 +34,6 @@ def model():
 HALF = jnp.bfloat16
 IN_HALF = (
     lambda: connect([linear(7, 4, 0, HALF), LI(param_dtype=HALF)]),
-    lambda: connect([lambda x: x.astype(HALF), LI(param_dtype=HALF), synapse(), LI()]),
     lambda: nnx.GRUCell(7, 4, dtype=HALF, rngs=rngs()),
 )
 

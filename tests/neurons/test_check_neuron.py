@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, NEURONS, AdLIF, SpikingNeuron, connect, fast_sigmoid
+from slax_neurons import LI, LIF, NEURONS, AdLIF, Neuron, SpikingNeuron, connect, fast_sigmoid
 from slax_neurons.testing import check_neuron
 from slax_rules import OSTL, OTPE, OTTT, cross_entropy, gradients
 
@@ -40,6 +40,13 @@ class ReadsSamples(Base):
         return 0.5 * carry - 0.1 * carry.mean(0, keepdims=True) + inputs
 
 
+class ReadsTheLast(Base):
+    """Of four units, the first one reads the last one, and not the other way round."""
+
+    def integrate(self, carry, inputs):
+        return (0.5 * carry + inputs).at[..., 0].add(0.1 * carry[..., -1])
+
+
 class Decays(LI):
     """Its `membrane_decay` is declared, and a lie."""
 
@@ -54,6 +61,16 @@ class Saturates(Base):
 
     def integrate(self, carry, inputs):
         return 0.5 * carry - 0.1 * jnp.tanh(carry) + inputs
+
+
+class OwnSpikes(Neuron):
+    """Says that it is linear, and makes spikes that no rule can leave out."""
+
+    linear = True
+    integrate = Base.integrate
+
+    def fire(self, membrane):
+        return membrane - jax.nn.sigmoid(membrane), jax.nn.sigmoid(membrane)
 
 
 class Forgets(Base):
@@ -73,8 +90,10 @@ FAULTS = {
     Swapped: "outputs other than 0 and 1. Return the carry first",
     NoSurrogate: "without a derivative",
     ReadsSamples: "a unit or a sample of others",
+    ReadsTheLast: "a unit or a sample of others",
     Decays: r"membrane_decay = 0\.9, but its membrane decays by 0\.3\. Define",
     Saturates: "linear = True, but derivatives",
+    OwnSpikes: "linear = True, but derivatives",
     LateStates: "that differ from its steps one by one. Leave unroll",
     Forgets: "that differ from its steps one by one. Leave unroll",
 }
@@ -103,6 +122,13 @@ class HalfLife(LI):
         return (u := 0.5 * carry + inputs), u
 
 
+class Mixin:
+    __call__ = HalfLife.__call__
+
+
+class Mixed(Mixin, LI): ...
+
+
 class OwnIntegrate(LIF):
     def integrate(self, carry, inputs):
         return 0.2 * carry + inputs
@@ -113,10 +139,21 @@ class OwnFire(LIF):
         return 0.5 * membrane, self.spike(membrane)[1]
 
 
+class Neighbors(Base):
+    """Units that inhibit those which an integer matrix names."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.others = nnx.Variable(1 - jnp.eye(4, dtype=int))
+
+    def integrate(self, carry, inputs):
+        return 0.5 * carry + inputs - 0.3 * (carry @ self.others[...].astype(carry.dtype))
+
+
 def test_a_step_of_its_own_inherits_neither_decay_nor_linearity():
     """Rules say what they need; told of the decay, they are right."""
     check_neuron(HalfLife())
-    assert HalfLife.membrane_decay is None and not HalfLife.linear and LI().linear
+    assert HalfLife.membrane_decay is Mixed.membrane_decay is None and not HalfLife.linear and LI().linear
     rngs = nnx.Rngs(0)
     model = connect([nnx.Linear(6, 5, rngs=rngs), LIF(), nnx.Linear(5, 3, rngs=rngs), HalfLife()])
     inputs, labels = jnp.ones((8, 2, 6)), jnp.array([0, 2])
@@ -142,7 +179,8 @@ def coupled(x):
     return fast_sigmoid()(x - x.mean(-1, keepdims=True))
 
 
-def test_units_that_see_each_other_are_refused_by_rules_for_layers():
-    model = connect([nnx.Linear(3, 4, rngs=nnx.Rngs(0)), LIF(spike_fn=coupled)])
+@pytest.mark.parametrize("neuron", [Neighbors, lambda: LIF(spike_fn=coupled)])
+def test_units_that_see_each_other_are_refused_by_rules_for_layers(neuron):
+    model = connect([nnx.Linear(3, 4, rngs=nnx.Rngs(0)), neuron()])
     with pytest.raises(TypeError, match="units see each other"):
         gradients(model, cross_entropy, jnp.ones((5, 2, 3)), jnp.array([0, 2]), rule=OSTL())

@@ -88,6 +88,7 @@ CASES += [
     (read(c=SAME), V, "padding 'same' and a stride"),
     (written(linear(), connect([sn.ALIF()])), TE, "module 1.0 .* ALIF, expected what has a node"),
     (lambda: to_nir(connect([LIF()]), dt=-1e-3, input_shape=(N,)), V, "dt=-0.001, expected a number of seconds above 0"),
+    (lambda: from_nir(to_nir(connect([LIF()]), dt=1e-3, input_shape=(N,)), dt=1e-4), V, "with dt=0.001: take the same"),
     (written(linear(), LIF(), edges=[Edge(1, 0, delay=2, synapse=linear())]), V, "delay of 2 steps"),
     (written(identity, linear(), LIF(), Zeros((N,)), LIF(), linear(), edges=SAMES), V, "no late edges"),
     (written(linear(), LIF(), identity, linear(), edges=[Edge(1, 2, synapse=identity)]), V, "two paths"),

@@ -137,3 +137,18 @@ def test_number_array_and_trainable_compute_the_same_and_a_value_per_unit_of_an_
     alone = np.stack([run(float(value))[..., n] for n, value in enumerate(values)], -1)
     for given in (values, Trainable(values), np.broadcast_to(values, (4, 3)), Trainable(np.tile(values, (4, 1)))):
         np.testing.assert_allclose(run(given), alone, rtol=1e-12, atol=1e-14)
+
+
+def test_a_model_built_twice_or_inside_a_traced_function_is_traced_once():
+    traced = []
+
+    @nnx.jit
+    def run(model, x):
+        traced.append(1)
+        return unroll(model, model.initialize_carry((2, 3)), x)[1]
+
+    for seed in range(2):
+        run(sn.connect([nnx.Linear(3, 3, rngs=nnx.Rngs(seed)), LIF(decay=Trainable(0.5))]), jnp.ones((4, 2, 3)))
+    assert len(traced) == 1
+    inside = jax.jit(lambda x: LIF(decay=Trainable(0.5))(jnp.zeros_like(x), x)[1])
+    np.testing.assert_array_equal(inside(jnp.ones((2, 3))), 1)

@@ -26,19 +26,7 @@ from oracle.neurons import ALIF, BRF, LI, LIF, AdEx, AdLIF, CuBaLIF, Dense, Izhi
 from oracle.penalties import Penalty, own_losses  # noqa: F401
 from oracle.rewards import rewarded  # noqa: F401
 from oracle.routes import Direct, Local, Matrices, Symmetric, Target  # noqa: F401
-from oracle.rules import (  # noqa: F401
-    approximate_otpe,
-    e_prop,
-    ostl,
-    otpe,
-    ottt,
-    pp_prop,
-    sketched_rtrl,
-    sltt,
-    snap,
-    stllr,
-    uoro,
-)
+from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, pp_prop, sketched_rtrl, sltt, snap, stllr, uoro  # noqa: F401
 from oracle.running import Carry, Gradients, Result, advance, run, start  # noqa: F401
 from oracle.signals import linear, softmax_cross_entropy  # noqa: F401
 from oracle.sketched import SketchedRTRL  # noqa: F401

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slax_rules as sr
-from training.small import BATCHES, B, C, T, batch, made, same, trained
+from training.small import BATCHES, T, batch, made, same, trained
 
 
 class Tensor:
@@ -87,14 +87,3 @@ def test_masks_and_targets_may_be_tensors_too():
         for of in (map(Tensor, (padded, labels, mask)), map(jnp.asarray, (inputs, labels, mask)))
     )
     assert same(ours, theirs)
-
-    def of_tree(outputs, targets):
-        return sr.squared_error(outputs, targets["b"]) + 0 * targets["a"]
-
-    targets = np.ones((B, C), np.float32)
-    expected = trained([(inputs, targets)], sr.squared_error)
-    for loss_fn, its_targets in (
-        (sr.squared_error, sr.PerSequence(Tensor(targets))),
-        (of_tree, {"a": Tensor(targets[:, 0]), "b": Tensor(targets)}),
-    ):
-        assert same(trained([(inputs, its_targets)], loss_fn), expected)

@@ -60,13 +60,6 @@ def test_recomputation_keeps_the_carries_between_chunks_and_the_steps_of_one():
     assert found.kept_bytes == 4 * (carries + chunk + 9 * 2 * C)
 
 
-@pytest.mark.parametrize("steps", [T, 300])  # BPTT runs 300 steps in chunks
-def test_inputs_are_in_no_other_number(steps):
-    found = counted(BPTT(), (steps, B, I), window=2)
-    assert found.counted_bytes == 4 * (steps * (N + 2 * C) + 2 * (N + C))
-    assert found.input_bytes == 4 * steps * I
-
-
 @pytest.mark.parametrize(("rule", "window"), [(TBPTT(5), None), (OTTT(), 4), (OTPE(), 1)])
 def test_measured_bytes_are_the_temporaries_of_a_program_of_the_same_gradient(rule, window):
     net, steps = model(), 40

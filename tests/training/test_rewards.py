@@ -203,7 +203,11 @@ def test_actions_are_drawn_from_the_softmax_of_the_outputs(x64):
     assert np.nanmean(returns - 100) == pytest.approx(0.75, abs=0.05)
 
 
-def test_a_reward_has_no_axis():
+def test_a_reward_has_no_axis_and_a_model_needs_an_output_for_the_value():
     model = connect([nnx.Linear(5, 2, rngs=nnx.Rngs(0))])
-    with pytest.raises(TypeError, match=r"'float..\[1\]', 'bool\[\]'\) from the step of an environment"):
-        trained(model, sr.BPTT(), Careless(n_actions=1), 1, optax.sgd(0.1), window=1)
+    for environment, told in (
+        (Careless("times", 1), r"'float..\[1\]', 'bool\[\]'\) from the step of an environment"),
+        (Episodic("times", 2), r"outputs \[2\], expected \[3\]: logits and a value"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=told):
+            trained(model, sr.BPTT(), environment, 1, optax.sgd(0.1), window=1)

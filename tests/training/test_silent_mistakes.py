@@ -104,7 +104,6 @@ SAMPLER = sr.Sampler(draw, KEY, steps=1)
         (lambda: run([((255 * INPUTS).astype(jnp.uint8), LABELS)]), "inputs up to 255"),
         (dropped, "whose Dropout is off"),
         (ended, "The last 25 of 30 steps changed no parameter"),
-        (lambda: LIF(threshold=0.0), "units at rest, at 0, fire"),
         (lambda: to_nir(stack(), dt=1e-3, input_shape=(8,)), "which other frameworks read as a reset to zero"),
         (lambda: bin_events(TIMES, np.zeros(20, int), n_units=1, n_steps=2, duration=2.0, outside="drop"), "18 of 20"),
         (lambda: streamed(stack(), sr.BPTT()), "start_stream got BPTT and no window"),

@@ -37,26 +37,6 @@ def calls_back(returned, **options):
     return train(callbacks=[sr.Every(1, lambda info: returned)], **options)
 
 
-class Three:
-    """An environment of three actions."""
-
-    n_actions = 3
-
-    def reset(self, key):
-        return jnp.zeros(()), jnp.zeros(N)
-
-    def step(self, key, state, action):
-        return state, jnp.zeros(N), state, state > 0
-
-
-def rewarded(rule=None, **options):
-    """For a model without an output for the value."""
-    model, optimizer = made()
-    episodes = sr.start_episodes(model, Three(), B, rule=sr.OSTL(), key=jax.random.key(0))
-    options |= {"rule": rule or sr.OSTL(), "updates": 1}
-    return sr.train_on_rewards(model, optimizer, Three(), episodes, **options)
-
-
 X, LABELS = BATCHES[0]
 NO_ENTRY, TRACK = np.zeros((T, B), bool), np.zeros((T, B), int)
 
@@ -64,10 +44,6 @@ NO_ENTRY, TRACK = np.zeros((T, B), bool), np.zeros((T, B), int)
 def stream(model=None, shape=(B, N), **options):
     model = model or made()[0]
     return sr.start_stream(model, optimizer_of(model), sr.cross_entropy, shape, **({"rule": sr.SLTT()} | options))
-
-
-def runs(*pieces, **options):
-    return list(sr.run_stream(stream(), pieces, **options))
 
 
 def trial(rule=None, model=None):
@@ -101,8 +77,6 @@ CALLS = {  # a call, and words of its error
         lambda: evaluated([(X, LABELS, ~NO_ENTRY)], metrics={"a": lambda y, t: 0.0}), "got a mask"
     ),
     "callback of a metric": (lambda: calls_back({"loss": 1}, held_out=BATCHES[:1]), "A callback returned 'loss'"),
-    "more outputs than actions": (lambda: rewarded(), r"outputs \[3\], expected \[4\]: logits and a value"),
-    "episodes of another rule": (lambda: rewarded(rule=sr.RTRL()), "episodes of another rule than"),
     "online without a window": (lambda: train(update="online"), "BPTT and no window"),
     "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels.squeeze\("),
     "no samples": (lambda: train([(X[:, :0], LABELS[:0])]), "6 steps of 0 samples"),
@@ -116,9 +90,6 @@ CALLS = {  # a call, and words of its error
     "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
     "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"expected \[L, 4, 5\]"),
     "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
-    "stream: shape of a metric": (
-        lambda: runs((X[:1], TRACK[:1]), metrics={"error": lambda y, _: 0 * y[:, :1]}), "metric 'error'"
-    ),
     "trial: keys of a rule": (lambda: trial(sr.UORO(rngs=rngs())), "random key in the state"),
     "trial: parameters": (lambda: trial(sr.OSTL(route=sr.Adaptive(made()[0], rngs=rngs()))), "with parameters of its"),
     "trial: masks of steps": (lambda: trial(model=before(LI(), Dropout(0.5, per="step", rngs=rngs()))), r"model.eval\(\)"),
