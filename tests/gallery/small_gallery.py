@@ -38,9 +38,8 @@ def figure(stem, title, claims):
     return {"stem": stem, "title": title, "claims": claims} | about
 
 
-OTPE, BPTT, SECOND = (
-    {"task": task, "rule": rule} for task, rule in (("first", "otpe"), ("first", "bptt"), ("second", "bptt"))
-)
+OTPE, BPTT = {"task": "first", "rule": "otpe"}, {"task": "first", "rule": "bptt"}
+SECOND = {"task": "second", "rule": "bptt"}
 SPEED = [
     claim("faster", OTPE, "below", {"rule": "bptt"}),
     claim("much_faster", OTPE, "below", 1.1, sentence=HOSTILE),
@@ -105,14 +104,11 @@ def result(task):
     return {"config": config, "seed": 7, "seeds": [{}, {}, {}], "versions": {"python": "3.11.7", "jax": "0.10.2"}}
 
 
-def record(**changes):
-    made = {"commit": "0123456789abcdef0123456789abcdef01234567", "date": "2026-01-02T03:04:05+00:00", "device": "cpu"}
-    return made | {"machine": "Linux x86_64 Some Processor", "wall_seconds": 40.0} | changes
-
-
 def certified(files, **changes):
     """The files, with a record."""
-    write_record(Product("", tuple(files), {}, ()), {"made_from": "", "inputs": {}}, **record(**changes))
+    made = {"commit": "0123456789abcdef0123456789abcdef01234567", "date": "2026-01-02T03:04:05+00:00", "device": "cpu"}
+    made |= {"machine": "Linux x86_64 Some Processor", "wall_seconds": 40.0} | changes
+    write_record(Product("", tuple(files), {}, ()), {"made_from": "", "inputs": {}}, **made)
     return files
 
 
