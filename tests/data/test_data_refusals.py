@@ -27,9 +27,7 @@ def of(train, test=None, **options):
 REFUSED = [
     (lambda: sd.check_labels(Y + 0.5, n_classes=3), r"float64 and shape \[4\], expected integers \[B\].*return_inverse=True"),
     (lambda: sd.stored_task(WHOLE | {"test": (X, Y)}, n_classes=2), r"'steps': 5, 'shape of a step': \(2,\), 'values': 'real'"),
-    (lambda: sd.stored_task({"train": (X, Y)}), "Got targets that are integers and no n_classes, expected their number"),
     (lambda: sd.stored_task({"train": (X, np.eye(2, dtype=int)[Y])}, n_classes=2), r"int32 and shape \[4, 2\].*labels.argmax"),
-    (lambda: sd.stored_task({"train": (X, X[:, :, 0].astype(int))}, n_classes=2), r"shape \[4, 5\], .* give per_step=True"),
     (lambda: sd.latency_encode(LEVELS + 0.5, n_steps=5), r"Got intensities from 0.5 to 1.5, expected \[0, 1\]. Scale"),
     (lambda: sd.Augmentation(drop=1.0), "expected channels >= 0, delay >= 0, and stretch and drop in"),
     (events(2.0), "Got 1 of 1 times at or after the end of the window, 2, the last at 2. Give a longer"),

@@ -1,10 +1,6 @@
 """A file is whole or not there, whatever happens while it is written; what is damaged or unsafe is refused."""
 
-import errno
 import hashlib
-import io
-import os
-import tarfile
 
 import numpy as np
 import pytest
@@ -13,7 +9,7 @@ from small_sets import tar_gz
 from slax_data import download, spike_trains
 from slax_data.storage import packed
 from slax_data.storage.packed import cached_sets, unpacked
-from slax_data.storage.whole_files import atomic_write, load_arrays, read_archive
+from slax_data.storage.whole_files import atomic_write, read_archive
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -25,7 +21,7 @@ def test_a_file_becomes_what_was_written_aside_or_stays_as_it_was(tmp_path):
         aside.write_bytes(b"before")
     with pytest.raises(OSError, match="No space left"), atomic_write(path) as aside, aside.open("wb") as file:
         file.write(CONTENT)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError("No space left on device")
     assert path.read_bytes() == b"before"
 
 
@@ -52,12 +48,6 @@ def members(path):
     return {str(name): content for name, content in read_archive(path, lambda name: name.suffix == ".wav")}
 
 
-def npz(**arrays):
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    return file.getvalue()
-
-
 def test_a_folder_is_read_like_an_archive(tmp_path):
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,17 +55,8 @@ def test_a_folder_is_read_like_an_archive(tmp_path):
     assert list(members(tmp_path).items()) == sorted(WANTED.items())
 
 
-def special(name, kind=tarfile.REGTYPE, **fields):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, "/etc/passwd"
-    for field, value in fields.items():
-        setattr(info, field, value)
-    return {name: info}
-
-
 UNSAFE = [
-    *((tar_gz(special("x.wav", kind)), "a link or a device, 'x.wav'") for kind in b"1 2 3 6".split()),
-    (npz(a=np.arange(99.0))[:-40], r"/file .*expected a complete \.npz file"),
+    *((tar_gz({"x.wav": b""}, kind), "a link or a device, 'x.wav'") for kind in b"1 2 3 6".split()),
     (tar_gz(FILES)[:-20], r"/file, .*expected a whole \.tar\.gz archive"),
     (tar_gz(FILES)[:40] + b"?" + tar_gz(FILES)[41:], r"/file, .*expected a whole \.tar\.gz archive"),
 ]
@@ -85,7 +66,7 @@ UNSAFE = [
 def test_what_is_not_to_be_trusted_is_refused(content, told, tmp_path):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=told):
-        load_arrays(tmp_path / "file") if content[:2] == b"PK" else members(tmp_path / "file")
+        members(tmp_path / "file")
 
 
 def test_spikes_are_made_once_and_again_for_other_options_and_other_programs(tmp_path, monkeypatch):

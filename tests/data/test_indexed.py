@@ -9,20 +9,6 @@ from slax_data import held_out, indexed_task, spike_trains, stored_task
 
 RNG = np.random.default_rng(0)
 
-
-class Indexable:
-    """A set as PyTorch and tonic have them: a length, and a sample with its target, and maybe more, at an index."""
-
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        return *self.items[index], "more"
-
-
 VALUES = {  # and the type and the bytes of a step in memory
     "counts": (RNG.poisson(0.5, (9, 8, 4)), np.uint8, 4),
     "negative": (RNG.integers(-9, 9, (9, 8, 4)), np.int8, 4),
@@ -41,7 +27,8 @@ INSIDE = np.arange(8)[:, None] < LENGTHS  # [T, D]
 
 
 def cut(values, targets, per_step):
-    return Indexable([(x[:n], y[:n] if per_step else y) for x, y, n in zip(values, targets, LENGTHS, strict=True)])
+    """A set as PyTorch and tonic have them: a length, and a sample with its target, and maybe more, at an index."""
+    return [(x[:n], y[:n] if per_step else y, "more") for x, y, n in zip(values, targets, LENGTHS, strict=True)]
 
 
 @pytest.mark.parametrize("form", TARGETS)

@@ -1,5 +1,6 @@
 """Laws of batches, of padding, and of batches ahead of use."""
 
+import queue
 import threading
 import time
 
@@ -37,35 +38,25 @@ def test_sequences_are_where_the_mask_is_and_zeros_are_elsewhere(n_steps):
     assert not inputs[~mask].any()
 
 
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetched")]
-
-
-def soon(condition):
-    end = time.monotonic() + 10
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.001)
-    return condition()
-
-
 def some(n, made):
     for i in range(n):
-        made.append(threading.current_thread().name)
+        made.put(threading.current_thread().name)
         yield np.full((2, 4), i, np.float32), np.arange(4)
     raise RuntimeError("the disk is gone")
 
 
 def test_prefetched_batches_are_the_same_made_ahead_in_a_thread_that_ends():
-    made = []
+    made = queue.SimpleQueue()
     ahead = prefetched(some(9, made), 3, sharding=jax.devices()[0])
-    assert made == []
+    assert made.empty()
     found = [next(ahead)]
-    assert soon(lambda: len(made) == 4)  # one in use, three ahead
+    names = {made.get(timeout=10) for _ in range(4)}  # one in use, three ahead
     time.sleep(0.05)
-    assert len(made) == 4 and len(threads()) == 1 and all(name.startswith("prefetched") for name in made)
+    assert made.empty() and names == {"prefetched_0"}
     found += [next(ahead) for _ in range(8)]
     assert [float(inputs[0, 0]) for inputs, _ in found] == list(range(9))
     assert all(isinstance(array, jax.Array) and array.committed for batch in found for array in batch)
     with pytest.raises(RuntimeError, match="the disk is gone"):  # in the place of the batch that failed
         next(ahead)
-    assert list(ahead) == [] and list(prefetched([])) == [] and soon(lambda: not threads())
+    assert list(ahead) == [] and list(prefetched([])) == []
+    assert not names & {thread.name for thread in threading.enumerate()}

