@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 import traceback
-import types
 from pathlib import Path
+from types import CodeType, SimpleNamespace
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 
 
-def program_of(page: Path) -> types.CodeType:
+def program_of(page: Path) -> CodeType:
     program = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
     return compile(program, str(page), "exec")
 
@@ -30,20 +30,9 @@ class Recordings(list):
 
     def __init__(self, folder: str, train: bool):
         rng = np.random.default_rng(0)
-        kind = [("x", int), ("y", int), ("t", int), ("p", int)]
         for digit in range(20):
-            events = np.zeros(50, kind)
-            for field, end in (("x", 34), ("y", 34), ("t", 310_000), ("p", 2)):
-                events[field] = np.sort(rng.integers(end, size=50)) if field == "t" else rng.integers(end, size=50)
-            self.append((events, digit % 10))
-
-
-def stand_ins() -> dict[str, types.ModuleType]:
-    """Another library's reader of a set, with a small set of the true form: neither is installed."""
-    modules = {name: types.ModuleType(name) for name in ("tonic", "tonic.datasets")}
-    modules["tonic"].datasets = modules["tonic.datasets"]  # type: ignore[attr-defined]
-    modules["tonic.datasets"].NMNIST = Recordings  # type: ignore[attr-defined]
-    return modules
+            fields = [np.sort(rng.integers(end, size=50)) for end in (34, 34, 310_000, 2)]
+            self.append((np.rec.fromarrays(fields, names="x,y,t,p"), digit % 10))
 
 
 def small_sets(folder: Path) -> None:
@@ -52,8 +41,9 @@ def small_sets(folder: Path) -> None:
     from small_sets import SMALL_SETS
 
     os.environ["SLAX_DATA"] = str(folder)
-    sys.modules["music21"] = types.ModuleType("music21")
-    sys.modules["music21"].__file__ = str(folder / "__init__.py")
+    datasets = SimpleNamespace(NMNIST=Recordings)
+    sys.modules.update({"tonic": SimpleNamespace(datasets=datasets), "tonic.datasets": datasets})
+    sys.modules["music21"] = SimpleNamespace(__file__=str(folder / "__init__.py"))
     for name, place in {"bach": "corpus/bach", "laser": "", "mnist": "mnist", "spoken_digits_mfcc": ""}.items():
         (folder / place).mkdir(parents=True, exist_ok=True)
         SMALL_SETS[name](folder / place)
@@ -61,7 +51,6 @@ def small_sets(folder: Path) -> None:
 
 def main() -> None:
     gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
-    sys.modules.update(stand_ins())
     sys.path.insert(0, str(ROOT))  # as of a script in the folder of the clone
     sets = tempfile.TemporaryDirectory()
     small_sets(Path(sets.name))
@@ -75,9 +64,8 @@ def main() -> None:
                 error = traceback.format_exc()
             os.chdir(ROOT)
         jax.config.update("jax_enable_x64", False)
-        print(
-            "\n" + json.dumps({"page": str(page), "seconds": time.process_time() - start, "error": error}), flush=True
-        )
+        answer = {"page": str(page), "seconds": time.process_time() - start, "error": error}
+        print("\n" + json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
