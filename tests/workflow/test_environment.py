@@ -43,12 +43,8 @@ def test_what_is_declared_is_locked_at_a_version_that_is_allowed(group):
         assert name in members or (versions and all(map(requirement.specifier.contains, versions))), name
 
 
-def read(name):
-    return (ROOT / name).read_text()
-
-
 def test_the_page_has_the_bounds_that_the_packages_have():
-    rows = re.findall(r"^\| (\w+) \| `([^`]+)` \|", read("docs/upgrading.md"), re.MULTILINE)
+    rows = re.findall(r"^\| (\w+) \| `([^`]+)` \|", (ROOT / "docs/upgrading.md").read_text(), re.MULTILINE)
     stated = {(name.lower(), SpecifierSet(bounds)) for name, bounds in rows}
     projects = [member["project"] for member in MEMBERS]
     required = [Requirement(text) for project in projects for text in project["dependencies"]]
