@@ -14,22 +14,11 @@ from slax_neurons import NEURONS
 from slax_rules import RULES
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("a: 1\nb: 2\na: 3\n", "'a' is given twice, in lines 1 and 3"),
-        ("a: [\n", "is not valid YAML"),
-    ],
-)
-def test_key_given_twice_is_refused_with_file_and_lines(tmp_path, text, told):
+def test_key_given_twice_is_refused_and_a_merged_one_may_be_overridden(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text(text)
-    with pytest.raises(yaml.YAMLError, match=rf"^{re.escape(str(path))} (.|\n)*{told}"):
+    path.write_text("a: 1\nb: 2\na: 3\n")
+    with pytest.raises(yaml.YAMLError, match="'a' is given twice, in lines 1 and 3"):
         read_yaml(path)
-
-
-def test_merged_mapping_may_be_overridden(tmp_path):
-    path = tmp_path / "config.yaml"
     path.write_text("base: &base {x: 1, y: 2}\nmore: {<<: *base, x: 3}\n1: a\n'1': b\n")
     assert read_yaml(path) == {"base": {"x": 1, "y": 2}, "more": {"x": 3, "y": 2}, 1: "a", "1": "b"}
 
@@ -37,14 +26,12 @@ def test_merged_mapping_may_be_overridden(tmp_path):
 def test_names_are_those_of_the_tables():
     literal = "write each entry into the dictionary itself, in the file of `TABLES` in experiments/pipeline/config.py"
     assert [*library("rule")] == list(RULES), literal
-    for entry in RULES.values():  # which the page of rules shows
-        told = f"fill in requires, exact, omits, memory, time and cites of {entry.title} in slax_rules/registry.py"
-        assert all((entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites)), told
-        name = next(name for name in RULES if RULES[name] is entry)
-        is_refused = bool([*mistakes(name, {"$ref": "urn:slax:gradient"}, "rule")])
-        assert is_refused == (entry.optimizer is not None), (
-            f"write optimizer= in {name} of slax_rules/registry.py itself"
-        )
+    for name, entry in RULES.items():
+        told = f"of {name} in slax_rules/registry.py"  # what the page of rules shows
+        shown = entry.requires, str(entry.exact), entry.omits, entry.memory, entry.time, entry.cites
+        assert all(shown), f"fill in requires, exact, omits, memory, time and cites {told}"
+        is_refused = any(mistakes(name, {"$ref": "urn:slax:gradient"}, "rule"))
+        assert is_refused == (entry.optimizer is not None), f"write optimizer= {told} itself"
     assert [*library("data set")] == [*DATASETS] and [*library("code")] == [*ENCODERS], literal
     assert [*library("neuron")] == [*NEURONS], literal
 
@@ -53,11 +40,10 @@ PAGE = (Path(__file__).parents[2] / "docs/neurons.md").read_text()
 
 
 def test_every_neuron_is_in_the_configuration():
-    # These join when the full scale is made again.
-    drawn = set(NEURONS) - {"izhikevich", "adex", "leaky_rate", "sliding_psn"}
-    drawn -= {"event_cuba_lif"}  # its spikes are between two steps
-    drawn -= {"lru", "rtu"}  # two currents and no threshold: not what the figure shows
-    assert all(set(scale["neurons"]) == drawn for scale in scales_of("step_response").values())
+    # Four join when the full scale is made again. Of the others, one spikes between steps, and two have two currents and no
+    # threshold, which is not what the figure shows.
+    left_out = {"izhikevich", "adex", "leaky_rate", "sliding_psn", "event_cuba_lif", "lru", "rtu"}
+    assert all({*scale["neurons"]} == {*NEURONS} - left_out for scale in scales_of("step_response").values())
 
 
 @pytest.mark.parametrize("kind", NEURONS.values())

@@ -2,24 +2,13 @@
 
 import dataclasses
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
 
 from experiments.pipeline import results, shipped
 from experiments.pipeline.job import ARRAYS, NUMBERS, Job
-from experiments.pipeline.results import (
-    Product,
-    begin,
-    checksums_below,
-    figure_products,
-    own_sources,
-    result_product,
-    spikes_product,
-    state_of,
-    write_record,
-)
+from experiments.pipeline.results import Product, begin, checksums_below, own_sources, result_product, state_of
 from slax_data import DATASETS, ENCODERS, Encoder
 from slax_rules import RULES, RuleEntry
 
@@ -31,7 +20,7 @@ def made(product: Product, text: str = "made") -> Product:
     for file in product.files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{file.name} {text}")
-    write_record(product, begin(product), **RUN)
+    results.write_record(product, begin(product), **RUN)
     return product
 
 
@@ -82,16 +71,18 @@ def test_what_reads_a_result_follows_its_settings_and_its_content(folder):
     first = made(result_product("deep", "tiny", jobs, "a"))
     assert state_of(product).kind == "older"  # it was made without these arrays
     made(product)
-    write_record(first, begin(first), **RUN | {"wall_seconds": 2.0})
+    results.write_record(first, begin(first), **RUN | {"wall_seconds": 2.0})
     assert state_of(product).kind == "current"
     made(first, "made otherwise")
     assert state_of(product).kind == "older"
 
 
-def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
-    jobs = {"a": Job("a", {}, sources=("benchmarks/side_by_side",))}
-    computing = set(checksums_below(*result_product("questions", "tiny", jobs, "a").sources))
-    drawing = set(checksums_below(*figure_products("questions", "tiny", jobs)["questions_time"].sources))
+def test_a_result_depends_on_spikes_and_folders_and_a_figure_on_what_draws():
+    jobs = {"a": Job("a", {}, spikes="japanese_vowels", sources=("benchmarks/side_by_side",))}
+    product = result_product("questions", "tiny", jobs, "a")
+    assert product.more["spikes"] == results.spikes_product("japanese_vowels").digest()
+    computing = set(checksums_below(*product.sources))
+    drawing = set(checksums_below(*results.figure_products("questions", "tiny", jobs)["questions_time"].sources))
     used = {"experiments/common/learning.py", "experiments/questions/run.py", "benchmarks/side_by_side/measure.py"}
     assert used | {"packages/slax-rules/src/slax_rules/api.py", "experiments/__init__.py"} <= computing
     shown_as = {path.relative_to(results.ROOT).as_posix() for path in results.ROOT.glob("experiments/drawing/*.yaml")}
@@ -101,17 +92,14 @@ def test_a_result_depends_on_folders_and_a_figure_on_what_draws(monkeypatch):
     assert any("slax-viz" in file for file in result_product("landscapes", "tiny", jobs, "a").sources)
     assert {"experiments/questions/run.py", "experiments/plot.py"} <= drawing  # a drawing may read what computes
     assert all((results.ROOT / file).is_file() for file in computing | drawing)
-    other = {"a": Job("a", {}, module="other", sources=("benchmarks/side_by_side",))}
-    assert len({result_product("questions", "tiny", of, "a").digest() for of in (jobs, other)}) == 2
+    other = {"a": dataclasses.replace(jobs["a"], module="other")}
+    assert result_product("questions", "tiny", other, "a").digest() != product.digest()
 
 
 OWN = """
 from slax_rules import SLTT
-
 class Own(SLTT): pass
-
 def task(key): pass
-
 def onset(intensities, *, n_steps): pass
 """
 
@@ -119,8 +107,6 @@ def onset(intensities, *, n_steps): pass
 def test_a_rule_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(folder, monkeypatch):
     (folder / "own_data.py").write_text(OWN)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setitem(sys.modules, "own_data", None)  # to be taken out again
-    del sys.modules["own_data"]
     module = importlib.import_module("own_data")
     monkeypatch.setitem(RULES, "own", RuleEntry(title="own", rule=module.Own))
     monkeypatch.setitem(DATASETS, "mine", module.task)
@@ -133,16 +119,10 @@ def test_a_rule_a_data_set_or_a_code_of_a_script_counts_where_settings_name_it(f
     assert not any(own_sources(settings) == old for settings, old in zip(named, before, strict=True))
 
 
-@pytest.fixture
-def products(folder, monkeypatch):
-    """Two results of the scale, in a folder that is the present one."""
+def test_an_archive_has_the_same_bytes_and_brings_back_what_is_missing_or_damaged(folder, monkeypatch):
     jobs = {name: Job(name, {"scale": "full"}, endings=(NUMBERS, ARRAYS)) for name in ("digits/bptt", "vowels")}
-    found = [made(result_product("accuracy", "full", jobs, name)) for name in jobs]
-    monkeypatch.setattr(shipped, "products_of", lambda name: found if name == "accuracy" else [])
-    return found
-
-
-def test_an_archive_has_the_same_bytes_and_brings_back_what_is_missing_or_damaged(products, folder):
+    products = [made(result_product("accuracy", "full", jobs, name)) for name in jobs]
+    monkeypatch.setattr(shipped, "products_of", lambda name: products if name == "accuracy" else [])
     shipped.pack("accuracy")
     content = (folder / "shipped/accuracy.tar.xz").read_bytes()
     shipped.pack("accuracy")
@@ -150,10 +130,3 @@ def test_an_archive_has_the_same_bytes_and_brings_back_what_is_missing_or_damage
     products[0].record.unlink()
     products[1].files[0].write_text("edited")
     assert shipped.unpack() == 2 and [state_of(product).kind for product in products] == ["current", "current"]
-
-
-def test_a_result_depends_on_the_spikes_and_the_folders_that_its_job_names(folder):
-    job = Job("a", {}, spikes="japanese_vowels", sources=("benchmarks/side_by_side",))
-    product = result_product("accuracy", "tiny", {"a": job}, "a")
-    assert product.more["spikes"] == spikes_product("japanese_vowels").digest()
-    assert "benchmarks/side_by_side/measure.py" in checksums_below(*product.sources)
