@@ -20,9 +20,8 @@ from slax_rules.train.agreement import by_path
 
 # Networks so small may be silent, which `fit` warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:.*silent:UserWarning")
-CONFIG = scales_of("demo")
 ORIGINAL = dict(np.load(Path(__file__).parent / "original_demo.npz"))
-FIRST = CONFIG["paper"]["first"]
+FIRST = scales_of("demo")["paper"]["first"]
 SAME_BATCHES = 4  # after which a hidden spike differs under RTRL
 
 

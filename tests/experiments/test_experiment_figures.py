@@ -6,10 +6,9 @@ from matplotlib import pyplot as plt
 
 from experiments.drawing import figures
 from experiments.drawing.figures import draw_interval
-from experiments.drawing.names import TASKS
 from experiments.drawing.statistics import interval, ratio_interval
 from experiments.drawing.tables import SUMMARY, summary_columns
-from experiments.pipeline.job import experiment_names, jobs_of, scales_of
+from experiments.pipeline.job import experiment_names
 from experiments.plot import plots_of
 from slax_viz import style
 
@@ -64,10 +63,3 @@ def test_accuracies_are_compared_with_those_of_bptt_or_else_of_the_first_rule(ax
     del shares["otpe"]
     del shares["bptt"]
     assert figures.plot_gaps(ax, ["ottt", "sltt"], shares) == "OTTT: 65.0 %"
-
-
-def test_readers_see_a_name_and_no_key_for_each_task():
-    scales = [(name, *scale) for name in experiment_names() for scale in scales_of(name).items()]
-    jobs = [job for scale in scales for job in jobs_of(*scale).values()]
-    keys = {job.settings.get("task") for job in jobs} - {None}
-    assert keys and keys <= TASKS.keys() and not any("_" in name for name in TASKS.values())

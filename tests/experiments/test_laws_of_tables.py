@@ -78,17 +78,15 @@ def test_gradients_are_exact_where_the_rule_is():
         if row["rule"] in ("ostl", "otpe"):
             is_exact = last or (row["rule"], row["layers"], row["layer"]) == ("otpe", "24-16-16-9", "2")
             assert (float(row["cosine"]) > 1 - 2e-6) == is_exact, row
-    for stage in ("initial", "trained"):
-        for depth in (1, 2):
-            for layer in range(1, depth + 2):
-                at = {"depth": str(depth), "quantity": stage, "layer": str(layer)}
-                ostl, otpe = (mean("depth", rule=rule, **at) for rule in ("ostl", "otpe"))
-                assert (ostl == ONE, otpe == ONE) == (layer > depth, layer >= depth)
+    places = ((1, 1), (1, 2), (2, 1), (2, 2), (2, 3))
+    for stage, (depth, layer) in itertools.product(("initial", "trained"), places):
+        at = {"depth": str(depth), "quantity": stage, "layer": str(layer)}
+        ostl, otpe = (mean("depth", rule=rule, **at) for rule in ("ostl", "otpe"))
+        assert (ostl == ONE, otpe == ONE) == (layer > depth, layer >= depth)
     for row in rows("otpe_paper", rule="otpe", quantity="cosine"):  # its output layer is OSTL
         assert (float(row["mean"]) == ONE) == (row["layer"] == "3"), row
-    for rule in ("bptt", "rtrl", "otpe"):  # one hidden layer
-        for quantity in ("cosine", "norm_ratio"):
-            assert {float(row["mean"]) for row in rows("rules_table", rule=rule, quantity=quantity)} == {1.0}
+    for rule, quantity in itertools.product(("bptt", "rtrl", "otpe"), ("cosine", "norm_ratio")):  # one hidden layer
+        assert {float(row["mean"]) for row in rows("rules_table", rule=rule, quantity=quantity)} == {1.0}
     assert all(float(row["mean"]) < 0.999 for row in rows("rules_table", rule="fptt", quantity="cosine"))
 
 
@@ -144,9 +142,8 @@ def test_gradients_of_otpe_are_those_of_bptt_in_the_last_two_layers():
 def test_a_shorter_gradient_is_the_same_where_lengths_are_one():
     for quantity in ("accuracy", "minus_bptt"):
         where = {"optimizer": "normalized", "quantity": quantity}
-        ways = (rows("questions_optimizer", way=way, **where) for way in ("bptt", "short_bptt"))
-        kept = [row["values"] for of_way in ways for row in of_way]
-        assert kept[0] == kept[1]
+        whole, shorter = (rows("questions_optimizer", way=way, **where) for way in ("bptt", "short_bptt"))
+        assert [row["values"] for row in whole] == [row["values"] for row in shorter]
 
 
 def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_out():

@@ -14,8 +14,7 @@ from experiments.drawing.statistics import freedom_and_error
 
 CONFIG = {"task": "tiny", "dataset": "randman", "code": "time", "input_rate": 0.2, "initial_rate": 0.3}
 CONFIG |= {"layers": [8, 7, 3], "n_steps": 6, "steps": 5, "batch_size": 8, "rule": "bptt", "seeds": 1, "anneal": False}
-CONFIG |= {"optimizer": "adamax"}
-CONFIG |= {"optimizer_options": {}, "online_window": 3, "validation_size": 9, "test_size": 21, "evaluate_at": [3, 5]}
+CONFIG |= {"optimizer": "adamax", "validation_size": 9, "test_size": 21, "evaluate_at": [3, 5]}
 
 
 def test_error_over_seeds_and_samples_is_the_closed_form_of_a_bootstrap():
@@ -38,12 +37,11 @@ def test_error_over_seeds_and_samples_is_the_closed_form_of_a_bootstrap():
 
 
 def test_recordings_of_one_speaker_and_digit_count_once():
-    groups = np.repeat(
-        np.array([[1, 0, 1], [1, 1, 0]]), 5, axis=1
-    )  # two seeds, three speakers who are always right or wrong
+    speakers = [[1, 0, 1], [1, 1, 0]]  # of two seeds, always right or wrong
+    groups = np.repeat(speakers, 5, axis=1)
     lengths = [[{"batches": 3, "right": measures.pack(bits)}] for bits in groups]
     seeds = [{"common_test": True, "test_size": 15, "lengths": of} for of in lengths]
-    assert tables.tested("spoken_digits", seeds).tolist() == [[1, 0, 1], [1, 1, 0]]
+    assert tables.tested("spoken_digits", seeds).tolist() == speakers
     assert tables.tested("digits", seeds, 3).tolist() == groups.tolist()
     own = [seed | {"common_test": False, "lengths": [{"accuracy": 2 / 3}]} for seed in seeds]
     assert tables.tested("spoken_digits", own).tolist() == [[2 / 3], [2 / 3]]

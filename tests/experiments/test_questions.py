@@ -138,30 +138,24 @@ def test_costs_are_those_of_each_rule_in_the_windows_that_it_needs(monkeypatch):
     assert [run.piece_of(way) for way in ("tbptt_12_in_time", "bptt", "otpe_bptt_lengths")] == [12, None, None]
 
 
+CHOSEN = {"chosen": {"learning_rate": 0.1}}
+
+
 def test_a_rule_is_compared_with_the_best_pieces_that_need_no_more_memory(tmp_path):
     settings = settings_of("questions", "tiny")
     needs = {"sltt": 10, "tbptt_4": 30, "bptt": 90, "otpe": 60}
-    results = [
-        as_written(
-            config_of("questions", f"recall/adam/{way}", settings, "tiny"),
-            {
-                "trials": {"chosen": {"learning_rate": 0.1}},
-                "seeds": [{"accuracy": measured / 100}, {"accuracy": measured / 200}],
-                "bytes": {"counted": 1, "measured": measured, "inputs": 7},
-            },
-        )
-        for way, measured in needs.items()
-    ]
+    results = []
+    for way, measured in needs.items():
+        seeds = [{"accuracy": measured / 100}, {"accuracy": measured / 200}]
+        found = {"trials": CHOSEN, "seeds": seeds, "bytes": {"counted": 1, "measured": measured, "inputs": 7}}
+        results.append(as_written(config_of("questions", f"recall/adam/{way}", settings, "tiny"), found))
     alone = config_of("questions", "recall/growth", settings, "tiny")
     least = {"bptt": 90.0, "recomputed": 20.0, "in_chunks": 50.0}
     longer = {way: {"48": 4 * needs, "12": needs} for way, needs in least.items()}
     results.append(as_written(alone, {"growth": longer, "inputs": {"48": 28, "12": 7}}))
     found, grown = map(tables("questions", results, tmp_path).get, ("questions_memory", "questions_growth"))
-    assert [(row["way"], row["steps"], row["measured_bytes"], row["input_bytes"]) for row in grown] == [
-        (way, steps, str(times * needs), str(times * 7))
-        for way, needs in sorted(least.items())
-        for steps, times in (("12", 1), ("48", 4))
-    ]
+    expected = {(way, at): (str(n * of), str(n * 7)) for way, of in least.items() for at, n in (("12", 1), ("48", 4))}
+    assert {(row["way"], row["steps"]): (row["measured_bytes"], row["input_bytes"]) for row in grown} == expected
     kept = {(row["way"], row["learns"]): (row["piece"], row["measured_bytes"], row["values"]) for row in found}
     pieces = (("1", "sltt"), ("4", "tbptt_4"), ("12", "bptt"), ("", "otpe"))
     itself = {(way, "itself"): (piece, way) for piece, way in pieces}
@@ -182,18 +176,14 @@ def test_over_long_gaps_truncation_gets_the_memory_and_the_time_of_otpe(tmp_path
     assert config["ways"] == ways[:5] and not {"in_time", "steps", "seeds"} & config.keys()
 
     def cost_of(size):
-        return {
-            "bytes": {"measured": size, "inputs": 7},
-            "milliseconds": [size, 3 * size, 2 * size],
-            "window": size // 10,
-        }
+        times = [size, 3 * size, 2 * size]
+        return {"bytes": {"measured": size, "inputs": 7}, "milliseconds": times, "window": size // 10}
 
-    costs = {way: cost_of(size) for way, size in needs.items()}
-    results = [as_written(config, {"costs": costs})]
+    results = [as_written(config, {"costs": {way: cost_of(size) for way, size in needs.items()}})]
     for way, accuracy in zip(ways, (0.99, 0.98, 0.5, 0.4, 0.8, 0.6, 0.7), strict=True):
         own = config_of("questions", f"recall/adam/{way}", settings, "tiny")
         seeds = [{"accuracy": accuracy - 0.01}, {"accuracy": accuracy}]
-        results.append(as_written(own, {"trials": {"chosen": {"learning_rate": 0.1}}, "seeds": seeds}))
+        results.append(as_written(own, {"trials": CHOSEN, "seeds": seeds}))
     table = {row["way"]: row for row in tables("questions", results, tmp_path)["questions_long"]}
     assert {way: (row["values"], row["batches"]) for way, row in table.items() if way not in ways} == {
         "recomputed": ("0.98 0.99", "5"),
@@ -222,8 +212,7 @@ class Toy(Panel):
 
     def accuracies(self, cell):
         rule, route = cell.split("/")
-        order = np.array([0.9, 0.8, 0.7]) if route == "direct" else np.array([0.6, 0.7, 0.8])
-        mean = order[["sltt", "ostl", "otpe"].index(rule.replace("e_prop", "otpe"))]
+        mean = {"sltt": 0.6, "ostl": 0.7}.get(rule, 0.8) - 0.1 * (route == "direct")
         return np.array([[mean - 0.1, mean + 0.1]] * 2)  # of two seeds, two test samples
 
 

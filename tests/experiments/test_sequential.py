@@ -21,9 +21,8 @@ CONFIG = {"batch_size": 3, "steps": 6, "validation_size": 2, "test_size": 1, "n_
 
 def test_batches_see_each_image_once_in_an_epoch_and_never_the_held_out_ones():
     images = np.arange(7, dtype=np.uint8)[:, None] * np.ones((1, 4), np.uint8)
-    splits = {
-        split: (images + start, np.arange(7)) for split, start in (("train", 0), ("validation", 100), ("test", 200))
-    }
+    starts = {"train": 0, "validation": 100, "test": 200}
+    splits = {split: (images + start, np.arange(7)) for split, start in starts.items()}
     samples = Pixels(CONFIG, splits, seed=0)
     labels = np.concatenate([labels for _, labels in samples.batches()])
     for epoch in labels.reshape(3, 6):  # two batches of 3 of 7 images; the rest is dropped
