@@ -119,12 +119,12 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
             value, _ = find(place, tables, one["figure"])
             texts[name] = plus_minus(value, times) if value else ""
         verdict, caveat_verdict = _worst(claims), _worst(more)
-        sentence, caveat, reverse, winner = "", "", [], one["winner"] or ""
+        sentence, caveat, winner = "", "", one["winner"] or ""
         if verdict != "does not hold" and all(texts.values()):
             sentence, caveat = (one[key].strip().format(**texts) for key in ("sentence", "caveat"))
-            beside = [figure for figure in figures if any(claim in figure.claims for claim in claims)]
-            refuted = [claim for figure in beside for claim in figure.claims if claim.verdict == "does not hold"]
-            reverse = ahead_of(winner, figures) if winner else refuted
+        beside = [figure for figure in figures if any(claim in figure.claims for claim in claims)]
+        refuted = [claim for figure in beside for claim in figure.claims if claim.verdict == "does not hold"]
+        reverse = ahead_of(winner, figures) if winner else refuted
         weakest = max(claims, key=lambda claim: claim.corrected or 0.0)
         words = (one["headline"], sentence, caveat)
         found.append(

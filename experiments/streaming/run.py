@@ -2,9 +2,10 @@
 right. Each prediction is made before its label is learned.
 
 All rules start from the same weights and see the same streams. The learning rate is the one with the most right predictions on
-other streams.
+other streams. With `cut_traces`, the traces of the rule are zero at the beginning of each sample.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -118,6 +119,9 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
     def step(shared: Any, learner: Any, now: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
         before, ahead = learner
         item, late, known = now
+        if config.get("cut_traces"):
+            state = before.state._replace(traces=jax.tree.map(jnp.zeros_like, before.state.traces))
+            before = dataclasses.replace(before, state=state)
         spikes, label = source.sample(shared, late)
         extended = extend_stream(before, spikes[:, None], jnp.full((len(spikes), 1), label), mask=counts[:, None])
         outputs = extended.outputs

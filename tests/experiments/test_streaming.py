@@ -1,5 +1,7 @@
 """The experiment on streams: which data come when, what is learned from, and the numbers of its figures."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,23 +23,28 @@ TASK = {"source": "switch", "n_steps": 6, "layers": [12, 8, 3], "input_rate": 0.
 SPEAKERS = ("ann", "bob", "cy")
 
 
-def config(rule="otpe", **task):
-    settings = settings_of("streaming", "tiny") | SMALL | {"rules": [rule], "tasks": {"switch": TASK | task}}
-    return config_of("streaming", f"switch/{rule}", settings)
+def config(rule="otpe", experiment="streaming", **task):
+    settings = settings_of(experiment, "tiny") | SMALL | {"rules": [rule], "tasks": {"switch": TASK | task}}
+    return config_of(experiment, f"switch/{rule}", settings | {"online_window": 3})
 
 
-def test_a_run_is_a_stream_that_is_extended_sample_by_sample():
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_run_is_a_stream_that_is_extended_sample_by_sample(cut):
     """The same by hand: what was right is what the outputs of the stream say, before their label is learned."""
-    source = sources.make_source(config(), None)
+    settings = config(experiment="borders", cut_traces=True) if cut else config()
+    source = sources.make_source(settings, None)
     shared, items = source.plan(key_of(1, "samples"), 2, False)
     network_key, _ = random.split(key_of(1, "start"))
-    right, losses = run.follow(config(), source, run.make_learner(config(), source), [1], [0.3], "here", choosing=False)
-    model, rule = make_model(config(), nnx.Rngs(network_key)), RULES["otpe"].make()
+    learner = run.make_learner(settings, source)
+    right, losses = run.follow(settings, source, learner, [1], [0.3], "here", choosing=False)
+    model, rule = make_model(settings, nnx.Rngs(network_key)), RULES["otpe"].make()
     optimizer = nnx.Optimizer(model, optax.adam(0.3), wrt=nnx.Param)
-    stream = start_stream(model, optimizer, cross_entropy, (1, 12), rule=rule, window=config()["online_window"])
-    counts = np.arange(6) >= 3
+    stream = start_stream(model, optimizer, cross_entropy, (1, 12), rule=rule, window=3)
+    at_rest, counts = stream.state.traces, np.arange(6) >= 3
     for number in range(10):
         spikes, label = source.sample(shared, jax.tree.map(lambda leaf, number=number: leaf[number], items))
+        if cut:
+            stream = dataclasses.replace(stream, state=stream.state._replace(traces=at_rest))
         stream, outputs, loss = extend_stream(stream, spikes[:, None], np.full((6, 1), label), mask=counts[:, None])
         totals = np.asarray(outputs)[counts, 0].sum(axis=0)
         assert right[0, number] == (totals[label] > np.delete(totals, label)).all()
