@@ -37,7 +37,7 @@ class Finding(NamedTuple):
         figure: that shows it.
         winner: the rule that is ahead, empty if none is named.
         verdict: on the claims of the headline together, the worst one.
-        caveat_verdict: the same for the claims of the caveat.
+        of_caveat: the claims of the caveat.
         weakest: the claim of the headline that is the least sure.
         reverse: the claims by which another rule is ahead of the winner, or if none is named, the claims about the same tables
             that do not hold.
@@ -51,7 +51,7 @@ class Finding(NamedTuple):
     figure: Figure
     winner: str
     verdict: Verdict
-    caveat_verdict: Verdict
+    of_caveat: list[Claim]
     weakest: Claim
     reverse: list[Claim]
 
@@ -118,7 +118,7 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
             times = 100 if place.pop("percent", False) else 1
             value, _ = find(place, tables, one["figure"])
             texts[name] = plus_minus(value, times) if value else ""
-        verdict, caveat_verdict = _worst(claims), _worst(more)
+        verdict = min((claim.verdict for claim in claims), key=WORST_FIRST.index)
         sentence, caveat, winner = "", "", one["winner"] or ""
         if verdict != "does not hold" and all(texts.values()):
             sentence, caveat = (one[key].strip().format(**texts) for key in ("sentence", "caveat"))
@@ -128,10 +128,7 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
         weakest = max(claims, key=lambda claim: claim.corrected or 0.0)
         words = (one["headline"], sentence, caveat)
         found.append(
-            Finding(one["id"], texts, *words, by_stem[one["figure"]], winner, verdict, caveat_verdict, weakest, reverse)
+            Finding(one["id"], texts, *words, by_stem[one["figure"]], winner, verdict, more, weakest, reverse)
         )
     return found
 
-
-def _worst(claims: Sequence[Claim]) -> Verdict:
-    return min((claim.verdict for claim in claims), key=WORST_FIRST.index, default="holds")

@@ -37,7 +37,8 @@ def test_finding_is_a_headline_alone_if_a_claim_does_not_hold_and_marked_if_one_
         assert [one.verdict for one in found("cost/faster", f"cost/{name}")] == [verdict]
     assert [(one.sentence, one.verdict) for one in found("similarity/perfect")] == [("", "does not hold")]
     (one,) = found("cost/faster", "cost/much_faster", caveat_claims=["similarity/perfect"])
-    assert (one.sentence, one.caveat_verdict, one.weakest.id) == ("It is.", "does not hold", "much_faster")
+    assert (one.sentence, one.of_caveat[0].id, one.weakest.id) == ("It is.", "perfect", "much_faster")
+    assert one.of_caveat[0].verdict == "does not hold"
     assert [one.verdict for one in found("cost/faster", caveat_claims=["cost/counted"])] == ["holds"]
     assert found("cost/faster", figure="of_another_experiment") == []
     for name, why in {"counted": "counted is a check", "gone": "there is no claim cost/gone"}.items():
