@@ -6,6 +6,7 @@ The text is written by hand; it takes each number from the findings and the repl
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def facts(content: Content) -> dict[str, Any]:
     run, claims = together(content.runs.values()), [claim for figure in content.figures for claim in figure.claims]
     found = {
         one.id: {
-            "headline": one.headline if one.verdict == "holds" else f"{one.headline}?",
+            "headline": one.headline if one.verdict == "holds" and one.sentence else f"{one.headline}?",
             "told": f"{one.sentence} {one.caveat}" if one.sentence else UNTOLD[one.verdict == "does not hold"],
             "verdict": one.verdict,
             "sample": wording.sample(one.weakest),
@@ -92,12 +93,22 @@ def facts(content: Content) -> dict[str, Any]:
         "numbers": content.replication.numbers(),
         "beside": content.replication.numbers(shown=True),
         "by_rule": content.replication.numbers(shown=True, judged=True),
+        "outcomes": {
+            what: ", ".join(f"{number} {outcome}" for outcome, number in Counter(of).most_common())
+            for what, of in (
+                ("items", [one.outcome for one in items if one.shown]),
+                ("numbers", [outcome for one in items for line in one.shown for outcome in line.outcomes]),
+            )
+        },
         "verdicts": {
             kind: wording.verdicts(one for one in claims if one.kind == kind) for kind in ("finding", "check")
         },
         "confirmed": sum(claim.written == "confirmed" for claim in claims),
         "claims": len(claims),
         "tested": sum(claim.corrected is not None for claim in claims),
+        "untested": sum(
+            claim.kind != "check" and claim.verdict != "not run" and claim.corrected is None for claim in claims
+        ),
         "hours": wording.duration(run.seconds),
         "machine": wording.counted(run.counts("machine")),
         "commit": ", ".join(sorted(commit[:12] for commit in run.counts("commit"))),

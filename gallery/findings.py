@@ -127,8 +127,5 @@ def findings(figures: Sequence[Figure], tables: Tables, path: Path = DATA) -> li
         reverse = ahead_of(winner, figures) if winner else refuted
         weakest = max(claims, key=lambda claim: claim.corrected or 0.0)
         words = (one["headline"], sentence, caveat)
-        found.append(
-            Finding(one["id"], texts, *words, by_stem[one["figure"]], winner, verdict, more, weakest, reverse)
-        )
+        found.append(Finding(one["id"], texts, *words, by_stem[one["figure"]], winner, verdict, more, weakest, reverse))
     return found
-

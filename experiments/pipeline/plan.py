@@ -201,5 +201,5 @@ def unknown_files(plans: Iterable["Plan"]) -> dict[str, str]:
         if is_shown and MANIFEST.exists() and plan.manifest_is_stale:
             wrong[str(MANIFEST)] = "it is not the list of what is there"
     files = {path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".part"}
-    bare = {str(path): "no product has it: it can be deleted" for path in files - sound}
+    bare = {str(path): "nothing here makes it: its data are not here, or it can be deleted" for path in files - sound}
     return {path: why for path, why in sorted((bare | wrong).items()) if not path.endswith(RECORD)}
