@@ -14,9 +14,9 @@ import numpy as np
 from flax import nnx
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 
 from experiments.common.tasks import make_model
+from experiments.drawing.figures import label_lines
 from experiments.drawing.names import listed
 from experiments.drawing.styles import STYLES, Style
 from experiments.pipeline.job import SCALES
@@ -38,8 +38,6 @@ LAYERS = (30, 40, 40, 5)  # of the tasks
 TASKS = {"recall_480": 1.0, "recall_1920": 0.4}  # and how opaque their marks are
 LENGTHS = (30, 120, 480, 1920)
 MARKS = (10, 100, 1000)  # kilobytes
-GAP = 0.05  # lines that end closer share a label; a share of the height of the axes
-WIDTH = 20  # letters in a line of a label
 
 Line = tuple[str, list[float], list[float]]  # name of the rule, x, y
 
@@ -57,23 +55,11 @@ def memory() -> Iterator[Line]:
 
 
 def draw(ax: Axes, lines: Sequence[Line]) -> None:
-    """Draw lines, each with its name at its end; lines that end at one place have one label."""
+    """Draw lines, each with its name at its end."""
     for name, x, y in lines:
-        ax.plot(x, y, color=LOOKS[name].color, marker=LOOKS[name].marker, markersize=4, linestyle=LOOKS[name].line)
-    ax.autoscale_view()
-    to_axes = ax.transData + ax.transAxes.inverted()
-    ends = sorted((float(to_axes.transform((x[-1], y[-1]))[1]), name) for name, x, y in lines)
-    labels: list[tuple[float, list[str]]] = []
-    for height, name in ends:
-        if labels and height - labels[-1][0] < GAP:
-            labels[-1][1].append(name)
-        else:
-            labels.append((height, [name]))
-    for height, names in labels:
-        titles = [title_of_way(name) for name in names]
-        color = 0.75 * np.array(to_rgb(LOOKS[names[0]].color)) if len(names) == 1 else "0.2"
-        text = textwrap.fill(", ".join(titles), WIDTH)
-        ax.text(1.04, height, text, transform=ax.transAxes, va="center", size="small", color=color)
+        color, marker, line = LOOKS[name]
+        ax.plot(x, y, color=color, marker=marker, markersize=4, linestyle=line, label=title_of_way(name))
+    label_lines([ax])
 
 
 def draw_rows(

@@ -29,7 +29,7 @@ PRINTED = Path(__file__).with_name("print.mplstyle")
 # Update modes differ in marker shape and filling; the color belongs to the rule.
 MARKS: dict[str, dict[str, Any]] = {"offline": {"marker": "o"}, "online": {"marker": "D", "markerfacecolor": "white"}}
 GLYPHS = {"offline": "•", "online": "◇"}  # these marks in a text
-LOWEST, HIGHEST = -20, 6  # points above BPTT that are drawn
+LOWEST, HIGHEST = -25, 6  # points above BPTT that are drawn
 NO_RULE = "0.3"  # color of a legend mark that does not belong to a rule
 
 
@@ -202,8 +202,9 @@ def name_rows(ax: Axes, rows: Sequence[str], *, striped: bool = False) -> None:
 
 
 def write_in_row(ax: Axes, row: float, text: str, x: float, **look: Any) -> None:
-    """Write a text in a row, from a place in the width of the axes."""
-    ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", **look)
+    """Write a text in a row, from a place in the width of the axes, and above what is drawn there."""
+    behind = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}
+    ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", bbox=behind, **look)
 
 
 def log_axis(ax: Axes, which: str = "x") -> None:
