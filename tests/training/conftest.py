@@ -3,12 +3,12 @@
 import jax
 import pytest
 
-from slax_rules import step
-
 
 @pytest.fixture(autouse=True)
 def _count_programs_anew():
     """The warning of programs that differ in functions alone is of the calls of one test."""
+    from slax_rules import step  # not above: an old jaxtyping has to come before the packages that it checks
+
     step._functions_of.cache_clear()
 
 
