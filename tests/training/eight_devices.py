@@ -53,6 +53,13 @@ def make(*, dtype=jnp.float64, modules=(), edges=False):
     return connect(layers, [Edge(1, 0, 2)] if edges else [], rngs=options["rngs"])
 
 
+def batch_norm(rngs):
+    """A BatchNorm in float64: Flax makes its statistics in float32, and JAX warns of what is written to them."""
+    norm = nnx.BatchNorm(H, rngs=rngs, param_dtype=jnp.float64, dtype=jnp.float64)
+    norm.mean, norm.var = (nnx.BatchStat(jnp.asarray(one[...], jnp.float64)) for one in (norm.mean, norm.var))
+    return norm
+
+
 def batch(devices, dtype=np.float64):
     """Inputs, labels and mask, split over devices."""
     whole = tuple(map(jnp.asarray, (INPUTS.astype(dtype), LABELS, MASK)))
@@ -90,7 +97,7 @@ def of_norms(devices):
     """Loss, gradient and statistics of norms that add up over the sequence or take a batch, and on a late edge."""
     options = {"rngs": nnx.Rngs(0), "param_dtype": jnp.float64}
     norms = [RunningNorm(nnx.Linear(n, H, **options)) for n in (N, H)]
-    layers = [norms[0], LIF(threshold=0.4, param_dtype=jnp.float64), nnx.BatchNorm(H, **options)]
+    layers = [norms[0], LIF(threshold=0.4, param_dtype=jnp.float64), batch_norm(options["rngs"])]
     model = connect([*layers, nnx.Linear(H, C, **options)], [Edge(1, 0, 2, norms[1])])
     inputs, labels, mask = batch(devices)
     return sr.gradients(model, sr.cross_entropy, inputs, labels, mask), nnx.state(model, nnx.BatchStat)
@@ -103,8 +110,7 @@ def there(devices):
 def of_fit(devices):
     """What `fit` makes of a BatchNorm and a Dropout, and numbers of a held-out set whose last batch cannot be split."""
     rngs = nnx.Rngs(1)
-    norm = nnx.BatchNorm(H, rngs=rngs, param_dtype=jnp.float64, dtype=jnp.float64)
-    model = make(modules=[norm, Dropout(0.3, per="sequence", rngs=rngs)])
+    model = make(modules=[batch_norm(rngs), Dropout(0.3, per="sequence", rngs=rngs)])
     optimizer, where = optimizer_of(model), there(devices)
     batches = [(INPUTS, LABELS, MASK), (INPUTS[::-1], LABELS, MASK)]
     history = sr.fit(model, optimizer, sr.cross_entropy, batches, epochs=2, **where)
