@@ -51,6 +51,13 @@ def test_what_runs_is_timed_in_rounds_and_what_does_not_has_its_reason(tmp_path)
     assert ratios[0]["ratio"] == "1.0" and ratios[2]["ratio"] == "" and "needs" in ratios[2]["reason"]
 
 
+def test_claims_on_the_time_of_a_rule_name_one_row():
+    """A rule in windows of 32 steps has a row of its own, which the rule's name alone would also select."""
+    figures = yaml.safe_load((ROOT / "claims.yaml").read_text())["figures"]
+    claims = next(figure["claims"] for figure in figures if figure["stem"] == "throughput_rules")
+    assert claims and all("variant" in claim["left"] for claim in claims)
+
+
 def test_neuron_that_is_not_as_stated_is_refused():
     currents = equations.test_currents()
     assert equations.spikes_by("subtract", currents).mean() > 0.05
