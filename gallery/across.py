@@ -16,16 +16,16 @@ from gallery.tables import Row, read_tables
 ROUNDING = 1e-4  # relative: float32 sums in another order differ by less, unless a spike moves
 SMALL = 1e-3  # what is smaller counts as zero
 NAMES = ("task", "code", "rule", "layer", "depth", "quantity", "stage", "which", "n_steps", "window")
-TIMES = ("milliseconds", "seconds", "time", "build", "first_call")  # parts of the names of what a clock measures
+# in the names of what a clock decides
+TIMES = ("milliseconds", "seconds", "time", "build", "first_call", "repeats", "rank")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m gallery.across", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("here", type=Path)
-    parser.add_argument("there", type=Path)
+    parser.add_argument("folders", nargs=2, type=Path, metavar="FOLDER")
     parser.add_argument("--scale", default="quick")
     options = parser.parse_args()
-    here, there = (read_tables(folder.glob("*.csv")) for folder in (options.here, options.there))
+    here, there = (read_tables(folder.glob("*.csv")) for folder in options.folders)
     print("\n".join(report(here, there, options.scale)))
 
 
@@ -39,21 +39,25 @@ def report(here: Tables, there: Tables, scale: str) -> Iterator[str]:
     yield f"{len(run)} claims are judged in both, {len(other)} of them differently.\n"
     yield in_markdown([("claim", "here", "there"), ("---",) * 3, *other])
     yield f"\nMeans that differ by more than {ROUNDING:.0e} of themselves, without measured times.\n"
-    yield in_markdown([("figure", "means", "differ", "most", "where"), ("---",) * 5, *differences(here, there)])
+    header = ("figure", "means", "differ", "at the initial weights", "differ", "most", "where")
+    yield in_markdown([header, ("---",) * len(header), *differences(here, there)])
 
 
 def differences(here: Tables, there: Tables) -> Iterator[Sequence[str]]:
     for stem in sorted(here.keys() & there.keys()):
         found = [gap for one, two in zip(here[stem], there[stem], strict=True) for gap in gaps(one, two)]
-        apart = [gap for gap in found if gap[0] > ROUNDING]
-        size, where = max(apart, default=(0.0, ""))
-        yield stem, f"{len(found)}", f"{len(apart)}", f"{size:.1%}" if apart else "", where
+        initial = [gap for gap in found if gap[2]]
+        apart, apart_initially = ([gap for gap in some if gap[0] > ROUNDING] for some in (found, initial))
+        size, where, _ = max(apart, default=(0.0, "", False))
+        counts = (f"{len(some)}" for some in (found, apart, initial, apart_initially))
+        yield stem, *counts, f"{size:.1%}" if apart else "", where
 
 
-def gaps(one: Row, two: Row) -> Iterator[tuple[float, str]]:
-    """The relative difference of each mean of a row, and where it is."""
+def gaps(one: Row, two: Row) -> Iterator[tuple[float, str, bool]]:
+    """The relative difference of each mean of a row, where it is, and whether the row is about the initial weights."""
     if any(word in one.get("quantity", "") for word in TIMES):
         return
+    is_initial = "initial" in one.values() or "0" in (one.get("training_steps"), one.get("after"))
     name = " ".join(cell for column, cell in one.items() if column in NAMES and cell)
     for column in one.keys() & two.keys() - {"seeds", "rounds", *NAMES}:
         if column.endswith(("low", "high", "values", "tests")) or any(word in column for word in TIMES):
@@ -62,7 +66,7 @@ def gaps(one: Row, two: Row) -> Iterator[tuple[float, str]]:
             left, right = float(one[column]), float(two[column])
         except ValueError:
             continue
-        yield abs(left - right) / max(abs(left), abs(right), SMALL), f"{name} {column}"
+        yield abs(left - right) / max(abs(left), abs(right), SMALL), f"{name} {column}", is_initial
 
 
 if __name__ == "__main__":
