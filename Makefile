@@ -44,7 +44,7 @@ docs: $(DOCS)/.ok ## make an offline website of the pages: site/index.html
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(V)/.ok ## run the tests, in eight to nine minutes on two cores
+test: $(V)/.ok ## run the tests, in about six minutes on two cores
 	$(PYTEST)
 
 nightly: lowest newest docs $(RELEASE)/.ok ## what takes longer: other libraries, lowest and newest versions; run every week
