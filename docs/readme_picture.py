@@ -72,7 +72,7 @@ def draw_rows(
             ends = [[times * (found.value - found.low)], [times * (found.high - found.value)]]
             ax.errorbar(times * found.value, row, xerr=ends, color=color, marker=marker, alpha=opacity, markersize=6)
             if unit:
-                place, offset = (times * found.value, row), (6, -4)
+                place, offset = (times * found.value, row), (6, 1 if opacity < 1 else -9)  # no label on another
                 ax.annotate(f"{place[0]:,.0f} {unit}", place, offset, textcoords="offset points", size="x-small")
     ax.set_yticks(range(len(ways)), map(title_of_way, ways), size="small")
     ax.set_ylim(len(ways) - 0.5, -0.5)
@@ -102,9 +102,9 @@ def main() -> None:
     ways = [way for way in ROWS if any(matching(table, {"task": task, "way": way}) for task in there)]
     told = ", pale: ".join(f"{int(matching(table, {'task': task})[0]['n_steps']):,}" for task in there)
     with style():
-        figure = plt.figure(figsize=(12, 3.4), layout="none")
+        figure = plt.figure(figsize=(12, 3.7), layout="none")
         places = ((0.06, 0.19), (0.53, 0.2), (0.755, 0.235))  # left ends and widths
-        memory_of, accuracy_of, time_of = (figure.add_axes((left, 0.29, width, 0.63)) for left, width in places)
+        memory_of, accuracy_of, time_of = (figure.add_axes((left, 0.32, width, 0.60)) for left, width in places)
         memory_of.set(xscale="log", yscale="log", xlabel="time steps")
         memory_of.set_xticks(LENGTHS, [f"{length:,}" for length in LENGTHS], size="small")
         memory_of.set_yticks(MARKS, ["10 kB", "100 kB", "1 MB"])
