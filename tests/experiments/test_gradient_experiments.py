@@ -78,8 +78,8 @@ def test_a_training_has_the_lengths_that_it_is_named_after(training, long, short
 
 
 def test_longer_and_larger_trainings_change_what_they_are_called_after():
-    settings = settings_of("depth", "quick")
-    plain, longer, larger = (config_of("depth", f"cause/{name}/otpe", settings) for name in TRAININGS)
+    settings = settings_of("depth", "full")
+    plain, longer, larger = (config_of("depth", f"cause/{name}/otpe", settings, "full") for name in TRAININGS)
     names = {"training": "longer", "steps": settings["cause"]["longer"]}
     assert longer == plain | names and longer["steps"] != plain["steps"]
     assert larger == plain | {"training": "larger", "batch_size": settings["cause"]["larger"]}
