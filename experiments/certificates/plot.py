@@ -50,7 +50,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
 def bound_rows(data: Data) -> Iterator[list[Any]]:
     bounds = {"error": POSITIVE, "bound": POSITIVE, "cosine": COSINE, "least_cosine": COSINE}
     for stage, seeds in data.stages.items():
-        for rank in seeds[0]["ranks"]:
+        for rank in sorted(seeds[0]["ranks"], key=int):  # JSON has them in the order of letters
             numbers = (tables.summary([seed["ranks"][rank][name] for seed in seeds], of) for name, of in bounds.items())
             yield [stage, rank, *(cell for cells in numbers for cell in cells), len(seeds)]
 
@@ -62,7 +62,7 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
 
 def rank_cost_rows(data: Data) -> Iterator[list[Any]]:
     for kind, computes in (("ranks", "gradient"), ("bounds", "gradient and bound")):
-        for rank, numbers in data.costs[kind].items():
+        for rank, numbers in sorted(data.costs[kind].items(), key=lambda of: int(of[0])):
             yield [rank, computes, *tables.of_cost(numbers, data.costs["rules"]["bptt"])]
 
 
@@ -71,15 +71,15 @@ def draw(data: Data) -> Figure:
     kilobytes = {"temporary_bytes": 1e-3 / data.config["batch_size"]}
     for ax, of, scale in ((axes[0], "temporary_bytes", kilobytes), (axes[1], "milliseconds", {})):
         draw_costs(ax, data, lambda cost, of=of, scale=scale: scale.get(of, 1) * float(np.mean(cost[of])))
-    axes[0].set(xlabel="memory (kB per sample)", ylabel=names.COSINE, ylim=(-0.25, 1.05))
+    axes[0].set(xlabel="memory (kB per sample)", ylabel=names.COSINE, ylim=(-0.35, 1.05))
     axes[1].set_xlabel("time (ms)")
     figures.label_lines([axes[1]])
     figures.name_panels(axes, ["How wrong, at what memory", "at what time"])
-    seeds = len(data.stages[DRAWN])
-    trained = f"{seeds} seeds after {data.config['measure_at'][-1]} batches under BPTT"
+    network = names.title_of(data.config).replace("\n", ", ")
+    trained = f"{len(data.stages[DRAWN])} seeds after {data.config['measure_at'][-1]} batches under BPTT"
     return figures.with_note(
         figure,
-        f"{names.title_of(data.config)}; {trained}. Costs: a gradient in windows of {data.window} steps. Numbers: ranks of "
+        f"{network}; {trained}. Costs: a gradient in windows of {data.window} steps. Numbers: ranks of "
         "sketched RTRL; a rank without a guarantee is at the bottom. Gray: others, in the table.",
     )
 
@@ -97,7 +97,7 @@ def draw_costs(ax: Axes, data: Data, size: Callable[[dict[str, Any]], float]) ->
         ("ranks", "cosine", "-", "sketched RTRL"),
         ("bounds", "least_cosine", "--", "its guarantee"),
     ):
-        ranks = costs[kind].keys()
+        ranks = sorted(costs[kind], key=int)
         points = [(size(costs[kind][rank]), mean_of(seeds, rank, quantity)) for rank in ranks]
         ax.plot(*np.reshape(points, (-1, 2)).T, line, color=color, marker=".", label=label, zorder=4)
     for rank, point in zip(ranks, points, strict=True):

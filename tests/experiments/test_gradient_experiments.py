@@ -10,6 +10,7 @@ import pytest
 from experiment_files import config_of
 from flax import nnx
 
+from experiments.certificates import plot as certificates_plot
 from experiments.common import learning
 from experiments.common.tasks import make_model
 from experiments.credit_grid import grid
@@ -103,3 +104,10 @@ def test_otpe_is_ahead_from_where_it_stays_ahead_to_the_end(ahead, start):
     trained = {rule: {"seeds": [seed(of_seed) for of_seed in np.hstack(of)]} for rule, of in courses.items()}
     minus = [row for row in plot_cause.rows(plot_cause.Data({}, {"clipped": trained})) if row[3] == "minus_bptt"]
     assert {row[1] for row in minus} == {"otpe"} and [row[6] for row in minus] == pytest.approx(0.05 * np.array(ahead))
+
+
+def test_ranks_of_sketched_rtrl_are_in_the_order_of_numbers():
+    """A result has them in the order of letters, and the line of the figure goes from rank to rank."""
+    cost = {"milliseconds": [1.0, 2.0], "temporary_bytes": 8}
+    costs = {"rules": {"bptt": cost}, "ranks": dict.fromkeys(["0", "16", "8"], cost), "bounds": {}}
+    assert [row[0] for row in certificates_plot.rank_cost_rows(certificates_plot.Data({}, {}, costs, 5))] == ["0", "8", "16"]
