@@ -110,4 +110,5 @@ def test_ranks_of_sketched_rtrl_are_in_the_order_of_numbers():
     """A result has them in the order of letters, and the line of the figure goes from rank to rank."""
     cost = {"milliseconds": [1.0, 2.0], "temporary_bytes": 8}
     costs = {"rules": {"bptt": cost}, "ranks": dict.fromkeys(["0", "16", "8"], cost), "bounds": {}}
-    assert [row[0] for row in certificates_plot.rank_cost_rows(certificates_plot.Data({}, {}, costs, 5))] == ["0", "8", "16"]
+    rows = certificates_plot.rank_cost_rows(certificates_plot.Data({}, {}, costs, 5))
+    assert [row[0] for row in rows] == ["0", "8", "16"]
