@@ -50,7 +50,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
 def bound_rows(data: Data) -> Iterator[list[Any]]:
     bounds = {"error": POSITIVE, "bound": POSITIVE, "cosine": COSINE, "least_cosine": COSINE}
     for stage, seeds in data.stages.items():
-        for rank in sorted(seeds[0]["ranks"], key=int):  # JSON has them in the order of letters
+        for rank in sorted(seeds[0]["ranks"], key=int):  # in JSON they are strings
             numbers = (tables.summary([seed["ranks"][rank][name] for seed in seeds], of) for name, of in bounds.items())
             yield [stage, rank, *(cell for cells in numbers for cell in cells), len(seeds)]
 
@@ -62,25 +62,24 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
 
 def rank_cost_rows(data: Data) -> Iterator[list[Any]]:
     for kind, computes in (("ranks", "gradient"), ("bounds", "gradient and bound")):
-        for rank, numbers in sorted(data.costs[kind].items(), key=lambda of: int(of[0])):
-            yield [rank, computes, *tables.of_cost(numbers, data.costs["rules"]["bptt"])]
+        for rank in sorted(data.costs[kind], key=int):
+            yield [rank, computes, *tables.of_cost(data.costs[kind][rank], data.costs["rules"]["bptt"])]
 
 
 def draw(data: Data) -> Figure:
     figure, (axes,) = figures.panels(1, 2, 2.9, 0.7, sharey=True)
-    kilobytes = {"temporary_bytes": 1e-3 / data.config["batch_size"]}
-    for ax, of, scale in ((axes[0], "temporary_bytes", kilobytes), (axes[1], "milliseconds", {})):
-        draw_costs(ax, data, lambda cost, of=of, scale=scale: scale.get(of, 1) * float(np.mean(cost[of])))
+    units = {"temporary_bytes": 1e3 * data.config["batch_size"], "milliseconds": 1}  # kB for each sample
+    for ax, (of, unit) in zip(axes, units.items(), strict=True):
+        draw_costs(ax, data, lambda cost, of=of, unit=unit: float(np.mean(cost[of])) / unit)
     axes[0].set(xlabel="memory (kB per sample)", ylabel=names.COSINE, ylim=(-0.35, 1.05))
     axes[1].set_xlabel("time (ms)")
     figures.label_lines([axes[1]])
     figures.name_panels(axes, ["How wrong, at what memory", "at what time"])
-    network = names.title_of(data.config).replace("\n", ", ")
-    trained = f"{len(data.stages[DRAWN])} seeds after {data.config['measure_at'][-1]} batches under BPTT"
     return figures.with_note(
         figure,
-        f"{network}; {trained}. Costs: a gradient in windows of {data.window} steps. Numbers: ranks of "
-        "sketched RTRL; a rank without a guarantee is at the bottom. Gray: others, in the table.",
+        f"{names.randman(data.config)}, recurrent; {len(data.stages[DRAWN])} seeds after {data.config['measure_at'][-1]} "
+        f"batches under BPTT. Costs: a gradient in windows of {data.window} steps. Numbers: ranks of sketched RTRL; a rank "
+        "without a guarantee is at the bottom. Gray: others, in the table.",
     )
 
 
