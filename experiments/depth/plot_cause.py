@@ -37,7 +37,7 @@ def of_seeds(result: dict[str, Any]) -> dict[Key, list[float | None]]:
         (entry["batches"], "accuracy", "", ""): [seed["lengths"][place]["accuracy"] for seed in seeds]
         for place, entry in enumerate(seeds[0]["lengths"])
     }
-    for step, of_rules in seeds[0]["gradients"].items():
+    for step, of_rules in sorted(seeds[0]["gradients"].items(), key=lambda item: int(item[0])):
         for rule, of_rule in of_rules.items():
             every = [seed["gradients"][step][rule] for seed in seeds]
             found[int(step), "clipped", rule, ""] = [of["clipped"] for of in every]
